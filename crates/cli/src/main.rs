@@ -1,0 +1,2 @@
+//! The `kavka` command.
+fn main() {}
