@@ -1,0 +1,334 @@
+//! The one error type of the engine.
+//!
+//! An error answers four questions ([`Error::is_retriable`], [`Error::requires_abort`],
+//! [`Error::is_fatal`], [`Error::written`]), says where it happened ([`Place`]) and reads as one
+//! sentence: *what failed: where; why; what to do*. It is cheap to clone, because one broken batch
+//! is reported to every record in it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::wire::error_code::ErrorCode;
+
+/// What kind of thing went wrong; decides what the caller can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A broker answered with this code; the code's row says whether a retry can help.
+    Broker(ErrorCode),
+    /// The connection could not be made or was lost.
+    Disconnected,
+    /// A limit passed while this was going on.
+    TimedOut(Phase),
+    /// A record was not acknowledged; [`Error::written`] says whether it may be in the log.
+    NotDelivered,
+    /// `buffer.memory` (or a count that stands for it) is used up.
+    BufferFull,
+    /// The peer's or our own credentials were refused.
+    Authentication,
+    /// The broker does not speak a version that has what was asked for.
+    Unsupported,
+    /// The peer sent bytes that are not what the protocol says.
+    Malformed,
+    /// A newer producer or group member took our place.
+    Fenced,
+    /// The client, producer or consumer was closed.
+    Closed,
+    /// A setting is unknown, out of range or in conflict with another one.
+    Config,
+    /// A call was made with arguments, or at a time, that cannot work.
+    Misuse,
+}
+
+/// What was going on when a limit passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Looking up, connecting and shaking hands with a broker; `socket.connection.setup.timeout.ms`.
+    Connect,
+    /// Waiting for the answer to one request; `request.timeout.ms`.
+    Request,
+    /// Waiting for cluster metadata; `max.block.ms`.
+    Metadata,
+    /// Waiting for a record to be acknowledged; `delivery.timeout.ms`.
+    Delivery,
+    /// Waiting for everything buffered to be acknowledged before closing.
+    Close,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting (socket.connection.setup.timeout.ms)",
+            Self::Request => "waiting for an answer (request.timeout.ms)",
+            Self::Metadata => "waiting for metadata (max.block.ms)",
+            Self::Delivery => "waiting for an acknowledgement (delivery.timeout.ms)",
+            Self::Close => "closing",
+        })
+    }
+}
+
+/// Whether a record that failed may be in the log all the same (guarantee R6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Written {
+    /// No byte of it reached a socket, or a broker definitively refused it: safe to send again.
+    #[default]
+    No,
+    /// It may have been written; sending it again may duplicate it.
+    Maybe,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::No => "it was not written",
+            Self::Maybe => "it may have been written; sending it again may duplicate it",
+        })
+    }
+}
+
+/// Where an error happened: whatever is known of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Place {
+    /// The topic, if one is concerned.
+    pub topic: Option<Arc<str>>,
+    /// The partition of `topic`.
+    pub partition: Option<i32>,
+    /// The offset in that partition.
+    pub offset: Option<i64>,
+    /// The broker's id, once known; a bootstrap server has none.
+    pub broker_id: Option<i32>,
+    /// `host:port` as it was dialled.
+    pub address: Option<Arc<str>>,
+    /// The API's name and the version that was spoken.
+    pub api: Option<(&'static str, i16)>,
+    /// How many times it was tried.
+    pub attempts: Option<u32>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = Vec::new();
+        if let Some(topic) = &self.topic {
+            let mut part = printable(topic);
+            if let Some(partition) = self.partition {
+                part = format!("{part}-{partition}");
+            }
+            if let Some(offset) = self.offset {
+                part = format!("{part} at offset {offset}");
+            }
+            parts.push(part);
+        }
+        match (self.broker_id, &self.address) {
+            (Some(id), Some(address)) => parts.push(format!("on broker {id} at {}", printable(address))),
+            (Some(id), None) => parts.push(format!("on broker {id}")),
+            (None, Some(address)) => parts.push(format!("at {}", printable(address))),
+            (None, None) => {}
+        }
+        if let Some((name, version)) = self.api {
+            parts.push(format!("in {name} v{version}"));
+        }
+        if let Some(attempts) = self.attempts {
+            parts.push(format!("after {attempts} attempt{}", if attempts == 1 { "" } else { "s" }));
+        }
+        f.write_str(&parts.join(" "))
+    }
+}
+
+/// Text from a peer or a user, made safe to print in one line: control characters are escaped.
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// What went wrong, where, why, and what can be done about it.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    what: String,
+    place: Place,
+    written: Option<Written>,
+    hint: Option<&'static str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The result of everything that can fail in the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error that says `what` failed (lower case, no full stop).
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        let what = what.into();
+        Self(Arc::new(Inner { kind, what, place: Place::default(), written: None, hint: None, source: None }))
+    }
+
+    /// The error that `code` in a broker's answer means, or none if it means success.
+    pub fn from_code(code: ErrorCode) -> Option<Self> {
+        (code != ErrorCode::NONE).then(|| Self::new(ErrorKind::Broker(code), format!("the broker answered {code}")))
+    }
+
+    /// Adds what is known of the place; what `place` leaves out is kept.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        self.change(|inner| {
+            let old = std::mem::take(&mut inner.place);
+            inner.place = Place {
+                topic: place.topic.or(old.topic),
+                partition: place.partition.or(old.partition),
+                offset: place.offset.or(old.offset),
+                broker_id: place.broker_id.or(old.broker_id),
+                address: place.address.or(old.address),
+                api: place.api.or(old.api),
+                attempts: place.attempts.or(old.attempts),
+            };
+        })
+    }
+
+    /// Adds the topic and partition.
+    #[must_use]
+    pub fn at_partition(self, topic: &Arc<str>, partition: i32) -> Self {
+        self.at(Place { topic: Some(Arc::clone(topic)), partition: Some(partition), ..Place::default() })
+    }
+
+    /// Says whether the record may be in the log.
+    #[must_use]
+    pub fn with_written(self, written: Written) -> Self {
+        self.change(|inner| inner.written = Some(written))
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn with_hint(self, hint: &'static str) -> Self {
+        self.change(|inner| inner.hint = Some(hint))
+    }
+
+    /// Keeps the cause, which [`Display`](fmt::Display) prints after the sentence.
+    #[must_use]
+    pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.change(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Where it happened.
+    pub fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    /// The broker's error code, if a broker sent one: that of this error or of its cause.
+    pub fn code(&self) -> Option<ErrorCode> {
+        if let ErrorKind::Broker(code) = self.0.kind {
+            return Some(code);
+        }
+        self.0.source.as_deref().and_then(|source| source.downcast_ref::<Self>()).and_then(Self::code)
+    }
+
+    /// Whether trying the same again can help.
+    pub fn is_retriable(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::Broker(code) => code.is_retriable(),
+            ErrorKind::Disconnected | ErrorKind::TimedOut(_) | ErrorKind::BufferFull => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a running transaction must be aborted before anything else can be sent.
+    pub fn requires_abort(&self) -> bool {
+        !self.is_retriable() && !self.is_fatal()
+    }
+
+    /// Whether the object that returned it is of no further use.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Authentication | ErrorKind::Fenced | ErrorKind::Closed)
+    }
+
+    /// Whether the record may be in the log; `No` for errors that concern no record.
+    pub fn written(&self) -> Written {
+        self.0.written.unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)?;
+        if self.0.place != Place::default() {
+            write!(f, ": {}", self.0.place)?;
+        }
+        if let Some(written) = self.0.written {
+            write!(f, "; {written}")?;
+        }
+        if let Some(source) = &self.0.source {
+            write!(f, "; because {source}")?;
+        }
+        if let Some(hint) = self.0.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_says_what_where_why_and_what_to_do() {
+        let place = Place {
+            topic: Some("orders".into()),
+            partition: Some(3),
+            broker_id: Some(2),
+            address: Some("kafka-2:9092".into()),
+            attempts: Some(4),
+            ..Place::default()
+        };
+        let error = Error::new(ErrorKind::NotDelivered, "record not acknowledged within delivery.timeout.ms")
+            .at(place)
+            .with_written(Written::Maybe)
+            .with_source(std::io::Error::other("connection refused"))
+            .with_hint("check that the broker runs");
+        assert_eq!(
+            error.to_string(),
+            "record not acknowledged within delivery.timeout.ms: orders-3 on broker 2 at kafka-2:9092 after 4 attempts; \
+             it may have been written; sending it again may duplicate it; because connection refused; \
+             check that the broker runs"
+        );
+    }
+
+    #[test]
+    fn a_control_character_from_a_peer_is_escaped() {
+        let place = Place { topic: Some("a\nb".into()), ..Place::default() };
+        assert_eq!(Error::new(ErrorKind::Misuse, "bad topic").at(place).to_string(), "bad topic: a\\nb");
+    }
+
+    #[test]
+    fn a_wrapped_broker_error_keeps_its_code() {
+        let cause = Error::from_code(ErrorCode::MESSAGE_TOO_LARGE).unwrap();
+        let error = Error::new(ErrorKind::NotDelivered, "record refused").with_source(cause);
+        assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
+    }
+}
