@@ -1,0 +1,278 @@
+//! The APIs we speak: number, versions, headers and the connection each takes.
+//!
+//! One row per API; the versions are those of its request's struct.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+
+use crate::wire::message::{AnyRequest, Message};
+#[allow(clippy::wildcard_imports)]
+use crate::wire::messages::*;
+use crate::wire::primitives::{DecodeError, Decoder, EncodeError, Encoder};
+
+/// Which of the connections to a broker an API's requests take.
+///
+/// A broker reads no further request of a connection until it has answered, so what may wait at the broker
+/// never shares a connection with what must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionUse {
+    /// Part of opening a connection, on whichever is opened.
+    SetUp,
+    /// One per broker and client: metadata, offsets, administration.
+    Control,
+    /// One per broker and client.
+    Produce,
+    /// One per broker and consumer: a fetch may wait for records.
+    Fetch,
+    /// One per group member or transactional producer: joining a group may wait for its other members.
+    Coordinator,
+}
+
+macro_rules! api_keys {
+    ($($number:literal $name:ident $request:ident $connection:ident,)*) => {
+        /// An API of Kafka that we speak.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(i16)]
+        #[non_exhaustive]
+        pub enum ApiKey {
+            $(#[doc = concat!("Number ", stringify!($number), ", [`", stringify!($request), "`].")] $name = $number,)*
+        }
+
+        impl ApiKey {
+            /// Every API, by number.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The API of this number, if we speak it.
+            pub fn from_number(number: i16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// Kafka's name for it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// The versions we speak.
+            pub fn versions(self) -> RangeInclusive<i16> {
+                match self {
+                    $(Self::$name => $request::MIN_VERSION..=$request::MAX_VERSION,)*
+                }
+            }
+
+            /// The first version with tagged fields (KIP-482); `i16::MAX` if there is none.
+            pub fn flexible_since(self) -> i16 {
+                match self {
+                    $(Self::$name => $request::FLEXIBLE_SINCE,)*
+                }
+            }
+
+            /// The connection its requests take.
+            pub fn connection(self) -> ConnectionUse {
+                match self {
+                    $(Self::$name => ConnectionUse::$connection,)*
+                }
+            }
+        }
+    };
+}
+
+api_keys! {
+    0 Produce ProduceRequest Produce,
+    1 Fetch FetchRequest Fetch,
+    2 ListOffsets ListOffsetsRequest Control,
+    3 Metadata MetadataRequest Control,
+    8 OffsetCommit OffsetCommitRequest Coordinator,
+    9 OffsetFetch OffsetFetchRequest Coordinator,
+    10 FindCoordinator FindCoordinatorRequest Control,
+    11 JoinGroup JoinGroupRequest Coordinator,
+    12 Heartbeat HeartbeatRequest Coordinator,
+    13 LeaveGroup LeaveGroupRequest Coordinator,
+    14 SyncGroup SyncGroupRequest Coordinator,
+    15 DescribeGroups DescribeGroupsRequest Control,
+    16 ListGroups ListGroupsRequest Control,
+    17 SaslHandshake SaslHandshakeRequest SetUp,
+    18 ApiVersions ApiVersionsRequest SetUp,
+    19 CreateTopics CreateTopicsRequest Control,
+    20 DeleteTopics DeleteTopicsRequest Control,
+    22 InitProducerId InitProducerIdRequest Control,
+    23 OffsetForLeaderEpoch OffsetForLeaderEpochRequest Control,
+    32 DescribeConfigs DescribeConfigsRequest Control,
+    36 SaslAuthenticate SaslAuthenticateRequest SetUp,
+    37 CreatePartitions CreatePartitionsRequest Control,
+}
+
+impl ApiKey {
+    /// Its number on the wire.
+    pub fn number(self) -> i16 {
+        self as i16
+    }
+
+    fn is_flexible(self, version: i16) -> bool {
+        version >= self.flexible_since()
+    }
+
+    /// Whether a response's header ends with tagged fields in this version.
+    ///
+    /// Never for `ApiVersions`: a client reads that answer before it knows what the broker speaks (KIP-511).
+    fn has_flexible_response_header(self, version: i16) -> bool {
+        self != Self::ApiVersions && self.is_flexible(version)
+    }
+
+    /// Reads what follows the correlation id in a response's header.
+    pub fn skip_response_header(self, version: i16, decoder: &mut Decoder) -> Result<(), DecodeError> {
+        if self.has_flexible_response_header(version) {
+            decoder.tagged_fields(|_, _| Ok(false))?;
+        }
+        Ok(())
+    }
+}
+
+/// What goes before every request: header version 1, or 2 in the API's flexible versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHeader {
+    /// The API.
+    pub key: ApiKey,
+    /// The version of the request and of the response.
+    pub version: i16,
+    /// The number that the answer repeats.
+    pub correlation_id: i32,
+    /// `client.id`.
+    pub client_id: Option<String>,
+}
+
+impl RequestHeader {
+    /// Appends the header.
+    pub fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        encode_header(self.key, self.version, self.correlation_id, self.client_id.as_deref(), encoder)
+    }
+
+    /// Takes a header from the front of a request.
+    ///
+    /// An error if we do not speak the API. The version may be one that we do not speak.
+    pub fn decode(decoder: &mut Decoder) -> Result<Self, DecodeError> {
+        let number = i16::from_be_bytes(decoder.array()?);
+        let key = ApiKey::from_number(number).ok_or_else(|| DecodeError::new("the API key is unknown"))?;
+        let version = i16::from_be_bytes(decoder.array()?);
+        let correlation_id = i32::from_be_bytes(decoder.array()?);
+        let client_id = decoder.string(false)?;
+        if key.is_flexible(version) {
+            decoder.tagged_fields(|_, _| Ok(false))?;
+        }
+        Ok(Self { key, version, correlation_id, client_id })
+    }
+}
+
+fn encode_header(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+    encoder: &mut Encoder,
+) -> Result<(), EncodeError> {
+    encoder.put_slice(&key.number().to_be_bytes());
+    encoder.put_slice(&version.to_be_bytes());
+    encoder.put_slice(&correlation_id.to_be_bytes());
+    // The client id keeps its fixed length in flexible versions: the broker reads it before it knows the version.
+    encoder.put_string(client_id, false).map_err(|error| error.in_field("client_id"))?;
+    if key.is_flexible(version) {
+        encoder.put_unsigned_varint(0);
+    }
+    Ok(())
+}
+
+/// A whole request frame: size, header, body. Records stay segments of their own.
+pub fn encode_request(
+    request: &dyn AnyRequest,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+) -> Result<Vec<Bytes>, EncodeError> {
+    let mut encoder = Encoder::for_frame();
+    encode_header(request.key(), version, correlation_id, client_id, &mut encoder)?;
+    request.encode_body(version, &mut encoder)?;
+    encoder.finish_frame()
+}
+
+/// A whole response frame: size, header, body. Records stay segments of their own.
+pub fn encode_response<M: Message>(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &M,
+) -> Result<Vec<Bytes>, EncodeError> {
+    let mut encoder = Encoder::for_frame();
+    encoder.put_slice(&correlation_id.to_be_bytes());
+    if key.has_flexible_response_header(version) {
+        encoder.put_unsigned_varint(0);
+    }
+    response.encode(version, &mut encoder)?;
+    encoder.finish_frame()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(key: ApiKey, version: i16) -> RequestHeader {
+        RequestHeader { key, version, correlation_id: 7, client_id: Some("me".into()) }
+    }
+
+    fn bytes(header: &RequestHeader) -> Vec<u8> {
+        let mut encoder = Encoder::new();
+        header.encode(&mut encoder).unwrap();
+        encoder.finish().concat()
+    }
+
+    #[test]
+    fn a_request_header_has_tagged_fields_in_flexible_versions_only() {
+        assert_eq!(bytes(&header(ApiKey::Produce, 8)), b"\0\x00\0\x08\0\0\0\x07\0\x02me");
+        assert_eq!(bytes(&header(ApiKey::Produce, 9)), b"\0\x00\0\x09\0\0\0\x07\0\x02me\0");
+        assert_eq!(bytes(&header(ApiKey::SaslHandshake, 1)), b"\0\x11\0\x01\0\0\0\x07\0\x02me");
+    }
+
+    #[test]
+    fn a_request_header_is_read_as_it_was_written() {
+        for (key, version) in [(ApiKey::Produce, 8), (ApiKey::Produce, 9), (ApiKey::ApiVersions, 99)] {
+            let header = header(key, version);
+            let mut decoder = Decoder::from(Bytes::from(bytes(&header)));
+            assert_eq!(RequestHeader::decode(&mut decoder), Ok(header));
+            assert_eq!(decoder.remaining(), 0);
+        }
+    }
+
+    #[test]
+    fn an_api_we_do_not_speak_is_refused() {
+        assert!(
+            RequestHeader::decode(&mut Decoder::from(Bytes::from_static(&[0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0]))).is_err()
+        );
+    }
+
+    #[test]
+    fn a_response_header_has_tagged_fields_in_flexible_versions_but_never_for_api_versions() {
+        let frame = |key, version| encode_response(key, version, 7, &HeartbeatResponse::default()).unwrap().concat();
+        assert_eq!(frame(ApiKey::Heartbeat, 3), b"\0\0\0\x0a\0\0\0\x07\0\0\0\0\0\0");
+        assert_eq!(frame(ApiKey::Heartbeat, 4), b"\0\0\0\x0c\0\0\0\x07\0\0\0\0\0\0\0\0");
+        assert_eq!(frame(ApiKey::ApiVersions, 4), b"\0\0\0\x0b\0\0\0\x07\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn a_request_frame_begins_with_its_size() {
+        let request = SaslHandshakeRequest { mechanism: "PLAIN".into() };
+        let frame = encode_request(&request, 1, 7, None).unwrap().concat();
+        assert_eq!(frame, b"\0\0\0\x11\0\x11\0\x01\0\0\0\x07\xff\xff\0\x05PLAIN");
+    }
+
+    #[test]
+    fn every_api_is_found_by_its_number() {
+        for key in ApiKey::ALL {
+            assert_eq!(ApiKey::from_number(key.number()), Some(*key));
+        }
+        assert_eq!(ApiKey::from_number(4), None);
+    }
+}
