@@ -5,6 +5,8 @@
 //! rest. Modules import one way only: `wire <- link <- cluster <- {producer, consumer}`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod cluster;
 pub mod error;
+pub mod link;
 pub mod time;
 pub mod wire;

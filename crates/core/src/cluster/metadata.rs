@@ -192,7 +192,8 @@ fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Opt
         let topic_id = known.map_or(topic.topic_id, |known| known.topic_id);
         return Some(Topic { name, topic_id, error: topic.error_code, is_internal: topic.is_internal, partitions });
     }
-    let count = topic.partitions.iter().map(|partition| partition.partition_index).max().map_or(0, |max| max.max(-1) + 1);
+    let count =
+        topic.partitions.iter().map(|partition| partition.partition_index).max().map_or(0, |max| max.max(-1) + 1);
     let mut partitions = vec![
         Partition { error: ErrorCode::LEADER_NOT_AVAILABLE, ..Partition::default() };
         usize::try_from(count).ok().filter(|count| *count <= MAX_PARTITIONS)?

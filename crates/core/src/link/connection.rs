@@ -1,0 +1,495 @@
+//! One connection: handshake, versions, requests in flight, answers.
+//!
+//! The driver dials, hands over the bytes it reads and writes the bytes it is given. A request is
+//! known by the [`RequestId`] its sender chose; every request that went in comes out exactly once,
+//! answered or failed. An answer is matched by its correlation id, in order: a broker answers a
+//! connection strictly in order, so any other number means that we no longer understand each other,
+//! and the connection ends.
+//!
+//! Nothing but `ApiVersions` is sent before its answer has come (KIP-35, KIP-511): asked for in the
+//! newest version first, then once more in one that the broker says it knows.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Phase, Place, Result, Written};
+use crate::link::frames::{FrameReader, ReadPool};
+use crate::link::versions::ApiVersions;
+use crate::time::Instant;
+use crate::wire::api::{ApiKey, encode_request};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::message::{AnyRequest, Message};
+use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::primitives::Decoder;
+
+/// An answer longer than this is refused until the handshake is done.
+const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
+
+/// Longer throttling than this is not believed.
+const MAX_THROTTLE: Duration = Duration::from_secs(30);
+
+/// What a connection needs to know before it begins.
+#[derive(Debug, Clone)]
+pub struct ConnectionConfig {
+    /// Kafka: `client.id`.
+    pub client_id: String,
+    /// A longer answer is refused unread.
+    pub max_response_bytes: usize,
+    /// The broker's id, if it is known, and its `host:port`, for error messages.
+    pub place: Place,
+}
+
+/// A request's name, chosen by who sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// The body of a broker's answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The request it answers.
+    pub id: RequestId,
+    /// The version that was spoken.
+    pub version: i16,
+    /// The response, without its header. Empty for a request that the broker does not answer.
+    pub body: Bytes,
+}
+
+/// A request that will not be answered.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The request.
+    pub id: RequestId,
+    /// Why; [`Error::written`] says whether the broker may have carried it out.
+    pub error: Error,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    id: Option<RequestId>,
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    deadline: Instant,
+    /// Where in the stream of all bytes sent the request begins: what was not reached was not written.
+    starts_at: u64,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    config: ConnectionConfig,
+    versions: Option<ApiVersions>,
+    downgraded: bool,
+    reader: FrameReader,
+    frames: Vec<Bytes>,
+    in_flight: VecDeque<InFlight>,
+    next_correlation_id: i32,
+    queued_bytes: u64,
+    sent_bytes: u64,
+    received_any: bool,
+    output: VecDeque<Bytes>,
+    throttled_until: Instant,
+    /// Requests without an answer, and where each ends in the stream of all bytes sent.
+    unanswered: VecDeque<(InFlight, u64)>,
+}
+
+impl Connection {
+    /// A connection whose first output asks for the broker's versions; answers are due by `deadline`.
+    pub fn new(config: ConnectionConfig, pool: ReadPool, deadline: Instant) -> Result<Self> {
+        let mut connection = Self {
+            config,
+            versions: None,
+            downgraded: false,
+            reader: FrameReader::new(pool, MAX_HANDSHAKE_FRAME_BYTES),
+            frames: Vec::new(),
+            in_flight: VecDeque::new(),
+            next_correlation_id: 0,
+            queued_bytes: 0,
+            sent_bytes: 0,
+            received_any: false,
+            output: VecDeque::new(),
+            throttled_until: Instant(0),
+            unanswered: VecDeque::new(),
+        };
+        connection.ask_for_versions(ApiVersionsRequest::MAX_VERSION, deadline)?;
+        Ok(connection)
+    }
+
+    fn ask_for_versions(&mut self, version: i16, deadline: Instant) -> Result<()> {
+        let request = ApiVersionsRequest {
+            client_software_name: "kavka".into(),
+            client_software_version: env!("CARGO_PKG_VERSION").into(),
+            ..ApiVersionsRequest::default()
+        };
+        self.queue(None, &request, version, deadline)
+    }
+
+    /// Whether the handshake is done, so that requests may be sent.
+    pub fn is_ready(&self) -> bool {
+        self.versions.is_some()
+    }
+
+    /// The broker's versions, once the handshake is done.
+    pub fn versions(&self) -> Option<&ApiVersions> {
+        self.versions.as_ref()
+    }
+
+    /// Queues a request in the newest version both sides speak, but none above `max_version`.
+    ///
+    /// A request that the broker does not answer (a produce request with `acks=0`) comes back from
+    /// [`poll_unanswered`](Self::poll_unanswered) when its last byte was written. Returns the version. On an error
+    /// nothing was queued, and the connection goes on.
+    pub fn send(
+        &mut self,
+        id: RequestId,
+        request: &dyn AnyRequest,
+        max_version: i16,
+        deadline: Instant,
+        is_answered: bool,
+    ) -> Result<i16> {
+        let not_ready = || Error::new(ErrorKind::Disconnected, "the connection is not set up yet");
+        let ours = request.versions();
+        let version = self
+            .versions
+            .as_ref()
+            .ok_or_else(not_ready)?
+            .choose(request.key(), (*ours.start(), max_version.min(*ours.end())))
+            .map_err(|error| error.at(self.config.place.clone()))?;
+        self.queue(Some(id), request, version, deadline)?;
+        if !is_answered && let Some(request) = self.in_flight.pop_back() {
+            self.unanswered.push_back((request, self.queued_bytes));
+        }
+        Ok(version)
+    }
+
+    fn queue(
+        &mut self,
+        id: Option<RequestId>,
+        request: &dyn AnyRequest,
+        version: i16,
+        deadline: Instant,
+    ) -> Result<()> {
+        let correlation_id = self.next_correlation_id;
+        let segments = encode_request(request, version, correlation_id, Some(&self.config.client_id))
+            .map_err(|error| Error::from(error).at(self.config.place.clone()))?;
+        self.next_correlation_id = correlation_id.checked_add(1).unwrap_or(0);
+        let starts_at = self.queued_bytes;
+        self.queued_bytes += segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
+        self.output.extend(segments);
+        self.in_flight.push_back(InFlight { id, key: request.key(), version, correlation_id, deadline, starts_at });
+        Ok(())
+    }
+
+    /// A request without an answer whose last byte has been written, as if it had been answered with nothing.
+    pub fn poll_unanswered(&mut self) -> Option<Answer> {
+        let sent = self.sent_bytes;
+        let (_, ends_at) = self.unanswered.front()?;
+        if *ends_at > sent {
+            return None;
+        }
+        let (request, _) = self.unanswered.pop_front()?;
+        Some(Answer { id: request.id?, version: request.version, body: Bytes::new() })
+    }
+
+    /// The segments to write next, first ones first.
+    pub fn output(&self) -> impl Iterator<Item = &Bytes> {
+        self.output.iter()
+    }
+
+    /// Whether there is anything to write.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Notes that the first `bytes` bytes of the output were written.
+    pub fn handle_written(&mut self, mut bytes: usize) {
+        self.sent_bytes += bytes as u64;
+        while let Some(front) = self.output.front_mut() {
+            if front.len() > bytes {
+                let _ = front.split_to(bytes);
+                return;
+            }
+            bytes -= front.len();
+            self.output.pop_front();
+        }
+    }
+
+    /// Where the next bytes from the socket belong.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.reader.space()
+    }
+
+    /// Notes that `bytes` bytes were read and adds the answers that are now whole.
+    ///
+    /// After an error the connection is of no further use: close it and call [`fail_all`](Self::fail_all).
+    pub fn handle_read(&mut self, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
+        self.received_any = true;
+        let mut frames = std::mem::take(&mut self.frames);
+        let read = self.reader.handle_read(bytes, &mut frames);
+        let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(frame, answers));
+        self.frames = frames;
+        handled.and(read).map_err(|error| error.at(self.config.place.clone()))
+    }
+
+    fn handle_frame(&mut self, frame: Bytes, answers: &mut Vec<Answer>) -> Result<()> {
+        let Some(request) = self.in_flight.front() else {
+            return Err(Error::new(ErrorKind::Malformed, "the broker sent an answer that nobody asked for"));
+        };
+        let mut decoder = Decoder::from(frame);
+        let correlation_id = i32::from_be_bytes(decoder.array()?);
+        if correlation_id != request.correlation_id {
+            let expected = request.correlation_id;
+            let why = format!("the broker answered request {correlation_id} when {expected} was next");
+            return Err(Error::new(ErrorKind::Malformed, why));
+        }
+        request.key.skip_response_header(request.version, &mut decoder)?;
+        let Some(request) = self.in_flight.pop_front() else { return Ok(()) };
+        match request.id {
+            Some(id) => answers.push(Answer { id, version: request.version, body: decoder.into_rest() }),
+            None => self.handle_versions(decoder.into_rest(), &request)?,
+        }
+        Ok(())
+    }
+
+    fn handle_versions(&mut self, body: Bytes, request: &InFlight) -> Result<()> {
+        // A broker that does not know the version answers in version 0, whatever was asked.
+        let refused = body.get(..2) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes()[..]);
+        let version = if refused { 0 } else { request.version };
+        let response = ApiVersionsResponse::decode_exact(version, body)?;
+        if refused && !self.downgraded {
+            self.downgraded = true;
+            let newest = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.number());
+            let newest = newest.map_or(0, |api| api.max_version.clamp(0, ApiVersionsRequest::MAX_VERSION));
+            return self.ask_for_versions(newest, request.deadline);
+        }
+        if let Some(error) = Error::from_code(response.error_code) {
+            return Err(error.at(Place { api: Some(("ApiVersions", version)), ..Place::default() }));
+        }
+        let versions = ApiVersions::new(&response);
+        if versions.is_empty() {
+            return Err(Error::new(ErrorKind::Unsupported, "the broker named no API that it speaks"));
+        }
+        self.versions = Some(versions);
+        self.reader.set_max_frame_bytes(self.config.max_response_bytes);
+        Ok(())
+    }
+
+    /// Holds back further requests for as long as the broker asked (KIP-219); a negative time counts as none.
+    pub fn handle_throttle(&mut self, now: Instant, throttle_time_ms: i32) {
+        let wait = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(MAX_THROTTLE);
+        self.throttled_until = self.throttled_until.max(now + wait);
+    }
+
+    /// Until when no further request should be sent, if that lies ahead of `now`.
+    pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
+        (self.throttled_until > now).then_some(self.throttled_until)
+    }
+
+    /// When the first unanswered request is overdue.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.in_flight.iter().map(|request| request.deadline).min()
+    }
+
+    /// The error to close the connection with if an answer is overdue at `now`.
+    pub fn handle_timeout(&self, now: Instant) -> Option<Error> {
+        let overdue = self.in_flight.iter().find(|request| request.deadline <= now)?;
+        let phase = if self.is_ready() { Phase::Request } else { Phase::Connect };
+        let api = Some((overdue.key.name(), overdue.version));
+        let error = Error::new(ErrorKind::TimedOut(phase), format!("no answer while {phase}"))
+            .at(Place { api, ..self.config.place.clone() });
+        Some(if self.received_any {
+            error
+        } else {
+            error.with_hint("the peer accepts connections but says nothing: is it a Kafka broker?")
+        })
+    }
+
+    /// The error that the end of the stream means, with a hint when the peer has never said a word.
+    pub fn handle_closed(&self, cause: Option<std::io::Error>) -> Error {
+        let error = Error::new(ErrorKind::Disconnected, "the connection was closed by the broker")
+            .at(self.config.place.clone());
+        let error = match cause {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        };
+        if self.received_any {
+            return error;
+        }
+        error.with_hint("it closed before its first answer: the port may want TLS or SASL, or may not be Kafka's")
+    }
+
+    /// Every request that is still unanswered, failed with `error`; the requests are forgotten.
+    pub fn fail_all(&mut self, error: &Error) -> Vec<Failed> {
+        let sent = self.sent_bytes;
+        let fail = |request: InFlight| {
+            let written = if request.starts_at < sent { Written::Maybe } else { Written::No };
+            Some(Failed { id: request.id?, error: error.clone().with_written(written) })
+        };
+        let unanswered = self.unanswered.drain(..).map(|(request, _)| request);
+        self.in_flight.drain(..).chain(unanswered).filter_map(fail).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::api::encode_response;
+    use crate::wire::messages::api_versions::ApiVersion;
+    use crate::wire::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
+
+    const DEADLINE: Instant = Instant(10_000);
+
+    fn connection() -> Connection {
+        let place = Place { address: Some("kafka:9092".into()), ..Place::default() };
+        let config = ConnectionConfig { client_id: "test".into(), max_response_bytes: 100_000_000, place };
+        Connection::new(config, ReadPool::default(), DEADLINE).unwrap()
+    }
+
+    fn read(connection: &mut Connection, segments: &[Bytes]) -> Result<Vec<Answer>> {
+        let mut answers = Vec::new();
+        for byte in segments.concat() {
+            connection.space()[0] = byte;
+            connection.handle_read(1, &mut answers)?;
+        }
+        Ok(answers)
+    }
+
+    fn versions(error_code: ErrorCode, apis: &[(ApiKey, i16, i16)]) -> ApiVersionsResponse {
+        let api = |&(key, min_version, max_version): &(ApiKey, i16, i16)| ApiVersion {
+            api_key: key.number(),
+            min_version,
+            max_version,
+        };
+        ApiVersionsResponse { error_code, api_keys: apis.iter().map(api).collect(), ..ApiVersionsResponse::default() }
+    }
+
+    fn answer_versions(
+        connection: &mut Connection,
+        correlation_id: i32,
+        version: i16,
+        response: &ApiVersionsResponse,
+    ) -> Result<()> {
+        let frame = encode_response(ApiKey::ApiVersions, version, correlation_id, response).unwrap();
+        read(connection, &frame).map(|answers| assert!(answers.is_empty()))
+    }
+
+    fn ready() -> Connection {
+        let mut connection = connection();
+        let response = versions(ErrorCode::NONE, &[(ApiKey::Metadata, 0, 5), (ApiKey::ApiVersions, 0, 3)]);
+        answer_versions(&mut connection, 0, ApiVersionsRequest::MAX_VERSION, &response).unwrap();
+        assert!(connection.is_ready());
+        connection
+    }
+
+    fn write_all(connection: &mut Connection) {
+        let bytes = connection.output().map(Bytes::len).sum();
+        connection.handle_written(bytes);
+    }
+
+    #[test]
+    fn a_request_takes_the_newest_version_that_both_sides_speak() {
+        let mut connection = ready();
+        let version = connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+        assert_eq!(version, 5);
+        let frame = encode_response(ApiKey::Metadata, 5, 1, &MetadataResponse::default()).unwrap();
+        let answers = read(&mut connection, &frame).unwrap();
+        assert_eq!((answers[0].id, answers[0].version), (RequestId(1), 5));
+    }
+
+    #[test]
+    fn a_broker_that_does_not_know_our_version_is_asked_once_more_in_its_own() {
+        let mut connection = connection();
+        let refusal = versions(ErrorCode::UNSUPPORTED_VERSION, &[(ApiKey::ApiVersions, 0, 2)]);
+        answer_versions(&mut connection, 0, 0, &refusal).unwrap();
+        assert!(!connection.is_ready());
+        let response = versions(ErrorCode::NONE, &[(ApiKey::Metadata, 0, 1)]);
+        answer_versions(&mut connection, 1, 2, &response).unwrap();
+        assert!(connection.is_ready());
+    }
+
+    #[test]
+    fn a_broker_that_refuses_every_version_is_not_asked_for_ever() {
+        let mut connection = connection();
+        let refusal = versions(ErrorCode::UNSUPPORTED_VERSION, &[(ApiKey::ApiVersions, 0, 2)]);
+        answer_versions(&mut connection, 0, 0, &refusal).unwrap();
+        assert!(answer_versions(&mut connection, 1, 0, &refusal).is_err());
+    }
+
+    #[test]
+    fn a_broker_without_the_api_is_reported_and_the_connection_goes_on() {
+        let mut connection = ready();
+        let error =
+            connection.send(RequestId(1), &FindCoordinatorRequest::default(), i16::MAX, DEADLINE, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        connection.send(RequestId(2), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_correlation_id_ends_the_connection_and_fails_every_request_as_unknown() {
+        let mut connection = ready();
+        for id in [1, 2] {
+            connection.send(RequestId(id), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+        }
+        write_all(&mut connection);
+        let frame = encode_response(ApiKey::Metadata, 5, 2, &MetadataResponse::default()).unwrap();
+        let error = read(&mut connection, &frame).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        let failed = connection.fail_all(&error);
+        assert_eq!(failed.iter().map(|failed| failed.id.0).collect::<Vec<_>>(), [1, 2]);
+        assert!(failed.iter().all(|failed| failed.error.written() == Written::Maybe));
+    }
+
+    #[test]
+    fn a_request_of_which_no_byte_was_written_failed_for_certain() {
+        let mut connection = ready();
+        write_all(&mut connection);
+        for id in [1, 2] {
+            connection.send(RequestId(id), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+        }
+        connection.handle_written(1);
+        let failed = connection.fail_all(&Error::new(ErrorKind::Disconnected, "gone"));
+        let written: Vec<_> = failed.iter().map(|failed| failed.error.written()).collect();
+        assert_eq!(written, [Written::Maybe, Written::No]);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_done_when_its_last_byte_is_written() {
+        let mut connection = ready();
+        write_all(&mut connection);
+        connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, DEADLINE, false).unwrap();
+        let bytes: usize = connection.output().map(Bytes::len).sum();
+        connection.handle_written(bytes - 1);
+        assert!(connection.poll_unanswered().is_none());
+        connection.handle_written(1);
+        assert_eq!(connection.poll_unanswered().unwrap().id, RequestId(1));
+        assert!(connection.fail_all(&Error::new(ErrorKind::Closed, "closed")).is_empty());
+    }
+
+    #[test]
+    fn an_overdue_answer_names_the_request_and_the_broker() {
+        let mut connection = ready();
+        connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, Instant(500), true).unwrap();
+        assert!(connection.handle_timeout(Instant(499)).is_none());
+        let error = connection.handle_timeout(Instant(500)).unwrap();
+        assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request));
+        assert!(error.to_string().contains("kafka:9092 in Metadata v5"), "{error}");
+    }
+
+    #[test]
+    fn a_long_answer_before_the_handshake_is_refused() {
+        let mut connection = connection();
+        let error = read(&mut connection, &[Bytes::from_static(&[0, 1, 0, 1])]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+    }
+
+    #[test]
+    fn throttling_is_capped_and_a_negative_time_is_none() {
+        let mut connection = ready();
+        connection.handle_throttle(Instant(0), i32::MIN);
+        assert_eq!(connection.throttled_until(Instant(0)), None);
+        connection.handle_throttle(Instant(0), i32::MAX);
+        assert_eq!(connection.throttled_until(Instant(0)), Some(Instant(30_000)));
+    }
+}
