@@ -1,0 +1,396 @@
+//! Magic-2 record batches as bytes: their header, finding them in a fetch response, and opening one.
+//!
+//! Three steps, so that the cheap ones can run under a lock and the dear one elsewhere: [`batches`] cuts a buffer
+//! into batches by their lengths; [`RawBatch::header`] says what a batch claims of itself, unchecked; and
+//! [`RawBatch::open`] checks the CRC, decompresses and hands out records. Nothing that a batch claims decides how
+//! much memory is taken.
+//!
+//! Batches are never changed, except by the broker: [`assign_offset`] and [`set_log_append_time`] write into a copy.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::builder::{ProducerStamp, Stamp};
+use super::compression::{CompressionType, Decompressor};
+use super::crc::crc32c;
+use super::record::{self, RecordView};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The size of a batch's header, that is of a batch without records.
+pub const HEADER_BYTES: usize = 61;
+/// The base offset and the length: what the length does not count.
+const PREFIX_BYTES: usize = 12;
+/// What the CRC does not cover: everything up to and including itself.
+const BEFORE_CRC_BYTES: usize = 17;
+const BEFORE_ATTRIBUTES_BYTES: usize = 21;
+const MAX_TIMESTAMP_AT: usize = 35;
+const MAGIC_AT: usize = 16;
+const MAGIC: u8 = 2;
+/// A length, attributes, two deltas, two null fields and no headers.
+const SMALLEST_RECORD_BYTES: usize = 7;
+
+const COMPRESSION_BITS: i16 = 0b111;
+const LOG_APPEND_TIME: i16 = 1 << 3;
+const TRANSACTIONAL: i16 = 1 << 4;
+const CONTROL: i16 = 1 << 5;
+
+/// Who gave the records of a batch their timestamps (`message.timestamp.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer, one for each record.
+    CreateTime,
+    /// The broker, one for the whole batch.
+    LogAppendTime,
+}
+
+/// What a batch says of itself. All of it is a claim until the batch is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// The offset of the first record there was, even if it was compacted away since.
+    pub base_offset: i64,
+    /// The offset of the last record there was: the next batch begins behind it.
+    pub last_offset: i64,
+    /// The epoch of the leader that appended it (KIP-101).
+    pub partition_leader_epoch: Option<i32>,
+    /// How its records are compressed.
+    pub compression_type: CompressionType,
+    /// Who gave the timestamps.
+    pub timestamp_type: TimestampType,
+    /// Whether it belongs to a transaction (KIP-98).
+    pub is_transactional: bool,
+    /// Whether it holds a control record instead of data; applications never see those.
+    pub is_control: bool,
+    /// The timestamp that those of the records are relative to, in milliseconds since 1970.
+    pub base_timestamp: i64,
+    /// The latest timestamp, or with [`TimestampType::LogAppendTime`] that of every record.
+    pub max_timestamp: i64,
+    /// The idempotent or transactional producer that made it.
+    pub producer: Option<ProducerStamp>,
+    /// How many records it holds; none if all were compacted away.
+    pub record_count: u32,
+    crc: u32,
+}
+
+impl BatchHeader {
+    /// Reads the header of a batch that is known to be whole and of magic 2.
+    fn parse(batch: &[u8]) -> Result<Self> {
+        let Some(mut header) = batch.first_chunk::<HEADER_BYTES>().map(|header| &header[..]) else {
+            return Err(malformed("a record batch is shorter than its header"));
+        };
+        let base_offset = header.get_i64();
+        header.advance(4);
+        let partition_leader_epoch = header.get_i32();
+        header.advance(1);
+        let crc = header.get_u32();
+        let attributes = header.get_i16();
+        let last_offset_delta = u32::try_from(header.get_i32());
+        let base_timestamp = header.get_i64();
+        let max_timestamp = header.get_i64();
+        let producer_id = header.get_i64();
+        let producer_epoch = header.get_i16();
+        let base_sequence = header.get_i32();
+        let record_count = u32::try_from(header.get_i32());
+        let last_offset = last_offset_delta.ok().and_then(|delta| base_offset.checked_add(i64::from(delta)));
+        Ok(Self {
+            base_offset,
+            last_offset: last_offset.ok_or_else(|| malformed("a record batch ends before it begins"))?,
+            partition_leader_epoch: (partition_leader_epoch >= 0).then_some(partition_leader_epoch),
+            compression_type: CompressionType::from_id((attributes & COMPRESSION_BITS) as u8)?,
+            timestamp_type: if attributes & LOG_APPEND_TIME == 0 {
+                TimestampType::CreateTime
+            } else {
+                TimestampType::LogAppendTime
+            },
+            is_transactional: attributes & TRANSACTIONAL != 0,
+            is_control: attributes & CONTROL != 0,
+            base_timestamp,
+            max_timestamp,
+            producer: (producer_id >= 0).then_some(ProducerStamp { producer_id, producer_epoch, base_sequence }),
+            record_count: record_count.map_err(|_| malformed("a record batch has a negative number of records"))?,
+            crc,
+        })
+    }
+}
+
+/// Everything that is needed to write the header of a batch that is sealed.
+pub(super) struct Sealing {
+    pub(super) stamp: Stamp,
+    pub(super) compression_type: CompressionType,
+    pub(super) record_count: u32,
+    pub(super) base_timestamp: i64,
+    pub(super) max_timestamp: i64,
+}
+
+/// Writes the header over the first bytes of `first`, and the CRC of the rest of it and of `rest`.
+pub(super) fn write_header(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
+    let bytes = rest.iter().map(Bytes::len).fold(first.len(), usize::saturating_add);
+    let Ok(length) = i32::try_from(bytes.saturating_sub(PREFIX_BYTES)) else {
+        return Err(Error::new(ErrorKind::Misuse, "a record batch is longer than 2 GiB"));
+    };
+    let Some(mut header) = first.first_chunk_mut::<HEADER_BYTES>().map(|header| &mut header[..]) else {
+        return Err(Error::new(ErrorKind::Misuse, "a record batch has no room for its header"));
+    };
+    let Stamp { producer, transactional, control } = sealing.stamp;
+    let mut attributes = i16::from(sealing.compression_type.id());
+    if transactional {
+        attributes |= TRANSACTIONAL;
+    }
+    if control {
+        attributes |= CONTROL;
+    }
+    let none = ProducerStamp { producer_id: -1, producer_epoch: -1, base_sequence: -1 };
+    let producer = producer.unwrap_or(none);
+    header.put_i64(0);
+    header.put_i32(length);
+    header.put_i32(-1);
+    header.put_u8(MAGIC);
+    header.put_u32(0);
+    header.put_i16(attributes);
+    header.put_i32(sealing.record_count.saturating_sub(1) as i32);
+    header.put_i64(sealing.base_timestamp);
+    header.put_i64(sealing.max_timestamp);
+    header.put_i64(producer.producer_id);
+    header.put_i16(producer.producer_epoch);
+    header.put_i32(producer.base_sequence);
+    header.put_i32(sealing.record_count as i32);
+    write_crc(first, rest);
+    Ok(())
+}
+
+fn write_crc(first: &mut [u8], rest: &[Bytes]) {
+    let covered = first.get(BEFORE_ATTRIBUTES_BYTES..).unwrap_or_default();
+    let crc = crc32c(std::iter::once(covered).chain(rest.iter().map(AsRef::as_ref)));
+    if let Some(place) = first.get_mut(BEFORE_CRC_BYTES..BEFORE_ATTRIBUTES_BYTES) {
+        place.copy_from_slice(&crc.to_be_bytes());
+    }
+}
+
+/// Gives a produced batch its place in the log. The CRC does not cover what this writes.
+///
+/// `batch` is one whole batch, as [`RawBatch::bytes`] has it; without a header nothing is written.
+pub fn assign_offset(batch: &mut [u8], base_offset: i64, partition_leader_epoch: i32) {
+    let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
+    header[..8].copy_from_slice(&base_offset.to_be_bytes());
+    header[PREFIX_BYTES..MAGIC_AT].copy_from_slice(&partition_leader_epoch.to_be_bytes());
+}
+
+/// Gives every record of a batch the time it was appended, for a topic with `message.timestamp.type=LogAppendTime`,
+/// and writes the CRC anew. `batch` is one whole batch; without a header nothing is written.
+pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
+    let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
+    header[BEFORE_ATTRIBUTES_BYTES + 1] |= LOG_APPEND_TIME as u8;
+    header[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&timestamp_ms.to_be_bytes());
+    write_crc(batch, &[]);
+}
+
+/// Cuts `bytes`, the records of one partition, into batches. No byte is copied and no CRC is checked.
+pub fn batches(bytes: Bytes) -> BatchIterator {
+    BatchIterator { rest: bytes, any: false, missing: None }
+}
+
+/// The batches of one partition in a fetch response or produce request; see [`batches`].
+///
+/// A broker may cut off the last batch where the response is full: the iterator ends before it. Anything else that is
+/// wrong is one error, and the end.
+#[derive(Debug, Clone)]
+pub struct BatchIterator {
+    rest: Bytes,
+    any: bool,
+    missing: Option<usize>,
+}
+
+impl BatchIterator {
+    /// Whether it ended before a batch that was cut off.
+    pub fn truncated(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// How many bytes the first batch takes, if that is the one that was cut off: less must not be asked for the next
+    /// time, or it never comes. Where not even its length is there, the smallest size a batch can have.
+    pub fn first_batch_bytes(&self) -> Option<usize> {
+        self.missing.filter(|_| !self.any)
+    }
+
+    fn cut_off(&mut self, batch_bytes: usize) -> Option<Result<RawBatch>> {
+        self.missing = (!self.rest.is_empty()).then_some(batch_bytes);
+        self.rest.clear();
+        None
+    }
+
+    fn end(&mut self, error: Error) -> Result<RawBatch> {
+        self.rest.clear();
+        Err(error)
+    }
+}
+
+impl Iterator for BatchIterator {
+    type Item = Result<RawBatch>;
+
+    fn next(&mut self) -> Option<Result<RawBatch>> {
+        let Some(mut prefix) = self.rest.get(8..PREFIX_BYTES) else { return self.cut_off(HEADER_BYTES) };
+        let Ok(length) = usize::try_from(prefix.get_i32()) else {
+            return Some(self.end(malformed("a record batch has a negative length")));
+        };
+        let bytes = length.saturating_add(PREFIX_BYTES);
+        if bytes <= MAGIC_AT {
+            return Some(self.end(malformed(format!("a record batch has a length of {length}, too little to be one"))));
+        }
+        match self.rest.get(MAGIC_AT) {
+            None => return self.cut_off(bytes),
+            Some(&MAGIC) => {}
+            Some(magic @ (0 | 1)) => {
+                let what = format!("the records are a message set of magic {magic}, the format before Kafka 0.11");
+                return Some(self.end(Error::new(ErrorKind::Unsupported, what)));
+            }
+            Some(magic) => {
+                return Some(self.end(malformed(format!("a record batch has the unknown magic {magic}"))));
+            }
+        }
+        if bytes < HEADER_BYTES {
+            return Some(self.end(malformed(format!("a record batch has a length of {length}, less than its header"))));
+        }
+        if bytes > self.rest.len() {
+            return self.cut_off(bytes);
+        }
+        self.any = true;
+        let bytes = self.rest.split_to(bytes);
+        match BatchHeader::parse(&bytes) {
+            Ok(header) => Some(Ok(RawBatch { header, bytes })),
+            Err(error) => Some(self.end(error)),
+        }
+    }
+}
+
+impl std::iter::FusedIterator for BatchIterator {}
+
+/// One whole batch as it came: unchecked, and still compressed.
+#[derive(Debug, Clone)]
+pub struct RawBatch {
+    header: BatchHeader,
+    bytes: Bytes,
+}
+
+impl RawBatch {
+    /// What it says of itself.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// All its bytes, header included.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether the bytes are those that were sealed. [`open`](Self::open) asks this too.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` if the CRC differs.
+    pub fn check_crc(&self) -> Result<()> {
+        let computed = crc32c(self.bytes.get(BEFORE_ATTRIBUTES_BYTES..));
+        if computed == self.header.crc {
+            return Ok(());
+        }
+        let stored = self.header.crc;
+        Err(malformed(format!("a record batch is corrupt: its CRC is {computed:08x} and should be {stored:08x}"))
+            .with_hint("if it stays so, the log of the broker is damaged there: seek past it"))
+    }
+
+    /// Checks the CRC, decompresses, and readies the records for reading.
+    ///
+    /// `max_bytes` bounds what is decompressed; records that are not compressed are read where they are.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` if the CRC differs, the compressed data is broken or larger than `max_bytes`, or there
+    /// cannot be as many records as the header says.
+    pub fn open(&self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<OpenBatch> {
+        self.check_crc()?;
+        let header = self.header;
+        let mut data = self.bytes.clone();
+        data.advance(HEADER_BYTES.min(data.len()));
+        if header.compression_type != CompressionType::None && !(data.is_empty() && header.record_count == 0) {
+            data = decompressor.decompress(header.compression_type, &data, max_bytes)?;
+        }
+        if (header.record_count as usize).saturating_mul(SMALLEST_RECORD_BYTES) > data.len() {
+            return Err(malformed(format!(
+                "a record batch says that it holds {} records, in {} bytes",
+                header.record_count,
+                data.len()
+            )));
+        }
+        let log_append_time = (header.timestamp_type == TimestampType::LogAppendTime).then_some(header.max_timestamp);
+        Ok(OpenBatch { header, log_append_time, data, at: 0, remaining: header.record_count })
+    }
+}
+
+/// The records of a batch whose CRC was right, one after the other.
+#[derive(Debug, Clone)]
+pub struct OpenBatch {
+    header: BatchHeader,
+    log_append_time: Option<i64>,
+    data: Bytes,
+    at: usize,
+    remaining: u32,
+}
+
+impl OpenBatch {
+    /// The header of the batch.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The buffer that the spans of the records are places in.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// How many records are yet to be read. No more than a seventh of the bytes of [`data`](Self::data).
+    pub fn remaining(&self) -> usize {
+        self.remaining as usize
+    }
+
+    /// The next record. After an error there is no further record.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` if a record cannot be read or there is something behind the last one.
+    #[inline]
+    pub fn next_record(&mut self) -> Option<Result<RecordView>> {
+        let Some(remaining) = self.remaining.checked_sub(1) else { return self.end() };
+        let record = match record::decode(&self.data, &mut self.at) {
+            Ok(record) => record,
+            Err(why) => return Some(Err(self.broken(why))),
+        };
+        let offset = self.header.base_offset.wrapping_add(i64::from(record.offset_delta));
+        if offset > self.header.last_offset {
+            return Some(Err(self.broken("its offset is behind its batch")));
+        }
+        self.remaining = remaining;
+        let timestamp_ms = match self.log_append_time {
+            Some(timestamp_ms) => timestamp_ms,
+            None => self.header.base_timestamp.wrapping_add(record.timestamp_delta),
+        };
+        Some(Ok(record.view(offset, timestamp_ms)))
+    }
+
+    #[inline]
+    fn end(&mut self) -> Option<Result<RecordView>> {
+        if self.at >= self.data.len() {
+            return None;
+        }
+        Some(Err(self.broken("there is something behind the last record")))
+    }
+
+    #[cold]
+    fn broken(&mut self, why: &'static str) -> Error {
+        let index = self.header.record_count - self.remaining;
+        self.remaining = 0;
+        self.at = self.data.len();
+        malformed(format!("record {index} of the batch at offset {} is broken: {why}", self.header.base_offset))
+    }
+}
+
+#[cold]
+pub(super) fn malformed(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Malformed, what)
+}

@@ -1,0 +1,365 @@
+//! Building a magic-2 record batch: records are encoded in place as they come, and sealed once.
+//!
+//! [`BatchBuilder::append`] is the only copy a record's bytes take on their way to the socket. It allocates nothing
+//! but a chunk of the pool every 32 KiB, and a failed append changes nothing. What [`BatchBuilder::seal`] returns is
+//! immutable: a retry sends the same bytes.
+//!
+//! The first chunk begins with room for the batch's header, so a batch of one chunk is one segment.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::Records;
+use super::batch::{HEADER_BYTES, Sealing, write_header};
+use super::compression::Compressor;
+use super::pool::{BufferPool, CHUNK_BYTES, Chunk};
+use super::record::{Header, Parts, Sink, body_bytes};
+use super::varint::{self, Scratch};
+use crate::error::{Error, ErrorKind};
+
+/// Why a record was not appended. The batch is as it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendError {
+    /// The batch holds records and would exceed its ceiling with this one: seal it and open another.
+    Full,
+    /// The pool has no chunk to spare: wait until one comes back (`buffer.memory`).
+    PoolExhausted,
+    /// The record does not fit into any batch, whose length is a 32-bit number.
+    TooLarge,
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the batch is full",
+            Self::PoolExhausted => "buffer.memory is used up",
+            Self::TooLarge => "the record is too large for a batch",
+        })
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// What a batch says about itself besides its records; known when it is sent, not when it is filled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The idempotent or transactional producer, its epoch, and the sequence number of the batch's first record
+    /// (KIP-98); `None` from a producer that is neither.
+    pub producer: Option<ProducerStamp>,
+    /// Whether the records belong to the producer's running transaction.
+    pub transactional: bool,
+    /// Whether the batch holds a control record, which only brokers write.
+    pub control: bool,
+}
+
+/// The producer of a batch, as brokers use it to recognise duplicates (KIP-98).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// Given by the broker (`InitProducerId`).
+    pub producer_id: i64,
+    /// Grows when the producer starts anew.
+    pub producer_epoch: i16,
+    /// The sequence number of the first record.
+    pub base_sequence: i32,
+}
+
+/// A record batch that is being filled.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    pool: BufferPool,
+    /// All but the last are filled to the brim.
+    chunks: Vec<Chunk>,
+    ceiling_bytes: usize,
+    encoded_bytes: usize,
+    record_count: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch that grows by chunks of `pool` up to `ceiling_bytes` (Kafka: `batch.size`), header included.
+    /// It takes no memory before its first record.
+    pub fn new(pool: &BufferPool, ceiling_bytes: usize) -> Self {
+        Self {
+            pool: pool.clone(),
+            chunks: Vec::new(),
+            ceiling_bytes: ceiling_bytes.min(i32::MAX as usize),
+            encoded_bytes: HEADER_BYTES,
+            record_count: 0,
+            base_timestamp: -1,
+            max_timestamp: -1,
+        }
+    }
+
+    /// Encodes a record at the end and returns its index, which is its distance from the batch's base offset.
+    ///
+    /// `timestamp_ms` is in milliseconds since 1970; a `None` key or value is null. The first record may exceed
+    /// the ceiling: the caller holds it against `max.request.size` (see [`record_bytes`](super::record_bytes)).
+    #[inline]
+    pub fn append(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<u32, AppendError> {
+        let offset_delta = self.record_count;
+        let first = offset_delta == 0;
+        let timestamp_delta = if first { 0 } else { timestamp_ms.wrapping_sub(self.base_timestamp) };
+        let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
+        let record_bytes = body_bytes.saturating_add(varint::size(body_bytes as i64));
+        let encoded_bytes = self.encoded_bytes.saturating_add(record_bytes);
+        if encoded_bytes > self.ceiling_bytes {
+            if !first {
+                return Err(AppendError::Full);
+            }
+            if encoded_bytes > i32::MAX as usize {
+                return Err(AppendError::TooLarge);
+            }
+        }
+        let parts = Parts { body_bytes, timestamp_delta, offset_delta, key, value, headers };
+        match self.chunks.last_mut().filter(|chunk| chunk.room() >= record_bytes) {
+            Some(chunk) => parts.encode(chunk),
+            None => self.append_across_chunks(&parts, record_bytes)?,
+        }
+        if first {
+            self.base_timestamp = timestamp_ms;
+            self.max_timestamp = timestamp_ms;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        self.encoded_bytes = encoded_bytes;
+        self.record_count = offset_delta + 1;
+        Ok(offset_delta)
+    }
+
+    /// Acquires every chunk that is needed before it writes a byte.
+    #[cold]
+    #[inline(never)]
+    fn append_across_chunks(&mut self, parts: &Parts<'_>, record_bytes: usize) -> Result<(), AppendError> {
+        let room = self.chunks.last().map_or(0, Chunk::room);
+        let header = if self.chunks.is_empty() { HEADER_BYTES } else { 0 };
+        let missing = record_bytes.saturating_add(header).saturating_sub(room);
+        let mut fresh = Vec::new();
+        for _ in 0..missing.div_ceil(CHUNK_BYTES) {
+            fresh.push(self.pool.try_acquire().ok_or(AppendError::PoolExhausted)?);
+        }
+        let mut spread = Spread { chunks: &mut self.chunks, fresh: fresh.into_iter() };
+        if header > 0 {
+            spread.put(&[0; HEADER_BYTES]);
+        }
+        parts.encode(&mut spread);
+        Ok(())
+    }
+
+    /// The size of the batch so far in bytes, uncompressed and with its header.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded_bytes
+    }
+
+    /// How many records it holds.
+    pub fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// The latest timestamp of its records in milliseconds since 1970; -1 while it is empty.
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// Ends the batch: compresses it, writes its header and its CRC.
+    ///
+    /// If compression does not make it smaller it goes uncompressed, so the result never exceeds
+    /// [`encoded_bytes`](Self::encoded_bytes).
+    ///
+    /// # Errors
+    ///
+    /// `Misuse` if the batch is empty, or whatever the codec reports.
+    pub fn seal(self, stamp: Stamp, compressor: &mut Compressor) -> Result<Records, Error> {
+        if self.record_count == 0 {
+            return Err(Error::new(ErrorKind::Misuse, "an empty record batch was sealed"));
+        }
+        let mut sealing = Sealing {
+            stamp,
+            compression_type: compressor.compression_type(),
+            record_count: self.record_count,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+        };
+        if let Some(compressed) = self.compress(compressor)? {
+            // Counted before the chunks go back: the pool must not look emptier than it is.
+            let reservation = self.pool.reserve(compressed.capacity());
+            let mut compressed = compressed;
+            write_header(&sealing, &mut compressed, &[])?;
+            return Ok(reservation.freeze(compressed).into());
+        }
+        sealing.compression_type = super::CompressionType::None;
+        let mut chunks = self.chunks.into_iter();
+        let Some(mut first) = chunks.next() else {
+            return Err(Error::new(ErrorKind::Misuse, "an empty record batch was sealed"));
+        };
+        let rest: Vec<Bytes> = chunks.map(Chunk::freeze).collect();
+        write_header(&sealing, first.buffer(), &rest)?;
+        let mut segments = Vec::with_capacity(1 + rest.len());
+        segments.push(first.freeze());
+        segments.extend(rest);
+        Ok(Records::from_segments(segments))
+    }
+
+    /// The records compressed behind room for a header, or none if that does not pay.
+    fn compress(&self, compressor: &mut Compressor) -> Result<Option<Vec<u8>>, Error> {
+        if compressor.compression_type() == super::CompressionType::None {
+            return Ok(None);
+        }
+        let mut pieces: Vec<&[u8]> = self.chunks.iter().map(AsRef::as_ref).collect();
+        if let Some(first) = pieces.first_mut() {
+            *first = first.get(HEADER_BYTES..).unwrap_or_default();
+        }
+        let compressed = compressor.compress(&pieces, HEADER_BYTES)?;
+        Ok((compressed.len() < self.encoded_bytes).then_some(compressed))
+    }
+}
+
+impl Sink for Chunk {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.buffer().extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn put_scratch(&mut self, scratch: &Scratch) {
+        if self.room() < Scratch::CAPACITY {
+            return self.put(scratch.as_slice());
+        }
+        let (bytes, len) = scratch.all();
+        let end = self.buffer().len() + len;
+        self.buffer().extend_from_slice(bytes);
+        self.buffer().truncate(end);
+    }
+}
+
+/// Chunks that are filled one after the other.
+struct Spread<'a> {
+    chunks: &'a mut Vec<Chunk>,
+    fresh: std::vec::IntoIter<Chunk>,
+}
+
+impl Sink for Spread<'_> {
+    fn put(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.chunks.last().map_or(0, Chunk::room);
+            if room == 0 {
+                let Some(chunk) = self.fresh.next() else {
+                    debug_assert!(false, "fewer chunks were acquired than the record takes");
+                    return;
+                };
+                self.chunks.push(chunk);
+                continue;
+            }
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            if let Some(chunk) = self.chunks.last_mut() {
+                chunk.put(now);
+            }
+            bytes = later;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::wire::records::{Compression, CompressionType, Decompressor, batches};
+
+    fn pool(chunks: usize) -> BufferPool {
+        BufferPool::new(chunks * CHUNK_BYTES, Arc::new(|| {}))
+    }
+
+    fn uncompressed() -> Compressor {
+        Compressor::new(CompressionType::None.into()).unwrap()
+    }
+
+    #[test]
+    fn records_come_back_with_every_codec() {
+        for compression_type in ["none", "gzip", "snappy", "lz4", "zstd"] {
+            let compression_type = CompressionType::from_name(compression_type).unwrap();
+            let mut compressor = Compressor::new(Compression::from(compression_type)).unwrap();
+            let mut decompressor = Decompressor::new();
+            // The contexts are used twice: the second batch must not remember the first.
+            for _ in 0..2 {
+                let mut builder = BatchBuilder::new(&pool(10), 1_000_000);
+                let value = vec![b'v'; 1_000];
+                for i in 0..100 {
+                    let headers = [Header { key: b"h", value: None }, Header { key: b"h", value: Some(b"") }];
+                    assert_eq!(builder.append(1_000 + i64::from(i), None, Some(&value), &headers), Ok(i));
+                }
+                let records = builder.seal(Stamp::default(), &mut compressor).unwrap();
+                let mut found = batches(records.into_bytes());
+                let batch = found.next().unwrap().unwrap();
+                assert!(found.next().is_none() && !found.truncated());
+                assert_eq!(batch.header().compression_type, compression_type);
+                let mut open = batch.open(&mut decompressor, 64 << 20).unwrap();
+                let data = open.data().clone();
+                for i in 0..100 {
+                    let record = open.next_record().unwrap().unwrap();
+                    assert_eq!((record.offset, record.timestamp_ms), (i, 1_000 + i));
+                    assert_eq!(record.key, None);
+                    assert_eq!(record.value.unwrap().of(&data), value);
+                    let headers: Vec<_> = record.headers(&data).collect();
+                    assert_eq!(headers, [Header { key: b"h", value: None }, Header { key: b"h", value: Some(b"") }]);
+                }
+                assert!(open.next_record().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn an_append_that_finds_the_pool_exhausted_changes_nothing() {
+        let pool = pool(2);
+        let mut builder = BatchBuilder::new(&pool, 1_000_000);
+        builder.append(5, Some(b"k"), Some(b"v"), &[]).unwrap();
+        let before = (builder.encoded_bytes(), builder.record_count(), builder.max_timestamp(), pool.used());
+        assert_eq!(builder.append(9, None, Some(&vec![0; 2 * CHUNK_BYTES]), &[]), Err(AppendError::PoolExhausted));
+        let after = (builder.encoded_bytes(), builder.record_count(), builder.max_timestamp(), pool.used());
+        assert_eq!(before, after);
+        builder.append(6, None, Some(&vec![0; CHUNK_BYTES]), &[]).unwrap();
+        let records = builder.seal(Stamp::default(), &mut uncompressed()).unwrap();
+        assert_eq!(records.segments().len(), 2);
+        let batch = batches(records.into_bytes()).next().unwrap().unwrap();
+        let mut open = batch.open(&mut Decompressor::new(), 0).unwrap();
+        assert_eq!(open.next_record().unwrap().unwrap().timestamp_ms, 5);
+        assert_eq!(open.next_record().unwrap().unwrap().value.unwrap().range().len(), CHUNK_BYTES);
+        assert!(open.next_record().is_none());
+    }
+
+    #[test]
+    fn only_the_first_record_may_exceed_the_ceiling() {
+        let mut builder = BatchBuilder::new(&pool(4), 100);
+        assert_eq!(builder.append(0, None, Some(&[0; 1_000]), &[]), Ok(0));
+        assert_eq!(builder.append(0, None, None, &[]), Err(AppendError::Full));
+        assert_eq!(
+            builder.encoded_bytes(),
+            HEADER_BYTES + super::super::record_bytes(0, 0, None, Some(&[0; 1_000]), &[])
+        );
+        assert_eq!(builder.seal(Stamp::default(), &mut uncompressed()).unwrap().len(), HEADER_BYTES + 1_009);
+    }
+
+    #[test]
+    fn memory_returns_when_the_sealed_records_are_dropped() {
+        for compression_type in [CompressionType::None, CompressionType::Lz4] {
+            let pool = pool(4);
+            let mut builder = BatchBuilder::new(&pool, 1_000_000);
+            builder.append(0, None, Some(&vec![0; 3 * CHUNK_BYTES]), &[]).unwrap();
+            assert_eq!(pool.used(), 4 * CHUNK_BYTES);
+            let mut compressor = Compressor::new(compression_type.into()).unwrap();
+            let records = builder.seal(Stamp::default(), &mut compressor).unwrap();
+            let kept = records.segments()[0].slice(..1);
+            assert!(pool.used() >= records.segments()[0].len());
+            drop(records);
+            assert!(pool.used() > 0, "somebody still reads a byte of it");
+            drop(kept);
+            assert_eq!(pool.used(), 0);
+        }
+    }
+}

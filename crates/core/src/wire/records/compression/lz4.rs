@@ -1,0 +1,161 @@
+//! The LZ4 frame format around the block codec.
+//!
+//! We write what Kafka's own client writes: independent blocks of 64 KiB, no checksums but that of the header. We read
+//! whatever the format allows except dictionaries: blocks that depend on the one before, checksums, sizes, several
+//! frames, and frames to be skipped.
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size};
+use twox_hash::XxHash32;
+
+use super::{Fault, Output};
+use crate::error::{Error, ErrorKind};
+
+const MAGIC: u32 = 0x184d_2204;
+const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
+/// Version 1, independent blocks; blocks of up to 64 KiB; and the checksum of these two bytes.
+const DESCRIPTOR: [u8; 3] = [0x60, 0x40, 0x82];
+const BLOCK_BYTES: usize = 64 * 1024;
+const END: u32 = 0;
+const NOT_COMPRESSED: u32 = 1 << 31;
+/// How far back a block may refer.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// One byte can stand for 255: no more can come out.
+const MOST_EXPANSION: usize = 256;
+
+pub(super) struct Encoder {
+    table: CompressTable,
+    block: Vec<u8>,
+}
+
+impl Encoder {
+    pub(super) fn new() -> Self {
+        Self { table: CompressTable::large(), block: Vec::new() }
+    }
+
+    pub(super) fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Error> {
+        self.block.resize(get_maximum_output_size(BLOCK_BYTES), 0);
+        output.extend_from_slice(&MAGIC.to_le_bytes());
+        output.extend_from_slice(&DESCRIPTOR);
+        for block in input.chunks(BLOCK_BYTES) {
+            let written = compress_into_with_table(block, &mut self.block, &mut self.table);
+            let written =
+                written.map_err(|error| Error::new(ErrorKind::Misuse, "lz4 cannot compress").with_source(error))?;
+            if let Some(compressed) = self.block.get(..written).filter(|_| written < block.len()) {
+                output.extend_from_slice(&(written as u32).to_le_bytes());
+                output.extend_from_slice(compressed);
+            } else {
+                output.extend_from_slice(&(block.len() as u32 | NOT_COMPRESSED).to_le_bytes());
+                output.extend_from_slice(block);
+            }
+        }
+        output.extend_from_slice(&END.to_le_bytes());
+        Ok(())
+    }
+}
+
+/// Every frame of `input`, one after the other.
+pub(super) fn decompress(input: &[u8], output: &mut Output) -> Result<(), Fault> {
+    let mut input = Input(input);
+    loop {
+        let magic = input.u32()?;
+        if magic & !0xf == SKIPPABLE_MAGIC {
+            let bytes = input.u32()? as usize;
+            input.take(bytes)?;
+        } else if magic == MAGIC {
+            frame(&mut input, output)?;
+        } else {
+            return Err(Fault::Broken("it is not an lz4 frame"));
+        }
+        if input.0.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], Fault> {
+        let (taken, rest) = self.0.split_at_checked(bytes).ok_or(Fault::Broken("it is cut off"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn u32(&mut self) -> Result<u32, Fault> {
+        let (taken, rest) = self.0.split_first_chunk::<4>().ok_or(Fault::Broken("it is cut off"))?;
+        self.0 = rest;
+        Ok(u32::from_le_bytes(*taken))
+    }
+}
+
+/// What the descriptor of a frame says.
+struct Descriptor {
+    block_bytes: usize,
+    independent_blocks: bool,
+    block_checksums: bool,
+    content_checksum: bool,
+}
+
+impl Descriptor {
+    fn read(input: &mut Input<'_>) -> Result<Self, Fault> {
+        let whole = input.0;
+        let [flags, block] = *input.take(2)? else { return Err(Fault::Broken("it is cut off")) };
+        if flags >> 6 != 1 {
+            return Err(Fault::Broken("its version is unknown"));
+        }
+        if flags & 1 != 0 {
+            return Err(Fault::Broken("it needs a dictionary"));
+        }
+        let content_size_bytes = if flags & 0x08 == 0 { 0 } else { 8 };
+        input.take(content_size_bytes)?;
+        let descriptor = whole.get(..2 + content_size_bytes).unwrap_or_default();
+        let checksum = (XxHash32::oneshot(0, descriptor) >> 8) as u8;
+        if input.take(1)? != [checksum] {
+            return Err(Fault::Broken("the checksum of its header differs"));
+        }
+        let size_class @ 4..=7 = (block >> 4) & 7 else { return Err(Fault::Broken("its block size is unknown")) };
+        Ok(Self {
+            block_bytes: 1 << (8 + 2 * size_class),
+            independent_blocks: flags & 0x20 != 0,
+            block_checksums: flags & 0x10 != 0,
+            content_checksum: flags & 0x04 != 0,
+        })
+    }
+}
+
+fn frame(input: &mut Input<'_>, output: &mut Output) -> Result<(), Fault> {
+    let descriptor = Descriptor::read(input)?;
+    let start = output.bytes.len();
+    loop {
+        let length = input.u32()?;
+        if length == END {
+            break;
+        }
+        let block = input.take((length & !NOT_COMPRESSED) as usize)?;
+        if descriptor.block_checksums && input.u32()? != XxHash32::oneshot(0, block) {
+            return Err(Fault::Broken("the checksum of a block differs"));
+        }
+        if block.len() > descriptor.block_bytes {
+            return Err(Fault::Broken("a block is longer than its frame allows"));
+        }
+        if length & NOT_COMPRESSED != 0 {
+            output.extend(block)?;
+            continue;
+        }
+        let most = descriptor.block_bytes.min(block.len().saturating_mul(MOST_EXPANSION));
+        let bounded = output.room() < most;
+        let done = output.extend_with(most, |before, space| {
+            let from = if descriptor.independent_blocks { before.len() } else { start };
+            let from = from.max(before.len().saturating_sub(WINDOW_BYTES));
+            let window = before.get(from..).unwrap_or_default();
+            decompress_into_with_dict(block, space, window).map_err(|_| Fault::Broken("a block is not lz4"))
+        });
+        // With less room than the block may take it is the room that did not suffice.
+        done.map_err(|fault| if bounded { Fault::TooLong } else { fault })?;
+    }
+    let content = output.bytes.get(start..).unwrap_or_default();
+    if descriptor.content_checksum && input.u32()? != XxHash32::oneshot(0, content) {
+        return Err(Fault::Broken("its checksum differs"));
+    }
+    Ok(())
+}
