@@ -1,2 +1,40 @@
-//! Tasks.
-fn main() {}
+//! Checks of the project by the project: `cargo run -p xtask -- TASK`.
+//!
+//! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas inside Kafka's client jars;
+//! - `tidy`: what the house promises about its own source.
+//!
+//! A task prints what it looked at, and ends with exit code 1 if anything is wrong. None skips in silence.
+
+mod parity;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a task found: a line on what it looked at, or everything that is wrong.
+type Outcome = Result<String, Vec<String>>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let outcome = match task.as_str() {
+        "parity" => parity::run(&repository(), &arguments.map(PathBuf::from).collect::<Vec<_>>()),
+        _ => Err(vec!["usage: cargo run -p xtask -- parity [JAR_OR_DIRECTORY...] | tidy".to_owned()]),
+    };
+    match outcome {
+        Ok(summary) => {
+            println!("{task}: {summary}");
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("{task}: {fault}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the checkout.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}

@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
-use crate::wire::message::{AnyRequest, Message};
+use crate::wire::message::{AnyRequest, Message, Request};
 #[allow(clippy::wildcard_imports)]
 use crate::wire::messages::*;
 use crate::wire::primitives::{DecodeError, Decoder, EncodeError, Encoder};
+use crate::wire::schema::MessageSchema;
 
 /// Which of the connections to a broker an API's requests take.
 ///
@@ -69,6 +70,16 @@ macro_rules! api_keys {
             pub fn flexible_since(self) -> i16 {
                 match self {
                     $(Self::$name => $request::FLEXIBLE_SINCE,)*
+                }
+            }
+
+            /// What its request and its response look like in every version.
+            pub fn schemas(self) -> [MessageSchema; 2] {
+                match self {
+                    $(Self::$name => [
+                        MessageSchema::of::<$request>(),
+                        MessageSchema::of::<<$request as Request>::Response>(),
+                    ],)*
                 }
             }
 

@@ -3,6 +3,28 @@
 //! The derive makes it from the same attributes as the codec, so that what is compared with Kafka's own
 //! schemas is what goes over the wire.
 
+use std::ops::RangeInclusive;
+
+use crate::wire::message::Message;
+
+/// A whole message in every version we speak.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageSchema {
+    /// The versions we speak.
+    pub versions: RangeInclusive<i16>,
+    /// The first version with compact lengths and tagged fields; `i16::MAX` if there is none.
+    pub flexible_since: i16,
+    /// Its name and fields.
+    pub schema: Schema,
+}
+
+impl MessageSchema {
+    /// The schema of `M`.
+    pub fn of<M: Message>() -> Self {
+        Self { versions: M::MIN_VERSION..=M::MAX_VERSION, flexible_since: M::FLEXIBLE_SINCE, schema: M::schema() }
+    }
+}
+
 /// The fields of one struct, in the order of the wire.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
