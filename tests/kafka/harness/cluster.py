@@ -1,0 +1,355 @@
+"""One Kafka cluster of plain Java processes on loopback, and its data.
+
+Owns the brokers, the ZooKeeper where there is one, and the folder under `.kafka/run/` that holds all their
+files. `close` ends everything. If this process is killed instead, the kernel kills the programs and the next
+cluster that starts removes the folder.
+"""
+
+import base64
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import HarnessError, artifacts, layout, probe
+from .processes import ReservedPort, spawn
+
+_NOT_CONTROLLER, _TOPIC_ALREADY_EXISTS, _REQUEST_TIMED_OUT = 41, 36, 7
+
+
+@dataclass
+class Options:
+    """What kind of cluster: see `kafka.py run --help`."""
+
+    version: str
+    brokers: int = 1
+    zookeeper: bool = False
+    settings: dict = field(default_factory=dict)
+    heap_mib: int = 256
+    limit_seconds: float = 120.0
+
+
+class Broker:
+    """One broker: its addresses and files, which it keeps over restarts, and its process."""
+
+    def __init__(self, broker_id, folder):
+        self.broker_id = broker_id
+        self._ports = ReservedPort(), ReservedPort()
+        self.port, self.controller_port = (port.number for port in self._ports)
+        self.log_dir = folder / f"data-{broker_id}"
+        self.settings_path = folder / f"server-{broker_id}.properties"
+        self.output_path = folder / f"broker-{broker_id}.log"
+        self.process = None
+        self.frozen = False
+
+    @property
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self, limit_seconds):
+        self.process.wait(limit_seconds)
+        self.process = None
+        self.frozen = False
+
+
+class Cluster:
+    """A cluster that `start` brings up whole.
+
+    :param waiter: lets time pass; its `pause` raises when nobody waits for this cluster any more.
+    """
+
+    def __init__(self, options, waiter):
+        self.options = options
+        self._version = artifacts.parse_version(options.version)
+        self._waiter = waiter
+        self._zookeeper_mode = layout.uses_zookeeper(self._version, options.zookeeper)
+        self._jars = artifacts.broker_jars(options.version)
+        self.folder, self._lock = _claim_folder()
+        self._java = layout.java(self._jars, self._version, options.heap_mib, self.folder)
+        self._zookeeper, self._zookeeper_port = None, ReservedPort()
+        self.brokers = {number: Broker(number, self.folder) for number in range(1, options.brokers + 1)}
+
+    @property
+    def bootstrap(self):
+        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers.values())
+
+    @property
+    def zookeeper_address(self):
+        return f"127.0.0.1:{self._zookeeper_port.number}" if self._zookeeper_mode else None
+
+    def start(self):
+        """Starts everything and waits until it is ready."""
+        if self._zookeeper_mode:
+            self._start_zookeeper()
+        else:
+            self._format_storage()
+        for broker in self.brokers.values():
+            self._write_settings(broker)
+            self.start_broker(broker.broker_id)
+        self.wait_ready()
+
+    def close(self):
+        """Kills every program and removes every file."""
+        running = [broker.process for broker in self.brokers.values() if broker.process] + [self._zookeeper]
+        for process in filter(None, running):
+            process.kill()
+        for process in filter(None, running):
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    def start_broker(self, number):
+        """Starts a broker that is down, with the addresses and data it had. Does not wait until it is ready."""
+        broker = self._broker(number)
+        if broker.alive:
+            raise HarnessError(f"broker {number} runs already")
+        if self._zookeeper_mode:
+            self._until(lambda: self._is_unregistered(number), f"broker {number}'s old session to end in ZooKeeper")
+        broker.process = spawn([*self._java, "kafka.Kafka", str(broker.settings_path)], broker.output_path)
+
+    def kill_broker(self, number):
+        """SIGKILL: the broker is gone at once, the others are not told."""
+        broker = self._running(number)
+        broker.signal(signal.SIGKILL)
+        broker.end(30)
+
+    def freeze_broker(self, number):
+        """SIGSTOP: the broker keeps its connections and says nothing."""
+        broker = self._running(number)
+        broker.signal(signal.SIGSTOP)
+        broker.frozen = True
+
+    def thaw_broker(self, number):
+        """SIGCONT: the broker goes on where it was frozen."""
+        broker = self._running(number)
+        broker.signal(signal.SIGCONT)
+        broker.frozen = False
+
+    def stop_broker(self, number):
+        """SIGTERM: the broker hands over its partitions and ends. Waits for that."""
+        broker = self._running(number)
+        if broker.frozen:
+            raise HarnessError(f"broker {number} is frozen and cannot stop by itself; thaw or kill it")
+        broker.signal(signal.SIGTERM)
+        try:
+            broker.end(60)
+        except subprocess.TimeoutExpired:
+            raise HarnessError(f"broker {number} did not stop within 60 s of SIGTERM\n{_tail(broker.output_path)}") from None
+
+    def wait_ready(self):
+        """Waits until every broker that runs answers, and sees all that run and a controller."""
+        running = {broker.broker_id for broker in self._awake()}
+
+        def is_ready():
+            if self._version >= (0, 10):
+                return all(running <= view.brokers and view.controller != -1 for view in self._views())
+            # Before the first topic these tell nothing of each other in their metadata; that they answer must do.
+            held = self._ephemeral_nodes()
+            return {"/controller", *(f"/brokers/ids/{number}" for number in running)} <= held and all(self._views())
+
+        self._until(is_ready, f"brokers {sorted(running)} to see each other and a controller")
+
+    def wait_in_sync(self):
+        """Waits until every replica of every partition is in sync, as every broker that runs sees it."""
+        self._until(
+            lambda: all(
+                partition.leader >= 0 and set(partition.in_sync_replicas) == set(partition.replicas)
+                for view in self._views()
+                for partitions in view.topics.values()
+                for partition in partitions.values()
+            ),
+            "every replica to be in sync",
+        )
+
+    def create_topic(self, topic, partitions, replication_factor, settings):
+        """Creates a topic and waits until every broker that runs knows a leader for each partition."""
+        if self._version < (0, 10, 1):
+            self._create_topic_by_tool(topic, partitions, replication_factor, settings)
+        else:
+            self._create_topic_by_request(topic, partitions, replication_factor, settings)
+
+        def is_known(view):
+            known = view.topics.get(topic, {})
+            return len(known) == partitions and all(partition.leader >= 0 for partition in known.values())
+
+        self._until(lambda: all(map(is_known, self._views())), f"leaders for every partition of {topic}")
+
+    def describe_topic(self, topic):
+        """Leader and replicas of every partition, as the first broker that answers sees them."""
+        for broker in self._awake():
+            with contextlib.suppress(probe.ProbeError):
+                view = probe.metadata(broker.port, self._version)
+                if topic not in view.topics:
+                    raise HarnessError(f"no topic {topic!r} on this cluster")
+                return view.topics[topic]
+        raise HarnessError("no broker answers; start or thaw one")
+
+    def tool_command(self, tool):
+        """The command that runs one of Kafka's own tools against this cluster; the caller adds the tool's arguments."""
+        jars, name = layout.tool_class(self.options.version, tool)
+        connection = layout.tool_connection(self._version, tool, self.bootstrap, self.zookeeper_address)
+        return [*layout.java(jars, self._version, 256, self.folder), name, *connection]
+
+    def _create_topic_by_request(self, topic, partitions, replication_factor, settings):
+        said = tried = None
+
+        def is_created():
+            nonlocal said, tried
+            view = next(self._views())
+            if view.controller not in self.brokers:
+                return False
+            error, message = probe.create_topic(
+                self.brokers[view.controller].port, self._version, topic, partitions, replication_factor, settings
+            )
+            # A request that timed out may have made the topic all the same.
+            made = error == 0 or (tried and error == _TOPIC_ALREADY_EXISTS)
+            if not made and error not in (_NOT_CONTROLLER, _REQUEST_TIMED_OUT):
+                raise HarnessError(f"topic {topic} not created: Kafka's error {error}: {message}")
+            said, tried = f"error {error}: {message}", True
+            return made
+
+        self._until(is_created, f"topic {topic} to be created", lambda: f"Kafka said {said}")
+
+    def _create_topic_by_tool(self, topic, partitions, replication_factor, settings):
+        command = [*self.tool_command("topics"), "--create", "--topic", topic, "--partitions", str(partitions)]
+        command += ["--replication-factor", str(replication_factor)]
+        for key, value in settings.items():
+            command += ["--config", f"{key}={value}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # The tool of these versions ends with 0 whatever happens.
+        if f'Created topic "{topic}"' not in done.stdout:
+            raise HarnessError(f"topic {topic} not created: {done.stdout[-2000:]}")
+
+    def _start_zookeeper(self):
+        data, settings_path = self.folder / "zookeeper", self.folder / "zookeeper.properties"
+        data.mkdir()
+        _write_properties(settings_path, layout.zookeeper_settings(self._zookeeper_port.number, data))
+        command = [*self._java, "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(settings_path)]
+        self._zookeeper = spawn(command, self.folder / "zookeeper.log")
+        self._until(lambda: probe.four_letters(self._zookeeper_port.number, "ruok") == "imok", "ZooKeeper to answer")
+
+    def _is_unregistered(self, number):
+        # A broker refuses to start while the session of the one killed before it still holds its id.
+        return f"/brokers/ids/{number}" not in self._ephemeral_nodes()
+
+    def _ephemeral_nodes(self):
+        return set(probe.four_letters(self._zookeeper_port.number, "dump").split())
+
+    def _format_storage(self):
+        """Gives every broker formatted storage: one formatted by Kafka's tool and kept, copied under each one's own ids."""
+        name = f"format-{self.options.version}"
+        with artifacts.made_once(name) as template:
+            if template:
+                self._format_template(template)
+        cluster_id = _kafka_uuid()
+        for broker in self.brokers.values():
+            shutil.copytree(artifacts.STORE / name, broker.log_dir)
+            meta = broker.log_dir / "meta.properties"
+            own = {"cluster.id": cluster_id, "node.id": broker.broker_id, "directory.id": _kafka_uuid()}
+            kept = dict(line.split("=", 1) for line in meta.read_text().splitlines() if not line.startswith("#"))
+            _write_properties(meta, {key: own.get(key, value) for key, value in kept.items()})
+
+    def _format_template(self, template):
+        broker = Broker(1, self.folder)
+        broker.log_dir = template
+        _write_properties(broker.settings_path, layout.kraft_broker_settings(broker, [broker]))
+        command = [*self._java, "kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(broker.settings_path)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            raise HarnessError(f"Kafka {self.options.version} could not format its storage:\n{done.stdout[-2000:]}")
+
+    def _write_settings(self, broker):
+        if self._zookeeper_mode:
+            settings = layout.zookeeper_broker_settings(self._version, broker, self._zookeeper_port.number)
+        else:
+            settings = layout.kraft_broker_settings(broker, self.brokers.values())
+        settings |= layout.fast_settings(self._version, len(self.brokers)) | self.options.settings
+        _write_properties(broker.settings_path, settings)
+
+    def _views(self):
+        return (probe.metadata(broker.port, self._version) for broker in self._awake())
+
+    def _awake(self):
+        awake = [broker for broker in self.brokers.values() if broker.process and not broker.frozen]
+        if not awake:
+            raise HarnessError("no broker runs; start or thaw one")
+        return awake
+
+    def _broker(self, number):
+        if number not in self.brokers:
+            raise HarnessError(f"no broker {number}; there are {sorted(self.brokers)}")
+        return self.brokers[number]
+
+    def _running(self, number):
+        broker = self._broker(number)
+        if not broker.alive:
+            raise HarnessError(f"broker {number} does not run\n{_tail(broker.output_path)}")
+        return broker
+
+    def _until(self, holds, what, said=lambda: "not so yet"):
+        """Waits until `holds()`; an answer that does not come counts as not yet."""
+        deadline = time.monotonic() + self.options.limit_seconds
+        last = None
+        while True:
+            self._check_processes()
+            try:
+                if holds():
+                    return
+                last = None
+            except probe.ProbeError as error:
+                last = error
+            if time.monotonic() > deadline:
+                tails = "\n".join(_tail(broker.output_path) for broker in self.brokers.values())
+                raise HarnessError(f"waited {self.options.limit_seconds} s for {what}; {last or said()}\n{tails}")
+            self._waiter.pause(0.05)
+
+    def _check_processes(self):
+        if self._zookeeper and self._zookeeper.poll() is not None:
+            raise HarnessError(f"ZooKeeper ended by itself\n{_tail(self.folder / 'zookeeper.log')}")
+        for broker in self.brokers.values():
+            if broker.process and not broker.alive:
+                status = broker.process.returncode
+                raise HarnessError(f"broker {broker.broker_id} ended by itself with status {status}\n{_tail(broker.output_path)}")
+
+
+def _claim_folder():
+    """A new folder for a cluster's files, locked while we live. Removes those whose owners died without doing so."""
+    runs = artifacts.STORE / "run"
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(artifacts.STORE / "run.lock", "w") as all_runs:
+        fcntl.flock(all_runs, fcntl.LOCK_EX)
+        for left in runs.iterdir():
+            with contextlib.suppress(OSError), open(left / "owner.lock", "w") as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
+        lock = open(folder / "owner.lock", "w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def _kafka_uuid():
+    """A random id as Kafka writes them. One that begins with `-` would be taken for an option by its tools."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()).startswith("-"):
+        pass
+    return text
+
+
+def _write_properties(path, settings):
+    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+
+
+def _tail(path, lines=30):
+    if not path.exists():
+        return f"(no {path.name})"
+    return f"--- the end of {path.name}:\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,161 @@
+"""What differs between Kafka's versions: Java options, server settings, class names of the tools.
+
+Pure functions of a version; nothing here starts anything. Settings that a version does not know are only
+warned about by the broker, so one table of fast settings serves them all.
+"""
+
+import zipfile
+
+from . import HarnessError, artifacts
+
+# Newest name first: the first that is in the jars is the one.
+_TOOL_CLASSES = {
+    "console-producer": ["org.apache.kafka.tools.ConsoleProducer", "kafka.tools.ConsoleProducer"],
+    "console-consumer": ["org.apache.kafka.tools.consumer.ConsoleConsumer", "kafka.tools.ConsoleConsumer"],
+    "topics": ["org.apache.kafka.tools.TopicCommand", "kafka.admin.TopicCommand"],
+    "configs": ["org.apache.kafka.tools.ConfigCommand", "kafka.admin.ConfigCommand"],
+    "consumer-groups": ["org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "kafka.admin.ConsumerGroupCommand"],
+    "dump-log": ["org.apache.kafka.tools.DumpLogSegments", "kafka.tools.DumpLogSegments"],
+}
+_LOG4J = """\
+log4j.rootLogger=INFO, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.target=System.err
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=[%d{HH:mm:ss,SSS}] %p %m (%c{1})%n
+"""
+
+
+def uses_zookeeper(version, asked):
+    """Whether brokers of `version` run with ZooKeeper: where they must, or where they can and it was `asked` for."""
+    if asked and version >= (4, 0):
+        raise HarnessError("Kafka 4.0 and later have no ZooKeeper mode; leave out --zookeeper")
+    return asked or version < (3, 3)
+
+
+def java(jars, version, heap_mib, directory):
+    """The start of a command that runs a class from the folder `jars`; its log goes to the console."""
+    log4j = directory / "log4j.properties"
+    log4j.write_text(_LOG4J)
+    command = ["java", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+    command += [f"-Dlog4j.configuration=file:{log4j}", "-Dzookeeper.jmx.log4j.disable=true"]
+    command += ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss,SSS"]
+    if version < (2, 0):
+        for package in ("java.lang", "java.nio", "sun.nio.ch", "java.util"):
+            command += ["--add-opens", f"java.base/{package}=ALL-UNNAMED"]
+    return [*command, "-cp", f"{jars}/*"]
+
+
+def zookeeper_settings(port, directory):
+    """The settings of the one ZooKeeper server of a cluster."""
+    return {
+        "dataDir": directory,
+        "clientPort": port,
+        "clientPortAddress": "127.0.0.1",
+        "tickTime": 1000,
+        "maxClientCnxns": 0,
+        "admin.enableServer": "false",
+        "4lw.commands.whitelist": "*",
+    }
+
+
+def fast_settings(version, brokers):
+    """Settings that make a small cluster start fast, notice faults fast and never lose an acknowledged record."""
+    replicas = min(3, brokers)
+    in_sync = 2 if brokers >= 3 else 1
+    settings = {
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "unclean.leader.election.enable": "false",
+        "num.partitions": 1,
+        "auto.create.topics.enable": "true",
+        "delete.topic.enable": "true",
+        "offsets.topic.num.partitions": 5,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.num.partitions": 3,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.num.partitions": 3,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
+        "replica.lag.time.max.ms": 4000,
+        "log.cleaner.dedupe.buffer.size": 16 << 20,
+    }
+    if version >= (0, 9):
+        # Tests write records with old timestamps, which must not expire. 0.8.2 goes by the age of the file, and knows no -1.
+        settings["log.retention.ms"] = -1
+    if brokers > 1:
+        settings["broker.session.timeout.ms"] = 6000
+        settings["broker.heartbeat.interval.ms"] = 1000
+    return settings
+
+
+def zookeeper_broker_settings(version, broker, zookeeper_port):
+    """Identity and addresses of a broker that finds the others through ZooKeeper."""
+    settings = {
+        "broker.id": broker.broker_id,
+        "zookeeper.connect": f"127.0.0.1:{zookeeper_port}",
+        "zookeeper.session.timeout.ms": 6000,
+        "log.dirs": broker.log_dir,
+    }
+    if version < (0, 9):
+        settings |= {"host.name": "127.0.0.1", "port": broker.port}
+        settings |= {"advertised.host.name": "127.0.0.1", "advertised.port": broker.port}
+    else:
+        settings["listeners"] = f"PLAINTEXT://127.0.0.1:{broker.port}"
+    return settings
+
+
+def kraft_broker_settings(broker, brokers):
+    """Identity and addresses of a combined broker and controller."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": broker.broker_id,
+        "controller.quorum.voters": ",".join(f"{each.broker_id}@127.0.0.1:{each.controller_port}" for each in brokers),
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{broker.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": broker.log_dir,
+    }
+
+
+def tool_class(version_text, tool):
+    """The folder of jars and the class of one of Kafka's command-line tools."""
+    if tool not in _TOOL_CLASSES:
+        raise HarnessError(f"no tool {tool!r}; there are: {', '.join(_TOOL_CLASSES)}")
+    version = artifacts.parse_version(version_text)
+    if version < (4, 0):
+        jars = artifacts.broker_jars(version_text)
+        if found := _first_class(jars, _TOOL_CLASSES[tool]):
+            return jars, found
+    if version >= (3, 0):
+        jars = artifacts.tool_jars(version_text)
+        if found := _first_class(jars, _TOOL_CLASSES[tool]):
+            return jars, found
+    raise HarnessError(f"Kafka {version_text} has no class for the tool {tool!r}")
+
+
+def tool_connection(version, tool, bootstrap, zookeeper):
+    """The arguments that tell a tool where the cluster is."""
+    if tool == "dump-log":
+        return []
+    if tool == "console-producer" and version < (2, 5):
+        return ["--broker-list", bootstrap]
+    if tool == "console-consumer" and version < (0, 10):
+        return ["--zookeeper", zookeeper]
+    if tool in ("topics", "configs") and version < (2, 2):
+        return ["--zookeeper", zookeeper]
+    if tool == "consumer-groups" and version < (0, 10):
+        return ["--zookeeper", zookeeper]
+    return ["--bootstrap-server", bootstrap]
+
+
+def _first_class(jars, names):
+    held = set()
+    for jar in jars.glob("kafka*.jar"):
+        with zipfile.ZipFile(jar) as archive:
+            held.update(archive.namelist())
+    return next((name for name in names if name.replace(".", "/") + ".class" in held), None)

@@ -1,0 +1,146 @@
+"""Asks brokers how they are, in raw bytes: the few requests the harness needs, by hand.
+
+Metadata v0 (0.8.2, 0.9) and v1 (later), CreateTopics v0 (0.10.1, 0.10.2) and v2 (later): every version up to
+4.4 still answers one of them. Independent of the client under test on purpose.
+"""
+
+import socket
+import struct
+from dataclasses import dataclass, field
+
+_METADATA, _CREATE_TOPICS = 3, 19
+
+
+class ProbeError(Exception):
+    """A broker did not answer, or not with what was asked for."""
+
+
+@dataclass
+class Partition:
+    error: int
+    leader: int
+    replicas: list
+    in_sync_replicas: list
+
+
+@dataclass
+class Metadata:
+    """One broker's view of the cluster. `controller` is `None` where the broker does not tell (0.8.2, 0.9)."""
+
+    brokers: set = field(default_factory=set)
+    controller: int | None = None
+    topics: dict = field(default_factory=dict)
+
+
+def metadata(port, version, limit=2.0):
+    """What the broker on `port` knows of all brokers and all topics."""
+    request_version = 0 if version < (0, 10) else 1
+    every_topic = struct.pack(">i", 0 if request_version == 0 else -1)
+    answer = _Reader(_exchange(port, _METADATA, request_version, every_topic, limit))
+    try:
+        return _read_metadata(answer, request_version)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ProbeError(f"metadata from port {port} cannot be read: {error}") from error
+
+
+def _read_metadata(answer, request_version):
+    view = Metadata()
+    for _ in range(answer.int32()):
+        view.brokers.add(answer.int32())
+        answer.string(), answer.int32()
+        if request_version > 0:
+            answer.string()
+    if request_version > 0:
+        view.controller = answer.int32()
+    for _ in range(answer.int32()):
+        answer.int16()
+        name = answer.string()
+        if request_version > 0:
+            answer.int8()
+        partitions = view.topics[name] = {}
+        for _ in range(answer.int32()):
+            error, index, leader = answer.int16(), answer.int32(), answer.int32()
+            partitions[index] = Partition(error, leader, answer.int32s(), answer.int32s())
+    return view
+
+
+def create_topic(port, version, topic, partitions, replication_factor, settings, limit=15.0):
+    """Creates a topic through the broker on `port`, which must be the controller in ZooKeeper mode.
+
+    Returns Kafka's error code, 0 when the topic was made, and what the broker says about it.
+    """
+    request_version = 0 if version < (0, 11) else 2
+    body = struct.pack(">i", 1) + _string(topic) + struct.pack(">ihi", partitions, replication_factor, 0)
+    body += struct.pack(">i", len(settings))
+    body += b"".join(_string(key) + _string(str(value)) for key, value in settings.items())
+    body += struct.pack(">i", int(limit * 1000))
+    if request_version > 0:
+        body += b"\0"
+    answer = _Reader(_exchange(port, _CREATE_TOPICS, request_version, body, limit + 2))
+    if request_version > 0:
+        answer.int32()
+    answer.int32(), answer.string()
+    error = answer.int16()
+    return error, answer.string() if request_version > 0 else None
+
+
+def four_letters(port, word):
+    """ZooKeeper's answer to one of its four-letter commands."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2.0) as connection:
+            connection.sendall(word.encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    except OSError as error:
+        raise ProbeError(f"ZooKeeper on port {port}: {error}") from error
+
+
+def _exchange(port, api_key, api_version, body, limit):
+    header = struct.pack(">hhi", api_key, api_version, 1) + _string("kavka-test-kafka")
+    frame = header + body
+    try:
+        with socket.create_connection(("127.0.0.1", port), limit) as connection:
+            connection.sendall(struct.pack(">i", len(frame)) + frame)
+            (size,) = struct.unpack(">i", _read_exactly(connection, 4))
+            return _read_exactly(connection, size)[4:]
+    except OSError as error:
+        raise ProbeError(f"broker on port {port}: {error}") from error
+
+
+def _read_exactly(connection, size):
+    data = b""
+    while len(data) < size:
+        chunk = connection.recv(size - len(data))
+        if not chunk:
+            raise ProbeError("the broker closed the connection in the middle of its answer")
+        data += chunk
+    return data
+
+
+def _string(text):
+    return struct.pack(">h", len(text.encode())) + text.encode()
+
+
+class _Reader:
+    def __init__(self, data):
+        self._data, self._at = data, 0
+
+    def _take(self, layout):
+        (value,) = struct.unpack_from(layout, self._data, self._at)
+        self._at += struct.calcsize(layout)
+        return value
+
+    def int8(self):
+        return self._take(">b")
+
+    def int16(self):
+        return self._take(">h")
+
+    def int32(self):
+        return self._take(">i")
+
+    def int32s(self):
+        return [self.int32() for _ in range(self.int32())]
+
+    def string(self):
+        size = self.int16()
+        return None if size < 0 else self._take(f">{size}s").decode()

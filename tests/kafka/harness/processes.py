@@ -1,0 +1,98 @@
+"""Programs that cannot outlive this process, addresses nobody else takes, and waiting that ends when nobody waits for us.
+
+Linux only. A program started here is killed by the kernel when this process ends, however it ends, and
+even while it is frozen. That holds per *thread*: start programs from the main thread only.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from . import HarnessError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+class NobodyWaits(Exception):
+    """The process that started us is gone, or closed our stdin."""
+
+
+def spawn(command, log_path):
+    """Starts `command` with its output appended to the file `log_path`."""
+    parent = os.getpid()
+
+    def die_with_parent():
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    with open(log_path, "ab") as log:
+        try:
+            # A session of its own: Ctrl-C in a terminal must reach us only, so that we decide the order of things.
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+            )
+        except FileNotFoundError:
+            raise HarnessError(f"no program {command[0]!r}: real Kafka needs Java 17 or later, install it") from None
+
+
+class ReservedPort:
+    """A free port on 127.0.0.1 that stays ours while the broker on it is down.
+
+    A bound socket that does not listen: the broker can bind beside it because both allow reuse, and the kernel
+    gives the port to nobody else, not even as the local port of a connection. Connecting is refused until the
+    broker listens.
+    """
+
+    def __init__(self):
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        # Only after bind: with it set before, the kernel may hand out a port that another reservation holds.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.number = self._socket.getsockname()[1]
+
+
+class Waiter:
+    """Lets time pass and reads command lines, and notices at once when nobody waits for us any more.
+
+    :param watch_parent: also end when the process that started us ends; a child it forked may hold our stdin open.
+    :param watch_stdin: read commands from stdin and end with it.
+    """
+
+    def __init__(self, watch_parent, watch_stdin):
+        self._poll = select.poll()
+        self._parent = os.pidfd_open(os.getppid()) if watch_parent else None
+        self._stdin = sys.stdin.fileno() if watch_stdin else None
+        self._input = b""
+        if self._parent is not None:
+            self._poll.register(self._parent, select.POLLIN)
+        if self._stdin is not None:
+            self._poll.register(self._stdin, select.POLLIN)
+
+    def pause(self, seconds):
+        """Sleeps; commands that arrive meanwhile are kept."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._turn(left)
+
+    def read_line(self):
+        """The next command line, without its end."""
+        while b"\n" not in self._input:
+            self._turn(None)
+        line, self._input = self._input.split(b"\n", 1)
+        return line.decode()
+
+    def _turn(self, seconds):
+        for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000):
+            if fd == self._parent:
+                raise NobodyWaits
+            chunk = os.read(fd, 65536)
+            if not chunk:
+                raise NobodyWaits
+            self._input += chunk

@@ -1,0 +1,166 @@
+"""Real Kafka from Python tests.
+
+    with Cluster("4.4.0", brokers=3) as cluster:
+        cluster.create_topic("orders", partitions=3, replication_factor=3)
+        cluster.kill(1)
+
+A thin hand on `kafka.py`, which runs as a process of its own so that nothing is left when the test dies. This
+module imports nothing but the standard library; load it without putting this folder first on `sys.path`, where
+`kafka.py` would hide the kafka-python package.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+_PROGRAM = Path(__file__).resolve().with_name("kafka.py")
+
+
+class KafkaError(Exception):
+    """Kafka could not be had, or a command was refused."""
+
+
+class Cluster:
+    """A running Kafka cluster, ready when the constructor returns. Use as a context manager, or `close` it.
+
+    :param version: "0.8.2.2" to "4.4.0". Before 3.3 it comes with ZooKeeper.
+    :param zookeeper: ask for ZooKeeper mode where both exist (3.3 to 3.9).
+    :param settings: broker settings by Kafka's names, over the harness's own.
+    :param heap_mib: heap of each broker in MiB.
+    :raises KafkaError: with the end of the brokers' logs when it does not start.
+
+    Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`. Commands may
+    come from any thread; they are carried out one after the other.
+    """
+
+    def __init__(self, version="4.4.0", brokers=1, *, zookeeper=False, settings=None, heap_mib=256):
+        command = [sys.executable, str(_PROGRAM), "run", f"--version={version}", f"--brokers={brokers}", f"--heap={heap_mib}"]
+        if zookeeper:
+            command.append("--zookeeper")
+        command += [f"--set={name}={value}" for name, value in (settings or {}).items()]
+        self._lock = threading.Lock()
+        # A session of its own: Ctrl-C reaches the test first, which then closes the cluster.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            about = self._answer()
+        except BaseException:
+            self.close()
+            raise
+        self.bootstrap = about["bootstrap"]
+        self.brokers = {int(number): address for number, address in about["brokers"].items()}
+        self.version = about["version"]
+        self.zookeeper = about["zookeeper"]
+        self.dir = Path(about["dir"])
+        self._about = about
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Ends every process and removes every file. Calling it again does nothing."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def kill(self, broker_id):
+        """SIGKILL: gone at once, nobody is told."""
+        self._command("kill", broker_id)
+
+    def stop(self, broker_id):
+        """SIGTERM: hands its partitions over and ends; returns when it has."""
+        self._command("stop", broker_id)
+
+    def freeze(self, broker_id):
+        """SIGSTOP: keeps its connections and says nothing."""
+        self._command("freeze", broker_id)
+
+    def thaw(self, broker_id):
+        """SIGCONT: goes on where it was frozen."""
+        self._command("thaw", broker_id)
+
+    def start(self, broker_id, wait=True):
+        """Starts a broker that was killed or stopped, with its data and address.
+
+        :param wait: return only when it is ready; see `wait_ready`.
+        """
+        self._command("start", broker_id)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self):
+        """Waits until every running broker answers, and sees all that run and a controller."""
+        self._command("wait-ready")
+
+    def wait_in_sync(self):
+        """Waits until every replica of every partition is in sync."""
+        self._command("wait-in-sync")
+
+    def create_topic(self, topic, partitions=1, replication_factor=1, settings=None):
+        """Creates a topic; returns when every running broker knows a leader for each partition."""
+        given = (f"{name}={value}" for name, value in (settings or {}).items())
+        self._command("topic", "create", topic, partitions, replication_factor, *given)
+
+    def describe_topic(self, topic):
+        """`{partition: {"leader": id, "replicas": [id], "in_sync_replicas": [id]}}`."""
+        described = self._command("topic", "describe", topic)["partitions"]
+        return {int(partition): about for partition, about in described.items()}
+
+    def leader(self, topic, partition):
+        """The id of the broker that leads a partition."""
+        return self.describe_topic(topic)[partition]["leader"]
+
+    def log_dir(self, broker_id):
+        """The folder in which a broker keeps its partitions' logs."""
+        return Path(self._about["log_dirs"][str(broker_id)])
+
+    def output(self, broker_id):
+        """What a broker has written to its console."""
+        return Path(self._about["outputs"][str(broker_id)]).read_text(errors="replace")
+
+    def tool_command(self, name):
+        """The start of the command line of one of Kafka's own tools, connected to this cluster. Add its arguments.
+
+        :param name: "console-producer", "console-consumer", "topics", "configs", "consumer-groups" or "dump-log".
+        """
+        return self._command("tool", name)["command"]
+
+    def tool(self, name, *arguments, input=b"", timeout=60):
+        """Runs one of Kafka's own tools and returns what it printed.
+
+        :raises KafkaError: if it ends with another status than 0.
+        """
+        command = [*self.tool_command(name), *map(str, arguments)]
+        done = subprocess.run(command, input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).decode(errors="replace")
+            raise KafkaError(f"{name} ended with status {done.returncode}: {said[-2000:]}")
+        return done.stdout
+
+    def dump_log(self, topic, partition):
+        """What Kafka's DumpLogSegments prints of the partition's log on its leader, records and their contents included."""
+        segments = sorted(self.log_dir(self.leader(topic, partition)).glob(f"{topic}-{partition}/*.log"))
+        arguments = ["--print-data-log", "--deep-iteration", "--files", ",".join(map(str, segments))]
+        return self.tool("dump-log", *arguments).decode(errors="replace")
+
+    def _command(self, *words):
+        with self._lock:
+            self._process.stdin.write(shlex.join(map(str, words)) + "\n")
+            self._process.stdin.flush()
+            return self._answer()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise KafkaError(f"the harness ended with status {self._process.wait()}; its stderr says why")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise KafkaError(answer["error"])
+        return answer
