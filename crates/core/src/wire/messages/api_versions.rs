@@ -1,87 +1,89 @@
-//! DOC
+//! `ApiVersions`: which versions of which APIs a broker speaks (KIP-35, KIP-511), and its features (KIP-584).
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks for the versions a broker speaks; the first request on every connection.
+///
+/// A broker that does not know the version answers in version 0, with `UNSUPPORTED_VERSION` and its versions.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "ApiVersions", response = ApiVersionsResponse, versions = "0-5", flexible = 3)]
 pub struct ApiVersionsRequest {
-    /// DOC
+    /// The client's name, `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?` (KIP-511).
     #[kafka(since = 3, ignorable)]
     pub client_software_name: String,
-    /// DOC
+    /// The client's version, of the same form.
     #[kafka(since = 3, ignorable)]
     pub client_software_version: String,
-    /// DOC
+    /// The cluster the client takes the broker for: another one refuses it (KIP-1242).
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub cluster_id: Option<String>,
-    /// DOC
+    /// The broker id the client takes the broker for: another one refuses it (KIP-1242).
     #[kafka(since = 5, ignorable)]
     pub node_id: Option<i32>,
 }
 
-/// DOC
+/// What the broker speaks. Its header is always that of version 0 (KIP-511).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 3)]
 pub struct ApiVersionsResponse {
-    /// DOC
+    /// `UNSUPPORTED_VERSION` if the broker does not know the request's version.
     pub error_code: ErrorCode,
-    /// DOC
+    /// Every API the broker speaks.
     pub api_keys: Vec<ApiVersion>,
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// What the broker supports.
     #[kafka(since = 3, tag = 0, ignorable)]
     pub supported_features: Vec<SupportedFeatureKey>,
-    /// DOC
+    /// Grows with every change of the finalized features; none if they are unknown.
     #[kafka(since = 3, tag = 1, ignorable)]
     pub finalized_features_epoch: Option<i64>,
-    /// DOC
+    /// What the cluster agreed on. Valid only together with an epoch.
     #[kafka(since = 3, tag = 2, ignorable)]
     pub finalized_features: Vec<FinalizedFeatureKey>,
-    /// DOC
+    /// Whether a `KRaft` controller can take over from ZooKeeper (KIP-866).
     #[kafka(since = 3, tag = 3, ignorable)]
     pub zk_migration_ready: bool,
 }
 
-/// DOC
+/// The versions of one API.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ApiVersion {
-    /// DOC
+    /// The API's number.
     pub api_key: i16,
-    /// DOC
+    /// The lowest that is supported.
     pub min_version: i16,
-    /// DOC
+    /// The highest that is supported.
     pub max_version: i16,
 }
 
-/// DOC
+/// The levels of one feature that the broker supports (KIP-584).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct SupportedFeatureKey {
-    /// DOC
+    /// The feature's name.
     #[kafka(since = 3)]
     pub name: String,
-    /// DOC
+    /// The lowest that is supported.
     #[kafka(since = 3)]
     pub min_version: i16,
-    /// DOC
+    /// The highest that is supported.
     #[kafka(since = 3)]
     pub max_version: i16,
 }
 
-/// DOC
+/// The levels of one feature that the whole cluster agreed on (KIP-584).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct FinalizedFeatureKey {
-    /// DOC
+    /// The feature's name.
     #[kafka(since = 3)]
     pub name: String,
-    /// DOC
+    /// The highest level in use.
     #[kafka(since = 3)]
     pub max_version_level: i16,
-    /// DOC
+    /// The lowest level in use.
     #[kafka(since = 3)]
     pub min_version_level: i16,
 }

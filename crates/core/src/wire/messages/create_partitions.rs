@@ -1,58 +1,58 @@
-//! DOC
+//! `CreatePartitions`: more partitions for topics (KIP-195). The controller answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks for topics to have more partitions.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "CreatePartitions", response = CreatePartitionsResponse, versions = "0-3", flexible = 2)]
 pub struct CreatePartitionsRequest {
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<CreatePartitionsTopic>,
-    /// DOC
+    /// How long the controller may work on it before it answers, in milliseconds.
     pub timeout_ms: i32,
-    /// DOC
+    /// Checks the request and changes nothing.
     pub validate_only: bool,
 }
 
-/// DOC
+/// How many partitions one topic shall have.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatePartitionsTopic {
-    /// DOC
+    /// The topic's name.
     pub name: String,
-    /// DOC
+    /// How many partitions it shall have in all.
     pub count: i32,
-    /// DOC
+    /// The replicas of the new partitions in order; none lets the controller choose.
     #[kafka(nullable = 0)]
     pub assignments: Option<Vec<CreatePartitionsAssignment>>,
 }
 
-/// DOC
+/// The replicas of one new partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatePartitionsAssignment {
-    /// DOC
+    /// The replicas' broker ids, the preferred leader first.
     pub broker_ids: Vec<i32>,
 }
 
-/// DOC
+/// What became of each topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-3", flexible = 2)]
 pub struct CreatePartitionsResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per topic.
     pub results: Vec<CreatePartitionsTopicResult>,
 }
 
-/// DOC
+/// What became of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatePartitionsTopicResult {
-    /// DOC
+    /// The topic's name.
     pub name: String,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
 }

@@ -1,112 +1,112 @@
-//! DOC
+//! `CreateTopics`: new topics (KIP-4). The controller answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
-/// DOC
+/// Asks for new topics.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "CreateTopics", response = CreateTopicsResponse, versions = "0-7", flexible = 5)]
 pub struct CreateTopicsRequest {
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<CreatableTopic>,
-    /// DOC
+    /// How long the controller may work on it before it answers, in milliseconds.
     #[kafka(default = 60_000)]
     pub timeout_ms: i32,
-    /// DOC
+    /// Checks the request and changes nothing.
     #[kafka(since = 1)]
     pub validate_only: bool,
 }
 
-/// DOC
+/// One new topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableTopic {
-    /// DOC
+    /// The topic's name.
     pub name: String,
-    /// DOC
-    pub num_partitions: i32,
-    /// DOC
-    pub replication_factor: i16,
-    /// DOC
+    /// How many partitions; none for the broker's default (version 4, KIP-464) or with `assignments`.
+    pub num_partitions: Option<i32>,
+    /// How many replicas of each; none for the broker's default (version 4, KIP-464) or with `assignments`.
+    pub replication_factor: Option<i16>,
+    /// The replicas of each partition; empty lets the controller choose.
     pub assignments: Vec<CreatableReplicaAssignment>,
-    /// DOC
+    /// Settings that differ from the broker's defaults.
     pub configs: Vec<CreatableTopicConfig>,
 }
 
-/// DOC
+/// The replicas of one partition, the preferred leader first.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableReplicaAssignment {
-    /// DOC
+    /// The partition.
     pub partition_index: i32,
-    /// DOC
+    /// The replicas' broker ids, the preferred leader first.
     pub broker_ids: Vec<i32>,
 }
 
-/// DOC
+/// One setting of the new topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableTopicConfig {
-    /// DOC
+    /// The setting's name.
     pub name: String,
-    /// DOC
+    /// The value; none for an unset or, in a response, sensitive one.
     #[kafka(nullable = 0)]
     pub value: Option<String>,
 }
 
-/// DOC
+/// What became of each topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-7", flexible = 5)]
 pub struct CreateTopicsResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 2, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<CreatableTopicResult>,
 }
 
-/// DOC
+/// What became of one topic; what it got is told from version 5 on (KIP-525).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableTopicResult {
-    /// DOC
+    /// The topic's name.
     pub name: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 7, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(since = 1, nullable = 0, ignorable)]
     pub error_message: Option<String>,
-    /// DOC
+    /// Why `configs` is missing, as a number; 0 if it is not.
     #[kafka(since = 5, tag = 0, ignorable)]
     pub topic_config_error_code: i16,
-    /// DOC
+    /// How many partitions it got; none if the client may not know.
     #[kafka(since = 5, ignorable)]
     pub num_partitions: Option<i32>,
-    /// DOC
+    /// How many replicas it got; none if the client may not know.
     #[kafka(since = 5, ignorable)]
     pub replication_factor: Option<i16>,
-    /// DOC
+    /// The settings it got; none if the client may not know.
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub configs: Option<Vec<CreatableTopicConfigs>>,
 }
 
-/// DOC
+/// One setting that the new topic has (KIP-525).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableTopicConfigs {
-    /// DOC
+    /// The setting's name.
     #[kafka(since = 5)]
     pub name: String,
-    /// DOC
+    /// The value; none for an unset or, in a response, sensitive one.
     #[kafka(since = 5, nullable = 5)]
     pub value: Option<String>,
-    /// DOC
+    /// Whether it cannot be changed while the broker runs.
     #[kafka(since = 5)]
     pub read_only: bool,
-    /// DOC
+    /// Where the value comes from: 1 topic, 2 one broker, 3 all brokers, 4 the broker's file, 5 the default (KIP-226).
     #[kafka(since = 5, ignorable)]
     pub config_source: Option<i8>,
-    /// DOC
+    /// Whether it is a secret; its value is never told.
     #[kafka(since = 5)]
     pub is_sensitive: bool,
 }

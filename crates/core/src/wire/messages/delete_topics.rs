@@ -1,58 +1,58 @@
-//! DOC
+//! `DeleteTopics`: removes topics by name or id (KIP-4, KIP-516). The controller answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
-/// DOC
+/// Asks for topics to be removed.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "DeleteTopics", response = DeleteTopicsResponse, versions = "0-6", flexible = 4)]
 pub struct DeleteTopicsRequest {
-    /// DOC
+    /// The topics, from version 6 on.
     #[kafka(since = 6)]
     pub topics: Vec<DeleteTopicState>,
-    /// DOC
+    /// The topics, below version 6.
     #[kafka(until = 5, ignorable)]
     pub topic_names: Vec<String>,
-    /// DOC
+    /// How long the controller may work on it before it answers, in milliseconds.
     pub timeout_ms: i32,
 }
 
-/// DOC
+/// One topic, by name or by id.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DeleteTopicState {
-    /// DOC
+    /// The topic's name; none if it is named by id.
     #[kafka(since = 6, nullable = 6)]
     pub name: Option<String>,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 6)]
     pub topic_id: Uuid,
 }
 
-/// DOC
+/// What became of each topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-6", flexible = 4)]
 pub struct DeleteTopicsResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per topic.
     pub responses: Vec<DeletableTopicResult>,
 }
 
-/// DOC
+/// What became of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DeletableTopicResult {
-    /// DOC
+    /// The topic's name; none if it was named by an id that is unknown.
     #[kafka(nullable = 6)]
     pub name: Option<String>,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 6, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub error_message: Option<String>,
 }

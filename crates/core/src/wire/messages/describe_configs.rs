@@ -1,100 +1,100 @@
-//! DOC
+//! `DescribeConfigs`: the settings of topics and brokers (KIP-133). A broker answers for itself, any broker for topics.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks for the settings of some resources.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "DescribeConfigs", response = DescribeConfigsResponse, versions = "0-4", flexible = 4)]
 pub struct DescribeConfigsRequest {
-    /// DOC
+    /// What to describe.
     pub resources: Vec<DescribeConfigsResource>,
-    /// DOC
+    /// Whether to tell where else a setting has a value.
     #[kafka(since = 1)]
     pub include_synonyms: bool,
-    /// DOC
+    /// Whether to tell what a setting means (KIP-569).
     #[kafka(since = 3)]
     pub include_documentation: bool,
 }
 
-/// DOC
+/// One topic, broker or other resource.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribeConfigsResource {
-    /// DOC
+    /// 2 for a topic, 4 for a broker, 8 for a broker's loggers.
     pub resource_type: i8,
-    /// DOC
+    /// A topic's name or a broker's id.
     pub resource_name: String,
-    /// DOC
+    /// The settings to tell; none for all.
     #[kafka(nullable = 0)]
     pub configuration_keys: Option<Vec<String>>,
 }
 
-/// DOC
+/// The settings of each resource.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-4", flexible = 4)]
 pub struct DescribeConfigsResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per resource.
     pub results: Vec<DescribeConfigsResult>,
 }
 
-/// DOC
+/// The settings of one resource.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribeConfigsResult {
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
-    /// DOC
+    /// 2 for a topic, 4 for a broker, 8 for a broker's loggers.
     pub resource_type: i8,
-    /// DOC
+    /// A topic's name or a broker's id.
     pub resource_name: String,
-    /// DOC
+    /// One entry per setting.
     pub configs: Vec<DescribeConfigsResourceResult>,
 }
 
-/// DOC
+/// One setting.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribeConfigsResourceResult {
-    /// DOC
+    /// The setting's name.
     pub name: String,
-    /// DOC
+    /// The value; none for an unset or, in a response, sensitive one.
     #[kafka(nullable = 0)]
     pub value: Option<String>,
-    /// DOC
+    /// Whether it cannot be changed while the broker runs.
     pub read_only: bool,
-    /// DOC
+    /// Whether the value is the default; version 0 only, `config_source` since.
     #[kafka(until = 0)]
     pub is_default: bool,
-    /// DOC
+    /// Where the value comes from: 1 topic, 2 one broker, 3 all brokers, 4 the broker's file, 5 the default (KIP-226).
     #[kafka(since = 1, ignorable)]
     pub config_source: Option<i8>,
-    /// DOC
+    /// Whether it is a secret; its value is never told.
     pub is_sensitive: bool,
-    /// DOC
+    /// Every place that gives it a value, the one that counts first.
     #[kafka(since = 1, ignorable)]
     pub synonyms: Vec<DescribeConfigsSynonym>,
-    /// DOC
+    /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 unknown (KIP-569).
     #[kafka(since = 3, ignorable)]
     pub config_type: i8,
-    /// DOC
+    /// What it means, if that was asked for.
     #[kafka(since = 3, nullable = 0, ignorable)]
     pub documentation: Option<String>,
 }
 
-/// DOC
+/// Another place that gives the setting a value (KIP-226).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribeConfigsSynonym {
-    /// DOC
+    /// The name it has in that place.
     #[kafka(since = 1)]
     pub name: String,
-    /// DOC
+    /// The value; none for an unset or, in a response, sensitive one.
     #[kafka(since = 1, nullable = 0)]
     pub value: Option<String>,
-    /// DOC
+    /// The place, numbered as `config_source` is.
     #[kafka(since = 1)]
     pub source: i8,
 }

@@ -1,4 +1,6 @@
-//! DOC
+//! `Fetch`: record batches from given offsets on. The leader, or a replica it names (KIP-392), answers it.
+//!
+//! Record bytes stay as they came: what is in them is `wire::records`' business.
 
 use kavka_derive::Message;
 
@@ -6,232 +8,232 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::Records;
 
-/// DOC
+/// Asks for records. Within a fetch session (KIP-227) it names only the partitions that changed.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "Fetch", response = FetchResponse, versions = "0-18", flexible = 12)]
 pub struct FetchRequest {
-    /// DOC
+    /// The cluster the fetcher believes to be in; for KRaft's replicas only.
     #[kafka(since = 12, tag = 0, nullable = 12, ignorable)]
     pub cluster_id: Option<String>,
-    /// DOC
+    /// The replica that fetches, below version 15; none for a consumer.
     #[kafka(until = 14)]
     pub replica_id: Option<i32>,
-    /// DOC
+    /// The replica that fetches, from version 15 on.
     #[kafka(since = 15, tag = 1)]
     pub replica_state: ReplicaState,
-    /// DOC
+    /// How long the broker may wait for `min_bytes`, in milliseconds; `fetch.max.wait.ms`.
     pub max_wait_ms: i32,
-    /// DOC
+    /// How many bytes the broker shall wait for; `fetch.min.bytes`.
     pub min_bytes: i32,
-    /// DOC
+    /// How many bytes the answer shall have at most; one batch is sent whole all the same. `fetch.max.bytes`, KIP-74.
     #[kafka(since = 3, default = i32::MAX, ignorable)]
     pub max_bytes: i32,
-    /// DOC
+    /// 0 reads everything, 1 only what is committed; `isolation.level`, KIP-98.
     #[kafka(since = 4, ignorable)]
     pub isolation_level: i8,
-    /// DOC
+    /// The fetch session; 0 for none or a new one (KIP-227).
     #[kafka(since = 7, ignorable)]
     pub session_id: i32,
-    /// DOC
+    /// Counts the session's requests; 0 asks for a new session, none is a fetch without one (KIP-227).
     #[kafka(since = 7, ignorable)]
     pub session_epoch: Option<i32>,
-    /// DOC
+    /// Where to fetch from; in a session, what changed.
     pub topics: Vec<FetchTopic>,
-    /// DOC
+    /// Partitions that leave the session.
     #[kafka(since = 7)]
     pub forgotten_topics_data: Vec<ForgottenTopic>,
-    /// DOC
+    /// Where the consumer is, so that a replica near it may be named; `client.rack`, KIP-392.
     #[kafka(since = 11, ignorable)]
     pub rack_id: String,
 }
 
-/// DOC
+/// Which replica fetches; a consumer is none (KIP-903).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ReplicaState {
-    /// DOC
+    /// The replica's broker id; none for a consumer.
     #[kafka(since = 15)]
     pub replica_id: Option<i32>,
-    /// DOC
+    /// The replica's epoch.
     #[kafka(since = 15)]
     pub replica_epoch: Option<i64>,
 }
 
-/// DOC
+/// Partitions of one topic to fetch from.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct FetchTopic {
-    /// DOC
+    /// The topic's name.
     #[kafka(until = 12, ignorable)]
     pub topic: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<FetchPartition>,
 }
 
-/// DOC
+/// One partition to fetch from.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct FetchPartition {
-    /// DOC
+    /// The partition.
     pub partition: i32,
-    /// DOC
+    /// The leader's epoch as the client knows it: a broker with another one refuses (KIP-320).
     #[kafka(since = 9, ignorable)]
     pub current_leader_epoch: Option<i32>,
-    /// DOC
+    /// The first offset to fetch.
     pub fetch_offset: i64,
-    /// DOC
+    /// The leader's epoch of the last batch fetched, which lets the broker notice a truncated log (KIP-595).
     #[kafka(since = 12)]
     pub last_fetched_epoch: Option<i32>,
-    /// DOC
+    /// Where the follower's log starts; none for a consumer.
     #[kafka(since = 5, ignorable)]
     pub log_start_offset: Option<i64>,
-    /// DOC
+    /// How many bytes to take from it at most; `max.partition.fetch.bytes`.
     pub partition_max_bytes: i32,
-    /// DOC
+    /// The follower's log directory; for KRaft's replicas (KIP-853).
     #[kafka(since = 17, tag = 0, ignorable)]
     pub replica_directory_id: Uuid,
-    /// DOC
+    /// The high watermark a follower knows; `i64::MAX` for none (KIP-1166).
     #[kafka(since = 18, tag = 1, default = i64::MAX, ignorable)]
     pub high_watermark: i64,
 }
 
-/// DOC
+/// Partitions of one topic that leave the fetch session (KIP-227).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ForgottenTopic {
-    /// DOC
+    /// The topic's name.
     #[kafka(since = 7, until = 12, ignorable)]
     pub topic: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// The partitions.
     #[kafka(since = 7)]
     pub partitions: Vec<i32>,
 }
 
-/// DOC
+/// Records of some partitions. Within a fetch session it names only partitions that have news.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-18", flexible = 12)]
 pub struct FetchResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// What is wrong with the request or its session; partitions have their own.
     #[kafka(since = 7, ignorable)]
     pub error_code: ErrorCode,
-    /// DOC
+    /// The fetch session; 0 if the broker keeps none (KIP-227).
     #[kafka(since = 7)]
     pub session_id: i32,
-    /// DOC
+    /// One entry per topic.
     pub responses: Vec<FetchableTopicResponse>,
-    /// DOC
+    /// Where the new leaders named in the partitions listen (KIP-951).
     #[kafka(since = 16, tag = 0)]
     pub node_endpoints: Vec<NodeEndpoint>,
 }
 
-/// DOC
+/// What there is for one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct FetchableTopicResponse {
-    /// DOC
+    /// The topic's name.
     #[kafka(until = 12, ignorable)]
     pub topic: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<PartitionData>,
 }
 
-/// DOC
+/// What there is for one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct PartitionData {
-    /// DOC
+    /// The partition.
     pub partition_index: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// Where the records that are on every in-sync replica end.
     pub high_watermark: i64,
-    /// DOC
+    /// Where the records of transactions that have ended end (KIP-98).
     #[kafka(since = 4, ignorable)]
     pub last_stable_offset: Option<i64>,
-    /// DOC
+    /// The oldest offset that is left (KIP-107).
     #[kafka(since = 5, ignorable)]
     pub log_start_offset: Option<i64>,
-    /// DOC
+    /// Set when the consumer's log was truncated (KIP-595).
     #[kafka(since = 12, tag = 0)]
     pub diverging_epoch: EpochEndOffset,
-    /// DOC
+    /// Who leads now, when this broker does not (KIP-951).
     #[kafka(since = 12, tag = 1)]
     pub current_leader: LeaderIdAndEpoch,
-    /// DOC
+    /// Set when a replica must fetch a snapshot (KIP-630).
     #[kafka(since = 12, tag = 2)]
     pub snapshot_id: SnapshotId,
-    /// DOC
+    /// The aborted transactions among the records, if only committed ones were asked for.
     #[kafka(since = 4, nullable = 4, ignorable)]
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
-    /// DOC
+    /// The broker to fetch from instead (KIP-392).
     #[kafka(since = 11)]
     pub preferred_read_replica: Option<i32>,
-    /// DOC
+    /// The batches, as they lie in the log: the first may begin before the offset asked for, the last may be cut off.
     #[kafka(nullable = 0)]
     pub records: Option<Records>,
 }
 
-/// DOC
+/// Where the consumer's log and the leader's part.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct EpochEndOffset {
-    /// DOC
+    /// The last epoch that both logs have.
     #[kafka(since = 12)]
     pub epoch: Option<i32>,
-    /// DOC
+    /// Where that epoch ends in the leader's log.
     #[kafka(since = 12)]
     pub end_offset: Option<i64>,
 }
 
-/// DOC
+/// The leader that the answering broker knows of (KIP-951).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct LeaderIdAndEpoch {
-    /// DOC
+    /// The leader's broker id; none if there is no leader.
     #[kafka(since = 12)]
     pub leader_id: Option<i32>,
-    /// DOC
+    /// The leader's epoch (KIP-320).
     #[kafka(since = 12)]
     pub leader_epoch: Option<i32>,
 }
 
-/// DOC
+/// The snapshot to fetch instead; for KRaft's replicas (KIP-630).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct SnapshotId {
-    /// DOC
+    /// The offset after the last record in it.
     pub end_offset: Option<i64>,
-    /// DOC
+    /// The epoch of the last record in it.
     pub epoch: Option<i32>,
 }
 
-/// DOC
+/// An aborted transaction: its records are not for a consumer that reads committed ones (KIP-98).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct AbortedTransaction {
-    /// DOC
+    /// The producer.
     #[kafka(since = 4)]
     pub producer_id: i64,
-    /// DOC
+    /// The transaction's first record in this partition.
     #[kafka(since = 4)]
     pub first_offset: i64,
 }
 
-/// DOC
+/// Where a new leader listens (KIP-951).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct NodeEndpoint {
-    /// DOC
+    /// The broker's id.
     #[kafka(since = 16)]
     pub node_id: i32,
-    /// DOC
+    /// The host name it listens on.
     #[kafka(since = 16)]
     pub host: String,
-    /// DOC
+    /// The port it listens on.
     #[kafka(since = 16)]
     pub port: i32,
-    /// DOC
+    /// Its rack; `broker.rack`.
     #[kafka(since = 16, nullable = 16)]
     pub rack: Option<String>,
 }

@@ -1,70 +1,70 @@
-//! DOC
+//! `FindCoordinator`: the broker that keeps a group's or a transactional id's state. Any broker answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks for the coordinators of some groups or transactional ids; of one below version 4 (KIP-699).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "FindCoordinator", response = FindCoordinatorResponse, versions = "0-6", flexible = 3)]
 pub struct FindCoordinatorRequest {
-    /// DOC
+    /// The group or transactional id, below version 4.
     #[kafka(until = 3)]
     pub key: String,
-    /// DOC
+    /// 0 for groups, 1 for transactional ids, 2 for share groups.
     #[kafka(since = 1)]
     pub key_type: i8,
-    /// DOC
+    /// The groups or transactional ids, from version 4 on (KIP-699).
     #[kafka(since = 4)]
     pub coordinator_keys: Vec<String>,
 }
 
-/// DOC
+/// The coordinators; one, in the fields of the response itself, below version 4.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-6", flexible = 3)]
 pub struct FindCoordinatorResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(until = 3)]
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(since = 1, until = 3, nullable = 1, ignorable)]
     pub error_message: Option<String>,
-    /// DOC
+    /// The coordinator's broker id.
     #[kafka(until = 3)]
     pub node_id: i32,
-    /// DOC
+    /// The host name it listens on.
     #[kafka(until = 3)]
     pub host: String,
-    /// DOC
+    /// The port it listens on.
     #[kafka(until = 3)]
     pub port: i32,
-    /// DOC
+    /// One entry per key, from version 4 on.
     #[kafka(since = 4)]
     pub coordinators: Vec<Coordinator>,
 }
 
-/// DOC
+/// The coordinator of one key.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct Coordinator {
-    /// DOC
+    /// The group or transactional id.
     #[kafka(since = 4)]
     pub key: String,
-    /// DOC
+    /// The coordinator's broker id.
     #[kafka(since = 4)]
     pub node_id: i32,
-    /// DOC
+    /// The host name it listens on.
     #[kafka(since = 4)]
     pub host: String,
-    /// DOC
+    /// The port it listens on.
     #[kafka(since = 4)]
     pub port: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(since = 4)]
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(since = 4, nullable = 4, ignorable)]
     pub error_message: Option<String>,
 }

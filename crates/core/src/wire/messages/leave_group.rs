@@ -1,61 +1,61 @@
-//! DOC
+//! `LeaveGroup`: members leave a classic group. The group's coordinator answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Says that members leave; one below version 3 (KIP-345).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "LeaveGroup", response = LeaveGroupResponse, versions = "0-5", flexible = 4)]
 pub struct LeaveGroupRequest {
-    /// DOC
+    /// The group's id; `group.id`.
     pub group_id: String,
-    /// DOC
+    /// The member's id, below version 3.
     #[kafka(until = 2)]
     pub member_id: String,
-    /// DOC
+    /// Who leaves, from version 3 on.
     #[kafka(since = 3)]
     pub members: Vec<MemberIdentity>,
 }
 
-/// DOC
+/// One member that leaves.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct MemberIdentity {
-    /// DOC
+    /// The member's id, which the coordinator gave it.
     #[kafka(since = 3)]
     pub member_id: String,
-    /// DOC
+    /// The name of a static member (KIP-345); `group.instance.id`.
     #[kafka(since = 3, nullable = 3)]
     pub group_instance_id: Option<String>,
-    /// DOC
+    /// Why, for the broker's log (KIP-800).
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub reason: Option<String>,
 }
 
-/// DOC
+/// What became of it.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 4)]
 pub struct LeaveGroupResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// One entry per member, from version 3 on.
     #[kafka(since = 3)]
     pub members: Vec<MemberResponse>,
 }
 
-/// DOC
+/// What became of one member.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct MemberResponse {
-    /// DOC
+    /// The member's id, which the coordinator gave it.
     #[kafka(since = 3)]
     pub member_id: String,
-    /// DOC
+    /// The name of a static member (KIP-345); `group.instance.id`.
     #[kafka(since = 3, nullable = 3)]
     pub group_instance_id: Option<String>,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(since = 3)]
     pub error_code: ErrorCode,
 }

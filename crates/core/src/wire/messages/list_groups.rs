@@ -1,45 +1,45 @@
-//! DOC
+//! `ListGroups`: the groups that one broker coordinates.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks for the groups that the broker coordinates.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "ListGroups", response = ListGroupsResponse, versions = "0-5", flexible = 3)]
 pub struct ListGroupsRequest {
-    /// DOC
+    /// The states of groups to list; empty for all (KIP-518).
     #[kafka(since = 4)]
     pub states_filter: Vec<String>,
-    /// DOC
+    /// The types of groups to list; empty for all (KIP-848).
     #[kafka(since = 5)]
     pub types_filter: Vec<String>,
 }
 
-/// DOC
+/// The groups.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 3)]
 pub struct ListGroupsResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// One entry per group.
     pub groups: Vec<ListedGroup>,
 }
 
-/// DOC
+/// One group.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ListedGroup {
-    /// DOC
+    /// The group's id; `group.id`.
     pub group_id: String,
-    /// DOC
+    /// The kind of group: `consumer` for consumers.
     pub protocol_type: String,
-    /// DOC
+    /// Its state, such as `Stable` or `PreparingRebalance`; empty if it could not be told.
     #[kafka(since = 4, ignorable)]
     pub group_state: String,
-    /// DOC
+    /// `classic`, `consumer` or another type (KIP-848).
     #[kafka(since = 5, ignorable)]
     pub group_type: String,
 }

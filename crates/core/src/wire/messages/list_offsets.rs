@@ -1,86 +1,88 @@
-//! DOC
+//! `ListOffsets`: offsets by time, and the ends of a log (KIP-79). The leader answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks for offsets by timestamp.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "ListOffsets", response = ListOffsetsResponse, versions = "0-11", flexible = 6)]
 pub struct ListOffsetsRequest {
-    /// DOC
+    /// The replica that asks; none for a consumer.
     pub replica_id: Option<i32>,
-    /// DOC
+    /// 0 reads everything, 1 only what is committed; `isolation.level`, KIP-98.
     #[kafka(since = 2)]
     pub isolation_level: i8,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<ListOffsetsTopic>,
-    /// DOC
+    /// How long the broker may wait for tiered storage, in milliseconds (KIP-1075).
     #[kafka(since = 10, ignorable)]
     pub timeout_ms: i32,
 }
 
-/// DOC
+/// Partitions of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ListOffsetsTopic {
-    /// DOC
+    /// The topic's name.
     pub name: String,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<ListOffsetsPartition>,
 }
 
-/// DOC
+/// One partition and the time in question.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ListOffsetsPartition {
-    /// DOC
+    /// The partition.
     pub partition_index: i32,
-    /// DOC
+    /// The leader's epoch as the client knows it: a broker with another one refuses (KIP-320).
     #[kafka(since = 4, ignorable)]
     pub current_leader_epoch: Option<i32>,
-    /// DOC
+    /// Milliseconds since 1970; or -1 for the end, -2 for the start, -3 for the record with the highest timestamp
+    /// (KIP-734), -4 and -5 for the ends of local and of tiered storage (KIP-405, KIP-1005), -6 for the first offset
+    /// that is not in tiered storage yet (KIP-1023).
     pub timestamp: i64,
-    /// DOC
+    /// How many offsets to tell; version 0 only.
     #[kafka(until = 0, default = 1)]
     pub max_num_offsets: i32,
 }
 
-/// DOC
+/// The offsets.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-11", flexible = 6)]
 pub struct ListOffsetsResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 2, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<ListOffsetsTopicResponse>,
 }
 
-/// DOC
+/// The offsets of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ListOffsetsTopicResponse {
-    /// DOC
+    /// The topic's name.
     pub name: String,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<ListOffsetsPartitionResponse>,
 }
 
-/// DOC
+/// The offset of one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ListOffsetsPartitionResponse {
-    /// DOC
+    /// The partition.
     pub partition_index: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// Segment starts before the timestamp, newest first; version 0 only.
     #[kafka(until = 0)]
     pub old_style_offsets: Vec<i64>,
-    /// DOC
+    /// The record's timestamp, in milliseconds since 1970; none if no record was looked up.
     #[kafka(since = 1)]
     pub timestamp: Option<i64>,
-    /// DOC
+    /// The first offset at or after the timestamp; none if there is none.
     #[kafka(since = 1)]
     pub offset: Option<i64>,
-    /// DOC
+    /// The leader's epoch of the record found (KIP-320).
     #[kafka(since = 4)]
     pub leader_epoch: Option<i32>,
 }

@@ -1,4 +1,7 @@
-//! DOC
+//! The messages, one file per API.
+//!
+//! Names, versions, nulls, tags and defaults are Kafka's, and are compared with its schemas by `xtask parity`.
+//! What a file says of an API's broker is where its request must go. Kafka's -1 is `None` wherever it means none.
 
 pub mod api_versions;
 pub mod create_partitions;

@@ -1,92 +1,92 @@
-//! DOC
+//! `OffsetCommit`: stores a group's positions. The group's coordinator answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
-/// DOC
+/// Stores positions of a group.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "OffsetCommit", response = OffsetCommitResponse, versions = "0-10", flexible = 8)]
 pub struct OffsetCommitRequest {
-    /// DOC
+    /// The group's id; `group.id`.
     pub group_id: String,
-    /// DOC
+    /// The member's generation, or its epoch in the newer protocol (KIP-848); none for a client in no group.
     #[kafka(since = 1, ignorable)]
     pub generation_id_or_member_epoch: Option<i32>,
-    /// DOC
+    /// The member's id; empty for a client that is in no group.
     #[kafka(since = 1, ignorable)]
     pub member_id: String,
-    /// DOC
+    /// The name of a static member (KIP-345); `group.instance.id`.
     #[kafka(since = 7, nullable = 7)]
     pub group_instance_id: Option<String>,
-    /// DOC
+    /// How long to keep the positions, in milliseconds; none for the broker's setting.
     #[kafka(since = 2, until = 4, ignorable)]
     pub retention_time_ms: Option<i64>,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<OffsetCommitRequestTopic>,
 }
 
-/// DOC
+/// Positions in one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitRequestTopic {
-    /// DOC
+    /// The topic's name.
     #[kafka(until = 9, ignorable)]
     pub name: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 10, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<OffsetCommitRequestPartition>,
 }
 
-/// DOC
+/// The position in one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitRequestPartition {
-    /// DOC
+    /// The partition.
     pub partition_index: i32,
-    /// DOC
+    /// The offset of the next record to consume.
     pub committed_offset: i64,
-    /// DOC
+    /// The leader's epoch of the last record consumed (KIP-320).
     #[kafka(since = 6, ignorable)]
     pub committed_leader_epoch: Option<i32>,
-    /// DOC
+    /// The time of the commit, in milliseconds since 1970; none for the broker's. Version 1 only.
     #[kafka(since = 1, until = 1)]
     pub commit_timestamp: Option<i64>,
-    /// DOC
+    /// Anything the client wants to keep with it.
     #[kafka(nullable = 0)]
     pub committed_metadata: Option<String>,
 }
 
-/// DOC
+/// What became of each position.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-10", flexible = 8)]
 pub struct OffsetCommitResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 3, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<OffsetCommitResponseTopic>,
 }
 
-/// DOC
+/// What became of the positions in one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitResponseTopic {
-    /// DOC
+    /// The topic's name.
     #[kafka(until = 9, ignorable)]
     pub name: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 10, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<OffsetCommitResponsePartition>,
 }
 
-/// DOC
+/// What became of one position.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitResponsePartition {
-    /// DOC
+    /// The partition.
     pub partition_index: i32,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
 }

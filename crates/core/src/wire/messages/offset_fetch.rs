@@ -1,163 +1,163 @@
-//! DOC
+//! `OffsetFetch`: a group's stored positions. The group's coordinator answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
-/// DOC
+/// Asks for positions of groups; of one, in the request itself, below version 8 (KIP-709).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "OffsetFetch", response = OffsetFetchResponse, versions = "0-10", flexible = 6)]
 pub struct OffsetFetchRequest {
-    /// DOC
+    /// The group's id, below version 8; `group.id`.
     #[kafka(until = 7)]
     pub group_id: String,
-    /// DOC
+    /// The topics, below version 8; none, from version 2 on, for all that have a position.
     #[kafka(until = 7, nullable = 2)]
     pub topics: Option<Vec<OffsetFetchRequestTopic>>,
-    /// DOC
+    /// The groups, from version 8 on.
     #[kafka(since = 8)]
     pub groups: Vec<OffsetFetchRequestGroup>,
-    /// DOC
+    /// Whether to refuse positions that belong to an open transaction (KIP-447).
     #[kafka(since = 7)]
     pub require_stable: bool,
 }
 
-/// DOC
+/// Partitions of one topic, below version 8.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchRequestTopic {
-    /// DOC
+    /// The topic's name.
     #[kafka(until = 7)]
     pub name: String,
-    /// DOC
+    /// The partitions.
     #[kafka(until = 7)]
     pub partition_indexes: Vec<i32>,
 }
 
-/// DOC
+/// One group and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchRequestGroup {
-    /// DOC
+    /// The group's id; `group.id`.
     #[kafka(since = 8)]
     pub group_id: String,
-    /// DOC
+    /// The member's id, in a group of the newer protocol (KIP-848); otherwise none.
     #[kafka(since = 9, nullable = 9, ignorable)]
     pub member_id: Option<String>,
-    /// DOC
+    /// The member's epoch, in a group of the newer protocol (KIP-848); otherwise none.
     #[kafka(since = 9, ignorable)]
     pub member_epoch: Option<i32>,
-    /// DOC
+    /// The topics; none for all that have a position.
     #[kafka(since = 8, nullable = 8)]
     pub topics: Option<Vec<OffsetFetchRequestTopics>>,
 }
 
-/// DOC
+/// Partitions of one topic, from version 8 on.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchRequestTopics {
-    /// DOC
+    /// The topic's name.
     #[kafka(since = 8, until = 9, ignorable)]
     pub name: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 10, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// The partitions.
     #[kafka(since = 8)]
     pub partition_indexes: Vec<i32>,
 }
 
-/// DOC
+/// The positions; of one group, in the response itself, below version 8.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-10", flexible = 6)]
 pub struct OffsetFetchResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 3, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// The topics, below version 8.
     #[kafka(until = 7)]
     pub topics: Vec<OffsetFetchResponseTopic>,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(since = 2, until = 7, ignorable)]
     pub error_code: ErrorCode,
-    /// DOC
+    /// The groups, from version 8 on.
     #[kafka(since = 8)]
     pub groups: Vec<OffsetFetchResponseGroup>,
 }
 
-/// DOC
+/// Positions in one topic, below version 8.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchResponseTopic {
-    /// DOC
+    /// The topic's name.
     #[kafka(until = 7)]
     pub name: String,
-    /// DOC
+    /// One entry per partition.
     #[kafka(until = 7)]
     pub partitions: Vec<OffsetFetchResponsePartition>,
 }
 
-/// DOC
+/// The position in one partition, below version 8.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchResponsePartition {
-    /// DOC
+    /// The partition.
     #[kafka(until = 7)]
     pub partition_index: i32,
-    /// DOC
+    /// The offset of the next record to consume; none if no position is stored.
     #[kafka(until = 7)]
     pub committed_offset: Option<i64>,
-    /// DOC
+    /// The leader's epoch of the last record consumed (KIP-320).
     #[kafka(since = 5, until = 7, ignorable)]
     pub committed_leader_epoch: Option<i32>,
-    /// DOC
+    /// What was stored with the position.
     #[kafka(until = 7, nullable = 0)]
     pub metadata: Option<String>,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(until = 7)]
     pub error_code: ErrorCode,
 }
 
-/// DOC
+/// The positions of one group.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchResponseGroup {
-    /// DOC
+    /// The group's id; `group.id`.
     #[kafka(since = 8)]
     pub group_id: String,
-    /// DOC
+    /// One entry per topic.
     #[kafka(since = 8)]
     pub topics: Vec<OffsetFetchResponseTopics>,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(since = 8)]
     pub error_code: ErrorCode,
 }
 
-/// DOC
+/// Positions in one topic, from version 8 on.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchResponseTopics {
-    /// DOC
+    /// The topic's name.
     #[kafka(since = 8, until = 9, ignorable)]
     pub name: String,
-    /// DOC
+    /// The topic's id; zero if it is named otherwise (KIP-516).
     #[kafka(since = 10, ignorable)]
     pub topic_id: Uuid,
-    /// DOC
+    /// One entry per partition.
     #[kafka(since = 8)]
     pub partitions: Vec<OffsetFetchResponsePartitions>,
 }
 
-/// DOC
+/// The position in one partition, from version 8 on.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetFetchResponsePartitions {
-    /// DOC
+    /// The partition.
     #[kafka(since = 8)]
     pub partition_index: i32,
-    /// DOC
+    /// The offset of the next record to consume; none if no position is stored.
     #[kafka(since = 8)]
     pub committed_offset: Option<i64>,
-    /// DOC
+    /// The leader's epoch of the last record consumed (KIP-320).
     #[kafka(since = 8, ignorable)]
     pub committed_leader_epoch: Option<i32>,
-    /// DOC
+    /// What was stored with the position.
     #[kafka(since = 8, nullable = 8)]
     pub metadata: Option<String>,
-    /// DOC
+    /// Why it did not work, or `NONE`.
     #[kafka(since = 8)]
     pub error_code: ErrorCode,
 }

@@ -1,71 +1,73 @@
-//! DOC
+//! `OffsetForLeaderEpoch`: where a leader's epoch ends, to notice a truncated log (KIP-101, KIP-320).
+//!
+//! The leader answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Asks where epochs end.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "OffsetForLeaderEpoch", response = OffsetForLeaderEpochResponse, versions = "0-4", flexible = 4)]
 pub struct OffsetForLeaderEpochRequest {
-    /// DOC
+    /// The replica that asks; -1 for a consumer, -2 for a tool that is neither.
     #[kafka(since = 3, default = -2, ignorable)]
     pub replica_id: i32,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<OffsetForLeaderTopic>,
 }
 
-/// DOC
+/// Partitions of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetForLeaderTopic {
-    /// DOC
+    /// The topic's name.
     pub topic: String,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<OffsetForLeaderPartition>,
 }
 
-/// DOC
+/// One partition and the epoch in question.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetForLeaderPartition {
-    /// DOC
+    /// The partition.
     pub partition: i32,
-    /// DOC
+    /// The leader's epoch as the client knows it: a broker with another one refuses (KIP-320).
     #[kafka(since = 2, ignorable)]
     pub current_leader_epoch: Option<i32>,
-    /// DOC
+    /// The epoch whose end is asked for.
     pub leader_epoch: i32,
 }
 
-/// DOC
+/// Where the epochs end.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-4", flexible = 4)]
 pub struct OffsetForLeaderEpochResponse {
-    /// DOC
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
     #[kafka(since = 2, ignorable)]
     pub throttle_time_ms: i32,
-    /// DOC
+    /// One entry per topic.
     pub topics: Vec<OffsetForLeaderTopicResult>,
 }
 
-/// DOC
+/// Where the epochs of one topic end.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetForLeaderTopicResult {
-    /// DOC
+    /// The topic's name.
     pub topic: String,
-    /// DOC
+    /// One entry per partition.
     pub partitions: Vec<EpochEndOffset>,
 }
 
-/// DOC
+/// Where the epoch of one partition ends.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct EpochEndOffset {
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The partition.
     pub partition: i32,
-    /// DOC
+    /// The epoch that ends there: the one asked for, or the newest older one.
     #[kafka(since = 1, ignorable)]
     pub leader_epoch: Option<i32>,
-    /// DOC
+    /// The offset after the epoch's last record; none if the leader does not know the epoch.
     pub end_offset: Option<i64>,
 }

@@ -1,30 +1,30 @@
-//! DOC
+//! `SaslAuthenticate`: one step of a SASL exchange (KIP-152).
 
 use bytes::Bytes;
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// The client's next message of the exchange.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "SaslAuthenticate", response = SaslAuthenticateResponse, versions = "0-2", flexible = 2)]
 pub struct SaslAuthenticateRequest {
-    /// DOC
+    /// The bytes, in the mechanism's format.
     pub auth_bytes: Bytes,
 }
 
-/// DOC
+/// The broker's next message of the exchange.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-2", flexible = 2)]
 pub struct SaslAuthenticateResponse {
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The reason in the broker's words, if it gives one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
-    /// DOC
+    /// The bytes, in the mechanism's format.
     pub auth_bytes: Bytes,
-    /// DOC
+    /// How long the connection may be used before it must authenticate again, in milliseconds; 0 for ever (KIP-368).
     #[kafka(since = 1, ignorable)]
     pub session_lifetime_ms: i64,
 }

@@ -1,23 +1,23 @@
-//! DOC
+//! `SaslHandshake`: the SASL mechanism of a connection (KIP-43, KIP-152).
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// DOC
+/// Names the mechanism. Version 0 is followed by bare SASL bytes, version 1 by `SaslAuthenticate` requests.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "SaslHandshake", response = SaslHandshakeResponse, versions = "0-1")]
 pub struct SaslHandshakeRequest {
-    /// DOC
+    /// The mechanism, such as `SCRAM-SHA-256`.
     pub mechanism: String,
 }
 
-/// DOC
+/// Whether the broker takes the mechanism.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-1")]
 pub struct SaslHandshakeResponse {
-    /// DOC
+    /// Why it did not work, or `NONE`.
     pub error_code: ErrorCode,
-    /// DOC
+    /// The mechanisms that the broker takes.
     pub mechanisms: Vec<String>,
 }
