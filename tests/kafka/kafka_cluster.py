@@ -32,8 +32,9 @@ class Cluster:
     :param heap_mib: heap of each broker in MiB.
     :raises KafkaError: with the end of the brokers' logs when it does not start.
 
-    Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`. Commands may
-    come from any thread; they are carried out one after the other.
+    Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`,
+    `processes` (name: process id, as they were at the start). Commands may come from any thread; they are carried
+    out one after the other.
     """
 
     def __init__(self, version="4.4.0", brokers=1, *, zookeeper=False, settings=None, heap_mib=256):
@@ -56,6 +57,7 @@ class Cluster:
         self.version = about["version"]
         self.zookeeper = about["zookeeper"]
         self.dir = Path(about["dir"])
+        self.processes = {"harness": self._process.pid} | about["processes"]
         self._about = about
 
     def __enter__(self):

@@ -144,7 +144,7 @@ def tool_connection(version, tool, bootstrap, zookeeper):
         return []
     if tool == "console-producer" and version < (2, 5):
         return ["--broker-list", bootstrap]
-    if tool == "console-consumer" and version < (0, 10):
+    if tool == "console-consumer" and version < (0, 10, 1):
         return ["--zookeeper", zookeeper]
     if tool in ("topics", "configs") and version < (2, 2):
         return ["--zookeeper", zookeeper]

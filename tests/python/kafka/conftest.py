@@ -1,0 +1,45 @@
+"""Fixtures that give a test real Apache Kafka. A test that asks for Kafka and does not get it fails."""
+
+import contextlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+_FILE = Path(__file__).resolve().parents[2] / "kafka" / "kafka_cluster.py"
+
+
+def _kafka_cluster():
+    # Not through sys.path: in that folder is a kafka.py, which would hide the kafka-python package.
+    spec = importlib.util.spec_from_file_location("kafka_cluster", _FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_MODULE = _kafka_cluster()
+
+
+def pytest_configure(config):
+    """Names the marker of the tests that only `make test-long` runs."""
+    config.addinivalue_line("markers", "long: takes minutes; not part of `make test`")
+
+
+@pytest.fixture(scope="session")
+def kafka():
+    """Three brokers of the newest Kafka, shared by all tests: make your own topics, leave every broker running."""
+    with _MODULE.Cluster("4.4.0", brokers=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def start_kafka():
+    """Starts clusters of this test's own: `start_kafka("3.9.2", brokers=3, settings={...})`, see `Cluster`."""
+    with contextlib.ExitStack() as clusters:
+        yield lambda *args, **kwargs: clusters.enter_context(_MODULE.Cluster(*args, **kwargs))
+
+
+@pytest.fixture
+def kafka_error():
+    """The exception of a command that Kafka or the harness refused."""
+    return _MODULE.KafkaError
