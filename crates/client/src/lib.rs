@@ -1,1 +1,16 @@
-//! kavka.
+//! A Kafka client in pure Rust.
+//!
+//! What Kafka means is in `kavka-core`; this crate adds what a computer does: sockets, timers, tasks
+//! and a thread. [`Client`] is where a program begins.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod blocking;
+mod client;
+mod driver;
+
+pub use client::{Client, check_topic_name};
+pub use driver::{BoxFuture, CallOptions, Network, Owner, Stream, Target, Tcp, WireEvent, WireTap};
+pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
+pub use kavka_core::config::{Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig};
+pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
+pub use kavka_core::wire::ErrorCode;

@@ -10,7 +10,6 @@ use crate::wire::records::Compression;
 
 /// What a client needs before it can talk to a cluster.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub struct ClientConfig {
     /// Where to begin: `(host, port)` pairs. Kafka: `bootstrap.servers` (default `127.0.0.1:9092`).
     pub bootstrap_servers: Vec<(String, u16)>,
@@ -86,7 +85,6 @@ impl Acks {
 
 /// How a producer batches, sends and gives up.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub struct ProducerConfig {
     /// Kafka: `acks` (default all).
     pub acks: Acks,
@@ -119,7 +117,7 @@ impl Default for ProducerConfig {
             linger: Duration::from_millis(5),
             batch_size: 1_000_000,
             max_request_size: 1_048_576,
-            compression: Compression::None,
+            compression: Compression::default(),
             delivery_timeout: Duration::from_secs(120),
             max_in_flight: 5,
             ack_timeout: Duration::from_secs(30),
@@ -152,7 +150,6 @@ pub enum IsolationLevel {
 
 /// How a consumer fetches.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub struct ConsumerConfig {
     /// How long a broker may hold a fetch that has nothing to return. Kafka: `fetch.max.wait.ms` (default here 100 ms).
     pub fetch_max_wait: Duration,
@@ -257,10 +254,8 @@ impl ProducerConfig {
 impl ConsumerConfig {
     /// Refuses what cannot work.
     pub fn validate(&self) -> Result<()> {
-        let sizes = [
-            ("fetch.max.bytes", self.fetch_max_bytes),
-            ("max.partition.fetch.bytes", self.max_partition_fetch_bytes),
-        ];
+        let sizes =
+            [("fetch.max.bytes", self.fetch_max_bytes), ("max.partition.fetch.bytes", self.max_partition_fetch_bytes)];
         for (setting, size) in sizes {
             if size == 0 || size > i32::MAX as u32 {
                 return Err(refuse(setting, size, "1 to 2,147,483,647 bytes"));

@@ -90,7 +90,6 @@ impl fmt::Display for Written {
 
 /// Where an error happened: whatever is known of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Place {
     /// The topic, if one is concerned.
     pub topic: Option<Arc<str>>,

@@ -84,7 +84,9 @@ pub(crate) fn message(input: &DeriveInput) -> Result<TokenStream> {
     let parts = [
         default_impl(&input.ident, &members),
         field_impl(&input.ident, &members),
-        MessageAttributes::parse(&input.attrs)?.map(|message| message_impl(&input.ident, &message)).unwrap_or_default(),
+        MessageAttributes::parse(&input.attrs)?
+            .map(|message| message_impl(&input.ident, &message, &members))
+            .unwrap_or_default(),
     ];
     Ok(parts.into_iter().collect())
 }
@@ -287,7 +289,7 @@ fn schema(members: &[Member]) -> Vec<TokenStream> {
     members.iter().map(describe).collect()
 }
 
-fn message_impl(name: &Ident, attributes: &MessageAttributes) -> TokenStream {
+fn message_impl(name: &Ident, attributes: &MessageAttributes, members: &[Member]) -> TokenStream {
     let MessageAttributes { min_version, max_version, flexible, request } = attributes;
     let name_text = name.to_string();
     let request = request.as_ref().map(|(key, response)| {
@@ -299,6 +301,13 @@ fn message_impl(name: &Ident, attributes: &MessageAttributes) -> TokenStream {
             }
         }
     });
+    let throttle = members.iter().any(|member| member.name == "throttle_time_ms").then(|| {
+        quote! {
+            fn throttle_time_ms(&self) -> i32 {
+                self.throttle_time_ms
+            }
+        }
+    });
     quote! {
         #[automatically_derived]
         impl crate::wire::message::Message for #name {
@@ -306,6 +315,7 @@ fn message_impl(name: &Ident, attributes: &MessageAttributes) -> TokenStream {
             const MIN_VERSION: i16 = #min_version;
             const MAX_VERSION: i16 = #max_version;
             const FLEXIBLE_SINCE: i16 = #flexible;
+            #throttle
         }
         #request
     }

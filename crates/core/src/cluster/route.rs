@@ -55,14 +55,14 @@ impl Route {
         Self { bootstrap, failures: BTreeMap::new(), backoff, random }
     }
 
-    /// The endpoint to ask next when any will do.
-    pub fn any(&mut self, metadata: &Metadata) -> Option<Endpoint> {
+    /// The endpoint to ask next when any will do; among equals one that is `connected` already.
+    pub fn any(&mut self, metadata: &Metadata, connected: impl Fn(Endpoint) -> bool) -> Option<Endpoint> {
         let brokers: Vec<Endpoint> = metadata.brokers().map(|broker| Endpoint::Broker(broker.id)).collect();
         let bootstrap = (0..self.bootstrap.len()).map(Endpoint::Bootstrap);
         let first = self.random.below(brokers.len());
         let rotated = brokers.iter().cycle().skip(first).take(brokers.len()).copied();
         let last_failure = |endpoint: &Endpoint| self.failures.get(endpoint).map(|failures| failures.last);
-        rotated.chain(bootstrap).min_by_key(last_failure)
+        rotated.chain(bootstrap).min_by_key(|endpoint| (last_failure(endpoint), !connected(*endpoint)))
     }
 
     /// How many endpoints [`any`](Self::any) chooses from.
@@ -115,14 +115,14 @@ mod tests {
     fn an_endpoint_that_failed_comes_after_those_that_did_not() {
         let mut route = route(3);
         let metadata = Metadata::default();
-        let first = route.any(&metadata).unwrap();
+        let first = route.any(&metadata, |_| false).unwrap();
         route.handle_failure(Instant(10), first);
-        let second = route.any(&metadata).unwrap();
+        let second = route.any(&metadata, |_| false).unwrap();
         route.handle_failure(Instant(20), second);
-        let third = route.any(&metadata).unwrap();
+        let third = route.any(&metadata, |_| false).unwrap();
         route.handle_failure(Instant(30), third);
         assert!(first != second && second != third && first != third);
-        assert_eq!(route.any(&metadata), Some(first));
+        assert_eq!(route.any(&metadata, |_| false), Some(first));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct RequestId(pub u64);
 pub struct Answer {
     /// The request it answers.
     pub id: RequestId,
+    /// The API.
+    pub key: ApiKey,
     /// The version that was spoken.
     pub version: i16,
     /// The response, without its header. Empty for a request that the broker does not answer.
@@ -190,7 +192,7 @@ impl Connection {
             return None;
         }
         let (request, _) = self.unanswered.pop_front()?;
-        Some(Answer { id: request.id?, version: request.version, body: Bytes::new() })
+        Some(Answer { id: request.id?, key: request.key, version: request.version, body: Bytes::new() })
     }
 
     /// The segments to write next, first ones first.
@@ -247,7 +249,9 @@ impl Connection {
         request.key.skip_response_header(request.version, &mut decoder)?;
         let Some(request) = self.in_flight.pop_front() else { return Ok(()) };
         match request.id {
-            Some(id) => answers.push(Answer { id, version: request.version, body: decoder.into_rest() }),
+            Some(id) => {
+                answers.push(Answer { id, key: request.key, version: request.version, body: decoder.into_rest() });
+            }
             None => self.handle_versions(decoder.into_rest(), &request)?,
         }
         Ok(())

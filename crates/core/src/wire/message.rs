@@ -49,6 +49,11 @@ pub trait Message: Field + Debug + Clone + PartialEq + Default + Send + Sync + '
         Ok(message)
     }
 
+    /// For how many milliseconds the broker asks us to send nothing more (KIP-219); 0 where a message has no such field.
+    fn throttle_time_ms(&self) -> i32 {
+        0
+    }
+
     /// Its fields in every version.
     fn schema() -> Schema {
         match Self::field_type() {

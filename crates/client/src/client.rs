@@ -1,0 +1,192 @@
+//! A client of one cluster: where everything else begins.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_core::cluster::{Metadata, Topic};
+use kavka_core::config::ClientConfig;
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::wire::{ErrorCode, Request};
+use tokio::time::{sleep, timeout};
+
+use crate::blocking::Pending;
+use crate::driver::{Alive, CallOptions, Driver, Network, Target, Tcp, WireTap};
+
+/// How often every bootstrap server is tried before [`Client::connect`] gives up.
+const CONNECT_ROUNDS: usize = 3;
+
+/// How often a topic that the brokers do not know is asked for before that is believed: a new topic takes a moment to
+/// be known to all of them.
+const UNKNOWN_TOPIC_TRIES: usize = 4;
+
+/// A client of one Kafka cluster. Cheap to clone.
+///
+/// It owns one engine thread, which ends when the last clone and everything made from it is dropped.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) driver: Driver,
+    pub(crate) alive: Arc<Alive>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("bootstrap_servers", &self.config().bootstrap_servers).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Checks the settings and starts the engine; does not wait for the network.
+    pub fn new(config: ClientConfig) -> Result<Self> {
+        Self::with_network(config, Arc::new(Tcp::default()), None)
+    }
+
+    /// The same with a resolver and dialer of the caller's, and with a `tap` that sees every frame.
+    pub fn with_network(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>) -> Result<Self> {
+        let seed = getrandom::u64()
+            .map_err(|cause| Error::new(ErrorKind::Misuse, "the system gives no random numbers").with_source(cause))?;
+        let (driver, alive) = Driver::start(config, network, tap, seed)?;
+        Ok(Self { driver, alive })
+    }
+
+    /// The settings it was made with.
+    pub fn config(&self) -> &ClientConfig {
+        self.driver.config()
+    }
+
+    /// Waits for the first metadata.
+    ///
+    /// Every bootstrap server is tried up to three times; the error is the last one's, with its root cause.
+    pub async fn connect(&self) -> Result<Arc<Metadata>> {
+        let servers = self.config().bootstrap_servers.len();
+        let mut result = Err(Error::new(ErrorKind::Config, "bootstrap.servers is empty"));
+        for _ in 0..servers * CONNECT_ROUNDS {
+            result = self.refresh_metadata().await;
+            match &result {
+                Err(error) if error.is_retriable() => {}
+                _ => break,
+            }
+        }
+        result
+    }
+
+    /// What is known of the cluster now.
+    pub fn metadata(&self) -> Arc<Metadata> {
+        self.driver.metadata()
+    }
+
+    /// Asks once for the brokers and every topic, and waits for the answer.
+    pub async fn refresh_metadata(&self) -> Result<Arc<Metadata>> {
+        let attempt = self.driver.next_metadata_attempt();
+        self.driver.refresh_all_topics();
+        attempt.await
+    }
+
+    /// Waits until a topic is known and each of its partitions has had a leader named.
+    ///
+    /// With `create`, a broker that allows it creates the topic (`auto.create.topics.enable`). The limit is
+    /// `max.block.ms`; a topic that no broker knows is refused much earlier.
+    pub async fn topic(&self, name: &str, create: bool) -> Result<Arc<Topic>> {
+        check_topic_name(name)?;
+        let name: Arc<str> = name.into();
+        let limit = self.config().max_block;
+        match timeout(limit, self.find_topic(&name, create)).await {
+            Ok(found) => found,
+            Err(_) => {
+                Err(Error::new(ErrorKind::TimedOut(Phase::Metadata), format!("no leader while {}", Phase::Metadata))
+                    .at(Place { topic: Some(name), ..Place::default() }))
+            }
+        }
+    }
+
+    async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {
+        let mut unknown = 0;
+        let mut unreachable = 0;
+        let mut attempt = self.driver.next_metadata_attempt();
+        self.driver.add_topic(name, create);
+        loop {
+            let metadata = self.driver.metadata();
+            if let Some(topic) = metadata.topic(name) {
+                match topic.error {
+                    ErrorCode::NONE if topic.partitions.iter().all(|partition| partition.leader.is_some()) => {
+                        return Ok(Arc::clone(topic));
+                    }
+                    ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => {}
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < UNKNOWN_TOPIC_TRIES => unknown += 1,
+                    code => {
+                        self.driver.remove_topic(name);
+                        let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
+                        return Err(
+                            Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place)
+                        );
+                    }
+                }
+            }
+            match attempt.await {
+                Ok(_) => unreachable = 0,
+                Err(error)
+                    if !error.is_retriable()
+                        || unreachable >= CONNECT_ROUNDS * self.config().bootstrap_servers.len() =>
+                {
+                    return Err(error);
+                }
+                Err(_) => unreachable += 1,
+            }
+            let settled = self.driver.metadata().topic(name).is_some_and(|topic| topic.error == ErrorCode::NONE);
+            if !settled {
+                sleep(self.config().retry_backoff).await;
+            }
+            attempt = self.driver.next_metadata_attempt();
+            self.driver.add_topic(name, create);
+            self.driver.refresh_metadata();
+        }
+    }
+
+    /// Sends any request, once, and returns the answer; error codes inside it are the caller's to read.
+    pub async fn call<R: Request>(&self, target: Target, options: CallOptions, request: R) -> Result<R::Response> {
+        self.driver.call(target, options, request).await
+    }
+
+    /// Runs a future on the engine thread, for a caller that is a plain thread.
+    pub fn start<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Pending<T> {
+        Pending::start(&self.driver, future)
+    }
+
+    /// How long calls wait for metadata or buffer memory: `max.block.ms`.
+    pub fn max_block(&self) -> Duration {
+        self.config().max_block
+    }
+}
+
+/// Refuses a name that no broker accepts, before anything is sent.
+pub fn check_topic_name(name: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let why = if name.is_empty() {
+        "it is empty"
+    } else if name == "." || name == ".." {
+        "it would be a folder of its own on the broker's disk"
+    } else if name.len() > 249 {
+        "it is longer than 249 characters"
+    } else if !name.chars().all(legal) {
+        "it may have ASCII letters, digits, '.', '_' and '-' only"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Broker(ErrorCode::INVALID_TOPIC_EXCEPTION), format!("not a topic name: {why}"))
+        .at(Place { topic: Some(name.into()), ..Place::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_broker_accepts_is_refused_before_anything_is_sent() {
+        for name in ["", ".", "..", "a b", "a/b", "grün", "a\0b", &"x".repeat(250)] {
+            assert!(check_topic_name(name).is_err(), "{name:?}");
+        }
+        for name in ["a", "a.b", "a_b-c", &"x".repeat(249)] {
+            check_topic_name(name).unwrap();
+        }
+    }
+}

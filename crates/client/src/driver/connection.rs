@@ -1,0 +1,334 @@
+//! The task of one connection: it moves bytes between a socket and [`link::Connection`].
+//!
+//! It dials, waits for the handshake, then serves its mailbox until the connection ends; every
+//! request that reached the mailbox is answered or failed. It decides nothing that Kafka defines.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, RequestId};
+use kavka_core::time::Instant;
+use kavka_core::wire::{AnyRequest, ApiKey};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Sleep, timeout};
+
+use super::network::Stream;
+use super::{ConnectionKey, Shared, WireEvent};
+
+/// How many segments one write takes at the most.
+const SEGMENTS_PER_WRITE: usize = 64;
+
+/// How many reads are done before other tasks get their turn.
+const READS_PER_TURN: usize = 16;
+
+/// What can be put into a connection's mailbox.
+pub(super) enum Mail {
+    Request(Outgoing),
+    /// Tells the newest common version of an API, once the handshake is done.
+    Version(ApiKey, oneshot::Sender<Result<i16>>),
+    /// The broker asked for a pause, in milliseconds.
+    Throttle(i32),
+}
+
+pub(super) struct Outgoing {
+    pub(super) request: Box<dyn AnyRequest>,
+    pub(super) max_version: i16,
+    pub(super) is_answered: bool,
+    pub(super) timeout: Duration,
+    pub(super) reply: oneshot::Sender<Result<Answer>>,
+}
+
+impl Mail {
+    pub(super) fn fail(self, error: &Error) {
+        // A sender that no longer waits is no error: it gave up first.
+        match self {
+            Self::Request(outgoing) => drop(outgoing.reply.send(Err(error.clone()))),
+            Self::Version(_, reply) => drop(reply.send(Err(error.clone()))),
+            Self::Throttle(_) => {}
+        }
+    }
+}
+
+/// Dials `key` and serves `mailbox` until the connection ends.
+pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
+    let error = match open(&shared, key).await {
+        Ok((connection, stream)) => {
+            shared.handle_reached(key);
+            let mut task = Task::new(&shared, connection, stream, mailbox);
+            let error = poll_fn(|context| task.poll(context)).await;
+            task.fail_all(&error);
+            mailbox = task.mailbox;
+            error
+        }
+        Err(error) => {
+            shared.handle_unreachable(key);
+            error
+        }
+    };
+    // From here on a sender finds the mailbox closed and opens another connection.
+    mailbox.close();
+    shared.forget(key);
+    while let Some(mail) = mailbox.recv().await {
+        mail.fail(&error);
+    }
+}
+
+async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+    let wait = shared.not_before(key).since(shared.now());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    let (host, port) = shared.address(key)?;
+    let place =
+        Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
+    let limit = shared.config.connection_setup_timeout;
+    let started = shared.now();
+    let mut last_error = None;
+    let set_up = async {
+        let addresses = shared.network.resolve(&host, port).await.map_err(|cause| {
+            Error::new(ErrorKind::Disconnected, "the broker's name cannot be resolved")
+                .at(place.clone())
+                .with_source(cause)
+        })?;
+        let mut untried = addresses.len() as u32;
+        for address in addresses {
+            // One address that swallows packets must leave time for the others.
+            let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
+            untried -= 1;
+            match timeout(share, shake_hands(shared, address, &place)).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => last_error = Some(error),
+                Err(_) => last_error = Some(set_up_timed_out(&place)),
+            }
+        }
+        let none = || Error::new(ErrorKind::Disconnected, "the broker's name has no address").at(place.clone());
+        Err(last_error.clone().unwrap_or_else(none))
+    };
+    match timeout(limit, set_up).await {
+        Ok(opened) => opened,
+        Err(_) => Err(last_error.unwrap_or_else(|| set_up_timed_out(&place))),
+    }
+}
+
+fn set_up_timed_out(place: &Place) -> Error {
+    Error::new(ErrorKind::TimedOut(Phase::Connect), format!("no answer while {}", Phase::Connect))
+        .at(place.clone())
+        .with_hint("the peer accepts connections but says nothing, or packets to it are lost: is it a Kafka broker?")
+}
+
+async fn shake_hands(shared: &Shared, address: SocketAddr, place: &Place) -> Result<(Connection, Box<dyn Stream>)> {
+    let mut stream = shared.network.dial(address).await.map_err(|cause| {
+        Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(place.clone()).with_source(cause)
+    })?;
+    let config = ConnectionConfig {
+        client_id: shared.config.client_id.clone(),
+        max_response_bytes: shared.config.max_response_bytes,
+        place: place.clone(),
+    };
+    let mut connection = Connection::new(config, shared.read_pool.clone(), Instant::FAR)?;
+    let mut answers = Vec::new();
+    poll_fn(|context| {
+        while !connection.is_ready() {
+            write_output(&mut connection, &mut stream, context)?;
+            ready!(read_once(&mut connection, &mut stream, &mut answers, context))?;
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+    .map(|()| (connection, stream))
+}
+
+/// Writes what it can. Says whether anything was written.
+fn write_output(connection: &mut Connection, stream: &mut Box<dyn Stream>, context: &mut Context<'_>) -> Result<bool> {
+    let mut progress = false;
+    while connection.has_output() {
+        let slices: Vec<IoSlice<'_>> =
+            connection.output().take(SEGMENTS_PER_WRITE).map(|segment| IoSlice::new(segment)).collect();
+        match Pin::new(&mut *stream).poll_write_vectored(context, &slices) {
+            Poll::Ready(Ok(0)) => return Err(connection.handle_closed(None)),
+            Poll::Ready(Ok(bytes)) => connection.handle_written(bytes),
+            Poll::Ready(Err(cause)) => return Err(connection.handle_closed(Some(cause))),
+            Poll::Pending => break,
+        }
+        progress = true;
+    }
+    Ok(progress)
+}
+
+fn read_once(
+    connection: &mut Connection,
+    stream: &mut Box<dyn Stream>,
+    answers: &mut Vec<Answer>,
+    context: &mut Context<'_>,
+) -> Poll<Result<()>> {
+    let mut buffer = ReadBuf::new(connection.space());
+    let read = ready!(Pin::new(stream).poll_read(context, &mut buffer));
+    let bytes = buffer.filled().len();
+    Poll::Ready(match read {
+        Ok(()) if bytes == 0 => Err(connection.handle_closed(None)),
+        Ok(()) => connection.handle_read(bytes, answers),
+        Err(cause) if cause.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(cause) => Err(connection.handle_closed(Some(cause))),
+    })
+}
+
+struct Task<'a> {
+    shared: &'a Shared,
+    connection: Connection,
+    stream: Box<dyn Stream>,
+    mailbox: mpsc::UnboundedReceiver<Mail>,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<Answer>>>,
+    next_id: u64,
+    answers: Vec<Answer>,
+    /// Fires no later than the first deadline; often earlier, which only costs a look.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl<'a> Task<'a> {
+    fn new(
+        shared: &'a Shared,
+        connection: Connection,
+        stream: Box<dyn Stream>,
+        mailbox: mpsc::UnboundedReceiver<Mail>,
+    ) -> Self {
+        let waiting = HashMap::new();
+        Self { shared, connection, stream, mailbox, waiting, next_id: 0, answers: Vec::new(), timer: None }
+    }
+
+    /// Ready when the connection has ended, with the reason.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        match self.try_poll(context) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        }
+    }
+
+    fn try_poll(&mut self, context: &mut Context<'_>) -> Result<()> {
+        loop {
+            let mut progress = self.poll_mailbox(context)?;
+            progress |= write_output(&mut self.connection, &mut self.stream, context)?;
+            self.hand_out_unanswered();
+            progress |= self.poll_read(context)?;
+            if !progress {
+                return self.poll_timer(context);
+            }
+        }
+    }
+
+    fn poll_mailbox(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let mut progress = false;
+        while self.connection.throttled_until(self.shared.now()).is_none() {
+            match self.mailbox.poll_recv(context) {
+                Poll::Ready(Some(mail)) => self.handle_mail(mail),
+                Poll::Ready(None) => return Err(Error::new(ErrorKind::Closed, "the client was closed")),
+                Poll::Pending => break,
+            }
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Request(outgoing) => self.send(outgoing),
+            Mail::Throttle(milliseconds) => self.connection.handle_throttle(self.shared.now(), milliseconds),
+            Mail::Version(key, reply) => {
+                let (ours, none) = (key.versions(), Error::new(ErrorKind::Disconnected, "the handshake is not done"));
+                let chosen = self.connection.versions().ok_or(none);
+                drop(reply.send(chosen.and_then(|versions| versions.choose(key, (*ours.start(), *ours.end())))));
+            }
+        }
+    }
+
+    fn send(&mut self, outgoing: Outgoing) {
+        if outgoing.reply.is_closed() {
+            return;
+        }
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        let deadline = self.shared.now() + outgoing.timeout;
+        let segments_before = self.shared.tap.is_some().then(|| self.connection.output().count());
+        let request = outgoing.request.as_ref();
+        match self.connection.send(id, request, outgoing.max_version, deadline, outgoing.is_answered) {
+            Ok(version) => {
+                self.waiting.insert(id, outgoing.reply);
+                if let (Some(tap), Some(before)) = (&self.shared.tap, segments_before) {
+                    let frame = self.connection.output().skip(before).cloned().collect();
+                    tap(&WireEvent::Sent { key: request.key(), version, frame });
+                }
+            }
+            Err(error) => drop(outgoing.reply.send(Err(error))),
+        }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let mut progress = false;
+        for _ in 0..READS_PER_TURN {
+            let read = read_once(&mut self.connection, &mut self.stream, &mut self.answers, context);
+            // What was answered before the connection broke counts.
+            let mut answers = std::mem::take(&mut self.answers);
+            answers.drain(..).for_each(|answer| self.hand_out(answer));
+            self.answers = answers;
+            match read {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(progress),
+            }
+            progress = true;
+        }
+        context.waker().wake_by_ref();
+        Ok(false)
+    }
+
+    fn hand_out_unanswered(&mut self) {
+        while let Some(answer) = self.connection.poll_unanswered() {
+            self.hand_out(answer);
+        }
+    }
+
+    fn hand_out(&mut self, answer: Answer) {
+        if let Some(tap) = &self.shared.tap {
+            let body = answer.body.clone();
+            tap(&WireEvent::Received { key: answer.key, version: answer.version, body });
+        }
+        if let Some(reply) = self.waiting.remove(&answer.id) {
+            drop(reply.send(Ok(answer)));
+        }
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Result<()> {
+        loop {
+            let now = self.shared.now();
+            if let Some(error) = self.connection.handle_timeout(now) {
+                return Err(error);
+            }
+            let due = self.connection.poll_timeout().into_iter().chain(self.connection.throttled_until(now)).min();
+            let Some(due) = due else { return Ok(()) };
+            if self.timer.as_ref().is_none_or(|(at, _)| *at > due) {
+                self.timer = Some((due, Box::pin(tokio::time::sleep(due.since(now)))));
+            }
+            let Some((_, sleep)) = &mut self.timer else { return Ok(()) };
+            if sleep.as_mut().poll(context).is_pending() {
+                return Ok(());
+            }
+            self.timer = None;
+            // The end of a throttle lets the mailbox go on.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn fail_all(&mut self, error: &Error) {
+        for failed in self.connection.fail_all(error) {
+            if let Some(reply) = self.waiting.remove(&failed.id) {
+                drop(reply.send(Err(failed.error)));
+            }
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The only place with sockets, clocks and tasks.
+//!
+//! One engine thread per client runs everything: a task that keeps the metadata fresh, a task per
+//! connection, and the role tasks of producers and consumers. The state they share is behind one
+//! lock that is never held across an `.await`.
+//!
+//! Connections belong to an owner, because a broker answers each connection strictly in order: a
+//! request that may wait at the broker never stands before another owner's.
+
+mod connection;
+mod engine;
+mod network;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kavka_core::cluster::{
+    BootstrapServer, Broker, Endpoint, LeaderHint, Metadata, MetadataRefresh, RefreshConfig, Route,
+};
+use kavka_core::config::ClientConfig;
+use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
+use kavka_core::link::{Answer, Backoff, Random, ReadPool};
+use kavka_core::time::Instant;
+use kavka_core::wire::{ApiKey, Message, Request};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use connection::{Mail, Outgoing};
+pub(crate) use engine::Alive;
+pub use network::{BoxFuture, Network, Stream, Tcp};
+
+/// Whose connection a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The client's own: metadata, offsets, administration.
+    Control,
+    /// All producers of the client.
+    Produce,
+    /// One consumer.
+    Fetch(u64),
+    /// One group member or transactional producer.
+    Coordinator(u64),
+}
+
+/// Which broker a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Any broker, or a bootstrap server if none is known.
+    Any,
+    /// This broker.
+    Broker(i32),
+    /// The broker that takes administrative requests.
+    Controller,
+}
+
+/// How one request is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    /// Whose connection it takes.
+    pub owner: Owner,
+    /// The newest version that may carry it, for a request that lacks what newer ones want.
+    pub max_version: i16,
+    /// Whether the broker answers at all (not to a produce request with `acks=0`).
+    pub is_answered: bool,
+    /// The limit for the answer; `request.timeout.ms` if there is none.
+    pub timeout: Option<Duration>,
+}
+
+impl CallOptions {
+    /// An ordinary request on `owner`'s connection.
+    pub fn on(owner: Owner) -> Self {
+        Self { owner, max_version: i16::MAX, is_answered: true, timeout: None }
+    }
+}
+
+/// One frame, as it was handed to or taken from a connection.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum WireEvent {
+    /// A request was queued on a connection.
+    Sent {
+        /// The API.
+        key: ApiKey,
+        /// The version it was encoded in.
+        version: i16,
+        /// The whole frame, length and header included.
+        frame: Vec<Bytes>,
+    },
+    /// An answer was matched to its request.
+    Received {
+        /// The API.
+        key: ApiKey,
+        /// The version it is encoded in.
+        version: i16,
+        /// The response without its header; empty for a request that is not answered.
+        body: Bytes,
+    },
+}
+
+/// Told of every frame, on the engine thread; it must be quick.
+pub type WireTap = Arc<dyn Fn(&WireEvent) + Send + Sync>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ConnectionKey {
+    owner: Owner,
+    endpoint: Endpoint,
+}
+
+impl ConnectionKey {
+    fn broker_id(self) -> Option<i32> {
+        match self.endpoint {
+            Endpoint::Broker(id) => Some(id),
+            Endpoint::Bootstrap(_) => None,
+        }
+    }
+}
+
+struct State {
+    refresh: MetadataRefresh,
+    route: Route,
+    random: Random,
+    connections: HashMap<ConnectionKey, mpsc::UnboundedSender<Mail>>,
+    next_owner: u64,
+    /// Why metadata could not be had the last time it was asked for.
+    metadata_error: Option<Error>,
+}
+
+struct Shared {
+    config: ClientConfig,
+    started: std::time::Instant,
+    network: Arc<dyn Network>,
+    tap: Option<WireTap>,
+    read_pool: ReadPool,
+    state: Mutex<State>,
+    metadata: watch::Sender<Arc<Metadata>>,
+    /// Counts the attempts to get metadata, so that one who waits learns of failures too.
+    attempts: watch::Sender<u64>,
+    refresh_wanted: Notify,
+}
+
+/// A handle on the engine thread.
+#[derive(Clone)]
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+impl State {
+    fn has_other_endpoints(&self) -> bool {
+        self.route.candidates(self.refresh.metadata()) > 1
+    }
+
+    /// Any endpoint, one that is connected already if it has not failed.
+    fn any_endpoint(&mut self) -> Option<Endpoint> {
+        let connections = &self.connections;
+        let connected = |endpoint| connections.contains_key(&ConnectionKey { owner: Owner::Control, endpoint });
+        self.route.any(self.refresh.metadata(), connected)
+    }
+}
+
+impl Shared {
+    fn new(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>, seed: u64) -> Self {
+        let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
+        let reconnect = Backoff { initial: config.reconnect_backoff, max: config.reconnect_backoff_max };
+        let server = |(host, port): &(String, u16)| BootstrapServer { host: host.as_str().into(), port: *port };
+        let state = State {
+            refresh: MetadataRefresh::new(RefreshConfig { max_age: config.metadata_max_age, backoff }, seed),
+            route: Route::new(config.bootstrap_servers.iter().map(server).collect(), reconnect, seed),
+            random: Random::new(seed),
+            connections: HashMap::new(),
+            next_owner: 0,
+            metadata_error: None,
+        };
+        Self {
+            config,
+            started: std::time::Instant::now(),
+            network,
+            tap,
+            read_pool: ReadPool::default(),
+            state: Mutex::new(state),
+            metadata: watch::Sender::new(Arc::default()),
+            attempts: watch::Sender::new(0),
+            refresh_wanted: Notify::new(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.started.elapsed().as_millis() as u64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn not_before(&self, key: ConnectionKey) -> Instant {
+        self.lock().route.not_before(key.endpoint)
+    }
+
+    fn address(&self, key: ConnectionKey) -> Result<(Arc<str>, u16)> {
+        let state = self.lock();
+        let gone = || {
+            Error::new(ErrorKind::Disconnected, "the metadata no longer names the broker")
+                .at(Place { broker_id: key.broker_id(), ..Place::default() })
+        };
+        state.route.address(key.endpoint, state.refresh.metadata()).ok_or_else(gone)
+    }
+
+    fn handle_reached(&self, key: ConnectionKey) {
+        self.lock().route.handle_success(key.endpoint);
+    }
+
+    fn handle_unreachable(&self, key: ConnectionKey) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.route.handle_failure(now, key.endpoint);
+        state.refresh.request();
+        drop(state);
+        self.refresh_wanted.notify_one();
+    }
+
+    fn forget(&self, key: ConnectionKey) {
+        self.lock().connections.remove(&key);
+    }
+
+    fn publish(&self, metadata: Arc<Metadata>) {
+        self.metadata.send_replace(metadata);
+    }
+}
+
+impl Driver {
+    /// Milliseconds since the client began.
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.now()
+    }
+
+    /// The client's settings.
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.shared.config
+    }
+
+    /// Runs a future on the engine thread.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
+    /// The runtime of the engine thread, for work that must leave it (`spawn_blocking`).
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// A number that no other owner of this client has.
+    pub(crate) fn next_owner(&self) -> u64 {
+        let mut state = self.shared.lock();
+        state.next_owner += 1;
+        state.next_owner
+    }
+
+    /// A seed for a machine.
+    pub(crate) fn next_seed(&self) -> u64 {
+        self.shared.lock().random.next_u64()
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn metadata(&self) -> Arc<Metadata> {
+        Arc::clone(&self.shared.metadata.borrow())
+    }
+
+    /// Waits for a snapshot other than that of `version`.
+    pub(crate) async fn metadata_newer_than(&self, version: u64) -> Arc<Metadata> {
+        let mut metadata = self.shared.metadata.subscribe();
+        match metadata.wait_for(|metadata| metadata.version > version).await {
+            Ok(metadata) => Arc::clone(&metadata),
+            // The sender is ours, so it lives as long as this call.
+            Err(_) => self.metadata(),
+        }
+    }
+
+    /// Waits for the first attempt to get metadata that ends after this call, well or not; says why if it failed.
+    pub(crate) fn next_metadata_attempt(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        let mut attempts = shared.attempts.subscribe();
+        async move {
+            drop(attempts.changed().await);
+            match shared.lock().metadata_error.clone() {
+                Some(error) => Err(error),
+                None => Ok(Arc::clone(&shared.metadata.borrow())),
+            }
+        }
+    }
+
+    /// Adds a topic in use; `allow_create` lets the broker create it.
+    pub(crate) fn add_topic(&self, topic: &Arc<str>, allow_create: bool) {
+        self.shared.lock().refresh.add_topic(Arc::clone(topic), allow_create);
+        self.shared.refresh_wanted.notify_one();
+    }
+
+    /// Forgets a topic in use.
+    pub(crate) fn remove_topic(&self, topic: &str) {
+        let mut state = self.shared.lock();
+        state.refresh.remove_topic(topic);
+        let metadata = Arc::clone(state.refresh.metadata());
+        drop(state);
+        self.shared.publish(metadata);
+    }
+
+    /// Asks for metadata soon.
+    pub(crate) fn refresh_metadata(&self) {
+        self.shared.lock().refresh.request();
+        self.shared.refresh_wanted.notify_one();
+    }
+
+    /// Asks for the metadata of every topic, now and from now on.
+    pub(crate) fn refresh_all_topics(&self) {
+        self.shared.lock().refresh.request_all_topics();
+        self.shared.refresh_wanted.notify_one();
+    }
+
+    /// Takes in new leaders that a broker named (KIP-951).
+    pub(crate) fn apply_leader_hints(&self, hints: &[LeaderHint], endpoints: Vec<Broker>) {
+        let mut state = self.shared.lock();
+        if state.refresh.handle_leader_hints(hints, endpoints) {
+            let metadata = Arc::clone(state.refresh.metadata());
+            drop(state);
+            self.shared.publish(metadata);
+        }
+    }
+
+    /// One request, one attempt. The error says where, and whether the broker may have carried it out.
+    pub(crate) async fn call<R: Request>(
+        &self,
+        target: Target,
+        options: CallOptions,
+        request: R,
+    ) -> Result<R::Response> {
+        let endpoint = self.endpoint(target)?;
+        let answer = self.begin_at(endpoint, options, request).await;
+        if let Err(error) = &answer
+            && matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_))
+        {
+            self.refresh_metadata();
+        }
+        answer
+    }
+
+    /// Queues a request on the owner's connection to a broker, before this returns: requests keep their order.
+    pub(crate) fn begin<R: Request>(
+        &self,
+        broker_id: i32,
+        options: CallOptions,
+        request: R,
+    ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
+        self.begin_at(Endpoint::Broker(broker_id), options, request)
+    }
+
+    /// The newest version of an API that both sides speak, connecting if need be.
+    pub(crate) async fn api_version(&self, broker_id: i32, owner: Owner, key: ApiKey) -> Result<i16> {
+        let (reply, answer) = oneshot::channel();
+        self.post(ConnectionKey { owner, endpoint: Endpoint::Broker(broker_id) }, Mail::Version(key, reply));
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn endpoint(&self, target: Target) -> Result<Endpoint> {
+        let mut state = self.shared.lock();
+        match (target, state.refresh.metadata().controller_id) {
+            (Target::Broker(id), _) | (Target::Controller, Some(id)) => Ok(Endpoint::Broker(id)),
+            (Target::Any | Target::Controller, _) => {
+                let nobody = || Error::new(ErrorKind::Config, "bootstrap.servers is empty");
+                state.any_endpoint().ok_or_else(nobody)
+            }
+        }
+    }
+
+    fn begin_at<R: Request>(
+        &self,
+        endpoint: Endpoint,
+        options: CallOptions,
+        request: R,
+    ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
+        let (reply, answer) = oneshot::channel();
+        let key = ConnectionKey { owner: options.owner, endpoint };
+        let mail = Mail::Request(Outgoing {
+            request: Box::new(request),
+            max_version: options.max_version,
+            is_answered: options.is_answered,
+            timeout: options.timeout.unwrap_or(self.shared.config.request_timeout),
+            reply,
+        });
+        let mailbox = self.post(key, mail);
+        let place = Place { broker_id: key.broker_id(), ..Place::default() };
+        async move {
+            let answer = answer.await.unwrap_or_else(|_| Err(closed()))?;
+            if !options.is_answered {
+                return Ok(R::Response::default());
+            }
+            let response = decode::<R>(answer, place)?;
+            if response.throttle_time_ms() > 0 {
+                drop(mailbox.send(Mail::Throttle(response.throttle_time_ms())));
+            }
+            Ok(response)
+        }
+    }
+
+    /// Puts mail into a connection's mailbox, opening the connection if there is none.
+    fn post(&self, key: ConnectionKey, mail: Mail) -> mpsc::UnboundedSender<Mail> {
+        let mut state = self.shared.lock();
+        let mail = match state.connections.get(&key) {
+            Some(mailbox) => match mailbox.send(mail) {
+                Ok(()) => return mailbox.clone(),
+                Err(mpsc::error::SendError(mail)) => mail,
+            },
+            None => mail,
+        };
+        let (mailbox, receiver) = mpsc::unbounded_channel();
+        drop(mailbox.send(mail));
+        state.connections.insert(key, mailbox.clone());
+        drop(state);
+        self.runtime.spawn(connection::run(Arc::clone(&self.shared), key, receiver));
+        mailbox
+    }
+
+    /// Closes the connections of an owner that is gone.
+    pub(crate) fn close_connections(&self, owner: Owner) {
+        self.shared.lock().connections.retain(|key, _| key.owner != owner);
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client was closed")
+}
+
+fn decode<R: Request>(answer: Answer, place: Place) -> Result<R::Response> {
+    let api = Some((R::KEY.name(), answer.version));
+    R::Response::decode_exact(answer.version, answer.body).map_err(|error| {
+        // The broker carried the request out, for all we know; we only cannot read what it says of it.
+        Error::from(error).at(Place { api, ..place }).with_written(Written::Maybe)
+    })
+}
