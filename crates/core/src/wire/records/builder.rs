@@ -14,8 +14,8 @@ use super::Records;
 use super::batch::{HEADER_BYTES, Sealing, write_header};
 use super::compression::Compressor;
 use super::pool::{BufferPool, CHUNK_BYTES, Chunk};
-use super::record::{Header, Parts, Sink, body_bytes};
-use super::varint::{self, Scratch};
+use super::record::{Cursor, Header, Parts, Sink, body_bytes};
+use super::varint;
 use crate::error::{Error, ErrorKind};
 
 /// Why a record was not appended. The batch is as it was before.
@@ -119,9 +119,16 @@ impl BatchBuilder {
             }
         }
         let parts = Parts { body_bytes, timestamp_delta, offset_delta, key, value, headers };
-        match self.chunks.last_mut().filter(|chunk| chunk.room() >= record_bytes) {
-            Some(chunk) => parts.encode(chunk),
-            None => self.append_across_chunks(&parts, record_bytes)?,
+        match self.chunks.last_mut().map(Chunk::space) {
+            Some(space) if space.len() >= record_bytes.saturating_add(Cursor::SLACK_BYTES) => {
+                let mut cursor = Cursor { space, at: 0 };
+                parts.encode(&mut cursor);
+                debug_assert_eq!(cursor.at, record_bytes, "a record takes the bytes that were counted for it");
+                if let Some(chunk) = self.chunks.last_mut() {
+                    chunk.advance(record_bytes);
+                }
+            }
+            _ => self.append_across_chunks(&parts, record_bytes)?,
         }
         if first {
             self.base_timestamp = timestamp_ms;
@@ -137,7 +144,7 @@ impl BatchBuilder {
     #[cold]
     #[inline(never)]
     fn append_across_chunks(&mut self, parts: &Parts<'_>, record_bytes: usize) -> Result<(), AppendError> {
-        let room = self.chunks.last().map_or(0, Chunk::room);
+        let room = self.chunks.last_mut().map_or(0, |chunk| chunk.space().len());
         let header = if self.chunks.is_empty() { HEADER_BYTES } else { 0 };
         let missing = record_bytes.saturating_add(header).saturating_sub(room);
         let mut fresh = Vec::new();
@@ -199,7 +206,7 @@ impl BatchBuilder {
             return Err(Error::new(ErrorKind::Misuse, "an empty record batch was sealed"));
         };
         let rest: Vec<Bytes> = chunks.map(Chunk::freeze).collect();
-        write_header(&sealing, first.buffer(), &rest)?;
+        write_header(&sealing, first.written(), &rest)?;
         let mut segments = Vec::with_capacity(1 + rest.len());
         segments.push(first.freeze());
         segments.extend(rest);
@@ -220,24 +227,6 @@ impl BatchBuilder {
     }
 }
 
-impl Sink for Chunk {
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        self.buffer().extend_from_slice(bytes);
-    }
-
-    #[inline]
-    fn put_scratch(&mut self, scratch: &Scratch) {
-        if self.room() < Scratch::CAPACITY {
-            return self.put(scratch.as_slice());
-        }
-        let (bytes, len) = scratch.all();
-        let end = self.buffer().len() + len;
-        self.buffer().extend_from_slice(bytes);
-        self.buffer().truncate(end);
-    }
-}
-
 /// Chunks that are filled one after the other.
 struct Spread<'a> {
     chunks: &'a mut Vec<Chunk>,
@@ -246,22 +235,24 @@ struct Spread<'a> {
 
 impl Sink for Spread<'_> {
     fn put(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = self.chunks.last().map_or(0, Chunk::room);
-            if room == 0 {
-                let Some(chunk) = self.fresh.next() else {
-                    debug_assert!(false, "fewer chunks were acquired than the record takes");
-                    return;
-                };
-                self.chunks.push(chunk);
-                continue;
+        loop {
+            let written = self.chunks.last_mut().map_or(0, |chunk| chunk.write(bytes));
+            bytes = bytes.get(written..).unwrap_or_default();
+            if bytes.is_empty() {
+                return;
             }
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            if let Some(chunk) = self.chunks.last_mut() {
-                chunk.put(now);
-            }
-            bytes = later;
+            let Some(chunk) = self.fresh.next() else {
+                debug_assert!(false, "fewer chunks were acquired than the record takes");
+                return;
+            };
+            self.chunks.push(chunk);
         }
+    }
+
+    fn put_varint(&mut self, value: i64) {
+        let mut place = [0; varint::MOST_BYTES];
+        let bytes = varint::put(&mut place, value);
+        self.put(place.get(..bytes).unwrap_or_default());
     }
 }
 

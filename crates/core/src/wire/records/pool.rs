@@ -35,7 +35,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     used: usize,
-    free: Vec<Vec<u8>>,
+    free: Vec<Box<[u8]>>,
 }
 
 impl Shared {
@@ -44,7 +44,7 @@ impl Shared {
     }
 
     /// Takes back `bytes`, and the chunk they were if they were one.
-    fn release(&self, bytes: usize, chunk: Option<Vec<u8>>) {
+    fn release(&self, bytes: usize, chunk: Option<Box<[u8]>>) {
         {
             let mut state = self.state();
             state.used = state.used.saturating_sub(bytes);
@@ -77,8 +77,8 @@ impl BufferPool {
             state.used = used;
             state.free.pop()
         };
-        let buffer = recycled.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES));
-        Some(Chunk { buffer, pool: Arc::clone(&self.0) })
+        let buffer = recycled.unwrap_or_else(|| vec![0; CHUNK_BYTES].into());
+        Some(Chunk { buffer, written: 0, pool: Arc::clone(&self.0) })
     }
 
     /// Counts `bytes` that take the place of chunks about to come back. It never fails: the chunks could not
@@ -114,22 +114,39 @@ impl fmt::Debug for BufferPool {
 
 /// A buffer of at most [`CHUNK_BYTES`] that returns to its pool when dropped.
 pub struct Chunk {
-    /// Its capacity is at least [`CHUNK_BYTES`]; it is never filled further than that.
-    buffer: Vec<u8>,
+    /// [`CHUNK_BYTES`] long. What is behind `written` is left from an earlier use.
+    buffer: Box<[u8]>,
+    written: usize,
     pool: Arc<Shared>,
 }
 
 impl Chunk {
-    /// How many more bytes fit.
+    /// The bytes that are not yet written.
     #[inline]
-    pub(crate) fn room(&self) -> usize {
-        CHUNK_BYTES.saturating_sub(self.buffer.len())
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.written..).unwrap_or_default()
     }
 
-    /// The bytes written so far, to be added to. Adding more than [`room`](Self::room) moves the buffer.
+    /// Counts the first `bytes` of [`space`](Self::space) as written.
     #[inline]
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(bytes).min(self.buffer.len());
+    }
+
+    /// The bytes written so far, to be changed.
+    pub(super) fn written(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(..self.written).unwrap_or_default()
+    }
+
+    /// Writes as many of `bytes` as fit and returns how many those are.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
+        let space = self.space();
+        let fitting = bytes.len().min(space.len());
+        if let (Some(space), Some(bytes)) = (space.get_mut(..fitting), bytes.get(..fitting)) {
+            space.copy_from_slice(bytes);
+        }
+        self.advance(fitting);
+        fitting
     }
 
     /// The written bytes, immutable from now on. The chunk returns to its pool with their last reader.
@@ -140,21 +157,19 @@ impl Chunk {
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.buffer
+        self.buffer.get(..self.written).unwrap_or_default()
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        self.pool.release(CHUNK_BYTES, Some(buffer));
+        self.pool.release(CHUNK_BYTES, Some(std::mem::take(&mut self.buffer)));
     }
 }
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunk").field("written", &self.buffer.len()).finish_non_exhaustive()
+        f.debug_struct("Chunk").field("written", &self.written).finish_non_exhaustive()
     }
 }
 
@@ -224,24 +239,24 @@ mod tests {
     fn a_chunk_is_not_reused_while_anybody_reads_it() {
         let (pool, _) = pool(1);
         let mut chunk = pool.try_acquire().unwrap();
-        chunk.buffer().extend_from_slice(b"precious");
+        chunk.write(b"precious");
         let bytes = chunk.freeze();
         let slice = bytes.slice(3..);
         drop(bytes);
         assert!(pool.try_acquire().is_none(), "a slice of the chunk is alive");
         assert_eq!(&slice[..], b"cious");
         drop(slice);
-        let chunk = pool.try_acquire().unwrap();
-        assert_eq!((chunk.as_ref().len(), chunk.room()), (0, CHUNK_BYTES));
+        let mut chunk = pool.try_acquire().unwrap();
+        assert_eq!((chunk.as_ref().len(), chunk.space().len()), (0, CHUNK_BYTES));
     }
 
     #[test]
     fn a_chunk_is_recycled_and_not_allocated_anew() {
         let (pool, _) = pool(1);
         let mut chunk = pool.try_acquire().unwrap();
-        let address = chunk.buffer().as_ptr();
+        let address = chunk.space().as_ptr();
         drop(chunk.freeze());
-        assert_eq!(pool.try_acquire().unwrap().buffer().as_ptr(), address);
+        assert_eq!(pool.try_acquire().unwrap().space().as_ptr(), address);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::varint::{self, Scratch};
+use super::varint;
 
 /// A record header (KIP-82): a key, which Kafka takes for UTF-8 text, and a value, which may be null.
 /// A key may occur more than once; the order is kept.
@@ -58,10 +58,35 @@ fn field_bytes(field: Option<&[u8]>) -> usize {
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
-    /// Writes what a scratch holds.
+    fn put_varint(&mut self, value: i64);
+}
+
+/// Writes into one buffer, which must be [`Cursor::SLACK_BYTES`] longer than the record.
+pub(super) struct Cursor<'a> {
+    pub(super) space: &'a mut [u8],
+    pub(super) at: usize,
+}
+
+impl Cursor<'_> {
+    /// A varint is written without asking how long it is.
+    pub(super) const SLACK_BYTES: usize = varint::MOST_BYTES;
+}
+
+impl Sink for Cursor<'_> {
     #[inline]
-    fn put_scratch(&mut self, scratch: &Scratch) {
-        self.put(scratch.as_slice());
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.at.saturating_add(bytes.len());
+        if let Some(place) = self.space.get_mut(self.at..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.at = end;
+    }
+
+    #[inline]
+    fn put_varint(&mut self, value: i64) {
+        if let Some(place) = self.space.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            self.at += varint::put(place, value);
+        }
     }
 }
 
@@ -76,48 +101,28 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Writes exactly `record_bytes` bytes.
+    /// Writes exactly [`record_bytes`] bytes.
     #[inline]
     pub(super) fn encode(&self, sink: &mut impl Sink) {
-        let mut scratch = Scratch::default();
-        scratch.put(self.body_bytes as i64);
-        scratch.push(0);
-        scratch.put(self.timestamp_delta);
-        scratch.put(i64::from(self.offset_delta));
-        if let Some(key) = self.key {
-            scratch.put(key.len() as i64);
-            sink.put_scratch(&scratch);
-            sink.put(key);
-            scratch = Scratch::default();
-        } else {
-            scratch.put(-1);
-        }
-        scratch.put(self.value.map_or(-1, |value| value.len() as i64));
-        sink.put_scratch(&scratch);
-        if let Some(value) = self.value {
-            sink.put(value);
-        }
-        if self.headers.is_empty() {
-            sink.put(&[0]);
-        } else {
-            self.encode_headers(sink);
-        }
-    }
-
-    fn encode_headers(&self, sink: &mut impl Sink) {
-        let mut scratch = Scratch::default();
-        scratch.put(self.headers.len() as i64);
+        sink.put_varint(self.body_bytes as i64);
+        sink.put(&[0]);
+        sink.put_varint(self.timestamp_delta);
+        sink.put_varint(i64::from(self.offset_delta));
+        put_field(sink, self.key);
+        put_field(sink, self.value);
+        sink.put_varint(self.headers.len() as i64);
         for header in self.headers {
-            scratch.put(header.key.len() as i64);
-            sink.put_scratch(&scratch);
-            sink.put(header.key);
-            scratch = Scratch::default();
-            scratch.put(header.value.map_or(-1, |value| value.len() as i64));
-            sink.put_scratch(&scratch);
-            sink.put(header.value.unwrap_or_default());
-            scratch = Scratch::default();
+            put_field(sink, Some(header.key));
+            put_field(sink, header.value);
         }
     }
+}
+
+#[inline]
+fn put_field(sink: &mut impl Sink, field: Option<&[u8]>) {
+    let Some(bytes) = field else { return sink.put_varint(-1) };
+    sink.put_varint(bytes.len() as i64);
+    sink.put(bytes);
 }
 
 /// Where in a batch's data some bytes are.

@@ -13,47 +13,33 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-/// A few small fields, put together without touching the heap before they are copied in one go.
-#[derive(Default)]
-pub(super) struct Scratch {
-    bytes: [u8; Self::CAPACITY],
-    len: usize,
-}
+/// The most bytes a varint takes.
+pub(super) const MOST_BYTES: usize = 10;
 
-impl Scratch {
-    /// Room for all of a record before its key, and a length more: 5 + 1 + 10 + 5 + 5 + 5 bytes.
-    pub(super) const CAPACITY: usize = 32;
-
-    #[inline]
-    pub(super) fn push(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.len) {
-            *slot = byte;
-            self.len += 1;
-        } else {
-            debug_assert!(false, "more fields than a scratch holds");
+/// Writes `value` to the beginning of `place` and returns how many bytes it took.
+#[inline]
+pub(super) fn put(place: &mut [u8; MOST_BYTES], value: i64) -> usize {
+    let value = zigzag(value);
+    // Nearly every length and delta takes one or two bytes.
+    if value < 0x80 {
+        place[0] = value as u8;
+        return 1;
+    }
+    if value < 0x4000 {
+        place[0] = value as u8 | 0x80;
+        place[1] = (value >> 7) as u8;
+        return 2;
+    }
+    let mut rest = value;
+    for (i, byte) in place.iter_mut().enumerate() {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+        if rest == 0 {
+            *byte &= 0x7f;
+            return i + 1;
         }
     }
-
-    #[inline]
-    pub(super) fn put(&mut self, value: i64) {
-        let mut rest = zigzag(value);
-        while rest >= 0x80 {
-            self.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        self.push(rest as u8);
-    }
-
-    #[inline]
-    pub(super) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    /// Every byte, also those not written: a copy of a constant size costs less than one of the right size.
-    #[inline]
-    pub(super) fn all(&self) -> (&[u8; Self::CAPACITY], usize) {
-        (&self.bytes, self.len)
-    }
+    MOST_BYTES
 }
 
 /// Reads a 32-bit varint at `*at` and moves `*at` behind it.
@@ -104,9 +90,9 @@ mod tests {
     use super::*;
 
     fn encoded(value: i64) -> Vec<u8> {
-        let mut scratch = Scratch::default();
-        scratch.put(value);
-        scratch.as_slice().to_vec()
+        let mut place = [0xaa; MOST_BYTES];
+        let bytes = put(&mut place, value);
+        place[..bytes].to_vec()
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl<'a> Input<'a> {
 /// What the descriptor of a frame says.
 struct Descriptor {
     block_bytes: usize,
+    content_bytes: Option<u64>,
     independent_blocks: bool,
     block_checksums: bool,
     content_checksum: bool,
@@ -106,9 +107,13 @@ impl Descriptor {
         if flags & 1 != 0 {
             return Err(Fault::Broken("it needs a dictionary"));
         }
-        let content_size_bytes = if flags & 0x08 == 0 { 0 } else { 8 };
-        input.take(content_size_bytes)?;
-        let descriptor = whole.get(..2 + content_size_bytes).unwrap_or_default();
+        let content_bytes = if flags & 0x08 == 0 {
+            None
+        } else {
+            let (low, high) = (input.u32()?, input.u32()?);
+            Some(u64::from(high) << 32 | u64::from(low))
+        };
+        let descriptor = whole.get(..whole.len().saturating_sub(input.0.len())).unwrap_or_default();
         let checksum = (XxHash32::oneshot(0, descriptor) >> 8) as u8;
         if input.take(1)? != [checksum] {
             return Err(Fault::Broken("the checksum of its header differs"));
@@ -116,6 +121,7 @@ impl Descriptor {
         let size_class @ 4..=7 = (block >> 4) & 7 else { return Err(Fault::Broken("its block size is unknown")) };
         Ok(Self {
             block_bytes: 1 << (8 + 2 * size_class),
+            content_bytes,
             independent_blocks: flags & 0x20 != 0,
             block_checksums: flags & 0x10 != 0,
             content_checksum: flags & 0x04 != 0,
@@ -154,6 +160,9 @@ fn frame(input: &mut Input<'_>, output: &mut Output) -> Result<(), Fault> {
         done.map_err(|fault| if bounded { Fault::TooLong } else { fault })?;
     }
     let content = output.bytes.get(start..).unwrap_or_default();
+    if descriptor.content_bytes.is_some_and(|bytes| bytes != content.len() as u64) {
+        return Err(Fault::Broken("its size differs"));
+    }
     if descriptor.content_checksum && input.u32()? != XxHash32::oneshot(0, content) {
         return Err(Fault::Broken("its checksum differs"));
     }
