@@ -1,0 +1,53 @@
+//! What a broken or hostile peer may send: it is refused or understood, and never panics.
+
+use super::{every_version, fill, reencode};
+
+#[test]
+fn random_bytes_never_panic() {
+    for (message, version) in every_version() {
+        for seed in 0..50 {
+            let mut random = fill::Random::new(seed);
+            let length = random.below(200);
+            let bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
+            let _ = reencode(message.schema.name, version, bytes);
+        }
+    }
+}
+
+#[test]
+fn a_message_with_damaged_bytes_never_panics() {
+    for (message, version) in every_version() {
+        let sound = fill::message(&message, version, &mut fill::Counting::default());
+        for seed in 0..50 {
+            let mut random = fill::Random::new(seed);
+            let mut bytes = sound.clone();
+            for _ in 0..=random.below(3) {
+                let at = random.below(bytes.len() + 1);
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = [0, 1, 0x7f, 0x80, 0xff, random.below(256) as u8][random.below(6)];
+                }
+            }
+            let _ = reencode(message.schema.name, version, bytes);
+        }
+    }
+}
+
+#[test]
+fn every_message_that_ends_too_early_is_refused() {
+    for (message, version) in every_version() {
+        let sound = fill::message(&message, version, &mut fill::Counting::default());
+        for end in 0..sound.len() {
+            let outcome = reencode(message.schema.name, version, sound[..end].to_vec());
+            assert!(outcome.is_err(), "{} v{version} of {end} bytes", message.schema.name);
+        }
+    }
+}
+
+#[test]
+fn a_byte_too_many_is_refused() {
+    for (message, version) in every_version() {
+        let mut bytes = fill::message(&message, version, &mut fill::Counting::default());
+        bytes.push(0);
+        assert!(reencode(message.schema.name, version, bytes).is_err(), "{} v{version}", message.schema.name);
+    }
+}
