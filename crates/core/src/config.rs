@@ -29,9 +29,6 @@ pub struct ClientConfig {
     pub reconnect_backoff_max: Duration,
     /// How old metadata may become without being asked for anew. Kafka: `metadata.max.age.ms` (default 5 min).
     pub metadata_max_age: Duration,
-    /// Without an answer from any known broker for this long, begin again with `bootstrap_servers`.
-    /// Kafka: `metadata.recovery.rebootstrap.trigger.ms` (default 5 min; KIP-899, KIP-1102).
-    pub rebootstrap_after: Duration,
     /// An answer longer than this is refused before it is read. Not a Kafka setting (default 100 MB).
     pub max_response_bytes: usize,
     /// What all producers of the client may buffer together, in bytes. Kafka: `buffer.memory` (default 32 MiB).
@@ -52,7 +49,6 @@ impl Default for ClientConfig {
             reconnect_backoff: Duration::from_millis(100),
             reconnect_backoff_max: Duration::from_secs(10),
             metadata_max_age: Duration::from_secs(300),
-            rebootstrap_after: Duration::from_secs(300),
             max_response_bytes: 100_000_000,
             buffer_memory: 32 << 20,
             max_block: Duration::from_secs(60),

@@ -175,6 +175,12 @@ impl Metadata {
         changed.then_some(next)
     }
 
+    /// The snapshot without its brokers, so that only the bootstrap servers are left to ask.
+    #[must_use]
+    pub fn without_brokers(&self) -> Self {
+        Self { version: self.version + 1, brokers: BTreeMap::new(), ..self.clone() }
+    }
+
     /// The snapshot without this topic.
     #[must_use]
     pub fn without_topic(&self, name: &str) -> Self {

@@ -11,6 +11,7 @@ use crate::cluster::metadata::{Broker, LeaderHint, Metadata};
 use crate::error::Error;
 use crate::link::{Backoff, Random};
 use crate::time::Instant;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::metadata::MetadataRequestTopic;
 use crate::wire::messages::{MetadataRequest, MetadataResponse};
 
@@ -139,8 +140,14 @@ impl MetadataRefresh {
         for create in self.topics.values_mut() {
             *create = false;
         }
-        self.metadata = Arc::new(self.metadata.merged(response, asked.all_topics));
-        self.wanted = asked.wanted_more;
+        // The broker is about to leave the cluster or never was of it: begin again with the bootstrap servers (KIP-1102).
+        let rebootstrap = response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED;
+        self.metadata = Arc::new(if rebootstrap {
+            self.metadata.without_brokers()
+        } else {
+            self.metadata.merged(response, asked.all_topics)
+        });
+        self.wanted = asked.wanted_more || rebootstrap;
         true
     }
 
@@ -169,7 +176,6 @@ impl MetadataRefresh {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::wire::error_code::ErrorCode;
     use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
     use crate::wire::primitives::Uuid;
 
@@ -253,6 +259,21 @@ mod tests {
         refresh.handle_response(Instant(0), Ok(response(1, 5)));
         assert!(refresh.poll_request(Instant(299_999)).is_none());
         assert!(refresh.poll_request(Instant(300_000)).is_some());
+    }
+
+    #[test]
+    fn a_broker_that_says_so_makes_us_begin_again_with_the_bootstrap_servers() {
+        let mut refresh = refresh();
+        refresh.request();
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        refresh.request();
+        refresh.poll_request(Instant(100)).unwrap();
+        let leave = MetadataResponse { error_code: ErrorCode::REBOOTSTRAP_REQUIRED, ..MetadataResponse::default() };
+        refresh.handle_response(Instant(100), Ok(leave));
+        assert_eq!(refresh.metadata().brokers().count(), 0);
+        assert!(refresh.metadata().topic("orders").is_some(), "what is known of topics stays");
+        assert!(refresh.poll_request(Instant(200)).is_some());
     }
 
     #[test]
