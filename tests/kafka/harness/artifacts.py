@@ -38,9 +38,13 @@ def broker_jars(version):
     return _fetched(version, _broker_artifacts(version))
 
 
+def tools_version(version):
+    """The version whose tools serve a broker of `version`: its own, where they were published."""
+    return _TOOLS_FROM.get(version, version)
+
+
 def tool_jars(version):
-    """The folder with the jars of Kafka's command-line tools, for the versions that keep them apart from the broker."""
-    version = _TOOLS_FROM.get(version, version)
+    """The folder with the jars of Kafka's command-line tools of `version`, which from 3.0 on are apart from the broker's."""
     return _fetched(f"tools-{version}", [f"org.apache.kafka:kafka-tools:{version}", *_logging(parse_version(version))])
 
 

@@ -270,7 +270,7 @@ class Cluster:
 
     def _write_settings(self, broker):
         if self._zookeeper_mode:
-            settings = layout.zookeeper_broker_settings(self._version, broker, self._zookeeper_port.number)
+            settings = layout.zookeeper_broker_settings(self._version, broker, self.brokers, self._zookeeper_port.number)
         else:
             settings = layout.kraft_broker_settings(broker, self.brokers.values())
         settings |= layout.fast_settings(self._version, len(self.brokers)) | self.options.settings

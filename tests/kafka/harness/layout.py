@@ -86,18 +86,17 @@ def fast_settings(version, brokers):
     if version >= (0, 9):
         # Tests write records with old timestamps, which must not expire. 0.8.2 goes by the age of the file, and knows no -1.
         settings["log.retention.ms"] = -1
-    if brokers > 1:
-        settings["broker.session.timeout.ms"] = 6000
-        settings["broker.heartbeat.interval.ms"] = 1000
+    settings["broker.session.timeout.ms"] = _session_timeout_ms(brokers)
+    settings["broker.heartbeat.interval.ms"] = _session_timeout_ms(brokers) // 6
     return settings
 
 
-def zookeeper_broker_settings(version, broker, zookeeper_port):
+def zookeeper_broker_settings(version, broker, brokers, zookeeper_port):
     """Identity and addresses of a broker that finds the others through ZooKeeper."""
     settings = {
         "broker.id": broker.broker_id,
         "zookeeper.connect": f"127.0.0.1:{zookeeper_port}",
-        "zookeeper.session.timeout.ms": 6000,
+        "zookeeper.session.timeout.ms": _session_timeout_ms(len(brokers)),
         "log.dirs": broker.log_dir,
     }
     if version < (0, 9):
@@ -126,13 +125,12 @@ def tool_class(version_text, tool):
     """The folder of jars and the class of one of Kafka's command-line tools."""
     if tool not in _TOOL_CLASSES:
         raise HarnessError(f"no tool {tool!r}; there are: {', '.join(_TOOL_CLASSES)}")
-    version = artifacts.parse_version(version_text)
-    if version < (4, 0):
-        jars = artifacts.broker_jars(version_text)
-        if found := _first_class(jars, _TOOL_CLASSES[tool]):
-            return jars, found
-    if version >= (3, 0):
-        jars = artifacts.tool_jars(version_text)
+    tools_version = artifacts.tools_version(version_text)
+    folders = [(artifacts.broker_jars, version_text)]
+    if artifacts.parse_version(version_text) >= (3, 0):
+        folders += [(artifacts.tool_jars, tools_version), (artifacts.broker_jars, tools_version)]
+    for fetch, version in folders:
+        jars = fetch(version)
         if found := _first_class(jars, _TOOL_CLASSES[tool]):
             return jars, found
     raise HarnessError(f"Kafka {version_text} has no class for the tool {tool!r}")
@@ -151,6 +149,12 @@ def tool_connection(version, tool, bootstrap, zookeeper):
     if tool == "consumer-groups" and version < (0, 10):
         return ["--zookeeper", zookeeper]
     return ["--bootstrap-server", bootstrap]
+
+
+def _session_timeout_ms(brokers):
+    # A broker that was killed cannot register again before its old session ends. Alone it may be quick about that;
+    # among others a session must outlive the pauses of a loaded machine.
+    return 6000 if brokers > 1 else 3000
 
 
 def _first_class(jars, names):
