@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod config;
+pub mod consumer;
 pub mod error;
 pub mod link;
 pub mod time;
