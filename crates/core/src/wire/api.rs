@@ -1,4 +1,4 @@
-//! The APIs we speak: number, versions, headers and the connection each takes.
+//! The APIs we speak: number, versions and headers.
 //!
 //! One row per API; the versions are those of its request's struct.
 
@@ -12,26 +12,8 @@ use crate::wire::messages::*;
 use crate::wire::primitives::{DecodeError, Decoder, EncodeError, Encoder};
 use crate::wire::schema::MessageSchema;
 
-/// Which of the connections to a broker an API's requests take.
-///
-/// A broker reads no further request of a connection until it has answered, so what may wait at the broker
-/// never shares a connection with what must not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectionUse {
-    /// Part of opening a connection, on whichever is opened.
-    SetUp,
-    /// One per broker and client: metadata, offsets, administration.
-    Control,
-    /// One per broker and client.
-    Produce,
-    /// One per broker and consumer: a fetch may wait for records.
-    Fetch,
-    /// One per group member or transactional producer: joining a group may wait for its other members.
-    Coordinator,
-}
-
 macro_rules! api_keys {
-    ($($number:literal $name:ident $request:ident $connection:ident,)*) => {
+    ($($number:literal $name:ident $request:ident,)*) => {
         /// An API of Kafka that we speak.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
@@ -82,40 +64,33 @@ macro_rules! api_keys {
                     ],)*
                 }
             }
-
-            /// The connection its requests take.
-            pub fn connection(self) -> ConnectionUse {
-                match self {
-                    $(Self::$name => ConnectionUse::$connection,)*
-                }
-            }
         }
     };
 }
 
 api_keys! {
-    0 Produce ProduceRequest Produce,
-    1 Fetch FetchRequest Fetch,
-    2 ListOffsets ListOffsetsRequest Control,
-    3 Metadata MetadataRequest Control,
-    8 OffsetCommit OffsetCommitRequest Coordinator,
-    9 OffsetFetch OffsetFetchRequest Coordinator,
-    10 FindCoordinator FindCoordinatorRequest Control,
-    11 JoinGroup JoinGroupRequest Coordinator,
-    12 Heartbeat HeartbeatRequest Coordinator,
-    13 LeaveGroup LeaveGroupRequest Coordinator,
-    14 SyncGroup SyncGroupRequest Coordinator,
-    15 DescribeGroups DescribeGroupsRequest Control,
-    16 ListGroups ListGroupsRequest Control,
-    17 SaslHandshake SaslHandshakeRequest SetUp,
-    18 ApiVersions ApiVersionsRequest SetUp,
-    19 CreateTopics CreateTopicsRequest Control,
-    20 DeleteTopics DeleteTopicsRequest Control,
-    22 InitProducerId InitProducerIdRequest Control,
-    23 OffsetForLeaderEpoch OffsetForLeaderEpochRequest Control,
-    32 DescribeConfigs DescribeConfigsRequest Control,
-    36 SaslAuthenticate SaslAuthenticateRequest SetUp,
-    37 CreatePartitions CreatePartitionsRequest Control,
+    0 Produce ProduceRequest,
+    1 Fetch FetchRequest,
+    2 ListOffsets ListOffsetsRequest,
+    3 Metadata MetadataRequest,
+    8 OffsetCommit OffsetCommitRequest,
+    9 OffsetFetch OffsetFetchRequest,
+    10 FindCoordinator FindCoordinatorRequest,
+    11 JoinGroup JoinGroupRequest,
+    12 Heartbeat HeartbeatRequest,
+    13 LeaveGroup LeaveGroupRequest,
+    14 SyncGroup SyncGroupRequest,
+    15 DescribeGroups DescribeGroupsRequest,
+    16 ListGroups ListGroupsRequest,
+    17 SaslHandshake SaslHandshakeRequest,
+    18 ApiVersions ApiVersionsRequest,
+    19 CreateTopics CreateTopicsRequest,
+    20 DeleteTopics DeleteTopicsRequest,
+    22 InitProducerId InitProducerIdRequest,
+    23 OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
+    32 DescribeConfigs DescribeConfigsRequest,
+    36 SaslAuthenticate SaslAuthenticateRequest,
+    37 CreatePartitions CreatePartitionsRequest,
 }
 
 impl ApiKey {

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 jars=$(mktemp -d)
 trap 'rm -rf "$jars"' EXIT
-keys=$(sed -n 's/^    \([0-9][0-9]*\) [A-Z].*Request [A-Z].*,$/\1/p' ../../src/wire/api.rs)
+keys=$(sed -n 's/^    \([0-9][0-9]*\) [A-Z].*Request,$/\1/p' ../../src/wire/api.rs)
 for artifact in org.apache.kafka:kafka-clients:3.9.2 org.apache.kafka:kafka-clients:4.4.0 org.slf4j:slf4j-api:1.7.36; do
     mvn -q -B dependency:copy -Dartifact="$artifact" -DoutputDirectory="$jars"
 done
