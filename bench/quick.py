@@ -1,0 +1,101 @@
+"""A million messages of 100 bytes, each way, beside confluent-kafka: `make bench-quick`.
+
+Rounds are interleaved, and every run is a process of its own (`bench/one.py`), pinned to CPU 0 with the brokers on CPU 1
+where there are two. Machines change speed between runs: only the ratios inside one round mean anything.
+
+confluent-kafka runs at its best known settings: idempotent, `fetch.queue.backoff.ms=1`, `consume(1000)`. Both
+consumers read the same topic, which confluent-kafka wrote.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests" / "kafka"))
+
+CLIENTS = ("pykafka", "confluent")
+CPUS = sorted(os.sched_getaffinity(0))
+BROKER_CPU, CLIENT_CPU = CPUS[-1], CPUS[0]
+
+
+@contextmanager
+def real_kafka(version):
+    """Yields the address of a single broker of Apache Kafka and a function that creates topics there."""
+    from kafka_cluster import Cluster
+
+    with Cluster(version, brokers=1, heap_mib=1024) as cluster:
+        yield cluster.bootstrap, lambda topic: cluster.create_topic(topic, partitions=3, replication_factor=1)
+
+
+@contextmanager
+def embedded_broker():
+    """Yields the address of the embedded broker as a separate process; it creates topics when they are used."""
+    kavka = ROOT / "target" / "release" / "kavka"
+    subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "kavka-cli"], cwd=ROOT, check=True)
+    command = [kavka, "broker", "--port", "0", "--partitions", "3"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[-1], lambda topic: None
+        finally:
+            process.terminate()
+
+
+def measure(client, action, bootstrap, topic, count):
+    """Runs one client once and returns what it says of itself."""
+    command = [sys.executable, ROOT / "bench" / "one.py", client, action, bootstrap, topic, str(count)]
+    run = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CPU})
+    )
+    if run.returncode:
+        sys.exit(f"{client} {action} failed:\n{run.stderr}")
+    return json.loads(run.stdout)
+
+
+def compare(bootstrap, create_topic, rounds, count):
+    """Prints the table of one broker."""
+    row = "| {:8} | {:5} | {:>9} | {:>9} | {:>5} | {:>7} | {:>7} | {:>5} | {:>6} | {:>6} |"
+    print(row.format("", "round", "k msg/s", "confluent", "ratio", "CPU us", "confl.", "ratio", "MiB", "confl."))
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for number in range(1, rounds + 1):
+        for action in ("produce", "consume"):
+            order = CLIENTS if number % 2 else CLIENTS[::-1]
+            results = {}
+            for client in order:
+                topic = f"{client if action == 'produce' else 'confluent'}-{number}"
+                if action == "produce":
+                    create_topic(topic)
+                results[client] = measure(client, action, bootstrap, topic, count)
+            ours, theirs = (results[client] for client in CLIENTS)
+            rates = [count / result["seconds"] / 1e3 for result in (ours, theirs)]
+            cpus = [result["cpu_seconds"] / count * 1e6 for result in (ours, theirs)]
+            memory = [result["peak_mib"] for result in (ours, theirs)]
+            rate_ratio, cpu_ratio = f"{rates[0] / rates[1]:.2f}", f"{cpus[1] / cpus[0]:.2f}"
+            figures = [f"{rates[0]:.0f}", f"{rates[1]:.0f}", rate_ratio, f"{cpus[0]:.3f}", f"{cpus[1]:.3f}", cpu_ratio]
+            print(row.format(action, number, *figures, *(f"{mib:.0f}" for mib in memory)), flush=True)
+
+
+def main():
+    """Measures on real Kafka, then on the embedded broker."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=1_000_000, help="messages per run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--version", default="3.9.2", help="of Apache Kafka")
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {BROKER_CPU})
+    print(f"{platform.machine()}, Python {platform.python_version()}, brokers on CPU {BROKER_CPU}, clients on {CLIENT_CPU}")
+    print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
+    brokers = {f"Apache Kafka {arguments.version}": real_kafka(arguments.version), "embedded broker": embedded_broker()}
+    for name, broker in brokers.items():
+        print(f"\n{name}, {arguments.count:,} messages of 100 bytes, 3 partitions, acks=all\n")
+        with broker as (bootstrap, create_topic):
+            compare(bootstrap, create_topic, arguments.rounds, arguments.count)
+
+
+if __name__ == "__main__":
+    main()
