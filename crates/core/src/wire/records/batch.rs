@@ -357,8 +357,8 @@ impl OpenBatch {
     #[inline]
     pub fn next_record(&mut self) -> Option<Result<RecordView>> {
         let Some(remaining) = self.remaining.checked_sub(1) else { return self.end() };
-        let record = match record::decode(&self.data, &mut self.at) {
-            Ok(record) => record,
+        let (record, behind) = match record::decode(&self.data, self.at) {
+            Ok(decoded) => decoded,
             Err(why) => return Some(Err(self.broken(why))),
         };
         let offset = self.header.base_offset.wrapping_add(i64::from(record.offset_delta));
@@ -366,6 +366,7 @@ impl OpenBatch {
             return Some(Err(self.broken("its offset is behind its batch")));
         }
         self.remaining = remaining;
+        self.at = behind;
         let timestamp_ms = match self.log_append_time {
             Some(timestamp_ms) => timestamp_ms,
             None => self.header.base_timestamp.wrapping_add(record.timestamp_delta),

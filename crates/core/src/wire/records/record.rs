@@ -188,12 +188,12 @@ impl<'a> Iterator for Headers<'a> {
 
     fn next(&mut self) -> Option<Header<'a>> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let mut at = 0;
+        let whole = self.rest;
         // Both were read once already, when the record was decoded.
-        let key = field(self.rest, &mut at).ok()??;
-        let value = field(self.rest, &mut at).ok()?;
-        let header = Header { key: key.of(self.rest), value: value.map(|span| span.of(self.rest)) };
-        self.rest = self.rest.get(at..).unwrap_or_default();
+        let (key, rest) = take_field(whole, whole.len())?;
+        let (value, rest) = take_field(rest, whole.len())?;
+        self.rest = rest;
+        let header = Header { key: key?.of(whole), value: value.map(|span| span.of(whole)) };
         Some(header)
     }
 
@@ -205,6 +205,7 @@ impl<'a> Iterator for Headers<'a> {
 impl ExactSizeIterator for Headers<'_> {}
 
 /// A record as it stands in its batch.
+#[derive(Debug, PartialEq)]
 pub(super) struct Decoded {
     pub(super) timestamp_delta: i64,
     pub(super) offset_delta: u32,
@@ -221,50 +222,156 @@ impl Decoded {
     }
 }
 
-/// Reads the record at `*at` and moves `*at` behind it, or says what is wrong with it.
+/// Reads the record at `at` and returns where the next one is too, or says what is wrong with it.
 #[inline]
-pub(super) fn decode(data: &[u8], at: &mut usize) -> Result<Decoded, &'static str> {
-    let mut here = *at;
-    let length = varint::get_i32(data, &mut here).ok_or("its length cannot be read")?;
-    let length = usize::try_from(length).map_err(|_| "its length is negative")?;
-    let end = here.saturating_add(length);
-    let record = data.get(..end).ok_or("it is longer than its batch")?;
-    let here = &mut here;
-    record.get(*here).ok_or("it has no attributes")?;
-    *here += 1;
-    let timestamp_delta = varint::get_i64(record, here).ok_or("its timestamp cannot be read")?;
-    let offset_delta = varint::get_i32(record, here).ok_or("its offset cannot be read")?;
-    let offset_delta = u32::try_from(offset_delta).map_err(|_| "its offset is before its batch")?;
-    let key = field(record, here).map_err(|()| "its key cannot be read")?;
-    let value = field(record, here).map_err(|()| "its value cannot be read")?;
-    let header_count = varint::get_i32(record, here).ok_or("its number of headers cannot be read")?;
-    let header_count = u32::try_from(header_count).map_err(|_| "its number of headers is negative")?;
-    let headers = Span { start: *here as u32, end: end as u32 };
-    // Every turn reads two bytes or ends, so a hostile count costs no more than its record is long.
-    for _ in 0..header_count {
-        field(record, here).ok().flatten().ok_or("the key of a header cannot be read")?;
-        field(record, here).map_err(|()| "the value of a header cannot be read")?;
-    }
-    if *here != end {
-        return Err("it is shorter than its length says");
-    }
-    *at = end;
-    Ok(Decoded { timestamp_delta, offset_delta, key, value, headers, header_count })
+pub(super) fn decode(data: &[u8], at: usize) -> Result<(Decoded, usize), &'static str> {
+    decode_plain(data, at).map_or_else(|| decode_any(data, at), Ok)
 }
 
-/// Bytes behind their length at `*at`, or null where the length is -1. `Err` if there are no such bytes.
+/// [`decode`] for nearly every record there is: one without headers and without numbers of more than three bytes.
+/// It sees the numbers through a window of constant size, which takes no check for each. Whatever is unusual or wrong
+/// is `None`.
 #[inline]
-fn field(bytes: &[u8], at: &mut usize) -> Result<Option<Span>, ()> {
-    let mut here = *at;
-    let length = varint::get_i32(bytes, &mut here).ok_or(())?;
+fn decode_plain(data: &[u8], at: usize) -> Option<(Decoded, usize)> {
+    let window = data.get(at..)?.first_chunk()?;
+    let (length, i) = short(window, 0)?;
+    let end = at.wrapping_add(i).wrapping_add(length as usize >> 1);
+    let (timestamp_delta, i) = short(window, i + 1)?;
+    let (offset_delta, i) = short(window, i)?;
+    let (key_length, i) = short(window, i)?;
+    let (key, value_length, value_start) = if key_length == NULL {
+        let (value_length, i) = short(window, i)?;
+        (None, value_length, at.wrapping_add(i))
+    } else {
+        let start = at.wrapping_add(i);
+        let key_end = start.wrapping_add(key_length as usize >> 1);
+        let (value_length, i) = short(data.get(key_end..)?.first_chunk()?, 0)?;
+        (Some(Span { start: start as u32, end: key_end as u32 }), value_length, key_end.wrapping_add(i))
+    };
+    let (value, value_end) = if value_length == NULL {
+        (None, value_start)
+    } else {
+        let value_end = value_start.wrapping_add(value_length as usize >> 1);
+        (Some(Span { start: value_start as u32, end: value_end as u32 }), value_end)
+    };
+    let negative = |zigzag: u32| zigzag & 1 != 0;
+    if negative(length | offset_delta)
+        || (negative(key_length) && key.is_some())
+        || (negative(value_length) && value.is_some())
+        || value_end.wrapping_add(1) != end
+        || *data.get(value_end)? != 0
+    {
+        return None;
+    }
+    let timestamp_delta = i64::from(timestamp_delta >> 1) ^ -i64::from(timestamp_delta & 1);
+    let headers = Span { start: end as u32, end: end as u32 };
+    Some((Decoded { timestamp_delta, offset_delta: offset_delta >> 1, key, value, headers, header_count: 0 }, end))
+}
+
+/// The zigzag form of -1, which as a length means null.
+const NULL: u32 = 1;
+
+/// The zigzag form of a number of up to three bytes at `i`, and where the next one is. There are at most five such
+/// numbers and the attributes in a window: together they are no longer than it.
+#[inline]
+fn short(window: &[u8; 16], i: usize) -> Option<(u32, usize)> {
+    let byte = |i: usize| u32::from(window.get(i & 15).copied().unwrap_or_default());
+    let a = byte(i);
+    if a < 0x80 {
+        return Some((a, i + 1));
+    }
+    let b = byte(i + 1);
+    if b < 0x80 {
+        return Some((a & 0x7f | b << 7, i + 2));
+    }
+    let c = byte(i + 2);
+    (c < 0x80).then_some((a & 0x7f | (b & 0x7f) << 7 | c << 14, i + 3))
+}
+
+fn decode_any(data: &[u8], at: usize) -> Result<(Decoded, usize), &'static str> {
+    let rest = data.get(at..).unwrap_or_default();
+    let (length, rest) = varint::take_i32(rest).ok_or("its length cannot be read")?;
+    let length = usize::try_from(length).map_err(|_| "its length is negative")?;
+    let body = rest.get(..length).ok_or("it is longer than its batch")?;
+    let end = data.len().wrapping_sub(rest.len()).wrapping_add(length);
+    let [_attributes, body @ ..] = body else { return Err("it has no attributes") };
+    let (timestamp_delta, body) = varint::take_i64(body).ok_or("its timestamp cannot be read")?;
+    let (offset_delta, body) = varint::take_i32(body).ok_or("its offset cannot be read")?;
+    let offset_delta = u32::try_from(offset_delta).map_err(|_| "its offset is before its batch")?;
+    let (key, body) = take_field(body, end).ok_or("its key cannot be read")?;
+    let (value, body) = take_field(body, end).ok_or("its value cannot be read")?;
+    let (header_count, body) = varint::take_i32(body).ok_or("its number of headers cannot be read")?;
+    let header_count = u32::try_from(header_count).map_err(|_| "its number of headers is negative")?;
+    let headers = Span { start: end.wrapping_sub(body.len()) as u32, end: end as u32 };
+    let body = if header_count == 0 { body } else { skip_headers(body, header_count, end)? };
+    if !body.is_empty() {
+        return Err("it is shorter than its length says");
+    }
+    Ok((Decoded { timestamp_delta, offset_delta, key, value, headers, header_count }, end))
+}
+
+/// What is behind `count` headers. Every turn takes two bytes or ends, so a hostile count costs no more than its record
+/// is long.
+fn skip_headers(mut body: &[u8], count: u32, end: usize) -> Result<&[u8], &'static str> {
+    for _ in 0..count {
+        let (Some(_), rest) = take_field(body, end).ok_or("the key of a header cannot be read")? else {
+            return Err("the key of a header is null");
+        };
+        (_, body) = take_field(rest, end).ok_or("the value of a header cannot be read")?;
+    }
+    Ok(body)
+}
+
+/// The bytes behind their length at the front of `body`, or null where the length is -1, and what is behind them.
+/// `end` is where the body ends in the data of its batch.
+#[inline]
+fn take_field(body: &[u8], end: usize) -> Option<(Option<Span>, &[u8])> {
+    let (length, body) = varint::take_i32(body)?;
     if length == -1 {
-        *at = here;
-        return Ok(None);
+        return Some((None, body));
     }
-    let end = here.saturating_add(usize::try_from(length).map_err(|_| ())?);
-    if end > bytes.len() {
-        return Err(());
+    let length = usize::try_from(length).ok()?;
+    let start = end.wrapping_sub(body.len());
+    let rest = body.get(length..)?;
+    Some((Some(Span { start: start as u32, end: start.wrapping_add(length) as u32 }), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Random changes to a record: most are refused, and what the quick way accepts must be what the other one reads.
+        #[test]
+        fn the_quick_way_of_decoding_reads_what_the_other_one_reads(
+            key in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
+            value in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
+            timestamp_delta in prop_oneof![-9_000..9_000_i64, any::<i64>()],
+            offset_delta in prop_oneof![0..70_000_u32, any::<u32>().prop_map(|delta| delta >> 1)],
+            behind in 0..20_usize,
+            changes in prop::collection::vec((0..20_usize, any::<u8>()), 0..3),
+        ) {
+            let (key, value) = (key.as_deref(), value.as_deref());
+            let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, &[]);
+            let bytes = record_bytes(timestamp_delta, offset_delta, key, value, &[]);
+            let mut data = vec![0; bytes + Cursor::SLACK_BYTES];
+            let mut cursor = Cursor { space: &mut data, at: 0 };
+            Parts { body_bytes, timestamp_delta, offset_delta, key, value, headers: &[] }.encode(&mut cursor);
+            prop_assert_eq!(cursor.at, bytes);
+            data.resize(bytes + behind, 0);
+            let (decoded, end) = decode(&data, 0).unwrap();
+            prop_assert_eq!((decoded.timestamp_delta, decoded.offset_delta, end), (timestamp_delta, offset_delta, bytes));
+            prop_assert_eq!(decoded.key.map(|key| key.of(&data)), key);
+            prop_assert_eq!(decoded.value.map(|value| value.of(&data)), value);
+            for (at, byte) in changes {
+                let at = at % data.len();
+                data[at] = byte;
+            }
+            if let Some(plain) = decode_plain(&data, 0) {
+                prop_assert_eq!(Ok(plain), decode_any(&data, 0));
+            }
+        }
     }
-    *at = end;
-    Ok(Some(Span { start: here as u32, end: end as u32 }))
 }
