@@ -103,6 +103,8 @@ pub struct ProducerConfig {
     pub ack_timeout: Duration,
     /// How often a batch is tried again within `delivery_timeout`. Kafka: `retries` (default no limit).
     pub retries: u32,
+    /// How many records may wait for their report, besides the bound in bytes. Not a Kafka setting (default no limit).
+    pub max_queued_records: Option<usize>,
 }
 
 impl Default for ProducerConfig {
@@ -118,6 +120,7 @@ impl Default for ProducerConfig {
             max_in_flight: 5,
             ack_timeout: Duration::from_secs(30),
             retries: u32::MAX,
+            max_queued_records: None,
         }
     }
 }

@@ -10,5 +10,6 @@ pub mod config;
 pub mod consumer;
 pub mod error;
 pub mod link;
+pub mod producer;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,224 @@
+//! How the records of one batch learn what became of them.
+//!
+//! One [`Completion`] per batch, shared by every record of it: a record is the completion and its index, so a
+//! report costs no allocation. The producer decides the outcome under its lock and hands it out as a [`Completed`];
+//! [`Completed::carry_out`] writes it and wakes whoever waits, and runs outside every lock.
+//!
+//! Outcomes arrive for ranges of records, from the first record on and without gaps. There is one range unless the
+//! batch had to be split. A record's outcome is written once and never changes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+
+use crate::error::{Error, Result};
+
+/// What a broker said about a range of records it stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The offset of the first record of the range; `None` with `acks=0`, and when the broker only knows that it
+    /// has the batch already.
+    pub base_offset: Option<i64>,
+    /// The time the broker gave the records, in milliseconds since 1970, if the topic uses `LogAppendTime`.
+    pub log_append_time_ms: Option<i64>,
+}
+
+/// Where a record was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordMetadata {
+    /// The partition it is in.
+    pub partition: i32,
+    /// Its offset; `None` when no broker told (see [`Acknowledged::base_offset`]).
+    pub offset: Option<i64>,
+    /// The time the broker gave it, in milliseconds since 1970; `None` where it keeps its own.
+    pub timestamp_ms: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Range {
+    start: u32,
+    end: u32,
+    outcome: Result<Acknowledged>,
+}
+
+/// The outcome cell of one batch.
+#[derive(Debug)]
+pub struct Completion {
+    topic: Arc<str>,
+    partition: i32,
+    /// Records before this index have an outcome.
+    resolved: AtomicU32,
+    first: OnceLock<Range>,
+    /// Ranges behind the first one: only a batch that was split has any.
+    later: Mutex<Vec<Range>>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Completion {
+    pub(super) fn new(topic: Arc<str>, partition: i32) -> Self {
+        Self {
+            topic,
+            partition,
+            resolved: AtomicU32::new(0),
+            first: OnceLock::new(),
+            later: Mutex::default(),
+            wakers: Mutex::default(),
+        }
+    }
+
+    /// The topic the records go to.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// The partition the records go to.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Whether the record has an outcome.
+    #[inline]
+    pub fn is_resolved(&self, index: u32) -> bool {
+        index < self.resolved.load(Ordering::Acquire)
+    }
+
+    /// The offset of the record, once it is stored and the broker told.
+    #[inline]
+    pub fn offset(&self, index: u32) -> Option<i64> {
+        self.outcome(index)?.ok()?.offset
+    }
+
+    /// What became of the record, or none if that is still open.
+    pub fn outcome(&self, index: u32) -> Option<Result<RecordMetadata>> {
+        if !self.is_resolved(index) {
+            return None;
+        }
+        let describe = |range: &Range| match &range.outcome {
+            Ok(acknowledged) => Ok(RecordMetadata {
+                partition: self.partition,
+                offset: acknowledged.base_offset.map(|base| base.saturating_add(i64::from(index - range.start))),
+                timestamp_ms: acknowledged.log_append_time_ms,
+            }),
+            Err(error) => Err(error.clone()),
+        };
+        match self.first.get() {
+            Some(range) if index < range.end => Some(describe(range)),
+            _ => lock(&self.later).iter().find(|range| index < range.end).map(describe),
+        }
+    }
+
+    /// Wakes `waker` at the next outcome of the batch, unless the record has one already.
+    ///
+    /// Returns whether it was kept. An outcome may concern other records of the batch: look again, and subscribe
+    /// again if this one is still open. A waker can be a future's, a parked thread's or a report queue's.
+    pub fn subscribe(&self, index: u32, waker: &Waker) -> bool {
+        let mut wakers = lock(&self.wakers);
+        // Looked at under the lock: `resolve` counts first and then takes the wakers.
+        if self.is_resolved(index) {
+            return false;
+        }
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        true
+    }
+
+    /// Gives the records from the first open one up to `end` their outcome; false if they have one already.
+    fn resolve(&self, end: u32, outcome: Result<Acknowledged>) -> bool {
+        let start = self.resolved.load(Ordering::Acquire);
+        debug_assert!(start < end, "a record got a second report");
+        if start >= end {
+            return false;
+        }
+        if let Err(range) = self.first.set(Range { start, end, outcome }) {
+            lock(&self.later).push(range);
+        }
+        self.resolved.store(end, Ordering::Release);
+        let wakers = std::mem::take(&mut *lock(&self.wakers));
+        for waker in wakers {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// An outcome that was decided and is yet to be written: to be carried out in order, outside every lock.
+#[derive(Debug)]
+#[must_use = "records whose outcome is not carried out are never reported"]
+pub struct Completed {
+    pub(super) completion: Arc<Completion>,
+    pub(super) end: u32,
+    pub(super) count: u32,
+    pub(super) outcome: Result<Acknowledged>,
+}
+
+impl Completed {
+    /// The batch it is about.
+    pub fn completion(&self) -> &Arc<Completion> {
+        &self.completion
+    }
+
+    /// How many records it is about.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The failure, if it is one.
+    pub fn error(&self) -> Option<&Error> {
+        self.outcome.as_ref().err()
+    }
+
+    /// Writes the outcome and wakes who waits for it.
+    pub fn carry_out(self) {
+        self.completion.resolve(self.end, self.outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn stored_at(offset: i64) -> Acknowledged {
+        Acknowledged { base_offset: Some(offset), log_append_time_ms: None }
+    }
+
+    #[test]
+    fn every_record_of_a_split_batch_finds_its_own_range() {
+        let completion = Completion::new("t".into(), 3);
+        completion.resolve(2, Ok(stored_at(10)));
+        assert_eq!(completion.offset(1), Some(11));
+        assert!(completion.outcome(2).is_none());
+        completion.resolve(3, Err(Error::new(ErrorKind::NotDelivered, "too large")));
+        completion.resolve(5, Ok(stored_at(12)));
+        assert_eq!(completion.outcome(2).unwrap().unwrap_err().kind(), ErrorKind::NotDelivered);
+        assert_eq!((completion.offset(3), completion.offset(4)), (Some(12), Some(13)));
+    }
+
+    #[test]
+    fn a_waker_is_called_at_the_outcome_and_refused_after_it() {
+        let completion = Completion::new("t".into(), 0);
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        assert!(completion.subscribe(0, &waker));
+        assert!(completion.subscribe(1, &waker), "the same waker is kept once");
+        completion.resolve(2, Ok(stored_at(0)));
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(!completion.subscribe(1, &waker));
+    }
+}

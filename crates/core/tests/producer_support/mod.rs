@@ -1,0 +1,208 @@
+//! What the tests of the producer machine share: a cluster's metadata, and what is in a request.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_core::cluster::Metadata;
+use kavka_core::config::ProducerConfig;
+use kavka_core::error::ErrorKind;
+use kavka_core::link::Backoff;
+use kavka_core::producer::{Appended, Producer, ProducerEvent, ProducerRequest, TopicIndex};
+use kavka_core::time::Instant;
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
+use kavka_core::wire::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
+use kavka_core::wire::messages::{InitProducerIdResponse, MetadataResponse, ProduceRequest, ProduceResponse};
+use kavka_core::wire::primitives::Uuid;
+use kavka_core::wire::records::{BufferPool, Compression, Compressor, Decompressor, ProducerStamp, Records, batches};
+
+pub const TOPIC: &str = "orders";
+pub const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+
+pub fn pool(bytes: usize) -> BufferPool {
+    BufferPool::new(bytes, Arc::new(|| ()))
+}
+
+/// A snapshot of one topic whose partitions have these leaders.
+pub fn metadata(before: &Metadata, id: u8, leaders: &[(i32, i32)]) -> Metadata {
+    let broker = |node_id| MetadataResponseBroker { node_id, host: "h".into(), port: 9092, ..Default::default() };
+    let partitions = leaders.iter().enumerate().map(|(index, (leader, epoch))| MetadataResponsePartition {
+        partition_index: index as i32,
+        leader_id: (*leader >= 0).then_some(*leader),
+        leader_epoch: Some(*epoch),
+        ..Default::default()
+    });
+    let topic = MetadataResponseTopic {
+        name: Some(TOPIC.into()),
+        topic_id: Uuid([id; 16]),
+        partitions: partitions.collect(),
+        ..Default::default()
+    };
+    let response =
+        MetadataResponse { brokers: (1..=3).map(broker).collect(), topics: vec![topic], ..Default::default() };
+    before.merged(response, true)
+}
+
+/// One batch of a request, as a broker sees it.
+#[derive(Debug, Clone)]
+pub struct SeenBatch {
+    pub partition: i32,
+    pub stamp: Option<ProducerStamp>,
+    pub values: Vec<Vec<u8>>,
+    pub records: Records,
+}
+
+pub fn seen(request: &ProduceRequest) -> Vec<SeenBatch> {
+    let mut all = Vec::new();
+    for topic in &request.topic_data {
+        for partition in &topic.partition_data {
+            let records = partition.records.clone().unwrap();
+            let raw = batches(records.clone().into_bytes()).next().unwrap().unwrap();
+            let mut batch = raw.open(&mut Decompressor::new(), 64 << 20).unwrap();
+            let data = batch.data().clone();
+            let mut values = Vec::new();
+            while let Some(record) = batch.next_record() {
+                values.push(record.unwrap().value.unwrap().of(&data).to_vec());
+            }
+            all.push(SeenBatch { partition: partition.index, stamp: raw.header().producer, values, records });
+        }
+    }
+    all
+}
+
+/// A response with one entry per `(partition, code, base_offset)`.
+pub fn response(topic_id: u8, entries: &[(i32, ErrorCode, i64)]) -> ProduceResponse {
+    let partition_responses = entries.iter().map(|(index, error_code, base_offset)| PartitionProduceResponse {
+        index: *index,
+        error_code: *error_code,
+        base_offset: *base_offset,
+        ..Default::default()
+    });
+    let topic = TopicProduceResponse {
+        topic_id: Uuid([topic_id; 16]),
+        partition_responses: partition_responses.collect(),
+        ..Default::default()
+    };
+    ProduceResponse { responses: vec![topic], ..Default::default() }
+}
+
+/// A produce request that was polled and sealed.
+#[derive(Debug)]
+pub struct Sent {
+    pub id: u64,
+    pub broker_id: i32,
+    pub batches: Vec<SeenBatch>,
+}
+
+impl Sent {
+    /// The values of its only batch, as text.
+    pub fn values(&self) -> Vec<String> {
+        assert_eq!(self.batches.len(), 1);
+        self.batches[0].values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+    }
+
+    pub fn stamp(&self) -> ProducerStamp {
+        self.batches[0].stamp.unwrap()
+    }
+}
+
+/// A producer with one topic, and the clock of its test.
+pub struct Rig {
+    pub producer: Producer,
+    pub topic: TopicIndex,
+    pub now: Instant,
+    pub metadata: Metadata,
+    pub reports: Vec<(i32, u32, Option<ErrorKind>)>,
+    pub refreshes: usize,
+    pub hints: usize,
+}
+
+impl Rig {
+    /// Every partition is led by broker 1.
+    pub fn new(config: ProducerConfig, partitions: usize) -> Self {
+        let mut producer = Producer::new(config, BACKOFF, pool(32 << 20), 7);
+        let metadata = metadata(&Metadata::default(), 1, &vec![(1, 1); partitions]);
+        let topic = producer.topic(Instant(0), TOPIC, &metadata);
+        Self { producer, topic, now: Instant(0), metadata, reports: Vec::new(), refreshes: 0, hints: 0 }
+    }
+
+    /// The same, and it has its producer id and the first acknowledgement of partition 0, so that requests may overlap.
+    pub fn warm(config: ProducerConfig) -> Self {
+        let mut rig = Self::new(config, 1);
+        let first = rig.append(0, "warm");
+        let sent = rig.sent();
+        rig.answer(&sent, ErrorCode::NONE, 0);
+        assert_eq!(first.completion.offset(0), Some(0));
+        rig.reports.clear();
+        rig
+    }
+
+    pub fn append(&mut self, partition: i32, value: &str) -> Appended {
+        self.producer.append(self.now, self.topic, Some(partition), 5, None, Some(value.as_bytes()), &[]).unwrap()
+    }
+
+    /// Appends a record and lets its batch go.
+    pub fn append_alone(&mut self, partition: i32, value: &str) -> Appended {
+        let appended = self.append(partition, value);
+        self.producer.flush(self.now);
+        appended
+    }
+
+    pub fn leaders(&mut self, topic_id: u8, leaders: &[(i32, i32)]) {
+        self.metadata = metadata(&self.metadata, topic_id, leaders);
+        self.producer.handle_metadata(self.now, &self.metadata);
+    }
+
+    pub fn after(&mut self, ms: u64) {
+        self.now = self.now + Duration::from_millis(ms);
+    }
+
+    /// The next request, after giving a producer id if one is asked for; none if nothing is to be sent.
+    pub fn poll(&mut self) -> Option<Sent> {
+        loop {
+            match self.producer.poll_request(self.now)? {
+                ProducerRequest::InitProducerId(_) => {
+                    let response = InitProducerIdResponse { producer_id: Some(40), ..Default::default() };
+                    self.producer.handle_init_producer_id(self.now, Ok(response));
+                }
+                ProducerRequest::Produce(request) => {
+                    let (id, broker_id) = (request.id, request.broker_id);
+                    let mut compressor = Compressor::new(Compression::default()).unwrap();
+                    let request = request.seal(&mut compressor).unwrap();
+                    return Some(Sent { id, broker_id, batches: seen(&request) });
+                }
+            }
+        }
+    }
+
+    pub fn sent(&mut self) -> Sent {
+        self.poll().expect("a request is sent")
+    }
+
+    pub fn events(&mut self) {
+        while let Some(event) = self.producer.poll_event() {
+            match event {
+                ProducerEvent::Completed(completed) => {
+                    let kind = completed.error().map(kavka_core::error::Error::kind);
+                    self.reports.push((completed.completion().partition(), completed.count(), kind));
+                    completed.carry_out();
+                }
+                ProducerEvent::RefreshMetadata => self.refreshes += 1,
+                ProducerEvent::LeaderHints { hints, .. } => self.hints += hints.len(),
+            }
+        }
+    }
+
+    /// Answers every batch of the request with `code`.
+    pub fn answer(&mut self, sent: &Sent, code: ErrorCode, base_offset: i64) {
+        let entries: Vec<_> = sent.batches.iter().map(|batch| (batch.partition, code, base_offset)).collect();
+        self.answer_with(sent, Ok(response(1, &entries)));
+    }
+
+    pub fn answer_with(&mut self, sent: &Sent, result: kavka_core::error::Result<ProduceResponse>) {
+        self.producer.handle_response(self.now, sent.id, result);
+        self.events();
+    }
+}
