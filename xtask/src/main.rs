@@ -6,6 +6,8 @@
 //! A task prints what it looked at, and ends with exit code 1 if anything is wrong. None skips in silence.
 
 mod parity;
+mod source;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let task = arguments.next().unwrap_or_default();
     let outcome = match task.as_str() {
         "parity" => parity::run(&repository(), &arguments.map(PathBuf::from).collect::<Vec<_>>()),
+        "tidy" => tidy::run(&repository()),
         _ => Err(vec!["usage: cargo run -p xtask -- parity [JAR_OR_DIRECTORY...] | tidy".to_owned()]),
     };
     match outcome {

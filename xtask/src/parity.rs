@@ -354,3 +354,26 @@ fn succeed(command: &mut Command) -> Result<(), Vec<String>> {
         Err(error) => Err(vec![format!("{command:?} did not start: {error}")]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_taken_out_and_an_address_in_a_text_is_not() {
+        assert_eq!(without_comments("a \"http://b\", // c\n// d\ne"), "a \"http://b\", \n\ne\n");
+    }
+
+    #[test]
+    fn versions_are_one_a_range_or_open() {
+        let read = |text: &str| versions(&Value::String(text.to_owned()));
+        assert_eq!((read("4"), read("0-12"), read("3+")), (Some((4, 4)), Some((0, 12)), Some((3, i16::MAX))));
+        assert_eq!((read("none"), versions(&Value::Null)), (None, None));
+    }
+
+    #[test]
+    fn a_default_counts_where_a_version_can_lack_the_field() {
+        assert!(can_lack((3, i16::MAX), (0, 9)) && can_lack((0, 8), (0, 9)));
+        assert!(!can_lack((0, i16::MAX), (3, 9)) && !can_lack((3, 9), (3, 9)));
+    }
+}

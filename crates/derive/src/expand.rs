@@ -320,3 +320,90 @@ fn message_impl(name: &Ident, attributes: &MessageAttributes, members: &[Member]
         #request
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn refusal(input: &DeriveInput) -> String {
+        message(input).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_contradiction_is_a_compile_error_that_says_what_is_wrong() {
+        let with = |field: syn::Field| refusal(&parse_quote!(struct M { #field }));
+        assert_eq!(with(parse_quote!(#[kafka(since = 3, until = 2)] a: i32)), "`until` is before `since`");
+        assert_eq!(with(parse_quote!(#[kafka(tagged = 2)] a: i32)), "`tagged` needs `tag`");
+        assert_eq!(
+            with(parse_quote!(#[kafka(nullable_until = 2)] a: Option<String>)),
+            "`nullable_until` needs `nullable`"
+        );
+        assert!(with(parse_quote!(#[kafka(sinc = 2)] a: i32)).starts_with("a field takes `since`"));
+        assert!(with(parse_quote!(#[kafka(since = 70000)] a: i32)).contains("too large"));
+        let twice = parse_quote!(
+            struct M {
+                #[kafka(tag = 0)]
+                a: i32,
+                #[kafka(tag = 0)]
+                b: i32,
+            }
+        );
+        assert_eq!(refusal(&twice), "another field has this tag");
+    }
+
+    #[test]
+    fn a_message_needs_versions_and_a_request_its_response() {
+        assert!(
+            refusal(&parse_quote!(
+                #[kafka(flexible = 1)]
+                struct M {
+                    a: i32,
+                }
+            ))
+            .contains("needs `versions")
+        );
+        assert!(
+            refusal(&parse_quote!(
+                #[kafka(versions = "3")]
+                struct M {
+                    a: i32,
+                }
+            ))
+            .contains("\"FIRST-LAST\"")
+        );
+        let alone = parse_quote!(
+            #[kafka(versions = "0-1", request = "Fetch")]
+            struct M {
+                a: i32,
+            }
+        );
+        assert_eq!(refusal(&alone), "`request` and `response` go together");
+    }
+
+    #[test]
+    fn only_a_struct_with_named_fields_is_a_message() {
+        assert!(
+            refusal(&parse_quote!(
+                enum M {
+                    A,
+                }
+            ))
+            .contains("struct only")
+        );
+        assert!(
+            refusal(&parse_quote!(
+                struct M(i32);
+            ))
+            .contains("named fields only")
+        );
+        assert!(
+            refusal(&parse_quote!(
+                struct M<T> {
+                    a: T,
+                }
+            ))
+            .contains("generic")
+        );
+    }
+}

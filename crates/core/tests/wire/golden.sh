@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes golden.txt beside this script: every message as the Java clients of 3.9.2 and 4.4.0 encode it, for the APIs
-# of crates/core/src/wire/api.rs. Needs Java, Maven and the network; run it when an API or a version is added.
+# of crates/core/src/wire/api.rs; and error_codes.txt: what the client of 4.4.0 does about each error code. Needs Java, Maven and the network; run it when an API or a version is added.
 set -eu
 cd "$(dirname "$0")"
 jars=$(mktemp -d)
@@ -17,3 +17,8 @@ done
     done | LC_ALL=C sort -u -k1,1 -k2,2n -k3,3 -k4,4
 } > golden.txt.new
 mv golden.txt.new golden.txt
+{
+    echo "# Made by golden.sh with kafka-clients 4.4.0; ErrorCodes.java says what the lines are."
+    java -cp "$jars/kafka-clients-4.4.0.jar:$jars/slf4j-api-1.7.36.jar" ErrorCodes.java 2>/dev/null
+} > error_codes.txt.new
+mv error_codes.txt.new error_codes.txt

@@ -2,6 +2,7 @@
 //!
 //! [`fill`] writes messages from their schemas alone, so that the derived codec is not its own witness.
 
+mod error_codes;
 mod fill;
 mod golden;
 mod hostile;

@@ -1,0 +1,326 @@
+//! What the house promises about its own source, checked.
+//!
+//! Each rule says in its message what to do. A file or a function that must break one is in [`EXCEPTIONS`] with the
+//! reason; an exception that nothing needs any more is a fault too.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use crate::Outcome;
+use crate::source::Source;
+
+/// What may be longer than the rules say: a path, or a path and a function, and why.
+const EXCEPTIONS: &[(&str, &str)] = &[];
+
+const MAX_FILE_LINES: usize = 600;
+const MAX_FUNCTION_LINES: usize = 60;
+
+/// What core must not touch: it is told the time and given its bytes.
+const IO: &[&str] = &[
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::env",
+    "std::process",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::time::*",
+    "tokio",
+    "socket2",
+    "getrandom",
+    "rand",
+];
+
+/// Which modules of core each of its modules may import.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("time", &[]),
+    ("config", &["error", "time", "wire"]),
+    ("error", &["wire"]),
+    ("wire", &["error"]),
+    ("link", &["config", "error", "time", "wire"]),
+    ("cluster", &["config", "error", "time", "wire", "link"]),
+    ("group", &["config", "error", "time", "wire", "link", "cluster"]),
+    ("producer", &["config", "error", "time", "wire", "link", "cluster"]),
+    ("consumer", &["config", "error", "time", "wire", "link", "cluster", "group"]),
+    ("share", &["config", "error", "time", "wire", "link", "cluster", "group"]),
+];
+
+/// Which of our crates each of them may depend on.
+const CRATES: &[(&str, &[&str])] = &[
+    ("crates/derive", &[]),
+    ("crates/core", &["kavka-derive"]),
+    ("crates/client", &["kavka-core"]),
+    ("crates/broker", &["kavka-core"]),
+    ("crates/cli", &["kavka", "kavka-broker"]),
+    ("crates/python", &["kavka", "kavka-broker"]),
+    ("xtask", &["kavka-core"]),
+];
+
+/// A path prefix that only files below one directory may use, within a crate.
+const ONLY_IN: &[(&str, &[&str], &str)] = &[
+    ("crates/client/src/", &["tokio::net", "socket2", "std::time::SystemTime"], "crates/client/src/driver/"),
+    ("crates/broker/src/", &["tokio", "std::thread", "std::net", "std::time::Instant"], "crates/broker/src/serve"),
+];
+
+/// What the embedded broker may take from core: a broker that shares the client's logic shares its bugs.
+const BROKER_MAY_IMPORT: &[&str] = &["wire", "error", "time", "group::assignor"];
+
+/// Checks every file that git knows or would add.
+pub(crate) fn run(repository: &Path) -> Outcome {
+    let mut check = Check::default();
+    let files = files(repository)?;
+    for path in &files {
+        let Ok(text) = std::fs::read_to_string(repository.join(path)) else { continue };
+        check.file(path, &text);
+    }
+    let unused = EXCEPTIONS.iter().filter(|(name, _)| !check.used_exceptions.contains(name));
+    check.faults.extend(unused.map(|(name, _)| format!("{name} needs no exception any more")));
+    if check.faults.is_empty() { Ok(format!("{} files are as they should be", files.len())) } else { Err(check.faults) }
+}
+
+fn files(repository: &Path) -> Result<Vec<String>, Vec<String>> {
+    let mut git = Command::new("git");
+    git.current_dir(repository).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    match git.output() {
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+        }
+        Ok(output) => Err(vec![format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim())]),
+        Err(error) => Err(vec![format!("git did not start: {error}")]),
+    }
+}
+
+#[derive(Default)]
+struct Check {
+    faults: Vec<String>,
+    used_exceptions: BTreeSet<&'static str>,
+}
+
+impl Check {
+    fn fault(&mut self, path: &str, line: usize, what: &str) {
+        self.faults.push(format!("{path}:{line}: {what}"));
+    }
+
+    /// Whether there is an exception for this.
+    fn is_excepted(&mut self, name: &str) -> bool {
+        let found = EXCEPTIONS.iter().find(|(exception, _)| *exception == name);
+        self.used_exceptions.extend(found.map(|(exception, _)| *exception));
+        found.is_some()
+    }
+
+    fn file(&mut self, path: &str, text: &str) {
+        self.unfinished(path, text);
+        match Path::new(path).extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => self.rust(path, text),
+            Some("py") => self.python(path, text),
+            _ if path.ends_with("Cargo.toml") => self.manifest(path, text),
+            _ => {}
+        }
+    }
+
+    /// Marks of work that is not done.
+    fn unfinished(&mut self, path: &str, text: &str) {
+        // Put together here, so that this file does not hold them.
+        let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+        for (index, line) in text.lines().enumerate() {
+            for mark in marks.iter().filter(|mark| line.contains(**mark)) {
+                self.fault(path, index + 1, &format!("{mark}: do it, or write down in the open what is missing"));
+            }
+        }
+    }
+
+    fn rust(&mut self, path: &str, text: &str) {
+        if !text.starts_with("//!") {
+            self.fault(path, 1, "begin the file with what it is for (`//!`)");
+        }
+        let source = Source::new(text);
+        if !path.starts_with("crates/python/") {
+            for line in source.lines_with("unsafe") {
+                self.fault(path, line, "unsafe code belongs into crates/python only");
+            }
+        }
+        let is_test = path.contains("/tests/") || path.contains("/benches/") || path.starts_with("bench/");
+        if is_test {
+            return;
+        }
+        self.sizes(path, &source);
+        self.imports(path, &source);
+    }
+
+    fn sizes(&mut self, path: &str, source: &Source) {
+        if source.lines() > MAX_FILE_LINES && !self.is_excepted(path) {
+            let what = format!("{} lines without tests, over {MAX_FILE_LINES}: split the file", source.lines());
+            self.fault(path, 1, &what);
+        }
+        for function in source.functions() {
+            let name = format!("{path}::{}", function.name);
+            if function.lines > MAX_FUNCTION_LINES && !self.is_excepted(&name) {
+                let what =
+                    format!("{} has {} lines, over {MAX_FUNCTION_LINES}: split it", function.name, function.lines);
+                self.fault(path, function.line, &what);
+            }
+        }
+    }
+
+    fn imports(&mut self, path: &str, source: &Source) {
+        for (line, import) in source.paths() {
+            if path.starts_with("crates/core/src/") {
+                if IO.iter().any(|io| is_below(&import, io)) {
+                    self.fault(path, line, &format!("{import}: core does no I/O and reads no clock; pass it in"));
+                }
+                self.layer(path, line, &import);
+            }
+            for (_, prefixes, home) in
+                ONLY_IN.iter().filter(|(root, _, home)| path.starts_with(root) && !path.starts_with(home))
+            {
+                if prefixes.iter().any(|prefix| is_below(&import, prefix)) {
+                    self.fault(path, line, &format!("{import} belongs into {home}"));
+                }
+            }
+            let inner = import.strip_prefix("kavka_core::").filter(|_| path.starts_with("crates/broker/src/"));
+            if inner.is_some_and(|inner| !BROKER_MAY_IMPORT.iter().any(|allowed| is_below(inner, allowed))) {
+                self.fault(path, line, &format!("{import}: the broker takes nothing from core's machines"));
+            }
+        }
+    }
+
+    /// Imports inside core point one way.
+    fn layer(&mut self, path: &str, line: usize, import: &str) {
+        let file = path.trim_start_matches("crates/core/src/").trim_end_matches(".rs").trim_end_matches("/mod");
+        let module: Vec<&str> = file.split('/').filter(|part| *part != "lib").collect();
+        let Some(own) = module.first() else { return };
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| name == own) else {
+            self.fault(path, line, &format!("say in xtask/src/tidy.rs what core's module {own} may import"));
+            return;
+        };
+        let Some(target) = target_module(&module, import) else { return };
+        if LAYERS.iter().any(|(name, _)| *name == target) && target != *own && !allowed.contains(&target) {
+            self.fault(path, line, &format!("{import}: {own} must not import {target}"));
+        }
+    }
+
+    fn python(&mut self, path: &str, text: &str) {
+        let is_test = path.starts_with("tests/");
+        if text.lines().count() > MAX_FILE_LINES && !is_test && !self.is_excepted(path) {
+            self.fault(path, 1, &format!("over {MAX_FILE_LINES} lines: split the file"));
+        }
+        let first = text.lines().find(|line| !line.starts_with('#') && !line.trim().is_empty()).unwrap_or("\"\"\"");
+        if !(first.starts_with("\"\"\"") || first.starts_with("r\"\"\"")) {
+            self.fault(path, 1, "begin the file with what it is for (a docstring)");
+        }
+    }
+
+    fn manifest(&mut self, path: &str, text: &str) {
+        let directory = path.trim_end_matches("Cargo.toml").trim_end_matches('/');
+        let Some((_, allowed)) = CRATES.iter().find(|(name, _)| *name == directory) else { return };
+        let mut section = "";
+        for (index, line) in text.lines().enumerate() {
+            if line.starts_with('[') {
+                section = line;
+            }
+            let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
+            let is_dependency = section == "[dependencies]" && name.starts_with("kavka");
+            if is_dependency && !allowed.contains(&name) {
+                self.fault(path, index + 1, &format!("{directory} must not depend on {name}"));
+            }
+            let is_io = section == "[dependencies]" && IO.contains(&name);
+            if is_io && directory == "crates/core" {
+                self.fault(path, index + 1, &format!("core must not depend on {name}: it does no I/O"));
+            }
+        }
+        if directory != "crates/python" && !text.contains("[lints]\nworkspace = true") {
+            self.fault(path, 1, "take over the workspace's lints");
+        }
+    }
+}
+
+/// Whether a path is this one or something in it.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The module of the crate that a path leads to from inside `module`, if it leads to one.
+fn target_module<'a>(module: &[&'a str], import: &'a str) -> Option<&'a str> {
+    let mut parts = import.split("::");
+    let mut place = module;
+    loop {
+        match parts.next()? {
+            "crate" => return parts.next(),
+            "super" => place = place.split_last()?.1,
+            first => return if place.len() < module.len() { place.first().copied().or(Some(first)) } else { None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(path: &str, text: &str) -> Vec<String> {
+        let mut check = Check::default();
+        check.file(path, text);
+        check.faults
+    }
+
+    #[test]
+    fn core_reads_no_clock_however_it_is_imported() {
+        for line in ["use std::time::{Duration, Instant};", "fn f() { std::time::Instant::now(); }", "use tokio::net;"]
+        {
+            let found = faults("crates/core/src/wire/api.rs", &format!("//! For.\n{line}\n"));
+            assert!(
+                found.iter().all(|fault| fault.contains("core does no I/O")) && !found.is_empty(),
+                "{line}: {found:?}"
+            );
+        }
+        assert_eq!(faults("crates/core/src/wire/api.rs", "//! For.\nuse std::time::Duration;\n"), [""; 0]);
+        assert_eq!(faults("crates/client/src/driver/tcp.rs", "//! For.\nuse std::time::Instant;\n"), [""; 0]);
+    }
+
+    #[test]
+    fn imports_in_core_point_one_way() {
+        let import = |file: &str, import: &str| {
+            faults(&format!("crates/core/src/{file}"), &format!("//! For.\nuse {import};\n")).len()
+        };
+        assert!(import("wire/api.rs", "crate::link::Connection") > 0);
+        assert!(import("cluster/mod.rs", "super::producer::Sender") > 0);
+        assert!(import("cluster/route.rs", "super::super::consumer::Fetch") > 0);
+        assert!(import("producer/sender.rs", "crate::consumer") > 0);
+        assert_eq!(import("cluster/route.rs", "super::metadata::Snapshot"), 0);
+        assert_eq!(import("consumer/fetch.rs", "crate::cluster::metadata"), 0);
+        assert!(import("novel/mod.rs", "crate::wire") > 0);
+    }
+
+    #[test]
+    fn the_broker_takes_nothing_from_the_machines() {
+        let import = |import: &str| faults("crates/broker/src/log.rs", &format!("//! For.\nuse {import};\n")).len();
+        assert!(import("kavka_core::producer::Sender") > 0);
+        assert_eq!(import("kavka_core::wire::messages"), 0);
+        assert!(import("tokio::net::TcpListener") > 0);
+    }
+
+    #[test]
+    fn a_long_function_or_file_is_a_fault() {
+        let function = format!("//! For.\nfn long() {{\n{}}}\n", "    a();\n".repeat(59));
+        assert_eq!(faults("xtask/src/a.rs", &function), ["xtask/src/a.rs:2: long has 61 lines, over 60: split it"]);
+        assert_eq!(faults("xtask/src/a.rs", &format!("//! For.\n{}", "\n".repeat(600))).len(), 1);
+    }
+
+    #[test]
+    fn a_crate_depends_only_on_those_below_it() {
+        let manifest = "[dependencies]\nkavka-broker.workspace = true\n\n[lints]\nworkspace = true\n";
+        assert_eq!(faults("crates/client/Cargo.toml", manifest).len(), 1);
+        assert_eq!(faults("crates/cli/Cargo.toml", manifest), [""; 0]);
+        assert_eq!(faults("crates/client/Cargo.toml", &manifest.replace("[dep", "[dev-dep")), [""; 0]);
+    }
+
+    #[test]
+    fn unsafe_code_is_a_fault_outside_python() {
+        let text = "//! For.\n// unsafe in a comment\nfn f() { unsafe { a() } }\n";
+        assert_eq!(
+            faults("crates/client/src/a.rs", text),
+            ["crates/client/src/a.rs:3: unsafe code belongs into crates/python only"]
+        );
+        assert_eq!(faults("crates/python/src/a.rs", text), [""; 0]);
+    }
+}
