@@ -43,7 +43,15 @@ def _run(arguments):
         signal.signal(number, signal.default_int_handler)
     waiter = Waiter(watch_parent=not by_hand and not arguments.detached, watch_stdin=not arguments.detached)
     settings = dict(setting.split("=", 1) for setting in arguments.set)
-    options = Options(arguments.version, arguments.brokers, arguments.zookeeper, settings, arguments.heap, arguments.limit)
+    options = Options(
+        version=arguments.version,
+        brokers=arguments.brokers,
+        zookeeper=arguments.zookeeper,
+        settings=settings,
+        heap_mib=arguments.heap,
+        java_options=arguments.java_option,
+        limit_seconds=arguments.limit,
+    )
     cluster = Cluster(options, waiter)
     try:
         cluster.start()
@@ -62,14 +70,29 @@ def _arguments():
     parser = argparse.ArgumentParser(description="Real Apache Kafka for tests.")
     verbs = parser.add_subparsers(dest="do", required=True)
     fetch = verbs.add_parser("fetch", help="fetch the jars of a version and print their folder")
-    run = verbs.add_parser("run", help="run a cluster", epilog=commands.USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run = verbs.add_parser(
+        "run", help="run a cluster", epilog=commands.USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for verb in (fetch, run):
         verb.add_argument("--version", default="4.4.0", help="0.8.2.2 to 4.4.0 (default: %(default)s)")
     run.add_argument("--brokers", type=int, default=1, help="how many (default: %(default)s)")
-    run.add_argument("--zookeeper", action="store_true", help="ZooKeeper mode where both exist, 3.3 to 3.9; older ones always use it")
-    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a broker setting, over the harness's own")
+    run.add_argument(
+        "--zookeeper", action="store_true", help="ZooKeeper mode where both exist, 3.3 to 3.9; older ones always use it"
+    )
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a broker setting, over the harness's own"
+    )
     run.add_argument("--heap", type=int, default=256, metavar="MIB", help="heap of each broker (default: %(default)s)")
-    run.add_argument("--limit", type=float, default=120, metavar="SECONDS", help="longest wait for anything (default: %(default)s)")
+    run.add_argument(
+        "--java-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="for the brokers' Java, like -XX:TieredStopAtLevel=4 for measurements",
+    )
+    run.add_argument(
+        "--limit", type=float, default=120, metavar="SECONDS", help="longest wait for anything (default: %(default)s)"
+    )
     run.add_argument("--detached", action="store_true", help="take no commands and run until a signal comes")
     return parser.parse_args()
 

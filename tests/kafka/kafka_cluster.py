@@ -9,6 +9,7 @@ module imports nothing but the standard library; load it without putting this fo
 `kafka.py` would hide the kafka-python package.
 """
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -30,6 +31,8 @@ class Cluster:
     :param zookeeper: ask for ZooKeeper mode where both exist (3.3 to 3.9).
     :param settings: broker settings by Kafka's names, over the harness's own.
     :param heap_mib: heap of each broker in MiB.
+    :param java_options: options for the brokers' Java, like `-XX:TieredStopAtLevel=4` for measurements: by default
+        it compiles for a fast start only.
     :raises KafkaError: with the end of the brokers' logs when it does not start.
 
     Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`,
@@ -37,11 +40,19 @@ class Cluster:
     out one after the other.
     """
 
-    def __init__(self, version="4.4.0", brokers=1, *, zookeeper=False, settings=None, heap_mib=256):
-        command = [sys.executable, str(_PROGRAM), "run", f"--version={version}", f"--brokers={brokers}", f"--heap={heap_mib}"]
+    def __init__(self, version="4.4.0", brokers=1, *, zookeeper=False, settings=None, heap_mib=256, java_options=()):
+        command = [
+            sys.executable,
+            str(_PROGRAM),
+            "run",
+            f"--version={version}",
+            f"--brokers={brokers}",
+            f"--heap={heap_mib}",
+        ]
         if zookeeper:
             command.append("--zookeeper")
         command += [f"--set={name}={value}" for name, value in (settings or {}).items()]
+        command += [f"--java-option={option}" for option in java_options]
         self._lock = threading.Lock()
         # A session of its own: Ctrl-C reaches the test first, which then closes the cluster.
         self._process = subprocess.Popen(
@@ -68,7 +79,8 @@ class Cluster:
 
     def close(self):
         """Ends every process and removes every file. Calling it again does nothing."""
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
@@ -140,22 +152,24 @@ class Cluster:
         :raises KafkaError: if it ends with another status than 0.
         """
         command = [*self.tool_command(name), *map(str, arguments)]
-        done = subprocess.run(command, input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        done = subprocess.run(command, input=input, capture_output=True, timeout=timeout)
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode(errors="replace")
             raise KafkaError(f"{name} ended with status {done.returncode}: {said[-2000:]}")
         return done.stdout
 
     def dump_log(self, topic, partition):
-        """What Kafka's DumpLogSegments prints of the partition's log on its leader, records and their contents included."""
+        """What Kafka's DumpLogSegments prints of a partition's log on its leader, the records' contents included."""
         segments = sorted(self.log_dir(self.leader(topic, partition)).glob(f"{topic}-{partition}/*.log"))
         arguments = ["--print-data-log", "--deep-iteration", "--files", ",".join(map(str, segments))]
         return self.tool("dump-log", *arguments).decode(errors="replace")
 
     def _command(self, *words):
         with self._lock:
-            self._process.stdin.write(shlex.join(map(str, words)) + "\n")
-            self._process.stdin.flush()
+            # If the harness is gone, so is its answer, which says it.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(shlex.join(map(str, words)) + "\n")
+                self._process.stdin.flush()
             return self._answer()
 
     def _answer(self):

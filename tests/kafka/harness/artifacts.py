@@ -7,7 +7,6 @@ needs besides its own.
 
 import contextlib
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -28,8 +27,8 @@ def parse_version(text):
         version = tuple(int(part) for part in text.split("."))
     except ValueError:
         version = ()
-    if not (0, 8, 2) <= version or len(version) < 3:
-        raise HarnessError(f"no such Kafka version: {text!r}; write it like 3.9.2, 0.8.2.2 is the oldest that runs here")
+    if len(version) < 3 or version < (0, 8, 2):
+        raise HarnessError(f"no such Kafka version: {text!r}; write it like 3.9.2, the oldest is 0.8.2.2")
     return version
 
 
@@ -44,13 +43,13 @@ def tools_version(version):
 
 
 def tool_jars(version):
-    """The folder with the jars of Kafka's command-line tools of `version`, which from 3.0 on are apart from the broker's."""
+    """The folder with the jars of Kafka's command-line tools, which from 3.0 on are apart from the broker's."""
     return _fetched(f"tools-{version}", [f"org.apache.kafka:kafka-tools:{version}", *_logging(parse_version(version))])
 
 
 @contextlib.contextmanager
 def made_once(name):
-    """Yields an empty folder to fill, which becomes `STORE/name` when the block ends well; `None` if that exists already."""
+    """Yields an empty folder that becomes `STORE/name` when the block ends well; `None` if that exists."""
     STORE.mkdir(exist_ok=True)
     with open(STORE / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,7 +75,9 @@ def _fetched(name, artifacts):
 
 def _copy_dependencies(folder, artifacts):
     dependencies = "".join(
-        "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>".format(*artifact.split(":"))
+        "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>".format(
+            *artifact.split(":")
+        )
         for artifact in artifacts
     )
     pom = folder / "pom.xml"
@@ -87,7 +88,9 @@ def _copy_dependencies(folder, artifacts):
     command = ["mvn", "-q", "-B", "-f", str(pom), f"{_DEPENDENCY_PLUGIN}:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     except FileNotFoundError:
         raise HarnessError("no program `mvn`: real Kafka is fetched with Apache Maven, install it") from None
     if done.returncode != 0:

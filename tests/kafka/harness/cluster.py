@@ -33,6 +33,7 @@ class Options:
     zookeeper: bool = False
     settings: dict = field(default_factory=dict)
     heap_mib: int = 256
+    java_options: list = field(default_factory=list)
     limit_seconds: float = 120.0
 
 
@@ -75,7 +76,7 @@ class Cluster:
         self._zookeeper_mode = layout.uses_zookeeper(self._version, options.zookeeper)
         self._jars = artifacts.broker_jars(options.version)
         self.folder, self._lock = _claim_folder()
-        self._java = layout.java(self._jars, self._version, options.heap_mib, self.folder)
+        self._java = layout.java(self._jars, self._version, options.heap_mib, self.folder, options.java_options)
         self._zookeeper, self._zookeeper_port = None, ReservedPort()
         self.brokers = {number: Broker(number, self.folder) for number in range(1, options.brokers + 1)}
 
@@ -144,7 +145,9 @@ class Cluster:
         try:
             broker.end(60)
         except subprocess.TimeoutExpired:
-            raise HarnessError(f"broker {number} did not stop within 60 s of SIGTERM\n{_tail(broker.output_path)}") from None
+            raise HarnessError(
+                f"broker {number} did not stop within 60 s of SIGTERM\n{_tail(broker.output_path)}"
+            ) from None
 
     def wait_ready(self):
         """Waits until every broker that runs answers, and sees all that run and a controller."""
@@ -195,7 +198,7 @@ class Cluster:
         raise HarnessError("no broker answers; start or thaw one")
 
     def tool_command(self, tool):
-        """The command that runs one of Kafka's own tools against this cluster; the caller adds the tool's arguments."""
+        """The command that runs one of Kafka's own tools on this cluster; the caller adds arguments."""
         jars, name = layout.tool_class(self.options.version, tool)
         connection = layout.tool_connection(self._version, tool, self.bootstrap, self.zookeeper_address)
         return [*layout.java(jars, self._version, 256, self.folder), name, *connection]
@@ -225,7 +228,9 @@ class Cluster:
         command += ["--replication-factor", str(replication_factor)]
         for key, value in settings.items():
             command += ["--config", f"{key}={value}"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         # The tool of these versions ends with 0 whatever happens.
         if f'Created topic "{topic}"' not in done.stdout:
             raise HarnessError(f"topic {topic} not created: {done.stdout[-2000:]}")
@@ -246,7 +251,7 @@ class Cluster:
         return set(probe.four_letters(self._zookeeper_port.number, "dump").split())
 
     def _format_storage(self):
-        """Gives every broker formatted storage: one formatted by Kafka's tool and kept, copied under each one's own ids."""
+        """Gives every broker a copy of storage that Kafka's tool formatted once, under the broker's own ids."""
         name = f"format-{self.options.version}"
         with artifacts.made_once(name) as template:
             if template:
@@ -263,14 +268,26 @@ class Cluster:
         broker = Broker(1, self.folder)
         broker.log_dir = template
         _write_properties(broker.settings_path, layout.kraft_broker_settings(broker, [broker]))
-        command = [*self._java, "kafka.tools.StorageTool", "format", "-t", _kafka_uuid(), "-c", str(broker.settings_path)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [
+            *self._java,
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            _kafka_uuid(),
+            "-c",
+            str(broker.settings_path),
+        ]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if done.returncode != 0:
             raise HarnessError(f"Kafka {self.options.version} could not format its storage:\n{done.stdout[-2000:]}")
 
     def _write_settings(self, broker):
         if self._zookeeper_mode:
-            settings = layout.zookeeper_broker_settings(self._version, broker, self.brokers, self._zookeeper_port.number)
+            settings = layout.zookeeper_broker_settings(
+                self._version, broker, self.brokers, self._zookeeper_port.number
+            )
         else:
             settings = layout.kraft_broker_settings(broker, self.brokers.values())
         settings |= layout.fast_settings(self._version, len(self.brokers)) | self.options.settings
@@ -319,11 +336,13 @@ class Cluster:
         for broker in self.brokers.values():
             if broker.process and not broker.alive:
                 status = broker.process.returncode
-                raise HarnessError(f"broker {broker.broker_id} ended by itself with status {status}\n{_tail(broker.output_path)}")
+                raise HarnessError(
+                    f"broker {broker.broker_id} ended by itself with status {status}\n{_tail(broker.output_path)}"
+                )
 
 
 def _claim_folder():
-    """A new folder for a cluster's files, locked while we live. Removes those whose owners died without doing so."""
+    """A new folder for a cluster's files, locked while we live. Removes those whose owners are dead."""
     runs = artifacts.STORE / "run"
     runs.mkdir(parents=True, exist_ok=True)
     with open(artifacts.STORE / "run.lock", "w") as all_runs:
@@ -333,7 +352,7 @@ def _claim_folder():
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
-        lock = open(folder / "owner.lock", "w")
+        lock = open(folder / "owner.lock", "w")  # noqa: SIM115 - stays open as long as the cluster lives
         fcntl.flock(lock, fcntl.LOCK_EX)
     return folder, lock
 

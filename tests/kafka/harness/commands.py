@@ -64,7 +64,9 @@ def _carry_out(cluster, words):
             settings = dict(setting.split("=", 1) for setting in settings)
             cluster.create_topic(name, int(partitions), int(replication_factor), settings)
         case ["topic", "describe", name]:
-            return {"partitions": {str(index): _partition(known) for index, known in cluster.describe_topic(name).items()}}
+            return {
+                "partitions": {str(index): _partition(known) for index, known in cluster.describe_topic(name).items()}
+            }
         case ["tool", name]:
             return {"command": cluster.tool_command(name)}
         case _:

@@ -1,4 +1,4 @@
-"""What differs between Kafka's versions: Java options, server settings, class names of the tools.
+"""What differs between Kafka's versions: Java options, server settings, classes of the tools.
 
 Pure functions of a version; nothing here starts anything. Settings that a version does not know are only
 warned about by the broker, so one table of fast settings serves them all.
@@ -8,13 +8,16 @@ import zipfile
 
 from . import HarnessError, artifacts
 
-# Newest name first: the first that is in the jars is the one.
+# Newest name first: the first found in the jars is the one.
 _TOOL_CLASSES = {
     "console-producer": ["org.apache.kafka.tools.ConsoleProducer", "kafka.tools.ConsoleProducer"],
     "console-consumer": ["org.apache.kafka.tools.consumer.ConsoleConsumer", "kafka.tools.ConsoleConsumer"],
     "topics": ["org.apache.kafka.tools.TopicCommand", "kafka.admin.TopicCommand"],
     "configs": ["org.apache.kafka.tools.ConfigCommand", "kafka.admin.ConfigCommand"],
-    "consumer-groups": ["org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "kafka.admin.ConsumerGroupCommand"],
+    "consumer-groups": [
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        "kafka.admin.ConsumerGroupCommand",
+    ],
     "dump-log": ["org.apache.kafka.tools.DumpLogSegments", "kafka.tools.DumpLogSegments"],
 }
 _LOG4J = """\
@@ -33,17 +36,27 @@ def uses_zookeeper(version, asked):
     return asked or version < (3, 3)
 
 
-def java(jars, version, heap_mib, directory):
-    """The start of a command that runs a class from the folder `jars`; its log goes to the console."""
+def java(jars, version, heap_mib, directory, options=()):
+    """The start of a command that runs a class from the folder `jars`; its log goes to stderr.
+
+    :param options: more options for Java, after ours, so that they win.
+    """
     log4j = directory / "log4j.properties"
     log4j.write_text(_LOG4J)
-    command = ["java", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+    # Without the second compiler brokers start in half the time, which is most of what tests do with them.
+    command = [
+        "java",
+        f"-Xmx{heap_mib}m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Djava.net.preferIPv4Stack=true",
+    ]
     command += [f"-Dlog4j.configuration=file:{log4j}", "-Dzookeeper.jmx.log4j.disable=true"]
     command += ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss,SSS"]
     if version < (2, 0):
         for package in ("java.lang", "java.nio", "sun.nio.ch", "java.util"):
             command += ["--add-opens", f"java.base/{package}=ALL-UNNAMED"]
-    return [*command, "-cp", f"{jars}/*"]
+    return [*command, *options, "-cp", f"{jars}/*"]
 
 
 def zookeeper_settings(port, directory):
@@ -84,7 +97,8 @@ def fast_settings(version, brokers):
         "log.cleaner.dedupe.buffer.size": 16 << 20,
     }
     if version >= (0, 9):
-        # Tests write records with old timestamps, which must not expire. 0.8.2 goes by the age of the file, and knows no -1.
+        # Tests write records with old timestamps, which must not expire. 0.8.2 goes by the age of the file and
+        # knows no -1.
         settings["log.retention.ms"] = -1
     settings["broker.session.timeout.ms"] = _session_timeout_ms(brokers)
     settings["broker.heartbeat.interval.ms"] = _session_timeout_ms(brokers) // 6

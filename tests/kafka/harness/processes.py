@@ -1,4 +1,4 @@
-"""Programs that cannot outlive this process, addresses nobody else takes, and waiting that ends when nobody waits for us.
+"""Programs that cannot outlive this process, ports nobody else takes, and waiting that ends with our user.
 
 Linux only. A program started here is killed by the kernel when this process ends, however it ends, and
 even while it is frozen. That holds per *thread*: start programs from the main thread only.
@@ -36,7 +36,12 @@ def spawn(command, log_path):
         try:
             # A session of its own: Ctrl-C in a terminal must reach us only, so that we decide the order of things.
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         except FileNotFoundError:
             raise HarnessError(f"no program {command[0]!r}: real Kafka needs Java 17 or later, install it") from None

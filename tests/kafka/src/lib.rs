@@ -40,11 +40,14 @@ pub struct Options<'a> {
     pub settings: &'a [(&'a str, &'a str)],
     /// Heap of each broker in MiB; default 256.
     pub heap_mib: u32,
+    /// Options for the brokers' Java, like `-XX:TieredStopAtLevel=4` for measurements: by default it compiles for a
+    /// fast start only.
+    pub java_options: &'a [&'a str],
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { version: "4.4.0", brokers: 1, zookeeper: false, settings: &[], heap_mib: 256 }
+        Options { version: "4.4.0", brokers: 1, zookeeper: false, settings: &[], heap_mib: 256, java_options: &[] }
     }
 }
 
@@ -91,6 +94,7 @@ impl Kafka {
         for (name, value) in options.settings {
             command.arg(format!("--set={name}={value}"));
         }
+        command.args(options.java_options.iter().map(|option| format!("--java-option={option}")));
         // A process group of its own: Ctrl-C ends the test, and with the test's end comes the harness's.
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn();
         let mut harness = started.expect("real Kafka needs `python3`, 3.11 or later, on the PATH");

@@ -85,7 +85,12 @@ def test_a_killed_broker_comes_back_with_its_address_and_data(kafka):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("kill", 4), "no broker 4"), (("start", 1), "runs already"), (("dance",), "no such command"), (("kill", "x"), "cannot understand")],
+    [
+        (("kill", 4), "no broker 4"),
+        (("start", 1), "runs already"),
+        (("dance",), "no such command"),
+        (("kill", "x"), "cannot understand"),
+    ],
 )
 def test_a_command_that_makes_no_sense_is_refused_in_words(kafka, kafka_error, words, said):
     with pytest.raises(kafka_error, match=said):
@@ -105,7 +110,9 @@ def test_a_broker_that_does_not_start_tells_why(start_kafka, kafka_error):
 
 
 def test_a_version_that_cannot_be_fetched_is_refused_and_leaves_nothing():
-    fetch = subprocess.run([sys.executable, HARNESS / "kafka.py", "fetch", "--version=9.9.9"], capture_output=True, text=True)
+    fetch = subprocess.run(
+        [sys.executable, HARNESS / "kafka.py", "fetch", "--version=9.9.9"], capture_output=True, text=True
+    )
     assert fetch.returncode == 1
     assert "Maven could not fetch org.apache.kafka:kafka_2.13:9.9.9" in json.loads(fetch.stdout)["error"]
     assert not [left for left in (HARNESS.parents[1] / ".kafka").glob("*9.9.9*") if left.is_dir()]
