@@ -162,7 +162,7 @@ pub struct ConsumerConfig {
     pub fetch_buffer: usize,
     /// What one batch may decompress to, in bytes. Not a Kafka setting (default 64 MiB).
     pub max_decompressed_batch: usize,
-    /// Kafka: `isolation.level` (default here read_committed).
+    /// Kafka: `isolation.level` (default here `read_committed`).
     pub isolation_level: IsolationLevel,
     /// Kafka: `auto.offset.reset` (default here earliest).
     pub auto_offset_reset: AutoOffsetReset,
