@@ -1,0 +1,71 @@
+# Every command of the project. `make` lists them; CI calls `make test` and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VERSION ?= 4.4.0
+BROKERS ?= 1
+SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help demo test test-long check fmt tidy parity rust-test python-test kafka-test kafka bench-quick clean
+.DEFAULT_GOAL := help
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/installed ## Produce and consume a million messages (BOOTSTRAP=host:port; an embedded broker without it)
+	$(BIN)/python -m pykafka.demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
+
+test: check rust-test parity python-test kafka-test ## Run every test that fits in half an hour
+
+check: tidy ## Format, lints and the rules of the house
+	cargo fmt --check
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+
+fmt: ## Format everything
+	cargo fmt
+	$(BIN)/ruff format python tests bench
+
+tidy: ## What the house promises: no I/O in the core, imports one way, small files
+	cargo run --quiet -p xtask -- tidy
+
+parity: ## Compare every field of every message with Kafka's own schemas
+	cargo run --quiet -p xtask -- parity
+
+rust-test: ## Unit, wire, scenario and simulation tests, and the conformance suite on the embedded broker
+	cargo test --quiet
+
+python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests of the Python package
+	$(BIN)/ruff check python tests bench
+	$(BIN)/mypy python/pykafka
+	$(BIN)/python -m mypy.stubtest pykafka._engine
+	$(BIN)/pytest tests/python/unit tests/python/compat tests/python/misuse
+
+kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fidelity, interoperability, brokers killed
+	KAVKA_KAFKA=1 cargo test --quiet -p kavka -p kavka-broker --features real-kafka
+	$(BIN)/pytest tests/kafka tests/python/kafka
+
+test-long: $(VENV)/tested ## What takes longer than `make test` allows
+	$(BIN)/pytest --long tests/kafka tests/python
+
+kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=4.4.0 BROKERS=3
+	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)
+
+bench-quick: $(VENV)/tested ## A million messages each way beside confluent-kafka, in under three minutes
+	$(BIN)/python bench/quick.py
+
+clean: ## Remove what was built and fetched
+	rm -rf target $(VENV) .kafka
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The package alone: all that `make demo` needs.
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/pip install --quiet .
+	touch $@
+
+# The package and the tools of its tests.
+$(VENV)/tested: $(VENV)/installed
+	$(BIN)/pip install --quiet '.[test]'
+	touch $@
