@@ -42,11 +42,12 @@ python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests 
 	$(BIN)/pytest tests/python/unit tests/python/compat tests/python/misuse
 
 kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fidelity, interoperability, brokers killed
-	KAVKA_KAFKA=1 cargo test --quiet -p kavka -p kavka-broker --features real-kafka
-	$(BIN)/pytest tests/kafka tests/python/kafka
+	cargo test --quiet -p kavka-test-kafka
+	cargo test --quiet -p kavka -p kavka-broker --features kavka/real-kafka,kavka-broker/real-kafka
+	$(BIN)/pytest -m 'not long' tests/python/kafka
 
 test-long: $(VENV)/tested ## What takes longer than `make test` allows
-	$(BIN)/pytest --long tests/kafka tests/python
+	$(BIN)/pytest -m long tests/python
 
 kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=4.4.0 BROKERS=3
 	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)

@@ -29,7 +29,9 @@ def real_kafka(version):
     """Yields the address of a single broker of Apache Kafka and a function that creates topics there."""
     from kafka_cluster import Cluster
 
-    with Cluster(version, brokers=1, heap_mib=1024) as cluster:
+    # The harness starts brokers quickly; here they must run quickly.
+    options = {"heap_mib": 1024, "java_options": ["-XX:TieredStopAtLevel=4"]}
+    with Cluster(version, brokers=1, **options) as cluster:
         yield cluster.bootstrap, lambda topic: cluster.create_topic(topic, partitions=3, replication_factor=1)
 
 
