@@ -1,0 +1,52 @@
+//! `FindCoordinator` v0-6: which broker looks after a group.
+//!
+//! Not here: coordinators of transactions and share groups, which are `COORDINATOR_NOT_AVAILABLE`.
+
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::find_coordinator::Coordinator;
+use kavka_core::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+
+use super::{Answer, Context, Handle};
+use crate::state::State;
+
+const GROUP: i8 = 0;
+
+impl Handle for FindCoordinatorRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<FindCoordinatorResponse> {
+        answered(&self, context.version() >= 4, |key| find(state, self.key_type, key)).into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> FindCoordinatorResponse {
+        answered(self, !self.coordinator_keys.is_empty(), |key| missing(key, error_code))
+    }
+}
+
+fn answered(
+    request: &FindCoordinatorRequest,
+    is_batch: bool,
+    find: impl Fn(&str) -> Coordinator,
+) -> FindCoordinatorResponse {
+    if is_batch {
+        let coordinators = request.coordinator_keys.iter().map(|key| find(key)).collect();
+        return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+    }
+    let Coordinator { node_id, host, port, error_code, error_message, .. } = find(&request.key);
+    FindCoordinatorResponse { error_code, error_message, node_id, host, port, ..FindCoordinatorResponse::default() }
+}
+
+fn find(state: &State, key_type: i8, key: &str) -> Coordinator {
+    match state.coordinator(key) {
+        Some(broker) if key_type == GROUP => Coordinator {
+            key: key.to_owned(),
+            node_id: broker.id,
+            host: broker.host.clone(),
+            port: broker.port.into(),
+            ..Coordinator::default()
+        },
+        _ => missing(key, ErrorCode::COORDINATOR_NOT_AVAILABLE),
+    }
+}
+
+fn missing(key: &str, error_code: ErrorCode) -> Coordinator {
+    Coordinator { key: key.to_owned(), node_id: -1, port: -1, error_code, ..Coordinator::default() }
+}

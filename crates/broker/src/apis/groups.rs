@@ -1,0 +1,209 @@
+//! The classic group protocol: `JoinGroup` v0-9, `SyncGroup` v0-5, `Heartbeat` v0-4, `LeaveGroup` v0-5; and
+//! `ListGroups` v0-5, `DescribeGroups` v0-6.
+//!
+//! From v4 on a member joins twice: the first time it is told its id (KIP-394). What a group does is in
+//! `groups/classic.rs`, and so is what it leaves out.
+//!
+//! Not here: KIP-848's consumer groups.
+
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
+use kavka_core::wire::messages::leave_group::{MemberIdentity, MemberResponse};
+use kavka_core::wire::messages::list_groups::ListedGroup;
+use kavka_core::wire::messages::{
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest,
+    SyncGroupResponse,
+};
+
+use super::offsets::check_coordinator;
+use super::{Answer, Context, Handle};
+use crate::groups::{Group, Join, refused_join, refused_sync};
+use crate::state::State;
+
+/// Whether this broker looks after the group, and the group may have members.
+fn check_group(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
+    if group_id.is_empty() {
+        return Err(ErrorCode::INVALID_GROUP_ID);
+    }
+    check_coordinator(state, context, group_id)
+}
+
+impl Handle for JoinGroupRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<JoinGroupResponse> {
+        if let Err(error_code) = check_group(state, context, &self.group_id) {
+            return self.refuse(error_code).into();
+        }
+        let client_id = context.header.client_id.clone().unwrap_or_default();
+        let mut member_id = self.member_id.clone();
+        if member_id.is_empty() {
+            let prefix = self.group_instance_id.as_deref().unwrap_or(&client_id);
+            member_id = state.groups.new_member_id(prefix);
+            if context.version() >= 4 && self.group_instance_id.is_none() {
+                let (group, _) = state.groups.entry(&self.group_id);
+                group.expect_member(context.now, member_id.clone(), self.session_timeout_ms);
+                return refused_join(ErrorCode::MEMBER_ID_REQUIRED, &member_id).into();
+            }
+        } else if !state.groups.get(&self.group_id).is_some_and(|group| group.knows(&member_id)) {
+            return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
+        }
+        let join = Join {
+            connection: context.connection,
+            member_id: member_id.clone(),
+            group_instance_id: self.group_instance_id,
+            client_id,
+            session_timeout_ms: self.session_timeout_ms,
+            rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(self.session_timeout_ms),
+            protocol_type: self.protocol_type,
+            protocols: self.protocols.into_iter().map(|protocol| (protocol.name, protocol.metadata)).collect(),
+        };
+        let (group, answers) = state.groups.entry(&self.group_id);
+        match group.join(context.now, join, answers) {
+            Ok(()) => Answer::WaitForGroup,
+            Err(error_code) => refused_join(error_code, &member_id).into(),
+        }
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> JoinGroupResponse {
+        refused_join(error_code, &self.member_id)
+    }
+}
+
+impl Handle for SyncGroupRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<SyncGroupResponse> {
+        if let Err(error_code) = check_group(state, context, &self.group_id) {
+            return self.refuse(error_code).into();
+        }
+        let Some((group, answers)) = state.groups.get_mut(&self.group_id) else {
+            return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
+        };
+        let assignments =
+            self.assignments.into_iter().map(|assignment| (assignment.member_id, assignment.assignment)).collect();
+        let (now, connection) = (context.now, context.connection);
+        match group.sync(now, connection, &self.member_id, self.generation_id, assignments, answers) {
+            Ok(()) => Answer::WaitForGroup,
+            Err(error_code) => refused_sync(error_code).into(),
+        }
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> SyncGroupResponse {
+        refused_sync(error_code)
+    }
+}
+
+impl Handle for HeartbeatRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<HeartbeatResponse> {
+        let checked = check_group(state, context, &self.group_id);
+        let heard = checked.and_then(|()| match state.groups.get_mut(&self.group_id) {
+            Some((group, _)) => group.heartbeat(context.now, &self.member_id, self.generation_id),
+            None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        });
+        self.refuse(heard.err().unwrap_or(ErrorCode::NONE)).into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> HeartbeatResponse {
+        HeartbeatResponse { error_code, ..HeartbeatResponse::default() }
+    }
+}
+
+impl Handle for LeaveGroupRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<LeaveGroupResponse> {
+        if let Err(error_code) = check_group(state, context, &self.group_id) {
+            return self.refuse(error_code).into();
+        }
+        let mut leave = |member_id: &str, instance: Option<&str>| {
+            let left = match state.groups.get_mut(&self.group_id) {
+                Some((group, answers)) => group.leave(context.now, member_id, instance, answers),
+                None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+            };
+            left.err().unwrap_or(ErrorCode::NONE)
+        };
+        if context.version() < 3 {
+            return self.refuse(leave(&self.member_id, None)).into();
+        }
+        let leave = |member: &MemberIdentity| MemberResponse {
+            member_id: member.member_id.clone(),
+            group_instance_id: member.group_instance_id.clone(),
+            error_code: leave(&member.member_id, member.group_instance_id.as_deref()),
+        };
+        LeaveGroupResponse { members: self.members.iter().map(leave).collect(), ..LeaveGroupResponse::default() }.into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> LeaveGroupResponse {
+        LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() }
+    }
+}
+
+impl Handle for ListGroupsRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<ListGroupsResponse> {
+        let fits = |filter: &[String], value: &str| {
+            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+        };
+        let is_asked = |(group_id, group): &(&str, &Group)| {
+            check_coordinator(state, context, group_id).is_ok()
+                && fits(&self.states_filter, group.state_name())
+                && fits(&self.types_filter, "classic")
+        };
+        let describe = |(group_id, group): (&str, &Group)| ListedGroup {
+            group_id: group_id.to_owned(),
+            protocol_type: group.protocol_type.clone(),
+            group_state: group.state_name().to_owned(),
+            group_type: "classic".to_owned(),
+        };
+        let groups = state.groups.iter().filter(is_asked).map(describe).collect();
+        ListGroupsResponse { groups, ..ListGroupsResponse::default() }.into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> ListGroupsResponse {
+        ListGroupsResponse { error_code, ..ListGroupsResponse::default() }
+    }
+}
+
+impl Handle for DescribeGroupsRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<DescribeGroupsResponse> {
+        let describe = |group_id: &String| match check_coordinator(state, context, group_id) {
+            Err(error_code) => undescribed(group_id, error_code),
+            Ok(()) => match state.groups.get(group_id) {
+                Some(group) => describe(group_id, group),
+                None => DescribedGroup {
+                    group_state: "Dead".to_owned(),
+                    error_message: (context.version() >= 6).then(|| format!("there is no group {group_id}")),
+                    ..undescribed(
+                        group_id,
+                        if context.version() >= 6 { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::NONE },
+                    )
+                },
+            },
+        };
+        let groups = self.groups.iter().map(describe).collect();
+        DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() }.into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> DescribeGroupsResponse {
+        let groups = self.groups.iter().map(|group_id| undescribed(group_id, error_code)).collect();
+        DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() }
+    }
+}
+
+fn undescribed(group_id: &str, error_code: ErrorCode) -> DescribedGroup {
+    DescribedGroup { error_code, group_id: group_id.to_owned(), ..DescribedGroup::default() }
+}
+
+fn describe(group_id: &str, group: &Group) -> DescribedGroup {
+    let members = group.members.iter().map(|(member_id, member)| DescribedGroupMember {
+        member_id: member_id.clone(),
+        group_instance_id: member.group_instance_id.clone(),
+        client_id: member.client_id.clone(),
+        client_host: "/127.0.0.1".to_owned(),
+        member_metadata: group.member_metadata(member),
+        member_assignment: member.assignment.clone(),
+    });
+    DescribedGroup {
+        group_id: group_id.to_owned(),
+        group_state: group.state_name().to_owned(),
+        protocol_type: group.protocol_type.clone(),
+        protocol_data: group.protocol_name().to_owned(),
+        members: members.collect(),
+        ..DescribedGroup::default()
+    }
+}

@@ -1,0 +1,139 @@
+//! What each API does: one file each, whose header says which versions it speaks and what it leaves out.
+//!
+//! A handler gets the decoded request and changes the [`State`]. It answers now, or says for what it waits.
+
+mod api_versions;
+mod configs;
+mod coordinator;
+mod epochs;
+pub(crate) mod fetch;
+mod groups;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offsets;
+mod produce;
+mod topics;
+
+use bytes::Bytes;
+use kavka_core::time::Instant;
+use kavka_core::wire::api::{ApiKey, RequestHeader, encode_response};
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::message::{Message, Request};
+use kavka_core::wire::messages;
+
+use crate::ConnectionId;
+use crate::faults::{Mishap, Then};
+use crate::state::State;
+
+pub(crate) use api_versions::{own_versions, speaks};
+
+/// Who asks, where and when.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) now: Instant,
+    pub(crate) connection: ConnectionId,
+    pub(crate) broker_id: i32,
+    pub(crate) header: RequestHeader,
+}
+
+impl Context {
+    pub(crate) fn version(&self) -> i16 {
+        self.header.version
+    }
+}
+
+/// What a handler has to say.
+pub(crate) enum Answer<R> {
+    /// This is the response.
+    Now(R),
+    /// There is no response, and there will be none.
+    Nothing,
+    /// The connection is closed instead.
+    Close,
+    /// The response comes when there are records, or at the deadline.
+    WaitForRecords(Box<fetch::Waiting>),
+    /// The response comes from the group.
+    WaitForGroup,
+}
+
+impl<R> From<R> for Answer<R> {
+    fn from(response: R) -> Self {
+        Self::Now(response)
+    }
+}
+
+/// What the broker does with a request.
+pub(crate) trait Handle: Request {
+    /// Carries the request out.
+    fn handle(self, state: &mut State, context: &Context) -> Answer<Self::Response>;
+
+    /// The response that says `error_code` wherever there is a place for one.
+    fn refuse(&self, error_code: ErrorCode) -> Self::Response;
+}
+
+/// What is to be done for a connection.
+pub(crate) enum Outcome {
+    /// Send this frame.
+    Respond(Vec<Bytes>),
+    Nothing,
+    Close,
+    WaitForRecords(Box<fetch::Waiting>),
+    WaitForGroup,
+}
+
+/// Decodes a request, and carries it out unless a fault prevents that. `None` if it cannot be decoded.
+pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, body: Bytes) -> Option<Outcome> {
+    macro_rules! apis {
+        ($($key:ident $request:ident)*) => {
+            match context.header.key {
+                $(ApiKey::$key => run::<messages::$request>(state, context, mishap, body),)*
+                _ => None,
+            }
+        };
+    }
+    apis! {
+        Produce ProduceRequest
+        Fetch FetchRequest
+        ListOffsets ListOffsetsRequest
+        Metadata MetadataRequest
+        OffsetCommit OffsetCommitRequest
+        OffsetFetch OffsetFetchRequest
+        FindCoordinator FindCoordinatorRequest
+        JoinGroup JoinGroupRequest
+        Heartbeat HeartbeatRequest
+        LeaveGroup LeaveGroupRequest
+        SyncGroup SyncGroupRequest
+        DescribeGroups DescribeGroupsRequest
+        ListGroups ListGroupsRequest
+        ApiVersions ApiVersionsRequest
+        CreateTopics CreateTopicsRequest
+        DeleteTopics DeleteTopicsRequest
+        InitProducerId InitProducerIdRequest
+        OffsetForLeaderEpoch OffsetForLeaderEpochRequest
+        DescribeConfigs DescribeConfigsRequest
+        CreatePartitions CreatePartitionsRequest
+    }
+}
+
+fn run<R: Handle>(state: &mut State, context: &Context, mishap: Mishap, body: Bytes) -> Option<Outcome> {
+    let request = R::decode_exact(context.version(), body).ok()?;
+    let refusal = match mishap.then {
+        Then::Fail(error_code) => Some(request.refuse(error_code)),
+        _ => None,
+    };
+    let answer = if mishap.is_applied { request.handle(state, context) } else { Answer::Nothing };
+    let answer = refusal.map_or(answer, Answer::Now);
+    Some(match answer {
+        Answer::Now(response) => Outcome::Respond(frame(&context.header, &response)?),
+        Answer::Nothing => Outcome::Nothing,
+        Answer::Close => Outcome::Close,
+        Answer::WaitForRecords(waiting) => Outcome::WaitForRecords(waiting),
+        Answer::WaitForGroup => Outcome::WaitForGroup,
+    })
+}
+
+/// The frame of a response. `None` if the version cannot carry it.
+pub(crate) fn frame<M: Message>(header: &RequestHeader, response: &M) -> Option<Vec<Bytes>> {
+    encode_response(header.key, header.version, header.correlation_id, response).ok()
+}

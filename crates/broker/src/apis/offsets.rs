@@ -1,0 +1,182 @@
+//! `OffsetCommit` v0-10 and `OffsetFetch` v0-10: how far a group has come.
+//!
+//! Consumers that are no members commit with generation -1, and only while the group has no members. Versions 0, which
+//! meant ZooKeeper once, use the same store. Offsets stay until their topic is deleted.
+//!
+//! Not here: transactional commits, so that `require_stable` changes nothing; KIP-848's member epochs.
+
+use std::sync::Arc;
+
+use kavka_core::wire::Uuid;
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::offset_commit::{
+    OffsetCommitRequestPartition, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kavka_core::wire::messages::offset_fetch::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use kavka_core::wire::messages::{OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse};
+
+use super::{Answer, Context, Handle};
+use crate::groups::{Committed, Group, MAX_OFFSET_METADATA};
+use crate::state::State;
+
+impl Handle for OffsetCommitRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<OffsetCommitResponse> {
+        if let Err(error_code) = check_coordinator(state, context, &self.group_id) {
+            return self.refuse(error_code).into();
+        }
+        let (member_id, generation_id) = (&self.member_id, self.generation_id_or_member_epoch);
+        if let Err(error_code) = state.groups.check_commit(context.now, &self.group_id, member_id, generation_id) {
+            return self.refuse(error_code).into();
+        }
+        let uses_topic_ids = context.version() >= 10;
+        answered(&self, |name, topic_id, asked| {
+            let topic = if uses_topic_ids { state.topic_by_id(topic_id) } else { state.topic(name) };
+            let Some(topic) = topic else {
+                let by_id = ErrorCode::UNKNOWN_TOPIC_ID;
+                return Err(if uses_topic_ids { by_id } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION });
+            };
+            if topic.partition(asked.partition_index).is_none() {
+                return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            }
+            let metadata = asked.committed_metadata.clone().unwrap_or_default();
+            if metadata.len() > MAX_OFFSET_METADATA {
+                return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+            }
+            let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
+            let key = (topic.name.clone(), asked.partition_index);
+            let (group, _) = state.groups.entry(&self.group_id);
+            group.offsets.insert(key, Committed { offset, leader_epoch, metadata });
+            Ok(())
+        })
+        .into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> OffsetCommitResponse {
+        answered(self, |_, _, _| Err(error_code))
+    }
+}
+
+fn answered(
+    request: &OffsetCommitRequest,
+    mut answer: impl FnMut(&str, Uuid, &OffsetCommitRequestPartition) -> Result<(), ErrorCode>,
+) -> OffsetCommitResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let answer = |asked: &OffsetCommitRequestPartition| OffsetCommitResponsePartition {
+            partition_index: asked.partition_index,
+            error_code: answer(&topic.name, topic.topic_id, asked).err().unwrap_or(ErrorCode::NONE),
+        };
+        let partitions = topic.partitions.iter().map(answer).collect();
+        topics.push(OffsetCommitResponseTopic { name: topic.name.clone(), topic_id: topic.topic_id, partitions });
+    }
+    OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
+}
+
+/// Whether this broker looks after the group.
+pub(super) fn check_coordinator(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
+    let is_here = state.coordinator(group_id).is_some_and(|broker| broker.id == context.broker_id);
+    if is_here { Ok(()) } else { Err(ErrorCode::NOT_COORDINATOR) }
+}
+
+impl Handle for OffsetFetchRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<OffsetFetchResponse> {
+        let groups = asked_groups(&self, context.version());
+        let answer = |asked: OffsetFetchRequestGroup| fetch_group(state, context, asked);
+        shaped(groups.into_iter().map(answer).collect(), context.version()).into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> OffsetFetchResponse {
+        let version = if self.groups.is_empty() { 7 } else { 8 };
+        let groups = asked_groups(self, version);
+        let refuse = |asked: OffsetFetchRequestGroup| OffsetFetchResponseGroup {
+            group_id: asked.group_id,
+            error_code,
+            ..OffsetFetchResponseGroup::default()
+        };
+        shaped(groups.into_iter().map(refuse).collect(), version)
+    }
+}
+
+/// The request in the form of v8 and later, where it may ask about several groups.
+fn asked_groups(request: &OffsetFetchRequest, version: i16) -> Vec<OffsetFetchRequestGroup> {
+    if version >= 8 {
+        return request.groups.clone();
+    }
+    let topics = request.topics.as_ref().map(|topics| {
+        let convert = |topic: &kavka_core::wire::messages::offset_fetch::OffsetFetchRequestTopic| {
+            let (name, partition_indexes) = (topic.name.clone(), topic.partition_indexes.clone());
+            OffsetFetchRequestTopics { name, partition_indexes, ..OffsetFetchRequestTopics::default() }
+        };
+        topics.iter().map(convert).collect()
+    });
+    vec![OffsetFetchRequestGroup { group_id: request.group_id.clone(), topics, ..OffsetFetchRequestGroup::default() }]
+}
+
+/// The response in the form of its version.
+fn shaped(mut groups: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetFetchResponse {
+    if version >= 8 {
+        return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
+    }
+    let OffsetFetchResponseGroup { topics, error_code, .. } = groups.pop().unwrap_or_default();
+    let convert = |partition: OffsetFetchResponsePartitions| OffsetFetchResponsePartition {
+        partition_index: partition.partition_index,
+        committed_offset: partition.committed_offset,
+        committed_leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.metadata,
+        error_code: partition.error_code,
+    };
+    let convert = |topic: OffsetFetchResponseTopics| OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(convert).collect(),
+    };
+    let topics = topics.into_iter().map(convert).collect();
+    OffsetFetchResponse { topics, error_code, ..OffsetFetchResponse::default() }
+}
+
+fn fetch_group(state: &State, context: &Context, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let OffsetFetchRequestGroup { group_id, topics, .. } = asked;
+    if let Err(error_code) = check_coordinator(state, context, &group_id) {
+        return OffsetFetchResponseGroup { group_id, error_code, ..OffsetFetchResponseGroup::default() };
+    }
+    let group = state.groups.get(&group_id);
+    let topics = topics.unwrap_or_else(|| every_topic(state, group));
+    let uses_topic_ids = context.version() >= 10;
+    let answer = |asked: OffsetFetchRequestTopics| {
+        let topic = if uses_topic_ids { state.topic_by_id(asked.topic_id) } else { state.topic(&asked.name) };
+        let is_unknown = uses_topic_ids && topic.is_none();
+        let name: Arc<str> = topic.map_or_else(|| asked.name.as_str().into(), |topic| topic.name.clone());
+        let answer = |partition_index| {
+            let committed = group.and_then(|group| group.offsets.get(&(name.clone(), partition_index)));
+            OffsetFetchResponsePartitions {
+                partition_index,
+                committed_offset: committed.map(|committed| committed.offset),
+                committed_leader_epoch: committed.and_then(|committed| committed.leader_epoch),
+                metadata: Some(committed.map_or_else(String::new, |committed| committed.metadata.clone())),
+                error_code: if is_unknown { ErrorCode::UNKNOWN_TOPIC_ID } else { ErrorCode::NONE },
+            }
+        };
+        let partitions = asked.partition_indexes.into_iter().map(answer).collect();
+        OffsetFetchResponseTopics { name: name.to_string(), topic_id: asked.topic_id, partitions }
+    };
+    let topics = topics.into_iter().map(answer).collect();
+    OffsetFetchResponseGroup { group_id, topics, error_code: ErrorCode::NONE }
+}
+
+/// Everything that the group has committed, as if it had been asked for.
+fn every_topic(state: &State, group: Option<&Group>) -> Vec<OffsetFetchRequestTopics> {
+    let mut topics: Vec<OffsetFetchRequestTopics> = Vec::new();
+    for (name, partition) in group.into_iter().flat_map(|group| group.offsets.keys()) {
+        match topics.last_mut() {
+            Some(topic) if *topic.name == **name => topic.partition_indexes.push(*partition),
+            _ => topics.push(OffsetFetchRequestTopics {
+                name: name.to_string(),
+                topic_id: state.topic(name).map_or(Uuid::ZERO, |topic| topic.topic_id),
+                partition_indexes: vec![*partition],
+            }),
+        }
+    }
+    topics
+}

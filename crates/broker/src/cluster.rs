@@ -1,0 +1,464 @@
+//! The cluster and its connections: frames in, frames out, strictly in order.
+//!
+//! A broker carries out one request of a connection at a time and looks at the next one when that is answered, as
+//! Kafka does. So a fetch that waits holds up what is behind it on the same connection, and nothing else.
+//!
+//! Driven like every machine: after a `handle_*`, call [`Cluster::poll_event`] until there is none, and come back with
+//! [`Cluster::handle_timeout`] at [`Cluster::poll_timeout`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use kavka_core::time::Instant;
+use kavka_core::wire::Decoder;
+use kavka_core::wire::api::{ApiKey, RequestHeader};
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::message::Message;
+use kavka_core::wire::messages::ApiVersionsResponse;
+
+use crate::apis::fetch::Waiting;
+use crate::apis::{self, Context, Outcome};
+use crate::faults::{Faults, Met, Then};
+use crate::groups::GroupAnswer;
+use crate::state::State;
+
+/// One connection of a client to one broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What a cluster is made of. The defaults are those of one broker for a quick start.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// How many brokers there are; their ids begin at 1. Default: 1.
+    pub brokers: u16,
+    /// The name that clients see. Default: `kavka-broker`.
+    pub cluster_id: String,
+    /// The host that clients are told to connect to. Default: 127.0.0.1.
+    pub host: String,
+    /// Partitions of a topic that is created without a number (Kafka: `num.partitions`). Default: 1.
+    pub default_partitions: i32,
+    /// Replicas of a topic that is created without a number, at most one for each broker (Kafka:
+    /// `default.replication.factor`). Default: 1.
+    pub default_replication_factor: i16,
+    /// Whether asking for a topic can create it (Kafka: `auto.create.topics.enable`). Default: true.
+    pub auto_create_topics: bool,
+    /// The largest batch in bytes, where a topic does not say (Kafka: `message.max.bytes`). Default: 1,048,588.
+    pub message_max_bytes: usize,
+    /// The oldest batches of a partition go when it is larger, where a topic does not say (Kafka:
+    /// `log.retention.bytes`). Default: none, everything stays in memory.
+    pub max_partition_bytes: Option<u64>,
+    /// How many fetch sessions there can be (Kafka: `max.incremental.fetch.session.cache.slots`). Default: 1,000.
+    pub max_fetch_sessions: usize,
+    /// What the wall clock said at `Instant(0)`, in milliseconds since 1970. Default: 0.
+    pub wall_clock_ms: i64,
+    /// Topic ids and session ids come from this number. Default: 0.
+    pub seed: u64,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            brokers: 1,
+            cluster_id: "kavka-broker".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            default_partitions: 1,
+            default_replication_factor: 1,
+            auto_create_topics: true,
+            message_max_bytes: 1_048_588,
+            max_partition_bytes: None,
+            max_fetch_sessions: 1_000,
+            wall_clock_ms: 0,
+            seed: 0,
+        }
+    }
+}
+
+/// Something for whoever holds the sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Send this frame, whose segments are never copied together.
+    Response {
+        /// Where to.
+        connection: ConnectionId,
+        /// The frame, its size included.
+        segments: Vec<Bytes>,
+    },
+    /// Close the connection. The cluster has forgotten it.
+    Close {
+        /// Which one.
+        connection: ConnectionId,
+    },
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+struct Current {
+    header: RequestHeader,
+    then: Then,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Records(Box<Waiting>),
+    Group,
+    Held(Instant, Vec<Bytes>),
+    Silent,
+}
+
+#[derive(Debug)]
+struct Connection {
+    broker_id: i32,
+    queue: VecDeque<Bytes>,
+    current: Option<Current>,
+}
+
+/// A Kafka cluster in memory, without I/O.
+#[derive(Debug)]
+pub struct Cluster {
+    state: State,
+    faults: Faults,
+    connections: BTreeMap<ConnectionId, Connection>,
+    next_connection: u64,
+    /// Connections whose next request can be looked at.
+    ready: VecDeque<ConnectionId>,
+    /// When a connection has to be looked at again; some may be answered already.
+    timers: BTreeSet<(Instant, ConnectionId)>,
+    events: VecDeque<Event>,
+    requests: BTreeMap<ApiKey, u64>,
+}
+
+impl Cluster {
+    /// A cluster without topics.
+    pub fn new(config: ClusterConfig) -> Self {
+        Self {
+            state: State::new(config),
+            faults: Faults::default(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            ready: VecDeque::new(),
+            timers: BTreeSet::new(),
+            events: VecDeque::new(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// A client connects. `None` if there is no such broker or it is stopped.
+    pub fn handle_connect(&mut self, broker_id: i32) -> Option<ConnectionId> {
+        if !self.state.is_up(broker_id) {
+            return None;
+        }
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection = self.next_connection.wrapping_add(1);
+        self.connections.insert(connection, Connection { broker_id, queue: VecDeque::new(), current: None });
+        Some(connection)
+    }
+
+    /// A frame came in, without its size. Frames for connections that are closed are dropped.
+    pub fn handle_frame(&mut self, now: Instant, connection: ConnectionId, frame: Bytes) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        known.queue.push_back(frame);
+        self.ready.push_back(connection);
+        self.settle(now);
+    }
+
+    /// A client is gone.
+    pub fn handle_disconnect(&mut self, connection: ConnectionId) {
+        if self.connections.remove(&connection).is_some() {
+            self.state.forget_connection(connection);
+        }
+    }
+
+    /// Time has passed: call it at [`poll_timeout`](Self::poll_timeout).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((due, connection)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.timers.remove(&(due, connection));
+            let current = self.connections.get_mut(&connection).and_then(|known| known.current.as_mut());
+            match current.map(|current| &mut current.stage) {
+                Some(Stage::Held(until, segments)) if *until <= now => {
+                    let segments = std::mem::take(segments);
+                    self.send(connection, segments);
+                }
+                Some(Stage::Records(_)) => {
+                    self.state.woken.insert(connection);
+                }
+                _ => {}
+            }
+        }
+        self.state.groups.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) must be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let timers = self.timers.first().map(|(due, _)| *due);
+        timers.into_iter().chain(self.state.groups.poll_timeout()).min()
+    }
+
+    /// How many requests of a connection are not answered yet. Whoever reads its frames should wait when it is large.
+    pub fn backlog(&self, connection: ConnectionId) -> usize {
+        let backlog = |known: &Connection| known.queue.len().saturating_add(known.current.is_some().into());
+        self.connections.get(&connection).map_or(0, backlog)
+    }
+
+    /// What is to be sent or closed, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Carries on until nothing can be done any more.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(connection) = self.state.woken.pop_first() {
+                self.look_again(now, connection);
+            } else if let Some((connection, answer)) = self.state.groups.answers.pop() {
+                self.answer_for_group(now, connection, &answer);
+            } else if let Some(connection) = self.ready.pop_front() {
+                self.begin(now, connection);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// A fetch that waits may have something to answer.
+    fn look_again(&mut self, now: Instant, connection: ConnectionId) {
+        let current = self.connections.get_mut(&connection).and_then(|known| known.current.as_mut());
+        let Some(Current { stage: Stage::Records(waiting), .. }) = current else { return };
+        if let Some(response) = waiting.answer(&mut self.state, now) {
+            self.answer(now, connection, &response);
+        }
+    }
+
+    /// Carries out the next request of a connection, if it is not busy.
+    fn begin(&mut self, now: Instant, connection: ConnectionId) {
+        let Some(known) = self.connections.get_mut(&connection).filter(|known| known.current.is_none()) else { return };
+        let Some(frame) = known.queue.pop_front() else { return };
+        let broker_id = known.broker_id;
+        let mut decoder = Decoder::from(frame);
+        let Ok(header) = RequestHeader::decode(&mut decoder) else { return self.close(connection) };
+        let requests = self.requests.entry(header.key).or_default();
+        *requests = requests.saturating_add(1);
+        if !apis::speaks(&header) {
+            return self.refuse_version(connection, header);
+        }
+        let client_id = header.client_id.as_deref();
+        let mishap = self.faults.meet(&Met { api: header.key, broker_id, connection, client_id });
+        let context = Context { now, connection, broker_id, header };
+        let outcome = apis::dispatch(&mut self.state, &context, mishap, decoder.into_rest());
+        let Context { header, .. } = context;
+        let then = mishap.then;
+        let stage = match outcome {
+            None | Some(Outcome::Close) => return self.close(connection),
+            Some(Outcome::Respond(segments)) => return self.respond(now, connection, header, then, segments),
+            Some(Outcome::Nothing) => return self.respond(now, connection, header, then, Vec::new()),
+            Some(Outcome::WaitForGroup) => Stage::Group,
+            Some(Outcome::WaitForRecords(waiting)) => {
+                self.timers.insert((waiting.deadline, connection));
+                Stage::Records(waiting)
+            }
+        };
+        self.occupy(connection, Current { header, then, stage });
+    }
+
+    fn occupy(&mut self, connection: ConnectionId, current: Current) {
+        if let Some(known) = self.connections.get_mut(&connection) {
+            known.current = Some(current);
+        }
+    }
+
+    /// KIP-511: a client that is too new learns what to say instead. Any other request closes the connection.
+    fn refuse_version(&mut self, connection: ConnectionId, mut header: RequestHeader) {
+        if header.key != ApiKey::ApiVersions {
+            return self.close(connection);
+        }
+        header.version = 0;
+        let error_code = ErrorCode::UNSUPPORTED_VERSION;
+        let response = ApiVersionsResponse { error_code, api_keys: apis::own_versions(), ..Default::default() };
+        match apis::frame(&header, &response) {
+            Some(segments) => self.send(connection, segments),
+            None => self.close(connection),
+        }
+    }
+
+    /// A group has an answer. Nobody waits for it if a fault gave another one.
+    fn answer_for_group(&mut self, now: Instant, connection: ConnectionId, answer: &GroupAnswer) {
+        let current = self.connections.get(&connection).and_then(|known| known.current.as_ref());
+        let Some(Current { header, stage: Stage::Group, .. }) = current else { return };
+        match (header.key, answer) {
+            (ApiKey::JoinGroup, GroupAnswer::Join(response)) => self.answer(now, connection, response),
+            (ApiKey::SyncGroup, GroupAnswer::Sync(response)) => self.answer(now, connection, response),
+            _ => {}
+        }
+    }
+
+    /// The answer to a request that waited.
+    fn answer<M: Message>(&mut self, now: Instant, connection: ConnectionId, response: &M) {
+        let current = self.connections.get_mut(&connection).and_then(|known| known.current.take());
+        let Some(Current { header, then, .. }) = current else { return };
+        match apis::frame(&header, response) {
+            Some(segments) => self.respond(now, connection, header, then, segments),
+            None => self.close(connection),
+        }
+    }
+
+    /// Sends an answer, unless a fault has other plans for it.
+    fn respond(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        header: RequestHeader,
+        then: Then,
+        segments: Vec<Bytes>,
+    ) {
+        let stage = match then {
+            Then::Answer | Then::Fail(_) => return self.send(connection, segments),
+            Then::Close => return self.close(connection),
+            Then::Silence => Stage::Silent,
+            Then::Delay(delay) => {
+                let until = now + delay;
+                self.timers.insert((until, connection));
+                Stage::Held(until, segments)
+            }
+        };
+        self.occupy(connection, Current { header, then, stage });
+    }
+
+    /// Sends a frame, if there is anything in it, and lets the next request come.
+    fn send(&mut self, connection: ConnectionId, segments: Vec<Bytes>) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        known.current = None;
+        if !segments.is_empty() {
+            self.events.push_back(Event::Response { connection, segments });
+        }
+        self.ready.push_back(connection);
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.handle_disconnect(connection);
+        self.events.push_back(Event::Close { connection });
+    }
+}
+
+/// What tests, the simulator and the command do with a cluster, past its protocol.
+impl Cluster {
+    /// What goes wrong on purpose.
+    pub fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+
+    /// The brokers' ids with whether they are up.
+    pub fn brokers(&self) -> impl Iterator<Item = (i32, bool)> {
+        self.state.brokers.values().map(|broker| (broker.id, broker.is_up))
+    }
+
+    /// Sets the port that clients are told for a broker.
+    pub fn set_port(&mut self, broker_id: i32, port: u16) {
+        if let Some(broker) = self.state.brokers.get_mut(&broker_id) {
+            broker.port = port;
+        }
+    }
+
+    /// Creates a topic with the given number of partitions and replicas, -1 standing for the defaults.
+    ///
+    /// The errors are those of `CreateTopics`.
+    pub fn create_topic(&mut self, name: &str, partitions: i32, replication_factor: i16) -> Result<(), ErrorCode> {
+        self.state.check_topic_name(name).map_err(|(error_code, _)| error_code)?;
+        let assignment = self.state.assign(partitions, replication_factor).map_err(|(error_code, _)| error_code)?;
+        self.state.create_topic(name, assignment, BTreeMap::new());
+        Ok(())
+    }
+
+    /// Deletes a topic; says whether there was one.
+    pub fn delete_topic(&mut self, now: Instant, name: &str) -> bool {
+        let was_there = self.state.delete_topic(name);
+        self.settle(now);
+        was_there
+    }
+
+    /// The topics' names with their numbers of partitions.
+    pub fn topics(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.state.topics.values().map(|topic| (&*topic.name, topic.partitions.len()))
+    }
+
+    /// The leader of a partition and its leader epoch.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
+        let partition = self.state.topic(topic)?.partition(partition)?;
+        Some((partition.leader?, partition.leader_epoch))
+    }
+
+    /// Makes a broker the leader of a partition, in a new leader epoch. One that was no replica takes the old
+    /// leader's place.
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `BROKER_NOT_AVAILABLE` if there is no such broker or it is stopped.
+    pub fn move_leader(&mut self, now: Instant, topic: &str, partition: i32, broker_id: i32) -> Result<(), ErrorCode> {
+        self.state.move_leader(topic, partition, broker_id)?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Stops a broker: its connections close, and what it led goes to the next living replica or has no leader.
+    pub fn set_broker_down(&mut self, now: Instant, broker_id: i32) {
+        self.state.set_broker_up(broker_id, false);
+        self.close_connections(broker_id);
+        self.settle(now);
+    }
+
+    /// Starts a broker that was stopped. It leads again what has no leader.
+    pub fn set_broker_up(&mut self, now: Instant, broker_id: i32) {
+        self.state.set_broker_up(broker_id, true);
+        self.settle(now);
+    }
+
+    /// Closes every connection to a broker.
+    pub fn close_connections(&mut self, broker_id: i32) {
+        let is_there = |(id, known): (&ConnectionId, &Connection)| (known.broker_id == broker_id).then_some(*id);
+        let there: Vec<_> = self.connections.iter().filter_map(is_there).collect();
+        for connection in there {
+            self.close(connection);
+        }
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// How many requests of an API came in so far.
+    pub fn requests(&self, api: ApiKey) -> u64 {
+        self.requests.get(&api).copied().unwrap_or(0)
+    }
+
+    /// The log start offset and the log end offset of a partition.
+    pub fn offsets(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
+        let log = &self.state.topic(topic)?.partition(partition)?.log;
+        Some((log.log_start_offset(), log.log_end_offset()))
+    }
+
+    /// Every batch of a partition, as a reader would get it: what is truly in the log.
+    pub fn batches(&self, topic: &str, partition: i32) -> Vec<Bytes> {
+        let partition = self.state.topic(topic).and_then(|topic| topic.partition(partition));
+        partition.into_iter().flat_map(|partition| partition.log.batches()).collect()
+    }
+
+    /// What a group has committed for a partition.
+    pub fn committed_offset(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
+        let offsets = &self.state.groups.get(group_id)?.offsets;
+        offsets.get(&(topic.into(), partition)).map(|committed| committed.offset)
+    }
+
+    /// Moves the log start offset of a partition up, as `DeleteRecords` and retention do.
+    pub fn delete_records(&mut self, topic: &str, partition: i32, before_offset: i64) -> Result<(), ErrorCode> {
+        let partition = self.state.partition_mut(topic, partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        partition.log.delete_records(before_offset);
+        Ok(())
+    }
+
+    /// Loses the end of a log in a new leader epoch, as an unclean election does. The batch that `end_offset` lies in
+    /// goes as a whole.
+    pub fn truncate(&mut self, now: Instant, topic: &str, partition: i32, end_offset: i64) -> Result<(), ErrorCode> {
+        self.state.truncate(topic, partition, end_offset)?;
+        self.settle(now);
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! The settings that `DescribeConfigs` shows and `CreateTopics` takes: Kafka's names and defaults.
+//!
+//! Only those marked so in [`TOPIC`] change what the broker does; the others are accepted and shown.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) default: &'static str,
+    /// Kafka's number for the type: 1 boolean, 2 string, 3 int, 5 long, 6 double, 7 list.
+    pub(crate) config_type: i8,
+}
+
+const fn setting(name: &'static str, default: &'static str, config_type: i8) -> Setting {
+    Setting { name, default, config_type }
+}
+
+/// Appends take the broker's time instead of the producer's (`message.timestamp.type=LogAppendTime`).
+pub(crate) const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
+/// The largest batch.
+pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// With `acks=all`, fewer living replicas than this refuse the write.
+pub(crate) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// The oldest batches go when a partition is larger; -1 keeps them.
+pub(crate) const RETENTION_BYTES: &str = "retention.bytes";
+
+/// Settings of a topic.
+pub(crate) const TOPIC: &[Setting] = &[
+    setting("cleanup.policy", "delete", 7),
+    setting("compression.type", "producer", 2),
+    setting("delete.retention.ms", "86400000", 5),
+    setting("file.delete.delay.ms", "60000", 5),
+    setting("flush.messages", "9223372036854775807", 5),
+    setting("flush.ms", "9223372036854775807", 5),
+    setting("index.interval.bytes", "4096", 3),
+    setting("local.retention.bytes", "-2", 5),
+    setting("local.retention.ms", "-2", 5),
+    setting("max.compaction.lag.ms", "9223372036854775807", 5),
+    setting(MAX_MESSAGE_BYTES, "1048588", 3),
+    setting("message.timestamp.after.max.ms", "3600000", 5),
+    setting("message.timestamp.before.max.ms", "9223372036854775807", 5),
+    setting(MESSAGE_TIMESTAMP_TYPE, "CreateTime", 2),
+    setting("min.cleanable.dirty.ratio", "0.5", 6),
+    setting("min.compaction.lag.ms", "0", 5),
+    setting(MIN_INSYNC_REPLICAS, "1", 3),
+    setting("preallocate", "false", 1),
+    setting("remote.storage.enable", "false", 1),
+    setting(RETENTION_BYTES, "-1", 5),
+    setting("retention.ms", "604800000", 5),
+    setting("segment.bytes", "1073741824", 3),
+    setting("segment.index.bytes", "10485760", 3),
+    setting("segment.jitter.ms", "0", 5),
+    setting("segment.ms", "604800000", 5),
+    setting("unclean.leader.election.enable", "false", 1),
+];
+
+/// Settings of a broker, besides those that the cluster's own configuration decides.
+pub(crate) const BROKER: &[Setting] = &[
+    setting("log.cleanup.policy", "delete", 7),
+    setting("log.retention.hours", "168", 3),
+    setting("log.segment.bytes", "1073741824", 3),
+    setting(MIN_INSYNC_REPLICAS, "1", 3),
+    setting("offsets.topic.replication.factor", "1", 3),
+    setting("socket.request.max.bytes", "104857600", 3),
+    setting("unclean.leader.election.enable", "false", 1),
+];
+
+impl Setting {
+    /// Whether `value` is of the setting's type.
+    pub(crate) fn takes(&self, value: &str) -> bool {
+        match self.config_type {
+            1 => matches!(value, "true" | "false"),
+            3 => value.parse::<i32>().is_ok(),
+            5 => value.parse::<i64>().is_ok(),
+            6 => value.parse::<f64>().is_ok(),
+            _ if self.name == MESSAGE_TIMESTAMP_TYPE => matches!(value, "CreateTime" | "LogAppendTime"),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! One partition's log: record batches as they came, and where to find them.
+//!
+//! A batch is stored as its header, in which the base offset and the leader epoch were written (the CRC covers
+//! neither), and the rest, which stays a range of the request's frame: nothing is copied on the way in. On the way
+//! out a large batch is such a range again; a small one is copied, since a segment costs more than it saves.
+//!
+//! Only whole batches are served. Kafka may cut off the last one; a client that can live with that can live with this.
+//!
+//! Every replica is the same log, so that the high watermark is the log end offset. The log keeps the leader epochs
+//! with the offset at which each began (KIP-101). It is in memory and is kept whole unless a limit is set.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::records::{self, BatchHeader, Decompressor, HEADER_BYTES, RawBatch, Records};
+
+/// Below this size a batch is copied into the response instead of becoming segments of it.
+const COPY_BELOW_BYTES: usize = 2048;
+/// How much a batch may decompress to when a timestamp is looked for inside it.
+const MAX_OPEN_BYTES: usize = 256 << 20;
+
+/// A batch at its place in the log.
+#[derive(Debug)]
+struct Stored {
+    base_offset: i64,
+    last_offset: i64,
+    max_timestamp: i64,
+    leader_epoch: i32,
+    header: [u8; HEADER_BYTES],
+    records: Bytes,
+}
+
+impl Stored {
+    fn len(&self) -> usize {
+        HEADER_BYTES.saturating_add(self.records.len())
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.len());
+        bytes.put_slice(&self.header);
+        bytes.put_slice(&self.records);
+        bytes.freeze()
+    }
+}
+
+/// An offset that was looked up by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) leader_epoch: i32,
+}
+
+/// The record batches of one partition, and its leader epochs.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    batches: VecDeque<Stored>,
+    log_start_offset: i64,
+    log_end_offset: i64,
+    bytes: u64,
+    /// Leader epochs with the offset at which each began, both ascending.
+    epochs: Vec<(i32, i64)>,
+}
+
+impl Log {
+    /// The first offset that can be read.
+    pub(crate) fn log_start_offset(&self) -> i64 {
+        self.log_start_offset
+    }
+
+    /// The offset that the next record gets; also the high watermark and the last stable offset.
+    pub(crate) fn log_end_offset(&self) -> i64 {
+        self.log_end_offset
+    }
+
+    /// Notes that a leader was elected: its epoch begins at the end of the log.
+    pub(crate) fn begin_epoch(&mut self, leader_epoch: i32) {
+        self.epochs.retain(|(epoch, start)| *epoch < leader_epoch && *start < self.log_end_offset);
+        self.epochs.push((leader_epoch, self.log_end_offset));
+    }
+
+    /// Appends a batch that was checked, and returns the offset of its first record.
+    ///
+    /// The batch must hold at least one record.
+    pub(crate) fn append(&mut self, batch: &RawBatch, leader_epoch: i32) -> i64 {
+        let base_offset = self.log_end_offset;
+        let bytes = batch.bytes();
+        let mut header = [0; HEADER_BYTES];
+        if let Some(first) = bytes.first_chunk::<HEADER_BYTES>() {
+            header = *first;
+        }
+        records::assign_offset(&mut header, base_offset, leader_epoch);
+        let span = batch.header().last_offset.saturating_sub(batch.header().base_offset);
+        let stored = Stored {
+            base_offset,
+            last_offset: base_offset.saturating_add(span),
+            max_timestamp: batch.header().max_timestamp,
+            leader_epoch,
+            header,
+            records: bytes.slice(HEADER_BYTES.min(bytes.len())..),
+        };
+        self.log_end_offset = stored.last_offset.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(stored.len() as u64);
+        self.batches.push_back(stored);
+        base_offset
+    }
+
+    /// Drops whole batches from the front while the log is larger than `max_bytes`; the last batch stays.
+    pub(crate) fn retain_bytes(&mut self, max_bytes: u64) {
+        while self.bytes > max_bytes && self.batches.len() > 1 {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(stored) = self.batches.pop_front() {
+            self.bytes = self.bytes.saturating_sub(stored.len() as u64);
+            self.log_start_offset = self.log_start_offset.max(stored.last_offset.saturating_add(1));
+        }
+    }
+
+    /// Moves the log start offset up, as `DeleteRecords` does; batches that lie before it go.
+    pub(crate) fn delete_records(&mut self, before_offset: i64) {
+        let before_offset = before_offset.clamp(self.log_start_offset, self.log_end_offset);
+        while self.batches.front().is_some_and(|stored| stored.last_offset < before_offset) {
+            self.drop_first();
+        }
+        self.log_start_offset = before_offset;
+    }
+
+    /// Loses the end of the log, as an unclean election does. A batch that `end_offset` lies in goes as a whole.
+    pub(crate) fn truncate(&mut self, end_offset: i64) {
+        while let Some(stored) = self.batches.back().filter(|stored| stored.last_offset >= end_offset) {
+            self.bytes = self.bytes.saturating_sub(stored.len() as u64);
+            self.log_end_offset = stored.base_offset;
+            self.batches.pop_back();
+        }
+        self.log_start_offset = self.log_start_offset.min(self.log_end_offset);
+        self.epochs.retain(|(_, start)| *start <= self.log_end_offset);
+    }
+
+    fn position(&self, offset: i64) -> usize {
+        self.batches.partition_point(|stored| stored.last_offset < offset)
+    }
+
+    /// Reads batches from the one that holds `offset` on, as many as fit into `max_bytes`.
+    ///
+    /// With `at_least_one` the first batch comes even if it is larger. Nothing to read is no error; an offset
+    /// before the start or behind the end is `OFFSET_OUT_OF_RANGE`.
+    pub(crate) fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<Records, ErrorCode> {
+        if offset < self.log_start_offset || offset > self.log_end_offset {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        let mut segments = Vec::new();
+        let mut copied = BytesMut::new();
+        let mut total = 0_usize;
+        for stored in self.batches.range(self.position(offset)..) {
+            total = total.saturating_add(stored.len());
+            let is_first = segments.is_empty() && copied.is_empty();
+            if total > max_bytes && !(is_first && at_least_one) {
+                break;
+            }
+            copied.put_slice(&stored.header);
+            if stored.records.len() < COPY_BELOW_BYTES {
+                copied.put_slice(&stored.records);
+            } else {
+                segments.push(copied.split().freeze());
+                segments.push(stored.records.clone());
+            }
+        }
+        if !copied.is_empty() {
+            segments.push(copied.freeze());
+        }
+        Ok(Records::from_segments(segments))
+    }
+
+    /// The first record whose timestamp is at least `timestamp`, if there is one.
+    pub(crate) fn find_timestamp(&self, timestamp: i64, decompressor: &mut Decompressor) -> Option<Found> {
+        let candidates = self.batches.iter().filter(|stored| stored.max_timestamp >= timestamp);
+        for stored in candidates {
+            let found = stored.find(decompressor, |offset, at| offset >= self.log_start_offset && at >= timestamp);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The first record that has the largest timestamp of all (KIP-734).
+    pub(crate) fn find_max_timestamp(&self, decompressor: &mut Decompressor) -> Option<Found> {
+        let max_timestamp = self.batches.iter().map(|stored| stored.max_timestamp).max()?;
+        self.find_timestamp(max_timestamp, decompressor)
+    }
+
+    /// The leader epoch in which `offset` was, or would be, written.
+    pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
+        self.epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch)
+    }
+
+    /// The largest known epoch that is not above `leader_epoch`, and the offset at which it ended (KIP-101, KIP-279).
+    pub(crate) fn epoch_end(&self, leader_epoch: i32) -> Option<(i32, i64)> {
+        let next = self.epochs.iter().find(|(epoch, _)| *epoch > leader_epoch);
+        let own = self.epochs.iter().rev().find(|(epoch, _)| *epoch <= leader_epoch);
+        match (own, next) {
+            (Some((epoch, _)), Some((_, start))) => Some((*epoch, *start)),
+            (Some((epoch, _)), None) if *epoch == leader_epoch => Some((*epoch, self.log_end_offset)),
+            (None, Some((_, start))) => Some((leader_epoch, *start)),
+            _ => None,
+        }
+    }
+
+    /// Every batch, as a reader would get it.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Bytes> {
+        self.batches.iter().map(Stored::to_bytes)
+    }
+}
+
+impl Stored {
+    /// The first record that `matches` by offset and timestamp.
+    fn find(&self, decompressor: &mut Decompressor, matches: impl Fn(i64, i64) -> bool) -> Option<Found> {
+        let batch = records::batches(self.to_bytes()).next()?.ok()?;
+        let mut open = batch.open(decompressor, MAX_OPEN_BYTES).ok()?;
+        while let Some(Ok(record)) = open.next_record() {
+            if matches(record.offset, record.timestamp_ms) {
+                let (offset, timestamp) = (record.offset, record.timestamp_ms);
+                return Some(Found { offset, timestamp, leader_epoch: self.leader_epoch });
+            }
+        }
+        None
+    }
+}
+
+/// What is wrong with a batch that a producer sent, by the rules of Kafka's `LogValidator`, and in words.
+///
+/// Whether the records are well formed is not looked at, unlike in Kafka: that would open every batch.
+pub(crate) fn check(batch: &RawBatch, max_bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
+    let BatchHeader { base_offset, last_offset, record_count, is_control, producer, .. } = *batch.header();
+    let batch_bytes = batch.bytes().len();
+    if base_offset != 0 {
+        return Err((ErrorCode::INVALID_RECORD, "the base offset of a produced batch is not 0"));
+    }
+    if batch_bytes > max_bytes {
+        return Err((ErrorCode::MESSAGE_TOO_LARGE, "the batch is larger than max.message.bytes"));
+    }
+    if batch.check_crc().is_err() {
+        return Err((ErrorCode::CORRUPT_MESSAGE, "the CRC of the batch is wrong"));
+    }
+    if record_count == 0 || last_offset.checked_add(1) != Some(i64::from(record_count)) {
+        return Err((ErrorCode::INVALID_RECORD, "the last offset delta does not match the number of records"));
+    }
+    if is_control {
+        return Err((ErrorCode::INVALID_RECORD, "clients cannot write control batches"));
+    }
+    if producer.is_some_and(|producer| producer.base_sequence < 0) {
+        return Err((ErrorCode::INVALID_RECORD, "an idempotent batch has no sequence"));
+    }
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! Rules of single APIs, on the cluster itself: frames in, frames out, time told.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Harness, batch, fetch_request, only_fetched, only_produced, produce_request, sequenced};
+use kavka_broker::{ClusterConfig, Fault};
+use kavka_core::wire::api::{ApiKey, RequestHeader};
+use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::*;
+use kavka_core::wire::records::{CompressionType, Stamp};
+use kavka_core::wire::{Encoder, Request};
+
+/// Sends a request in every version that the broker says it speaks; each must be answered in that version.
+fn is_answered_in_every_version<R: Request>(first: i16, fill: impl Fn(i16, &mut R)) {
+    for version in first..=*R::KEY.versions().end() {
+        let mut harness = Harness::new(1);
+        let connection = harness.connect(1);
+        let mut request = R::default();
+        fill(version, &mut request);
+        harness.call(connection, version, &request);
+    }
+}
+
+#[test]
+fn every_version_of_every_api_is_answered() {
+    is_answered_in_every_version::<MetadataRequest>(0, |version, request| {
+        request.topics = (version == 0).then(Vec::new);
+    });
+    is_answered_in_every_version::<FetchRequest>(4, |_, request| *request = fetch_request(9));
+    is_answered_in_every_version::<ProduceRequest>(3, |_, request| *request = produce_request(batch(&["a"])));
+    is_answered_in_every_version::<ListOffsetsRequest>(0, |_, request| {
+        let partition = list_offsets::ListOffsetsPartition { timestamp: -1, ..Default::default() };
+        request.topics = vec![list_offsets::ListOffsetsTopic { name: "t".into(), partitions: vec![partition] }];
+    });
+    is_answered_in_every_version::<DescribeConfigsRequest>(0, |_, request| {
+        let resource = |resource_type, name: &str| describe_configs::DescribeConfigsResource {
+            resource_type,
+            resource_name: name.into(),
+            configuration_keys: None,
+        };
+        request.resources = vec![resource(2, "t"), resource(4, "1"), resource(2, "none")];
+    });
+    is_answered_in_every_version::<CreateTopicsRequest>(0, |_, request| {
+        request.topics = ["new", "t"]
+            .map(|name| create_topics::CreatableTopic {
+                name: name.into(),
+                num_partitions: 1,
+                replication_factor: 1,
+                ..Default::default()
+            })
+            .into();
+    });
+    is_answered_in_every_version::<DeleteTopicsRequest>(0, |version, request| {
+        if version < 6 {
+            request.topic_names = vec!["t".into(), "none".into()];
+        } else {
+            let topic = delete_topics::DeleteTopicState { name: Some("t".into()), ..Default::default() };
+            request.topics = vec![topic, delete_topics::DeleteTopicState::default()];
+        }
+    });
+    is_answered_in_every_version::<OffsetFetchRequest>(0, |version, request| {
+        if version < 8 {
+            request.topics = Some(Vec::new());
+        } else {
+            request.groups = vec![offset_fetch::OffsetFetchRequestGroup::default()];
+        }
+    });
+    is_answered_in_every_version::<DescribeGroupsRequest>(0, |_, request| request.groups = vec!["none".into()]);
+    is_answered_in_every_version::<ApiVersionsRequest>(0, |_, _| {});
+    is_answered_in_every_version::<OffsetCommitRequest>(0, |_, _| {});
+    is_answered_in_every_version::<FindCoordinatorRequest>(0, |_, _| {});
+    is_answered_in_every_version::<JoinGroupRequest>(0, |_, _| {});
+    is_answered_in_every_version::<SyncGroupRequest>(0, |_, _| {});
+    is_answered_in_every_version::<HeartbeatRequest>(0, |_, _| {});
+    is_answered_in_every_version::<LeaveGroupRequest>(0, |_, _| {});
+    is_answered_in_every_version::<ListGroupsRequest>(0, |_, _| {});
+    is_answered_in_every_version::<InitProducerIdRequest>(0, |_, _| {});
+    is_answered_in_every_version::<OffsetForLeaderEpochRequest>(0, |_, _| {});
+    is_answered_in_every_version::<CreatePartitionsRequest>(0, |_, request| request.topics = Vec::new());
+}
+
+#[test]
+fn requests_of_one_connection_are_answered_in_order() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.send(connection, 12, &FetchRequest { max_wait_ms: 500, ..fetch_request(0) });
+    harness.send(connection, 12, &produce_request(batch(&["a"])));
+    assert_eq!(harness.receive::<ProduceRequest>(connection, 12), None, "the fetch before it waits");
+    harness.pass(Duration::from_millis(500));
+    assert!(only_fetched(harness.receive::<FetchRequest>(connection, 12).unwrap()).records.unwrap().is_empty());
+    assert_eq!(only_produced(harness.receive::<ProduceRequest>(connection, 12).unwrap()).base_offset, 0);
+}
+
+#[test]
+fn a_waiting_fetch_is_answered_as_soon_as_there_are_records() {
+    let mut harness = Harness::new(1);
+    let (reader, writer) = (harness.connect(1), harness.connect(1));
+    harness.send(reader, 12, &FetchRequest { max_wait_ms: 500, ..fetch_request(0) });
+    assert_eq!(harness.receive::<FetchRequest>(reader, 12), None);
+    harness.produce(writer, batch(&["a"]));
+    let fetched = only_fetched(harness.receive::<FetchRequest>(reader, 12).unwrap());
+    assert_eq!(fetched.high_watermark, 1);
+    assert!(!fetched.records.unwrap().is_empty());
+}
+
+#[test]
+fn a_waiting_fetch_keeps_waiting_for_min_bytes() {
+    let mut harness = Harness::new(1);
+    let (reader, writer) = (harness.connect(1), harness.connect(1));
+    harness.send(reader, 12, &FetchRequest { max_wait_ms: 500, min_bytes: 100, ..fetch_request(0) });
+    harness.produce(writer, batch(&["a"]));
+    assert_eq!(harness.receive::<FetchRequest>(reader, 12), None);
+    harness.produce(writer, batch(&["b"]));
+    assert!(harness.receive::<FetchRequest>(reader, 12).is_some());
+}
+
+#[test]
+fn what_is_fetched_is_what_was_produced_at_its_offset() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    let values: Vec<String> = (0..5_000).map(|index| format!("value {index}")).collect();
+    for compression_type in [CompressionType::None, CompressionType::Zstd] {
+        harness.produce(connection, common::stamped(Stamp::default(), &values, compression_type));
+    }
+    let fetched = only_fetched(harness.call(connection, 12, &fetch_request(5_001))).records.unwrap().into_bytes();
+    assert_eq!(fetched, harness.cluster.batches("t", 0)[1], "a fetch begins with the batch that has the offset");
+    let batch = kavka_core::wire::records::batches(fetched).next().unwrap().unwrap();
+    assert_eq!((batch.header().base_offset, batch.header().last_offset), (5_000, 9_999));
+    assert_eq!(batch.header().partition_leader_epoch, Some(0));
+    assert!(batch.check_crc().is_ok());
+}
+
+#[test]
+fn a_batch_larger_than_the_limits_is_still_served_alone() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    for _ in 0..2 {
+        harness.produce(connection, batch(&["x".repeat(5_000)]));
+    }
+    let fetched = harness.call(connection, 12, &FetchRequest { max_bytes: 1, ..fetch_request(0) });
+    let bytes = only_fetched(fetched).records.unwrap().into_bytes();
+    assert_eq!(kavka_core::wire::records::batches(bytes).count(), 1);
+}
+
+#[test]
+fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    let header = RequestHeader { key: ApiKey::ApiVersions, version: 99, correlation_id: 7, client_id: None };
+    let mut encoder = Encoder::new();
+    header.encode(&mut encoder).unwrap();
+    harness.send_frame(connection, Bytes::from(encoder.finish().concat()));
+    let response = harness.receive::<ApiVersionsRequest>(connection, 0).unwrap();
+    assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
+    assert_eq!(response.api_keys.len(), 1, "only how to ask again");
+}
+
+#[test]
+fn an_unknown_version_of_another_api_closes_the_connection() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.send_frame(connection, Bytes::from_static(b"\0\x03\0\x63\0\0\0\x07\xff\xff\0"));
+    assert!(harness.is_closed(connection));
+}
+
+#[test]
+fn a_request_that_cannot_be_decoded_closes_the_connection() {
+    let mut harness = Harness::new(1);
+    for frame in [&b""[..], b"\0\x03", b"\x7f\0\0\0\0\0\0\0\0\0", b"\0\x03\0\x01\0\0\0\x07\xff\xff\x7f\xff\xff\xff"] {
+        let connection = harness.connect(1);
+        harness.send_frame(connection, Bytes::from_static(frame));
+        assert!(harness.is_closed(connection), "{frame:?}");
+    }
+}
+
+#[test]
+fn without_acknowledgement_there_is_no_answer_and_an_error_closes_the_connection() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.send(connection, 12, &ProduceRequest { acks: 0, ..produce_request(batch(&["a"])) });
+    assert_eq!(harness.receive::<ProduceRequest>(connection, 12), None);
+    assert_eq!(harness.cluster.offsets("t", 0), Some((0, 1)));
+    let corrupt = common::damaged(batch(&["a"]), 65);
+    harness.send(connection, 12, &ProduceRequest { acks: 0, ..produce_request(corrupt) });
+    assert!(harness.is_closed(connection));
+}
+
+#[test]
+fn a_duplicate_is_answered_with_its_first_offset_and_not_written() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.produce(connection, sequenced(5, 0, 0, &["a", "b"]));
+    harness.produce(connection, sequenced(5, 0, 2, &["c"]));
+    let answer = harness.produce(connection, sequenced(5, 0, 0, &["a", "b"]));
+    assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, 0));
+    assert_eq!(harness.cluster.offsets("t", 0), Some((0, 3)));
+}
+
+#[test]
+fn a_leader_that_moved_is_named_with_its_address() {
+    let mut harness = Harness::new(2);
+    harness.cluster.set_port(2, 9_999);
+    let connection = harness.connect(1);
+    harness.cluster.move_leader(harness.now, "t", 0, 2).unwrap();
+    let response = harness.call(connection, 12, &produce_request(batch(&["a"])));
+    assert_eq!((response.node_endpoints[0].node_id, response.node_endpoints[0].port), (2, 9_999));
+    let answer = only_produced(response);
+    assert_eq!(answer.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!((answer.current_leader.leader_id, answer.current_leader.leader_epoch), (Some(2), Some(1)));
+}
+
+#[test]
+fn a_waiting_fetch_hears_that_its_leader_moved() {
+    let mut harness = Harness::new(2);
+    let connection = harness.connect(1);
+    let mut request = FetchRequest { max_wait_ms: 500, ..fetch_request(0) };
+    request.topics[0].partitions[0].current_leader_epoch = Some(0);
+    harness.send(connection, 12, &request);
+    harness.cluster.move_leader(harness.now, "t", 0, 2).unwrap();
+    harness.collect();
+    let fetched = only_fetched(harness.receive::<FetchRequest>(connection, 12).unwrap());
+    assert_eq!(fetched.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+}
+
+#[test]
+fn a_leader_epoch_that_is_not_the_current_one_is_refused() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.cluster.move_leader(harness.now, "t", 0, 1).unwrap();
+    for (epoch, error_code) in
+        [(0, ErrorCode::FENCED_LEADER_EPOCH), (1, ErrorCode::NONE), (2, ErrorCode::UNKNOWN_LEADER_EPOCH)]
+    {
+        let mut request = fetch_request(0);
+        request.topics[0].partitions[0].current_leader_epoch = Some(epoch);
+        assert_eq!(only_fetched(harness.call(connection, 12, &request)).error_code, error_code);
+    }
+}
+
+#[test]
+fn a_client_that_fetched_what_was_lost_is_told_where_the_log_diverged() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.produce(connection, batch(&["a"]));
+    harness.produce(connection, batch(&["b"]));
+    harness.cluster.truncate(harness.now, "t", 0, 1).unwrap();
+    let mut request = fetch_request(2);
+    request.topics[0].partitions[0].last_fetched_epoch = Some(0);
+    let fetched = only_fetched(harness.call(connection, 12, &request));
+    assert_eq!((fetched.diverging_epoch.epoch, fetched.diverging_epoch.end_offset), (Some(0), Some(1)));
+}
+
+#[test]
+fn a_stopped_broker_closes_its_connections_and_its_leaders_move() {
+    let mut harness = Harness::new(3);
+    harness.cluster.create_topic("replicated", 1, 3).unwrap();
+    let connection = harness.connect(1);
+    harness.cluster.set_broker_down(harness.now, 1);
+    harness.collect();
+    assert!(harness.is_closed(connection));
+    assert_eq!(harness.cluster.handle_connect(1), None);
+    assert_eq!(harness.cluster.leader("replicated", 0), Some((2, 1)));
+    assert_eq!(harness.cluster.leader("t", 0), None, "it has no other replica");
+    harness.cluster.set_broker_up(harness.now, 1);
+    assert_eq!(harness.cluster.leader("t", 0), Some((1, 2)));
+}
+
+#[test]
+fn retention_drops_the_oldest_batches() {
+    let mut harness = Harness::with(ClusterConfig { max_partition_bytes: Some(12_000), ..ClusterConfig::default() });
+    let connection = harness.connect(1);
+    for _ in 0..5 {
+        harness.produce(connection, batch(&["x".repeat(5_000)]));
+    }
+    assert_eq!(harness.cluster.offsets("t", 0), Some((3, 5)));
+    let fetched = only_fetched(harness.call(connection, 12, &fetch_request(2)));
+    assert_eq!(fetched.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+}
+
+#[test]
+fn a_lost_answer_leaves_the_batch_in_the_log() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.cluster.faults().add(Fault::lose_answer().api(ApiKey::Produce));
+    harness.send(connection, 12, &produce_request(batch(&["a"])));
+    assert!(harness.is_closed(connection));
+    assert_eq!(harness.cluster.offsets("t", 0), Some((0, 1)));
+}
+
+#[test]
+fn a_failed_request_is_carried_out_only_when_the_fault_says_so() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.cluster.faults().add(Fault::fail(ErrorCode::REQUEST_TIMED_OUT).api(ApiKey::Produce));
+    harness.cluster.faults().add(Fault::fail_after_applying(ErrorCode::REQUEST_TIMED_OUT).api(ApiKey::Produce));
+    for end_offset in [0, 1] {
+        assert_eq!(harness.produce(connection, batch(&["a"])).error_code, ErrorCode::REQUEST_TIMED_OUT);
+        assert_eq!(harness.cluster.offsets("t", 0), Some((0, end_offset)));
+    }
+    assert_eq!(harness.produce(connection, batch(&["a"])).error_code, ErrorCode::NONE);
+}
+
+#[test]
+fn a_delayed_answer_comes_when_its_time_has_come() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.cluster.faults().add(Fault::delay(Duration::from_secs(1)));
+    harness.send(connection, 12, &produce_request(batch(&["a"])));
+    harness.pass(Duration::from_millis(999));
+    assert_eq!(harness.receive::<ProduceRequest>(connection, 12), None);
+    harness.pass(Duration::from_millis(1));
+    assert!(harness.receive::<ProduceRequest>(connection, 12).is_some());
+}
+
+#[test]
+fn a_silent_broker_reads_nothing_more_from_that_connection() {
+    let mut harness = Harness::new(1);
+    let (silent, other) = (harness.connect(1), harness.connect(1));
+    harness.cluster.faults().add(Fault::silence().connection(silent).after(1));
+    for _ in 0..3 {
+        harness.send(silent, 12, &produce_request(batch(&["a"])));
+    }
+    harness.pass(Duration::from_secs(3_600));
+    assert!(harness.receive::<ProduceRequest>(silent, 12).is_some());
+    assert_eq!(harness.receive::<ProduceRequest>(silent, 12), None);
+    assert_eq!(harness.cluster.offsets("t", 0), Some((0, 1)));
+    assert_eq!(harness.produce(other, batch(&["b"])).base_offset, 1);
+}

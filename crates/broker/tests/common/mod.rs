@@ -1,0 +1,155 @@
+//! A cluster under test, and requests for it.
+#![allow(dead_code, unreachable_pub, reason = "every test file takes what it needs")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kavka_broker::{Cluster, ClusterConfig, ConnectionId, Event};
+use kavka_core::time::Instant;
+use kavka_core::wire::api::encode_request;
+use kavka_core::wire::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
+use kavka_core::wire::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
+use kavka_core::wire::messages::{FetchRequest, FetchResponse, ProduceRequest, ProduceResponse};
+use kavka_core::wire::records::{BatchBuilder, BufferPool, Compression, CompressionType, Compressor};
+use kavka_core::wire::records::{ProducerStamp, Records, Stamp};
+use kavka_core::wire::{Decoder, Message, Request};
+
+/// A cluster, its clock, and what it sent to whom.
+pub struct Harness {
+    pub cluster: Cluster,
+    pub now: Instant,
+    frames: BTreeMap<ConnectionId, VecDeque<Vec<u8>>>,
+    closed: BTreeSet<ConnectionId>,
+}
+
+impl Harness {
+    /// So many brokers and one topic, `t`, with one partition, led by broker 1.
+    pub fn new(brokers: u16) -> Self {
+        Self::with(ClusterConfig { brokers, ..ClusterConfig::default() })
+    }
+
+    pub fn with(config: ClusterConfig) -> Self {
+        let mut cluster = Cluster::new(config);
+        cluster.create_topic("t", 1, 1).unwrap();
+        Self { cluster, now: Instant(0), frames: BTreeMap::new(), closed: BTreeSet::new() }
+    }
+
+    pub fn connect(&mut self, broker_id: i32) -> ConnectionId {
+        self.cluster.handle_connect(broker_id).expect("the broker is up")
+    }
+
+    /// Takes over what the cluster wants to send and close.
+    pub fn collect(&mut self) {
+        while let Some(event) = self.cluster.poll_event() {
+            match event {
+                Event::Response { connection, segments } => {
+                    self.frames.entry(connection).or_default().push_back(segments.concat());
+                }
+                Event::Close { connection } => {
+                    self.closed.insert(connection);
+                }
+            }
+        }
+    }
+
+    pub fn send<R: Request>(&mut self, connection: ConnectionId, version: i16, request: &R) {
+        let frame = encode_request(request, version, 7, Some("test")).expect("the request exists in the version");
+        self.send_frame(connection, Bytes::from(frame.concat()).slice(4..));
+    }
+
+    pub fn send_frame(&mut self, connection: ConnectionId, frame: Bytes) {
+        self.cluster.handle_frame(self.now, connection, frame);
+        self.collect();
+    }
+
+    /// The next answer on a connection, if there is one.
+    pub fn receive<R: Request>(&mut self, connection: ConnectionId, version: i16) -> Option<R::Response> {
+        let frame = self.frames.get_mut(&connection)?.pop_front()?;
+        assert_eq!(frame[..4], (frame.len() as i32 - 4).to_be_bytes(), "the size of the frame");
+        assert_eq!(frame[4..8], [0, 0, 0, 7], "the correlation id");
+        let mut decoder = Decoder::from(Bytes::from(frame).slice(8..));
+        R::KEY.skip_response_header(version, &mut decoder).unwrap();
+        let response = R::Response::decode(version, &mut decoder).unwrap();
+        decoder.expect_end().unwrap();
+        Some(response)
+    }
+
+    /// Sends a request that is answered at once.
+    pub fn call<R: Request>(&mut self, connection: ConnectionId, version: i16, request: &R) -> R::Response {
+        self.send(connection, version, request);
+        self.receive::<R>(connection, version)
+            .unwrap_or_else(|| panic!("{} v{version} has no answer", R::Response::NAME))
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.cluster.handle_timeout(self.now);
+        self.collect();
+    }
+
+    pub fn is_closed(&self, connection: ConnectionId) -> bool {
+        self.closed.contains(&connection)
+    }
+
+    /// Produces one batch to partition 0 of `t`.
+    pub fn produce(&mut self, connection: ConnectionId, records: Records) -> PartitionProduceResponse {
+        let response = self.call(connection, 12, &produce_request(records));
+        only_produced(response)
+    }
+}
+
+pub fn only_produced(response: ProduceResponse) -> PartitionProduceResponse {
+    response.responses.into_iter().next().unwrap().partition_responses.into_iter().next().unwrap()
+}
+
+/// A request to append to partition 0 of `t`, to be answered by all replicas.
+pub fn produce_request(records: Records) -> ProduceRequest {
+    let partition_data = vec![PartitionProduceData { index: 0, records: Some(records) }];
+    let topic = TopicProduceData { name: "t".into(), partition_data, ..TopicProduceData::default() };
+    ProduceRequest { acks: -1, timeout_ms: 1_000, topic_data: vec![topic], ..ProduceRequest::default() }
+}
+
+/// A request to read partition 0 of `t` without a session.
+pub fn fetch_request(fetch_offset: i64) -> FetchRequest {
+    let partition = FetchPartition { fetch_offset, partition_max_bytes: 1 << 20, ..FetchPartition::default() };
+    FetchRequest {
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        topics: vec![FetchTopic { topic: "t".into(), partitions: vec![partition], ..FetchTopic::default() }],
+        ..FetchRequest::default()
+    }
+}
+
+pub fn only_fetched(response: FetchResponse) -> PartitionData {
+    response.responses.into_iter().next().unwrap().partitions.into_iter().next().unwrap()
+}
+
+/// A batch of records with these values; timestamps are 1000, 1001, ...
+pub fn batch<V: AsRef<[u8]>>(values: &[V]) -> Records {
+    stamped(Stamp::default(), values, CompressionType::None)
+}
+
+/// A batch of an idempotent producer.
+pub fn sequenced(producer_id: i64, producer_epoch: i16, base_sequence: i32, values: &[&str]) -> Records {
+    let producer = Some(ProducerStamp { producer_id, producer_epoch, base_sequence });
+    stamped(Stamp { producer, ..Stamp::default() }, values, CompressionType::None)
+}
+
+pub fn stamped<V: AsRef<[u8]>>(stamp: Stamp, values: &[V], compression_type: CompressionType) -> Records {
+    let pool = BufferPool::new(64 << 20, std::sync::Arc::new(|| {}));
+    let mut builder = BatchBuilder::new(&pool, 32 << 20);
+    for (timestamp, value) in (1_000..).zip(values) {
+        builder.append(timestamp, None, Some(value.as_ref()), &[]).unwrap();
+    }
+    let records = builder.seal(stamp, &mut Compressor::new(Compression::from(compression_type)).unwrap()).unwrap();
+    records.into_bytes().into()
+}
+
+/// The records with the byte at `place` changed.
+pub fn damaged(records: Records, place: usize) -> Records {
+    let mut bytes = records.into_bytes().to_vec();
+    bytes[place] ^= 1;
+    Bytes::from(bytes).into()
+}
