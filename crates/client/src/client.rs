@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::blocking::Pending;
 use crate::driver::{Alive, CallOptions, Driver, Network, Target, Tcp, WireTap};
+use crate::producer::Memory;
 
 /// How often every bootstrap server is tried before [`Client::connect`] gives up.
 const CONNECT_ROUNDS: usize = 3;
@@ -27,6 +28,7 @@ const UNKNOWN_TOPIC_TRIES: usize = 4;
 pub struct Client {
     pub(crate) driver: Driver,
     pub(crate) alive: Arc<Alive>,
+    pub(crate) memory: Memory,
 }
 
 impl std::fmt::Debug for Client {
@@ -45,8 +47,9 @@ impl Client {
     pub fn with_network(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>) -> Result<Self> {
         let seed = getrandom::u64()
             .map_err(|cause| Error::new(ErrorKind::Misuse, "the system gives no random numbers").with_source(cause))?;
+        let memory = Memory::new(config.buffer_memory);
         let (driver, alive) = Driver::start(config, network, tap, seed)?;
-        Ok(Self { driver, alive })
+        Ok(Self { driver, alive, memory })
     }
 
     /// The settings it was made with.

@@ -7,10 +7,14 @@
 pub mod blocking;
 mod client;
 mod driver;
+mod producer;
 
 pub use client::{Client, check_topic_name};
 pub use driver::{BoxFuture, CallOptions, Network, Owner, Stream, Target, Tcp, WireEvent, WireTap};
 pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
 pub use kavka_core::config::{Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig};
 pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
+pub use kavka_core::producer::{Completion, RecordMetadata};
 pub use kavka_core::wire::ErrorCode;
+pub use kavka_core::wire::records::{Compression, CompressionType, Header};
+pub use producer::{Delivery, Producer, ProducerTopic, Record};

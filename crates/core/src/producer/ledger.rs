@@ -45,14 +45,14 @@ impl Ledger {
         }
     }
 
-    /// The number the next batch will get: a mark for [`is_settled_up_to`](Self::is_settled_up_to).
+    /// The number the next batch will get: a mark for [`settled`](Self::settled).
     pub(super) fn next_number(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
-    /// Whether every batch with a number below `mark` has been reported.
-    pub(super) fn is_settled_up_to(&self, mark: u64) -> bool {
-        self.first >= mark
+    /// Every batch with a lower number has been reported.
+    pub(super) fn settled(&self) -> u64 {
+        self.first
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -78,9 +78,9 @@ mod tests {
         let c = ledger.open(PartitionId(0), Instant(12));
         ledger.settle(b);
         assert_eq!(ledger.front(), Some((a, PartitionId(0), Instant(10))));
-        assert!(!ledger.is_settled_up_to(mark));
+        assert!(ledger.settled() < mark);
         ledger.settle(a);
-        assert!(ledger.is_settled_up_to(mark));
+        assert!(ledger.settled() >= mark);
         assert_eq!(ledger.front(), Some((c, PartitionId(0), Instant(12))));
         ledger.settle(c);
         assert!(ledger.is_empty());

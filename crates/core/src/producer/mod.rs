@@ -257,7 +257,17 @@ impl Producer {
 
     /// Whether everything before the mark has been decided; the reports are those of the events polled by then.
     pub fn is_flushed(&self, mark: FlushMark) -> bool {
-        self.ledger.is_settled_up_to(mark.0)
+        self.settled() >= mark
+    }
+
+    /// The mark up to which everything has been decided, if the events polled so far are carried out.
+    pub fn settled(&self) -> FlushMark {
+        FlushMark(self.ledger.settled())
+    }
+
+    /// Whether it accepts no more records: it was closed, or failed for good.
+    pub fn is_closed(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Refuses further records and lets everything buffered go at once.
