@@ -6,15 +6,20 @@
 
 pub mod blocking;
 mod client;
+mod consumer;
 mod driver;
+mod offsets;
 mod producer;
 
 pub use client::{Client, check_topic_name};
+pub use consumer::{Batch, Consumer, ConsumerRecord, RecordHeader, Reset};
 pub use driver::{BoxFuture, CallOptions, Network, Owner, Stream, Target, Tcp, WireEvent, WireTap};
 pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
 pub use kavka_core::config::{Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig};
+pub use kavka_core::consumer::{RecordCursor, StartPosition, TopicPartition};
 pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
 pub use kavka_core::producer::{Completion, RecordMetadata};
 pub use kavka_core::wire::ErrorCode;
 pub use kavka_core::wire::records::{Compression, CompressionType, Header};
+pub use offsets::{CommittedOffset, FoundOffset};
 pub use producer::{Delivery, Producer, ProducerTopic, Record};

@@ -423,6 +423,11 @@ impl Consumer {
         brokers.chain(partitions).chain(refresh).filter(|at| *at > self.polled_at).min()
     }
 
+    /// Whether [`Consumer::take_batch`] may have something to give, or to report.
+    pub fn has_batch(&self) -> bool {
+        !self.events.is_empty() || self.queue.iter().any(|key| self.partition(key).is_some_and(Partition::is_waiting))
+    }
+
     /// The next batch to hand out, taking turns among partitions; none if nothing is buffered.
     ///
     /// As long as a batch is out, no other one of its partition is given.

@@ -180,6 +180,12 @@ impl Partition {
         Front::Nothing
     }
 
+    /// Whether it has something buffered that may be handed out now.
+    pub(super) fn is_waiting(&self) -> bool {
+        let is_open = self.lease.as_ref().is_some_and(|lease| lease.is_open());
+        !self.is_paused && !is_open && !self.buffer.is_empty()
+    }
+
     /// The batch at the front of the buffer, if that is what [`Partition::settle`] found.
     pub(super) fn take(&self, key: TopicPartition) -> Option<FetchedBatch> {
         let lease = Arc::clone(self.lease.as_ref()?);

@@ -1,0 +1,430 @@
+//! Offsets asked for outside of a consumer: where partitions begin and end, and what groups have committed.
+//!
+//! Plain requests, tried again until a limit. A group is used by its id alone, without being a member of it: that is
+//! what simple consumers do, and what a coordinator refuses while the group has members (KIP-211 keeps such offsets as
+//! long as the group has none).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kavka_core::config::IsolationLevel;
+use kavka_core::consumer::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
+use kavka_core::error::{Error, ErrorKind, Place, Result};
+use kavka_core::link::{Backoff, Random};
+use kavka_core::wire::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic,
+};
+use kavka_core::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kavka_core::wire::messages::offset_fetch::{OffsetFetchRequestTopic, OffsetFetchResponsePartition};
+use kavka_core::wire::messages::{FindCoordinatorRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kavka_core::wire::{ApiKey, ErrorCode};
+use tokio::time::sleep;
+
+use crate::Client;
+use crate::driver::{CallOptions, Driver, Owner, Target};
+
+/// The newest version of `FindCoordinator` that asks for one group.
+const FIND_ONE_COORDINATOR: i16 = 3;
+/// The newest version of `OffsetCommit` that names topics.
+const COMMIT_BY_NAME: i16 = 9;
+/// The newest version of `OffsetFetch` for one group.
+const FETCH_ONE_GROUP: i16 = 7;
+/// The first version of `OffsetFetch` that waits for transactions that commit offsets (KIP-447).
+const REQUIRE_STABLE_SINCE: i16 = 7;
+/// The first version of `ListOffsets` that knows of transactions.
+const ISOLATION_SINCE: i16 = 2;
+
+/// An offset, and what the leader said of the record there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: i64,
+    /// The record's timestamp in milliseconds since 1970, if a record was looked for by time (Kafka 0.10.1 on).
+    pub timestamp_ms: Option<i64>,
+    /// The epoch of the leader that appended the record (Kafka 2.1 on).
+    pub leader_epoch: Option<i32>,
+}
+
+/// What a group committed, or is to commit, for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The offset of the next record to read.
+    pub offset: i64,
+    /// The leader epoch of the record before it, if it is known (KIP-320).
+    pub leader_epoch: Option<i32>,
+    /// Any text the committer wants to keep with it.
+    pub metadata: String,
+}
+
+impl CommittedOffset {
+    /// An offset with nothing to be kept with it.
+    pub fn new(offset: i64) -> Self {
+        Self { offset, leader_epoch: None, metadata: String::new() }
+    }
+}
+
+/// Waits between tries until a limit.
+struct Retry {
+    backoff: Backoff,
+    random: Random,
+    deadline: Option<Instant>,
+    attempts: u32,
+}
+
+impl Retry {
+    fn new(driver: &Driver, limit: Duration) -> Self {
+        let config = driver.config();
+        let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
+        let deadline = Instant::now().checked_add(limit);
+        Self { backoff, random: Random::new(driver.next_seed()), deadline, attempts: 0 }
+    }
+
+    /// Waits if another try makes sense, or gives the error back with the number of tries.
+    async fn pause(&mut self, error: Error) -> Result<()> {
+        self.attempts = self.attempts.saturating_add(1);
+        let delay = self.backoff.delay(self.attempts, &mut self.random);
+        let comes_too_late = self.deadline.is_some_and(|deadline| Instant::now() + delay > deadline);
+        if !error.is_retriable() || comes_too_late {
+            return Err(error.at(Place { attempts: Some(self.attempts), ..Place::default() }));
+        }
+        sleep(delay).await;
+        Ok(())
+    }
+}
+
+fn refusal(code: ErrorCode, key: &TopicPartition) -> Option<Error> {
+    Error::from_code(code).map(|error| error.at_partition(&key.topic, key.partition))
+}
+
+fn names(keys: &[TopicPartition]) -> BTreeMap<String, Vec<i32>> {
+    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    for key in keys {
+        topics.entry(key.topic.to_string()).or_default().push(key.partition);
+    }
+    topics
+}
+
+// Where partitions begin and end.
+
+impl Client {
+    /// The oldest offset of each partition. `limit` is for all tries together.
+    ///
+    /// # Errors
+    ///
+    /// Of the first partition that has none, or the last one when the limit has passed.
+    pub async fn beginning_offsets(
+        &self,
+        keys: &[TopicPartition],
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        self.special_offsets(keys, EARLIEST_TIMESTAMP, IsolationLevel::ReadUncommitted, limit).await
+    }
+
+    /// The offset behind the last record of each partition: with `read_committed` the first that is not yet decided.
+    /// `limit` is for all tries together.
+    ///
+    /// # Errors
+    ///
+    /// Of the first partition that has none, or the last one when the limit has passed.
+    pub async fn end_offsets(
+        &self,
+        keys: &[TopicPartition],
+        isolation_level: IsolationLevel,
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        self.special_offsets(keys, LATEST_TIMESTAMP, isolation_level, limit).await
+    }
+
+    async fn special_offsets(
+        &self,
+        keys: &[TopicPartition],
+        timestamp: i64,
+        isolation_level: IsolationLevel,
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        let wanted: Vec<(TopicPartition, i64)> = keys.iter().map(|key| (key.clone(), timestamp)).collect();
+        let found = self.list_offsets(&wanted, isolation_level, limit).await?;
+        Ok(found.into_iter().filter_map(|(key, found)| Some((key, found?.offset))).collect())
+    }
+
+    /// The first offset in each partition whose record is not older than a time, in milliseconds since 1970; none if
+    /// there is no such record. `limit` is for all tries together.
+    ///
+    /// Before Kafka 0.10.1 a broker answers with the beginning of a log segment.
+    ///
+    /// # Errors
+    ///
+    /// `Misuse` for a negative time; otherwise of the first partition that fails, or the last one when the limit has
+    /// passed.
+    pub async fn offsets_for_times(
+        &self,
+        times: &[(TopicPartition, i64)],
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
+        if let Some((key, _)) = times.iter().find(|(_, time)| *time < 0) {
+            let error = Error::new(ErrorKind::Misuse, "a time to look for must not be before 1970");
+            return Err(error.at_partition(&key.topic, key.partition));
+        }
+        self.list_offsets(times, IsolationLevel::ReadUncommitted, limit).await
+    }
+
+    async fn list_offsets(
+        &self,
+        wanted: &[(TopicPartition, i64)],
+        isolation_level: IsolationLevel,
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
+        for topic in names(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()).keys() {
+            self.topic(topic, false).await?;
+        }
+        let mut retry = Retry::new(&self.driver, limit);
+        let mut left: BTreeMap<TopicPartition, i64> = wanted.iter().cloned().collect();
+        let mut found = BTreeMap::new();
+        loop {
+            let outcome = self.list_offsets_once(&mut left, isolation_level, &mut found).await;
+            match outcome {
+                Ok(()) if left.is_empty() => return Ok(found),
+                Ok(()) => retry.pause(unanswered(&left)).await?,
+                Err(error) => retry.pause(error).await?,
+            }
+            self.driver.refresh_metadata();
+        }
+    }
+
+    /// Asks every leader once; what was answered moves from `left` to `found`.
+    async fn list_offsets_once(
+        &self,
+        left: &mut BTreeMap<TopicPartition, i64>,
+        isolation_level: IsolationLevel,
+        found: &mut BTreeMap<TopicPartition, Option<FoundOffset>>,
+    ) -> Result<()> {
+        let mut problem = Ok(());
+        let mut answers = Vec::new();
+        for (broker_id, topics) in self.by_leader(left, &mut problem) {
+            let asked = self.ask_leader(broker_id, topics, isolation_level).await;
+            match asked {
+                Ok(answer) => answers.push(answer),
+                Err(error) => problem = Err(error),
+            }
+        }
+        for answer in answers {
+            match answer.await {
+                Ok(response) => take_answer(response, left, found, &mut problem),
+                Err(error) => problem = Err(error),
+            }
+        }
+        problem
+    }
+
+    fn by_leader(
+        &self,
+        left: &BTreeMap<TopicPartition, i64>,
+        problem: &mut Result<()>,
+    ) -> BTreeMap<i32, BTreeMap<String, Vec<ListOffsetsPartition>>> {
+        let metadata = self.driver.metadata();
+        let mut leaders: BTreeMap<i32, BTreeMap<String, Vec<ListOffsetsPartition>>> = BTreeMap::new();
+        for (key, timestamp) in left {
+            let Some((leader, leader_epoch)) = metadata.leader(&key.topic, key.partition) else {
+                let count = metadata.topic(&key.topic).map_or(0, |topic| topic.partitions.len());
+                let exists = usize::try_from(key.partition).is_ok_and(|index| index < count);
+                let code = if exists { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
+                *problem = refusal(code, key).map_or(Ok(()), Err);
+                continue;
+            };
+            let asked = ListOffsetsPartition {
+                partition_index: key.partition,
+                current_leader_epoch: leader_epoch,
+                timestamp: *timestamp,
+                max_num_offsets: 1,
+            };
+            leaders.entry(leader).or_default().entry(key.topic.to_string()).or_default().push(asked);
+        }
+        leaders
+    }
+
+    async fn ask_leader(
+        &self,
+        broker_id: i32,
+        topics: BTreeMap<String, Vec<ListOffsetsPartition>>,
+        isolation_level: IsolationLevel,
+    ) -> Result<impl Future<Output = Result<ListOffsetsResponse>> + use<>> {
+        let version = self.driver.api_version(broker_id, Owner::Control, ApiKey::ListOffsets).await?;
+        let committed_only = isolation_level == IsolationLevel::ReadCommitted && version >= ISOLATION_SINCE;
+        let request = ListOffsetsRequest {
+            isolation_level: i8::from(committed_only),
+            topics: topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect(),
+            ..ListOffsetsRequest::default()
+        };
+        Ok(self.driver.begin(broker_id, CallOptions::on(Owner::Control), request))
+    }
+}
+
+fn unanswered(left: &BTreeMap<TopicPartition, i64>) -> Error {
+    let error = Error::new(ErrorKind::Disconnected, "a leader left a partition out of its answer");
+    match left.keys().next() {
+        Some(key) => error.at_partition(&key.topic, key.partition),
+        None => error,
+    }
+}
+
+fn take_answer(
+    response: ListOffsetsResponse,
+    left: &mut BTreeMap<TopicPartition, i64>,
+    found: &mut BTreeMap<TopicPartition, Option<FoundOffset>>,
+    problem: &mut Result<()>,
+) {
+    for topic in response.topics {
+        for answer in topic.partitions {
+            let key = TopicPartition::new(topic.name.as_str(), answer.partition_index);
+            if let Some(error) = refusal(answer.error_code, &key) {
+                // One that no retry can mend must not be hidden by one that can.
+                if problem.as_ref().err().is_none_or(Error::is_retriable) {
+                    *problem = Err(error);
+                }
+            } else if left.remove(&key).is_some() {
+                found.insert(key, found_offset(&answer));
+            }
+        }
+    }
+}
+
+fn found_offset(answer: &ListOffsetsPartitionResponse) -> Option<FoundOffset> {
+    let offset = answer.offset.or(answer.old_style_offsets.first().copied()).filter(|offset| *offset >= 0)?;
+    let timestamp_ms = answer.timestamp.filter(|timestamp| *timestamp >= 0);
+    Some(FoundOffset { offset, timestamp_ms, leader_epoch: answer.leader_epoch.filter(|epoch| *epoch >= 0) })
+}
+
+// What groups have committed.
+
+impl Client {
+    /// Commits offsets for a group that has no members. `limit` is for all tries together.
+    ///
+    /// # Errors
+    ///
+    /// `Broker` with the coordinator's code for the first partition it refuses; the others may be committed.
+    pub async fn commit_offsets(
+        &self,
+        group_id: &str,
+        offsets: &BTreeMap<TopicPartition, CommittedOffset>,
+        limit: Duration,
+    ) -> Result<()> {
+        let mut topics: BTreeMap<String, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+        for (key, committed) in offsets {
+            topics.entry(key.topic.to_string()).or_default().push(OffsetCommitRequestPartition {
+                partition_index: key.partition,
+                committed_offset: committed.offset,
+                committed_leader_epoch: committed.leader_epoch,
+                committed_metadata: Some(committed.metadata.clone()),
+                ..OffsetCommitRequestPartition::default()
+            });
+        }
+        let topic = |(name, partitions)| OffsetCommitRequestTopic { name, partitions, ..Default::default() };
+        let request = OffsetCommitRequest {
+            group_id: group_id.into(),
+            topics: topics.into_iter().map(topic).collect(),
+            ..OffsetCommitRequest::default()
+        };
+        let mut retry = Retry::new(&self.driver, limit);
+        while let Err(error) = self.commit_once(group_id, &request).await {
+            retry.pause(error).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_once(&self, group_id: &str, request: &OffsetCommitRequest) -> Result<()> {
+        let coordinator = self.find_group_coordinator(group_id).await?;
+        let options = CallOptions { max_version: COMMIT_BY_NAME, ..CallOptions::on(Owner::Control) };
+        let response = self.driver.call(Target::Broker(coordinator), options, request.clone()).await?;
+        for topic in response.topics {
+            for partition in topic.partitions {
+                let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+                if let Some(error) = refusal(partition.error_code, &key) {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a group has committed for these partitions; those without a commit are left out. `limit` is for all tries
+    /// together.
+    ///
+    /// # Errors
+    ///
+    /// `Broker` with the coordinator's code for the group or the first partition it refuses.
+    pub async fn committed_offsets(
+        &self,
+        group_id: &str,
+        keys: &[TopicPartition],
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+        let mut retry = Retry::new(&self.driver, limit);
+        loop {
+            match self.committed_once(group_id, keys).await {
+                Ok(committed) => return Ok(committed),
+                Err(error) => retry.pause(error).await?,
+            }
+        }
+    }
+
+    async fn committed_once(
+        &self,
+        group_id: &str,
+        keys: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+        let coordinator = self.find_group_coordinator(group_id).await?;
+        let version = self.driver.api_version(coordinator, Owner::Control, ApiKey::OffsetFetch).await?;
+        let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
+        let request = OffsetFetchRequest {
+            group_id: group_id.into(),
+            topics: Some(names(keys).into_iter().map(topic).collect()),
+            // A transaction that commits these offsets is waited for, or its records would be read twice.
+            require_stable: version >= REQUIRE_STABLE_SINCE,
+            ..OffsetFetchRequest::default()
+        };
+        let options = CallOptions { max_version: FETCH_ONE_GROUP, ..CallOptions::on(Owner::Control) };
+        let response = self.driver.call(Target::Broker(coordinator), options, request).await?;
+        if let Some(error) = Error::from_code(response.error_code) {
+            return Err(error);
+        }
+        let mut committed = BTreeMap::new();
+        for topic in response.topics {
+            for partition in topic.partitions {
+                let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+                if let Some(offset) = committed_offset(partition, &key)? {
+                    committed.insert(key, offset);
+                }
+            }
+        }
+        Ok(committed)
+    }
+
+    /// The broker that keeps a group's offsets.
+    async fn find_group_coordinator(&self, group_id: &str) -> Result<i32> {
+        let request = FindCoordinatorRequest { key: group_id.into(), ..FindCoordinatorRequest::default() };
+        let options = CallOptions { max_version: FIND_ONE_COORDINATOR, ..CallOptions::on(Owner::Control) };
+        let response = self.driver.call(Target::Any, options, request).await?;
+        if let Some(error) = Error::from_code(response.error_code) {
+            return Err(error);
+        }
+        if self.driver.metadata().broker(response.node_id).is_none() {
+            // It may be newer than our view of the cluster, which the next try has.
+            self.driver.refresh_metadata();
+        }
+        Ok(response.node_id)
+    }
+}
+
+/// What was committed, if anything was: brokers say -1 for nothing, or (v0) that they do not know the partition.
+fn committed_offset(partition: OffsetFetchResponsePartition, key: &TopicPartition) -> Result<Option<CommittedOffset>> {
+    if partition.error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        && let Some(error) = refusal(partition.error_code, key)
+    {
+        return Err(error);
+    }
+    Ok(partition.committed_offset.filter(|offset| *offset >= 0).map(|offset| CommittedOffset {
+        offset,
+        leader_epoch: partition.committed_leader_epoch.filter(|epoch| *epoch >= 0),
+        metadata: partition.metadata.unwrap_or_default(),
+    }))
+}
