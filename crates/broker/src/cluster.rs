@@ -359,12 +359,13 @@ impl Cluster {
         }
     }
 
-    /// Creates a topic with the given number of partitions and replicas, -1 standing for the defaults.
+    /// Creates a topic with this many partitions and replicas.
     ///
     /// The errors are those of `CreateTopics`.
     pub fn create_topic(&mut self, name: &str, partitions: i32, replication_factor: i16) -> Result<(), ErrorCode> {
         self.state.check_topic_name(name).map_err(|(error_code, _)| error_code)?;
-        let assignment = self.state.assign(partitions, replication_factor).map_err(|(error_code, _)| error_code)?;
+        let assignment =
+            self.state.assign(Some(partitions), Some(replication_factor)).map_err(|(error_code, _)| error_code)?;
         self.state.create_topic(name, assignment, BTreeMap::new());
         Ok(())
     }

@@ -192,17 +192,18 @@ impl State {
         Ok(())
     }
 
-    /// Where the replicas of new partitions go, -1 standing for the defaults.
+    /// Where the replicas of new partitions go; the defaults for what is not given.
     pub(crate) fn assign(
         &self,
-        partitions: i32,
-        replication_factor: i16,
+        partitions: Option<i32>,
+        replication_factor: Option<i16>,
     ) -> Result<Vec<Vec<i32>>, (ErrorCode, &'static str)> {
         let ids: Vec<i32> = self.alive().map(|broker| broker.id).collect();
-        let partitions = if partitions == -1 { self.config.default_partitions } else { partitions };
+        let partitions = partitions.unwrap_or(self.config.default_partitions);
+        // The default is as many as there can be; what is asked for must be possible.
         let replicas = match replication_factor {
-            -1 => usize::try_from(self.config.default_replication_factor).unwrap_or(1).clamp(1, ids.len().max(1)),
-            factor => usize::try_from(factor).unwrap_or(0),
+            None => usize::try_from(self.config.default_replication_factor).unwrap_or(1).clamp(1, ids.len().max(1)),
+            Some(factor) => usize::try_from(factor).unwrap_or(0),
         };
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
             return Err((ErrorCode::INVALID_PARTITIONS, "the number of partitions must be at least 1"));

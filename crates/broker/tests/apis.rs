@@ -47,8 +47,8 @@ fn every_version_of_every_api_is_answered() {
         request.topics = ["new", "t"]
             .map(|name| create_topics::CreatableTopic {
                 name: name.into(),
-                num_partitions: 1,
-                replication_factor: 1,
+                num_partitions: Some(1),
+                replication_factor: Some(1),
                 ..Default::default()
             })
             .into();

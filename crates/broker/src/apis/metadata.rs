@@ -66,7 +66,7 @@ fn answer(state: &mut State, asked: MetadataRequestTopic, may_create: bool) -> M
         match state.check_topic_name(name) {
             Err((error_code, _)) => return failed(asked, error_code),
             Ok(()) if !may_create => return failed(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            Ok(()) => match state.assign(-1, -1) {
+            Ok(()) => match state.assign(None, None) {
                 Ok(assignment) => state.create_topic(name, assignment, BTreeMap::new()),
                 Err((error_code, _)) => return failed(asked, error_code),
             },

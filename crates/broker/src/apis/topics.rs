@@ -71,8 +71,8 @@ fn plan(state: &State, topic: &CreatableTopic) -> Result<Vec<Vec<i32>>, Refusal>
     if topic.assignments.is_empty() {
         return state.assign(topic.num_partitions, topic.replication_factor);
     }
-    if topic.num_partitions != -1 || topic.replication_factor != -1 {
-        let why = "with an assignment, the number of partitions and the replication factor must be -1";
+    if topic.num_partitions.is_some() || topic.replication_factor.is_some() {
+        let why = "with an assignment, the number of partitions and the replication factor must be absent";
         return Err((ErrorCode::INVALID_REQUEST, why));
     }
     let by_index: BTreeMap<i32, &Vec<i32>> =
@@ -196,8 +196,8 @@ fn plan_partitions(state: &State, asked: &CreatePartitionsTopic) -> Result<Vec<V
         return Err((ErrorCode::INVALID_PARTITIONS, "the topic has as many partitions already, or more"));
     }
     let Some(assignments) = &asked.assignments else {
-        let replication_factor = topic.partitions.first().map_or(-1, |partition| partition.replicas.len() as i16);
-        return state.assign(i32::try_from(added).unwrap_or(i32::MAX), replication_factor);
+        let replication_factor = topic.partitions.first().map(|partition| partition.replicas.len() as i16);
+        return state.assign(i32::try_from(added).ok(), replication_factor);
     };
     if assignments.len() != added {
         return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, "there must be one assignment for each new partition"));
