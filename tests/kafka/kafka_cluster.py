@@ -131,6 +131,10 @@ class Cluster:
         """The id of the broker that leads a partition."""
         return self.describe_topic(topic)[partition]["leader"]
 
+    def move_leader(self, topic, partition, broker_id):
+        """Makes a broker the leader of a partition; returns when every running broker knows. Needs Kafka 2.4."""
+        self._command("topic", "lead", topic, partition, broker_id)
+
     def log_dir(self, broker_id):
         """The folder in which a broker keeps its partitions' logs."""
         return Path(self._about["log_dirs"][str(broker_id)])

@@ -197,6 +197,21 @@ class Cluster:
                 return view.topics[topic]
         raise HarnessError("no broker answers; start or thaw one")
 
+    def move_leader(self, topic, partition, leader):
+        """Makes a broker the leader of a partition and waits until every broker that runs sees it. Needs Kafka 2.4."""
+        replicas = self.describe_topic(topic)[partition].replicas
+        # In place of the leader, if it was no replica.
+        others = [other for other in replicas if other != leader][-(len(replicas) - 1) :] if len(replicas) > 1 else []
+        port = self._broker(leader).port
+        if error := probe.reassign(port, topic, partition, [leader, *others]):
+            raise HarnessError(f"{topic}-{partition} not given to broker {leader}: Kafka's error {error}")
+
+        def leads():
+            probe.elect_preferred_leader(port, topic, partition)
+            return all(view.topics[topic][partition].leader == leader for view in self._views())
+
+        self._until(leads, f"broker {leader} to lead {topic}-{partition}")
+
     def tool_command(self, tool):
         """The command that runs one of Kafka's own tools on this cluster; the caller adds arguments."""
         jars, name = layout.tool_class(self.options.version, tool)

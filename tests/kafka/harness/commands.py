@@ -15,6 +15,7 @@ commands, one a line; each answers one line of JSON:
   wait-in-sync                          wait until every replica of every partition is in sync
   topic create NAME PARTITIONS REPLICATION_FACTOR [SETTING=VALUE ...]
   topic describe NAME                   leader, replicas and in-sync replicas of each partition
+  topic lead NAME PARTITION N           make broker N the leader of a partition
   tool NAME                             the command that runs one of Kafka's own tools against this cluster
 end of input ends the cluster and removes its data
 """
@@ -67,6 +68,8 @@ def _carry_out(cluster, words):
             return {
                 "partitions": {str(index): _partition(known) for index, known in cluster.describe_topic(name).items()}
             }
+        case ["topic", "lead", name, partition, number]:
+            cluster.move_leader(name, int(partition), int(number))
         case ["tool", name]:
             return {"command": cluster.tool_command(name)}
         case _:

@@ -1,14 +1,14 @@
 """Asks brokers how they are, in raw bytes: the few requests the harness needs, by hand.
 
 Metadata v0 (0.8.2, 0.9) and v1 (later), CreateTopics v0 (0.10.1, 0.10.2) and v2 (later): every version up to
-4.4 still answers one of them. Independent of the client under test on purpose.
+4.4 still answers one of them. Moving a leader takes ElectLeaders v0 and AlterPartitionReassignments v0 (2.4). Independent of the client under test on purpose.
 """
 
 import socket
 import struct
 from dataclasses import dataclass, field
 
-_METADATA, _CREATE_TOPICS = 3, 19
+_METADATA, _CREATE_TOPICS, _ELECT_LEADERS, _ALTER_PARTITION_REASSIGNMENTS = 3, 19, 43, 45
 
 
 class ProbeError(Exception):
@@ -82,6 +82,23 @@ def create_topic(port, version, topic, partitions, replication_factor, settings,
     answer.int32(), answer.string()
     error = answer.int16()
     return error, answer.string() if request_version > 0 else None
+
+
+def reassign(port, topic, partition, replicas, limit=15.0):
+    """Gives a partition these replicas, the first of which is to lead. Returns Kafka's error code."""
+    name = bytes([len(topic) + 1]) + topic.encode()
+    partitions = b"\x02" + struct.pack(">ib", partition, len(replicas) + 1) + struct.pack(f">{len(replicas)}i", *replicas) + b"\0"
+    # Compact lengths and empty tagged fields; the header ends with some too.
+    body = b"\0" + struct.pack(">i", int(limit * 1000)) + b"\x02" + name + partitions + b"\0" + b"\0"
+    answer = _Reader(_exchange(port, _ALTER_PARTITION_REASSIGNMENTS, 0, body, limit + 2)[1:])
+    answer.int32()
+    return answer.int16()
+
+
+def elect_preferred_leader(port, topic, partition, limit=15.0):
+    """Asks for the first replica of a partition to lead. That it leads already is no error here."""
+    body = struct.pack(">i", 1) + _string(topic) + struct.pack(">iii", 1, partition, int(limit * 1000))
+    _exchange(port, _ELECT_LEADERS, 0, body, limit + 2)
 
 
 def four_letters(port, word):

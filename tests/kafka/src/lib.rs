@@ -189,6 +189,11 @@ impl Kafka {
         place.leader.unwrap_or_else(|| panic!("{topic}-{partition} has no leader"))
     }
 
+    /// Makes a broker the leader of a partition; returns when every running broker knows. Needs Kafka 2.4.
+    pub fn move_leader(&self, topic: &str, partition: i32, broker_id: i32) {
+        self.command(&["topic", "lead", topic, &partition.to_string(), &broker_id.to_string()]);
+    }
+
     /// The folder in which a broker keeps its partitions' logs.
     pub fn log_dir(&self, broker_id: i32) -> PathBuf {
         PathBuf::from(text(&self.about["log_dirs"][broker_id.to_string()]))

@@ -131,8 +131,7 @@ fn only_batch(records: Option<Records>) -> Result<RawBatch, Refusal> {
     let batch = match batches.next() {
         Some(Ok(batch)) => batch,
         Some(Err(_)) => return Err((ErrorCode::INVALID_RECORD, "there is no record batch of magic 2").into()),
-        None if batches.truncated() => return Err((ErrorCode::CORRUPT_MESSAGE, "the record batch is cut off").into()),
-        None => return Err((ErrorCode::INVALID_RECORD, "there is no record batch").into()),
+        None => return Err((ErrorCode::INVALID_RECORD, "there is no whole record batch").into()),
     };
     if batches.next().is_some() || batches.truncated() {
         return Err((ErrorCode::INVALID_RECORD, "there is more than one record batch").into());
@@ -151,7 +150,8 @@ fn append(
     let wall_clock_ms = state.wall_clock_ms(context.now);
     let in_sync = state.in_sync_replicas(name, data.index);
     let partition = state.led_by(context.broker_id, name, data.index, None)?;
-    if acks == -1 && in_sync < rules.min_insync_replicas {
+    // A partition with fewer replicas than `min.insync.replicas` needs them all (KIP-966).
+    if acks == -1 && in_sync < rules.min_insync_replicas.min(partition.replicas.len()) {
         return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
     }
     let mut batch = only_batch(data.records)?;

@@ -1,0 +1,265 @@
+//! The clusters under test, and what tests need of them besides the rule they test.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kavka_broker::ClusterConfig;
+use kavka_broker::serve::{Broker, Options};
+use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
+use kavka_core::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use kavka_core::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
+use kavka_core::wire::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
+use kavka_core::wire::messages::{
+    CreateTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+};
+use kavka_core::wire::records::{
+    BatchBuilder, BufferPool, Compression, CompressionType, Compressor, ProducerStamp, Records, Stamp,
+};
+use kavka_core::wire::{ErrorCode, Uuid};
+
+use crate::connection::Connection;
+
+/// How long a change may take to be known everywhere.
+const LIMIT: Duration = Duration::from_secs(30);
+
+enum Kind {
+    Embedded(Broker),
+    #[cfg(feature = "real-kafka")]
+    Kafka(kavka_test_kafka::Kafka),
+}
+
+/// Two brokers, 1 and 2.
+pub(crate) struct Cluster {
+    addresses: BTreeMap<i32, String>,
+    kind: Kind,
+}
+
+pub(crate) fn embedded() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
+        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+        let addresses = (1..).zip(broker.bootstrap_servers().split(',').map(Into::into)).collect();
+        Cluster { addresses, kind: Kind::Embedded(broker) }
+    })
+}
+
+#[cfg(feature = "real-kafka")]
+fn kafka(version: &str) -> Cluster {
+    let options = kavka_test_kafka::Options { version, brokers: 2, ..kavka_test_kafka::Options::default() };
+    let kafka = kavka_test_kafka::Kafka::start(&options);
+    Cluster { addresses: kafka.brokers(), kind: Kind::Kafka(kafka) }
+}
+
+#[cfg(feature = "real-kafka")]
+pub(crate) fn kafka_4_4_0() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| kafka("4.4.0"))
+}
+
+#[cfg(feature = "real-kafka")]
+pub(crate) fn kafka_3_9_2() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| kafka("3.9.2"))
+}
+
+/// A topic of one test.
+#[derive(Debug, Clone)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) id: Uuid,
+    /// The leader of each partition.
+    pub(crate) leaders: Vec<i32>,
+}
+
+impl Cluster {
+    pub(crate) fn connect(&self, broker_id: i32) -> Connection {
+        Connection::open(&self.addresses[&broker_id])
+    }
+
+    pub(crate) fn connect_to_leader(&self, topic: &Topic) -> Connection {
+        self.connect(topic.leaders[0])
+    }
+
+    pub(crate) fn address(&self, broker_id: i32) -> &str {
+        &self.addresses[&broker_id]
+    }
+
+    /// A new topic of one partition and one replica.
+    pub(crate) fn topic(&self) -> Topic {
+        self.create(1, 1, &[])
+    }
+
+    pub(crate) fn topic_with(&self, configs: &[(&str, &str)]) -> Topic {
+        self.create(1, 1, configs)
+    }
+
+    /// A new topic, when every leader serves it.
+    pub(crate) fn create(&self, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
+        let name = unique("topic");
+        let configs = configs
+            .iter()
+            .map(|(key, value)| CreatableTopicConfig { name: (*key).into(), value: Some((*value).into()) });
+        let topic = CreatableTopic {
+            name: name.clone(),
+            num_partitions: Some(partitions),
+            replication_factor: Some(replication_factor),
+            configs: configs.collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 15_000, validate_only: false };
+        let created = self.connect(1).call(&request);
+        assert_eq!(created.topics[0].error_code, ErrorCode::NONE, "{created:?}");
+        self.await_topic(&name, partitions)
+    }
+
+    /// Waits until a topic has this many partitions and every leader serves its own.
+    pub(crate) fn await_topic(&self, name: &str, partitions: i32) -> Topic {
+        let topic = until("the topic to have leaders", || {
+            let known = self.addresses.keys().map(|id| metadata_of(&mut self.connect(*id), name)).collect::<Vec<_>>();
+            let is_whole = |topic: &MetadataResponseTopic| {
+                topic.partitions.len() as i32 == partitions
+                    && topic.partitions.iter().all(|partition| partition.leader_id.is_some())
+            };
+            known.iter().all(is_whole).then(|| known.into_iter().next().unwrap())
+        });
+        let mut leaders: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|partition| (partition.partition_index, partition.leader_id.unwrap()))
+            .collect();
+        leaders.sort_unstable();
+        let leaders = leaders.into_iter().map(|(_, leader)| leader).collect();
+        let topic = Topic { name: name.into(), id: topic.topic_id, leaders };
+        for (partition, leader) in topic.leaders.iter().enumerate() {
+            until("the leader to serve", || {
+                let mut connection = self.connect(*leader);
+                (offset_at(&mut connection, &topic, partition as i32, -1).0 == ErrorCode::NONE).then_some(())
+            });
+        }
+        topic
+    }
+
+    /// Makes the other broker the leader of partition 0; both must have a replica. Returns the new leader.
+    pub(crate) fn move_leader(&self, topic: &Topic) -> i32 {
+        let leader = 3 - topic.leaders[0];
+        match &self.kind {
+            Kind::Embedded(broker) => {
+                broker.with(|cluster, now| cluster.move_leader(now, &topic.name, 0, leader)).unwrap();
+            }
+            #[cfg(feature = "real-kafka")]
+            Kind::Kafka(kafka) => kafka.move_leader(&topic.name, 0, leader),
+        }
+        until("the new leader to serve", || {
+            let is_known = metadata_of(&mut self.connect(leader), &topic.name).partitions[0].leader_id == Some(leader);
+            let (error_code, _) = offset_at(&mut self.connect(leader), topic, 0, -1);
+            (is_known && error_code == ErrorCode::NONE).then_some(())
+        });
+        leader
+    }
+}
+
+/// A name that no other test has.
+pub(crate) fn unique(what: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}", COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What `look` finds, looking again until it finds something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn metadata_request(name: &str) -> MetadataRequest {
+    let topic = MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(name.into()) };
+    MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: false, ..MetadataRequest::default() }
+}
+
+pub(crate) fn metadata_of(connection: &mut Connection, name: &str) -> MetadataResponseTopic {
+    connection.call(&metadata_request(name)).topics.remove(0)
+}
+
+/// The error code and the offset that `ListOffsets` answers for a timestamp, of which -1 is the end and -2 the start.
+pub(crate) fn offset_at(
+    connection: &mut Connection,
+    topic: &Topic,
+    partition: i32,
+    timestamp: i64,
+) -> (ErrorCode, Option<i64>) {
+    let partition = ListOffsetsPartition { partition_index: partition, timestamp, ..ListOffsetsPartition::default() };
+    let topics = vec![ListOffsetsTopic { name: topic.name.clone(), partitions: vec![partition] }];
+    let request = ListOffsetsRequest { replica_id: None, topics, ..ListOffsetsRequest::default() };
+    let answer = connection.call(&request).topics.remove(0).partitions.remove(0);
+    (answer.error_code, answer.offset)
+}
+
+/// The log end offset of partition 0.
+pub(crate) fn end_offset(connection: &mut Connection, topic: &Topic) -> i64 {
+    offset_at(connection, topic, 0, -1).1.unwrap()
+}
+
+/// A producer id of its own, in epoch 0.
+pub(crate) fn producer_id(connection: &mut Connection) -> i64 {
+    let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
+    until("a producer id", || {
+        let answer = connection.call(&request);
+        // A broker that has just begun may have no ids to give yet.
+        (answer.error_code == ErrorCode::NONE).then(|| {
+            assert_eq!(answer.producer_epoch, 0);
+            answer.producer_id.unwrap()
+        })
+    })
+}
+
+/// A batch of these values with timestamps 1000, 1001, ...
+pub(crate) fn batch(values: &[&str]) -> Records {
+    batch_of(values, None, CompressionType::None)
+}
+
+pub(crate) fn idempotent_batch(values: &[&str], producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Records {
+    batch_of(values, Some(ProducerStamp { producer_id, producer_epoch, base_sequence }), CompressionType::None)
+}
+
+pub(crate) fn batch_of(values: &[&str], producer: Option<ProducerStamp>, codec: CompressionType) -> Records {
+    let timed: Vec<_> = (1000..).zip(values.iter().copied()).collect();
+    timed_batch(&timed, producer, codec)
+}
+
+pub(crate) fn timed_batch(records: &[(i64, &str)], producer: Option<ProducerStamp>, codec: CompressionType) -> Records {
+    let pool = BufferPool::new(64 << 20, std::sync::Arc::new(|| ()));
+    let mut builder = BatchBuilder::new(&pool, 1 << 30);
+    for (timestamp_ms, value) in records {
+        builder.append(*timestamp_ms, None, Some(value.as_bytes()), &[]).unwrap();
+    }
+    let mut compressor = Compressor::new(Compression::new(codec, None).unwrap()).unwrap();
+    let stamp = Stamp { producer, ..Stamp::default() };
+    builder.seal(stamp, &mut compressor).unwrap().into_bytes().into()
+}
+
+pub(crate) fn produce_request(topic: &Topic, partition: i32, acks: i16, records: Records) -> ProduceRequest {
+    let partition_data = vec![PartitionProduceData { index: partition, records: Some(records) }];
+    let topic = TopicProduceData { name: topic.name.clone(), topic_id: topic.id, partition_data };
+    ProduceRequest { transactional_id: None, acks, timeout_ms: 10_000, topic_data: vec![topic] }
+}
+
+/// Produces to partition 0 with `acks=all`.
+pub(crate) fn produce(connection: &mut Connection, topic: &Topic, records: Records) -> PartitionProduceResponse {
+    connection.call(&produce_request(topic, 0, -1, records)).responses.remove(0).partition_responses.remove(0)
+}
+
+/// Produces to partition 0, which must succeed, and returns the base offset.
+pub(crate) fn append(connection: &mut Connection, topic: &Topic, records: Records) -> i64 {
+    let answer = produce(connection, topic, records);
+    assert_eq!(answer.error_code, ErrorCode::NONE, "{answer:?}");
+    answer.base_offset
+}
