@@ -4,13 +4,17 @@
 //! and a thread. [`Client`] is where a program begins.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod admin;
 pub mod blocking;
+mod bootstrap;
 mod client;
 mod consumer;
 mod driver;
 mod offsets;
 mod producer;
 
+pub use admin::NewTopic;
+pub use bootstrap::parse_bootstrap_servers;
 pub use client::{Client, check_topic_name};
 pub use consumer::{Batch, Consumer, ConsumerRecord, RecordHeader, Reset};
 pub use driver::{BoxFuture, CallOptions, Network, Owner, Stream, Target, Tcp, WireEvent, WireTap};

@@ -1,0 +1,154 @@
+//! Where a cluster is found: `bootstrap.servers` as people write it.
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+
+use kavka_core::error::{Error, ErrorKind, Result, printable};
+
+/// The port of a server that is named without one.
+const DEFAULT_PORT: u16 = 9092;
+
+/// The longest host name, in bytes, as DNS has it.
+const MAX_HOST_BYTES: usize = 255;
+
+/// Reads a comma-separated list of `host:port`: each server once, in order.
+///
+/// A host without a port means 9092. An IPv6 address stands in brackets: `[::1]:9092`. Blanks around an element and
+/// empty elements do not count. Kafka: `bootstrap.servers`.
+///
+/// # Errors
+///
+/// `Config`, naming the element that is wrong: a protocol in front (`PLAINTEXT://`), a port outside 1 to 65,535, a host
+/// with anything but ASCII letters, digits, `.`, `_` and `-`; or that there is no element at all.
+pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<(String, u16)>> {
+    let mut servers = Vec::new();
+    let mut seen = BTreeSet::new();
+    for element in list.split(',').map(|element| element.trim_matches(' ')).filter(|element| !element.is_empty()) {
+        let server = parse_server(element).map_err(|why| {
+            Error::new(ErrorKind::Config, format!("bootstrap.servers: `{}` {why}", printable(element)))
+        })?;
+        if seen.insert(server.clone()) {
+            servers.push(server);
+        }
+    }
+    if servers.is_empty() {
+        let hint = "give host:port, with commas between several";
+        return Err(Error::new(ErrorKind::Config, "bootstrap.servers names no broker").with_hint(hint));
+    }
+    Ok(servers)
+}
+
+fn parse_server(element: &str) -> std::result::Result<(String, u16), &'static str> {
+    if element.contains("://") {
+        return Err("begins with a protocol; give host:port");
+    }
+    if let Some(bracketed) = element.strip_prefix('[') {
+        let (address, rest) = bracketed.split_once(']').ok_or("has no closing bracket")?;
+        let _: Ipv6Addr = address.parse().map_err(|_| "has no IPv6 address in its brackets")?;
+        let port = match rest.strip_prefix(':') {
+            Some(port) => parse_port(port)?,
+            None if rest.is_empty() => DEFAULT_PORT,
+            None => return Err("has no colon between its brackets and its port"),
+        };
+        return Ok((address.to_owned(), port));
+    }
+    let (host, port) = match element.split_once(':') {
+        Some((_, rest)) if rest.contains(':') => {
+            return Err("has too many colons; give an IPv6 address as [address]:port");
+        }
+        Some((host, port)) => (host, parse_port(port)?),
+        None => (element, DEFAULT_PORT),
+    };
+    if host.is_empty() {
+        return Err("has no host; give host:port");
+    }
+    if host.len() > MAX_HOST_BYTES {
+        return Err("has a host name of more than 255 characters");
+    }
+    if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
+        return Err("has a host with something else than ASCII letters, digits, '.', '_' and '-'");
+    }
+    Ok((host.to_owned(), port))
+}
+
+fn parse_port(port: &str) -> std::result::Result<u16, &'static str> {
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if digits { port.parse().ok() } else { None };
+    number.filter(|port| *port > 0).ok_or("has a port that is no number from 1 to 65535")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(list: &str) -> Vec<(String, u16)> {
+        parse_bootstrap_servers(list).unwrap()
+    }
+
+    fn server(host: &str, port: u16) -> (String, u16) {
+        (host.to_owned(), port)
+    }
+
+    #[test]
+    fn a_list_without_a_server_is_refused() {
+        for list in ["", " ", ",", " , ,"] {
+            let error = parse_bootstrap_servers(list).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{list:?}");
+            assert!(error.to_string().contains("names no broker"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_element_that_is_wrong_is_named() {
+        let wrong = [
+            "a:b",
+            "h:0",
+            "h:65536",
+            "h:-1",
+            "h:+1",
+            "h:9092x",
+            "h:",
+            ":9092",
+            "::1",
+            "[::1",
+            "[h]:9092",
+            "[::1]9092",
+            "PLAINTEXT://h:9092",
+            "h:1/chroot",
+            "h h:1",
+            "grün:1",
+        ];
+        for element in wrong {
+            let error = parse_bootstrap_servers(&format!("good:9092,{element}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{element}");
+            assert!(error.to_string().contains(&format!("`{element}`")), "{error}");
+        }
+        for element in ["a\0b:1", "a\nb:1", "\n", &"x".repeat(256)] {
+            let error = parse_bootstrap_servers(element).unwrap_err();
+            assert!(!error.to_string().contains(['\0', '\n']), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_port_means_9092() {
+        assert_eq!(servers("h"), [server("h", 9092)]);
+        assert_eq!(servers("[::1]"), [server("::1", 9092)]);
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets() {
+        assert_eq!(servers("[::1]:1234"), [server("::1", 1234)]);
+    }
+
+    #[test]
+    fn blanks_are_trimmed_and_duplicates_merged_in_order() {
+        assert_eq!(servers("h1:1,h2:2, h3:3 ,h1:1,"), [server("h1", 1), server("h2", 2), server("h3", 3)]);
+        assert_eq!(servers("kafka.example.org.:1"), [server("kafka.example.org.", 1)]);
+    }
+
+    #[test]
+    fn a_long_list_is_read() {
+        let list: Vec<String> = (0..10_000).map(|number| format!("h{number}:9092")).collect();
+        assert_eq!(servers(&list.join(",")).len(), 10_000);
+    }
+}
