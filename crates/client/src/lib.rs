@@ -24,6 +24,6 @@ pub use kavka_core::consumer::{RecordCursor, StartPosition, TopicPartition};
 pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
 pub use kavka_core::producer::{Completion, RecordMetadata};
 pub use kavka_core::wire::ErrorCode;
-pub use kavka_core::wire::records::{Compression, CompressionType, Header};
+pub use kavka_core::wire::records::{Compression, CompressionType, Header, Headers, RecordView, Span};
 pub use offsets::{CommittedOffset, FoundOffset};
 pub use producer::{Delivery, Producer, ProducerTopic, Record};
