@@ -36,8 +36,8 @@ impl World {
         broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).expect("the topic is created");
         let servers = broker.bootstrap_servers();
         let servers = servers.split(',').map(|server| server.rsplit_once(':').expect("host:port"));
-        let mut config = ClientConfig::default();
-        config.bootstrap_servers = servers.map(|(host, port)| (host.into(), port.parse().expect("a port"))).collect();
+        let bootstrap_servers = servers.map(|(host, port)| (host.into(), port.parse().expect("a port"))).collect();
+        let config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
         let client = Client::new(config).expect("the client starts");
         Self { broker, client }
     }
@@ -192,8 +192,7 @@ fn an_offset_that_is_gone_is_reset_and_the_reset_is_told() {
 #[test]
 fn a_consumer_with_nothing_to_read_does_not_delay_another_of_the_same_client() {
     let world = World::new(2);
-    let mut config = ConsumerConfig::default();
-    config.fetch_max_wait = Duration::from_secs(15);
+    let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(15), ..ConsumerConfig::default() };
     let idle = world.client.consumer(config).expect("a consumer");
     idle.add(&key(0), StartPosition::Latest).expect("the partition is added");
     idle.add(&key(1), StartPosition::Latest).expect("the partition is added");

@@ -140,14 +140,12 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let delivery_timeout = [900, 2_500, 20_000][random.below(3)];
-        let config = {
-            let mut config = ProducerConfig::default();
-            config.delivery_timeout = Duration::from_millis(delivery_timeout);
-            config.batch_size = [120, 200, 400][random.below(3)];
-            config.linger = Duration::from_millis([0, 5, 30][random.below(3)]);
-            config.compression =
-                if random.below(3) == 0 { CompressionType::Lz4.into() } else { Compression::default() };
-            config
+        let config = ProducerConfig {
+            delivery_timeout: Duration::from_millis(delivery_timeout),
+            batch_size: [120, 200, 400][random.below(3)],
+            linger: Duration::from_millis([0, 5, 30][random.below(3)]),
+            compression: if random.below(3) == 0 { CompressionType::Lz4.into() } else { Compression::default() },
+            ..ProducerConfig::default()
         };
         let leaders: Vec<_> = (0..PARTITIONS).map(|partition| (partition as i32 % 3 + 1, 1)).collect();
         let metadata = metadata(&Metadata::default(), 1, &leaders);
