@@ -73,9 +73,9 @@ pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mp
             error
         }
     };
-    // From here on a sender finds the mailbox closed and opens another connection.
-    mailbox.close();
+    // Forgotten first: once the mailbox is closed, a sender may put another connection in its place.
     shared.forget(key);
+    mailbox.close();
     while let Some(mail) = mailbox.recv().await {
         mail.fail(&error);
     }

@@ -34,7 +34,7 @@ impl Driver {
             |what: &str, cause| Error::new(ErrorKind::Misuse, format!("{what} cannot be started")).with_source(cause);
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(4)
+            .max_blocking_threads(16)
             .build()
             .map_err(|cause| cannot("the engine", cause))?;
         let driver =
