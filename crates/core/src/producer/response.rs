@@ -238,8 +238,8 @@ impl Producer {
             if is_head && batch.maybe_written {
                 return self.fail_at(id, at, error);
             }
-            if !is_head {
-                // Only a consequence of what became of the batch before it, which decides.
+            if !is_head || state.sequences.broken {
+                // Only a consequence of what became of a batch before it.
                 state.draining = true;
                 return;
             }
