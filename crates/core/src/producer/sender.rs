@@ -217,8 +217,11 @@ impl Producer {
             _ if state.sequences.acknowledged => self.config.max_in_flight,
             _ => 1,
         };
+        // A broker knows the last five batches it stored. What is stored but waits for the report of one before it counts
+        // too, or that one could fall out of the broker's memory while it is sent again.
+        let unresolved = state.next_waiting().unwrap_or(state.queue.len());
         !state.draining
-            && state.in_flight < limit
+            && state.in_flight.max(unresolved) < limit
             && (state.in_flight == 0 || state.in_flight_to == state.leader)
             && state.retry_at.is_none_or(|at| at <= now)
     }

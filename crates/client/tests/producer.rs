@@ -1,0 +1,216 @@
+//! The producer over sockets, against the embedded broker, with things going wrong on purpose.
+
+#![allow(clippy::field_reassign_with_default, reason = "settings are not exhaustive: they cannot be built in one go")]
+
+use std::time::Duration;
+
+use kavka::{
+    Acks, Client, ClientConfig, Compression, CompressionType, Delivery, ErrorCode, ErrorKind, Producer, ProducerConfig,
+    ProducerTopic, Record, Written,
+};
+use kavka_broker::serve::{Broker, Options};
+use kavka_broker::{ClusterConfig, Fault};
+use kavka_core::wire::ApiKey;
+use kavka_core::wire::records::{Decompressor, batches};
+
+const TOPIC: &str = "orders";
+const WAIT: Option<Duration> = Some(Duration::from_secs(30));
+
+struct Rig {
+    broker: Broker,
+    client: Client,
+}
+
+impl Rig {
+    fn new(brokers: i32, partitions: i32, change: impl FnOnce(&mut ClientConfig)) -> Self {
+        let cluster = ClusterConfig { brokers: brokers.try_into().unwrap(), ..ClusterConfig::default() };
+        let broker = Broker::start(Options { cluster, ports: Vec::new() }).unwrap();
+        broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).unwrap();
+        let mut config = ClientConfig::default();
+        config.bootstrap_servers = broker
+            .bootstrap_servers()
+            .split(',')
+            .map(|server| server.rsplit_once(':').unwrap())
+            .map(|(host, port)| (host.to_owned(), port.parse().unwrap()))
+            .collect();
+        change(&mut config);
+        Self { broker, client: Client::new(config).unwrap() }
+    }
+
+    fn producer(&self, change: impl FnOnce(&mut ProducerConfig)) -> (Producer, ProducerTopic) {
+        let mut config = ProducerConfig::default();
+        change(&mut config);
+        let producer = self.client.producer(config).unwrap();
+        let topic = {
+            let producer = producer.clone();
+            self.client.start(async move { producer.topic(TOPIC, false).await }).wait(WAIT).unwrap().unwrap()
+        };
+        (producer, topic)
+    }
+
+    fn flush(&self, producer: &Producer) {
+        self.client.start(producer.flush()).wait(WAIT).expect("everything is reported in time");
+    }
+
+    /// The values in a partition's log.
+    fn log(&self, partition: i32) -> Vec<Vec<u8>> {
+        let mut values = Vec::new();
+        for bytes in self.broker.with(|cluster, _| cluster.batches(TOPIC, partition)) {
+            for raw in batches(bytes) {
+                let mut batch = raw.unwrap().open(&mut Decompressor::new(), 64 << 20).unwrap();
+                let data = batch.data().clone();
+                while let Some(record) = batch.next_record() {
+                    values.push(record.unwrap().value.unwrap().of(&data).to_vec());
+                }
+            }
+        }
+        values
+    }
+}
+
+fn value(value: &[u8]) -> Record<'_> {
+    Record { value: Some(value), ..Record::default() }
+}
+
+fn enqueue(producer: &Producer, topic: ProducerTopic, bytes: &[u8]) -> Delivery {
+    producer.enqueue(topic, &value(bytes), Duration::from_secs(20)).unwrap()
+}
+
+#[test]
+fn what_is_reported_as_stored_is_in_the_log_at_that_offset() {
+    for compression in [CompressionType::None, CompressionType::Lz4] {
+        let rig = Rig::new(3, 3, |_| ());
+        let (producer, topic) = rig.producer(|config| config.compression = Compression::from(compression));
+        let deliveries: Vec<_> =
+            (0..20_000).map(|i: u32| (i, enqueue(&producer, topic, format!("{i:0100}").as_bytes()))).collect();
+        rig.flush(&producer);
+        let logs: Vec<_> = (0..3).map(|partition| rig.log(partition)).collect();
+        assert_eq!(logs.iter().map(Vec::len).sum::<usize>(), 20_000);
+        for (i, delivery) in deliveries {
+            let stored = delivery.outcome().unwrap().unwrap();
+            let at = usize::try_from(stored.offset.unwrap()).unwrap();
+            assert_eq!(logs[stored.partition as usize][at], format!("{i:0100}").as_bytes());
+        }
+        assert_eq!(producer.queued_records(), 0);
+    }
+}
+
+#[test]
+fn lost_answers_broken_connections_and_moved_leaders_neither_lose_nor_double() {
+    let rig = Rig::new(3, 1, |config| {
+        config.retry_backoff = Duration::from_millis(5);
+        config.reconnect_backoff = Duration::from_millis(5);
+    });
+    let (producer, topic) = rig.producer(|config| {
+        config.linger = Duration::from_millis(1);
+        config.batch_size = 2_000;
+    });
+    let mut deliveries = Vec::new();
+    for i in 0..6_000_u32 {
+        match i % 1_000 {
+            100 => rig.broker.inject(Fault::lose_answer().api(ApiKey::Produce)),
+            300 => rig.broker.inject(Fault::close().api(ApiKey::Produce)),
+            500 => {
+                rig.broker.with(|cluster, now| cluster.move_leader(now, TOPIC, 0, (i / 1_000) as i32 % 3 + 1)).ok();
+            }
+            700 => rig.broker.inject(Fault::fail_after_applying(ErrorCode::REQUEST_TIMED_OUT).api(ApiKey::Produce)),
+            _ => {}
+        }
+        deliveries.push(enqueue(&producer, topic, &i.to_be_bytes()));
+        if i % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    rig.flush(&producer);
+    for delivery in &deliveries {
+        delivery.outcome().unwrap().unwrap();
+    }
+    let log: Vec<u32> = rig.log(0).iter().map(|value| u32::from_be_bytes(value[..].try_into().unwrap())).collect();
+    assert_eq!(log, (0..6_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_caller_waits_for_memory_and_gets_a_queue_full_error_in_words_when_there_is_none() {
+    let rig = Rig::new(1, 1, |config| config.buffer_memory = 128 << 10);
+    let (producer, topic) = rig.producer(|config| config.batch_size = 32 << 10);
+    rig.broker.inject(Fault::silence().api(ApiKey::Produce).always());
+    let error = loop {
+        if let Err(error) = producer.enqueue(topic, &value(&[7; 1_000]), Duration::from_millis(50)) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::BufferFull);
+    assert!(error.to_string().contains("buffer.memory"), "{error}");
+}
+
+#[test]
+fn memory_that_comes_back_lets_a_waiting_caller_go_on() {
+    let rig = Rig::new(1, 1, |config| config.buffer_memory = 128 << 10);
+    let (producer, topic) = rig.producer(|config| config.batch_size = 32 << 10);
+    for _ in 0..2_000 {
+        enqueue(&producer, topic, &[7; 1_000]);
+    }
+    rig.flush(&producer);
+    assert_eq!(rig.log(0).len(), 2_000);
+}
+
+#[test]
+fn closing_sends_what_is_buffered_and_then_refuses() {
+    let rig = Rig::new(1, 2, |_| ());
+    let (producer, topic) = rig.producer(|config| config.linger = Duration::from_secs(60));
+    let deliveries: Vec<_> = (0..100_u8).map(|i| enqueue(&producer, topic, &[i])).collect();
+    rig.client.start(producer.close(Duration::from_secs(20))).wait(WAIT).unwrap().unwrap();
+    assert!(deliveries.iter().all(|delivery| delivery.offset().is_some()));
+    assert_eq!(producer.try_enqueue(topic, &value(b"late")).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn closing_in_vain_raises_and_every_record_says_whether_it_may_be_written() {
+    let rig = Rig::new(1, 1, |_| ());
+    let (producer, topic) = rig.producer(|_| ());
+    let first = enqueue(&producer, topic, b"first");
+    rig.flush(&producer);
+    assert_eq!(first.offset(), Some(0));
+    rig.broker.inject(Fault::silence_after_applying().api(ApiKey::Produce).always());
+    let sent = enqueue(&producer, topic, b"sent");
+    let error = rig.client.start(producer.close(Duration::from_millis(300))).wait(WAIT).unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error}");
+    assert_eq!(sent.outcome().unwrap().unwrap_err().written(), Written::Maybe);
+}
+
+#[test]
+fn a_producer_that_is_dropped_still_delivers() {
+    let rig = Rig::new(1, 1, |_| ());
+    let (producer, topic) = rig.producer(|config| config.linger = Duration::from_secs(60));
+    enqueue(&producer, topic, b"lone");
+    let delivery = enqueue(&producer, topic, b"last");
+    drop(producer);
+    let stored = rig.client.start(delivery).wait(WAIT).unwrap().unwrap();
+    assert_eq!((stored.partition, stored.offset), (0, Some(1)));
+}
+
+#[test]
+fn a_record_the_broker_finds_too_large_fails_alone_over_the_wire() {
+    let rig = Rig::new(1, 1, |_| ());
+    let (producer, topic) = rig.producer(|config| {
+        config.max_request_size = 8 << 20;
+        config.batch_size = 8 << 20;
+    });
+    let before = enqueue(&producer, topic, b"before");
+    let large = enqueue(&producer, topic, &vec![7; 2 << 20]);
+    let after = enqueue(&producer, topic, b"after");
+    rig.flush(&producer);
+    assert_eq!(large.outcome().unwrap().unwrap_err().code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
+    assert_eq!((before.offset(), after.offset()), (Some(0), Some(1)));
+}
+
+#[test]
+fn weaker_acks_are_honoured() {
+    for (acks, offset) in [(Acks::None, None), (Acks::Leader, Some(0))] {
+        let rig = Rig::new(1, 1, |_| ());
+        let (producer, topic) = rig.producer(|config| config.acks = acks);
+        let delivery = enqueue(&producer, topic, b"v");
+        rig.flush(&producer);
+        assert_eq!(delivery.outcome().unwrap().unwrap().offset, offset);
+    }
+}
