@@ -1,7 +1,5 @@
 //! The producer over sockets, against the embedded broker, with things going wrong on purpose.
 
-#![allow(clippy::field_reassign_with_default, reason = "settings are not exhaustive: they cannot be built in one go")]
-
 use std::time::Duration;
 
 use kavka::{
@@ -26,13 +24,13 @@ impl Rig {
         let cluster = ClusterConfig { brokers: brokers.try_into().unwrap(), ..ClusterConfig::default() };
         let broker = Broker::start(Options { cluster, ports: Vec::new() }).unwrap();
         broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).unwrap();
-        let mut config = ClientConfig::default();
-        config.bootstrap_servers = broker
+        let bootstrap_servers = broker
             .bootstrap_servers()
             .split(',')
             .map(|server| server.rsplit_once(':').unwrap())
             .map(|(host, port)| (host.to_owned(), port.parse().unwrap()))
             .collect();
+        let mut config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
         change(&mut config);
         Self { broker, client: Client::new(config).unwrap() }
     }
