@@ -80,6 +80,11 @@ impl Completion {
         self.partition
     }
 
+    /// How many records have an outcome: those before this index.
+    pub fn resolved(&self) -> u32 {
+        self.resolved.load(Ordering::Acquire)
+    }
+
     /// Whether the record has an outcome.
     #[inline]
     pub fn is_resolved(&self, index: u32) -> bool {

@@ -1,0 +1,94 @@
+//! The embedded broker, for `pykafka.testing`.
+
+use std::time::Duration;
+
+use kavka_broker::serve::{self, Options};
+use kavka_broker::{ClusterConfig, Fault};
+use kavka_core::wire::ErrorCode;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::cell::GilCell;
+use crate::process::Native;
+
+/// A cluster in memory that listens on loopback ports.
+#[pyclass(frozen, module = "pykafka._engine")]
+#[derive(Debug)]
+pub(crate) struct Broker {
+    served: GilCell<Native<serve::Broker>>,
+    bootstrap_servers: String,
+}
+
+#[pymethods]
+impl Broker {
+    #[new]
+    fn new(py: Python<'_>, brokers: u16, partitions: i32, ports: Vec<u16>) -> PyResult<Self> {
+        let cluster = ClusterConfig { brokers, default_partitions: partitions, ..ClusterConfig::default() };
+        let served = py
+            .detach(|| serve::Broker::start(Options { cluster, ports }))
+            .map_err(|error| PyOSError::new_err(format!("the embedded broker cannot listen: {error}")))?;
+        let bootstrap_servers = served.bootstrap_servers();
+        let cell = GilCell::default();
+        drop(cell.replace(py, Some(std::sync::Arc::new(Native::new(served)))));
+        Ok(Self { served: cell, bootstrap_servers })
+    }
+
+    /// The addresses of its brokers.
+    #[getter]
+    fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// Creates a topic.
+    fn create_topic(&self, py: Python<'_>, name: &str, partitions: i32, replication_factor: i16) -> PyResult<()> {
+        let refused = |code: ErrorCode| PyValueError::new_err(format!("topic {name:?} was not created: {code}"));
+        self.with(py, |broker| {
+            broker.with(|cluster, _| cluster.create_topic(name, partitions, replication_factor)).map_err(refused)
+        })?
+    }
+
+    /// Stops one of its brokers: connections are closed and refused, and its leaders move.
+    fn set_broker_down(&self, py: Python<'_>, broker_id: i32) -> PyResult<()> {
+        self.with(py, |broker| broker.set_broker_down(broker_id))
+    }
+
+    /// Starts a stopped one again, on the port that it had.
+    fn set_broker_up(&self, py: Python<'_>, broker_id: i32) -> PyResult<()> {
+        self.with(py, |broker| broker.set_broker_up(broker_id))
+    }
+
+    /// Answers produce requests with an error code, without carrying them out.
+    fn refuse_produce(&self, py: Python<'_>, code: i16, times: u32) -> PyResult<()> {
+        let fault = Fault::fail(ErrorCode(code)).api(kavka_core::wire::ApiKey::Produce).times(times);
+        self.with(py, |broker| broker.inject(fault))
+    }
+
+    /// Takes requests and answers none of them, until [`Self::heal`].
+    fn silence(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |broker| broker.inject(Fault::silence().always()))
+    }
+
+    /// Delays every answer, until [`Self::heal`].
+    fn delay(&self, py: Python<'_>, milliseconds: u64) -> PyResult<()> {
+        self.with(py, |broker| broker.inject(Fault::delay(Duration::from_millis(milliseconds)).always()))
+    }
+
+    /// Ends every fault.
+    fn heal(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |broker| broker.with(|cluster, _| cluster.faults().clear()))
+    }
+
+    /// Closes everything; does nothing the second time.
+    fn stop(&self, py: Python<'_>) {
+        let served = self.served.replace(py, None);
+        py.detach(|| drop(served));
+    }
+}
+
+impl Broker {
+    fn with<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&serve::Broker) -> T + Send) -> PyResult<T> {
+        let served = self.served.get(py).ok_or_else(|| PyRuntimeError::new_err("the embedded broker is stopped"))?;
+        let served = served.check(py)?;
+        Ok(py.detach(|| act(served)))
+    }
+}

@@ -1,0 +1,248 @@
+//! What pykafka's `Cluster`, `Topic` and `SimpleConsumer` ask of the cluster: everything but messages.
+//!
+//! Answers are plain numbers and strings; the names and classes around them are Python.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kavka::{CallOptions, ClientConfig, CommittedOffset, Error, IsolationLevel, Owner, Target, Topic, TopicPartition};
+use kavka_core::wire::messages::{
+    CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest,
+    create_topics::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
+};
+use pyo3::prelude::*;
+
+use crate::errors;
+use crate::process::Native;
+use crate::waiting;
+
+/// What pykafka calls the two ends of a partition where a time is asked for.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// The engine of one `KafkaClient`.
+#[pyclass(frozen, module = "pykafka._engine")]
+#[derive(Debug)]
+pub(crate) struct Client {
+    engine: Native<kavka::Client>,
+    offsets_timeout: Duration,
+}
+
+impl Client {
+    /// The engine, unless this is a forked child.
+    pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<&kavka::Client> {
+        Ok(self.engine.check(py)?)
+    }
+
+    /// Runs a future on the engine and waits for its answer.
+    fn run<T, F>(&self, py: Python<'_>, future: F) -> PyResult<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = kavka::Result<T>> + Send + 'static,
+    {
+        let pending = self.engine(py)?.start(future);
+        waiting::forever(py, pending)?.map_err(|error| errors::to_python(py, &error))
+    }
+}
+
+/// A partition as Python sees it: leader, replicas, in-sync replicas.
+type Described = (Option<i32>, Vec<i32>, Vec<i32>);
+/// A topic to create: name, partitions, replication factor, assignments, settings.
+type NewTopic = (String, i32, i16, Vec<(i32, Vec<i32>)>, Vec<(String, String)>);
+/// What became of a topic: name, code, text.
+type TopicOutcome = (String, i16, String);
+
+#[pymethods]
+impl Client {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        bootstrap_servers: Vec<(String, u16)>,
+        request_timeout_ms: u64,
+        connect_timeout_ms: u64,
+        offsets_timeout_ms: u64,
+    ) -> PyResult<Self> {
+        let mut config = ClientConfig::default();
+        config.bootstrap_servers = bootstrap_servers;
+        config.client_id = "pykafka".into();
+        config.request_timeout = Duration::from_millis(request_timeout_ms);
+        config.connection_setup_timeout = Duration::from_millis(connect_timeout_ms);
+        let engine = py.detach(|| kavka::Client::new(config)).map_err(|error| errors::to_python(py, &error))?;
+        Ok(Self { engine: Native::new(engine), offsets_timeout: Duration::from_millis(offsets_timeout_ms) })
+    }
+
+    /// Waits until the cluster has answered.
+    fn connect(&self, py: Python<'_>) -> PyResult<()> {
+        let client = self.engine(py)?.clone();
+        let pending = self.engine(py)?.start(async move { client.connect().await.map(drop) });
+        waiting::forever(py, pending)?.map_err(|error| errors::unreachable(py, &error))
+    }
+
+    /// Asks for the brokers and all topics.
+    fn refresh(&self, py: Python<'_>) -> PyResult<()> {
+        let client = self.engine(py)?.clone();
+        self.run(py, async move { client.refresh_metadata().await.map(drop) })
+    }
+
+    /// Waits until a topic is known, and creates it if that is wanted.
+    fn topic(&self, py: Python<'_>, name: String, create: bool) -> PyResult<()> {
+        let client = self.engine(py)?.clone();
+        self.run(py, async move { client.topic(&name, create).await.map(drop) })
+    }
+
+    /// The version of what is known, the controller, and `(id, host, port)` of each broker.
+    #[allow(clippy::type_complexity)]
+    fn brokers(&self, py: Python<'_>) -> PyResult<(u64, Option<i32>, Vec<(i32, String, u16)>)> {
+        let metadata = self.engine(py)?.metadata();
+        let brokers = metadata.brokers().map(|broker| (broker.id, broker.host.to_string(), broker.port)).collect();
+        Ok((metadata.version, metadata.controller_id, brokers))
+    }
+
+    /// The names of all topics that are usable.
+    fn topic_names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let metadata = self.engine(py)?.metadata();
+        Ok(metadata.topics().filter(|topic| !topic.partitions.is_empty()).map(|topic| topic.name.to_string()).collect())
+    }
+
+    /// How many partitions a topic has.
+    fn partition_count(&self, py: Python<'_>, topic: &str) -> PyResult<usize> {
+        Ok(self.engine(py)?.metadata().topic(topic).map_or(0, |topic| topic.partitions.len()))
+    }
+
+    /// The partitions of a topic.
+    fn partitions(&self, py: Python<'_>, topic: &str) -> PyResult<Vec<Described>> {
+        let describe = |topic: &Topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|known| (known.leader, known.replicas.clone(), known.in_sync_replicas.clone())).collect()
+        };
+        Ok(self.engine(py)?.metadata().topic(topic).map(|topic| describe(topic)).unwrap_or_default())
+    }
+
+    /// For each partition the first offset at or after a time, if there is one.
+    ///
+    /// `committed_only` says what the end of a partition is: the last message, or the last that is not in an open transaction.
+    fn list_offsets(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        timestamps: BTreeMap<i32, i64>,
+        committed_only: bool,
+    ) -> PyResult<BTreeMap<i32, Option<i64>>> {
+        let key = |partition| TopicPartition::new(topic, partition);
+        let at_end =
+            |end: i64| timestamps.iter().filter(move |(_, at)| **at == end).map(|(partition, _)| key(*partition));
+        let earliest: Vec<_> = at_end(EARLIEST).collect();
+        let latest: Vec<_> = at_end(LATEST).collect();
+        let times = timestamps.iter().filter(|(_, at)| ![EARLIEST, LATEST].contains(*at));
+        let times: Vec<_> = times.map(|(partition, at)| (key(*partition), *at)).collect();
+        let isolation = if committed_only { IsolationLevel::ReadCommitted } else { IsolationLevel::ReadUncommitted };
+        let client = self.engine(py)?.clone();
+        self.run(py, async move {
+            let limit = client.config().request_timeout;
+            let mut found: BTreeMap<i32, Option<i64>> = BTreeMap::new();
+            if !earliest.is_empty() {
+                let offsets = client.beginning_offsets(&earliest, limit).await?;
+                found.extend(offsets.into_iter().map(|(key, offset)| (key.partition, Some(offset))));
+            }
+            if !latest.is_empty() {
+                let offsets = client.end_offsets(&latest, isolation, limit).await?;
+                found.extend(offsets.into_iter().map(|(key, offset)| (key.partition, Some(offset))));
+            }
+            if !times.is_empty() {
+                let offsets = client.offsets_for_times(&times, limit).await?;
+                found.extend(offsets.into_iter().map(|(key, found)| (key.partition, found.map(|found| found.offset))));
+            }
+            Ok(found)
+        })
+    }
+
+    /// The id of the broker that keeps a group's offsets.
+    fn group_coordinator(&self, py: Python<'_>, group: String) -> PyResult<i32> {
+        let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
+        self.run(py, async move {
+            let begun = Instant::now();
+            loop {
+                let request = FindCoordinatorRequest { key: group.clone(), ..FindCoordinatorRequest::default() };
+                // Version 4 asks for several groups at once.
+                let options = CallOptions { max_version: 3, ..CallOptions::on(Owner::Control) };
+                let answer = client.call(Target::Any, options, request).await;
+                match answer.and_then(|found| Error::from_code(found.error_code).map_or(Ok(found.node_id), Err)) {
+                    Err(error) if error.is_retriable() && begun.elapsed() < limit => {
+                        tokio::time::sleep(client.config().retry_backoff).await;
+                    }
+                    other => return other,
+                }
+            }
+        })
+    }
+
+    /// Commits `(partition, offset, metadata)` for a group without members.
+    fn commit_offsets(
+        &self,
+        py: Python<'_>,
+        group: String,
+        topic: &str,
+        offsets: Vec<(i32, i64, String)>,
+    ) -> PyResult<()> {
+        let committed = |(partition, offset, metadata)| {
+            (TopicPartition::new(topic, partition), CommittedOffset { metadata, ..CommittedOffset::new(offset) })
+        };
+        let offsets: BTreeMap<_, _> = offsets.into_iter().map(committed).collect();
+        let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
+        self.run(py, async move { client.commit_offsets(&group, &offsets, limit).await })
+    }
+
+    /// The offset and metadata a group has committed; partitions without a commit are left out.
+    fn committed_offsets(
+        &self,
+        py: Python<'_>,
+        group: String,
+        topic: &str,
+        partitions: Vec<i32>,
+    ) -> PyResult<BTreeMap<i32, (i64, String)>> {
+        let keys: Vec<_> = partitions.into_iter().map(|partition| TopicPartition::new(topic, partition)).collect();
+        let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
+        let found = self.run(py, async move { client.committed_offsets(&group, &keys, limit).await })?;
+        Ok(found.into_iter().map(|(key, committed)| (key.partition, (committed.offset, committed.metadata))).collect())
+    }
+
+    /// Creates topics; the answer has an error code for each.
+    fn create_topics(&self, py: Python<'_>, topics: Vec<NewTopic>, timeout_ms: i32) -> PyResult<Vec<TopicOutcome>> {
+        let topics = topics.into_iter().map(creatable).collect();
+        let client = self.engine(py)?.clone();
+        let request = CreateTopicsRequest { topics, timeout_ms, ..CreateTopicsRequest::default() };
+        let answer = self
+            .run(py, async move { client.call(Target::Controller, CallOptions::on(Owner::Control), request).await })?;
+        let outcome = answer.topics.into_iter().map(|topic| {
+            let text = topic.error_message.unwrap_or_else(|| topic.error_code.to_string());
+            (topic.name, topic.error_code.0, text)
+        });
+        Ok(outcome.collect())
+    }
+
+    /// Deletes topics; the answer has an error code for each.
+    fn delete_topics(&self, py: Python<'_>, topics: Vec<String>, timeout_ms: i32) -> PyResult<Vec<TopicOutcome>> {
+        let client = self.engine(py)?.clone();
+        let request = DeleteTopicsRequest { topic_names: topics, timeout_ms, ..DeleteTopicsRequest::default() };
+        // Version 6 can name topics by id, which is of no use here.
+        let options = CallOptions { max_version: 5, ..CallOptions::on(Owner::Control) };
+        let answer = self.run(py, async move { client.call(Target::Controller, options, request).await })?;
+        let outcome = answer.responses.into_iter().map(|topic| {
+            let text = topic.error_message.unwrap_or_else(|| topic.error_code.to_string());
+            (topic.name.unwrap_or_default(), topic.error_code.0, text)
+        });
+        Ok(outcome.collect())
+    }
+}
+
+fn creatable((name, partitions, replication_factor, assignments, configs): NewTopic) -> CreatableTopic {
+    let assignment = |(partition_index, broker_ids)| CreatableReplicaAssignment { partition_index, broker_ids };
+    let config = |(name, value)| CreatableTopicConfig { name, value: Some(value) };
+    CreatableTopic {
+        name,
+        num_partitions: Some(partitions).filter(|count| *count >= 0),
+        replication_factor: Some(replication_factor).filter(|factor| *factor >= 0),
+        assignments: assignments.into_iter().map(assignment).collect(),
+        configs: configs.into_iter().map(config).collect(),
+    }
+}

@@ -1,0 +1,103 @@
+//! The end of producers: by `stop`, by garbage collection, and when the interpreter exits.
+//!
+//! What was accepted is sent in all three cases. Garbage collection does not wait for it; the exit does, up to a limit,
+//! and says so in one line if that was not enough.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use kavka::blocking::Pending;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::errors;
+use crate::process::Native;
+use crate::producer::Running;
+use crate::reports::lock;
+use crate::waiting;
+
+/// The longest the interpreter's exit waits for what is buffered.
+const EXIT_LIMIT: Duration = Duration::from_secs(30);
+
+type Closing = Pending<Result<(), String>>;
+
+static RUNNING: Mutex<Vec<Weak<Native<Running>>>> = Mutex::new(Vec::new());
+static ABANDONED: Mutex<Vec<Closing>> = Mutex::new(Vec::new());
+
+/// Notes a producer, so that the exit finds it.
+pub(crate) fn remember(running: &Arc<Native<Running>>) {
+    let mut known = lock(&RUNNING);
+    known.retain(|known| known.strong_count() > 0);
+    known.push(Arc::downgrade(running));
+}
+
+/// Closes and waits for it; the answer is what the user must be told.
+pub(crate) fn close(py: Python<'_>, running: &Running, limit: Option<Duration>) -> PyResult<()> {
+    let engine = running.engine.clone();
+    let limit = limit.unwrap_or(running.delivery_timeout + waiting::STEP);
+    let closed = waiting::forever(py, running.client.start(async move { engine.close(limit).await }))?;
+    let failed = running.tally.take_failures();
+    let text = match (&closed, &failed) {
+        (Ok(()), None) => return Ok(()),
+        (Err(error), _) => error.to_string(),
+        (Ok(()), Some((count, error))) => undelivered(&running.topic_name, *count, error),
+    };
+    let error = errors::named(py, "ProduceFailureError", &text);
+    let cause = closed.as_ref().err().or(failed.as_ref().map(|(_, error)| error));
+    if cause.is_some_and(|cause| cause.written() == kavka::Written::Maybe) {
+        error.value(py).setattr(intern!(py, "written"), intern!(py, "maybe"))?;
+    }
+    Err(error)
+}
+
+fn undelivered(topic: &str, count: u64, error: &kavka::Error) -> String {
+    let plural = if count == 1 { "message was" } else { "messages were" };
+    format!("{count} {plural} not delivered to topic {topic}; the first error was: {error}")
+}
+
+/// Closes without anybody waiting.
+fn start_closing(running: &Running, limit: Duration) -> Closing {
+    let (engine, tally, topic) = (running.engine.clone(), Arc::clone(&running.tally), running.topic_name.clone());
+    running.client.start(async move {
+        let closed = engine.close(limit).await;
+        match (closed, tally.take_failures()) {
+            (Err(error), _) => Err(error.to_string()),
+            (Ok(()), Some((count, error))) => Err(undelivered(&topic, count, &error)),
+            (Ok(()), None) => Ok(()),
+        }
+    })
+}
+
+/// Closes a producer that nobody holds any more.
+pub(crate) fn in_background(running: &Running) {
+    let closing = start_closing(running, running.delivery_timeout);
+    let mut abandoned = lock(&ABANDONED);
+    abandoned.retain(|closing| closing.wait(Some(Duration::ZERO)).inspect(say).is_none());
+    abandoned.push(closing);
+}
+
+/// One line for whoever started the program: nobody else is left to be told.
+fn say(outcome: &Result<(), String>) {
+    if let Err(text) = outcome {
+        eprintln!("pykafka: {text}");
+    }
+}
+
+/// Delivers what is buffered before the interpreter goes away.
+#[pyfunction]
+pub(crate) fn at_exit(py: Python<'_>) -> PyResult<()> {
+    let running: Vec<_> = lock(&RUNNING).drain(..).filter_map(|known| known.upgrade()).collect();
+    let mut closing: Vec<Closing> = running
+        .iter()
+        .filter(|running| running.check(py).is_ok())
+        .map(|running| start_closing(running, running.delivery_timeout.min(EXIT_LIMIT)))
+        .collect();
+    closing.append(&mut lock(&ABANDONED));
+    let begun = Instant::now();
+    for closing in closing {
+        let left = (EXIT_LIMIT + waiting::STEP).saturating_sub(begun.elapsed());
+        let outcome = waiting::until(py, closing, Some(left))?;
+        say(&outcome.unwrap_or_else(|| Err("messages were not delivered before the interpreter exited".into())));
+    }
+    Ok(())
+}

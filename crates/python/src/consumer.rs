@@ -1,0 +1,455 @@
+//! The consumer's hot calls, its start and its end.
+//!
+//! One message costs no lock: the batch it comes from is in the hands of the caller (see [`Hand`]), and the
+//! engine is asked only when the batch is at its end.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kavka::{AutoOffsetReset, Batch, ConsumerConfig, StartPosition, TopicPartition};
+use kavka_core::wire::records::{RecordView, Span};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::cell::{GilCell, GilSlot};
+use crate::client::Client;
+use crate::errors;
+use crate::message::{Headers, Lazy, Message, Payload};
+use crate::process::Native;
+use crate::waiting;
+
+/// Below this a key or value is made into a Python object at once: that is cheaper than to keep the buffer, and
+/// a program that keeps one small message does not keep megabytes with it.
+const EAGER_BYTES: usize = 1024;
+
+/// How much of the fetched buffers the program's messages may keep before large values are copied out, too.
+const MAX_PINNED_BYTES: usize = 16 << 20;
+
+/// What `SimpleConsumer` decided in Python; see its arguments.
+#[pyclass(frozen, module = "pykafka._engine")]
+#[derive(Debug)]
+pub(crate) struct ConsumerSettings {
+    config: ConsumerConfig,
+    auto_commit_interval: Option<Duration>,
+    timeout: Option<Duration>,
+    deserializer: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl ConsumerSettings {
+    #[new]
+    #[pyo3(signature = (
+        *, auto_commit_interval_ms, auto_offset_reset, consumer_timeout_ms, fetch_message_max_bytes, fetch_min_bytes,
+        fetch_wait_max_ms, deserializer
+    ))]
+    fn new(
+        auto_commit_interval_ms: Option<u64>,
+        auto_offset_reset: i32,
+        consumer_timeout_ms: Option<u64>,
+        fetch_message_max_bytes: u64,
+        fetch_min_bytes: u64,
+        fetch_wait_max_ms: u64,
+        deserializer: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let bytes = |name: &str, value: u64| {
+            u32::try_from(value).map_err(|_| PyValueError::new_err(format!("{name} is out of range: {value}")))
+        };
+        let mut config = ConsumerConfig::default();
+        config.auto_offset_reset =
+            if auto_offset_reset == -1 { AutoOffsetReset::Latest } else { AutoOffsetReset::Earliest };
+        config.max_partition_fetch_bytes = bytes("fetch_message_max_bytes", fetch_message_max_bytes)?;
+        config.fetch_min_bytes = bytes("fetch_min_bytes", fetch_min_bytes)?;
+        config.fetch_max_wait = Duration::from_millis(fetch_wait_max_ms.min(i32::MAX as u64));
+        config.validate().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self {
+            config,
+            auto_commit_interval: auto_commit_interval_ms.map(Duration::from_millis),
+            timeout: consumer_timeout_ms.map(Duration::from_millis),
+            deserializer,
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.deserializer)
+    }
+}
+
+/// A started consumer: what is thrown away when it stops.
+#[derive(Debug)]
+struct Running {
+    engine: kavka::Consumer,
+    topic: Arc<str>,
+    /// The `Partition` objects by number.
+    partitions: BTreeMap<i32, Py<PyAny>>,
+    settings: Py<ConsumerSettings>,
+    /// Called with the positions that may be committed.
+    commit: Py<PyAny>,
+    commit_is_due: Arc<AtomicBool>,
+    pinned: Arc<AtomicUsize>,
+}
+
+/// The batch that is being handed out, and the message that was handed out last.
+#[derive(Debug)]
+struct Hand {
+    running: Arc<Native<Running>>,
+    batch: Option<(Batch, Py<PyAny>)>,
+    /// Partition and offset of the message the application works on: not to be committed by us yet.
+    last: Option<(i32, i64)>,
+}
+
+/// Counts a buffer as kept by the application until its last message is gone.
+#[derive(Debug)]
+struct Pin {
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The base of `pykafka.SimpleConsumer`.
+#[pyclass(frozen, subclass, module = "pykafka._engine")]
+#[derive(Debug, Default)]
+pub(crate) struct Consumer {
+    running: GilCell<Native<Running>>,
+    hand: GilSlot<Hand>,
+    /// Where a stopped consumer stopped.
+    positions: GilSlot<BTreeMap<i32, i64>>,
+}
+
+#[pymethods]
+impl Consumer {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    /// The next message, or None: at once if not `block`, after `consumer_timeout_ms`, or when `unblock_event` is set.
+    #[pyo3(signature = (block=true, unblock_event=None))]
+    fn consume<'py>(
+        &self,
+        py: Python<'py>,
+        block: bool,
+        unblock_event: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, Message>>> {
+        if let Some(message) = self.next_in_hand(py)? {
+            return Ok(Some(message));
+        }
+        self.next_from_engine(py, block, unblock_event)
+    }
+
+    fn __iter__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
+        self.consume(py, true, None)
+    }
+
+    /// Begins to fetch: `partitions` are `(number, Partition, position)`.
+    fn _open(
+        &self,
+        py: Python<'_>,
+        client: &Bound<'_, Client>,
+        topic: &str,
+        partitions: Vec<(i32, Py<PyAny>, i64)>,
+        settings: Py<ConsumerSettings>,
+        commit: Py<PyAny>,
+    ) -> PyResult<()> {
+        if let Some(running) = self.running.get(py) {
+            return running.check(py).map(|_| ());
+        }
+        let client = client.get().engine(py)?;
+        let engine = client.consumer(settings.get().config.clone()).map_err(|error| errors::to_python(py, &error))?;
+        let topic: Arc<str> = topic.into();
+        for (number, _, position) in &partitions {
+            let partition = TopicPartition::new(Arc::clone(&topic), *number);
+            engine.add(&partition, StartPosition::Offset(*position)).map_err(|error| errors::to_python(py, &error))?;
+        }
+        let commit_is_due = Arc::new(AtomicBool::new(false));
+        if let Some(interval) = settings.get().auto_commit_interval {
+            remind(client, interval, &commit_is_due);
+        }
+        let running = Arc::new(Native::new(Running {
+            engine,
+            topic,
+            partitions: partitions.into_iter().map(|(number, partition, _)| (number, partition)).collect(),
+            settings,
+            commit,
+            commit_is_due,
+            pinned: Arc::default(),
+        }));
+        drop(self.hand.put(py, Some(Box::new(Hand { running: Arc::clone(&running), batch: None, last: None }))));
+        drop(self.running.replace(py, Some(running)));
+        Ok(())
+    }
+
+    /// Stops; the answer is the positions that may be committed, empty if it was stopped already.
+    ///
+    /// `last_message_done` says whether the message handed out last counts as worked off.
+    fn _close(&self, py: Python<'_>, last_message_done: bool) -> BTreeMap<i32, i64> {
+        let Some(running) = self.running.replace(py, None) else { return BTreeMap::new() };
+        let hand = self.hand.put(py, None);
+        if running.check(py).is_err() {
+            return BTreeMap::new();
+        }
+        let last = hand.as_ref().and_then(|hand| hand.last);
+        drop(hand);
+        let mut positions = positions(&running);
+        drop(self.positions.put(py, Some(Box::new(positions.clone()))));
+        if !last_message_done {
+            hold_back(&mut positions, last);
+        }
+        py.detach(|| running.engine.close());
+        positions
+    }
+
+    fn _is_running(&self, py: Python<'_>) -> bool {
+        self.running.get(py).is_some()
+    }
+
+    /// The offset of the next message of a partition.
+    fn _position(&self, py: Python<'_>, partition: i32) -> PyResult<i64> {
+        if let Some(running) = self.running.get(py) {
+            let running = running.check(py)?;
+            let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
+            return Ok(running.engine.position(&partition).unwrap_or(0));
+        }
+        Ok(self.positions.peek(py, |stopped| stopped.get(&partition).copied()).flatten().unwrap_or(0))
+    }
+
+    /// Moves partitions to other offsets. What was fetched ahead from there is thrown away.
+    fn _seek(&self, py: Python<'_>, positions: BTreeMap<i32, i64>) -> PyResult<()> {
+        let Some(running) = self.running.get(py) else { return Err(stopped(py)) };
+        let running = running.check(py)?;
+        for (partition, position) in positions {
+            let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
+            running
+                .engine
+                .seek(&partition, StartPosition::Offset(position))
+                .map_err(|error| errors::to_python(py, &error))?;
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.running.visit(|running| {
+            visit.call(&running.settings)?;
+            visit.call(&running.commit)?;
+            running.partitions.values().try_for_each(|partition| visit.call(partition))
+        })
+    }
+}
+
+impl Consumer {
+    /// The next message of the batch in hand.
+    #[inline]
+    fn next_in_hand<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
+        // Taken out of its place and put back: making bytes and a message runs no Python code, so nobody can look in between.
+        let Some(mut hand) = self.hand.take(py) else { return Err(stopped(py)) };
+        let running = Arc::as_ptr(&hand.running);
+        // SAFETY: `hand` keeps it alive until the end of this function.
+        let running = unsafe { &*running };
+        if let Err(refused) = running.check(py) {
+            drop(self.hand.put(py, Some(hand)));
+            return Err(refused);
+        }
+        if running.commit_is_due.load(Ordering::Relaxed) {
+            drop(self.hand.put(py, Some(hand)));
+            commit(py, running)?;
+            return Ok(None);
+        }
+        let Some((batch, partition)) = &mut hand.batch else {
+            drop(self.hand.put(py, Some(hand)));
+            return Ok(None);
+        };
+        let Some(record) = batch.next_record() else {
+            let finished = hand.batch.take();
+            drop(self.hand.put(py, Some(hand)));
+            drop(finished);
+            return Ok(None);
+        };
+        let number = batch.topic_partition().partition;
+        let message = to_message(py, running, batch.data(), &record, number, partition);
+        hand.last = Some((number, record.offset));
+        drop(self.hand.put(py, Some(hand)));
+        finish(py, running, message).map(Some)
+    }
+
+    /// The next message of the next batch, if one comes in time.
+    #[cold]
+    fn next_from_engine<'py>(
+        &self,
+        py: Python<'py>,
+        block: bool,
+        unblock_event: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, Message>>> {
+        let Some(running) = self.running.get(py) else { return Err(stopped(py)) };
+        let running = running.check(py)?;
+        let limit = if block { running.settings.get().timeout } else { Some(Duration::ZERO) };
+        let begun = Instant::now();
+        loop {
+            if let Some(message) = self.next_in_hand(py)? {
+                return Ok(Some(message));
+            }
+            log_resets(py, running);
+            let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
+            let step = left.map_or(waiting::STEP, |left| left.min(waiting::STEP));
+            let polled = py.detach(|| running.engine.poll_batch(step));
+            if let Some(batch) = polled.map_err(|error| errors::to_python(py, &error))? {
+                self.take_in_hand(py, running, batch)?;
+                continue;
+            }
+            py.check_signals()?;
+            let is_unblocked = match unblock_event {
+                Some(event) => event.call_method0(intern!(py, "is_set"))?.is_truthy()?,
+                None => false,
+            };
+            if is_unblocked || left.is_some_and(|left| left <= step) {
+                self.done_with_last(py);
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take_in_hand(&self, py: Python<'_>, running: &Running, batch: Batch) -> PyResult<()> {
+        let partition = running.partitions.get(&batch.topic_partition().partition);
+        let partition = partition.map_or_else(|| py.None(), |partition| partition.clone_ref(py));
+        let Some(mut hand) = self.hand.take(py) else { return Err(stopped(py)) };
+        let before = hand.batch.replace((batch, partition));
+        drop(self.hand.put(py, Some(hand)));
+        // Another thread's batch, if there was one: what is left of it is taken again.
+        drop(before);
+        Ok(())
+    }
+
+    /// Whoever asks for more has worked off what it was given.
+    fn done_with_last(&self, py: Python<'_>) {
+        if let Some(mut hand) = self.hand.take(py) {
+            hand.last = None;
+            drop(self.hand.put(py, Some(hand)));
+        }
+    }
+}
+
+/// Sets `due` every now and then, for as long as anybody looks at it.
+fn remind(client: &kavka::Client, interval: Duration, due: &Arc<AtomicBool>) {
+    let due = Arc::downgrade(due);
+    drop(client.start(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            let Some(due) = due.upgrade() else { return };
+            due.store(true, Ordering::Relaxed);
+        }
+    }));
+}
+
+/// Commits what earlier calls have returned: by calling again, the application says that it is done with all of it.
+#[cold]
+fn commit(py: Python<'_>, running: &Running) -> PyResult<()> {
+    running.commit_is_due.store(false, Ordering::Relaxed);
+    running.commit.call1(py, (positions(running),)).map(drop)
+}
+
+fn positions(running: &Running) -> BTreeMap<i32, i64> {
+    running.engine.positions().into_iter().map(|(key, position, _)| (key.partition, position)).collect()
+}
+
+/// Says in Python's log which positions were moved, and why.
+fn log_resets(py: Python<'_>, running: &Running) {
+    for reset in running.engine.take_resets() {
+        let log = || {
+            let logger = py.import("logging")?.call_method1("getLogger", ("pykafka.simpleconsumer",))?;
+            let text = "offset %d of %s is out of range; going on at %d, as auto_offset_reset says";
+            logger.call_method1("warning", (text, reset.from, reset.topic_partition.to_string(), reset.to))
+        };
+        // A logger that raises must not make `consume` fail.
+        if let Err(error) = log() {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// Takes the message the application may still work on out of what is committed.
+fn hold_back(positions: &mut BTreeMap<i32, i64>, last: Option<(i32, i64)>) {
+    if let Some((partition, offset)) = last {
+        positions.entry(partition).and_modify(|position| *position = offset.min(*position));
+    }
+}
+
+#[inline]
+fn to_message(
+    py: Python<'_>,
+    running: &Running,
+    data: &Bytes,
+    record: &RecordView,
+    partition_id: i32,
+    partition: &Py<PyAny>,
+) -> Message {
+    let payload = |range: Option<std::ops::Range<usize>>| match range {
+        None => Payload::Null,
+        Some(range) if range.len() < EAGER_BYTES => eager(py, data.get(range).unwrap_or_default()),
+        Some(range) => large(py, running, data, range),
+    };
+    let headers = (record.header_count() > 0).then(|| {
+        let owned: Headers =
+            record.headers(data).map(|header| (header.key.into(), header.value.map(Into::into))).collect();
+        Box::new(owned)
+    });
+    Message {
+        value: payload(record.value.map(Span::range)),
+        key: payload(record.key.map(Span::range)),
+        headers,
+        delivery: None,
+        offset: record.offset,
+        // pykafka shows 0 for a message without a time.
+        timestamp: AtomicI64::new(record.timestamp_ms.max(0)),
+        partition: Some(partition.clone_ref(py)),
+        partition_id,
+        extra: None,
+    }
+}
+
+#[inline]
+fn eager(py: Python<'_>, bytes: &[u8]) -> Payload {
+    Payload::Object(PyBytes::new(py, bytes).into_any().unbind())
+}
+
+fn large(py: Python<'_>, running: &Running, data: &Bytes, range: std::ops::Range<usize>) -> Payload {
+    let size = data.len();
+    if running.pinned.load(Ordering::Relaxed) + size > MAX_PINNED_BYTES {
+        return eager(py, data.get(range).unwrap_or_default());
+    }
+    running.pinned.fetch_add(size, Ordering::Relaxed);
+    let pin = Pin { bytes: size, total: Arc::clone(&running.pinned) };
+    Payload::Lazy(Box::new(Lazy { bytes: data.slice(range), _pin: Box::new(pin), made: OnceLock::new() }))
+}
+
+/// Runs the deserializer, if there is one.
+#[inline]
+fn finish<'py>(py: Python<'py>, running: &Running, mut message: Message) -> PyResult<Bound<'py, Message>> {
+    if let Some(deserializer) = &running.settings.get().deserializer {
+        let made = deserializer.bind(py).call1((message.value.get(py), message.key.get(py)))?;
+        let (value, key): (Bound<'py, PyAny>, Bound<'py, PyAny>) = made.extract().map_err(|_| {
+            PyTypeError::new_err("the deserializer must return two values: the message's value and its partition_key")
+        })?;
+        message.value = Payload::from_python(&value);
+        message.key = Payload::from_python(&key);
+    }
+    Bound::new(py, message)
+}
+
+#[cold]
+fn stopped(py: Python<'_>) -> PyErr {
+    errors::named(py, "ConsumerStoppedException", "the consumer is stopped; start() it to consume again")
+}

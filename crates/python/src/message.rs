@@ -1,0 +1,304 @@
+//! The message, as Python sees it: one class for what was produced and what was consumed.
+//!
+//! A produced message holds its batch's outcome cell: its offset appears when the batch is acknowledged. Of a consumed
+//! one a large value stays in the fetched buffer until it is read.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use kavka::Delivery;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyString};
+
+use crate::errors;
+
+/// What a timestamp holds when there is none.
+const NO_TIMESTAMP: i64 = i64::MIN;
+/// What a message takes in a message set beside key and value: what `len(message)` has always counted.
+const OVERHEAD_BYTES: usize = 34;
+
+/// A key or a value.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// None.
+    Null,
+    /// `bytes`, or what a deserializer made of them.
+    Object(Py<PyAny>),
+    /// In the buffer it was fetched in.
+    Lazy(Box<Lazy>),
+}
+
+/// Bytes in a fetched buffer, and the Python object once somebody has asked for it.
+#[derive(Debug)]
+pub(crate) struct Lazy {
+    pub(crate) bytes: Bytes,
+    /// Counts the buffer as pinned by the application for as long as it is.
+    pub(crate) _pin: Box<dyn Send + Sync + std::fmt::Debug>,
+    pub(crate) made: OnceLock<Py<PyAny>>,
+}
+
+impl Payload {
+    #[inline]
+    pub(crate) fn get(&self, py: Python<'_>) -> Py<PyAny> {
+        match self {
+            Self::Null => py.None(),
+            Self::Object(object) => object.clone_ref(py),
+            Self::Lazy(lazy) => {
+                lazy.made.get_or_init(|| PyBytes::new(py, &lazy.bytes).into_any().unbind()).clone_ref(py)
+            }
+        }
+    }
+
+    fn len(&self, py: Python<'_>) -> usize {
+        match self {
+            Self::Null => 0,
+            Self::Object(object) => object.bind(py).len().unwrap_or(0),
+            Self::Lazy(lazy) => lazy.bytes.len(),
+        }
+    }
+
+    pub(crate) fn from_python(object: &Bound<'_, PyAny>) -> Self {
+        if object.is_none() { Self::Null } else { Self::Object(object.clone().unbind()) }
+    }
+}
+
+/// The headers of a message: names in UTF-8 where their producer kept to that, and values.
+pub(crate) type Headers = Vec<OwnedHeader>;
+/// One of them.
+pub(crate) type OwnedHeader = (Box<[u8]>, Option<Box<[u8]>>);
+
+/// A message: produced, or consumed.
+#[pyclass(frozen, module = "pykafka.protocol", name = "Message")]
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) value: Payload,
+    pub(crate) key: Payload,
+    pub(crate) headers: Option<Box<Headers>>,
+    /// The batch a produced message is in, and its index there.
+    pub(crate) delivery: Option<Delivery>,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: AtomicI64,
+    pub(crate) partition: Option<Py<PyAny>>,
+    pub(crate) partition_id: i32,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What only a message made by hand has.
+#[derive(Debug)]
+pub(crate) struct Extra {
+    compression_type: i64,
+    produce_attempt: i64,
+    protocol_version: i64,
+    delivery_report_q: Option<Py<PyAny>>,
+}
+
+impl Message {
+    /// A message on its way to a broker.
+    #[inline]
+    pub(crate) fn produced(
+        value: Payload,
+        key: Payload,
+        headers: Option<Box<Headers>>,
+        timestamp_ms: Option<i64>,
+        delivery: Delivery,
+    ) -> Self {
+        let partition_id = delivery.completion().partition();
+        Self {
+            value,
+            key,
+            headers,
+            delivery: Some(delivery),
+            offset: -1,
+            timestamp: AtomicI64::new(timestamp_ms.unwrap_or(NO_TIMESTAMP)),
+            partition: None,
+            partition_id,
+            extra: None,
+        }
+    }
+
+    fn timestamp_ms(&self) -> Option<i64> {
+        let own = self.timestamp.load(Ordering::Relaxed);
+        if own != NO_TIMESTAMP {
+            return Some(own);
+        }
+        self.delivery.as_ref()?.outcome()?.ok()?.timestamp_ms
+    }
+}
+
+#[pymethods]
+impl Message {
+    #[new]
+    #[pyo3(
+        signature = (
+            value, partition_key=None, compression_type=0, offset=-1, partition_id=-1, produce_attempt=0,
+            protocol_version=0, timestamp=None, delivery_report_q=None
+        ),
+        text_signature = "(value, partition_key=None, compression_type=0, offset=-1, partition_id=-1, \
+                          produce_attempt=0, protocol_version=0, timestamp=None, delivery_report_q=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        value: &Bound<'_, PyAny>,
+        partition_key: Option<&Bound<'_, PyAny>>,
+        compression_type: i64,
+        offset: i64,
+        partition_id: i32,
+        produce_attempt: i64,
+        protocol_version: i64,
+        timestamp: Option<i64>,
+        delivery_report_q: Option<Py<PyAny>>,
+    ) -> Self {
+        Self {
+            value: Payload::from_python(value),
+            key: partition_key.map_or(Payload::Null, Payload::from_python),
+            headers: None,
+            delivery: None,
+            offset,
+            timestamp: AtomicI64::new(timestamp.unwrap_or(NO_TIMESTAMP)),
+            partition: None,
+            partition_id,
+            extra: Some(Box::new(Extra { compression_type, produce_attempt, protocol_version, delivery_report_q })),
+        }
+    }
+
+    /// What was written: bytes, or what the deserializer made of them; None for a tombstone.
+    #[getter]
+    fn value(&self, py: Python<'_>) -> Py<PyAny> {
+        self.value.get(py)
+    }
+
+    /// The key: bytes, or what the deserializer made of them; None if there is none.
+    #[getter]
+    fn partition_key(&self, py: Python<'_>) -> Py<PyAny> {
+        self.key.get(py)
+    }
+
+    /// Its place in the partition; -1 for a produced message until it is acknowledged.
+    #[getter]
+    fn offset(&self) -> i64 {
+        match &self.delivery {
+            Some(delivery) => delivery.offset().unwrap_or(-1),
+            None => self.offset,
+        }
+    }
+
+    /// The number of its partition.
+    #[getter]
+    fn partition_id(&self) -> i32 {
+        self.partition_id
+    }
+
+    /// Its `Partition`, if it was consumed.
+    #[getter]
+    fn partition(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.partition.as_ref().map(|partition| partition.clone_ref(py))
+    }
+
+    /// Its headers, in order: `(name, value)` pairs; a name may occur more than once. New in version 3.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let pairs = self.headers.as_deref().map(Vec::as_slice).unwrap_or_default().iter().map(|(name, value)| {
+            let name = PyBytes::new(py, name).call_method1("decode", ("utf-8", "surrogateescape"))?;
+            Ok((name, value.as_ref().map(|value| PyBytes::new(py, value))))
+        });
+        PyList::new(py, pairs.collect::<PyResult<Vec<_>>>()?)
+    }
+
+    /// Milliseconds since 1970, or None if the message was produced without a time.
+    #[getter]
+    fn timestamp(&self) -> Option<i64> {
+        self.timestamp_ms()
+    }
+
+    /// The time as a naive UTC datetime; None for 0.
+    #[getter]
+    fn timestamp_dt<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let milliseconds = self.timestamp_ms().ok_or_else(|| PyTypeError::new_err("the message has no timestamp"))?;
+        if milliseconds == 0 {
+            return Ok(None);
+        }
+        let datetime = py.import("datetime")?;
+        let since = PyDict::new(py);
+        since.set_item("milliseconds", milliseconds)?;
+        let delta = datetime.getattr("timedelta")?.call((), Some(&since))?;
+        datetime.getattr("datetime")?.call1((1970, 1, 1))?.add(delta).map(Some)
+    }
+
+    #[setter]
+    fn set_timestamp_dt(&self, when: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_timestamp(when)
+    }
+
+    /// Sets the time: a number of milliseconds since 1970, a naive UTC datetime, or None.
+    fn set_timestamp(&self, ts: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(milliseconds) = timestamp_ms(ts) else {
+            let given = ts.get_type().name()?;
+            return Err(PyRuntimeError::new_err(format!("a timestamp must be a datetime or a number, not {given}")));
+        };
+        let milliseconds = milliseconds.unwrap_or(NO_TIMESTAMP);
+        self.timestamp.store(milliseconds, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Always 0: compression is a matter of batches.
+    #[getter]
+    fn compression_type(&self) -> i64 {
+        self.extra.as_ref().map_or(0, |extra| extra.compression_type)
+    }
+
+    /// Always 0: the engine counts attempts per batch.
+    #[getter]
+    fn produce_attempt(&self) -> i64 {
+        self.extra.as_ref().map_or(0, |extra| extra.produce_attempt)
+    }
+
+    /// 1: messages have timestamps. 0 for one made by hand.
+    #[getter]
+    fn protocol_version(&self) -> i64 {
+        self.extra.as_ref().map_or(1, |extra| extra.protocol_version)
+    }
+
+    /// None: reports come from `Producer.get_delivery_report`.
+    #[getter]
+    fn delivery_report_q(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.extra.as_ref()?.delivery_report_q.as_ref().map(|queue| queue.clone_ref(py))
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        OVERHEAD_BYTES + self.key.len(py) + self.value.len(py)
+    }
+
+    #[allow(clippy::unused_self)]
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let Self { partition_id, .. } = self;
+        format!(
+            "<pykafka.protocol.Message ({} bytes, partition {partition_id}, offset {})>",
+            self.value.len(py),
+            self.offset()
+        )
+    }
+}
+
+/// Milliseconds since 1970 of a datetime (naive: UTC) or a number; None stays None.
+pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+    if when.is_none() {
+        return Ok(None);
+    }
+    if when.is_instance_of::<PyDateTime>() {
+        let times = when.py().import("pykafka.utils.times")?;
+        return times.call_method1("to_timestamp_ms", (when,))?.extract().map(Some);
+    }
+    if when.is_instance_of::<PyString>() {
+        return Err(errors::wrong_type("timestamp", "a datetime or milliseconds since 1970", when));
+    }
+    match when.extract::<i64>() {
+        Ok(milliseconds) => Ok(Some(milliseconds)),
+        Err(_) => when.call_method0("__int__").and_then(|number| number.extract()).map(Some),
+    }
+}

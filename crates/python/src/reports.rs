@@ -1,0 +1,195 @@
+//! Delivery reports: each thread gets those of the messages it produced.
+//!
+//! Python objects stay with the thread that made them. The engine's thread only pushes the outcome cell of a
+//! finished batch into a queue; whoever reads reports pairs the cells with its messages. What one thread has
+//! produced for all its producers is in a thread-local list, so nothing here needs a lock but the queue of cells.
+//!
+//! No Python object is made or dropped while a thread's reports are borrowed: garbage collection could run a
+//! `__del__` that comes back here.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use kavka::{Completion, Delivery, Error};
+use pyo3::prelude::*;
+
+use crate::message::Message;
+
+/// How many messages a thread may have produced without having read their reports.
+pub(crate) const MAX_UNREAD: usize = 1_000_000;
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The batches that have outcomes since a thread last looked.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    state: Mutex<FinishedState>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct FinishedState {
+    batches: VecDeque<Arc<Completion>>,
+    /// Whether the thread sleeps: waking nobody would cost a system call per batch.
+    is_awaited: bool,
+}
+
+impl Finished {
+    fn push(&self, batch: Arc<Completion>) {
+        let mut state = lock(&self.state);
+        state.batches.push_back(batch);
+        if state.is_awaited {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The next batch with outcomes, after a wait of at most `limit`.
+    pub(crate) fn pop(&self, limit: Duration) -> Option<Arc<Completion>> {
+        let mut state = lock(&self.state);
+        if state.batches.is_empty() && !limit.is_zero() {
+            state.is_awaited = true;
+            let waited = self.arrived.wait_timeout_while(state, limit, |state| state.batches.is_empty());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.is_awaited = false;
+        }
+        state.batches.pop_front()
+    }
+}
+
+/// Puts one batch into one thread's queue when it has outcomes.
+struct Announce {
+    batch: Arc<Completion>,
+    finished: Arc<Finished>,
+}
+
+impl Wake for Announce {
+    fn wake(self: Arc<Self>) {
+        self.finished.push(Arc::clone(&self.batch));
+    }
+}
+
+fn announce(batch: &Arc<Completion>, index: u32, finished: &Arc<Finished>) {
+    let waker = Waker::from(Arc::new(Announce { batch: Arc::clone(batch), finished: Arc::clone(finished) }));
+    if !batch.subscribe(index, &waker) {
+        finished.push(Arc::clone(batch));
+    }
+}
+
+/// Pointers are as good as random already.
+#[derive(Debug, Default)]
+struct PointerHasher(u64);
+
+impl Hasher for PointerHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_usize(&mut self, pointer: usize) {
+        self.0 = (pointer as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+/// A message and its index in its batch.
+type Sent = (u32, Py<Message>);
+
+/// The messages that one thread has produced with one producer, and whose reports it has not read.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadReports {
+    unread: usize,
+    open: HashMap<usize, VecDeque<Sent>, BuildHasherDefault<PointerHasher>>,
+    ready: VecDeque<(Py<Message>, Option<Error>)>,
+    finished: Arc<Finished>,
+}
+
+impl ThreadReports {
+    pub(crate) fn is_full(&self) -> bool {
+        self.unread >= MAX_UNREAD
+    }
+
+    /// Where to wait for the next finished batch.
+    pub(crate) fn finished(&self) -> Arc<Finished> {
+        Arc::clone(&self.finished)
+    }
+
+    /// Notes a message whose report is to come.
+    #[inline]
+    pub(crate) fn expect(&mut self, message: Py<Message>, delivery: &Delivery) {
+        let (batch, index) = (delivery.completion(), delivery.index());
+        self.unread += 1;
+        let messages = self.open.entry(Arc::as_ptr(batch).addr()).or_default();
+        messages.push_back((index, message));
+        if messages.len() == 1 {
+            announce(batch, index, &self.finished);
+        }
+    }
+
+    /// Makes reports of what has become known of a batch.
+    pub(crate) fn take_over(&mut self, batch: &Arc<Completion>) {
+        let key = Arc::as_ptr(batch).addr();
+        let Some(messages) = self.open.get_mut(&key) else { return };
+        while let Some((index, _)) = messages.front() {
+            let Some(outcome) = batch.outcome(*index) else {
+                announce(batch, *index, &self.finished);
+                return;
+            };
+            if let Some((_, message)) = messages.pop_front() {
+                self.ready.push_back((message, outcome.err()));
+            }
+        }
+        self.open.remove(&key);
+    }
+
+    /// The next report.
+    pub(crate) fn next(&mut self) -> Option<(Py<Message>, Option<Error>)> {
+        let report = self.ready.pop_front()?;
+        self.unread -= 1;
+        Some(report)
+    }
+}
+
+/// One thread's reports of one producer, shared by nobody else.
+pub(crate) type Mine = Rc<RefCell<ThreadReports>>;
+
+/// A producer, as the lists of its threads know it. They forget it once it is gone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Owner(Arc<()>);
+
+thread_local! {
+    static MINE: RefCell<Vec<(Weak<()>, Mine)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Owner {
+    /// What the current thread has produced.
+    pub(crate) fn mine(&self) -> Mine {
+        let known = MINE.with_borrow(|mine| {
+            mine.iter().find(|(owner, _)| owner.as_ptr() == Arc::as_ptr(&self.0)).map(|(_, reports)| Rc::clone(reports))
+        });
+        known.unwrap_or_else(|| self.first_of_this_thread())
+    }
+
+    #[cold]
+    fn first_of_this_thread(&self) -> Mine {
+        let reports = Mine::default();
+        let forgotten: Vec<_> = MINE.with_borrow_mut(|mine| {
+            let forgotten = mine.extract_if(.., |(owner, _)| owner.strong_count() == 0).collect();
+            mine.push((Arc::downgrade(&self.0), Rc::clone(&reports)));
+            forgotten
+        });
+        // Only now: the messages in them are Python objects.
+        drop(forgotten);
+        reports
+    }
+}

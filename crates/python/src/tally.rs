@@ -1,0 +1,108 @@
+//! Remembers the failures of messages that have no report.
+//!
+//! They are logged by the next call and raised by `stop`, once. It costs per batch, nothing per message.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Wake, Waker};
+
+use kavka::{Completion, Error};
+use pyo3::prelude::*;
+
+use crate::reports::lock;
+
+/// The counters of one producer.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    failed: AtomicU64,
+    logged: AtomicU64,
+    first_error: Mutex<Option<Error>>,
+}
+
+impl Tally {
+    /// Counts the outcomes of a batch; called once per batch.
+    pub(crate) fn watch(this: &Arc<Self>, batch: &Arc<Completion>) {
+        Arc::new(Watch { tally: Arc::clone(this), batch: Arc::downgrade(batch), seen: AtomicU32::new(0) }).look();
+    }
+
+    /// Logs the failures that were not logged yet.
+    #[inline]
+    pub(crate) fn log_failures(&self, py: Python<'_>, topic: &str) {
+        if self.failed.load(Ordering::Relaxed) != self.logged.load(Ordering::Relaxed) {
+            self.log(py, topic);
+        }
+    }
+
+    #[cold]
+    fn log(&self, py: Python<'_>, topic: &str) {
+        let failed = self.failed.load(Ordering::Acquire);
+        let new = failed - self.logged.swap(failed, Ordering::AcqRel);
+        let error = lock(&self.first_error).clone();
+        let log = || {
+            let logger = py.import("logging")?.call_method1("getLogger", ("pykafka.producer",))?;
+            let text = "%d messages of topic %s were not delivered; the first error was: %s";
+            logger.call_method1("error", (text, new, topic, error.map(|error| error.to_string())))
+        };
+        // A logger that raises must not make `produce` fail: the message is accepted or refused for its own sake.
+        if let Err(error) = log() {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// How many messages failed, and why the first one did. Tells it once.
+    pub(crate) fn take_failures(&self) -> Option<(u64, Error)> {
+        let failed = self.failed.swap(0, Ordering::AcqRel);
+        self.logged.store(0, Ordering::Release);
+        Some((failed, lock(&self.first_error).take()?))
+    }
+}
+
+/// Follows one batch until all its messages have outcomes.
+struct Watch {
+    tally: Arc<Tally>,
+    /// Weak, because the batch holds the waker that this is.
+    batch: Weak<Completion>,
+    seen: AtomicU32,
+}
+
+impl Watch {
+    /// Counts what is new and waits for the rest.
+    fn look(self: Arc<Self>) {
+        let Some(batch) = self.batch.upgrade() else { return };
+        let waker = Waker::from(Arc::clone(&self));
+        loop {
+            let resolved = batch.resolved();
+            let seen = self.seen.swap(resolved, Ordering::Relaxed);
+            if resolved > seen {
+                self.count(&batch, seen, resolved);
+            }
+            if batch.subscribe(resolved, &waker) {
+                return;
+            }
+        }
+    }
+
+    fn count(&self, batch: &Completion, start: u32, end: u32) {
+        // Two ends that lie as far apart in the log as in the batch have nothing that failed between them: the usual
+        // case, told without looking at every message.
+        let offset = |index| batch.offset(index);
+        let is_whole = match (offset(start), offset(end - 1)) {
+            (Some(first), Some(last)) => last - first == i64::from(end - 1 - start),
+            _ => false,
+        };
+        if !is_whole {
+            for index in start..end {
+                if let Some(Err(error)) = batch.outcome(index) {
+                    lock(&self.tally.first_error).get_or_insert(error);
+                    self.tally.failed.fetch_add(1, Ordering::Release);
+                }
+            }
+        }
+    }
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+}

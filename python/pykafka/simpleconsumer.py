@@ -1,0 +1,333 @@
+"""Reads messages from the partitions it is given.
+
+This module decides where to start and keeps pykafka's view of offsets. `consume` and iteration are
+methods of the engine's class, so that no line of Python stands between two messages.
+
+Two meanings of an offset meet here. The engine's *position* is the offset of the next message; pykafka
+counts the *last consumed* one, which is one less.
+"""
+
+import json
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from . import _engine
+from .common import OffsetType
+from .exceptions import (
+    ConsumerStoppedException,
+    KafkaException,
+    OffsetRequestFailedError,
+)
+from .protocol import OffsetFetchPartitionResponse
+from .utils.error_handlers import valid_int
+from .utils.names import to_bytes
+from .utils.times import to_timestamp_ms
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+    from .partition import Partition
+    from .topic import Topic
+
+log = logging.getLogger(__name__)
+
+#: What `held_offsets` says of a partition from which nothing can have been consumed.
+NOTHING_CONSUMED = -2
+
+
+class OwnedPartition:
+    """What a consumer knows of one of its partitions."""
+
+    def __init__(self, consumer: "SimpleConsumer", partition: "Partition") -> None:
+        self.partition = partition
+        self._consumer = consumer
+
+    @property
+    def next_offset(self) -> int:
+        """The offset of the message that is handed out next."""
+        return self._consumer._position(self.partition.id)
+
+    @property
+    def last_offset_consumed(self) -> int:
+        """The offset before `next_offset`; -1 at the beginning of the partition."""
+        return self.next_offset - 1
+
+
+class SimpleConsumer(_engine.Consumer):
+    """Reads given partitions of one topic; `topic.get_simple_consumer()` makes one.
+
+    It is iterable; iteration ends when `consumer_timeout_ms` passes without a message. Where it starts:
+    at the group's committed offset if there is one; else, with a group or with
+    `reset_offset_on_start`, where `auto_offset_reset` says; else at the oldest message.
+
+    :param consumer_group: where offsets are committed.
+    :param partitions: which of the topic's partitions to read; None: all.
+    :param fetch_message_max_bytes: the most that one fetch brings of one partition.
+    :param num_consumer_fetchers: checked and not used: fetching takes no thread.
+    :param auto_commit_enable: whether `consume` commits by itself. It only ever commits messages that an
+        earlier call returned.
+    :param auto_commit_interval_ms: how often it does so.
+    :param queued_max_messages: checked and not used: at most 64 MiB are fetched ahead.
+    :param fetch_min_bytes: a broker waits for that much, up to `fetch_wait_max_ms`.
+    :param fetch_error_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
+    :param offsets_channel_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
+    :param offsets_commit_max_retries: checked and not used: committing and fetching offsets is tried again for
+        the client's `offsets_channel_socket_timeout_ms`.
+    :param auto_offset_reset: an `OffsetType`: where to go on when an offset is out of range.
+    :param consumer_timeout_ms: how long `consume` waits; -1: for ever.
+    :param auto_start: whether the constructor calls `start`.
+    :param reset_offset_on_start: start where `auto_offset_reset` says, and commit that.
+    :param compacted_topic: accepted and not used: gaps between offsets are normal.
+    :param generation_id: accepted and not used.
+    :param consumer_id: sent along with commits.
+    :param deserializer: `f(value, key)` that returns both, called by `consume`.
+    :param reset_offset_on_fetch: whether `fetch_offsets` also moves the consumer.
+    """
+
+    def __init__(
+        self,
+        topic: "Topic",
+        cluster: "Cluster",
+        consumer_group: str | bytes | None = None,
+        partitions: "Iterable[Partition] | None" = None,
+        fetch_message_max_bytes: int = 1024 * 1024,
+        num_consumer_fetchers: int = 1,
+        auto_commit_enable: bool = False,
+        auto_commit_interval_ms: int = 60 * 1000,
+        queued_max_messages: int = 2000,
+        fetch_min_bytes: int = 1,
+        fetch_error_backoff_ms: int = 500,
+        fetch_wait_max_ms: int = 100,
+        offsets_channel_backoff_ms: int = 1000,
+        offsets_commit_max_retries: int = 5,
+        auto_offset_reset: int = OffsetType.EARLIEST,
+        consumer_timeout_ms: int = -1,
+        auto_start: bool = True,
+        reset_offset_on_start: bool = False,
+        compacted_topic: bool = False,
+        generation_id: int = -1,
+        consumer_id: str | bytes = b"",
+        deserializer: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+        reset_offset_on_fetch: bool = True,
+    ) -> None:
+        for name, value in {
+            "num_consumer_fetchers": num_consumer_fetchers,
+            "queued_max_messages": queued_max_messages,
+            "fetch_error_backoff_ms": fetch_error_backoff_ms,
+        }.items():
+            valid_int(value, name=name)
+        if auto_offset_reset not in (OffsetType.EARLIEST, OffsetType.LATEST):
+            raise ValueError(f"auto_offset_reset must be an OffsetType, not {auto_offset_reset!r}")
+        if deserializer is not None and not callable(deserializer):
+            raise TypeError(f"deserializer must be callable, not {type(deserializer).__name__}")
+        self._topic = topic
+        self._cluster = cluster
+        self._group = None if consumer_group is None else to_bytes(consumer_group, "consumer_group").decode("ascii")
+        owned = self._own(partitions)
+        self._partitions = {partition: OwnedPartition(self, partition) for partition in owned}
+        self._auto_commit_enable = bool(auto_commit_enable)
+        self._auto_offset_reset = auto_offset_reset
+        valid_int(offsets_channel_backoff_ms, allow_zero=True, name="offsets_channel_backoff_ms")
+        valid_int(offsets_commit_max_retries, allow_zero=True, name="offsets_commit_max_retries")
+        self._reset_offset_on_start = bool(reset_offset_on_start)
+        self._reset_offset_on_fetch = bool(reset_offset_on_fetch)
+        self.consumer_id = to_bytes(consumer_id, "consumer_id")
+        self.generation_id = generation_id
+        timeout_ms = valid_int(consumer_timeout_ms, allow_zero=True, allow_negative=True, name="consumer_timeout_ms")
+        commit_interval_ms = valid_int(auto_commit_interval_ms, name="auto_commit_interval_ms")
+        self._settings = _engine.ConsumerSettings(
+            auto_commit_interval_ms=commit_interval_ms if self._auto_commit_enable and self._group else None,
+            auto_offset_reset=auto_offset_reset,
+            consumer_timeout_ms=timeout_ms if timeout_ms > 0 else None,
+            fetch_message_max_bytes=valid_int(fetch_message_max_bytes, name="fetch_message_max_bytes"),
+            fetch_min_bytes=valid_int(fetch_min_bytes, allow_zero=True, name="fetch_min_bytes"),
+            fetch_wait_max_ms=valid_int(fetch_wait_max_ms, allow_zero=True, name="fetch_wait_max_ms"),
+            deserializer=deserializer,
+        )
+        if auto_start:
+            self.start()
+
+    def _own(self, partitions: "Iterable[Partition] | None") -> "list[Partition]":
+        known = self._topic.partitions
+        owned = sorted(known.values() if partitions is None else partitions)
+        for partition in owned:
+            if known.get(partition.id) != partition:
+                raise KafkaException(f"{partition!r} is not a partition of topic {self._topic.name!r}")
+        return owned
+
+    @property
+    def topic(self) -> "Topic":
+        """The topic that is read."""
+        return self._topic
+
+    @property
+    def partitions(self) -> "dict[int, Partition]":
+        """The partitions that are read, by number."""
+        return {partition.id: partition for partition in self._partitions}
+
+    @property
+    def held_offsets(self) -> dict[int, int]:
+        """For each partition the offset of the last message that was handed out, or -2 if there can be none."""
+        return {
+            partition.id: owned.last_offset_consumed if owned.next_offset > 0 else NOTHING_CONSUMED
+            for partition, owned in self._partitions.items()
+        }
+
+    def start(self) -> None:
+        """Finds out where to start and begins to fetch; does nothing if it runs."""
+        if self._is_running():
+            return
+        reset = self._auto_offset_reset
+        positions: dict[int, int] = {}
+        if self._group is not None and not self._reset_offset_on_start:
+            positions = {id_: answer.offset for id_, answer in self._committed() if answer.offset >= 0}
+        elif not self._reset_offset_on_start:
+            reset = OffsetType.EARLIEST
+        missing = [partition.id for partition in self._partitions if partition.id not in positions]
+        found = self._offsets_at(dict.fromkeys(missing, reset))
+        self._open(
+            self._cluster._engine,
+            self._topic.name.decode("ascii"),
+            [(partition.id, partition, {**positions, **found}[partition.id]) for partition in self._partitions],
+            self._settings,
+            self._auto_commit,
+        )
+        if self._group is not None and found:
+            self._commit(found)
+
+    def stop(self) -> None:
+        """Commits, if `auto_commit_enable` says so, and closes; does nothing if it is stopped."""
+        self._stop(last_message_done=True)
+
+    def _stop(self, last_message_done: bool) -> None:
+        positions = self._close(last_message_done)
+        if positions and self._auto_commit_enable and self._group is not None:
+            self._commit(positions)
+
+    def fetch(self) -> None:
+        """Does nothing: the engine fetches ahead by itself."""
+
+    def cleanup(self) -> None:
+        """Does nothing: `stop` cleans up."""
+
+    def commit_offsets(self, partition_offsets: "Iterable[tuple[Partition, int]] | None" = None) -> None:
+        """Commits offsets for the group.
+
+        :param partition_offsets: the next offset to read of each partition; None: of all partitions, behind the last
+            message handed out.
+        :raises KafkaException: without a consumer_group, or for a partition that is not this consumer's.
+        :raises ProtocolClientError: when the group's coordinator refuses, or goes on to fail after several tries.
+        """
+        if self._group is None:
+            raise KafkaException("offsets can only be committed with a consumer_group")
+        if partition_offsets is None:
+            self._commit({partition.id: self._position(partition.id) for partition in self._partitions})
+            return
+        self._commit({self._check_owned(partition).id: int(offset) for partition, offset in partition_offsets})
+
+    def fetch_offsets(self) -> list[tuple[int, OffsetFetchPartitionResponse]]:
+        """The group's committed offsets; moves there too, unless `reset_offset_on_fetch` is off.
+
+        :raises KafkaException: without a consumer_group.
+        """
+        if self._group is None:
+            raise KafkaException("offsets can only be fetched with a consumer_group")
+        committed = self._committed()
+        if self._reset_offset_on_fetch:
+            positions = {id_: answer.offset for id_, answer in committed if answer.offset >= 0}
+            missing = [id_ for id_, answer in committed if answer.offset < 0]
+            self._seek({**positions, **self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))})
+        return committed
+
+    def reset_offsets(self, partition_offsets: "Iterable[tuple[Partition, int | datetime]] | None" = None) -> None:
+        """Moves to other offsets and, with a group, commits them.
+
+        :param partition_offsets: for each partition the offset of the last message to count as consumed, or an
+            `OffsetType`, or a datetime (naive UTC). None: all partitions, to `auto_offset_reset`.
+        :raises ValueError: if an offset is none of these.
+        :raises OffsetRequestFailedError: if an offset cannot be found.
+        """
+        wanted: list[tuple[Partition, int | datetime]]
+        if partition_offsets is None:
+            wanted = [(partition, self._auto_offset_reset) for partition in self._partitions]
+        else:
+            wanted = [(self._check_owned(partition), offset) for partition, offset in partition_offsets]
+        positions: dict[int, int] = {}
+        lookups: dict[int, int] = {}
+        for partition, offset in wanted:
+            if isinstance(offset, datetime) or offset in (OffsetType.EARLIEST, OffsetType.LATEST):
+                lookups[partition.id] = to_timestamp_ms(offset)
+            elif isinstance(offset, int) and -2 < offset < (1 << 63) - 1:
+                positions[partition.id] = offset + 1
+            else:
+                raise ValueError(f"an offset must be an int from -2, an OffsetType or a datetime, not {offset!r}")
+        positions.update(self._offsets_at(lookups))
+        self._seek(positions)
+        if self._group is not None:
+            self._commit(positions)
+
+    def _check_owned(self, partition: "Partition") -> "Partition":
+        if partition not in self._partitions:
+            raise KafkaException(f"{partition!r} is not one of this consumer's partitions")
+        return partition
+
+    def _offsets_at(self, timestamps: dict[int, int]) -> dict[int, int]:
+        """The offsets at these times; where nothing is that young, the oldest offset, as in pykafka 2."""
+        if not timestamps:
+            return {}
+        name = self._topic.name.decode("ascii")
+        try:
+            found = self._cluster._engine.list_offsets(name, timestamps, True)
+        except KafkaException as error:
+            raise OffsetRequestFailedError(f"no offset found in topic {name}: {error}") from error
+        nothing = [partition for partition, offset in found.items() if offset is None]
+        oldest = self._offsets_at(dict.fromkeys(nothing, OffsetType.EARLIEST))
+        return {partition: oldest[partition] if offset is None else offset for partition, offset in found.items()}
+
+    def _committed(self) -> list[tuple[int, OffsetFetchPartitionResponse]]:
+        assert self._group is not None
+        partitions = [partition.id for partition in self._partitions]
+        found = self._cluster._engine.committed_offsets(self._group, self._topic.name.decode("ascii"), partitions)
+        committed = ((partition, *found.get(partition, (-1, ""))) for partition in partitions)
+        return [
+            (partition, OffsetFetchPartitionResponse(offset, metadata.encode(), 0))
+            for partition, offset, metadata in committed
+        ]
+
+    def _commit(self, positions: dict[int, int]) -> None:
+        assert self._group is not None
+        who = json.dumps({"consumer_id": self.consumer_id.decode("ascii"), "hostname": socket.gethostname()})
+        self._cluster._engine.commit_offsets(
+            self._group,
+            self._topic.name.decode("ascii"),
+            [(partition, offset, who) for partition, offset in positions.items()],
+        )
+
+    def _auto_commit(self, positions: dict[int, int]) -> None:
+        """Called by `consume` when the interval has passed, with the positions that may be committed."""
+        try:
+            self._commit(positions)
+        except KafkaException as error:
+            log.error("offsets of group %r were not committed; the next attempt follows: %s", self._group, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop(last_message_done=error is None)
+
+    def __del__(self) -> None:
+        # Garbage collection must not wait for a commit; the messages handed out last are handed out again.
+        self._close(False)
+
+    def __repr__(self) -> str:
+        group = "" if self._group is None else f", consumer_group={self._group!r}"
+        return f"<{type(self).__module__}.{type(self).__name__} (topic={self._topic.name!r}{group})>"
+
+
+__all__ = ["ConsumerStoppedException", "OwnedPartition", "SimpleConsumer"]

@@ -1,0 +1,109 @@
+"""A topic: its partitions, and the way to producers and consumers."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .common import OffsetType
+from .exceptions import LeaderNotFoundError, NotInThisRelease
+from .partition import Partition
+from .producer import Producer
+from .protocol import OffsetPartitionResponse
+from .simpleconsumer import SimpleConsumer
+from .utils.times import to_timestamp_ms
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+
+class Topic:
+    """A topic of the cluster; `client.topics[name]` makes one."""
+
+    def __init__(self, cluster: "Cluster", name: bytes) -> None:
+        self._cluster = cluster
+        self._name = name
+        self._partitions: dict[int, Partition] = {}
+        self._sync()
+
+    @property
+    def name(self) -> bytes:
+        """The topic's name."""
+        return self._name
+
+    @property
+    def partitions(self) -> dict[int, Partition]:
+        """The partitions by number."""
+        self._sync()
+        return self._partitions
+
+    def get_producer(self, use_rdkafka: bool = False, **kwargs: Any) -> Producer:
+        """A producer for this topic; the arguments are those of `Producer`.
+
+        :param use_rdkafka: accepted and not used: the engine is always the fast one.
+        """
+        return Producer(self._cluster, self, **kwargs)
+
+    def get_sync_producer(self, **kwargs: Any) -> Producer:
+        """A producer whose `produce()` returns when the message is written."""
+        return self.get_producer(sync=True, **kwargs)
+
+    def get_simple_consumer(
+        self, consumer_group: str | bytes | None = None, use_rdkafka: bool = False, **kwargs: Any
+    ) -> SimpleConsumer:
+        """A consumer of this topic's partitions; the arguments are those of `SimpleConsumer`.
+
+        :param use_rdkafka: accepted and not used: the engine is always the fast one.
+        """
+        return SimpleConsumer(self, self._cluster, consumer_group=consumer_group, **kwargs)
+
+    def get_balanced_consumer(self, consumer_group: str | bytes, managed: bool = False, **kwargs: Any) -> Any:
+        """Not in this release.
+
+        :raises NotInThisRelease: always.
+        """
+        raise NotInThisRelease(
+            "consumers that share a topic's partitions in a group are not in this release of pykafka; "
+            "give each SimpleConsumer its own partitions= instead"
+        )
+
+    def earliest_available_offsets(self) -> dict[int, OffsetPartitionResponse]:
+        """For each partition the offset of the oldest message that is still there."""
+        return self.fetch_offset_limits(OffsetType.EARLIEST)
+
+    def latest_available_offsets(self) -> dict[int, OffsetPartitionResponse]:
+        """For each partition the offset that the next message will get."""
+        return self.fetch_offset_limits(OffsetType.LATEST)
+
+    def fetch_offset_limits(
+        self, offsets_before: datetime | int, max_offsets: int = 1
+    ) -> dict[int, OffsetPartitionResponse]:
+        """For each partition the offset of the first message at or after a time.
+
+        :param offsets_before: naive UTC, or milliseconds since 1970, or an `OffsetType`.
+        :param max_offsets: 0 for none; a partition has one answer at most.
+        """
+        answers = self._list_offsets(self.partitions, offsets_before)
+        return {id_: answer._replace(offset=answer.offset[:max_offsets]) for id_, answer in answers.items()}
+
+    def _list_offsets(self, partitions: Iterable[int], when: datetime | int) -> dict[int, OffsetPartitionResponse]:
+        timestamps = dict.fromkeys(partitions, to_timestamp_ms(when))
+        found = self._cluster._engine.list_offsets(self._name.decode("ascii"), timestamps, False)
+        return {
+            partition: OffsetPartitionResponse([] if offset is None else [offset], 0)
+            for partition, offset in found.items()
+        }
+
+    def _describe(self, partition: int) -> tuple[int | None, list[int], list[int]]:
+        """Leader, replicas and in-sync replicas of a partition, as broker ids."""
+        partitions = self._cluster._engine.partitions(self._name.decode("ascii"))
+        if partition >= len(partitions):
+            raise LeaderNotFoundError(f"partition {self._name!r}-{partition} is not known to the cluster any more")
+        return partitions[partition]
+
+    def _sync(self) -> None:
+        count = self._cluster._engine.partition_count(self._name.decode("ascii"))
+        for partition in range(len(self._partitions), count):
+            self._partitions[partition] = Partition(self, partition)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} (name={self._name!r})>"

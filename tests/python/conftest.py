@@ -1,0 +1,74 @@
+"""Fixtures of the tests that need no real Kafka: a broker in memory, and topics on it that nobody else uses."""
+
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pykafka
+import pykafka.testing
+import pytest
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def shared_broker():
+    """A cluster of three brokers for tests that only read and write their own topics."""
+    with pykafka.testing.Broker(brokers=3, partitions=3) as broker:
+        yield broker
+
+
+@pytest.fixture
+def bootstrap(shared_broker):
+    """Its addresses."""
+    return shared_broker.bootstrap_servers
+
+
+@pytest.fixture
+def client(bootstrap):
+    """A client of the shared broker."""
+    return pykafka.KafkaClient(bootstrap)
+
+
+@pytest.fixture
+def topic(client, shared_broker):
+    """A new topic of three partitions."""
+    name = f"topic-{next(_numbers)}"
+    shared_broker.create_topic(name, partitions=3, replication_factor=3)
+    return client.topics[name]
+
+
+@pytest.fixture
+def lone_topic(client, shared_broker):
+    """A new topic of one partition."""
+    name = f"topic-{next(_numbers)}"
+    shared_broker.create_topic(name, partitions=1)
+    return client.topics[name]
+
+
+@pytest.fixture
+def own_broker():
+    """A broker that the test may stop or make misbehave."""
+    with pykafka.testing.Broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def run_python():
+    """Runs a program in a process of its own and returns what became of it."""
+
+    def run(program, *arguments, timeout=60, **options):
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+            **options,
+        )
+
+    return run
