@@ -210,22 +210,29 @@ impl Kit {
     /// Takes and hands out everything that is buffered; what cannot be opened is given back.
     pub(crate) fn take_all(&mut self) -> Vec<Given> {
         let mut given = Vec::new();
-        while let Some(batch) = self.consumer.take_batch() {
-            match batch.open(&mut self.decompressor, 1 << 20) {
-                Ok(mut cursor) => {
-                    while let Some(record) = cursor.next_record() {
-                        let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
-                        given.push(Given {
-                            partition: cursor.topic_partition().partition,
-                            offset: record.offset,
-                            value,
-                        });
-                    }
-                }
-                Err(bad) => self.consumer.handle_bad_batch(*bad),
-            }
+        while let Some(some) = self.take_some(usize::MAX) {
+            given.extend(some);
         }
         given
+    }
+
+    /// Takes a batch and hands out up to `limit` records of it; none if nothing is buffered.
+    pub(crate) fn take_some(&mut self, limit: usize) -> Option<Vec<Given>> {
+        let mut given = Vec::new();
+        let batch = self.consumer.take_batch()?;
+        match batch.open(&mut self.decompressor, 1 << 20) {
+            Ok(mut cursor) => {
+                let partition = cursor.topic_partition().partition;
+                while given.len() < limit
+                    && let Some(record) = cursor.next_record()
+                {
+                    let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
+                    given.push(Given { partition, offset: record.offset, value });
+                }
+            }
+            Err(bad) => self.consumer.handle_bad_batch(*bad),
+        }
+        Some(given)
     }
 
     pub(crate) fn offsets(&mut self) -> Vec<i64> {
