@@ -76,9 +76,9 @@ fn two_members_share_what_the_leader_assigns() {
     assert_eq!(heartbeat(&mut harness, leader_at, &leader, 1), ErrorCode::REBALANCE_IN_PROGRESS);
 
     let led = harness.call(leader_at, JOIN, &join(&leader));
-    let followed = harness.receive::<JoinGroupRequest>(follower_at, JOIN).unwrap();
-    assert_eq!((led.generation_id, followed.generation_id), (Some(2), Some(2)));
-    assert_eq!((led.members.len(), followed.members.len()), (2, 0), "only the leader learns of the others");
+    let other = harness.receive::<JoinGroupRequest>(follower_at, JOIN).unwrap();
+    assert_eq!((led.generation_id, other.generation_id), (Some(2), Some(2)));
+    assert_eq!((led.members.len(), other.members.len()), (2, 0), "only the leader learns of the others");
 
     harness.send(follower_at, SYNC, &sync(&follower, 2, &[]));
     assert_eq!(harness.receive::<SyncGroupRequest>(follower_at, SYNC), None, "the leader has yet to assign");
@@ -94,7 +94,7 @@ fn a_member_that_falls_silent_is_dropped() {
     let (connection, member) = stable(&mut harness);
     harness.pass(Duration::from_millis(5_999));
     assert_eq!(heartbeat(&mut harness, connection, &member, 1), ErrorCode::NONE);
-    harness.pass(Duration::from_millis(6_000));
+    harness.pass(Duration::from_secs(6));
     assert_eq!(heartbeat(&mut harness, connection, &member, 1), ErrorCode::UNKNOWN_MEMBER_ID);
 }
 
