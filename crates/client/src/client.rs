@@ -20,6 +20,8 @@ const CONNECT_ROUNDS: usize = 3;
 /// How often a topic that the brokers do not know is asked for before that is believed: a new topic takes a moment to
 /// be known to all of them.
 const UNKNOWN_TOPIC_TRIES: usize = 4;
+/// The same for a topic that the broker was asked to create: it says so until it has (with the default back-off 10 s).
+const CREATED_TOPIC_TRIES: usize = 100;
 
 /// A client of one Kafka cluster. Cheap to clone.
 ///
@@ -103,6 +105,7 @@ impl Client {
     }
 
     async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {
+        let tries = if create { CREATED_TOPIC_TRIES } else { UNKNOWN_TOPIC_TRIES };
         let mut unknown = 0;
         let mut unreachable = 0;
         let mut attempt = self.driver.next_metadata_attempt();
@@ -115,7 +118,7 @@ impl Client {
                         return Ok(Arc::clone(topic));
                     }
                     ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => {}
-                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < UNKNOWN_TOPIC_TRIES => unknown += 1,
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < tries => unknown += 1,
                     code => {
                         self.driver.remove_topic(name);
                         let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };

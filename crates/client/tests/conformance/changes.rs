@@ -1,0 +1,106 @@
+//! A cluster that changes under its clients.
+
+use std::thread;
+use std::time::Duration;
+
+use kavka::{ErrorCode, Record, StartPosition, TopicPartition};
+
+use crate::cluster::{
+    Cluster, Owned, Writer, find_topic, leftovers, numbered, read_all, reader, take, unique, until, values, wait,
+};
+
+on_every_broker!(
+    a_moved_leader_loses_and_repeats_nothing,
+    added_partitions_are_written_and_read,
+    a_topic_deleted_and_made_again_is_written_anew,
+    a_topic_made_again_stops_its_readers_with_an_error,
+);
+
+fn a_moved_leader_loses_and_repeats_nothing(cluster: &Cluster) {
+    let topic = cluster.create(&unique("moving"), 1, 2, &[]);
+    let writer = Writer::new(cluster, &topic);
+    let consumer = reader(&writer.client, &topic, [0]);
+    let sent = numbered(0..6000);
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| values(&take(&consumer, sent.len())));
+        let mut deliveries = Vec::new();
+        for part in sent.chunks(2000) {
+            deliveries.extend(part.iter().map(|value| writer.send(value)));
+            // With some of it still on its way.
+            cluster.move_leader(&topic);
+        }
+        for (delivery, offset) in deliveries.into_iter().zip(0..) {
+            assert_eq!(writer.outcome(delivery).unwrap().offset, Some(offset));
+        }
+        assert!(reading.join().unwrap() == sent);
+    });
+    assert_eq!(values(&read_all(cluster, &topic, 1, sent.len())[&0]), sent);
+}
+
+fn added_partitions_are_written_and_read(cluster: &Cluster) {
+    let topic = cluster.topic(1);
+    let writer = Writer::new(cluster, &topic);
+    writer.write(["before"]);
+    cluster.add_partitions(&topic, 3);
+    until("the producer to know", || {
+        wait(&writer.client, writer.client.clone().refreshed()).unwrap();
+        find_topic(&writer.client, &writer.producer, &topic, false).unwrap();
+        (writer.producer.partition_count(writer.topic) == 3).then_some(())
+    });
+    for partition in 0..3 {
+        let record = Record { value: Some(b"after"), partition: Some(partition), ..Record::default() };
+        writer.outcome(writer.enqueue(&record)).unwrap();
+    }
+    let read = read_all(cluster, &topic, 3, 4);
+    assert_eq!(read.values().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
+}
+
+/// Deletes a topic and creates it again, until the writer has heard of it: Kafka 3.9 cannot tell a record that was
+/// meant for the old topic from one for the new.
+fn make_again(cluster: &Cluster, writer: &Writer, topic: &str) {
+    let id = || writer.client.metadata().topic(topic).map(|topic| topic.topic_id);
+    let old = id();
+    cluster.delete(topic);
+    cluster.create(topic, 1, 1, &[]);
+    until("the writer to know", || {
+        wait(&writer.client, writer.client.clone().refreshed()).unwrap();
+        (id() != old && writer.client.metadata().leader(topic, 0).is_some()).then_some(())
+    });
+}
+
+fn a_topic_deleted_and_made_again_is_written_anew(cluster: &Cluster) {
+    let topic = cluster.topic(1);
+    let writer = Writer::new(cluster, &topic);
+    writer.write(numbered(0..10));
+    make_again(cluster, &writer, &topic);
+    let deliveries: Vec<_> = numbered(10..20).iter().map(|value| writer.send(value)).collect();
+    for (delivery, offset) in deliveries.into_iter().zip(0..) {
+        assert_eq!(writer.outcome(delivery).unwrap().offset, Some(offset));
+    }
+    assert_eq!(values(&read_all(cluster, &topic, 1, 10)[&0]), numbered(10..20));
+}
+
+fn a_topic_made_again_stops_its_readers_with_an_error(cluster: &Cluster) {
+    let topic = cluster.topic(1);
+    let writer = Writer::new(cluster, &topic);
+    writer.write(numbered(0..10));
+    let consumer = reader(&writer.client, &topic, [0]);
+    take(&consumer, 5);
+    make_again(cluster, &writer, &topic);
+    writer.write(numbered(10..20));
+    let partition = TopicPartition::new(topic.as_str(), 0);
+    let error = until("the error", || match consumer.poll_records(1, Duration::from_millis(500)) {
+        Ok(records) => {
+            // What was fetched before it was deleted may still be handed out.
+            assert!(records.iter().all(|record| record.offset >= 5));
+            assert!(values(&records).iter().all(|value| numbered(5..10).contains(value)), "{records:?}");
+            None
+        }
+        Err(error) => Some(error),
+    });
+    let codes = [ErrorCode::INCONSISTENT_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
+    assert!(error.code().is_some_and(|code| codes.contains(&code)), "{error}");
+    assert_eq!(leftovers(&consumer), []);
+    consumer.seek(&partition, StartPosition::Earliest).unwrap();
+    assert_eq!(values(&take(&consumer, 10)), numbered(10..20));
+}

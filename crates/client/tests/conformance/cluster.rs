@@ -1,0 +1,332 @@
+//! The clusters under test, and the few words that every test says to a client.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kavka::{
+    CallOptions, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Delivery, ErrorCode, Owner, Producer,
+    ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition, Target, TopicPartition,
+};
+use kavka_broker::ClusterConfig;
+use kavka_broker::serve::{Broker, Options};
+use kavka_core::wire::messages::create_partitions::CreatePartitionsTopic;
+use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
+use kavka_core::wire::messages::delete_topics::DeleteTopicState;
+use kavka_core::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
+use kavka_core::wire::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest};
+use kavka_core::wire::{Request, Uuid};
+
+/// Longer than anything here takes on a busy machine; only a test that fails waits so long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+enum Kind {
+    Embedded(Broker),
+    #[cfg(feature = "real-kafka")]
+    Kafka(kavka_test_kafka::Kafka),
+}
+
+/// Two brokers, 1 and 2.
+pub(crate) struct Cluster {
+    bootstrap_servers: Vec<(String, u16)>,
+    kind: Kind,
+}
+
+pub(crate) fn embedded() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
+        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+        Cluster { bootstrap_servers: addresses(&broker.bootstrap_servers()), kind: Kind::Embedded(broker) }
+    })
+}
+
+#[cfg(feature = "real-kafka")]
+fn kafka(version: &str) -> Cluster {
+    let options = kavka_test_kafka::Options { version, brokers: 2, ..kavka_test_kafka::Options::default() };
+    let kafka = kavka_test_kafka::Kafka::start(&options);
+    Cluster { bootstrap_servers: addresses(kafka.bootstrap()), kind: Kind::Kafka(kafka) }
+}
+
+#[cfg(feature = "real-kafka")]
+pub(crate) fn kafka_4_4_0() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| kafka("4.4.0"))
+}
+
+#[cfg(feature = "real-kafka")]
+pub(crate) fn kafka_3_9_2() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| kafka("3.9.2"))
+}
+
+fn addresses(bootstrap_servers: &str) -> Vec<(String, u16)> {
+    let split = bootstrap_servers.split(',').map(|address| address.rsplit_once(':').unwrap());
+    split.map(|(host, port)| (host.to_owned(), port.parse().unwrap())).collect()
+}
+
+impl Cluster {
+    pub(crate) fn client(&self) -> Client {
+        let bootstrap_servers = self.bootstrap_servers.clone();
+        Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap()
+    }
+
+    /// A new topic with one replica of each partition.
+    pub(crate) fn topic(&self, partitions: i32) -> String {
+        self.create(&unique("topic"), partitions, 1, &[])
+    }
+
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+        configs: &[(&str, &str)],
+    ) -> String {
+        let configs = configs
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) });
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: Some(partitions),
+            replication_factor: Some(replication_factor),
+            configs: configs.collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 15_000, validate_only: false };
+        let client = self.client();
+        let answer = administer(&client, request);
+        assert_eq!(answer.topics[0].error_code, ErrorCode::NONE, "{answer:?}");
+        await_everywhere(&client, name, |topic| {
+            topic.error_code == ErrorCode::NONE
+                && topic.partitions.iter().all(|partition| partition.leader_id.is_some())
+        });
+        name.into()
+    }
+
+    pub(crate) fn delete(&self, name: &str) {
+        let topics = vec![DeleteTopicState { name: Some(name.into()), topic_id: Uuid::ZERO }];
+        let client = self.client();
+        let answer = administer(&client, DeleteTopicsRequest { topics, topic_names: Vec::new(), timeout_ms: 15_000 });
+        assert_eq!(answer.responses[0].error_code, ErrorCode::NONE, "{answer:?}");
+        await_everywhere(&client, name, |topic| topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+
+    pub(crate) fn add_partitions(&self, name: &str, count: i32) {
+        let topic = CreatePartitionsTopic { name: name.into(), count, assignments: None };
+        let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 15_000, validate_only: false };
+        let client = self.client();
+        let answer = administer(&client, request);
+        assert_eq!(answer.results[0].error_code, ErrorCode::NONE, "{answer:?}");
+        await_everywhere(&client, name, |topic| {
+            topic.partitions.len() == count as usize && topic.partitions.iter().all(|known| known.leader_id.is_some())
+        });
+    }
+
+    /// Makes the other broker the leader of partition 0, of which both must have a replica.
+    pub(crate) fn move_leader(&self, topic: &str) {
+        let client = self.client();
+        wait(&client, client.clone().topic_owned(topic)).unwrap();
+        let leader = 3 - client.metadata().leader(topic, 0).unwrap().0;
+        match &self.kind {
+            Kind::Embedded(broker) => {
+                broker.with(|cluster, now| cluster.move_leader(now, topic, 0, leader)).unwrap();
+            }
+            #[cfg(feature = "real-kafka")]
+            Kind::Kafka(kafka) => kafka.move_leader(topic, 0, leader),
+        }
+    }
+}
+
+fn administer<R: Request>(client: &Client, request: R) -> R::Response {
+    let owned = client.clone();
+    wait(client, async move {
+        owned.connect().await.unwrap();
+        let mut options = CallOptions::on(Owner::Control);
+        // Topics go by their names here, and newer versions may have ids only.
+        options.max_version = R::MAX_VERSION;
+        owned.call(Target::Controller, options, request).await.unwrap()
+    })
+}
+
+/// Waits until what both brokers say of a topic satisfies `is_so`.
+fn await_everywhere(client: &Client, name: &str, is_so: impl Fn(&MetadataResponseTopic) -> bool) {
+    for broker_id in [1, 2] {
+        until("every broker to know", || {
+            let topics = Some(vec![MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(name.into()) }]);
+            let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
+            let owned = client.clone();
+            let call =
+                async move { owned.call(Target::Broker(broker_id), CallOptions::on(Owner::Control), request).await };
+            is_so(&wait(client, call).unwrap().topics[0]).then_some(())
+        });
+    }
+}
+
+/// The calls of a client as futures that own it, for its engine thread.
+pub(crate) trait Owned {
+    fn topic_owned(self, name: &str) -> impl Future<Output = kavka::Result<()>> + Send + 'static;
+    fn refreshed(self) -> impl Future<Output = kavka::Result<std::sync::Arc<kavka::Metadata>>> + Send + 'static;
+}
+
+impl Owned for Client {
+    fn topic_owned(self, name: &str) -> impl Future<Output = kavka::Result<()>> + Send + 'static {
+        let name = name.to_owned();
+        async move { self.topic(&name, false).await.map(|_| ()) }
+    }
+
+    async fn refreshed(self) -> kavka::Result<std::sync::Arc<kavka::Metadata>> {
+        self.refresh_metadata().await
+    }
+}
+
+/// Runs a future on the client's engine and waits for it.
+pub(crate) fn wait<T: Send + 'static>(client: &Client, future: impl Future<Output = T> + Send + 'static) -> T {
+    client.start(future).wait(Some(LIMIT)).expect("the engine answers within the limit")
+}
+
+/// A name that no other test has.
+pub(crate) fn unique(what: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}", COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What `look` finds, looking again until it finds something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A producer for one topic.
+pub(crate) struct Writer {
+    pub(crate) client: Client,
+    pub(crate) producer: Producer,
+    pub(crate) topic: ProducerTopic,
+}
+
+impl Writer {
+    pub(crate) fn new(cluster: &Cluster, topic: &str) -> Self {
+        Self::with(cluster, topic, ProducerConfig::default())
+    }
+
+    pub(crate) fn with(cluster: &Cluster, topic: &str, config: ProducerConfig) -> Self {
+        Self::of(cluster.client(), topic, config)
+    }
+
+    pub(crate) fn of(client: Client, topic: &str, config: ProducerConfig) -> Self {
+        let producer = client.producer(config).unwrap();
+        let topic = find_topic(&client, &producer, topic, false).unwrap();
+        Self { client, producer, topic }
+    }
+
+    pub(crate) fn enqueue(&self, record: &Record<'_>) -> Delivery {
+        self.producer.enqueue(self.topic, record, LIMIT).unwrap()
+    }
+
+    /// Sends a value to partition 0 without waiting for it.
+    pub(crate) fn send(&self, value: &str) -> Delivery {
+        self.enqueue(&Record { value: Some(value.as_bytes()), partition: Some(0), ..Record::default() })
+    }
+
+    pub(crate) fn outcome(&self, delivery: Delivery) -> kavka::Result<RecordMetadata> {
+        wait(&self.client, delivery)
+    }
+
+    /// Sends these values to partition 0 and waits until they are there.
+    pub(crate) fn write(&self, values: impl IntoIterator<Item = impl AsRef<str>>) {
+        let deliveries: Vec<_> = values.into_iter().map(|value| self.send(value.as_ref())).collect();
+        for delivery in deliveries {
+            self.outcome(delivery).unwrap();
+        }
+    }
+
+    pub(crate) fn flush(&self) {
+        wait(&self.client, self.producer.flush());
+    }
+}
+
+pub(crate) fn find_topic(
+    client: &Client,
+    producer: &Producer,
+    name: &str,
+    create: bool,
+) -> kavka::Result<ProducerTopic> {
+    let (producer, name) = (producer.clone(), name.to_owned());
+    wait(client, async move { producer.topic(&name, create).await })
+}
+
+/// A consumer of some partitions of one topic, from the earliest offset on.
+pub(crate) fn reader(client: &Client, topic: &str, partitions: impl IntoIterator<Item = i32>) -> Consumer {
+    reader_from(client, topic, partitions, StartPosition::Earliest)
+}
+
+pub(crate) fn reader_from(
+    client: &Client,
+    topic: &str,
+    partitions: impl IntoIterator<Item = i32>,
+    start: StartPosition,
+) -> Consumer {
+    let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+    for partition in partitions {
+        consumer.add(&TopicPartition::new(topic, partition), start).unwrap();
+    }
+    consumer
+}
+
+/// The next `count` records, in the order in which they came.
+pub(crate) fn take(consumer: &Consumer, count: usize) -> Vec<ConsumerRecord> {
+    let begin = Instant::now();
+    let mut records = Vec::new();
+    while records.len() < count {
+        records.extend(consumer.poll_records(count - records.len(), Duration::from_secs(1)).unwrap());
+        assert!(begin.elapsed() < LIMIT, "{} of {count} records within {LIMIT:?}", records.len());
+    }
+    records
+}
+
+/// What comes when nothing should: records that arrive within a fetch's wait and more.
+pub(crate) fn leftovers(consumer: &Consumer) -> Vec<ConsumerRecord> {
+    consumer.poll_records(1000, Duration::from_millis(400)).unwrap()
+}
+
+pub(crate) fn values(records: &[ConsumerRecord]) -> Vec<String> {
+    records.iter().map(value).collect()
+}
+
+pub(crate) fn value(record: &ConsumerRecord) -> String {
+    String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap()
+}
+
+/// `value-from`, ..., `value-(to - 1)`.
+pub(crate) fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| format!("value-{number}")).collect()
+}
+
+/// Everything that is in a topic of so many records, read by a client of its own: by partition, in order.
+pub(crate) fn read_all(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: i32,
+    count: usize,
+) -> BTreeMap<i32, Vec<ConsumerRecord>> {
+    let consumer = reader(&cluster.client(), topic, 0..partitions);
+    let mut by_partition = BTreeMap::<i32, Vec<ConsumerRecord>>::new();
+    for record in take(&consumer, count) {
+        by_partition.entry(record.topic_partition.partition).or_default().push(record);
+    }
+    let more = leftovers(&consumer);
+    assert!(more.is_empty(), "{} records too many", more.len());
+    for records in by_partition.values() {
+        assert!((0..).zip(records).all(|(offset, record)| record.offset == offset), "offsets without gaps");
+    }
+    by_partition
+}
