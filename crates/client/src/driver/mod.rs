@@ -7,6 +7,7 @@
 //! Connections belong to an owner, because a broker answers each connection strictly in order: a
 //! request that may wait at the broker never stands before another owner's.
 
+pub(crate) mod clock;
 mod connection;
 mod engine;
 mod network;

@@ -4,7 +4,6 @@
 //! and the role task (`task`) takes it to ask what to send. What is added here is waiting: for metadata, for memory,
 //! for reports.
 
-mod clock;
 mod delivery;
 mod room;
 mod task;
@@ -22,7 +21,8 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::client::Client;
 use crate::driver::Driver;
-use clock::Clock;
+use crate::driver::clock::{self, Clock};
+
 pub use delivery::Delivery;
 pub(crate) use room::Memory;
 

@@ -4,17 +4,17 @@ use kavka_core::time::Instant;
 
 /// The client's time, read from the coarse clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// What the coarse clock showed when the client's time was 0.
     start_ms: u64,
 }
 
 impl Clock {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { start_ms: monotonic_ms().saturating_sub(now.0) }
     }
 
-    pub(super) fn now(self) -> Instant {
+    pub(crate) fn now(self) -> Instant {
         Instant(monotonic_ms().saturating_sub(self.start_ms))
     }
 }
@@ -31,7 +31,7 @@ fn monotonic_ms() -> u64 {
 
 /// Milliseconds since 1970: the timestamp of a record that has none.
 #[cfg(target_os = "linux")]
-pub(super) fn timestamp_ms() -> i64 {
+pub(crate) fn timestamp_ms() -> i64 {
     milliseconds(rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)) as i64
 }
 
@@ -43,6 +43,6 @@ fn monotonic_ms() -> u64 {
 
 /// Milliseconds since 1970: the timestamp of a record that has none.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn timestamp_ms() -> i64 {
+pub(crate) fn timestamp_ms() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
