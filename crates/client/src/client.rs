@@ -7,6 +7,7 @@ use std::time::Duration;
 use kavka_core::cluster::{Metadata, Topic};
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::time::Instant;
 use kavka_core::wire::{ErrorCode, Request};
 use tokio::time::{sleep, timeout};
 
@@ -14,7 +15,7 @@ use crate::blocking::Pending;
 use crate::driver::{Alive, CallOptions, Driver, Network, Target, Tcp, WireTap};
 use crate::producer::Memory;
 
-/// How often every bootstrap server is tried before [`Client::connect`] gives up.
+/// How often every bootstrap server is tried before a first call gives up.
 const CONNECT_ROUNDS: usize = 3;
 
 /// How often a topic that the brokers do not know is asked for before that is believed: a new topic takes a moment to
@@ -61,18 +62,33 @@ impl Client {
 
     /// Waits for the first metadata.
     ///
-    /// Every bootstrap server is tried up to three times; the error is the last one's, with its root cause.
+    /// Every bootstrap server is tried up to three times, or once if they do not even refuse; the error is the last
+    /// one's, with its root cause.
     pub async fn connect(&self) -> Result<Arc<Metadata>> {
-        let servers = self.config().bootstrap_servers.len();
-        let mut result = Err(Error::new(ErrorKind::Config, "bootstrap.servers is empty"));
-        for _ in 0..servers * CONNECT_ROUNDS {
-            result = self.refresh_metadata().await;
-            match &result {
-                Err(error) if error.is_retriable() => {}
-                _ => break,
+        let started = self.driver.now();
+        let mut failures = 0;
+        loop {
+            match self.refresh_metadata().await {
+                Err(error) if error.is_retriable() => {
+                    failures += 1;
+                    if self.is_unreachable(failures, started) {
+                        return Err(error);
+                    }
+                }
+                result => return result,
             }
         }
-        result
+    }
+
+    /// Whether to believe that nobody answers, after this many failures in a row.
+    ///
+    /// A refusal comes at once and may be over at once, so each server gets some tries. Silence takes
+    /// `socket.connection.setup.timeout.ms` each time, and once is enough.
+    fn is_unreachable(&self, failures: usize, started: Instant) -> bool {
+        let config = self.config();
+        let servers = config.bootstrap_servers.len();
+        failures >= servers * CONNECT_ROUNDS
+            || failures >= servers && self.driver.now().since(started) >= config.connection_setup_timeout
     }
 
     /// What is known of the cluster now.
@@ -107,7 +123,8 @@ impl Client {
     async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {
         let tries = if create { CREATED_TOPIC_TRIES } else { UNKNOWN_TOPIC_TRIES };
         let mut unknown = 0;
-        let mut unreachable = 0;
+        let mut failures = 0;
+        let mut started = self.driver.now();
         let mut attempt = self.driver.next_metadata_attempt();
         self.driver.add_topic(name, create);
         loop {
@@ -129,14 +146,17 @@ impl Client {
                 }
             }
             match attempt.await {
-                Ok(_) => unreachable = 0,
-                Err(error)
-                    if !error.is_retriable()
-                        || unreachable >= CONNECT_ROUNDS * self.config().bootstrap_servers.len() =>
-                {
-                    return Err(error);
+                Ok(_) => {
+                    failures = 0;
+                    started = self.driver.now();
                 }
-                Err(_) => unreachable += 1,
+                Err(error) if !error.is_retriable() => return Err(error),
+                Err(error) => {
+                    failures += 1;
+                    if self.is_unreachable(failures, started) {
+                        return Err(error);
+                    }
+                }
             }
             let settled = self.driver.metadata().topic(name).is_some_and(|topic| topic.error == ErrorCode::NONE);
             if !settled {
