@@ -1,0 +1,43 @@
+//! `kavka broker`: the embedded broker as a process of its own.
+
+use std::io::{self, Write};
+
+use kavka_broker::ClusterConfig;
+use kavka_broker::serve::{Broker, Options};
+
+use crate::arguments::BrokerArguments;
+use crate::failure::Failure;
+use crate::signals;
+
+/// As many replicas as a topic has by itself, where there are that many brokers.
+const DEFAULT_REPLICATION_FACTOR: u16 = 3;
+
+/// Serves until Ctrl-C or SIGTERM, which is its normal end.
+pub(crate) fn run(arguments: &BrokerArguments) -> Result<(), Failure> {
+    let signals = signals::listen()?;
+    let cluster = ClusterConfig {
+        brokers: arguments.brokers,
+        default_partitions: arguments.partitions,
+        default_replication_factor: arguments.brokers.min(DEFAULT_REPLICATION_FACTOR).cast_signed(),
+        ..ClusterConfig::default()
+    };
+    let broker = Broker::start(Options { cluster, ports: ports(arguments)? }).map_err(|error| {
+        let port = arguments.port;
+        Failure::new(format!("cannot listen: 127.0.0.1:{port}; {error}; choose another --port, or 0 for a free one"))
+    })?;
+    // Whoever started us may not be interested in where we listen.
+    drop(writeln!(io::stdout(), "kavka broker listening on {}", broker.bootstrap_servers()));
+    signals::wait(signals);
+    broker.stop();
+    Ok(())
+}
+
+/// One port for each broker, one after the other; none if each takes a free one.
+fn ports(arguments: &BrokerArguments) -> Result<Vec<u16>, Failure> {
+    if arguments.port == 0 {
+        return Ok(Vec::new());
+    }
+    let port = |number| arguments.port.checked_add(number);
+    let ports: Option<Vec<u16>> = (0..arguments.brokers).map(port).collect();
+    ports.ok_or_else(|| Failure::usage("--port leaves no room for as many --brokers; the last port is 65535"))
+}

@@ -1,0 +1,156 @@
+//! `kavka consume`: the records of a topic, on standard output.
+//!
+//! What is printed is written when nothing more is there for the moment, so that a pipe sees records as soon as they
+//! come and large amounts go in large writes.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+
+use kavka::{AutoOffsetReset, Batch, Consumer, ConsumerConfig, IsolationLevel, StartPosition, TopicPartition};
+
+use crate::arguments::ConsumeArguments;
+use crate::failure::Failure;
+use crate::output::{Output, is_closed};
+use crate::progress::Progress;
+use crate::session::{STEP, Session};
+use crate::template::write_json;
+
+/// Prints until one of the conditions to end is met, Ctrl-C comes, or nobody reads any more.
+pub(crate) fn run(arguments: &ConsumeArguments) -> Result<(), Failure> {
+    let session = Session::new(arguments.cluster.bootstrap_server.as_deref())?;
+    let keys = keys(&session, arguments)?;
+    let ends = if arguments.exit_at_end { Some(ends(&session, keys.clone())?) } else { None };
+    let auto_offset_reset = match arguments.from {
+        // Who names an offset wants that one and no other.
+        StartPosition::Offset(_) => AutoOffsetReset::None,
+        _ => AutoOffsetReset::Earliest,
+    };
+    let consumer = session.client.consumer(ConsumerConfig { auto_offset_reset, ..ConsumerConfig::default() })?;
+    for key in &keys {
+        consumer.add(key, arguments.from)?;
+    }
+    let mut run = Run {
+        arguments,
+        consumer,
+        ends,
+        left: arguments.count.unwrap_or(u64::MAX),
+        output: Output::new()?,
+        progress: Progress::new(!io::stdout().is_terminal(), None),
+    };
+    let result = run.print(&session);
+    run.progress.finish();
+    result
+}
+
+/// The partitions to read.
+fn keys(session: &Session, arguments: &ConsumeArguments) -> Result<Vec<TopicPartition>, Failure> {
+    let (client, name) = (session.client.clone(), arguments.topic.clone());
+    let topic = session.wait(async move { client.topic(&name, false).await })?;
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let mut partitions = arguments.partitions.clone();
+    partitions.sort_unstable();
+    partitions.dedup();
+    if partitions.is_empty() {
+        partitions = (0..count).collect();
+    }
+    if let Some(beyond) = partitions.iter().find(|partition| **partition >= count) {
+        let sentence = format!("no such partition: {}-{beyond}; the topic has {count}, which begin at 0", topic.name);
+        return Err(Failure::usage(sentence));
+    }
+    Ok(partitions.into_iter().map(|partition| TopicPartition::new(topic.name.clone(), partition)).collect())
+}
+
+/// Where each partition ends now.
+fn ends(session: &Session, keys: Vec<TopicPartition>) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
+    let client = session.client.clone();
+    session.wait(async move { client.end_offsets(&keys, IsolationLevel::ReadCommitted, client.max_block()).await })
+}
+
+struct Run<'a> {
+    arguments: &'a ConsumeArguments,
+    consumer: Consumer,
+    /// The partitions that are not read to their end yet, when that is what ends us.
+    ends: Option<BTreeMap<TopicPartition, i64>>,
+    /// How many records may still be printed.
+    left: u64,
+    output: Output,
+    progress: Progress,
+}
+
+impl Run<'_> {
+    fn print(&mut self, session: &Session) -> Result<(), Failure> {
+        let result = self.batches(session);
+        let flushed = self.output.flush();
+        match flushed {
+            Err(error) if !is_closed(&error) => result.and(Err(Output::failure(&error))),
+            _ => result,
+        }
+    }
+
+    fn batches(&mut self, session: &Session) -> Result<(), Failure> {
+        while self.left > 0 && !self.is_at_end() {
+            session.interrupt.check()?;
+            let mut batch = self.consumer.try_batch()?;
+            if batch.is_none() {
+                if let Err(error) = self.output.flush() {
+                    return if is_closed(&error) { Ok(()) } else { Err(Output::failure(&error)) };
+                }
+                batch = self.consumer.poll_batch(STEP)?;
+            }
+            if let Some(batch) = batch
+                && let Err(error) = self.batch(batch)
+            {
+                return if is_closed(&error) { Ok(()) } else { Err(Output::failure(&error)) };
+            }
+            self.warn();
+            self.progress.show();
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, mut batch: Batch) -> io::Result<()> {
+        let end = self.ends.as_ref().map_or(i64::MAX, |ends| ends.get(batch.topic_partition()).copied().unwrap_or(0));
+        let null = self.arguments.null_marker.as_bytes();
+        while self.left > 0
+            && let Some(record) = batch.next_record()
+            && record.offset < end
+        {
+            let buffer = self.output.buffer();
+            let before = buffer.len();
+            if self.arguments.json {
+                write_json(buffer, &batch, &record);
+            } else {
+                self.arguments.format.write(buffer, &batch, &record, null);
+            }
+            buffer.extend_from_slice(&self.arguments.separator.0);
+            self.progress.records += 1;
+            self.progress.bytes += (buffer.len() - before) as u64;
+            self.left -= 1;
+            self.output.flush_if_full()?;
+        }
+        Ok(())
+    }
+
+    /// Whether every partition was read to where it ended at the start. Those that were are not read on.
+    fn is_at_end(&mut self) -> bool {
+        let Some(ends) = &mut self.ends else { return false };
+        ends.retain(|key, end| {
+            let is_open = self.consumer.position(key).is_none_or(|position| position < *end);
+            if !is_open {
+                // It is one of those that are consumed, so this cannot be refused.
+                drop(self.consumer.remove(key));
+            }
+            is_open
+        });
+        ends.is_empty()
+    }
+
+    /// Says where records were missed.
+    fn warn(&self) {
+        for reset in self.consumer.take_resets() {
+            let key = &reset.topic_partition;
+            let (from, to) = (reset.from, reset.to);
+            eprintln!("kavka: {}-{} has no offset {from} any more; going on at {to}", key.topic, key.partition);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Why the command did not do what it was asked: one line for people and a number for scripts.
+
+use std::fmt;
+use std::io;
+
+use kavka::{Error, ErrorCode, ErrorKind};
+
+/// What is printed on standard error, and the exit code.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    exit_code: u8,
+    sentence: String,
+}
+
+impl Failure {
+    /// Something failed: exit code 1.
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self { exit_code: 1, sentence: sentence.into() }
+    }
+
+    /// The command was used wrongly: exit code 2.
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self { exit_code: 2, sentence: sentence.into() }
+    }
+
+    /// A signal ended it: exit code 128 and its number, as shells have it.
+    pub(crate) fn interrupted(signal: u8, sentence: impl Into<String>) -> Self {
+        Self { exit_code: signal.saturating_add(128), sentence: sentence.into() }
+    }
+
+    /// Reading or writing failed.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self::new(format!("{what}: {error}"))
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Config | ErrorKind::Misuse => Self::usage(error.to_string()),
+            ErrorKind::Disconnected => Self::new(format!("{error}; is it the right cluster (-b)?")),
+            ErrorKind::Broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
+                Self::new(format!("{error}; `kavka topics` lists those that exist"))
+            }
+            _ => Self::new(error.to_string()),
+        }
+    }
+}

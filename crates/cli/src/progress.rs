@@ -1,0 +1,78 @@
+//! How far a long piece of work has come, on a terminal.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+/// What is done sooner needs no bar.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the bar is drawn anew at most.
+const REDRAWN_AFTER: Duration = Duration::from_millis(100);
+
+/// What took less, in milliseconds, says nothing about the rate.
+const MEASURED_MS: u64 = 100;
+
+/// Records and bytes so far, and a bar for who watches.
+pub(crate) struct Progress {
+    started: Instant,
+    drawn: Instant,
+    is_watched: bool,
+    total_bytes: Option<u64>,
+    bar: Option<ProgressBar>,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Progress {
+    /// `is_wanted` unless something else is on the terminal; `total_bytes` if they are known.
+    pub(crate) fn new(is_wanted: bool, total_bytes: Option<u64>) -> Self {
+        let started = Instant::now();
+        let is_watched = is_wanted && io::stderr().is_terminal();
+        Self { started, drawn: started, is_watched, total_bytes, bar: None, records: 0, bytes: 0 }
+    }
+
+    /// Shows what was counted since.
+    pub(crate) fn show(&mut self) {
+        let now = Instant::now();
+        if !self.is_watched || now - self.started < SHOWN_AFTER || now - self.drawn < REDRAWN_AFTER {
+            return;
+        }
+        self.drawn = now;
+        let total_bytes = self.total_bytes;
+        let bar = self.bar.get_or_insert_with(|| bar(total_bytes));
+        bar.set_position(self.bytes);
+        bar.set_message(summary(self.records, self.bytes, now - self.started));
+    }
+
+    /// Takes the bar away, and says how much it was and how long it took.
+    pub(crate) fn finish(&mut self) -> String {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.is_watched = false;
+        summary(self.records, self.bytes, self.started.elapsed())
+    }
+}
+
+fn bar(total_bytes: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total_bytes {
+        Some(total) => (ProgressBar::new(total), "{wide_bar} {percent}% {msg}, {eta} left"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
+    };
+    // A wrong template shows in the first trial; the default one will do.
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn summary(records: u64, bytes: u64, elapsed: Duration) -> String {
+    let noun = if records == 1 { "record" } else { "records" };
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let rate = if milliseconds < MEASURED_MS {
+        String::new()
+    } else {
+        format!(", {}/s", HumanCount(records.saturating_mul(1000) / milliseconds))
+    };
+    let (records, bytes, seconds) = (HumanCount(records), HumanBytes(bytes), elapsed.as_secs_f64());
+    format!("{records} {noun}, {bytes} in {seconds:.1} s{rate}")
+}

@@ -1,0 +1,43 @@
+//! A client of the cluster that the arguments or the environment name, for a plain thread.
+
+use std::future::Future;
+use std::time::Duration;
+
+use kavka::{Client, ClientConfig, Result as KavkaResult, parse_bootstrap_servers};
+
+use crate::failure::Failure;
+use crate::signals::Interrupt;
+
+/// Where the cluster is, when no argument says so.
+const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
+
+/// How often a wait looks whether Ctrl-C came.
+pub(crate) const STEP: Duration = Duration::from_millis(50);
+
+/// A client, and the user's wish to end.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl Session {
+    /// Reads where the cluster is; nothing is sent yet.
+    pub(crate) fn new(bootstrap_servers: Option<&str>) -> Result<Self, Failure> {
+        let from_environment = std::env::var(BOOTSTRAP_VARIABLE).ok();
+        let list = bootstrap_servers.or(from_environment.as_deref()).unwrap_or("127.0.0.1:9092");
+        let config = ClientConfig { bootstrap_servers: parse_bootstrap_servers(list)?, ..ClientConfig::default() };
+        Ok(Self { client: Client::new(config)?, interrupt: Interrupt::listen()? })
+    }
+
+    /// Waits for what the engine works on, or for Ctrl-C.
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = KavkaResult<T>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let pending = self.client.start(future);
+        match pending.wait_in_steps(None, STEP, || self.interrupt.check())? {
+            Some(result) => Ok(result?),
+            None => Err(Failure::new("the engine has ended")),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process.
+
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::failure::Failure;
+
+/// Whether the user wants an end.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupt {
+    /// The signal that came, or 0.
+    signal: Arc<AtomicU8>,
+}
+
+impl Interrupt {
+    /// Begins to listen.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let mut signals = listen()?;
+        let interrupt = Self { signal: Arc::default() };
+        let shared = interrupt.clone();
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                let number = u8::try_from(signal).unwrap_or(1);
+                if shared.signal.swap(number, Ordering::AcqRel) != 0 {
+                    process::exit(128 + signal);
+                }
+            }
+        });
+        Ok(interrupt)
+    }
+
+    /// The signal that came, if one did.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        Some(self.signal.load(Ordering::Acquire)).filter(|signal| *signal != 0)
+    }
+
+    /// Fails once a signal has come.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.signal().map_or(Ok(()), |signal| Err(Failure::interrupted(signal, "interrupted")))
+    }
+}
+
+/// Blocks until Ctrl-C or SIGTERM. [`listen`] comes first, so that none is missed.
+pub(crate) fn wait(mut signals: Signals) {
+    signals.forever().next();
+}
+
+/// Takes the two signals from the system, which otherwise ends the process.
+pub(crate) fn listen() -> Result<Signals, Failure> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure::io("cannot listen for Ctrl-C", &error))
+}

@@ -1,0 +1,91 @@
+//! `kavka topics`: what topics there are, and making and removing them.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use kavka::{Client, IsolationLevel, NewTopic, Result as KavkaResult, Topic, TopicPartition};
+
+use crate::arguments::{TopicsAction, TopicsArguments};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::session::Session;
+
+/// Does one thing with topics, and prints what there is to see.
+pub(crate) fn run(arguments: TopicsArguments) -> Result<(), Failure> {
+    let session = Session::new(arguments.cluster.bootstrap_server.as_deref())?;
+    let client = session.client.clone();
+    let text = session.wait(async move {
+        match arguments.action.unwrap_or(TopicsAction::List { internal: false }) {
+            TopicsAction::List { internal } => list(&client, internal).await,
+            TopicsAction::Describe { name } => describe(&client, &name).await,
+            TopicsAction::Create { name, partitions, replication_factor, configs } => {
+                client.connect().await?;
+                client.create_topic(&NewTopic { name, partitions, replication_factor, configs }).await?;
+                Ok(String::new())
+            }
+            TopicsAction::Delete { name } => {
+                client.connect().await?;
+                client.delete_topic(&name).await?;
+                Ok(String::new())
+            }
+        }
+    })?;
+    let mut output = Output::new()?;
+    output.buffer().write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(|error| Output::failure(&error))
+}
+
+async fn list(client: &Client, internal: bool) -> KavkaResult<String> {
+    let metadata = client.connect().await?;
+    let topics = metadata.topics().filter(|topic| internal || !topic.is_internal);
+    Ok(topics.fold(String::new(), |mut text, topic| {
+        // A String takes everything.
+        let _ = writeln!(text, "{}\t{}", topic.name, topic.partitions.len());
+        text
+    }))
+}
+
+async fn describe(client: &Client, name: &str) -> KavkaResult<String> {
+    let topic = client.topic(name, false).await?;
+    let keys: Vec<TopicPartition> =
+        (0..topic.partitions.len()).map(|partition| TopicPartition::new(name, partition as i32)).collect();
+    let limit = client.max_block();
+    let beginnings = client.beginning_offsets(&keys, limit).await?;
+    let ends = client.end_offsets(&keys, IsolationLevel::ReadUncommitted, limit).await?;
+    let offset = |found: Option<&i64>| found.map_or_else(|| "?".to_owned(), i64::to_string);
+    let rows = topic.partitions.iter().zip(&keys).map(|(partition, key)| {
+        [
+            key.partition.to_string(),
+            partition.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+            ids(&partition.replicas),
+            ids(&partition.in_sync_replicas),
+            offset(beginnings.get(key)),
+            offset(ends.get(key)),
+        ]
+    });
+    Ok(format!("{}\n{}", title(&topic), table(rows)))
+}
+
+fn title(topic: &Topic) -> String {
+    let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+    format!("{}: partitions {}, replication factor {replicas}", topic.name, topic.partitions.len())
+}
+
+fn ids(ids: &[i32]) -> String {
+    ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Columns as wide as what is in them.
+fn table(rows: impl Iterator<Item = [String; 6]>) -> String {
+    let head = ["partition", "leader", "replicas", "in-sync", "earliest", "end"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
+            let width = rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+            format!("{cell:<width$}")
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
