@@ -96,7 +96,9 @@ fn what_is_reported_as_stored_is_in_the_log_at_that_offset() {
 #[test]
 fn lost_answers_broken_connections_and_moved_leaders_neither_lose_nor_double() {
     let rig = Rig::new(3, 1, |config| {
+        // The faults queue up faster than they are met, so one batch may meet several in a row.
         config.retry_backoff = Duration::from_millis(5);
+        config.retry_backoff_max = Duration::from_millis(20);
         config.reconnect_backoff = Duration::from_millis(5);
     });
     let (producer, topic) = rig.producer(|config| {
