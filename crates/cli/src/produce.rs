@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kavka::{ErrorCode, ErrorKind, Header, Producer, ProducerConfig, ProducerTopic, Record};
 use memchr::memmem::Finder;
@@ -21,6 +21,9 @@ use crate::session::{STEP, Session};
 
 /// How long after its `delivery.timeout.ms` a record may still be waited for.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// How long after Ctrl-C nothing is said of what is still waited for.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Reads to the end, and waits until every record is delivered or given up.
 pub(crate) fn run(arguments: &ProduceArguments) -> Result<(), Failure> {
@@ -161,8 +164,19 @@ impl Run<'_> {
     /// Waits for the outcome of everything that was accepted.
     fn close(&mut self, limit: Duration) -> Result<(), Failure> {
         let closing = self.session.client.start(self.producer.close(limit));
+        let mut interrupted: Option<Instant> = None;
+        let mut is_told = false;
         // What was not delivered is in the reports, which say more than this result.
-        closing.wait_in_steps(None, STEP, || self.settle())?;
+        closing.wait_in_steps(None, STEP, || {
+            if !is_told && self.session.interrupt.signal().is_some() {
+                is_told = interrupted.get_or_insert_with(Instant::now).elapsed() >= SILENCE;
+                if is_told {
+                    let queued = self.producer.queued_records();
+                    eprintln!("kavka: interrupted; {queued} records are not acknowledged; Ctrl-C again gives them up");
+                }
+            }
+            self.settle()
+        })?;
         self.settle()
     }
 

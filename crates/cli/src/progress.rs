@@ -40,10 +40,17 @@ impl Progress {
             return;
         }
         self.drawn = now;
-        let total_bytes = self.total_bytes;
-        let bar = self.bar.get_or_insert_with(|| bar(total_bytes));
-        bar.set_position(self.bytes);
-        bar.set_message(summary(self.records, self.bytes, now - self.started));
+        let elapsed = now - self.started;
+        let message = summary(self.records, self.bytes, elapsed);
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+            bar.set_position(self.bytes);
+        } else {
+            // The pieces that came before it was shown count too.
+            let bar = bar(self.total_bytes).with_elapsed(elapsed).with_position(self.bytes).with_message(message);
+            bar.tick();
+            self.bar = Some(bar);
+        }
     }
 
     /// Takes the bar away, and says how much it was and how long it took.
@@ -58,7 +65,7 @@ impl Progress {
 
 fn bar(total_bytes: Option<u64>) -> ProgressBar {
     let (bar, template) = match total_bytes {
-        Some(total) => (ProgressBar::new(total), "{wide_bar} {percent}% {msg}, {eta} left"),
+        Some(total) => (ProgressBar::new(total), "{wide_bar} {percent}% {msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
     };
     // A wrong template shows in the first trial; the default one will do.

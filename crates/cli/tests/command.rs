@@ -1,7 +1,7 @@
 //! The built command against its own broker: what goes in comes out, and scripts are told how it went.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 const KAVKA: &str = env!("CARGO_BIN_EXE_kavka");
 
@@ -71,11 +71,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn signal(name: &str, child: &Child) {
-    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    // The shell has it built in; not every system has the program.
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
     assert!(status.success());
 }
 
-fn read_line(stdout: &mut BufReader<ChildStdout>) -> String {
+/// Stops a process, and waits until all its threads stand still.
+#[cfg(target_os = "linux")]
+fn freeze(child: &Child) {
+    signal("STOP", child);
+    let stat = format!("/proc/{}/stat", child.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {}
+}
+
+fn read_line(stdout: &mut BufReader<impl Read>) -> String {
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     line
@@ -294,6 +303,26 @@ fn ctrl_c_ends_the_reading_and_delivers_what_was_read() {
     stdout.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "0\t1\n");
     assert_eq!(broker.consume(&["half"]), "one\ntwo\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_second_ctrl_c_gives_up_what_no_broker_acknowledges() {
+    let broker = Broker::start(&[]);
+    let mut produce = broker.spawn(&["produce", "frozen", "--print-offsets"]);
+    let mut stdin = produce.stdin.take().unwrap();
+    let mut stdout = BufReader::new(produce.stdout.take().unwrap());
+    let mut stderr = BufReader::new(produce.stderr.take().unwrap());
+    stdin.write_all(b"one\n").unwrap();
+    assert_eq!(read_line(&mut stdout), "0\t0\n");
+    freeze(&broker.process);
+    stdin.write_all(&[b'x'; 1000]).unwrap();
+    drop(stdin);
+    signal("INT", &produce);
+    let notice = read_line(&mut stderr);
+    assert!(notice.starts_with("kavka: interrupted; ") && notice.contains("Ctrl-C again"), "{notice}");
+    signal("INT", &produce);
+    assert_eq!(produce.wait().unwrap().code(), Some(130));
 }
 
 #[test]
