@@ -42,23 +42,23 @@ enum Brought {
 impl Consumer {
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<ConsumerRequest> {
         self.is_full = false;
+        // Who has waited longest is first, and nobody overtakes it: room comes back bit by bit, and whoever needs less
+        // would take every bit.
         let fetchable = self.fetchable(now);
-        for (broker_id, wanted) in fetchable {
-            let total: usize = wanted.values().map(|wanted| wanted.max_bytes as usize).fold(0, usize::saturating_add);
-            let share = self.share();
-            let limit = total.min(self.config.fetch_max_bytes as usize).min(share);
-            let least = limit.min(self.config.max_partition_fetch_bytes as usize);
-            if self.room() < least {
-                self.drop_paused();
-            }
-            let limit = limit.min(self.room());
-            if limit < least || limit == 0 {
-                self.is_full = true;
-                continue;
-            }
-            return self.fetch(now, broker_id, wanted, limit);
+        let last_fetch = |broker_id: &i32| self.brokers.get(broker_id).map(|broker| broker.last_fetch);
+        let (broker_id, wanted) = fetchable.into_iter().min_by_key(|(broker_id, _)| last_fetch(broker_id))?;
+        let total: usize = wanted.values().map(|wanted| wanted.max_bytes as usize).fold(0, usize::saturating_add);
+        let limit = total.min(self.config.fetch_max_bytes as usize).min(self.share());
+        let least = limit.min(self.config.max_partition_fetch_bytes as usize);
+        if self.room() < least {
+            self.drop_paused();
         }
-        None
+        let limit = limit.min(self.room());
+        if limit < least || limit == 0 {
+            self.is_full = true;
+            return None;
+        }
+        self.fetch(now, broker_id, wanted, limit)
     }
 
     /// What may be asked for now, by broker; brokers that are not ready or are answering are left out.
@@ -129,6 +129,7 @@ impl Consumer {
         }
         let session = broker.session.next(version, wanted);
         broker.is_fetching = true;
+        broker.last_fetch = self.next_id;
         self.reserved = self.reserved.saturating_add(reserved);
         let request = FetchRequest {
             max_wait_ms: i32::try_from(self.config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),

@@ -176,6 +176,8 @@ struct BrokerState {
     versions: Option<BrokerVersions>,
     session: Session,
     is_fetching: bool,
+    /// The number of the last request before its last fetch: the lower, the longer ago.
+    last_fetch: u64,
     is_connecting: bool,
     retry_at: Instant,
     failures: u32,
