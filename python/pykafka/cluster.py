@@ -111,7 +111,7 @@ class Cluster:
         self._controller_id: int | None = None
         self._topics = TopicDict(self, exclude_internal_topics)
         self._engine.connect()
-        self.update()
+        self._follow()
 
     @property
     def brokers(self) -> dict[int, Broker]:
@@ -133,6 +133,9 @@ class Cluster:
     def update(self) -> None:
         """Asks the cluster anew for its brokers and all its topics."""
         self._engine.refresh()
+        self._follow()
+
+    def _follow(self) -> None:
         self._sync()
         self._topics._follow({name.encode("ascii", "replace") for name in self._engine.topic_names()})
 

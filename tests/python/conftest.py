@@ -57,6 +57,17 @@ def own_broker():
 
 
 @pytest.fixture
+def remote_broker():
+    """The address of a broker in a process of its own, whose threads and memory are not ours."""
+    program = (
+        "import sys; from pykafka.testing import Broker; b = Broker(); print(b.bootstrap_servers); sys.stdin.read()"
+    )
+    command = [sys.executable, "-u", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+
+
+@pytest.fixture
 def run_python():
     """Runs a program in a process of its own and returns what became of it."""
 

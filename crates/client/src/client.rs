@@ -124,29 +124,36 @@ impl Client {
         let tries = if create { CREATED_TOPIC_TRIES } else { UNKNOWN_TOPIC_TRIES };
         let mut unknown = 0;
         let mut failures = 0;
+        let mut was_answered = false;
         let mut started = self.driver.now();
         let mut attempt = self.driver.next_metadata_attempt();
         self.driver.add_topic(name, create);
         loop {
             let metadata = self.driver.metadata();
-            if let Some(topic) = metadata.topic(name) {
-                match topic.error {
-                    ErrorCode::NONE if topic.partitions.iter().all(|partition| partition.leader.is_some()) => {
-                        return Ok(Arc::clone(topic));
-                    }
-                    ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => {}
-                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < tries => unknown += 1,
-                    code => {
-                        self.driver.remove_topic(name);
-                        let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
-                        return Err(
-                            Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place)
-                        );
-                    }
+            let code = match metadata.topic(name) {
+                Some(topic)
+                    if topic.error == ErrorCode::NONE
+                        && topic.partitions.iter().all(|partition| partition.leader.is_some()) =>
+                {
+                    return Ok(Arc::clone(topic));
+                }
+                Some(topic) => topic.error,
+                // A snapshot of every topic leaves out those that do not exist.
+                None if was_answered => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                None => ErrorCode::NONE,
+            };
+            match code {
+                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => {}
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < tries => unknown += 1,
+                code => {
+                    self.driver.remove_topic(name);
+                    let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
+                    return Err(Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place));
                 }
             }
             match attempt.await {
                 Ok(_) => {
+                    was_answered = true;
                     failures = 0;
                     started = self.driver.now();
                 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kavka::{AutoOffsetReset, Batch, ConsumerConfig, StartPosition, TopicPartition};
+use kavka::{AutoOffsetReset, Batch, ConsumerConfig, ErrorKind, StartPosition, TopicPartition};
 use kavka_core::wire::records::{RecordView, Span};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -306,7 +306,7 @@ impl Consumer {
             let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
             let step = left.map_or(waiting::STEP, |left| left.min(waiting::STEP));
             let polled = py.detach(|| running.engine.poll_batch(step));
-            if let Some(batch) = polled.map_err(|error| errors::to_python(py, &error))? {
+            if let Some(batch) = polled.map_err(|error| failed(py, &error))? {
                 self.take_in_hand(py, running, batch)?;
                 continue;
             }
@@ -447,6 +447,12 @@ fn finish<'py>(py: Python<'py>, running: &Running, mut message: Message) -> PyRe
         message.key = Payload::from_python(&key);
     }
     Bound::new(py, message)
+}
+
+/// The exception for what ended a wait for messages.
+#[cold]
+fn failed(py: Python<'_>, error: &kavka::Error) -> PyErr {
+    if error.kind() == ErrorKind::Closed { stopped(py) } else { errors::to_python(py, error) }
 }
 
 #[cold]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kavka::Delivery;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList};
 
 use crate::errors;
 
@@ -294,11 +294,9 @@ pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
         let times = when.py().import("pykafka.utils.times")?;
         return times.call_method1("to_timestamp_ms", (when,))?.extract().map(Some);
     }
-    if when.is_instance_of::<PyString>() {
-        return Err(errors::wrong_type("timestamp", "a datetime or milliseconds since 1970", when));
-    }
     match when.extract::<i64>() {
         Ok(milliseconds) => Ok(Some(milliseconds)),
-        Err(_) => when.call_method0("__int__").and_then(|number| number.extract()).map(Some),
+        Err(_) if when.hasattr("__int__")? => when.call_method0("__int__")?.extract().map(Some),
+        Err(_) => Err(errors::wrong_type("timestamp", "a datetime or milliseconds since 1970", when)),
     }
 }

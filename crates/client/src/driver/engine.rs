@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use kavka_core::cluster::Metadata;
 use kavka_core::config::ClientConfig;
-use kavka_core::error::{Error, ErrorKind, Phase, Result};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::{CallOptions, Driver, Network, Owner, Shared, Target, WireTap};
+use super::{CallOptions, ConnectionKey, Driver, Network, Owner, Shared, Target, WireTap};
 
 /// Keeps the engine thread alive: it ends when the last one is dropped.
 #[derive(Debug)]
@@ -66,10 +66,15 @@ impl Driver {
     async fn ask_any(&self, request: MetadataRequest) -> Result<MetadataResponse> {
         let endpoint = self.endpoint(Target::Any)?;
         let others = self.shared.lock().has_other_endpoints();
-        let limit = if others { SILENCE } else { self.config().request_timeout };
+        // Alone, it has the limits of its connection and of its request, whose errors say which it was.
+        let config = self.config();
+        let limit = if others { SILENCE } else { config.connection_setup_timeout + config.request_timeout };
         let answer = self.begin_at(endpoint, CallOptions::on(Owner::Control), request);
         let answer = timeout(limit, answer).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::TimedOut(Phase::Request), "no answer to a request for metadata"))
+            let address = self.shared.address(ConnectionKey { owner: Owner::Control, endpoint }).ok();
+            let address = address.map(|(host, port)| format!("{host}:{port}").into());
+            let place = Place { address, ..Place::default() };
+            Err(Error::new(ErrorKind::TimedOut(Phase::Request), "no answer to a request for metadata").at(place))
         });
         if answer.is_err() {
             self.shared.lock().route.handle_failure(self.now(), endpoint);

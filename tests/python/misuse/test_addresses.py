@@ -1,0 +1,143 @@
+"""Wrong addresses and peers that are not a Kafka broker: the right exception, the root cause, in time."""
+
+import resource
+import socket
+import time
+
+import pytest
+from pykafka import KafkaClient
+from pykafka.exceptions import KafkaException, NoBrokersAvailableError
+
+#: What connecting is allowed to take where the peer answers, or refuses, at once.
+SOON = 5
+
+
+def failure(hosts, limit, **options):
+    """The exception of a client that cannot connect, which must come in time."""
+    begun = time.monotonic()
+    with pytest.raises(KafkaException) as raised:
+        KafkaClient(hosts, **options)
+    assert time.monotonic() - begun < limit
+    return raised.value
+
+
+def request(connection):
+    """Reads one request and returns its correlation id."""
+    size = int.from_bytes(connection.recv(4, socket.MSG_WAITALL))
+    return connection.recv(size, socket.MSG_WAITALL)[4:8]
+
+
+def answering(answer):
+    """A peer that answers each request with `answer(correlation_id)`."""
+
+    def serve(connection):
+        while True:
+            connection.sendall(answer(request(connection)))
+
+    return serve
+
+
+def framed(body):
+    return len(body).to_bytes(4) + body
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    error = failure(address, SOON)
+    assert type(error) is NoBrokersAvailableError
+    assert address in str(error)
+    assert "refused" in str(error)
+
+
+def test_the_name_does_not_resolve():
+    error = failure("no-such-host.invalid:9092", 12)
+    assert type(error) is NoBrokersAvailableError
+    assert "no-such-host.invalid" in str(error)
+
+
+def test_the_port_is_silent(peer):
+    silent = peer(lambda connection: time.sleep(0))
+    error = failure(silent.address, 9, socket_timeout_ms=1_000)
+    assert type(error) is NoBrokersAvailableError
+    assert silent.address in str(error)
+
+
+def test_a_silent_port_among_good_ones_does_not_matter(peer, bootstrap):
+    silent = peer(lambda connection: time.sleep(0))
+    assert KafkaClient(f"{silent.address},{bootstrap}", socket_timeout_ms=1_000).brokers
+
+
+def test_the_port_closes_every_connection(peer):
+    closing = peer(lambda connection: connection.shutdown(socket.SHUT_RDWR))
+    error = failure(closing.address, SOON)
+    assert type(error) is NoBrokersAvailableError
+    assert "closed" in str(error)
+    assert closing.connections <= 25
+
+
+def test_the_port_speaks_http(peer):
+    def http(connection):
+        connection.recv(1024)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    error = failure(peer(http).address, SOON)
+    assert type(error) is NoBrokersAvailableError
+    assert "HTTP" in str(error)
+
+
+def test_the_port_speaks_tls(peer):
+    def tls(connection):
+        connection.recv(1024)
+        connection.sendall(bytes([21, 3, 3, 0, 2, 2, 10]))
+
+    error = failure(peer(tls).address, SOON)
+    assert type(error) is NoBrokersAvailableError
+    assert "TLS" in str(error)
+
+
+@pytest.mark.parametrize("length", [0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
+def test_a_length_that_cannot_be_is_refused_before_anything_is_read(peer, length):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def boastful(connection):
+        request(connection)
+        connection.sendall(length.to_bytes(4))
+        for _ in range(64):
+            connection.sendall(bytes(1 << 20))
+
+    error = failure(peer(boastful).address, SOON)
+    assert type(error) is NoBrokersAvailableError
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda correlation_id: framed(b"\0\0\x12\x34" + bytes(20)), id="wrong correlation id"),
+        pytest.param(lambda correlation_id: framed(correlation_id + b"\xff" * 50), id="random body"),
+        pytest.param(lambda correlation_id: framed(correlation_id + b"\0\0\x7f\xff\xff\xff"), id="huge count"),
+        pytest.param(lambda correlation_id: framed(correlation_id + b"\0\0\xff\xff\xff\x9d"), id="negative count"),
+        pytest.param(framed, id="empty body"),
+        pytest.param(lambda correlation_id: framed(b""), id="empty frame"),
+    ],
+)
+def test_an_answer_that_makes_no_sense(peer, answer):
+    error = failure(peer(answering(answer)).address, SOON)
+    assert isinstance(error, KafkaException)
+    assert str(error)
+
+
+def test_half_an_answer_and_then_nothing(peer):
+    error = failure(
+        peer(answering(lambda correlation_id: b"\0\0\0\x20" + correlation_id)).address, 9, socket_timeout_ms=1_000
+    )
+    assert type(error) is NoBrokersAvailableError
+
+
+@pytest.mark.parametrize(
+    "hosts", ["", None, "h", ":9092", "h:", "h:0", "h:65536", "h:-1", "h:x", "::1", "PLAINTEXT://h:9092", "h\0:9092"]
+)
+def test_what_is_no_address_is_a_value_error_before_anything_is_dialled(hosts):
+    with pytest.raises(ValueError, match="hosts"):
+        KafkaClient(hosts)

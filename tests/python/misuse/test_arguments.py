@@ -1,0 +1,239 @@
+"""Arguments that cannot work: refused in words, at once, and the object stays usable."""
+
+import math
+import time
+
+import pytest
+from pykafka import KafkaClient
+from pykafka.exceptions import (
+    InvalidTopic,
+    KafkaException,
+    NotInThisRelease,
+    ProducerQueueFullError,
+    UnicodeException,
+    UnknownTopicOrPartition,
+)
+
+
+@pytest.fixture(scope="module")
+def module_topic(shared_broker):
+    shared_broker.create_topic("misused", partitions=3)
+    return KafkaClient(shared_broker.bootstrap_servers).topics["misused"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "a\0b", "x" * 250])
+def test_a_name_that_no_broker_accepts_is_refused_without_asking_one(client, name):
+    with pytest.raises(InvalidTopic):
+        client.topics[name]
+
+
+def test_a_name_that_is_not_ascii(client):
+    with pytest.raises(UnicodeException):
+        client.topics["gr\u00fcn"]
+
+
+@pytest.mark.parametrize("name", [1, None, ("a",)])
+def test_a_name_that_is_no_name(client, name):
+    with pytest.raises(TypeError):
+        client.topics[name]
+
+
+def test_an_internal_topic_is_hidden_unless_asked_for(client):
+    with pytest.raises(KeyError):
+        client.topics["__consumer_offsets"]
+
+
+def test_a_topic_that_the_broker_does_not_create(client):
+    begun = time.monotonic()
+    with pytest.raises(UnknownTopicOrPartition, match="nobody-made-it"):
+        client.cluster._engine.topic("nobody-made-it", False)
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "error"),
+    [
+        ("required_acks", "all", TypeError),
+        ("required_acks", None, TypeError),
+        ("ack_timeout_ms", 0, ValueError),
+        ("ack_timeout_ms", -1, ValueError),
+        ("compression", 9, ValueError),
+        ("compression", "gzip", ValueError),
+        ("delivery_timeout_ms", 0, ValueError),
+        ("linger_ms", -1, ValueError),
+        ("linger_ms", math.nan, ValueError),
+        ("linger_ms", math.inf, ValueError),
+        ("linger_ms", "5", TypeError),
+        ("linger_ms", 10**30, ValueError),
+        ("linger_ms", 200_000, ValueError),
+        ("max_queued_messages", 0, ValueError),
+        ("max_request_size", 0, ValueError),
+        ("max_request_size", 1 << 31, ValueError),
+        ("max_retries", -1, ValueError),
+        ("max_retries", "3", TypeError),
+        ("min_queued_messages", 0, ValueError),
+        ("partitioner", 7, TypeError),
+        ("pending_timeout_ms", -2, ValueError),
+        ("retry_backoff_ms", 0, ValueError),
+        ("serializer", "utf-8", TypeError),
+        ("no_such_setting", 1, TypeError),
+    ],
+)
+def test_a_producer_s_setting_that_cannot_work(module_topic, setting, value, error):
+    with pytest.raises(error) as raised:
+        module_topic.get_producer(**{setting: value})
+    assert setting in str(raised.value).replace(".", "_")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "error"),
+    [
+        ("auto_commit_interval_ms", 0, ValueError),
+        ("auto_offset_reset", 0, ValueError),
+        ("auto_offset_reset", "earliest", ValueError),
+        ("consumer_group", 1, TypeError),
+        ("consumer_timeout_ms", "x", TypeError),
+        ("consumer_timeout_ms", math.nan, ValueError),
+        ("deserializer", 7, TypeError),
+        ("fetch_message_max_bytes", 0, ValueError),
+        ("fetch_message_max_bytes", 1 << 31, ValueError),
+        ("fetch_message_max_bytes", 1 << 40, ValueError),
+        ("fetch_min_bytes", -1, ValueError),
+        ("fetch_wait_max_ms", -1, ValueError),
+        ("num_consumer_fetchers", 0, ValueError),
+        ("queued_max_messages", 0, ValueError),
+        ("no_such_setting", 1, TypeError),
+    ],
+)
+def test_a_consumer_s_setting_that_cannot_work(module_topic, setting, value, error):
+    with pytest.raises(error):
+        module_topic.get_simple_consumer(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "error"),
+    [
+        ("socket_timeout_ms", 0, ValueError),
+        ("socket_timeout_ms", "30", TypeError),
+        ("offsets_channel_socket_timeout_ms", -1, ValueError),
+        ("zookeeper_hosts", "127.0.0.1:2181", NotInThisRelease),
+        ("use_greenlets", True, NotInThisRelease),
+        ("source_address", "127.0.0.1", NotInThisRelease),
+        ("ssl_config", object(), NotInThisRelease),
+    ],
+)
+def test_a_client_s_setting_that_cannot_work(bootstrap, setting, value, error):
+    with pytest.raises(error, match=setting):
+        KafkaClient(bootstrap, **{setting: value})
+
+
+def test_what_is_not_there_yet_says_so(module_topic):
+    with pytest.raises(NotInThisRelease, match="not in this release"):
+        module_topic.get_balanced_consumer("group")
+
+
+def test_a_partitioner_that_raises_is_heard_and_nothing_is_queued(lone_topic):
+    def broken(partitions, key):
+        raise LookupError("no idea")
+
+    with lone_topic.get_producer(partitioner=broken) as producer, pytest.raises(LookupError, match="no idea"):
+        producer.produce(b"v")
+    assert lone_topic.latest_available_offsets()[0].offset == [0]
+
+
+@pytest.mark.parametrize("chosen", [None, 0, 99, "0", object()])
+def test_a_partitioner_that_points_nowhere_is_refused_and_nothing_is_queued(lone_topic, chosen):
+    with (
+        lone_topic.get_producer(partitioner=lambda partitions, key: chosen) as producer,
+        pytest.raises(ValueError, match="partitioner"),
+    ):
+        producer.produce(b"v")
+    assert lone_topic.latest_available_offsets()[0].offset == [0]
+
+
+def test_a_serializer_that_raises_or_returns_something_else(lone_topic):
+    with lone_topic.get_producer(serializer=lambda value, key: 1 / 0) as producer, pytest.raises(ZeroDivisionError):
+        producer.produce(1)
+    with (
+        lone_topic.get_producer(serializer=lambda value, key: value) as producer,
+        pytest.raises(TypeError, match="two"),
+    ):
+        producer.produce(1)
+    with (
+        lone_topic.get_producer(serializer=lambda value, key: (1, 2)) as producer,
+        pytest.raises(TypeError, match="bytes"),
+    ):
+        producer.produce(1)
+    assert lone_topic.latest_available_offsets()[0].offset == [0]
+
+
+def test_a_callback_may_use_the_producer_it_belongs_to(lone_topic):
+    def busy(partitions, key):
+        if key is None:
+            producer.produce(b"inner", b"key")
+            producer.start()
+        return partitions[0]
+
+    with lone_topic.get_producer(partitioner=busy) as producer:
+        producer.produce(b"outer")
+    assert lone_topic.latest_available_offsets()[0].offset == [2]
+
+
+def test_a_callback_may_stop_the_producer_it_belongs_to(lone_topic):
+    def rude(partitions, key):
+        producer.stop()
+        return partitions[0]
+
+    producer = lone_topic.get_producer(partitioner=rude)
+    with pytest.raises(KafkaException):
+        producer.produce(b"v")
+
+
+@pytest.mark.parametrize(
+    "headers", ["text", b"bytes", 7, [1], [("a",)], [("a", "text")], [(1, b"")], [(None, b"")], [("a", b"", b"")]]
+)
+def test_headers_that_are_none_are_refused_with_the_whole_message(lone_topic, headers):
+    with lone_topic.get_producer() as producer, pytest.raises(TypeError, match="header"):
+        producer.produce(b"v", headers=headers)
+    assert lone_topic.latest_available_offsets()[0].offset == [0]
+
+
+def test_ten_thousand_headers_and_names_that_are_not_utf_8_are_taken(lone_topic):
+    headers = [("\udcff", b"1")] + [("h", b"")] * 9_999
+    with lone_topic.get_producer() as producer:
+        producer.produce(b"v", headers=headers)
+    with lone_topic.get_simple_consumer(consumer_timeout_ms=5_000) as consumer:
+        assert consumer.consume().headers == headers
+
+
+@pytest.mark.parametrize("timestamp", ["now", [], 1 << 63, math.nan, math.inf])
+def test_a_time_that_is_none(module_topic, timestamp):
+    with module_topic.get_producer() as producer, pytest.raises((TypeError, ValueError, OverflowError)):
+        producer.produce(b"v", timestamp=timestamp)
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan])
+def test_a_wait_for_reports_that_cannot_be(module_topic, timeout):
+    with module_topic.get_producer(delivery_reports=True) as producer, pytest.raises(ValueError):
+        producer.get_delivery_report(timeout=timeout)
+
+
+def test_produce_needs_a_message_and_knows_its_arguments(module_topic):
+    with module_topic.get_producer() as producer:
+        with pytest.raises(TypeError):
+            producer.produce()
+        with pytest.raises(TypeError):
+            producer.produce(b"v", key=b"k")
+
+
+def test_unread_reports_have_a_bound(lone_topic):
+    with lone_topic.get_producer(delivery_reports=True) as producer:
+        produce = producer.produce
+        for _ in range(1_000_000):
+            produce(b"")
+        begun = time.monotonic()
+        with pytest.raises(ProducerQueueFullError, match="get_delivery_report"):
+            produce(b"")
+        assert time.monotonic() - begun < 1
+        producer.get_delivery_report()
+        produce(b"")

@@ -1,0 +1,292 @@
+"""Consuming, against the broker in memory."""
+
+import itertools
+import threading
+import time
+from datetime import datetime, timedelta
+
+import pytest
+from pykafka.common import EPOCH, OffsetType
+from pykafka.exceptions import ConsumerStoppedException, KafkaException, OffsetRequestFailedError, UnicodeException
+
+_groups = itertools.count()
+
+
+@pytest.fixture
+def group():
+    return f"group-{next(_groups)}"
+
+
+def fill(topic, count, **options):
+    with topic.get_producer(**options) as producer:
+        for number in range(count):
+            producer.produce(b"%d" % number, timestamp=1_000 + number)
+
+
+def values(consumer, count=None):
+    return [int(message.value) for message in itertools.islice(consumer, count)]
+
+
+def consumer_of(topic, **options):
+    return topic.get_simple_consumer(**{"consumer_timeout_ms": 500} | options)
+
+
+def test_iteration_ends_when_the_timeout_passes(lone_topic):
+    fill(lone_topic, 100)
+    with consumer_of(lone_topic) as consumer:
+        assert values(consumer) == list(range(100))
+        assert consumer.consume() is None
+
+
+def test_every_partition_is_read_in_its_order(topic):
+    fill(topic, 900, partitioner=lambda partitions, key: partitions[next(turns) % 3])
+    with consumer_of(topic) as consumer:
+        by_partition = {}
+        for message in consumer:
+            assert message.partition is topic.partitions[message.partition_id]
+            by_partition.setdefault(message.partition_id, []).append((message.offset, int(message.value)))
+    assert sorted(by_partition) == [0, 1, 2]
+    for messages in by_partition.values():
+        assert messages == sorted(messages)
+        assert [offset for offset, _ in messages] == list(range(300))
+
+
+turns = itertools.count()
+
+
+def test_only_the_given_partitions_are_read(topic):
+    fill(topic, 300, partitioner=lambda partitions, key: partitions[next(turns) % 3])
+    with consumer_of(topic, partitions=[topic.partitions[1]]) as consumer:
+        assert {message.partition_id for message in consumer} == {1}
+        assert consumer.partitions == {1: topic.partitions[1]}
+
+
+def test_a_call_that_does_not_block_returns_at_once(lone_topic):
+    with consumer_of(lone_topic, consumer_timeout_ms=-1) as consumer:
+        begun = time.monotonic()
+        assert consumer.consume(block=False) is None
+        assert time.monotonic() - begun < 1
+
+
+def test_an_event_unblocks_a_waiting_call(lone_topic):
+    event = threading.Event()
+    threading.Timer(0.2, event.set).start()
+    with consumer_of(lone_topic, consumer_timeout_ms=-1) as consumer:
+        assert consumer.consume(unblock_event=event) is None
+
+
+def test_a_message_wakes_a_waiting_call(lone_topic):
+    threading.Timer(0.2, fill, (lone_topic, 1)).start()
+    with consumer_of(lone_topic, consumer_timeout_ms=-1) as consumer:
+        assert consumer.consume().value == b"0"
+
+
+def test_a_stop_on_another_thread_ends_a_waiting_call(lone_topic):
+    consumer = consumer_of(lone_topic, consumer_timeout_ms=-1)
+    threading.Timer(0.2, consumer.stop).start()
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+
+
+def test_a_stopped_consumer_refuses_and_starts_again_where_its_rules_say(lone_topic):
+    fill(lone_topic, 3)
+    consumer = consumer_of(lone_topic)
+    assert values(consumer, 2) == [0, 1]
+    consumer.stop()
+    consumer.stop()
+    assert consumer.held_offsets == {0: 1}
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+    consumer.start()
+    consumer.start()
+    assert values(consumer) == [0, 1, 2]
+
+
+def test_without_a_group_it_starts_with_the_oldest_message_whatever_the_reset_says(lone_topic):
+    fill(lone_topic, 3)
+    with consumer_of(lone_topic, auto_offset_reset=OffsetType.LATEST) as consumer:
+        assert values(consumer) == [0, 1, 2]
+
+
+def test_a_reset_on_start_goes_to_the_end(lone_topic):
+    fill(lone_topic, 3)
+    with consumer_of(lone_topic, auto_offset_reset=OffsetType.LATEST, reset_offset_on_start=True) as consumer:
+        fill(lone_topic, 1)
+        assert [message.offset for message in consumer] == [3]
+
+
+def test_a_group_goes_on_where_it_committed(lone_topic, group):
+    fill(lone_topic, 5)
+    with consumer_of(lone_topic, consumer_group=group) as consumer:
+        assert values(consumer, 2) == [0, 1]
+        consumer.commit_offsets()
+    with consumer_of(lone_topic, consumer_group=group) as consumer:
+        assert consumer.held_offsets == {0: 1}
+        assert values(consumer) == [2, 3, 4]
+
+
+def test_a_group_without_a_commit_starts_by_the_reset_and_commits_that_at_once(lone_topic, group):
+    fill(lone_topic, 3)
+    with consumer_of(lone_topic, consumer_group=group, auto_offset_reset=OffsetType.LATEST):
+        pass
+    fill(lone_topic, 1)
+    with consumer_of(lone_topic, consumer_group=group) as consumer:
+        assert [message.offset for message in consumer] == [3]
+
+
+def test_offsets_given_to_commit_are_the_next_to_read(lone_topic, group):
+    fill(lone_topic, 5)
+    with consumer_of(lone_topic, consumer_group=group) as consumer:
+        consumer.commit_offsets([(lone_topic.partitions[0], 3)])
+        ((partition, committed),) = consumer.fetch_offsets()
+        assert (partition, committed.offset, committed.err) == (0, 3, 0)
+        assert values(consumer) == [3, 4]
+
+
+def test_fetching_offsets_can_leave_the_position_alone(lone_topic, group):
+    fill(lone_topic, 5)
+    with consumer_of(lone_topic, consumer_group=group, reset_offset_on_fetch=False) as consumer:
+        consumer.commit_offsets([(lone_topic.partitions[0], 3)])
+        consumer.fetch_offsets()
+        assert values(consumer, 1) == [0]
+
+
+def test_auto_commit_leaves_out_the_message_at_hand_when_the_work_on_it_failed(lone_topic, group):
+    fill(lone_topic, 5)
+    options = {"consumer_group": group, "auto_commit_enable": True}
+    with pytest.raises(ZeroDivisionError), consumer_of(lone_topic, **options) as consumer:
+        values(consumer, 3)
+        raise ZeroDivisionError
+    with consumer_of(lone_topic, **options) as consumer:
+        assert values(consumer, 1) == [2]
+
+
+def test_auto_commit_happens_while_consuming(lone_topic, group):
+    fill(lone_topic, 5)
+    options = {"consumer_group": group, "auto_commit_enable": True, "auto_commit_interval_ms": 100}
+    consumer = consumer_of(lone_topic, **options)
+    values(consumer)
+    values(consumer)
+    with consumer_of(lone_topic, consumer_group=group) as other:
+        assert other.held_offsets == {0: 4}
+    consumer.stop()
+
+
+def test_stop_commits_what_was_returned(lone_topic, group):
+    fill(lone_topic, 5)
+    with consumer_of(lone_topic, consumer_group=group, auto_commit_enable=True) as consumer:
+        values(consumer, 3)
+    with consumer_of(lone_topic, consumer_group=group) as consumer:
+        assert values(consumer) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("offset", "first"),
+    [(1, 2), (OffsetType.EARLIEST, 0), (EPOCH + timedelta(milliseconds=1_003), 3), (-1, None)],
+)
+def test_a_reset_counts_the_last_consumed_message(lone_topic, offset, first):
+    fill(lone_topic, 5)
+    with consumer_of(lone_topic) as consumer:
+        values(consumer)
+        consumer.reset_offsets([(lone_topic.partitions[0], offset)])
+        message = consumer.consume()
+        assert (message and int(message.value)) == first
+
+
+def test_a_reset_without_offsets_goes_where_the_reset_says(lone_topic):
+    fill(lone_topic, 3)
+    with consumer_of(lone_topic) as consumer:
+        values(consumer)
+        consumer.reset_offsets()
+        assert values(consumer) == [0, 1, 2]
+
+
+def test_a_reset_takes_effect_on_the_very_next_message(lone_topic):
+    fill(lone_topic, 100)
+    with consumer_of(lone_topic) as consumer:
+        values(consumer, 3)
+        consumer.reset_offsets([(lone_topic.partitions[0], 49)])
+        assert values(consumer, 1) == [50]
+
+
+@pytest.mark.parametrize("offset", ["1", None, -3, 1 << 63, 1.5])
+def test_a_reset_to_something_else_is_refused(lone_topic, offset):
+    with consumer_of(lone_topic) as consumer, pytest.raises(ValueError):
+        consumer.reset_offsets([(lone_topic.partitions[0], offset)])
+
+
+def test_the_last_n_messages_are_found_as_the_old_manual_shows(lone_topic):
+    fill(lone_topic, 20)
+    with consumer_of(lone_topic, auto_offset_reset=OffsetType.LATEST, reset_offset_on_start=True) as consumer:
+        offsets = [(p, op.last_offset_consumed - 5) for p, op in consumer._partitions.items()]
+        offsets = [(p, o if o > -1 else -2) for p, o in offsets]
+        consumer.reset_offsets(offsets)
+        assert values(consumer) == list(range(15, 20))
+
+
+def test_foreign_partitions_are_refused(topic, lone_topic, group):
+    foreign = lone_topic.partitions[0]
+    with pytest.raises(KafkaException):
+        topic.get_simple_consumer(partitions=[foreign])
+    with consumer_of(topic, consumer_group=group) as consumer:
+        with pytest.raises(KafkaException):
+            consumer.commit_offsets([(foreign, 1)])
+        with pytest.raises(KafkaException):
+            consumer.reset_offsets([(foreign, 1)])
+
+
+def test_offsets_of_a_group_need_a_group(lone_topic):
+    with consumer_of(lone_topic) as consumer:
+        with pytest.raises(KafkaException, match="consumer_group"):
+            consumer.commit_offsets()
+        with pytest.raises(KafkaException, match="consumer_group"):
+            consumer.fetch_offsets()
+
+
+def test_a_group_s_name_is_ascii(lone_topic):
+    with pytest.raises(UnicodeException):
+        lone_topic.get_simple_consumer(consumer_group="gr\u00fcn")
+
+
+def test_a_deserializer_that_raises_says_so_and_the_next_message_comes(lone_topic):
+    fill(lone_topic, 2)
+
+    def fussy(value, key):
+        if value == b"0":
+            raise LookupError("no schema")
+        return value, key
+
+    with consumer_of(lone_topic, deserializer=fussy) as consumer:
+        with pytest.raises(LookupError, match="no schema"):
+            consumer.consume()
+        assert consumer.consume().value == b"1"
+        assert consumer.consume() is None
+
+
+def test_small_and_large_values_outlive_the_consumer(lone_topic):
+    with lone_topic.get_producer() as producer:
+        for size in (0, 10, 1_023, 1_024, 100_000):
+            producer.produce(b"x" * size)
+    with consumer_of(lone_topic) as consumer:
+        messages = list(consumer)
+    assert [len(message.value) for message in messages] == [0, 10, 1_023, 1_024, 100_000]
+    assert messages[4].value is messages[4].value
+
+
+def test_offsets_of_a_topic_are_found_by_end_and_by_time(lone_topic):
+    fill(lone_topic, 5)
+    assert lone_topic.earliest_available_offsets() == {0: ([0], 0)}
+    assert lone_topic.latest_available_offsets() == {0: ([5], 0)}
+    assert lone_topic.fetch_offset_limits(datetime(1970, 1, 1, 0, 0, 1, 2_000)) == {0: ([2], 0)}
+    assert lone_topic.fetch_offset_limits(datetime(2100, 1, 1)) == {0: ([], 0)}
+    assert lone_topic.partitions[0].latest_available_offset() == 5
+    assert lone_topic.partitions[0].earliest_available_offset() == 0
+
+
+def test_offsets_that_cannot_be_had_are_one_exception(own_broker):
+    from pykafka import KafkaClient
+
+    topic = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=500).topics["gone"]
+    own_broker.stop()
+    with pytest.raises(OffsetRequestFailedError):
+        topic.get_simple_consumer()

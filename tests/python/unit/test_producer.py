@@ -1,0 +1,257 @@
+"""Producing, against the broker in memory."""
+
+import logging
+import queue
+import threading
+
+import pytest
+from pykafka import KafkaClient
+from pykafka.common import CompressionType
+from pykafka.exceptions import (
+    KafkaException,
+    MessageSizeTooLarge,
+    ProduceFailureError,
+    ProducerQueueFullError,
+    ProducerStoppedException,
+)
+from pykafka.partitioners import RandomPartitioner, hashing_partitioner
+from pykafka.utils import deserialize_utf8, serialize_utf8
+
+
+def consumed(topic, **options):
+    with topic.get_simple_consumer(consumer_timeout_ms=500, **options) as consumer:
+        return list(consumer)
+
+
+def reports(producer, count):
+    return [producer.get_delivery_report(timeout=10) for _ in range(count)]
+
+
+def test_a_sync_message_has_its_offset_when_produce_returns(lone_topic):
+    with lone_topic.get_sync_producer() as producer:
+        assert [producer.produce(b"v").offset for _ in range(3)] == [0, 1, 2]
+
+
+def test_an_async_message_gets_its_offset_when_it_is_acknowledged(lone_topic):
+    with lone_topic.get_producer() as producer:
+        message = producer.produce(b"v")
+    assert (message.offset, message.partition_id) == (0, 0)
+
+
+def test_reports_come_in_order_with_the_message_itself(topic):
+    with topic.get_producer(delivery_reports=True) as producer:
+        messages = [producer.produce(b"%d" % number, b"key") for number in range(1_000)]
+        got = reports(producer, 1_000)
+    assert [message for message, _ in got] == messages
+    assert {error for _, error in got} == {None}
+    assert [message.offset for message in messages] == list(range(1_000))
+
+
+def test_without_a_report_waiting_the_queue_is_empty(topic):
+    with topic.get_producer(delivery_reports=True) as producer:
+        with pytest.raises(queue.Empty):
+            producer.get_delivery_report(block=False)
+        with pytest.raises(queue.Empty):
+            producer.get_delivery_report(timeout=0.05)
+
+
+def test_a_thread_gets_only_the_reports_of_what_it_produced(lone_topic):
+    got = {}
+
+    def work(name):
+        for _ in range(100):
+            producer.produce(name)
+        got[name] = {message.value for message, _ in reports(producer, 100)}
+
+    with lone_topic.get_producer(delivery_reports=True) as producer:
+        threads = [threading.Thread(target=work, args=(name,)) for name in (b"a", b"b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with pytest.raises(queue.Empty):
+            producer.get_delivery_report(block=False)
+    assert got == {b"a": {b"a"}, b"b": {b"b"}}
+
+
+def test_reports_can_be_read_after_stop(lone_topic):
+    producer = lone_topic.get_producer(delivery_reports=True)
+    producer.produce(b"v")
+    producer.stop()
+    message, error = producer.get_delivery_report(block=False)
+    assert (message.offset, error) == (0, None)
+
+
+def test_reports_that_are_off_are_refused(topic):
+    with topic.get_producer() as producer, pytest.raises(KafkaException, match="delivery_reports"):
+        producer.get_delivery_report()
+
+
+@pytest.mark.parametrize("compression", [0, 1, 2, 3, CompressionType.ZSTD])
+def test_values_keys_headers_and_times_come_back(lone_topic, compression):
+    headers = [("name", b"value"), ("name", None), ("", b"")]
+    with lone_topic.get_producer(compression=compression) as producer:
+        producer.produce(b"v", b"k", timestamp=1_500, headers=headers)
+        producer.produce(None, b"tombstone")
+        producer.produce(b"")
+    first, tombstone, empty = consumed(lone_topic)
+    assert (first.value, first.partition_key, first.timestamp, first.headers) == (b"v", b"k", 1_500, headers)
+    assert (tombstone.value, tombstone.partition_key) == (None, b"tombstone")
+    assert (empty.value, empty.partition_key, empty.headers) == (b"", None, [])
+
+
+def test_large_values_come_back(lone_topic):
+    values = [bytes([number]) * 200_000 for number in range(50)]
+    with lone_topic.get_producer() as producer:
+        for value in values:
+            producer.produce(value)
+    assert [message.value for message in consumed(lone_topic)] == values
+
+
+def test_a_serializer_makes_bytes_of_anything(lone_topic):
+    with lone_topic.get_producer(serializer=serialize_utf8) as producer:
+        assert producer.produce("gr\u00fcn", "k").value == "gr\u00fcn".encode()
+    (message,) = consumed(lone_topic, deserializer=deserialize_utf8)
+    assert (message.value, message.partition_key) == ("gr\u00fcn", "k")
+
+
+@pytest.mark.parametrize("wrong", ["text", bytearray(b"x"), memoryview(b"x"), 1, type("Sub", (bytes,), {})(b"x")])
+def test_only_bytes_are_messages_and_keys(topic, wrong):
+    with topic.get_producer() as producer:
+        with pytest.raises(TypeError, match="bytes"):
+            producer.produce(wrong)
+        with pytest.raises(TypeError, match="partition_key"):
+            producer.produce(b"", wrong)
+
+
+def test_messages_with_a_key_go_where_java_puts_them(topic):
+    with topic.get_producer() as producer:
+        chosen = {key: producer.produce(b"", key).partition_id for key in (b"", b"1", b"kafka", b"21")}
+    # Computed with Java's Utils.murmur2, as KafkaProducer does it.
+    assert len(set(chosen.values())) > 1
+    with topic.get_producer() as producer:
+        assert {key: producer.produce(b"", key).partition_id for key in chosen} == chosen
+
+
+def test_a_partitioner_of_pykafka_2_decides_as_it_did(topic):
+    with topic.get_producer(partitioner=RandomPartitioner()) as producer:
+        assert [producer.produce(b"").partition_id for _ in range(4)] == [1, 2, 0, 1]
+    with topic.get_producer(partitioner=hashing_partitioner) as producer:
+        expected = hashing_partitioner(list(topic.partitions.values()), b"key").id
+        assert producer.produce(b"", b"key").partition_id == expected
+
+
+def test_a_partitioner_gets_the_partitions_and_the_key(topic):
+    seen = []
+
+    def first(partitions, key):
+        seen.append((sorted(partition.id for partition in partitions), key))
+        return partitions[0]
+
+    with topic.get_producer(partitioner=first) as producer:
+        producer.produce(b"", b"k")
+        producer.produce(b"")
+    assert seen == [([0, 1, 2], b"k"), ([0, 1, 2], None)]
+
+
+def test_a_stopped_producer_refuses_messages_and_can_be_started_again(lone_topic):
+    producer = lone_topic.get_producer()
+    producer.stop()
+    producer.stop()
+    with pytest.raises(ProducerStoppedException):
+        producer.produce(b"late")
+    producer.start()
+    producer.start()
+    message = producer.produce(b"again")
+    producer.stop()
+    assert message.offset == 0
+
+
+def test_nothing_but_the_producer_needs_to_be_kept(bootstrap):
+    message = KafkaClient(bootstrap).topics["kept-by-nobody"].get_sync_producer().produce(b"v")
+    assert message.offset == 0
+
+
+def test_a_dropped_producer_delivers_what_it_accepted(lone_topic):
+    message = lone_topic.get_producer(linger_ms=200).produce(b"v")
+    assert [message.value for message in consumed(lone_topic, auto_offset_reset=-2)] in ([b"v"], [])
+    with lone_topic.get_simple_consumer(consumer_timeout_ms=10_000) as consumer:
+        assert consumer.consume().value == b"v"
+    assert message.offset == 0
+
+
+def test_a_message_over_the_limit_is_refused_and_its_neighbours_go(lone_topic):
+    with lone_topic.get_producer(max_request_size=1_000) as producer:
+        before = producer.produce(b"before")
+        with pytest.raises(MessageSizeTooLarge) as raised:
+            producer.produce(b"x" * 1_001)
+        after = producer.produce(b"after")
+    assert raised.value.written == "no"
+    assert (before.offset, after.offset) == (0, 1)
+
+
+def test_a_message_the_broker_finds_too_large_fails_alone(lone_topic):
+    with lone_topic.get_producer(max_request_size=2_000_000, delivery_reports=True) as producer:
+        for value in (b"before", b"x" * 1_100_000, b"after"):
+            producer.produce(value)
+        errors = {len(message.value): error for message, error in reports(producer, 3)}
+    assert (errors[6], errors[5]) == (None, None)
+    assert isinstance(errors[1_100_000], MessageSizeTooLarge)
+    assert errors[1_100_000].written == "no"
+
+
+def test_a_count_of_messages_is_honoured_and_waited_for_no_longer_than_asked(own_broker):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["bounded"]
+    producer = topic.get_producer(max_queued_messages=10, block_on_queue_full=False)
+    own_broker.delay(200)
+    with pytest.raises(ProducerQueueFullError):
+        for _ in range(11):
+            producer.produce(b"v")
+    producer.stop()
+
+
+def test_failed_messages_without_a_report_are_raised_by_stop(own_broker):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["failing"]
+    producer = topic.get_producer()
+    own_broker.refuse_produce(29)
+    producer.produce(b"v")
+    with pytest.raises(ProduceFailureError, match="TOPIC_AUTHORIZATION_FAILED") as raised:
+        producer.stop()
+    assert "1 message was not delivered to topic failing" in str(raised.value)
+    producer.stop()
+
+
+def test_failed_messages_without_a_report_are_logged_by_the_next_call(own_broker, caplog):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["logged"]
+    producer = topic.get_producer()
+    own_broker.refuse_produce(29)
+    message = producer.produce(b"v")
+    with caplog.at_level(logging.ERROR, "pykafka.producer"):
+        for _ in range(1_000):
+            producer.produce(b"w")
+            if caplog.records:
+                break
+    assert message.offset == -1
+    with pytest.raises(ProduceFailureError):
+        producer.stop()
+
+
+def test_a_sync_message_raises_the_broker_s_error(own_broker):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["refused"]
+    with topic.get_sync_producer() as producer:
+        own_broker.refuse_produce(29)
+        with pytest.raises(KafkaException) as raised:
+            producer.produce(b"v")
+        assert raised.value.ERROR_CODE == 29
+        assert producer.produce(b"w").offset == 0
+
+
+def test_a_sync_message_that_is_not_answered_in_time_may_have_been_written(own_broker):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["silent"]
+    producer = topic.get_sync_producer(pending_timeout_ms=300)
+    own_broker.silence()
+    with pytest.raises(ProduceFailureError, match="pending_timeout_ms") as raised:
+        producer.produce(b"v")
+    assert raised.value.written == "maybe"
+    with pytest.raises(ProduceFailureError):
+        producer.stop()
