@@ -1,7 +1,8 @@
 """Asks brokers how they are, in raw bytes: the few requests the harness needs, by hand.
 
 Metadata v0 (0.8.2, 0.9) and v1 (later), CreateTopics v0 (0.10.1, 0.10.2) and v2 (later): every version up to
-4.4 still answers one of them. Moving a leader takes ElectLeaders v0 and AlterPartitionReassignments v0 (2.4). Independent of the client under test on purpose.
+4.4 still answers one of them. Moving a leader takes ElectLeaders v0 and AlterPartitionReassignments v0 (2.4).
+Independent of the client under test on purpose.
 """
 
 import socket
@@ -87,7 +88,7 @@ def create_topic(port, version, topic, partitions, replication_factor, settings,
 def reassign(port, topic, partition, replicas, limit=15.0):
     """Gives a partition these replicas, the first of which is to lead. Returns Kafka's error code."""
     name = bytes([len(topic) + 1]) + topic.encode()
-    partitions = b"\x02" + struct.pack(">ib", partition, len(replicas) + 1) + struct.pack(f">{len(replicas)}i", *replicas) + b"\0"
+    partitions = b"\x02" + struct.pack(f">ib{len(replicas)}i", partition, len(replicas) + 1, *replicas) + b"\0"
     # Compact lengths and empty tagged fields; the header ends with some too.
     body = b"\0" + struct.pack(">i", int(limit * 1000)) + b"\x02" + name + partitions + b"\0" + b"\0"
     answer = _Reader(_exchange(port, _ALTER_PARTITION_REASSIGNMENTS, 0, body, limit + 2)[1:])

@@ -41,7 +41,8 @@ def spawn(command, log_path):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                # The harness has one thread.
+                preexec_fn=die_with_parent,  # noqa: PLW1509
             )
         except FileNotFoundError:
             raise HarnessError(f"no program {command[0]!r}: real Kafka needs Java 17 or later, install it") from None
