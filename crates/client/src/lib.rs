@@ -23,6 +23,7 @@ pub use kavka_core::config::{Acks, AutoOffsetReset, ClientConfig, ConsumerConfig
 pub use kavka_core::consumer::{RecordCursor, StartPosition, TopicPartition};
 pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
 pub use kavka_core::producer::{Completion, RecordMetadata};
+pub use kavka_core::wire;
 pub use kavka_core::wire::ErrorCode;
 pub use kavka_core::wire::records::{Compression, CompressionType, Header, Headers, RecordView, Span};
 pub use offsets::{CommittedOffset, FoundOffset};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use kavka::wire::ErrorCode;
 use kavka_broker::serve::{self, Options};
 use kavka_broker::{ClusterConfig, Fault};
-use kavka_core::wire::ErrorCode;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -59,7 +59,7 @@ impl Broker {
 
     /// Answers produce requests with an error code, without carrying them out.
     fn refuse_produce(&self, py: Python<'_>, code: i16, times: u32) -> PyResult<()> {
-        let fault = Fault::fail(ErrorCode(code)).api(kavka_core::wire::ApiKey::Produce).times(times);
+        let fault = Fault::fail(ErrorCode(code)).api(kavka::wire::ApiKey::Produce).times(times);
         self.with(py, |broker| broker.inject(fault))
     }
 

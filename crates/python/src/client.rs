@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kavka::{CallOptions, ClientConfig, CommittedOffset, Error, IsolationLevel, Owner, Target, Topic, TopicPartition};
-use kavka_core::wire::messages::{
+use kavka::wire::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest,
     create_topics::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
 };
+use kavka::{CallOptions, ClientConfig, CommittedOffset, Error, IsolationLevel, Owner, Target, Topic, TopicPartition};
 use pyo3::prelude::*;
 
 use crate::errors;

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kavka::wire::records::{RecordView, Span};
 use kavka::{AutoOffsetReset, Batch, ConsumerConfig, ErrorKind, StartPosition, TopicPartition};
-use kavka_core::wire::records::{RecordView, Span};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
