@@ -1,7 +1,7 @@
 """A million messages of 100 bytes, each way, beside confluent-kafka: `make bench-quick`.
 
-Rounds are interleaved, and every run is a process of its own (`bench/one.py`), pinned to CPU 0 with the brokers on CPU 1
-where there are two. Machines change speed between runs: only the ratios inside one round mean anything.
+Rounds are interleaved, and every run is a process of its own (`bench/one.py`), pinned to the first CPU with the brokers
+on the last. Machines change speed between runs: only the ratios inside one round mean anything.
 
 confluent-kafka runs at its best known settings: idempotent, `fetch.queue.backoff.ms=1`, `consume(1000)`. Both
 consumers read the same topic, which confluent-kafka wrote.
@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,9 +52,8 @@ def embedded_broker():
 def measure(client, action, bootstrap, topic, count):
     """Runs one client once and returns what it says of itself."""
     command = [sys.executable, ROOT / "bench" / "one.py", client, action, bootstrap, topic, str(count)]
-    run = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CPU})
-    )
+    pin = partial(os.sched_setaffinity, 0, {CLIENT_CPU})
+    run = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=pin)
     if run.returncode:
         sys.exit(f"{client} {action} failed:\n{run.stderr}")
     return json.loads(run.stdout)
@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--version", default="3.9.2", help="of Apache Kafka")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {BROKER_CPU})
-    print(f"{platform.machine()}, Python {platform.python_version()}, brokers on CPU {BROKER_CPU}, clients on {CLIENT_CPU}")
+    print(f"{platform.machine()}, Python {platform.python_version()}, clients on CPU {CLIENT_CPU}, brokers on {BROKER_CPU}")
     print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
     brokers = {f"Apache Kafka {arguments.version}": real_kafka(arguments.version), "embedded broker": embedded_broker()}
     for name, broker in brokers.items():
