@@ -90,7 +90,9 @@ def main():
     parser.add_argument("--version", default="3.9.2", help="of Apache Kafka")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {BROKER_CPU})
-    print(f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, brokers on {BROKER_CPU}")
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, brokers on {BROKER_CPU}"
+    )
     print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
     brokers = {f"Apache Kafka {arguments.version}": real_kafka(arguments.version), "embedded broker": embedded_broker()}
     for name, broker in brokers.items():
