@@ -91,7 +91,7 @@ def main():
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {BROKER_CPU})
     print(
-        f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, brokers on {BROKER_CPU}"
+        f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, broker on {BROKER_CPU}"
     )
     print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
     brokers = {f"Apache Kafka {arguments.version}": real_kafka(arguments.version), "embedded broker": embedded_broker()}
