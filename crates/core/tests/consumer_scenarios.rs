@@ -733,6 +733,24 @@ fn a_partition_with_enough_buffered_is_left_out_until_some_was_taken() {
 }
 
 #[test]
+fn a_broker_does_not_hold_a_fetch_for_long_while_a_partition_is_left_out() {
+    let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
+    let full_wait = i32::try_from(config.fetch_max_wait.as_millis()).unwrap();
+    let mut kit = Kit::of_partitions(config, 2);
+    kit.feed(vec![data(0, batch(0, &[&[b'x'; 300]]))]);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let (id, request) = kit.fetch();
+        waits.push(request.max_wait_ms);
+        kit.pass(u64::try_from(request.max_wait_ms).unwrap());
+        kit.answer_fetch(id, answer(9, vec![]));
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 80, full_wait], "an application that takes nothing is not polled for");
+    kit.take_all();
+    assert_eq!(kit.fetch().1.max_wait_ms, full_wait, "nothing is left out");
+}
+
+#[test]
 fn the_buffers_of_paused_partitions_make_room_for_others() {
     let config = ConsumerConfig { fetch_buffer: 4_000, max_partition_fetch_bytes: 2_000, ..config() };
     let mut kit = Kit::of_partitions(config, 2);

@@ -8,8 +8,9 @@
 //! Answers that should not be (batches wholly below the position, nothing at all before the wait was over) are
 //! tolerated, but slow down what they concern: a broken broker is not asked in a hot loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,6 +32,11 @@ use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, ODD_ANSWER_BACKO
 const RESPONSE_LIMIT_SINCE: i16 = 3;
 /// How many fetches' worth a partition keeps buffered before it is left out.
 const BUFFERED_FETCHES: usize = 2;
+
+/// How long a broker may hold a fetch that leaves out a partition for want of room: the application may empty that
+/// partition's buffer at any moment, and nothing more is asked of the broker until it answers. Doubles with every
+/// answer that brings nothing.
+const BRIEF_WAIT: Duration = Duration::from_millis(5);
 
 /// What came of the answer for one partition.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,6 +74,7 @@ impl Consumer {
         let share = config.fetch_buffer.checked_div(fetching).unwrap_or(config.fetch_buffer);
         let enough = (config.max_partition_fetch_bytes as usize).saturating_mul(BUFFERED_FETCHES).min(share);
         let mut fetchable: BTreeMap<i32, BTreeMap<TopicPartition, Wanted>> = BTreeMap::new();
+        let mut left_out = BTreeSet::new();
         for (topic, partitions) in topics {
             for (&number, partition) in partitions {
                 let Some(source) = partition.source().filter(|_| partition.is_fetchable(now)) else { continue };
@@ -81,11 +88,15 @@ impl Consumer {
                     partition.drains_first = false;
                 } else if partition.drains_first || partition.buffered_bytes >= enough.max(1) {
                     *is_full = true;
+                    left_out.insert(source);
                     continue;
                 }
                 let key = TopicPartition { topic: Arc::clone(topic), partition: number };
                 fetchable.entry(source).or_default().insert(key, partition.wanted());
             }
+        }
+        for (broker_id, broker) in brokers {
+            broker.leaves_out = left_out.contains(broker_id);
         }
         fetchable
     }
@@ -128,11 +139,17 @@ impl Consumer {
             (wanted, reserved) = without_response_limit(wanted, limit, self.next_id as usize);
         }
         let session = broker.session.next(version, wanted);
+        let max_wait = self.config.fetch_max_wait;
+        let wait = if broker.leaves_out {
+            BRIEF_WAIT.saturating_mul(1 << broker.in_vain.min(10)).min(max_wait)
+        } else {
+            max_wait
+        };
         broker.is_fetching = true;
         broker.last_fetch = self.next_id;
         self.reserved = self.reserved.saturating_add(reserved);
         let request = FetchRequest {
-            max_wait_ms: i32::try_from(self.config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
+            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: i32::try_from(self.config.fetch_min_bytes).unwrap_or(i32::MAX),
             max_bytes: i32::try_from(limit).unwrap_or(i32::MAX),
             isolation_level,
@@ -143,11 +160,17 @@ impl Consumer {
             rack_id: self.config.client_rack.clone().unwrap_or_default(),
             ..FetchRequest::default()
         };
-        let in_flight = InFlight::Fetch { broker_id, sent_at: now, reserved };
+        let in_flight = InFlight::Fetch { broker_id, sent_at: now, wait, reserved };
         Some(self.send(broker_id, in_flight, RequestBody::Fetch(Box::new(request))))
     }
 
-    pub(super) fn handle_fetch(&mut self, now: Instant, broker_id: i32, sent_at: Instant, response: FetchResponse) {
+    pub(super) fn handle_fetch(
+        &mut self,
+        now: Instant,
+        broker_id: i32,
+        (sent_at, wait): (Instant, Duration),
+        response: FetchResponse,
+    ) {
         let broker = self.brokers.entry(broker_id).or_default();
         broker.is_fetching = false;
         if response.error_code != ErrorCode::NONE {
@@ -167,8 +190,10 @@ impl Consumer {
             }
         }
         // A broker answers with nothing only when it has waited for something; a little early is early enough.
-        if brought == Brought::Nothing && now.since(sent_at) < self.config.fetch_max_wait * 3 / 4 {
-            self.brokers.entry(broker_id).or_default().retry_at = sent_at + ODD_ANSWER_BACKOFF;
+        let broker = self.brokers.entry(broker_id).or_default();
+        broker.in_vain = if brought == Brought::Nothing { broker.in_vain.saturating_add(1) } else { 0 };
+        if brought == Brought::Nothing && now.since(sent_at) < wait * 3 / 4 {
+            broker.retry_at = sent_at + ODD_ANSWER_BACKOFF;
         }
         if !hints.is_empty() {
             let endpoints = response.node_endpoints.into_iter().filter_map(endpoint).collect();

@@ -181,12 +181,16 @@ struct BrokerState {
     is_connecting: bool,
     retry_at: Instant,
     failures: u32,
+    /// Whether its next fetch leaves out a partition for want of room.
+    leaves_out: bool,
+    /// How many fetches in a row brought nothing.
+    in_vain: u32,
 }
 
 #[derive(Debug)]
 enum InFlight {
     Versions { broker_id: i32 },
-    Fetch { broker_id: i32, sent_at: Instant, reserved: usize },
+    Fetch { broker_id: i32, sent_at: Instant, wait: Duration, reserved: usize },
     Locate { asked: Vec<(TopicPartition, u64)> },
     Validate { asked: Vec<(TopicPartition, u64)> },
 }
@@ -394,8 +398,8 @@ impl Consumer {
                 broker.versions = Some(versions);
                 self.has_failed = false;
             }
-            (InFlight::Fetch { broker_id, sent_at, .. }, Ok(ConsumerResponse::Fetch(response))) => {
-                self.handle_fetch(now, broker_id, sent_at, *response);
+            (InFlight::Fetch { broker_id, sent_at, wait, .. }, Ok(ConsumerResponse::Fetch(response))) => {
+                self.handle_fetch(now, broker_id, (sent_at, wait), *response);
             }
             (InFlight::Locate { asked }, Ok(ConsumerResponse::ListOffsets(response))) => {
                 self.handle_located(now, &asked, response);
