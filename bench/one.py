@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 import time
+from itertools import islice
 
 VALUE = bytes(range(100))
 
@@ -54,10 +55,8 @@ def consume_with_pykafka(bootstrap, topic, count):
     yield
     total = 0
     consumer = topic.get_simple_consumer(consumer_timeout_ms=10_000)
-    for message in consumer:
+    for message in islice(consumer, count):
         total += len(message.value)
-        if total >= count * len(VALUE):
-            break
     consumer.stop()
     yield total // len(VALUE)
 
