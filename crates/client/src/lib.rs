@@ -28,3 +28,8 @@ pub use kavka_core::wire::ErrorCode;
 pub use kavka_core::wire::records::{Compression, CompressionType, Header, Headers, RecordView, Span};
 pub use offsets::{CommittedOffset, FoundOffset};
 pub use producer::{Delivery, Producer, ProducerTopic, Record};
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
