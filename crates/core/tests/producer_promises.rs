@@ -524,3 +524,22 @@ fn a_request_stays_within_its_size_and_the_rest_follows_in_the_next() {
     assert_eq!(rig.sent().batches.len() + rig.sent().batches.len(), 3);
     assert_eq!(Duration::from_millis(0), rig.now.since(Instant(0)));
 }
+
+#[test]
+fn a_record_that_cannot_go_yet_still_sets_the_alarm_of_its_delivery_timeout() {
+    let mut rig = Rig::warm(ProducerConfig { delivery_timeout: Duration::from_secs(1), ..config() });
+    let first = rig.append(0, "first");
+    let unanswered = rig.sent();
+    rig.after(1_000);
+    assert!(rig.poll().is_none());
+    rig.events();
+    assert_eq!(failure(&first).kind(), ErrorKind::TimedOut(Phase::Delivery));
+    assert_eq!(rig.producer.poll_timeout(), None, "nothing is left to wait for");
+    let second = rig.append(0, "second");
+    assert!(second.wake, "the alarm is set too late for it");
+    rig.after(1_000);
+    assert!(rig.poll().is_none());
+    rig.events();
+    assert_eq!(failure(&second).kind(), ErrorKind::TimedOut(Phase::Delivery));
+    drop(unanswered);
+}

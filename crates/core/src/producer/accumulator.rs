@@ -275,12 +275,14 @@ impl Producer {
         let Some(state) = self.partitions.get_mut(id.index()) else { return Err(AppendError::NoMetadata) };
         let name = self.topics.get(state.topic.index()).map(|topic| Arc::clone(&topic.name));
         let completion = Arc::new(Completion::new(name.unwrap_or_default(), state.index));
-        let ripe = self.config.linger.is_zero() || self.ledger.is_empty();
+        let is_alone = self.ledger.is_empty();
+        let ripe = self.config.linger.is_zero() || is_alone;
         let number = self.ledger.open(id, now + self.config.delivery_timeout);
         state.open = Some(Open { number, builder, completion: Arc::clone(&completion), ripe });
         self.queued_records += 1;
         let wake = if ripe {
-            self.consider(now, id) || wake
+            // While nothing is unreported no alarm is set, not even that of the delivery timeout.
+            self.consider(now, id) || is_alone || wake
         } else {
             self.lingering.push_back((now + self.config.linger, id, number));
             // With more than one entry the sending task has an earlier alarm set already.
