@@ -543,3 +543,26 @@ fn a_record_that_cannot_go_yet_still_sets_the_alarm_of_its_delivery_timeout() {
     assert_eq!(failure(&second).kind(), ErrorKind::TimedOut(Phase::Delivery));
     drop(unanswered);
 }
+
+#[test]
+fn a_record_that_ran_out_of_time_says_what_it_waited_for() {
+    let config = ProducerConfig { delivery_timeout: Duration::from_secs(1), ..config() };
+    let mut rig = Rig::warm(config.clone());
+    rig.leaders(1, &[(-1, 2)]);
+    let leaderless = rig.append(0, "leaderless");
+    rig.after(1_000);
+    assert!(rig.poll().is_none());
+    rig.events();
+    let error = failure(&leaderless);
+    assert_eq!(error.code(), Some(ErrorCode::LEADER_NOT_AVAILABLE));
+    assert!(error.to_string().contains("the partition has no leader"), "{error}");
+
+    let mut rig = Rig::new(config, 1);
+    let nameless = rig.append(0, "nameless");
+    assert!(rig.producer.poll_request(rig.now).is_some(), "a producer id is asked for");
+    rig.after(1_000);
+    assert!(rig.producer.poll_request(rig.now).is_none());
+    rig.events();
+    let error = failure(&nameless);
+    assert!(error.to_string().contains("no broker has given a producer id yet"), "{error}");
+}

@@ -14,6 +14,7 @@ use super::split::rebuild;
 use super::{PartitionId, Producer, ProducerEvent};
 use crate::error::{Error, ErrorKind, Phase, Place, Written};
 use crate::time::Instant;
+use crate::wire::error_code::ErrorCode;
 
 impl Producer {
     /// Carries on after something changed in a partition: restarts it if it drained, reports what can be reported and
@@ -98,13 +99,31 @@ impl Producer {
             };
             let what = "the record was not acknowledged within delivery.timeout.ms";
             let error = Error::new(ErrorKind::TimedOut(Phase::Delivery), what);
-            let error = match state.and_then(|state| state.last_error.clone()) {
+            let error = match self.hindrance(id, at) {
                 Some(cause) => error.with_source(cause),
                 None => error,
             };
             self.fail_at(id, at, error);
             self.advance(now, id);
         }
+    }
+
+    /// What kept a batch from being acknowledged: why its last attempt failed, or what it waits for.
+    fn hindrance(&self, id: PartitionId, at: usize) -> Option<Error> {
+        let state = self.partitions.get(id.index())?;
+        if let Some(error) = &state.last_error {
+            return Some(error.clone());
+        }
+        let (kind, what) = if state.queue.get(at)?.in_flight {
+            (ErrorKind::TimedOut(Phase::Request), "the broker has not answered yet")
+        } else if state.leader.is_none() {
+            (ErrorKind::Broker(ErrorCode::LEADER_NOT_AVAILABLE), "the partition has no leader")
+        } else if state.sequences.needs_identity() && matches!(self.identity, Identity::Asked) {
+            (ErrorKind::TimedOut(Phase::Request), "no broker has given a producer id yet")
+        } else {
+            return None;
+        };
+        Some(Error::new(kind, what))
     }
 
     /// [`fail_from`](Self::fail_from) with an error that is yet to say where, and whether it was written.
