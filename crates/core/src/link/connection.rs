@@ -291,14 +291,20 @@ impl Connection {
         (self.throttled_until > now).then_some(self.throttled_until)
     }
 
-    /// When the first unanswered request is overdue.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.in_flight.iter().map(|request| request.deadline).min()
+    /// Every request that is not done, those included that are done once they are written.
+    fn pending(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter().chain(self.unanswered.iter().map(|(request, _)| request))
     }
 
-    /// The error to close the connection with if an answer is overdue at `now`.
+    /// When the first request that is not done is overdue.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.pending().map(|request| request.deadline).min()
+    }
+
+    /// The error to close the connection with if a request is overdue at `now`: not answered, or, if it has no
+    /// answer, not even written.
     pub fn handle_timeout(&self, now: Instant) -> Option<Error> {
-        let overdue = self.in_flight.iter().find(|request| request.deadline <= now)?;
+        let overdue = self.pending().find(|request| request.deadline <= now)?;
         let phase = if self.is_ready() { Phase::Request } else { Phase::Connect };
         let api = Some((overdue.key.name(), overdue.version));
         let error = Error::new(ErrorKind::TimedOut(phase), format!("no answer while {phase}"))
@@ -469,6 +475,17 @@ mod tests {
         connection.handle_written(1);
         assert_eq!(connection.poll_unanswered().unwrap().id, RequestId(1));
         assert!(connection.fail_all(&Error::new(ErrorKind::Closed, "closed")).is_empty());
+    }
+
+    #[test]
+    fn a_request_without_an_answer_that_cannot_be_written_is_overdue_too() {
+        let mut connection = ready();
+        write_all(&mut connection);
+        connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, Instant(500), false).unwrap();
+        connection.handle_written(1);
+        assert_eq!(connection.poll_timeout(), Some(Instant(500)));
+        let error = connection.handle_timeout(Instant(500)).expect("the peer takes no bytes");
+        assert_eq!(connection.fail_all(&error)[0].error.written(), Written::Maybe);
     }
 
     #[test]
