@@ -88,8 +88,9 @@ pub struct LeaderHint {
     pub leader_epoch: Option<i32>,
 }
 
-/// The most partitions a topic is believed to have; beyond it an answer is taken for damaged.
-const MAX_PARTITIONS: usize = 1_000_000;
+/// A broker lists every partition. An answer whose highest number is more than this many times what it lists is taken
+/// for damaged, before room is made for all the partitions below it.
+const MAX_NUMBER_PER_LISTED: usize = 16;
 
 impl Metadata {
     /// The broker with this id.
@@ -139,8 +140,8 @@ impl Metadata {
         let mut topics = if all_topics { BTreeMap::new() } else { self.topics.clone() };
         for topic in response.topics {
             let known = topic.name.as_deref().and_then(|name| self.topics.get(name));
-            if let Some(topic) = merged_topic(known, topic) {
-                topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+            if let Some(topic) = merged_topic(known, topic).map(Arc::new).or_else(|| known.cloned()) {
+                topics.insert(Arc::clone(&topic.name), topic);
             }
         }
         Self {
@@ -191,6 +192,7 @@ impl Metadata {
     }
 }
 
+/// The topic as it is known after the answer; none if the answer says nothing that can be believed.
 fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Option<Topic> {
     let name: Arc<str> = topic.name?.into();
     if topic.error_code != ErrorCode::NONE && topic.partitions.is_empty() {
@@ -198,14 +200,18 @@ fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Opt
         let topic_id = known.map_or(topic.topic_id, |known| known.topic_id);
         return Some(Topic { name, topic_id, error: topic.error_code, is_internal: topic.is_internal, partitions });
     }
-    let count =
-        topic.partitions.iter().map(|partition| partition.partition_index).max().map_or(0, |max| max.max(-1) + 1);
-    let mut partitions = vec![
-        Partition { error: ErrorCode::LEADER_NOT_AVAILABLE, ..Partition::default() };
-        usize::try_from(count).ok().filter(|count| *count <= MAX_PARTITIONS)?
-    ];
+    let numbers = topic.partitions.iter().filter_map(|partition| usize::try_from(partition.partition_index).ok());
+    let count = numbers.max()?.saturating_add(1);
+    if count > topic.partitions.len().saturating_mul(MAX_NUMBER_PER_LISTED) {
+        return None;
+    }
     // A re-created topic starts with new epochs: the old ones say nothing about it.
     let same_topic = known.filter(|known| known.topic_id == topic.topic_id);
+    // Kafka takes no partition away, so what is left out is kept. Without an id it might be another topic.
+    let kept = same_topic.filter(|known| known.topic_id != Uuid::ZERO).map(|known| known.partitions.clone());
+    let mut partitions = kept.unwrap_or_default();
+    let unknown = Partition { error: ErrorCode::LEADER_NOT_AVAILABLE, ..Partition::default() };
+    partitions.resize(partitions.len().max(count), unknown);
     for partition in topic.partitions {
         let Ok(index) = usize::try_from(partition.partition_index) else { continue };
         let before = same_topic.and_then(|known| known.partitions.get(index));

@@ -303,6 +303,37 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_number_that_cannot_be_does_not_make_room_for_all_below_it() {
+        let metadata = Metadata::default().merged(response(2, 6), false);
+        for index in [i32::MAX, 1_000_000, 100, -1, i32::MIN] {
+            let mut damaged = response(1, 7);
+            damaged.topics[0].partitions[0].partition_index = index;
+            let metadata = metadata.merged(damaged, false);
+            assert_eq!(metadata.leader("orders", 0), Some((2, Some(6))), "{index}");
+            assert_eq!(metadata.topic("orders").unwrap().partitions.len(), 1, "{index}");
+        }
+    }
+
+    #[test]
+    fn partitions_that_are_left_out_are_kept_while_it_is_the_same_topic() {
+        let mut three = response(2, 6);
+        for index in 1..3 {
+            let mut partition = three.topics[0].partitions[0].clone();
+            partition.partition_index = index;
+            three.topics[0].partitions.push(partition);
+        }
+        let metadata = Metadata::default().merged(three, false);
+        let one = metadata.merged(response(1, 7), false);
+        assert_eq!((one.leader("orders", 0), one.leader("orders", 2)), (Some((1, Some(7))), Some((2, Some(6)))));
+        let mut none = response(1, 7);
+        none.topics[0].partitions.clear();
+        assert_eq!(metadata.merged(none, false).topic("orders").unwrap().partitions.len(), 3);
+        let mut anew = response(1, 0);
+        anew.topics[0].topic_id = Uuid([2; 16]);
+        assert_eq!(metadata.merged(anew, false).topic("orders").unwrap().partitions.len(), 1);
+    }
+
+    #[test]
     fn a_hint_counts_only_with_a_newer_epoch_and_a_known_broker() {
         let mut refresh = refresh();
         refresh.request();
