@@ -135,7 +135,7 @@ impl MetadataRefresh {
         };
         self.failures = 0;
         // However many ask, however often: not more than one request per back-off.
-        self.not_before = now + self.config.backoff.initial / 2;
+        self.not_before = now + self.config.backoff.initial;
         self.stale_at = Some(now + self.config.max_age);
         for create in self.topics.values_mut() {
             *create = false;
@@ -331,6 +331,20 @@ mod tests {
         let mut anew = response(1, 0);
         anew.topics[0].topic_id = Uuid([2; 16]);
         assert_eq!(metadata.merged(anew, false).topic("orders").unwrap().partitions.len(), 1);
+    }
+
+    #[test]
+    fn however_many_ask_there_is_one_request_per_back_off() {
+        let mut refresh = refresh();
+        let asked = (0..1_000).filter(|now| {
+            refresh.request();
+            let asked = refresh.poll_request(Instant(*now)).is_some();
+            if asked {
+                refresh.handle_response(Instant(*now), Ok(response(1, 5)));
+            }
+            asked
+        });
+        assert_eq!(asked.count(), 10);
     }
 
     #[test]
