@@ -61,10 +61,13 @@ impl Mail {
 pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     let error = match open(&shared, key).await {
         Ok((connection, stream)) => {
-            shared.handle_reached(key);
-            let mut task = Task::new(&shared, connection, stream, mailbox);
+            let mut task = Task::new(&shared, key, connection, stream, mailbox);
             let error = poll_fn(|context| task.poll(context)).await;
             task.fail_all(&error);
+            // A broker that shakes hands and then hangs up is as good as one that cannot be reached.
+            if !task.was_of_use && error.kind() != ErrorKind::Closed {
+                shared.handle_unreachable(key);
+            }
             mailbox = task.mailbox;
             error
         }
@@ -182,12 +185,15 @@ fn read_once(
 
 struct Task<'a> {
     shared: &'a Shared,
+    key: ConnectionKey,
     connection: Connection,
     stream: Box<dyn Stream>,
     mailbox: mpsc::UnboundedReceiver<Mail>,
     waiting: HashMap<RequestId, oneshot::Sender<Result<Answer>>>,
     next_id: u64,
     answers: Vec<Answer>,
+    /// Whether the broker answered a request.
+    was_of_use: bool,
     /// Fires no later than the first deadline; often earlier, which only costs a look.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -195,12 +201,23 @@ struct Task<'a> {
 impl<'a> Task<'a> {
     fn new(
         shared: &'a Shared,
+        key: ConnectionKey,
         connection: Connection,
         stream: Box<dyn Stream>,
         mailbox: mpsc::UnboundedReceiver<Mail>,
     ) -> Self {
-        let waiting = HashMap::new();
-        Self { shared, connection, stream, mailbox, waiting, next_id: 0, answers: Vec::new(), timer: None }
+        Self {
+            shared,
+            key,
+            connection,
+            stream,
+            mailbox,
+            waiting: HashMap::new(),
+            next_id: 0,
+            answers: Vec::new(),
+            was_of_use: false,
+            timer: None,
+        }
     }
 
     /// Ready when the connection has ended, with the reason.
@@ -275,6 +292,10 @@ impl<'a> Task<'a> {
             let read = read_once(&mut self.connection, &mut self.stream, &mut self.answers, context);
             // What was answered before the connection broke counts.
             let mut answers = std::mem::take(&mut self.answers);
+            if !self.was_of_use && !answers.is_empty() {
+                self.was_of_use = true;
+                self.shared.handle_reached(self.key);
+            }
             answers.drain(..).for_each(|answer| self.hand_out(answer));
             self.answers = answers;
             match read {
