@@ -72,3 +72,20 @@ fn a_broker_that_hangs_up_on_every_request_is_left_alone_for_longer_each_time() 
     broker.with(|cluster, _| cluster.faults().clear());
     client.start(producer.flush()).wait(WAIT).expect("it goes on once the broker listens again");
 }
+
+#[test]
+fn a_record_whose_answer_was_lost_by_a_panic_may_have_been_written() {
+    let broker = cluster(1, 1);
+    let panicked = AtomicBool::new(false);
+    let tap: WireTap = Arc::new(move |event| {
+        let answered = matches!(event, WireEvent::Received { key: ApiKey::Produce, .. });
+        assert!(!answered || panicked.swap(true, Ordering::SeqCst), "the tap panics once, on purpose");
+    });
+    let client = Client::with_network(config(&broker), Arc::new(Tcp::default()), Some(tap)).unwrap();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let topic = topic(&client, &producer).unwrap();
+    let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+    let error = client.start(delivery).wait(WAIT).expect("it is reported").unwrap_err();
+    assert_eq!(error.written(), Written::Maybe, "{error}");
+    assert_eq!(broker.with(|cluster, _| cluster.offsets(TOPIC, 0)), Some((0, 1)), "it was");
+}

@@ -392,7 +392,8 @@ impl Driver {
         let mailbox = self.post(key, mail);
         let place = Place { broker_id: key.broker_id(), ..Place::default() };
         async move {
-            let answer = answer.await.unwrap_or_else(|_| Err(closed()))?;
+            // Nobody can say any more what became of a request whose connection is gone without a word.
+            let answer = answer.await.unwrap_or_else(|_| Err(closed().with_written(Written::Maybe)))?;
             if !options.is_answered {
                 return Ok(R::Response::default());
             }
