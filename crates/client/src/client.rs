@@ -24,6 +24,9 @@ const UNKNOWN_TOPIC_TRIES: usize = 4;
 /// The same for a topic that the broker was asked to create: it says so until it has (with the default back-off 10 s).
 const CREATED_TOPIC_TRIES: usize = 100;
 
+/// How often a topic of which some partitions have no leader is asked for before those that have one are enough.
+const LEADERLESS_TRIES: usize = 10;
+
 /// A client of one Kafka cluster. Cheap to clone.
 ///
 /// It owns one engine thread, which ends when the last clone and everything made from it is dropped.
@@ -103,7 +106,10 @@ impl Client {
         attempt.await
     }
 
-    /// Waits until a topic is known and each of its partitions has had a leader named.
+    /// Waits until a topic is known and its partitions have leaders.
+    ///
+    /// A partition that stays without one for a second (with the default back-off) does not keep the topic from being
+    /// used, as long as another has one.
     ///
     /// With `create`, a broker that allows it creates the topic (`auto.create.topics.enable`). The limit is
     /// `max.block.ms`; a topic that no broker knows is refused much earlier.
@@ -114,27 +120,29 @@ impl Client {
         match timeout(limit, self.find_topic(&name, create)).await {
             Ok(found) => found,
             Err(_) => {
-                Err(Error::new(ErrorKind::TimedOut(Phase::Metadata), format!("no leader while {}", Phase::Metadata))
-                    .at(Place { topic: Some(name), ..Place::default() }))
+                let what = format!("no leader while {}", Phase::Metadata);
+                let error = Error::new(ErrorKind::TimedOut(Phase::Metadata), what)
+                    .at(Place { topic: Some(name), ..Place::default() });
+                Err(match self.driver.metadata_error() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                })
             }
         }
     }
 
     async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {
         let tries = if create { CREATED_TOPIC_TRIES } else { UNKNOWN_TOPIC_TRIES };
-        let mut unknown = 0;
+        let (mut unknown, mut leaderless) = (0, 0);
         let mut failures = 0;
         let mut was_answered = false;
         let mut started = self.driver.now();
         let mut attempt = self.driver.next_metadata_attempt();
-        self.driver.add_topic(name, create);
+        let is_new = self.driver.add_topic(name, create);
         loop {
             let metadata = self.driver.metadata();
             let code = match metadata.topic(name) {
-                Some(topic)
-                    if topic.error == ErrorCode::NONE
-                        && topic.partitions.iter().all(|partition| partition.leader.is_some()) =>
-                {
+                Some(topic) if topic.error == ErrorCode::NONE && has_enough_leaders(topic, leaderless) => {
                     return Ok(Arc::clone(topic));
                 }
                 Some(topic) => topic.error,
@@ -143,10 +151,13 @@ impl Client {
                 None => ErrorCode::NONE,
             };
             match code {
-                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => {}
+                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => leaderless += 1,
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < tries => unknown += 1,
                 code => {
-                    self.driver.remove_topic(name);
+                    // One that was in use before stays in use: a producer may be waiting for it to come back.
+                    if is_new {
+                        self.driver.remove_topic(name);
+                    }
                     let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
                     return Err(Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place));
                 }
@@ -189,6 +200,12 @@ impl Client {
     pub fn max_block(&self) -> Duration {
         self.config().max_block
     }
+}
+
+/// Whether the topic can be used: every partition has a leader, or after so many tries at least one.
+fn has_enough_leaders(topic: &Topic, tries: usize) -> bool {
+    let led = topic.partitions.iter().filter(|partition| partition.leader.is_some()).count();
+    led == topic.partitions.len() || led > 0 && tries >= LEADERLESS_TRIES
 }
 
 /// Refuses a name that no broker accepts, before anything is sent.

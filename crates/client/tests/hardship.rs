@@ -74,6 +74,24 @@ fn a_broker_that_hangs_up_on_every_request_is_left_alone_for_longer_each_time() 
 }
 
 #[test]
+fn one_partition_without_a_leader_does_not_keep_records_from_the_others() {
+    let broker = cluster(2, 2);
+    let led_by = |id: i32| (0..2).find(|p| broker.with(|c, _| c.leader(TOPIC, *p)).is_some_and(|(l, _)| l == id));
+    let led = led_by(1).unwrap();
+    broker.set_broker_down(2);
+    let mut config = config(&broker);
+    config.max_block = Duration::from_secs(10);
+    let client = Client::new(config).unwrap();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let topic = topic(&client, &producer).unwrap();
+    assert_eq!(producer.partition_count(topic), 2);
+    let record = Record { value: Some(b"v"), ..Record::default() };
+    let delivery = producer.try_enqueue(topic, &record).unwrap();
+    let stored = client.start(delivery).wait(WAIT).unwrap().unwrap();
+    assert_eq!(stored.partition, led);
+}
+
+#[test]
 fn a_record_whose_answer_was_lost_by_a_panic_may_have_been_written() {
     let broker = cluster(1, 1);
     let panicked = AtomicBool::new(false);
@@ -88,4 +106,38 @@ fn a_record_whose_answer_was_lost_by_a_panic_may_have_been_written() {
     let error = client.start(delivery).wait(WAIT).expect("it is reported").unwrap_err();
     assert_eq!(error.written(), Written::Maybe, "{error}");
     assert_eq!(broker.with(|cluster, _| cluster.offsets(TOPIC, 0)), Some((0, 1)), "it was");
+}
+
+#[test]
+fn asking_in_vain_for_a_topic_that_is_in_use_does_not_end_its_use() {
+    let broker = cluster(2, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let topic = topic(&client, &producer).unwrap();
+    broker.inject(Fault::fail(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).api(ApiKey::Metadata).always());
+    // The first question makes the client ask again for what it uses, and so learn that it is gone.
+    for name in ["another", TOPIC] {
+        let asking = client.clone();
+        let asked = client.start(async move { asking.topic(name, false).await }).wait(WAIT).unwrap();
+        assert_eq!(asked.unwrap_err().code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    }
+    broker.with(|cluster, now| {
+        cluster.faults().clear();
+        let (leader, _) = cluster.leader(TOPIC, 0).unwrap();
+        cluster.move_leader(now, TOPIC, 0, 3 - leader).unwrap();
+    });
+    let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+    let stored = client.start(delivery).wait(WAIT).expect("the new leader is found").unwrap();
+    assert_eq!(stored.offset, Some(0));
+}
+
+#[test]
+fn a_wait_for_a_topic_that_runs_out_says_what_stood_in_the_way() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let bootstrap_servers = vec![("127.0.0.1".to_owned(), free.port())];
+    let config = ClientConfig { bootstrap_servers, max_block: Duration::from_millis(150), ..ClientConfig::default() };
+    let client = Client::new(config).unwrap();
+    let asking = client.clone();
+    let error = client.start(async move { asking.topic(TOPIC, false).await }).wait(WAIT).unwrap().unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
 }

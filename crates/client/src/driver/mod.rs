@@ -292,10 +292,16 @@ impl Driver {
         }
     }
 
-    /// Adds a topic in use; `allow_create` lets the broker create it.
-    pub(crate) fn add_topic(&self, topic: &Arc<str>, allow_create: bool) {
-        self.shared.lock().refresh.add_topic(Arc::clone(topic), allow_create);
+    /// Why metadata could not be had the last time it was asked for, if it could not.
+    pub(crate) fn metadata_error(&self) -> Option<Error> {
+        self.shared.lock().metadata_error.clone()
+    }
+
+    /// Adds a topic in use; `allow_create` lets the broker create it. Says whether it was not in use yet.
+    pub(crate) fn add_topic(&self, topic: &Arc<str>, allow_create: bool) -> bool {
+        let is_new = self.shared.lock().refresh.add_topic(Arc::clone(topic), allow_create);
         self.shared.refresh_wanted.notify_one();
+        is_new
     }
 
     /// Forgets a topic in use.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::metadata::{Broker, LeaderHint, Metadata};
+use crate::cluster::metadata::{Broker, LeaderHint, Metadata, Topic};
 use crate::error::Error;
 use crate::link::{Backoff, Random};
 use crate::time::Instant;
@@ -69,14 +69,24 @@ impl MetadataRefresh {
         &self.metadata
     }
 
-    /// Adds a topic in use; asks for it if it is not known yet. `allow_create` lets the broker create it.
-    pub fn add_topic(&mut self, topic: Arc<str>, allow_create: bool) {
-        let known = self.metadata.topic(&topic).is_some();
+    /// How often in a row it could not be had.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Adds a topic in use; asks for it unless all is known of it. `allow_create` lets the broker create it.
+    ///
+    /// Says whether it was not in use yet.
+    pub fn add_topic(&mut self, topic: Arc<str>, allow_create: bool) -> bool {
+        let has_leaders = |topic: &Arc<Topic>| topic.partitions.iter().all(|partition| partition.leader.is_some());
+        let known = self.metadata.topic(&topic).filter(|topic| topic.error == ErrorCode::NONE).is_some_and(has_leaders);
+        let is_new = !self.topics.contains_key(&topic);
         let entry = self.topics.entry(topic).or_insert(false);
         *entry |= allow_create;
         if !known || allow_create {
             self.request();
         }
+        is_new
     }
 
     /// Forgets a topic.
@@ -249,6 +259,25 @@ mod tests {
         let request = refresh.poll_request(Instant(1_000)).unwrap();
         assert!(!request.allow_auto_topic_creation);
         assert!(request.topics.is_none());
+    }
+
+    #[test]
+    fn a_topic_of_which_not_all_is_known_is_asked_for_again() {
+        for (error_code, leader_id, asks) in [
+            (ErrorCode::NONE, Some(1), false),
+            (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(1), true),
+            (ErrorCode::NONE, None, true),
+        ] {
+            let mut refresh = refresh();
+            assert!(refresh.add_topic("orders".into(), false), "it is new");
+            refresh.poll_request(Instant(0)).unwrap();
+            let mut response = response(1, 5);
+            response.topics[0].error_code = error_code;
+            response.topics[0].partitions[0].leader_id = leader_id;
+            refresh.handle_response(Instant(0), Ok(response));
+            assert!(!refresh.add_topic("orders".into(), false), "it is in use");
+            assert_eq!(refresh.poll_request(Instant(1_000)).is_some(), asks, "{error_code} {leader_id:?}");
+        }
     }
 
     #[test]
