@@ -65,26 +65,44 @@ impl Driver {
 
     async fn ask_any(&self, request: MetadataRequest) -> Result<MetadataResponse> {
         let endpoint = self.endpoint(Target::Any)?;
-        let others = self.shared.lock().has_other_endpoints();
+        let (failures, candidates) = {
+            let state = self.shared.lock();
+            (state.refresh.failures(), state.candidates())
+        };
         // Alone, it has the limits of its connection and of its request, whose errors say which it was.
         let config = self.config();
-        let limit = if others { SILENCE } else { config.connection_setup_timeout + config.request_timeout };
-        let answer = self.begin_at(endpoint, CallOptions::on(Owner::Control), request);
-        let answer = timeout(limit, answer).await.unwrap_or_else(|_| {
-            let address = self.shared.address(ConnectionKey { owner: Owner::Control, endpoint }).ok();
-            let address = address.map(|(host, port)| format!("{host}:{port}").into());
-            let place = Place { address, ..Place::default() };
-            Err(Error::new(ErrorKind::TimedOut(Phase::Request), "no answer to a request for metadata").at(place))
-        });
+        let most = config.connection_setup_timeout.saturating_add(config.request_timeout);
+        let limit = patience(failures, candidates, most);
+        let key = ConnectionKey { owner: Owner::Control, endpoint };
+        let answer = self.begin_at(endpoint, CallOptions::on(key.owner), request);
+        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_metadata_from(key, limit)));
         if answer.is_err() {
             self.shared.lock().route.handle_failure(self.now(), endpoint);
         }
         answer
     }
+
+    fn no_metadata_from(&self, key: ConnectionKey, limit: Duration) -> Error {
+        let address = self.shared.address(key).ok().map(|(host, port)| format!("{host}:{port}").into());
+        let place = Place { broker_id: key.broker_id(), address, ..Place::default() };
+        Error::new(ErrorKind::TimedOut(Phase::Request), format!("no metadata within {} s", limit.as_secs()))
+            .at(place)
+            .with_hint("the peer takes connections but does not answer: is it frozen, overloaded, or no Kafka broker?")
+    }
 }
 
-/// A broker that is silent for this long while others could be asked is passed over.
+/// A broker that is silent for this long while others could be asked is passed over at first.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for metadata, after so many failures in a row: longer each time all have been asked in vain, or
+/// brokers that are only slow would never be heard.
+fn patience(failures: u32, candidates: usize, most: Duration) -> Duration {
+    if candidates <= 1 {
+        return most;
+    }
+    let rounds = failures / u32::try_from(candidates).unwrap_or(u32::MAX);
+    SILENCE.saturating_mul(1 << rounds.min(16)).min(most)
+}
 
 /// Asks for metadata whenever the machine wants it, for as long as the engine runs.
 async fn keep_metadata(driver: Driver) {
@@ -101,5 +119,19 @@ async fn keep_metadata(driver: Driver) {
             () = driver.shared.refresh_wanted.notified() => {}
             () = wait => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_broker_is_passed_over_soon_but_slow_ones_are_heard_in_the_end() {
+        let limit = Duration::from_secs(30);
+        let waits = [0, 3, 4, 8, 12, u32::MAX].map(|failures| patience(failures, 4, limit).as_secs());
+        assert_eq!(waits, [5, 5, 10, 20, 30, 30]);
+        assert_eq!(patience(0, 1, limit), limit, "there is nobody else");
+        assert_eq!(patience(0, 4, Duration::from_secs(1)).as_secs(), 1);
     }
 }

@@ -150,8 +150,9 @@ pub(crate) struct Driver {
 }
 
 impl State {
-    fn has_other_endpoints(&self) -> bool {
-        self.route.candidates(self.refresh.metadata()) > 1
+    /// How many endpoints could be asked for metadata.
+    fn candidates(&self) -> usize {
+        self.route.candidates(self.refresh.metadata())
     }
 
     /// Any endpoint, one that is connected already if it has not failed.
