@@ -5,15 +5,15 @@
 //! whether that is a fault.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, printable};
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use kavka_core::wire::messages::delete_topics::DeleteTopicState;
 use kavka_core::wire::messages::{CreateTopicsRequest, DeleteTopicsRequest};
 use kavka_core::wire::primitives::Uuid;
 use kavka_core::wire::{ErrorCode, Request};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, check_topic_name};
 use crate::driver::{CallOptions, Owner, Target};
@@ -90,10 +90,16 @@ impl Client {
         request: R,
         verdict: impl Fn(R::Response) -> Option<(ErrorCode, Option<String>)>,
     ) -> Result<()> {
-        let deadline = Instant::now() + self.max_block();
+        let deadline = self.driver.now() + self.max_block();
         let mut backoff = self.config().retry_backoff;
+        let mut last: Option<Error> = None;
         loop {
-            let answer = self.call(Target::Controller, CallOptions::on(Owner::Control), request.clone()).await;
+            let call = self.call(Target::Controller, CallOptions::on(Owner::Control), request.clone());
+            let answer = timeout(deadline.since(self.driver.now()), call).await.unwrap_or_else(|_| {
+                let what = "no answer from the controller within max.block.ms";
+                let error = Error::new(ErrorKind::TimedOut(Phase::Request), what);
+                Err(last.take().map_or(error.clone(), |last| error.with_source(last)))
+            });
             let error = match answer.map(&verdict) {
                 Ok(Some((ErrorCode::NONE, _))) => return Ok(()),
                 Ok(Some((code, message))) => refused(code, message),
@@ -101,12 +107,17 @@ impl Client {
                 Err(error) => error,
             };
             let error = error.at(Place { topic: Some(Arc::from(topic)), ..Place::default() });
-            if !is_worth_a_retry(&error) || Instant::now() + backoff > deadline {
+            let left = deadline.since(self.driver.now());
+            if !is_worth_a_retry(&error) || backoff >= left {
                 return Err(error);
             }
             // The controller may be another broker by now.
-            drop(self.refresh_metadata().await);
-            sleep(backoff).await;
+            let attempt = self.driver.next_metadata_attempt();
+            self.driver.refresh_metadata();
+            if timeout(left, async { (attempt.await.is_ok(), sleep(backoff).await) }).await.is_err() {
+                return Err(error);
+            }
+            last = Some(error);
             backoff = (backoff * 2).min(self.config().retry_backoff_max).max(Duration::from_millis(1));
         }
     }

@@ -132,6 +132,21 @@ fn asking_in_vain_for_a_topic_that_is_in_use_does_not_end_its_use() {
 }
 
 #[test]
+fn making_a_topic_takes_no_longer_than_max_block_and_says_why_it_failed() {
+    let silence = (Fault::silence(), "max.block.ms");
+    let refusal = (Fault::fail(ErrorCode::NOT_CONTROLLER), "NOT_CONTROLLER");
+    for (fault, why) in [silence, refusal] {
+        let broker = cluster(1, 1);
+        broker.inject(fault.api(ApiKey::CreateTopics).always());
+        let client = Client::new(ClientConfig { max_block: Duration::from_secs(1), ..config(&broker) }).unwrap();
+        let topic = NewTopic { name: "new".into(), ..NewTopic::default() };
+        let made = client.clone().start(async move { client.create_topic(&topic).await }).wait(WAIT);
+        let error = made.expect("it ends in time").unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
 fn a_wait_for_a_topic_that_runs_out_says_what_stood_in_the_way() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let bootstrap_servers = vec![("127.0.0.1".to_owned(), free.port())];
