@@ -115,10 +115,12 @@ impl Consumer {
 
     /// Makes room for those that are not paused.
     fn drop_paused(&mut self) {
-        for partition in self.topics.values_mut().flat_map(|partitions| partitions.values_mut()) {
-            if partition.is_paused && !partition.buffer.is_empty() {
-                self.next_stamp += 1;
-                partition.stamp = self.next_stamp;
+        for key in self.partitions().collect::<Vec<_>>() {
+            let holds = |partition: &&Partition| partition.is_paused && !partition.buffer.is_empty();
+            let Some(state) = self.partition(&key).filter(holds).map(|partition| partition.state) else { continue };
+            // What is asked of it is asked again, from where it stands then.
+            self.change_state(&key, state);
+            if let Some(partition) = self.partition_if_any(&key) {
                 partition.drop_buffer();
             }
         }

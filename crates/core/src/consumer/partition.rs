@@ -67,7 +67,7 @@ pub(super) struct Partition {
     /// None as long as no position is known.
     pub(super) lease: Option<Arc<Lease>>,
     pub(super) fetched: i64,
-    /// The leader epoch of the last batch before `fetched`.
+    /// The leader epoch of the last batch before `fetched`, or a later one that was fetched already.
     pub(super) fetched_epoch: Option<i32>,
     pub(super) leader: Option<i32>,
     pub(super) leader_epoch: Option<i32>,
@@ -142,10 +142,8 @@ impl Partition {
         self.buffered_bytes = 0;
         self.drains_first = false;
         if let Some(position) = self.position() {
-            if self.fetched != position {
-                // The epoch belonged to what was fetched; none is known for what is before it.
-                self.fetched_epoch = None;
-            }
+            // The epoch may be newer than that of the record before the position. As a question it is as good: where the
+            // log ends for it or an older one shows what is missing before the position, too.
             self.fetched = position;
         }
     }

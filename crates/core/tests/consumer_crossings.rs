@@ -1,0 +1,37 @@
+//! The consumer machine when things cross on the way: leaders that move while a question is out, pauses that cost a
+//! buffer, sessions whose topics change, brokers that answer nonsense.
+
+mod consumer_kit;
+
+use consumer_kit::{Kit, answer, batch, data, key};
+use kavka_core::config::ConsumerConfig;
+use kavka_core::error::{Error, ErrorKind};
+
+fn config() -> ConsumerConfig {
+    ConsumerConfig::default()
+}
+
+// Pauses.
+
+#[test]
+fn a_paused_partition_that_gave_up_its_buffer_while_its_log_was_in_question_goes_on_when_resumed() {
+    let config = ConsumerConfig { fetch_buffer: 4_000, max_partition_fetch_bytes: 2_000, ..config() };
+    let mut kit = Kit::of_partitions(config, 2);
+    kit.leaders(&[(Some(1), 0), (Some(2), 0)]);
+    let ((id, _), (idle, _)) = (kit.fetch(), kit.fetch());
+    kit.answer_fetch(id, answer(9, vec![data(0, batch(0, &[&[b'x'; 3_000]]))]));
+    kit.consumer.pause(&key(0)).unwrap();
+    kit.leaders(&[(Some(1), 1), (Some(2), 0)]);
+    let question = kit.request().expect("the new leader is asked where the epoch ended");
+    kit.pass(100);
+    kit.answer_fetch(idle, answer(5, vec![]));
+    // Room for the other partition is made of the buffer of the paused one.
+    let (_, fetch) = kit.fetch();
+    assert_eq!(fetch.max_bytes, 2_000);
+    kit.consumer.handle_response(kit.now, question.id, Err(Error::new(ErrorKind::Disconnected, "gone")));
+    kit.consumer.resume(&key(0)).unwrap();
+    kit.pass(5_000);
+    kit.answer_epoch_end(0, Some(3));
+    let request = kit.request().expect("the partition is asked for again");
+    assert_eq!(request.broker_id, 1);
+}
