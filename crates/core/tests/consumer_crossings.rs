@@ -3,9 +3,11 @@
 
 mod consumer_kit;
 
-use consumer_kit::{Kit, answer, batch, data, key};
+use consumer_kit::{Kit, answer, batch, data, key, refusal};
 use kavka_core::config::ConsumerConfig;
+use kavka_core::consumer::{RequestBody, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
+use kavka_core::wire::ErrorCode;
 
 fn config() -> ConsumerConfig {
     ConsumerConfig::default()
@@ -34,4 +36,33 @@ fn a_paused_partition_that_gave_up_its_buffer_while_its_log_was_in_question_goes
     kit.answer_epoch_end(0, Some(3));
     let request = kit.request().expect("the partition is asked for again");
     assert_eq!(request.broker_id, 1);
+}
+
+// Leaders that move.
+
+#[test]
+fn a_question_to_a_leader_that_froze_is_asked_again_of_the_next_one() {
+    let mut kit = Kit::new(config());
+    kit.leaders(&[(Some(1), 0)]);
+    kit.consumer.add(&key(0), StartPosition::Latest).unwrap();
+    let frozen = kit.request().unwrap();
+    assert_eq!(frozen.broker_id, 1);
+    kit.leaders(&[(Some(2), 1)]);
+    kit.answer_offset(0, 70);
+    assert_eq!(kit.position(0), Some(70));
+    kit.consumer.handle_response(kit.now, frozen.id, Err(Error::new(ErrorKind::Disconnected, "gone")));
+    assert_eq!(kit.position(0), Some(70));
+}
+
+#[test]
+fn what_a_leader_of_before_says_of_the_range_moves_no_position() {
+    let mut kit = Kit::new(config());
+    kit.leaders(&[(Some(1), 0)]);
+    kit.consumer.add(&key(0), StartPosition::Offset(500)).unwrap();
+    let (id, _) = kit.fetch();
+    kit.leaders(&[(Some(2), 1)]);
+    kit.answer_fetch(id, answer(9, vec![refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE)]));
+    let request = kit.request().unwrap();
+    assert!(matches!(request.body, RequestBody::Fetch(_)) && request.broker_id == 2, "{request:?}");
+    assert_eq!(kit.position(0), Some(500));
 }

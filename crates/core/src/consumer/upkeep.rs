@@ -96,20 +96,23 @@ impl Consumer {
         let known = usize::try_from(key.partition).ok().and_then(|index| topic.partitions.get(index));
         let leader = known.and_then(|known| known.leader);
         let leader_epoch = known.and_then(|known| known.leader_epoch);
-        if leader != partition.leader {
+        let is_new_leader = leader != partition.leader;
+        if is_new_leader {
             partition.leader = leader;
             partition.preferred_replica = None;
             partition.retry_at = Instant::default();
         }
         let is_new_epoch = leader_epoch > partition.leader_epoch;
         partition.leader_epoch = leader_epoch.or(partition.leader_epoch);
-        match partition.state {
+        let state = match partition.state {
             State::Fetching if is_new_epoch && partition.fetched_epoch.is_some() => {
-                self.change_state(key, State::Validating { out_of_range: false });
+                State::Validating { out_of_range: false }
             }
-            // What the old leader answers says nothing about the new one's log.
-            state @ State::Validating { .. } if is_new_epoch => self.change_state(key, state),
-            _ => {}
+            state => state,
+        };
+        if is_new_leader || is_new_epoch {
+            // What the old leader answers, if it ever does, says nothing about the new one's log.
+            self.change_state(key, state);
         }
     }
 
