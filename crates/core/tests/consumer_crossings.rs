@@ -66,3 +66,17 @@ fn what_a_leader_of_before_says_of_the_range_moves_no_position() {
     assert!(matches!(request.body, RequestBody::Fetch(_)) && request.broker_id == 2, "{request:?}");
     assert_eq!(kit.position(0), Some(500));
 }
+
+// What is below the position.
+
+#[test]
+fn a_damaged_header_does_not_make_a_batch_one_that_was_read_already() {
+    let mut damaged = batch(100, &[&b"a"[..]; 10]).to_vec();
+    damaged[23..27].copy_from_slice(&2_i32.to_be_bytes());
+    let mut kit = Kit::of_partitions(config(), 1);
+    kit.consumer.seek(&key(0), StartPosition::Offset(105)).unwrap();
+    kit.feed(vec![data(0, [damaged.into(), batch(110, &[b"b"])].concat())]);
+    assert_eq!(kit.offsets(), Vec::<i64>::new());
+    let errors = kit.errors();
+    assert!(errors.len() == 1 && errors[0].contains("CRC") && errors[0].contains("offset 105"), "{errors:?}");
+}

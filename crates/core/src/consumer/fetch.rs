@@ -377,6 +377,8 @@ impl Partition {
         let producer_id = header.producer.map_or(-1, |producer| producer.producer_id);
         let is_hidden = hidden.hides(header.last_offset, producer_id, header.is_transactional, header.is_control);
         if header.last_offset < self.fetched {
+            // A damaged header must not make a batch one that was read already.
+            batch.check_crc()?;
             return Ok(false);
         }
         let Some(next) = header.last_offset.checked_add(1) else {
