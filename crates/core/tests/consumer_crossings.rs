@@ -3,11 +3,11 @@
 
 mod consumer_kit;
 
-use consumer_kit::{Kit, answer, batch, data, key, refusal};
+use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{RequestBody, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
-use kavka_core::wire::ErrorCode;
+use kavka_core::wire::{ErrorCode, Uuid};
 
 fn config() -> ConsumerConfig {
     ConsumerConfig::default()
@@ -79,4 +79,23 @@ fn a_damaged_header_does_not_make_a_batch_one_that_was_read_already() {
     assert_eq!(kit.offsets(), Vec::<i64>::new());
     let errors = kit.errors();
     assert!(errors.len() == 1 && errors[0].contains("CRC") && errors[0].contains("offset 105"), "{errors:?}");
+}
+
+// Topics and sessions.
+
+#[test]
+fn a_topic_without_an_id_is_fetched_by_its_name() {
+    let mut kit = Kit::new(config());
+    kit.consumer.handle_metadata(&metadata(&[(Some(1), 0)], Uuid::ZERO));
+    kit.consumer.add(&key(0), StartPosition::Offset(0)).unwrap();
+    let request = kit.request().unwrap();
+    assert!(matches!(request.body, RequestBody::Fetch(_)));
+    assert_eq!(request.max_version, Some(12), "the last version that names topics");
+    let mut response = answer(9, vec![data(0, batch(0, &[b"a"]))]);
+    response.responses[0].topic = TOPIC.into();
+    response.responses[0].topic_id = Uuid::ZERO;
+    kit.answer_fetch(request.id, response);
+    assert_eq!(kit.offsets(), [0]);
+    kit.leaders(&[(Some(1), 0)]);
+    assert_eq!(kit.request().unwrap().max_version, None, "with its id it needs no old version");
 }

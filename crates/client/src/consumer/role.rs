@@ -76,7 +76,7 @@ fn handle(shared: &Shared, answer: std::result::Result<(u64, Result<ConsumerResp
 
 /// Puts a request on its connection at once; the answer arrives in `answers`.
 fn send(driver: &Driver, owner: Owner, request: ConsumerRequest, answers: &mut Answers) {
-    let ConsumerRequest { id, broker_id, body, .. } = request;
+    let ConsumerRequest { id, broker_id, max_version, body } = request;
     let control = CallOptions::on(Owner::Control);
     match body {
         RequestBody::Versions => {
@@ -87,7 +87,8 @@ fn send(driver: &Driver, owner: Owner, request: ConsumerRequest, answers: &mut A
             });
         }
         RequestBody::Fetch(fetch) => {
-            let answer = driver.begin(broker_id, CallOptions::on(owner), *fetch);
+            let max_version = max_version.unwrap_or(i16::MAX);
+            let answer = driver.begin(broker_id, CallOptions { max_version, ..CallOptions::on(owner) }, *fetch);
             answers.spawn(async move { (id, answer.await.map(Box::new).map(ConsumerResponse::Fetch)) });
         }
         RequestBody::ListOffsets(question) => {

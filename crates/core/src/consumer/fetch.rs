@@ -30,6 +30,8 @@ use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, ODD_ANSWER_BACKO
 
 /// The first version of Fetch with a limit for the whole response.
 const RESPONSE_LIMIT_SINCE: i16 = 3;
+/// The last version of Fetch that names topics; later ones have ids alone (KIP-516).
+const TOPIC_NAMES_UNTIL: i16 = 12;
 /// How many fetches' worth a partition keeps buffered before it is left out.
 const BUFFERED_FETCHES: usize = 2;
 
@@ -135,7 +137,10 @@ impl Consumer {
     ) -> Option<ConsumerRequest> {
         let isolation_level = self.isolation_level(true);
         let broker = self.brokers.get_mut(&broker_id)?;
-        let version = broker.versions?.fetch;
+        // A cluster in the middle of an upgrade has topics without ids.
+        let every_id_known = wanted.values().all(|wanted| !wanted.topic_id.is_zero());
+        let max_version = (!every_id_known).then_some(TOPIC_NAMES_UNTIL);
+        let version = broker.versions?.fetch.min(max_version.unwrap_or(i16::MAX));
         let mut reserved = limit;
         if version < RESPONSE_LIMIT_SINCE {
             (wanted, reserved) = without_response_limit(wanted, limit, self.next_id as usize);
@@ -163,7 +168,8 @@ impl Consumer {
             ..FetchRequest::default()
         };
         let in_flight = InFlight::Fetch { broker_id, sent_at: now, wait, reserved };
-        Some(self.send(broker_id, in_flight, RequestBody::Fetch(Box::new(request))))
+        let request = self.send(broker_id, in_flight, RequestBody::Fetch(Box::new(request)));
+        Some(ConsumerRequest { max_version, ..request })
     }
 
     pub(super) fn handle_fetch(

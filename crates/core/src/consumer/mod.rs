@@ -97,6 +97,8 @@ pub struct ConsumerRequest {
     pub id: u64,
     /// The broker to ask.
     pub broker_id: i32,
+    /// The newest version that can carry it, if it is not just any.
+    pub max_version: Option<i16>,
     /// What to ask it.
     pub body: RequestBody,
 }

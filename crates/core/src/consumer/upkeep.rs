@@ -169,7 +169,7 @@ impl Consumer {
     pub(super) fn send(&mut self, broker_id: i32, in_flight: InFlight, body: RequestBody) -> ConsumerRequest {
         self.next_id += 1;
         self.in_flight.insert(self.next_id, in_flight);
-        ConsumerRequest { id: self.next_id, broker_id, body }
+        ConsumerRequest { id: self.next_id, broker_id, max_version: None, body }
     }
 
     /// A broker's versions must be known before anything is asked of it.
