@@ -99,3 +99,20 @@ fn a_topic_without_an_id_is_fetched_by_its_name() {
     kit.leaders(&[(Some(1), 0)]);
     assert_eq!(kit.request().unwrap().max_version, None, "with its id it needs no old version");
 }
+
+#[test]
+fn a_session_that_names_topics_is_not_told_to_forget_one_that_was_created_again() {
+    let mut kit = Kit::of_partitions(config(), 1);
+    kit.versions.fetch = 12;
+    let mut response = answer(9, vec![data(0, batch(0, &[b"a"]))]);
+    response.responses[0].topic = TOPIC.into();
+    let (id, _) = kit.fetch();
+    kit.answer_fetch(id, response);
+    kit.consumer.handle_metadata(&metadata(&[(Some(1), 0)], Uuid([8; 16])));
+    assert_eq!(kit.errors().len(), 1);
+    kit.consumer.seek(&key(0), StartPosition::Offset(0)).unwrap();
+    let (_, request) = kit.fetch();
+    assert_eq!((request.session_id, request.session_epoch), (9, Some(1)));
+    assert_eq!(request.topics[0].partitions[0].fetch_offset, 0);
+    assert!(request.forgotten_topics_data.is_empty(), "the broker would forget what it was just asked for");
+}

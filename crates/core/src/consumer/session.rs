@@ -17,6 +17,8 @@ use super::TopicPartition;
 
 /// The first version of Fetch with sessions.
 const SESSIONS_SINCE: i16 = 7;
+/// The first version of Fetch in which a topic is its id; before that it is its name.
+const TOPIC_IDS_SINCE: i16 = 13;
 
 /// What a broker was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,9 +85,10 @@ impl Session {
                 .partitions
                 .iter()
                 .filter(|(key, wanted)| before.get(*key).is_none_or(|before| !wanted.looks_like(before)));
-            let gone = before
-                .iter()
-                .filter(|(key, old)| self.partitions.get(*key).is_none_or(|wanted| wanted.topic_id != old.topic_id));
+            // Brokers forget last: by name, a topic that was created again is the one just asked for.
+            let is_gone = |wanted: &Wanted, old: &Wanted| version >= TOPIC_IDS_SINCE && wanted.topic_id != old.topic_id;
+            let gone =
+                before.iter().filter(|(key, old)| self.partitions.get(*key).is_none_or(|wanted| is_gone(wanted, old)));
             (topics_of(changed), forgotten_of(gone))
         };
         SessionFetch { session_id: self.session_id, session_epoch: Some(self.session_epoch), topics, forgotten }
