@@ -5,12 +5,16 @@ mod consumer_kit;
 
 use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
 use kavka_core::config::ConsumerConfig;
-use kavka_core::consumer::{RequestBody, StartPosition};
+use kavka_core::consumer::{ConsumerEvent, RequestBody, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::wire::{ErrorCode, Uuid};
 
 fn config() -> ConsumerConfig {
     ConsumerConfig::default()
+}
+
+fn failures(kit: &mut Kit) -> usize {
+    kit.events().iter().filter(|event| matches!(event, ConsumerEvent::Failed(_))).count()
 }
 
 // Pauses.
@@ -115,4 +119,38 @@ fn a_session_that_names_topics_is_not_told_to_forget_one_that_was_created_again(
     assert_eq!((request.session_id, request.session_epoch), (9, Some(1)));
     assert_eq!(request.topics[0].partitions[0].fetch_offset, 0);
     assert!(request.forgotten_topics_data.is_empty(), "the broker would forget what it was just asked for");
+}
+
+// What is reported, and how often.
+
+#[test]
+fn an_answer_about_offsets_that_cannot_be_read_is_reported_once() {
+    let mut kit = Kit::new(config());
+    kit.leaders(&[(Some(1), 0)]);
+    kit.consumer.add(&key(0), StartPosition::Latest).unwrap();
+    let mut reported = 0;
+    for _ in 0..5 {
+        let request = kit.request().expect("the question is asked again");
+        kit.consumer.handle_response(kit.now, request.id, Err(Error::new(ErrorKind::Malformed, "nonsense")));
+        reported += failures(&mut kit);
+        kit.pass(2_000);
+    }
+    assert_eq!(reported, 1);
+}
+
+#[test]
+fn a_broker_whose_fetches_cannot_be_read_is_reported_once_until_one_can() {
+    let mut kit = Kit::of_partitions(config(), 1);
+    let mut reported = 0;
+    for _ in 0..5 {
+        let (id, _) = kit.fetch();
+        kit.consumer.handle_response(kit.now, id, Err(Error::new(ErrorKind::Malformed, "nonsense")));
+        reported += failures(&mut kit);
+        kit.pass(2_000);
+    }
+    assert_eq!(reported, 1, "that it connects does not mean that it works");
+    kit.feed(vec![data(0, batch(0, &[b"a"]))]);
+    let (id, _) = kit.fetch();
+    kit.consumer.handle_response(kit.now, id, Err(Error::new(ErrorKind::Malformed, "nonsense")));
+    assert_eq!(failures(&mut kit), 1, "it worked in between");
 }

@@ -187,6 +187,7 @@ impl Consumer {
         }
         broker.session.handle_answer(response.session_id);
         broker.failures = 0;
+        broker.has_failed = false;
         let bytes = response.responses.iter().flat_map(|topic| &topic.partitions);
         let bytes = bytes.filter_map(|data| data.records.as_ref()).map(super::super::wire::records::Records::len).sum();
         let pinned = Pinned::new(bytes, &self.pinned);
@@ -219,10 +220,9 @@ impl Consumer {
         if code.refreshes_metadata() {
             self.refresh_metadata(now);
         }
-        if let Some(error) = Error::from_code(code).filter(|error| !error.is_retriable() && !self.has_failed) {
-            self.has_failed = true;
+        if let Some(error) = Error::from_code(code).filter(|error| !error.is_retriable()) {
             self.brokers.entry(broker_id).or_default().retry_at = now + self.backoff.max;
-            self.events.push_back(ConsumerEvent::Failed(error));
+            self.report_failure(broker_id, error);
         }
     }
 

@@ -46,7 +46,7 @@ impl Consumer {
             topics: topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect(),
             ..ListOffsetsRequest::default()
         };
-        Some(self.send(broker_id, InFlight::Locate { asked }, RequestBody::ListOffsets(request)))
+        Some(self.send(broker_id, InFlight::Locate { broker_id, asked }, RequestBody::ListOffsets(request)))
     }
 
     pub(super) fn poll_validate(&mut self, now: Instant) -> Option<ConsumerRequest> {
@@ -63,7 +63,7 @@ impl Consumer {
             replica_id: -1,
             topics: topics.into_iter().map(|(topic, partitions)| OffsetForLeaderTopic { topic, partitions }).collect(),
         };
-        Some(self.send(broker_id, InFlight::Validate { asked }, RequestBody::OffsetForLeaderEpoch(request)))
+        Some(self.send(broker_id, InFlight::Validate { broker_id, asked }, RequestBody::OffsetForLeaderEpoch(request)))
     }
 
     /// What goes on the wire for `isolation.level`.

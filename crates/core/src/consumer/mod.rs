@@ -151,7 +151,8 @@ pub enum ConsumerEvent {
         /// What is wrong.
         error: Error,
     },
-    /// No broker can be used before this is mended (credentials, versions). Reported once until something succeeds.
+    /// A broker cannot be used before this is mended (credentials, versions, answers that cannot be read). Reported
+    /// once for each broker until a fetch from it succeeds.
     Failed(Error),
     /// The leader said that `from` is out of range, and `auto.offset.reset` moved the position: to be logged as a warning.
     Reset {
@@ -174,6 +175,7 @@ pub enum ConsumerEvent {
 }
 
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own: any of them goes with any other")]
 struct BrokerState {
     versions: Option<BrokerVersions>,
     session: Session,
@@ -187,14 +189,16 @@ struct BrokerState {
     leaves_out: bool,
     /// How many fetches in a row brought nothing.
     in_vain: u32,
+    /// Whether it was reported that it cannot be used.
+    has_failed: bool,
 }
 
 #[derive(Debug)]
 enum InFlight {
     Versions { broker_id: i32 },
     Fetch { broker_id: i32, sent_at: Instant, wait: Duration, reserved: usize },
-    Locate { asked: Vec<(TopicPartition, u64)> },
-    Validate { asked: Vec<(TopicPartition, u64)> },
+    Locate { broker_id: i32, asked: Vec<(TopicPartition, u64)> },
+    Validate { broker_id: i32, asked: Vec<(TopicPartition, u64)> },
 }
 
 /// The machine behind one consumer. See the module's documentation.
@@ -221,7 +225,6 @@ pub struct Consumer {
     polled_at: Instant,
     /// Whether something was left out of the last round of requests that taking a batch makes room for.
     is_full: bool,
-    has_failed: bool,
 }
 
 impl Consumer {
@@ -244,7 +247,6 @@ impl Consumer {
             refresh_at: Instant::default(),
             polled_at: Instant::default(),
             is_full: false,
-            has_failed: false,
         }
     }
 
@@ -398,15 +400,14 @@ impl Consumer {
                 let broker = self.brokers.entry(broker_id).or_default();
                 broker.is_connecting = false;
                 broker.versions = Some(versions);
-                self.has_failed = false;
             }
             (InFlight::Fetch { broker_id, sent_at, wait, .. }, Ok(ConsumerResponse::Fetch(response))) => {
                 self.handle_fetch(now, broker_id, (sent_at, wait), *response);
             }
-            (InFlight::Locate { asked }, Ok(ConsumerResponse::ListOffsets(response))) => {
+            (InFlight::Locate { asked, .. }, Ok(ConsumerResponse::ListOffsets(response))) => {
                 self.handle_located(now, &asked, response);
             }
-            (InFlight::Validate { asked }, Ok(ConsumerResponse::OffsetForLeaderEpoch(response))) => {
+            (InFlight::Validate { asked, .. }, Ok(ConsumerResponse::OffsetForLeaderEpoch(response))) => {
                 self.handle_validated(now, &asked, response);
             }
             (in_flight, Err(error)) => self.handle_failure(now, in_flight, error),

@@ -208,8 +208,8 @@ impl Consumer {
                 broker.session.handle_failure(None);
                 self.handle_broker_failure(now, broker_id, error);
             }
-            InFlight::Locate { asked } => self.handle_unanswered(now, &asked, &error, false),
-            InFlight::Validate { asked } => self.handle_unanswered(now, &asked, &error, true),
+            InFlight::Locate { broker_id, asked } => self.handle_unanswered(now, broker_id, &asked, error, false),
+            InFlight::Validate { broker_id, asked } => self.handle_unanswered(now, broker_id, &asked, error, true),
         }
     }
 
@@ -226,13 +226,25 @@ impl Consumer {
             }
         }
         self.refresh_metadata(now);
-        if !error.is_retriable() && !self.has_failed {
-            self.has_failed = true;
+        self.report_failure(broker_id, error);
+    }
+
+    /// Reports what no retry can mend, once until the broker answers a fetch.
+    pub(super) fn report_failure(&mut self, broker_id: i32, error: Error) {
+        let broker = self.brokers.entry(broker_id).or_default();
+        if !error.is_retriable() && !std::mem::replace(&mut broker.has_failed, true) {
             self.events.push_back(ConsumerEvent::Failed(error));
         }
     }
 
-    fn handle_unanswered(&mut self, now: Instant, asked: &[(TopicPartition, u64)], error: &Error, is_validation: bool) {
+    fn handle_unanswered(
+        &mut self,
+        now: Instant,
+        broker_id: i32,
+        asked: &[(TopicPartition, u64)],
+        error: Error,
+        is_validation: bool,
+    ) {
         for (key, stamp) in asked {
             let Some(partition) = self.unchanged(key, *stamp) else { continue };
             match (error.kind(), partition.state) {
@@ -245,6 +257,9 @@ impl Consumer {
             }
         }
         self.refresh_metadata(now);
+        if error.kind() != ErrorKind::Unsupported {
+            self.report_failure(broker_id, error);
+        }
     }
 }
 
