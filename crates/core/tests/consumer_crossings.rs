@@ -154,3 +154,17 @@ fn a_broker_whose_fetches_cannot_be_read_is_reported_once_until_one_can() {
     kit.consumer.handle_response(kit.now, id, Err(Error::new(ErrorKind::Malformed, "nonsense")));
     assert_eq!(failures(&mut kit), 1, "it worked in between");
 }
+
+// Turns.
+
+#[test]
+fn a_partition_that_was_removed_and_added_again_has_one_turn_in_each_round() {
+    let two = |partition| data(partition, [batch(0, &[b"a"]), batch(1, &[b"b"])].concat());
+    let mut kit = Kit::of_partitions(config(), 2);
+    kit.feed(vec![two(0)]);
+    kit.consumer.remove(&key(0)).unwrap();
+    kit.consumer.add(&key(0), StartPosition::Offset(0)).unwrap();
+    kit.feed(vec![two(0), two(1)]);
+    let order: Vec<i32> = kit.take_all().iter().map(|given| given.partition).collect();
+    assert_eq!(order, [0, 1, 0, 1]);
+}

@@ -280,6 +280,10 @@ impl Consumer {
         if self.topics.get(&key.topic).is_some_and(BTreeMap::is_empty) {
             self.topics.remove(&key.topic);
         }
+        if partition.is_queued {
+            // If it is added again it must not stand there twice.
+            self.queue.retain(|queued| queued != key);
+        }
         Ok(partition.lease.map(|lease| lease.end()))
     }
 
