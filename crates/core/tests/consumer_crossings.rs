@@ -3,10 +3,12 @@
 
 mod consumer_kit;
 
+use bytes::Bytes;
 use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{ConsumerEvent, RequestBody, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
+use kavka_core::wire::messages::fetch::PartitionData;
 use kavka_core::wire::{ErrorCode, Uuid};
 
 fn config() -> ConsumerConfig {
@@ -167,4 +169,33 @@ fn a_partition_that_was_removed_and_added_again_has_one_turn_in_each_round() {
     kit.feed(vec![two(0), two(1)]);
     let order: Vec<i32> = kit.take_all().iter().map(|given| given.partition).collect();
     assert_eq!(order, [0, 1, 0, 1]);
+}
+
+// Followers (KIP-392).
+
+fn redirect(to: i32) -> PartitionData {
+    PartitionData { preferred_read_replica: Some(to), ..data(0, Bytes::new()) }
+}
+
+#[test]
+fn brokers_that_send_us_in_circles_are_asked_a_few_times_a_second_at_most() {
+    let sent_back: [fn(i32) -> PartitionData; 3] = [
+        |broker_id| redirect(if broker_id == 1 { 2 } else { 1 }),
+        |_| redirect(1),
+        |broker_id| if broker_id == 1 { redirect(2) } else { refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE) },
+    ];
+    for sent_back in sent_back {
+        let mut kit = Kit::of_partitions(ConsumerConfig { client_rack: Some("a".into()), ..config() }, 1);
+        let mut fetches = 0;
+        for _ in 0..1_000 {
+            while let Some(request) = kit.request() {
+                fetches += 1;
+                assert!(fetches <= 25, "more than 25 fetches within {:?}", kit.now);
+                kit.answer_fetch(request.id, answer(9, vec![sent_back(request.broker_id)]));
+            }
+            kit.pass(1);
+        }
+        assert!(fetches >= 5, "{fetches} fetches in a second");
+        assert_eq!(kit.position(0), Some(0));
+    }
 }

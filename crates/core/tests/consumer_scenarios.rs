@@ -656,6 +656,7 @@ fn a_follower_in_our_rack_is_read_and_its_word_on_offsets_is_not_trusted() {
     let request = kit.request().unwrap();
     assert_eq!(request.broker_id, 3);
     kit.answer_fetch(request.id, answer(5, vec![refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE)]));
+    kit.pass(200);
     assert_eq!(kit.request().unwrap().broker_id, 1, "the leader decides what is out of range");
     assert!(kit.events().is_empty());
 }

@@ -293,7 +293,10 @@ impl Consumer {
         let follows_rack = self.config.client_rack.is_some();
         let fetch_buffer = self.config.fetch_buffer;
         let Some(partition) = self.partition_if_any(key) else { return Brought::Nothing };
-        if let Some(replica) = data.preferred_read_replica.filter(|replica| *replica >= 0 && follows_rack) {
+        // Only the leader may send us to another broker.
+        let may_follow = follows_rack && partition.preferred_replica.is_none();
+        let is_other = |replica: &i32| *replica >= 0 && partition.leader != Some(*replica);
+        if let Some(replica) = data.preferred_read_replica.filter(|replica| may_follow && is_other(replica)) {
             partition.preferred_replica = Some(replica);
             return Brought::Something;
         }
@@ -314,7 +317,8 @@ impl Consumer {
         let is_follower = partition.preferred_replica.take().is_some_and(|replica| replica == broker_id);
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
             if is_follower {
-                // A follower may lag behind: only what the leader says counts.
+                // It may lag behind: only what the leader says counts, who may send us straight back.
+                self.back_off(now, key);
             } else if partition.settle() != Front::Nothing {
                 partition.drains_first = true;
             } else if partition.fetched_epoch.is_some() && partition.leader_epoch.is_some() {
