@@ -224,24 +224,23 @@ impl Consumer {
         leader_epoch: Option<i32>,
     ) -> bool {
         let Some(partition) = self.partition_if_any(key) else { return true };
-        let position = partition.position().unwrap_or(partition.fetched);
-        match end {
-            Some(end) if end >= partition.fetched => false,
-            Some(end) if end >= position => {
-                partition.renew_lease();
-                partition.drop_buffer();
-                partition.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0);
-                self.change_state(key, State::Fetching);
-                true
-            }
-            _ => {
-                let end = end.map_or("before it".into(), |end| format!("at offset {end}"));
-                let what = format!("the log was truncated: it now ends {end} where it was already read further");
-                let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
-                self.fail(key, error.with_hint("records that were read are gone; seek to say where to go on"));
-                true
-            }
+        if end.is_some_and(|end| end >= partition.fetched) {
+            return false;
         }
+        // Whoever holds a batch moves the position, until here.
+        partition.renew_lease();
+        let position = partition.position().unwrap_or(partition.fetched);
+        if end.is_some_and(|end| end >= position) {
+            partition.drop_buffer();
+            partition.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0);
+            self.change_state(key, State::Fetching);
+        } else {
+            let end = end.map_or("before it".into(), |end| format!("at offset {end}"));
+            let what = format!("the log was truncated: it now ends {end} where it was already read further");
+            let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
+            self.fail(key, error.with_hint("records that were read are gone; seek to say where to go on"));
+        }
+        true
     }
 
     /// The log is still the one that was read.
