@@ -36,7 +36,8 @@ rust-test: ## Unit, wire, scenario and simulation tests, and the conformance sui
 	cargo test --quiet
 
 python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests of the Python package
-	$(BIN)/ruff check python tests bench
+	$(BIN)/ruff format --check --quiet python tests bench
+	$(BIN)/ruff check --quiet python tests bench
 	$(BIN)/mypy python/pykafka
 	$(BIN)/python -m mypy.stubtest pykafka._engine
 	$(BIN)/pytest tests/python/unit tests/python/compat tests/python/misuse

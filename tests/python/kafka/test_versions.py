@@ -1,0 +1,34 @@
+"""The main job on every generation of Kafka that knows record batches."""
+
+import pytest
+from pykafka import KafkaClient
+
+COUNT = 5_000
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "0.11.0.3",
+        *(pytest.param(version, marks=pytest.mark.long) for version in ("1.1.1", "2.1.1", "2.8.2", "3.3.2", "4.0.2")),
+    ],
+)
+def test_messages_reports_and_committed_offsets_work_on_every_version(start_kafka, version):
+    cluster = start_kafka(version, brokers=1, settings={"num.partitions": "3"})
+    topic = KafkaClient(cluster.bootstrap).topics["versions"]
+    sent = {b"%d" % number for number in range(COUNT)}
+    with topic.get_producer(delivery_reports=True) as producer:
+        for value in sent:
+            producer.produce(value, partition_key=value[-1:])
+        reports = [producer.get_delivery_report(timeout=20) for _ in range(COUNT)]
+    assert all(error is None for _, error in reports)
+    stored = {(message.partition_id, message.offset): message.value for message, _ in reports}
+
+    consumer = topic.get_simple_consumer(consumer_group="versions", consumer_timeout_ms=2_000)
+    read = {(message.partition_id, message.offset): message.value for message in consumer}
+    assert read == stored
+    assert set(read.values()) == sent
+    consumer.commit_offsets()
+    consumer.stop()
+    again = topic.get_simple_consumer(consumer_group="versions", consumer_timeout_ms=500)
+    assert again.consume() is None
