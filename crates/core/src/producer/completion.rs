@@ -7,6 +7,7 @@
 //! Outcomes arrive for ranges of records, from the first record on and without gaps. There is one range unless the
 //! batch had to be split. A record's outcome is written once and never changes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -145,7 +146,8 @@ impl Completion {
         self.resolved.store(end, Ordering::Release);
         let wakers = std::mem::take(&mut *lock(&self.wakers));
         for waker in wakers {
-            waker.wake();
+            // It is somebody else's code: its panic, which the panic hook reports, concerns nobody but them.
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
         true
     }
@@ -213,6 +215,22 @@ mod tests {
         completion.resolve(5, Ok(stored_at(12)));
         assert_eq!(completion.outcome(2).unwrap().unwrap_err().kind(), ErrorKind::NotDelivered);
         assert_eq!((completion.offset(3), completion.offset(4)), (Some(12), Some(13)));
+    }
+
+    #[test]
+    fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("the waker panics, on purpose");
+            }
+        }
+        let completion = Completion::new("t".into(), 0);
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        completion.subscribe(0, &Waker::from(Arc::new(Panics)));
+        completion.subscribe(0, &Waker::from(Arc::clone(&count)));
+        assert!(completion.resolve(1, Ok(stored_at(0))));
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]
