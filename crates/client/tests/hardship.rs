@@ -156,3 +156,15 @@ fn a_wait_for_a_topic_that_runs_out_says_what_stood_in_the_way() {
     let error = client.start(async move { asking.topic(TOPIC, false).await }).wait(WAIT).unwrap().unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
 }
+
+#[test]
+fn a_broker_that_keeps_silent_about_a_producer_id_is_passed_over() {
+    let broker = cluster(3, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let topic = topic(&client, &producer).unwrap();
+    broker.inject(Fault::silence().api(ApiKey::InitProducerId));
+    let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+    let stored = client.start(delivery).wait(WAIT).expect("another broker gives one sooner").unwrap();
+    assert_eq!(stored.offset, Some(0));
+}

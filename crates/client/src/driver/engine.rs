@@ -8,7 +8,7 @@ use kavka_core::cluster::Metadata;
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::time::Instant;
-use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
+use kavka_core::wire::{ApiKey, Request};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -55,46 +55,51 @@ impl Driver {
     }
 
     async fn fetch_metadata(&self, now: Instant) -> Option<(bool, Arc<Metadata>)> {
-        let request = self.shared.lock().refresh.poll_request(now)?;
-        let answer = self.ask_any(request).await;
+        let (request, failures) = {
+            let mut state = self.shared.lock();
+            (state.refresh.poll_request(now)?, state.refresh.failures())
+        };
+        let answer = self.ask_any(request, failures).await;
         let mut state = self.shared.lock();
         state.metadata_error = answer.as_ref().err().cloned();
         let changed = state.refresh.handle_response(self.now(), answer);
         Some((changed, Arc::clone(state.refresh.metadata())))
     }
 
-    async fn ask_any(&self, request: MetadataRequest) -> Result<MetadataResponse> {
+    /// Asks whichever broker seems best, and passes over one that keeps silent; `failures` says how often in a row this
+    /// was asked in vain.
+    pub(crate) async fn ask_any<R: Request>(&self, request: R, failures: u32) -> Result<R::Response> {
         let endpoint = self.endpoint(Target::Any)?;
-        let (failures, candidates) = {
-            let state = self.shared.lock();
-            (state.refresh.failures(), state.candidates())
-        };
+        let candidates = self.shared.lock().candidates();
         // Alone, it has the limits of its connection and of its request, whose errors say which it was.
         let config = self.config();
         let most = config.connection_setup_timeout.saturating_add(config.request_timeout);
         let limit = patience(failures, candidates, most);
         let key = ConnectionKey { owner: Owner::Control, endpoint };
         let answer = self.begin_at(endpoint, CallOptions::on(key.owner), request);
-        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_metadata_from(key, limit)));
+        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer_from(key, R::KEY, limit)));
         if answer.is_err() {
             self.shared.lock().route.handle_failure(self.now(), endpoint);
         }
         answer
     }
 
-    fn no_metadata_from(&self, key: ConnectionKey, limit: Duration) -> Error {
+    fn no_answer_from(&self, key: ConnectionKey, api: ApiKey, limit: Duration) -> Error {
         let address = self.shared.address(key).ok().map(|(host, port)| format!("{host}:{port}").into());
         let place = Place { broker_id: key.broker_id(), address, ..Place::default() };
-        Error::new(ErrorKind::TimedOut(Phase::Request), format!("no metadata within {} s", limit.as_secs()))
-            .at(place)
-            .with_hint("the peer takes connections but does not answer: is it frozen, overloaded, or no Kafka broker?")
+        Error::new(
+            ErrorKind::TimedOut(Phase::Request),
+            format!("no answer to {} within {} s", api.name(), limit.as_secs()),
+        )
+        .at(place)
+        .with_hint("the peer takes connections but does not answer: is it frozen, overloaded, or no Kafka broker?")
     }
 }
 
 /// A broker that is silent for this long while others could be asked is passed over at first.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait for metadata, after so many failures in a row: longer each time all have been asked in vain, or
+/// How long to wait for an answer, after so many failures in a row: longer each time all have been asked in vain, or
 /// brokers that are only slow would never be heard.
 fn patience(failures: u32, candidates: usize, most: Duration) -> Duration {
     if candidates <= 1 {

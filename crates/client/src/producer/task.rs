@@ -16,7 +16,7 @@ use kavka_core::wire::messages::{InitProducerIdRequest, ProduceRequest};
 use kavka_core::wire::records::Compressor;
 
 use super::Inner;
-use crate::driver::{Alive, CallOptions, Owner, Target};
+use crate::driver::{Alive, CallOptions, Owner};
 
 /// Batches with more to compress than this are sealed on another thread.
 const SEAL_HERE_BYTES: usize = 64 << 10;
@@ -136,7 +136,8 @@ impl Inner {
     fn send_init_producer_id(self: &Arc<Self>, request: InitProducerIdRequest) {
         let inner = Arc::clone(self);
         self.driver.spawn(async move {
-            let answer = inner.driver.call(Target::Any, CallOptions::on(Owner::Control), request).await;
+            let failures = inner.lock().machine.identity_failures();
+            let answer = inner.driver.ask_any(request, failures).await;
             inner.lock().machine.handle_init_producer_id(inner.driver.now(), answer);
             inner.wake.notify_one();
         });

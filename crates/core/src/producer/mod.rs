@@ -294,6 +294,11 @@ impl Producer {
         self.queued_records
     }
 
+    /// How often in a row a producer id was asked for in vain.
+    pub fn identity_failures(&self) -> u32 {
+        self.identity_failures
+    }
+
     /// Requests handed out and not yet answered.
     pub fn requests_in_flight(&self) -> usize {
         self.requests.len()
