@@ -90,6 +90,15 @@ impl Client {
         request: R,
         verdict: impl Fn(R::Response) -> Option<(ErrorCode, Option<String>)>,
     ) -> Result<()> {
+        self.driver.with_timers(self.ask_controller_in_time(topic, request, verdict)).await
+    }
+
+    async fn ask_controller_in_time<R: Request + Clone>(
+        &self,
+        topic: &str,
+        request: R,
+        verdict: impl Fn(R::Response) -> Option<(ErrorCode, Option<String>)>,
+    ) -> Result<()> {
         let deadline = self.driver.now() + self.max_block();
         let mut backoff = self.config().retry_backoff;
         let mut last: Option<Error> = None;

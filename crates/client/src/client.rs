@@ -117,18 +117,16 @@ impl Client {
         check_topic_name(name)?;
         let name: Arc<str> = name.into();
         let limit = self.config().max_block;
-        match timeout(limit, self.find_topic(&name, create)).await {
-            Ok(found) => found,
-            Err(_) => {
-                let what = format!("no leader while {}", Phase::Metadata);
-                let error = Error::new(ErrorKind::TimedOut(Phase::Metadata), what)
-                    .at(Place { topic: Some(name), ..Place::default() });
-                Err(match self.driver.metadata_error() {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                })
-            }
-        }
+        let found = self.driver.with_timers(async { timeout(limit, self.find_topic(&name, create)).await });
+        found.await.unwrap_or_else(|_| {
+            let what = format!("no leader while {}", Phase::Metadata);
+            let error = Error::new(ErrorKind::TimedOut(Phase::Metadata), what);
+            let error = error.at(Place { topic: Some(Arc::clone(&name)), ..Place::default() });
+            Err(match self.driver.metadata_error() {
+                Some(cause) => error.with_source(cause),
+                None => error,
+            })
+        })
     }
 
     async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {

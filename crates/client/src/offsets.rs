@@ -65,6 +65,7 @@ impl CommittedOffset {
 
 /// Waits between tries until a limit.
 struct Retry {
+    driver: Driver,
     backoff: Backoff,
     random: Random,
     deadline: Option<Instant>,
@@ -76,7 +77,7 @@ impl Retry {
         let config = driver.config();
         let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
         let deadline = Instant::now().checked_add(limit);
-        Self { backoff, random: Random::new(driver.next_seed()), deadline, attempts: 0 }
+        Self { driver: driver.clone(), backoff, random: Random::new(driver.next_seed()), deadline, attempts: 0 }
     }
 
     /// Waits if another try makes sense, or gives the error back with the number of tries.
@@ -87,7 +88,7 @@ impl Retry {
         if !error.is_retriable() || comes_too_late {
             return Err(error.at(Place { attempts: Some(self.attempts), ..Place::default() }));
         }
-        sleep(delay).await;
+        self.driver.with_timers(async { sleep(delay).await }).await;
         Ok(())
     }
 }

@@ -168,3 +168,30 @@ fn a_broker_that_keeps_silent_about_a_producer_id_is_passed_over() {
     let stored = client.start(delivery).wait(WAIT).expect("another broker gives one sooner").unwrap();
     assert_eq!(stored.offset, Some(0));
 }
+
+#[test]
+fn what_waits_for_a_time_works_on_any_executor() {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut future = std::pin::pin!(future);
+        loop {
+            match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+                std::task::Poll::Ready(result) => return result,
+                std::task::Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+    let broker = cluster(1, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let new = NewTopic { name: "new".into(), partitions: Some(2), ..NewTopic::default() };
+    block_on(client.connect()).unwrap();
+    block_on(client.create_topic(&new)).unwrap();
+    assert_eq!(block_on(client.topic("new", false)).unwrap().partitions.len(), 2);
+    block_on(client.delete_topic("new")).unwrap();
+}

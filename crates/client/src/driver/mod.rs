@@ -248,6 +248,16 @@ impl Driver {
         self.runtime.spawn(future);
     }
 
+    /// Lets a future use the engine's timers, whatever executor polls it.
+    pub(crate) async fn with_timers<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| {
+            let _engine = self.runtime.enter();
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
     /// The runtime of the engine thread, for work that must leave it (`spawn_blocking`).
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
