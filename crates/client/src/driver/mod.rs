@@ -228,7 +228,14 @@ impl Shared {
     }
 
     fn publish(&self, metadata: Arc<Metadata>) {
-        self.metadata.send_replace(metadata);
+        // Snapshots are made under the lock and published outside it, by several threads.
+        self.metadata.send_if_modified(|current| {
+            let is_newer = metadata.version > current.version;
+            if is_newer {
+                *current = metadata;
+            }
+            is_newer
+        });
     }
 }
 
@@ -456,4 +463,19 @@ fn decode<R: Request>(answer: Answer, place: Place) -> Result<R::Response> {
         // The broker carried the request out, for all we know; we only cannot read what it says of it.
         Error::from(error).at(Place { api, ..place }).with_written(Written::Maybe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_snapshot_never_replaces_a_newer_one() {
+        let shared = Shared::new(ClientConfig::default(), Arc::new(Tcp::default()), None, 1);
+        let older = Metadata::default().without_brokers();
+        let newer = older.without_brokers();
+        shared.publish(Arc::new(newer));
+        shared.publish(Arc::new(older));
+        assert_eq!(shared.metadata.borrow().version, 2);
+    }
 }
