@@ -271,8 +271,14 @@ impl Producer {
     /// Those of [`try_enqueue`](Self::try_enqueue).
     pub async fn send(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
         let inner = &self.0.inner;
+        match inner.try_append(topic, record) {
+            Err(AppendError::Refused(error)) => return Err(error),
+            Ok(delivery) => return Ok(delivery),
+            Err(_) => {}
+        }
         let deadline = inner.driver.now() + self.0.client.max_block();
         loop {
+            let ticket = inner.memory.ticket();
             let error = match inner.try_append(topic, record) {
                 Ok(delivery) => return Ok(delivery),
                 Err(AppendError::Refused(error)) => return Err(error),
@@ -281,10 +287,6 @@ impl Producer {
             let left = deadline.since(inner.driver.now());
             if left.is_zero() {
                 return Err(refused(error));
-            }
-            let ticket = inner.memory.ticket();
-            if let Ok(delivery) = inner.try_append(topic, record) {
-                return Ok(delivery);
             }
             let room = Arc::clone(&inner.memory.room);
             let freed = on_engine(&inner.driver, async move {
