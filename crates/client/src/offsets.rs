@@ -4,21 +4,25 @@
 //! what simple consumers do, and what a coordinator refuses while the group has members (KIP-211 keeps such offsets as
 //! long as the group has none).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kavka_core::config::IsolationLevel;
 use kavka_core::consumer::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
-use kavka_core::error::{Error, ErrorKind, Place, Result};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Backoff, Random};
 use kavka_core::wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic,
 };
-use kavka_core::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kavka_core::wire::messages::offset_fetch::{OffsetFetchRequestTopic, OffsetFetchResponsePartition};
+use kavka_core::wire::messages::offset_commit::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
+};
+use kavka_core::wire::messages::offset_fetch::{
+    OffsetFetchRequestTopic, OffsetFetchResponse, OffsetFetchResponsePartition,
+};
 use kavka_core::wire::messages::{FindCoordinatorRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
 use crate::Client;
 use crate::driver::{CallOptions, Driver, Owner, Target};
@@ -29,6 +33,8 @@ const FIND_ONE_COORDINATOR: i16 = 3;
 const COMMIT_BY_NAME: i16 = 9;
 /// The newest version of `OffsetFetch` for one group.
 const FETCH_ONE_GROUP: i16 = 7;
+/// The last version of `OffsetFetch` in which a partition without a commit may be called unknown.
+const NOTHING_IS_UNKNOWN_UNTIL: i16 = 1;
 /// The first version of `OffsetFetch` that waits for transactions that commit offsets (KIP-447).
 const REQUIRE_STABLE_SINCE: i16 = 7;
 /// The first version of `ListOffsets` that knows of transactions.
@@ -63,13 +69,15 @@ impl CommittedOffset {
     }
 }
 
-/// Waits between tries until a limit.
+/// Tries again until a limit.
 struct Retry {
     driver: Driver,
     backoff: Backoff,
     random: Random,
     deadline: Option<Instant>,
     attempts: u32,
+    /// Why the last try failed.
+    last: Option<Error>,
 }
 
 impl Retry {
@@ -77,7 +85,16 @@ impl Retry {
         let config = driver.config();
         let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
         let deadline = Instant::now().checked_add(limit);
-        Self { driver: driver.clone(), backoff, random: Random::new(driver.next_seed()), deadline, attempts: 0 }
+        let random = Random::new(driver.next_seed());
+        Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None }
+    }
+
+    /// Waits for one try, but no longer than the limit; then the error is that of the try before, if there was one.
+    async fn attempt<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(deadline) = self.deadline else { return attempt.await };
+        let none = || Error::new(ErrorKind::TimedOut(Phase::Request), "no answer within the limit of the call");
+        let tried = self.driver.with_timers(async { timeout_at(deadline.into(), attempt).await }).await;
+        tried.unwrap_or_else(|_| Err(self.last.clone().unwrap_or_else(none)))
     }
 
     /// Waits if another try makes sense, or gives the error back with the number of tries.
@@ -88,6 +105,7 @@ impl Retry {
         if !error.is_retriable() || comes_too_late {
             return Err(error.at(Place { attempts: Some(self.attempts), ..Place::default() }));
         }
+        self.last = Some(error);
         self.driver.with_timers(async { sleep(delay).await }).await;
         Ok(())
     }
@@ -175,17 +193,17 @@ impl Client {
         isolation_level: IsolationLevel,
         limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
-        for topic in names(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()).keys() {
-            self.topic(topic, false).await?;
-        }
         let mut retry = Retry::new(&self.driver, limit);
+        for topic in names(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()).keys() {
+            retry.attempt(self.topic(topic, false)).await?;
+        }
         let mut left: BTreeMap<TopicPartition, i64> = wanted.iter().cloned().collect();
         let mut found = BTreeMap::new();
         loop {
-            let outcome = self.list_offsets_once(&mut left, isolation_level, &mut found).await;
+            let outcome = retry.attempt(self.list_offsets_once(&mut left, isolation_level, &mut found)).await;
             match outcome {
                 Ok(()) if left.is_empty() => return Ok(found),
-                Ok(()) => retry.pause(unanswered(&left)).await?,
+                Ok(()) => retry.pause(unanswered(left.keys().next())).await?,
                 Err(error) => retry.pause(error).await?,
             }
             self.driver.refresh_metadata();
@@ -205,13 +223,13 @@ impl Client {
             let asked = self.ask_leader(broker_id, topics, isolation_level).await;
             match asked {
                 Ok(answer) => answers.push(answer),
-                Err(error) => problem = Err(error),
+                Err(error) => note(&mut problem, error),
             }
         }
         for answer in answers {
             match answer.await {
                 Ok(response) => take_answer(response, left, found, &mut problem),
-                Err(error) => problem = Err(error),
+                Err(error) => note(&mut problem, error),
             }
         }
         problem
@@ -229,7 +247,9 @@ impl Client {
                 let count = metadata.topic(&key.topic).map_or(0, |topic| topic.partitions.len());
                 let exists = usize::try_from(key.partition).is_ok_and(|index| index < count);
                 let code = if exists { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
-                *problem = refusal(code, key).map_or(Ok(()), Err);
+                if let Some(error) = refusal(code, key) {
+                    note(problem, error);
+                }
                 continue;
             };
             let asked = ListOffsetsPartition {
@@ -260,9 +280,16 @@ impl Client {
     }
 }
 
-fn unanswered(left: &BTreeMap<TopicPartition, i64>) -> Error {
-    let error = Error::new(ErrorKind::Disconnected, "a leader left a partition out of its answer");
-    match left.keys().next() {
+/// Keeps the worst of several errors: one that no retry can mend must not be hidden by one that can.
+fn note(problem: &mut Result<()>, error: Error) {
+    if problem.as_ref().err().is_none_or(Error::is_retriable) {
+        *problem = Err(error);
+    }
+}
+
+fn unanswered(left: Option<&TopicPartition>) -> Error {
+    let error = Error::new(ErrorKind::Disconnected, "a broker left a partition out of its answer");
+    match left {
         Some(key) => error.at_partition(&key.topic, key.partition),
         None => error,
     }
@@ -278,10 +305,7 @@ fn take_answer(
         for answer in topic.partitions {
             let key = TopicPartition::new(topic.name.as_str(), answer.partition_index);
             if let Some(error) = refusal(answer.error_code, &key) {
-                // One that no retry can mend must not be hidden by one that can.
-                if problem.as_ref().err().is_none_or(Error::is_retriable) {
-                    *problem = Err(error);
-                }
+                note(problem, error);
             } else if left.remove(&key).is_some() {
                 found.insert(key, found_offset(&answer));
             }
@@ -302,7 +326,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `Broker` with the coordinator's code for the first partition it refuses; the others may be committed.
+    /// `Misuse` for a negative offset; `Broker` with the coordinator's code for the first partition it refuses: the
+    /// others may be committed.
     pub async fn commit_offsets(
         &self,
         group_id: &str,
@@ -311,6 +336,10 @@ impl Client {
     ) -> Result<()> {
         let mut topics: BTreeMap<String, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for (key, committed) in offsets {
+            if committed.offset < 0 {
+                let error = Error::new(ErrorKind::Misuse, "an offset to commit must not be negative");
+                return Err(error.at_partition(&key.topic, key.partition));
+            }
             topics.entry(key.topic.to_string()).or_default().push(OffsetCommitRequestPartition {
                 partition_index: key.partition,
                 committed_offset: committed.offset,
@@ -326,25 +355,22 @@ impl Client {
             ..OffsetCommitRequest::default()
         };
         let mut retry = Retry::new(&self.driver, limit);
-        while let Err(error) = self.commit_once(group_id, &request).await {
+        while let Err(error) = retry.attempt(self.commit_once(group_id, &request, offsets)).await {
             retry.pause(error).await?;
         }
         Ok(())
     }
 
-    async fn commit_once(&self, group_id: &str, request: &OffsetCommitRequest) -> Result<()> {
+    async fn commit_once(
+        &self,
+        group_id: &str,
+        request: &OffsetCommitRequest,
+        offsets: &BTreeMap<TopicPartition, CommittedOffset>,
+    ) -> Result<()> {
         let coordinator = self.find_group_coordinator(group_id).await?;
         let options = CallOptions { max_version: COMMIT_BY_NAME, ..CallOptions::on(Owner::Control) };
         let response = self.driver.call(Target::Broker(coordinator), options, request.clone()).await?;
-        for topic in response.topics {
-            for partition in topic.partitions {
-                let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
-                if let Some(error) = refusal(partition.error_code, &key) {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        check_committed(response, offsets.keys())
     }
 
     /// What a group has committed for these partitions; those without a commit are left out. `limit` is for all tries
@@ -361,7 +387,7 @@ impl Client {
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
         let mut retry = Retry::new(&self.driver, limit);
         loop {
-            match self.committed_once(group_id, keys).await {
+            match retry.attempt(self.committed_once(group_id, keys)).await {
                 Ok(committed) => return Ok(committed),
                 Err(error) => retry.pause(error).await?,
             }
@@ -385,19 +411,7 @@ impl Client {
         };
         let options = CallOptions { max_version: FETCH_ONE_GROUP, ..CallOptions::on(Owner::Control) };
         let response = self.driver.call(Target::Broker(coordinator), options, request).await?;
-        if let Some(error) = Error::from_code(response.error_code) {
-            return Err(error);
-        }
-        let mut committed = BTreeMap::new();
-        for topic in response.topics {
-            for partition in topic.partitions {
-                let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
-                if let Some(offset) = committed_offset(partition, &key)? {
-                    committed.insert(key, offset);
-                }
-            }
-        }
-        Ok(committed)
+        take_committed(response, version, keys)
     }
 
     /// The broker that keeps a group's offsets.
@@ -416,11 +430,65 @@ impl Client {
     }
 }
 
-/// What was committed, if anything was: brokers say -1 for nothing, or (v0) that they do not know the partition.
-fn committed_offset(partition: OffsetFetchResponsePartition, key: &TopicPartition) -> Result<Option<CommittedOffset>> {
-    if partition.error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-        && let Some(error) = refusal(partition.error_code, key)
-    {
+/// Whether every one of `keys` was committed: one that the answer leaves out was not, for all we know.
+fn check_committed<'a>(
+    response: OffsetCommitResponse,
+    keys: impl Iterator<Item = &'a TopicPartition> + Clone,
+) -> Result<()> {
+    let mut answered = BTreeSet::new();
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+            if let Some(error) = refusal(partition.error_code, &key) {
+                return Err(error);
+            }
+            answered.insert(key);
+        }
+    }
+    require_answers(&answered, keys)
+}
+
+/// What was committed for `keys`. One that the answer leaves out is not one without a commit.
+fn take_committed(
+    response: OffsetFetchResponse,
+    version: i16,
+    keys: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+    if let Some(error) = Error::from_code(response.error_code) {
+        return Err(error);
+    }
+    let mut answered = BTreeSet::new();
+    let mut committed = BTreeMap::new();
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+            if let Some(offset) = committed_offset(partition, version, &key)? {
+                committed.insert(key.clone(), offset);
+            }
+            answered.insert(key);
+        }
+    }
+    require_answers(&answered, keys.iter())?;
+    Ok(committed)
+}
+
+fn require_answers<'a>(
+    answered: &BTreeSet<TopicPartition>,
+    mut keys: impl Iterator<Item = &'a TopicPartition>,
+) -> Result<()> {
+    keys.find(|key| !answered.contains(*key)).map_or(Ok(()), |key| Err(unanswered(Some(key))))
+}
+
+/// What was committed, if anything was: brokers say -1 for nothing, or (in old versions) that they do not know the
+/// partition.
+fn committed_offset(
+    partition: OffsetFetchResponsePartition,
+    version: i16,
+    key: &TopicPartition,
+) -> Result<Option<CommittedOffset>> {
+    let is_nothing =
+        version <= NOTHING_IS_UNKNOWN_UNTIL && partition.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    if let Some(error) = refusal(partition.error_code, key).filter(|_| !is_nothing) {
         return Err(error);
     }
     Ok(partition.committed_offset.filter(|offset| *offset >= 0).map(|offset| CommittedOffset {
@@ -428,4 +496,53 @@ fn committed_offset(partition: OffsetFetchResponsePartition, key: &TopicPartitio
         leader_epoch: partition.committed_leader_epoch.filter(|epoch| *epoch >= 0),
         metadata: partition.metadata.unwrap_or_default(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use kavka_core::wire::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+    use kavka_core::wire::messages::offset_fetch::OffsetFetchResponseTopic;
+
+    use super::*;
+
+    fn keys() -> [TopicPartition; 2] {
+        [0, 1].map(|partition| TopicPartition::new("orders", partition))
+    }
+
+    fn fetched(partitions: Vec<OffsetFetchResponsePartition>) -> OffsetFetchResponse {
+        let topics = vec![OffsetFetchResponseTopic { name: "orders".into(), partitions }];
+        OffsetFetchResponse { topics, ..OffsetFetchResponse::default() }
+    }
+
+    #[test]
+    fn a_partition_that_the_answer_to_a_commit_leaves_out_is_not_committed() {
+        let partitions = vec![OffsetCommitResponsePartition::default()];
+        let topics = vec![OffsetCommitResponseTopic {
+            name: "orders".into(),
+            partitions,
+            ..OffsetCommitResponseTopic::default()
+        }];
+        let response = OffsetCommitResponse { topics, ..OffsetCommitResponse::default() };
+        let error = check_committed(response, keys().iter()).unwrap_err();
+        assert!(error.is_retriable() && error.to_string().contains("orders-1"), "{error}");
+    }
+
+    #[test]
+    fn a_partition_that_the_answer_leaves_out_is_not_one_without_a_commit() {
+        let response = fetched(vec![OffsetFetchResponsePartition::default()]);
+        let error = take_committed(response, 7, &keys()).unwrap_err();
+        assert!(error.is_retriable() && error.to_string().contains("orders-1"), "{error}");
+    }
+
+    #[test]
+    fn a_coordinator_that_does_not_know_the_topic_yet_has_not_said_that_nothing_was_committed() {
+        let unknown = OffsetFetchResponsePartition {
+            error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ..OffsetFetchResponsePartition::default()
+        };
+        let response = || fetched(vec![unknown.clone()]);
+        let keys = keys();
+        assert!(take_committed(response(), 7, &keys[..1]).unwrap_err().is_retriable());
+        assert!(take_committed(response(), 0, &keys[..1]).unwrap().is_empty(), "in ZooKeeper it means nothing");
+    }
 }

@@ -9,8 +9,9 @@ use kavka::{
     Client, ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, Record,
     StartPosition, TopicPartition,
 };
-use kavka_broker::ClusterConfig;
 use kavka_broker::serve::{Broker, Options};
+use kavka_broker::{ClusterConfig, Fault};
+use kavka_core::wire::ApiKey;
 
 const TOPIC: &str = "orders";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -239,4 +240,23 @@ fn what_a_group_commits_is_what_it_finds() {
         let found = client.committed_offsets("workers", &[key(0), key(1)], LIMIT).await.expect("an answer");
         assert_eq!(found, BTreeMap::from([(key(0), committed)]));
     });
+}
+
+#[test]
+fn a_coordinator_that_says_nothing_is_waited_for_no_longer_than_asked() {
+    let world = World::new(1);
+    let client = world.client.clone();
+    let limit = Duration::from_millis(300);
+    for api in [ApiKey::OffsetFetch, ApiKey::OffsetCommit, ApiKey::ListOffsets] {
+        world.broker.inject(Fault::silence().api(api).always());
+    }
+    let begun = Instant::now();
+    wait(&world.client, async move {
+        let keys = [key(0)];
+        let offsets = BTreeMap::from([(key(0), CommittedOffset::new(42))]);
+        assert!(client.committed_offsets("workers", &keys, limit).await.unwrap_err().is_retriable());
+        assert!(client.commit_offsets("workers", &offsets, limit).await.unwrap_err().is_retriable());
+        assert!(client.beginning_offsets(&keys, limit).await.unwrap_err().is_retriable());
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
