@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kavka::{
     Client, ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, Record,
-    StartPosition, TopicPartition,
+    StartPosition, Tcp, TopicPartition, WireEvent, WireTap,
 };
 use kavka_broker::serve::{Broker, Options};
 use kavka_broker::{ClusterConfig, Fault};
@@ -32,14 +32,18 @@ fn wait<T: Send + 'static>(client: &Client, future: impl Future<Output = T> + Se
 
 impl World {
     fn new(partitions: i32) -> Self {
+        Self::with(partitions, ClientConfig::default(), None)
+    }
+
+    fn with(partitions: i32, config: ClientConfig, tap: Option<WireTap>) -> Self {
         let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
         let broker = Broker::start(Options { cluster, ports: vec![] }).expect("the broker starts");
         broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).expect("the topic is created");
         let servers = broker.bootstrap_servers();
         let servers = servers.split(',').map(|server| server.rsplit_once(':').expect("host:port"));
         let bootstrap_servers = servers.map(|(host, port)| (host.into(), port.parse().expect("a port"))).collect();
-        let config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
-        let client = Client::new(config).expect("the client starts");
+        let config = ClientConfig { bootstrap_servers, ..config };
+        let client = Client::with_network(config, Arc::new(Tcp::default()), tap).expect("the client starts");
         Self { broker, client }
     }
 
@@ -259,4 +263,23 @@ fn a_coordinator_that_says_nothing_is_waited_for_no_longer_than_asked() {
         assert!(client.beginning_offsets(&keys, limit).await.unwrap_err().is_retriable());
     });
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_fetch_may_be_held_by_the_broker_for_longer_than_other_requests() {
+    let frames = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&frames);
+    let tap: WireTap = Arc::new(move |event| match event {
+        WireEvent::Sent { key: ApiKey::Fetch, .. } => seen.lock().expect("no panic").push("sent"),
+        WireEvent::Received { key: ApiKey::Fetch, .. } => seen.lock().expect("no panic").push("answered"),
+        _ => {}
+    });
+    let config = ClientConfig { request_timeout: Duration::from_millis(200), ..ClientConfig::default() };
+    let world = World::with(1, config, Some(tap));
+    let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(2), ..ConsumerConfig::default() };
+    let consumer = world.client.consumer(config).expect("a consumer");
+    consumer.add(&key(0), StartPosition::Offset(0)).expect("the partition is added");
+    assert!(consumer.poll_batch(Duration::from_secs(3)).expect("no error").is_none());
+    let frames = frames.lock().expect("no panic");
+    assert_eq!(frames.get(..3), Some(&["sent", "answered", "sent"][..]), "{frames:?}");
 }

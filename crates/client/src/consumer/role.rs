@@ -88,7 +88,11 @@ fn send(driver: &Driver, owner: Owner, request: ConsumerRequest, answers: &mut A
         }
         RequestBody::Fetch(fetch) => {
             let max_version = max_version.unwrap_or(i16::MAX);
-            let answer = driver.begin(broker_id, CallOptions { max_version, ..CallOptions::on(owner) }, *fetch);
+            // The broker may hold it for that long before request.timeout.ms counts.
+            let held = Duration::from_millis(u64::try_from(fetch.max_wait_ms).unwrap_or(0));
+            let timeout = Some(driver.config().request_timeout.saturating_add(held));
+            let options = CallOptions { max_version, timeout, ..CallOptions::on(owner) };
+            let answer = driver.begin(broker_id, options, *fetch);
             answers.spawn(async move { (id, answer.await.map(Box::new).map(ConsumerResponse::Fetch)) });
         }
         RequestBody::ListOffsets(question) => {
