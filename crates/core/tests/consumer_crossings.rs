@@ -6,9 +6,11 @@ mod consumer_kit;
 use bytes::Bytes;
 use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
 use kavka_core::config::ConsumerConfig;
-use kavka_core::consumer::{ConsumerEvent, RequestBody, StartPosition};
+use kavka_core::consumer::{ConsumerEvent, ConsumerResponse, EARLIEST_TIMESTAMP, RequestBody, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
+use kavka_core::wire::messages::ListOffsetsResponse;
 use kavka_core::wire::messages::fetch::PartitionData;
+use kavka_core::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kavka_core::wire::{ErrorCode, Uuid};
 
 fn config() -> ConsumerConfig {
@@ -198,4 +200,21 @@ fn brokers_that_send_us_in_circles_are_asked_a_few_times_a_second_at_most() {
         assert!(fetches >= 5, "{fetches} fetches in a second");
         assert_eq!(kit.position(0), Some(0));
     }
+}
+
+// Brokers of old.
+
+#[test]
+fn a_time_before_every_segment_of_an_old_broker_is_the_beginning() {
+    let mut kit = Kit::new(config());
+    kit.versions.list_offsets = 0;
+    kit.leaders(&[(Some(1), 0)]);
+    kit.consumer.add(&key(0), StartPosition::Timestamp(1_000)).unwrap();
+    let request = kit.request().unwrap();
+    let found = ListOffsetsPartitionResponse { partition_index: 0, ..Default::default() };
+    let topics = vec![ListOffsetsTopicResponse { name: TOPIC.into(), partitions: vec![found] }];
+    let response = ListOffsetsResponse { topics, ..Default::default() };
+    kit.consumer.handle_response(kit.now, request.id, Ok(ConsumerResponse::ListOffsets(response)));
+    let RequestBody::ListOffsets(asked) = kit.request().unwrap().body else { panic!("another question is due") };
+    assert_eq!(asked.topics[0].partitions[0].timestamp, EARLIEST_TIMESTAMP);
 }

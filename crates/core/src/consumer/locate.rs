@@ -26,6 +26,8 @@ use super::{
 
 /// The first version of `ListOffsets` that knows of transactions.
 const ISOLATION_SINCE: i16 = 2;
+/// The first version of `ListOffsets` that looks for records; before it tells segments that begin before a time.
+const RECORDS_SINCE: i16 = 1;
 
 impl Consumer {
     pub(super) fn poll_locate(&mut self, now: Instant) -> Option<ConsumerRequest> {
@@ -99,9 +101,14 @@ impl Consumer {
     pub(super) fn handle_located(
         &mut self,
         now: Instant,
+        broker_id: i32,
         asked: &[(TopicPartition, u64)],
         response: ListOffsetsResponse,
     ) {
+        let version = self.brokers.get(&broker_id).and_then(|broker| broker.versions).map(|known| known.list_offsets);
+        // No record is as new as that: what is written next will be. Or no segment is as old: all of them are newer.
+        let is_old = version.is_some_and(|version| version < RECORDS_SINCE);
+        let otherwise = if is_old { EARLIEST_TIMESTAMP } else { LATEST_TIMESTAMP };
         for topic in response.topics {
             let name: Arc<str> = topic.name.into();
             for located in topic.partitions {
@@ -110,7 +117,8 @@ impl Consumer {
                 if let Some(State::Locating { timestamp, out_of_range }) =
                     self.unchanged(&key, stamp).map(|partition| partition.state)
                 {
-                    self.handle_offset(now, &key, timestamp, out_of_range, &located);
+                    let otherwise = (timestamp >= 0).then_some(State::Locating { timestamp: otherwise, out_of_range });
+                    self.handle_offset(now, &key, otherwise, out_of_range, &located);
                 }
             }
         }
@@ -121,7 +129,7 @@ impl Consumer {
         &mut self,
         now: Instant,
         key: &TopicPartition,
-        timestamp: i64,
+        otherwise: Option<State>,
         out_of_range: Option<i64>,
         located: &ListOffsetsPartitionResponse,
     ) {
@@ -131,13 +139,10 @@ impl Consumer {
             return;
         }
         let offset = located.offset.or(located.old_style_offsets.first().copied()).filter(|offset| *offset >= 0);
-        match offset {
-            Some(offset) => self.handle_found(key, offset, located.leader_epoch, out_of_range),
-            // Nothing is as new as that: what is written next will be.
-            None if timestamp >= 0 => {
-                self.change_state(key, State::Locating { timestamp: LATEST_TIMESTAMP, out_of_range });
-            }
-            None => self.back_off(now, key),
+        match (offset, otherwise) {
+            (Some(offset), _) => self.handle_found(key, offset, located.leader_epoch, out_of_range),
+            (None, Some(state)) => self.change_state(key, state),
+            (None, None) => self.back_off(now, key),
         }
     }
 

@@ -408,8 +408,8 @@ impl Consumer {
             (InFlight::Fetch { broker_id, sent_at, wait, .. }, Ok(ConsumerResponse::Fetch(response))) => {
                 self.handle_fetch(now, broker_id, (sent_at, wait), *response);
             }
-            (InFlight::Locate { asked, .. }, Ok(ConsumerResponse::ListOffsets(response))) => {
-                self.handle_located(now, &asked, response);
+            (InFlight::Locate { broker_id, asked }, Ok(ConsumerResponse::ListOffsets(response))) => {
+                self.handle_located(now, broker_id, &asked, response);
             }
             (InFlight::Validate { asked, .. }, Ok(ConsumerResponse::OffsetForLeaderEpoch(response))) => {
                 self.handle_validated(now, &asked, response);
