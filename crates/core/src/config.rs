@@ -260,6 +260,13 @@ impl ConsumerConfig {
                 return Err(refuse(setting, size, "1 to 2,147,483,647 bytes"));
             }
         }
+        for (setting, size) in
+            [("fetch_buffer", self.fetch_buffer), ("max_decompressed_batch", self.max_decompressed_batch)]
+        {
+            if size == 0 {
+                return Err(refuse(setting, size, "at least 1 byte"));
+            }
+        }
         if self.fetch_min_bytes > self.fetch_max_bytes {
             return Err(refuse("fetch.min.bytes", self.fetch_min_bytes, "at most fetch.max.bytes"));
         }
@@ -289,5 +296,15 @@ mod tests {
         let config = ProducerConfig { acks: Acks::None, ..ProducerConfig::default() };
         config.validate().unwrap();
         assert!(!config.is_idempotent());
+    }
+
+    #[test]
+    fn buffers_that_can_hold_nothing_are_refused() {
+        for config in [
+            ConsumerConfig { fetch_buffer: 0, ..ConsumerConfig::default() },
+            ConsumerConfig { max_decompressed_batch: 0, ..ConsumerConfig::default() },
+        ] {
+            assert_eq!(config.validate().unwrap_err().kind(), ErrorKind::Config);
+        }
     }
 }
