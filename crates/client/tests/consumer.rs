@@ -283,3 +283,22 @@ fn a_fetch_may_be_held_by_the_broker_for_longer_than_other_requests() {
     let frames = frames.lock().expect("no panic");
     assert_eq!(frames.get(..3), Some(&["sent", "answered", "sent"][..]), "{frames:?}");
 }
+
+#[test]
+fn a_record_that_is_kept_does_not_keep_a_response_many_times_its_size() {
+    let world = World::new(1);
+    let client = world.client.clone();
+    wait(&world.client, async move {
+        let producer = client.producer(ProducerConfig::default()).expect("a producer");
+        let topic = producer.topic(TOPIC, false).await.expect("the topic is known");
+        let value = vec![7; 20_000];
+        for _ in 0..20 {
+            let record = Record { partition: Some(0), value: Some(&value), ..Record::default() };
+            producer.send(topic, &record).await.expect("the record is taken");
+        }
+        producer.flush().await;
+    });
+    let consumer = world.consumer(1, StartPosition::Earliest);
+    let record = consumer.poll_record(LIMIT).expect("no error").expect("a record");
+    assert!(record.value.expect("a value").is_unique(), "it was copied");
+}

@@ -4,15 +4,15 @@ use bytes::Bytes;
 use kavka_core::consumer::{RecordCursor, TopicPartition};
 use kavka_core::wire::records::{RecordView, Span};
 
-/// Records up to this size are copied out of their batch; larger ones share it.
-///
-/// One small record that is kept must not keep a batch of a megabyte; a copy of a large one costs more than what it
-/// could keep.
+/// Records up to this size are always copied: that costs nearly nothing.
 const COPIED_BYTES: usize = 4 << 10;
+/// A record may keep this many times its own size from being freed; where it would keep more it is copied.
+const MOST_KEPT: usize = 4;
 
 /// One record, to be kept as long as needed.
 ///
-/// Up to 4 KiB it has its own memory; beyond that it shares the buffer of its batch, which lives as long as the record.
+/// It has its own memory, unless it is larger than 4 KiB and a quarter of the response it came in: then it shares the
+/// buffer of that, which lives as long as the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerRecord {
     /// Where it was read from.
@@ -43,7 +43,8 @@ impl ConsumerRecord {
     pub fn new(cursor: &RecordCursor, view: &RecordView) -> Self {
         let data = cursor.data();
         let bytes = |span: Option<Span>| span.map_or(0, |span| span.range().len());
-        let copies = bytes(view.key).saturating_add(bytes(view.value)) <= COPIED_BYTES;
+        let bytes = bytes(view.key).saturating_add(bytes(view.value));
+        let copies = bytes <= COPIED_BYTES || bytes.saturating_mul(MOST_KEPT) < cursor.kept_bytes();
         let part = |span: Span| {
             if copies { Bytes::copy_from_slice(span.of(data)) } else { data.slice(span.range()) }
         };

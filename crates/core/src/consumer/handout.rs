@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Place};
-use crate::wire::records::{BatchHeader, Decompressor, OpenBatch, RawBatch, RecordView};
+use crate::wire::records::{BatchHeader, CompressionType, Decompressor, OpenBatch, RawBatch, RecordView};
 
 use super::TopicPartition;
 use super::lease::OpenLease;
@@ -67,7 +67,7 @@ impl FetchedBatch {
             Ok(records) => Ok(RecordCursor {
                 key: self.key,
                 lease: self.lease,
-                _pinned: self.pinned,
+                pinned: self.pinned,
                 position: self.position,
                 records,
             }),
@@ -114,7 +114,7 @@ pub struct BadBatch {
 pub struct RecordCursor {
     key: TopicPartition,
     lease: OpenLease,
-    _pinned: Arc<Pinned>,
+    pinned: Arc<Pinned>,
     position: i64,
     records: OpenBatch,
 }
@@ -125,10 +125,19 @@ impl RecordCursor {
         &self.key
     }
 
-    /// The buffer that the spans of the records are places in. Keeping a clone keeps all of it: who keeps single
-    /// records for long should copy them.
+    /// The buffer that the spans of the records are places in. Keeping a clone keeps more than it
+    /// ([`RecordCursor::kept_bytes`]): who keeps single records for long should copy them.
     pub fn data(&self) -> &Bytes {
         self.records.data()
+    }
+
+    /// How many bytes a clone of [`RecordCursor::data`] keeps from being freed: what is not compressed lies in the
+    /// response it came in, with everything else of it.
+    pub fn kept_bytes(&self) -> usize {
+        match self.header().compression_type {
+            CompressionType::None => self.pinned.bytes,
+            _ => self.data().len(),
+        }
     }
 
     /// What the batch says of itself.
