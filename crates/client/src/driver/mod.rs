@@ -460,8 +460,9 @@ fn closed() -> Error {
 fn decode<R: Request>(answer: Answer, place: Place) -> Result<R::Response> {
     let api = Some((R::KEY.name(), answer.version));
     R::Response::decode_exact(answer.version, answer.body).map_err(|error| {
+        let error = Error::from(error).at(Place { api, ..place });
         // The broker carried the request out, for all we know; we only cannot read what it says of it.
-        Error::from(error).at(Place { api, ..place }).with_written(Written::Maybe)
+        if R::KEY == ApiKey::Produce { error.with_written(Written::Maybe) } else { error }
     })
 }
 

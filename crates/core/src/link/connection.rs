@@ -334,8 +334,13 @@ impl Connection {
     pub fn fail_all(&mut self, error: &Error) -> Vec<Failed> {
         let sent = self.sent_bytes;
         let fail = |request: InFlight| {
-            let written = if request.starts_at < sent { Written::Maybe } else { Written::No };
-            Some(Failed { id: request.id?, error: error.clone().with_written(written) })
+            let error = match request.key {
+                ApiKey::Produce if request.starts_at < sent => error.clone().with_written(Written::Maybe),
+                ApiKey::Produce => error.clone().with_written(Written::No),
+                // Nothing else carries records.
+                _ => error.clone(),
+            };
+            Some(Failed { id: request.id?, error })
         };
         let unanswered = self.unanswered.drain(..).map(|(request, _)| request);
         self.in_flight.drain(..).chain(unanswered).filter_map(fail).collect()
@@ -347,7 +352,7 @@ mod tests {
     use super::*;
     use crate::wire::api::encode_response;
     use crate::wire::messages::api_versions::ApiVersion;
-    use crate::wire::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
+    use crate::wire::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse, ProduceRequest};
 
     const DEADLINE: Instant = Instant(10_000);
 
@@ -387,7 +392,8 @@ mod tests {
 
     fn ready() -> Connection {
         let mut connection = connection();
-        let response = versions(ErrorCode::NONE, &[(ApiKey::Metadata, 0, 5), (ApiKey::ApiVersions, 0, 3)]);
+        let apis = [(ApiKey::Produce, 0, 8), (ApiKey::Metadata, 0, 5), (ApiKey::ApiVersions, 0, 3)];
+        let response = versions(ErrorCode::NONE, &apis);
         answer_versions(&mut connection, 0, ApiVersionsRequest::MAX_VERSION, &response).unwrap();
         assert!(connection.is_ready());
         connection
@@ -440,7 +446,7 @@ mod tests {
     fn a_wrong_correlation_id_ends_the_connection_and_fails_every_request_as_unknown() {
         let mut connection = ready();
         for id in [1, 2] {
-            connection.send(RequestId(id), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+            connection.send(RequestId(id), &ProduceRequest::default(), i16::MAX, DEADLINE, true).unwrap();
         }
         write_all(&mut connection);
         let frame = encode_response(ApiKey::Metadata, 5, 2, &MetadataResponse::default()).unwrap();
@@ -456,7 +462,7 @@ mod tests {
         let mut connection = ready();
         write_all(&mut connection);
         for id in [1, 2] {
-            connection.send(RequestId(id), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+            connection.send(RequestId(id), &ProduceRequest::default(), i16::MAX, DEADLINE, true).unwrap();
         }
         connection.handle_written(1);
         let failed = connection.fail_all(&Error::new(ErrorKind::Disconnected, "gone"));
