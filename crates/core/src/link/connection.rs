@@ -487,7 +487,7 @@ mod tests {
     fn a_request_without_an_answer_that_cannot_be_written_is_overdue_too() {
         let mut connection = ready();
         write_all(&mut connection);
-        connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, Instant(500), false).unwrap();
+        connection.send(RequestId(1), &ProduceRequest::default(), i16::MAX, Instant(500), false).unwrap();
         connection.handle_written(1);
         assert_eq!(connection.poll_timeout(), Some(Instant(500)));
         let error = connection.handle_timeout(Instant(500)).expect("the peer takes no bytes");
