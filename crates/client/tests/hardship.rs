@@ -195,3 +195,18 @@ fn what_waits_for_a_time_works_on_any_executor() {
     assert_eq!(block_on(client.topic("new", false)).unwrap().partitions.len(), 2);
     block_on(client.delete_topic("new")).unwrap();
 }
+
+#[test]
+fn an_answer_that_comes_too_late_for_its_records_does_not_hold_up_the_next_ones() {
+    let broker = cluster(1, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let delivery_timeout = Duration::from_secs(1);
+    let producer = client.producer(ProducerConfig { delivery_timeout, ..ProducerConfig::default() }).unwrap();
+    let topic = topic(&client, &producer).unwrap();
+    broker.inject(Fault::silence().api(ApiKey::Produce));
+    let stored = (0..10).position(|_| {
+        let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+        client.start(delivery).wait(WAIT).expect("it is reported").is_ok()
+    });
+    assert!((1..10).contains(&stored.expect("one is stored")), "the first was lost");
+}

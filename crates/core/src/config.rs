@@ -95,7 +95,8 @@ pub struct ProducerConfig {
     pub max_request_size: usize,
     /// Kafka: `compression.type` with its level (default none).
     pub compression: Compression,
-    /// The limit from accepting a record to its report. Kafka: `delivery.timeout.ms` (default 120 s).
+    /// The limit from accepting a record to its report. Kafka: `delivery.timeout.ms` (default 120 s). Where it is shorter
+    /// than `request.timeout.ms`, an answer is not waited for longer either, but for 5 s at least.
     pub delivery_timeout: Duration,
     /// Unresolved batches of one partition, 1 to 5. Kafka: `max.in.flight.requests.per.connection` (default 5).
     pub max_in_flight: usize,

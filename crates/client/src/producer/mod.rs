@@ -26,6 +26,10 @@ use crate::driver::clock::{self, Clock};
 pub use delivery::Delivery;
 pub(crate) use room::Memory;
 
+/// An answer is waited for at least this long, however little time its records have: giving up ends a connection that
+/// other producers of the client use too.
+const SHORTEST_ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
 /// A record to send. Everything is borrowed, and copied once while it is accepted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<'a> {
@@ -82,6 +86,8 @@ struct Inner {
     clock: Clock,
     driver: Driver,
     compression: Compression,
+    /// How long an answer is waited for: hardly longer than its records have.
+    answer_limit: Duration,
     compresses: bool,
     /// Whether reports make room, besides memory that comes back.
     bounds_records: bool,
@@ -183,6 +189,7 @@ impl Client {
         let compressor = Compressor::new(compression)?;
         let bounds_records = config.max_queued_records.is_some();
         let client_config = self.config();
+        let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
         let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
         let memory = self.memory.clone();
         let machine = Machine::new(config, backoff, memory.pool.clone(), self.driver.next_seed());
@@ -194,6 +201,7 @@ impl Client {
             clock: Clock::new(self.driver.now()),
             driver: self.driver.clone(),
             compression,
+            answer_limit,
             compresses: compression.compression_type() != CompressionType::None,
             bounds_records,
         });

@@ -44,7 +44,7 @@ pub(super) async fn run(inner: Arc<Inner>, alive: Arc<Alive>, compressor: Compre
                 ProducerRequest::InitProducerId(request) => inner.send_init_producer_id(request),
                 ProducerRequest::Produce(request) => {
                     let id = request.id;
-                    let options = options(&request);
+                    let options = inner.options(&request);
                     let broker_id = request.broker_id;
                     match seal(&inner, &mut compressor, request).await {
                         Ok(request) => inner.send_produce(id, broker_id, options, request),
@@ -66,14 +66,6 @@ pub(super) async fn run(inner: Arc<Inner>, alive: Arc<Alive>, compressor: Compre
         }
     }
     drop(alive);
-}
-
-fn options(request: &ProduceToSend) -> CallOptions {
-    CallOptions {
-        max_version: request.max_version.unwrap_or(i16::MAX),
-        is_answered: request.expects_response,
-        ..CallOptions::on(Owner::Produce)
-    }
 }
 
 /// Compresses and checksums what the request carries, elsewhere if it would keep the engine thread for long.
@@ -130,6 +122,15 @@ impl Inner {
         self.reported.send_if_modified(|mark| std::mem::replace(mark, settled) != settled);
         if reported && self.bounds_records {
             self.memory.room.signal();
+        }
+    }
+
+    fn options(&self, request: &ProduceToSend) -> CallOptions {
+        CallOptions {
+            max_version: request.max_version.unwrap_or(i16::MAX),
+            is_answered: request.expects_response,
+            timeout: Some(self.answer_limit),
+            ..CallOptions::on(Owner::Produce)
         }
     }
 
