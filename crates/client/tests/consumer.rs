@@ -302,3 +302,11 @@ fn a_record_that_is_kept_does_not_keep_a_response_many_times_its_size() {
     let record = consumer.poll_record(LIMIT).expect("no error").expect("a record");
     assert!(record.value.expect("a value").is_unique(), "it was copied");
 }
+
+#[test]
+fn fetches_larger_than_a_response_may_be_are_refused_before_anything_is_sent() {
+    let world = World::new(1);
+    let config = ConsumerConfig { fetch_buffer: 1 << 30, fetch_max_bytes: 1 << 30, ..ConsumerConfig::default() };
+    let error = world.client.consumer(config).unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("fetch.max.bytes"), "{error}");
+}

@@ -84,10 +84,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `Config` if a setting is out of range.
+    /// `Config` if a setting is out of range, or if a fetch may return more than `max_response_bytes`.
     pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer> {
         config.validate()?;
         let client = self.config();
+        let largest = config.fetch_buffer.min(config.fetch_max_bytes as usize);
+        if largest > client.max_response_bytes {
+            let limit = client.max_response_bytes;
+            let what = format!("a fetch may return {largest} bytes, and a response may have {limit}");
+            let error = Error::new(ErrorKind::Config, what);
+            return Err(error.with_hint("lower fetch.max.bytes or fetch_buffer, or raise max_response_bytes"));
+        }
         let backoff = Backoff { initial: client.retry_backoff, max: client.retry_backoff_max };
         let max_decompressed_batch = config.max_decompressed_batch;
         let state = State {
