@@ -48,7 +48,8 @@ struct State {
     machine: Machine,
     errors: VecDeque<Error>,
     resets: VecDeque<Reset>,
-    is_closed: bool,
+    /// Why no more records are handed out.
+    closed: Option<Error>,
 }
 
 struct Shared {
@@ -101,7 +102,7 @@ impl Client {
             machine: Machine::new(config, backoff, self.driver.next_seed()),
             errors: VecDeque::new(),
             resets: VecDeque::new(),
-            is_closed: false,
+            closed: None,
         };
         let shared = Arc::new(Shared {
             driver: self.driver.clone(),
@@ -114,7 +115,7 @@ impl Client {
             decompressors: Mutex::default(),
             current: Mutex::default(),
         });
-        self.driver.spawn(role::run(Arc::clone(&shared)));
+        self.driver.spawn(role::supervise(Arc::clone(&shared), role::run(Arc::clone(&shared))));
         Ok(Consumer { shared, _alive: Arc::clone(&self.alive) })
     }
 }
@@ -165,8 +166,8 @@ impl Shared {
 
     /// A batch or an error, if there is one; `state` is let go of.
     fn take(&self, mut state: MutexGuard<'_, State>) -> Result<Option<FetchedBatch>> {
-        if state.is_closed {
-            return Err(Error::new(ErrorKind::Closed, "the consumer was closed"));
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
         }
         let batch = if state.errors.is_empty() { state.machine.take_batch() } else { None };
         let events = Self::drain_events(&mut state);
@@ -420,7 +421,7 @@ impl Consumer {
     /// Stops fetching and wakes everyone who waits; every later call for records is refused. Does not block.
     pub fn close(&self) {
         let mut state = self.shared.state();
-        state.is_closed = true;
+        state.closed.get_or_insert_with(|| Error::new(ErrorKind::Closed, "the consumer was closed"));
         let keys: Vec<TopicPartition> = state.machine.partitions().collect();
         for key in &keys {
             // It is one of those that are consumed, so this cannot be refused.

@@ -1,5 +1,6 @@
 //! The role task of a consumer: sends what its machine asks for, and tells it of answers, metadata and time.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,16 @@ type Answers = JoinSet<(u64, Result<ConsumerResponse>)>;
 /// The longest time without a look at the machine.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// Sees to it that nobody waits in vain for a consumer whose `role`, the role task, panics (guarantee R18).
+pub(super) async fn supervise(shared: Arc<Shared>, role: impl Future<Output = ()> + Send + 'static) {
+    if tokio::spawn(role).await.is_err() {
+        let what = "the consumer's engine failed, which is a bug of this library";
+        shared.state().closed.get_or_insert_with(|| Error::new(ErrorKind::Closed, what));
+        shared.arrived.notify_waiters();
+    }
+    shared.driver.close_connections(shared.owner);
+}
+
 /// Runs until the consumer is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut answers = Answers::new();
@@ -29,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let version = metadata.version;
         let timeout = {
             let mut state = shared.state();
-            if state.is_closed {
+            if state.closed.is_some() {
                 break;
             }
             if seen.replace(version) != Some(version) {
@@ -59,7 +70,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
             handle(&shared, answer);
         }
     }
-    shared.driver.close_connections(shared.owner);
 }
 
 fn handle(shared: &Shared, answer: std::result::Result<(u64, Result<ConsumerResponse>), tokio::task::JoinError>) {
@@ -114,4 +124,23 @@ async fn versions(driver: &Driver, owner: Owner, broker_id: i32) -> Result<Broke
     let fetch = driver.api_version(broker_id, owner, ApiKey::Fetch).await?;
     let list_offsets = driver.api_version(broker_id, owner, ApiKey::ListOffsets).await?;
     Ok(BrokerVersions { fetch, list_offsets })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Client, ClientConfig, ConsumerConfig};
+
+    #[test]
+    fn who_waits_for_records_is_told_when_the_role_task_panics() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let consumer = Arc::new(client.consumer(ConsumerConfig::default()).unwrap());
+        let supervised = supervise(Arc::clone(&consumer.shared), async { panic!("planted") });
+        let wait = Duration::from_secs(20);
+        client.start(supervised).wait(Some(wait)).unwrap();
+        let error = consumer.poll_batch(wait).unwrap_err();
+        assert!(error.to_string().contains("a bug of this library"), "{error}");
+    }
 }

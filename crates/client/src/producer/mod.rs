@@ -205,7 +205,8 @@ impl Client {
             compresses: compression.compression_type() != CompressionType::None,
             bounds_records,
         });
-        self.driver.spawn(task::run(Arc::clone(&inner), Arc::clone(&self.alive), compressor));
+        let role = task::run(Arc::clone(&inner), compressor);
+        self.driver.spawn(task::supervise(Arc::clone(&inner), Arc::clone(&self.alive), role));
         Ok(Producer(Arc::new(Holder { inner, client: self.clone() })))
     }
 }

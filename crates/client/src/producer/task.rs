@@ -6,6 +6,7 @@
 //! It sleeps when the machine has nothing for it. `asleep` is set under the lock that appends take too, so whoever
 //! appends knows whether to wake it, and only then pays for it.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use kavka_core::cluster::Metadata;
@@ -31,8 +32,18 @@ struct Turn {
     ended: bool,
 }
 
+/// Sees to it that every record gets its report even if `role`, the role task, panics (guarantee R18).
+pub(super) async fn supervise(inner: Arc<Inner>, alive: Arc<Alive>, role: impl Future<Output = ()> + Send + 'static) {
+    if tokio::spawn(role).await.is_err() {
+        let what = "the producer's engine failed, which is a bug of this library: what is not acknowledged is given up";
+        let turn = inner.last_turn(&Error::new(ErrorKind::Closed, what));
+        inner.carry_out(turn.events, turn.settled);
+    }
+    drop(alive);
+}
+
 /// Serves the producer until it is closed and everything is reported.
-pub(super) async fn run(inner: Arc<Inner>, alive: Arc<Alive>, compressor: Compressor) {
+pub(super) async fn run(inner: Arc<Inner>, compressor: Compressor) {
     let mut compressor = Some(compressor);
     loop {
         let metadata = inner.driver.metadata();
@@ -65,7 +76,6 @@ pub(super) async fn run(inner: Arc<Inner>, alive: Arc<Alive>, compressor: Compre
             }
         }
     }
-    drop(alive);
 }
 
 /// Compresses and checksums what the request carries, elsewhere if it would keep the engine thread for long.
@@ -91,6 +101,11 @@ async fn seal(inner: &Inner, compressor: &mut Option<Compressor>, request: Produ
 }
 
 impl Inner {
+    fn last_turn(&self, cause: &Error) -> Turn {
+        self.lock().machine.abandon(self.driver.now(), cause);
+        self.turn(&self.driver.metadata())
+    }
+
     fn turn(&self, metadata: &Metadata) -> Turn {
         let now = self.driver.now();
         let mut state = self.lock();
@@ -153,5 +168,38 @@ impl Inner {
             inner.lock().machine.handle_response(inner.driver.now(), id, answer);
             inner.wake.notify_one();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kavka_broker::Fault;
+    use kavka_broker::serve::{Broker, Options};
+    use kavka_core::wire::ApiKey;
+
+    use super::super::Record;
+    use super::*;
+    use crate::{Client, ClientConfig, ProducerConfig, parse_bootstrap_servers};
+
+    #[test]
+    fn every_record_gets_its_report_when_the_role_task_panics() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.inject(Fault::silence().api(ApiKey::Produce).always());
+        let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
+        let client = Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap();
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let wait = Some(Duration::from_secs(20));
+        let opening = producer.clone();
+        let topic = client.start(async move { opening.topic("orders", true).await }).wait(wait).unwrap().unwrap();
+        let delivery = producer.try_enqueue(topic, &Record { value: Some(b"v"), ..Record::default() }).unwrap();
+
+        let role = async { panic!("planted") };
+        let supervised = supervise(Arc::clone(&producer.0.inner), Arc::clone(&client.alive), role);
+        client.start(supervised).wait(wait).unwrap();
+
+        let error = delivery.outcome().unwrap().unwrap_err();
+        assert!(error.to_string().contains("a bug of this library"), "{error}");
     }
 }
