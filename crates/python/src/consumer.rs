@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kavka::wire::records::{RecordView, Span};
 use kavka::{AutoOffsetReset, Batch, ConsumerConfig, ErrorKind, StartPosition, TopicPartition};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -280,7 +279,7 @@ impl Consumer {
             return Ok(None);
         };
         let number = batch.topic_partition().partition;
-        let message = to_message(py, running, batch.data(), &record, number, partition);
+        let message = to_message(py, running, batch, &record, number, partition);
         hand.last = Some((number, record.offset));
         drop(self.hand.put(py, Some(hand)));
         finish(py, running, message).map(Some)
@@ -391,15 +390,16 @@ fn hold_back(positions: &mut BTreeMap<i32, i64>, last: Option<(i32, i64)>) {
 fn to_message(
     py: Python<'_>,
     running: &Running,
-    data: &Bytes,
+    batch: &Batch,
     record: &RecordView,
     partition_id: i32,
     partition: &Py<PyAny>,
 ) -> Message {
+    let data = batch.data();
     let payload = |range: Option<std::ops::Range<usize>>| match range {
         None => Payload::Null,
         Some(range) if range.len() < EAGER_BYTES => eager(py, data.get(range).unwrap_or_default()),
-        Some(range) => large(py, running, data, range),
+        Some(range) => large(py, running, batch, range),
     };
     let headers = (record.header_count() > 0).then(|| {
         let owned: Headers =
@@ -425,8 +425,8 @@ fn eager(py: Python<'_>, bytes: &[u8]) -> Payload {
     Payload::Object(PyBytes::new(py, bytes).into_any().unbind())
 }
 
-fn large(py: Python<'_>, running: &Running, data: &Bytes, range: std::ops::Range<usize>) -> Payload {
-    let size = data.len();
+fn large(py: Python<'_>, running: &Running, batch: &Batch, range: std::ops::Range<usize>) -> Payload {
+    let (data, size) = (batch.data(), batch.kept_bytes());
     if running.pinned.load(Ordering::Relaxed) + size > MAX_PINNED_BYTES {
         return eager(py, data.get(range).unwrap_or_default());
     }
