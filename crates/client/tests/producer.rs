@@ -175,6 +175,7 @@ fn closing_in_vain_raises_and_every_record_says_whether_it_may_be_written() {
     let sent = enqueue(&producer, topic, b"sent");
     let error = rig.client.start(producer.close(Duration::from_millis(300))).wait(WAIT).unwrap().unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error}");
+    assert_eq!(error.written(), Written::Maybe, "one of them may be written");
     assert_eq!(sent.outcome().unwrap().unwrap_err().written(), Written::Maybe);
 }
 

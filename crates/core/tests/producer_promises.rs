@@ -476,10 +476,12 @@ fn what_is_given_up_at_the_end_is_reported_once_and_says_whether_it_may_be_writt
     let sent_record = rig.append_alone(0, "a");
     let sent = rig.sent();
     let buffered = rig.append(0, "b");
+    assert_eq!(rig.producer.written(), Written::Maybe);
     rig.producer.abandon(rig.now, &Error::new(ErrorKind::TimedOut(Phase::Close), "the time to close was over"));
     rig.events();
     assert_eq!((failure(&sent_record).written(), failure(&buffered).written()), (Written::Maybe, Written::No));
     assert!(rig.producer.is_idle());
+    assert_eq!(rig.producer.written(), Written::No, "every record has its report");
     rig.answer(&sent, ErrorCode::NONE, 1);
     assert_eq!(rig.reports.len(), 2);
     let late = rig.producer.append(rig.now, rig.topic, Some(0), 0, None, None, &[]);

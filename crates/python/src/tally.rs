@@ -2,11 +2,11 @@
 //!
 //! They are logged by the next call and raised by `stop`, once. It costs per batch, nothing per message.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 
-use kavka::{Completion, Error};
+use kavka::{Completion, Error, Written};
 use pyo3::prelude::*;
 
 use crate::reports::lock;
@@ -17,6 +17,16 @@ pub(crate) struct Tally {
     failed: AtomicU64,
     logged: AtomicU64,
     first_error: Mutex<Option<Error>>,
+    maybe_written: AtomicBool,
+}
+
+/// Messages that were not delivered, and of which nobody was told yet.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    pub(crate) count: u64,
+    pub(crate) first_error: Error,
+    /// `Maybe` if any of them may be in the log, not only the first.
+    pub(crate) written: Written,
 }
 
 impl Tally {
@@ -50,10 +60,12 @@ impl Tally {
     }
 
     /// How many messages failed, and why the first one did. Tells it once.
-    pub(crate) fn take_failures(&self) -> Option<(u64, Error)> {
-        let failed = self.failed.swap(0, Ordering::AcqRel);
+    pub(crate) fn take_failures(&self) -> Option<Failures> {
+        let count = self.failed.swap(0, Ordering::AcqRel);
         self.logged.store(0, Ordering::Release);
-        Some((failed, lock(&self.first_error).take()?))
+        let maybe_written = self.maybe_written.swap(false, Ordering::AcqRel);
+        let written = if maybe_written { Written::Maybe } else { Written::No };
+        Some(Failures { count, first_error: lock(&self.first_error).take()?, written })
     }
 }
 
@@ -93,6 +105,9 @@ impl Watch {
         if !is_whole {
             for index in start..end {
                 if let Some(Err(error)) = batch.outcome(index) {
+                    if error.written() == Written::Maybe {
+                        self.tally.maybe_written.store(true, Ordering::Release);
+                    }
                     lock(&self.tally.first_error).get_or_insert(error);
                     self.tally.failed.fetch_add(1, Ordering::Release);
                 }

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 
 import pytest
 from pykafka import KafkaClient
@@ -219,6 +220,18 @@ def test_failed_messages_without_a_report_are_raised_by_stop(own_broker):
         producer.stop()
     assert "1 message was not delivered to topic failing" in str(raised.value)
     producer.stop()
+
+
+def test_a_stop_that_gives_up_says_that_messages_may_have_been_written(own_broker):
+    producer = KafkaClient(own_broker.bootstrap_servers).topics["given-up"].get_producer(pending_timeout_ms=300)
+    first = producer.produce(b"stored")
+    while first.offset < 0:
+        time.sleep(0.01)
+    own_broker.silence()
+    producer.produce(b"sent")
+    with pytest.raises(ProduceFailureError, match="1 record was not acknowledged") as raised:
+        producer.stop()
+    assert raised.value.written == "maybe"
 
 
 def test_failed_messages_without_a_report_are_logged_by_the_next_call(own_broker, caplog):

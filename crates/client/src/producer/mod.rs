@@ -118,11 +118,13 @@ impl Inner {
     fn abandon(&self) -> Error {
         let mut state = self.lock();
         let left = state.machine.queued_records();
-        let what = format!("{left} records were not acknowledged before the time to close was over");
+        let records = if left == 1 { "record was" } else { "records were" };
+        let what = format!("{left} {records} not acknowledged before the time to close was over");
         let error = Error::new(ErrorKind::TimedOut(Phase::Close), what);
+        let written = state.machine.written();
         state.machine.abandon(self.driver.now(), &error);
         self.wake(state);
-        error
+        error.with_written(written)
     }
 
     fn try_append(&self, topic: ProducerTopic, record: &Record<'_>) -> std::result::Result<Delivery, AppendError> {

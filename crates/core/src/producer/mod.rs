@@ -39,7 +39,7 @@ pub use sender::{ProduceToSend, ProducerRequest};
 
 use crate::cluster::{Broker, LeaderHint, Metadata};
 use crate::config::ProducerConfig;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Written};
 use crate::link::{Backoff, Random};
 use crate::time::Instant;
 use crate::wire::primitives::Uuid;
@@ -282,6 +282,12 @@ impl Producer {
     pub fn abandon(&mut self, now: Instant, cause: &Error) {
         self.close(now);
         self.fail_everything(now, cause);
+    }
+
+    /// Whether any record that has no report yet may be in the log.
+    pub fn written(&self) -> Written {
+        let mut batches = self.partitions.iter().flat_map(|partition| &partition.queue);
+        if batches.any(|batch| batch.written() == Written::Maybe) { Written::Maybe } else { Written::No }
     }
 
     /// Whether every record has been reported and nothing is left to do.
