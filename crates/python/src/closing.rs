@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use kavka::Written;
 use kavka::blocking::Pending;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,6 +15,7 @@ use crate::errors;
 use crate::process::Native;
 use crate::producer::Running;
 use crate::reports::lock;
+use crate::tally::Failures;
 use crate::waiting;
 
 /// The longest the interpreter's exit waits for what is buffered.
@@ -40,19 +42,19 @@ pub(crate) fn close(py: Python<'_>, running: &Running, limit: Option<Duration>) 
     let text = match (&closed, &failed) {
         (Ok(()), None) => return Ok(()),
         (Err(error), _) => error.to_string(),
-        (Ok(()), Some((count, error))) => undelivered(&running.topic_name, *count, error),
+        (Ok(()), Some(failures)) => undelivered(&running.topic_name, failures),
     };
     let error = errors::named(py, "ProduceFailureError", &text);
-    let cause = closed.as_ref().err().or(failed.as_ref().map(|(_, error)| error));
-    if cause.is_some_and(|cause| cause.written() == kavka::Written::Maybe) {
+    let written = [closed.as_ref().err().map(kavka::Error::written), failed.as_ref().map(|failures| failures.written)];
+    if written.contains(&Some(Written::Maybe)) {
         error.value(py).setattr(intern!(py, "written"), intern!(py, "maybe"))?;
     }
     Err(error)
 }
 
-fn undelivered(topic: &str, count: u64, error: &kavka::Error) -> String {
-    let plural = if count == 1 { "message was" } else { "messages were" };
-    format!("{count} {plural} not delivered to topic {topic}; the first error was: {error}")
+fn undelivered(topic: &str, Failures { count, first_error, .. }: &Failures) -> String {
+    let plural = if *count == 1 { "message was" } else { "messages were" };
+    format!("{count} {plural} not delivered to topic {topic}; the first error was: {first_error}")
 }
 
 /// Closes without anybody waiting.
@@ -62,7 +64,7 @@ fn start_closing(running: &Running, limit: Duration) -> Closing {
         let closed = engine.close(limit).await;
         match (closed, tally.take_failures()) {
             (Err(error), _) => Err(error.to_string()),
-            (Ok(()), Some((count, error))) => Err(undelivered(&topic, count, &error)),
+            (Ok(()), Some(failures)) => Err(undelivered(&topic, &failures)),
             (Ok(()), None) => Ok(()),
         }
     })
@@ -85,7 +87,7 @@ fn say(outcome: &Result<(), String>) {
 
 /// Delivers what is buffered before the interpreter goes away.
 #[pyfunction]
-pub(crate) fn at_exit(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn at_exit(py: Python<'_>) {
     let running: Vec<_> = lock(&RUNNING).drain(..).filter_map(|known| known.upgrade()).collect();
     let mut closing: Vec<Closing> = running
         .iter()
@@ -96,8 +98,10 @@ pub(crate) fn at_exit(py: Python<'_>) -> PyResult<()> {
     let begun = Instant::now();
     for closing in closing {
         let left = (EXIT_LIMIT + waiting::STEP).saturating_sub(begun.elapsed());
-        let outcome = waiting::until(py, closing, Some(left))?;
+        // Ctrl-C, or another signal whose handler raises. Python would print that exception, and nothing of messages.
+        let Ok(outcome) = waiting::until(py, closing, Some(left)) else {
+            return say(&Err("interrupted while messages were delivered at exit; some may be lost".into()));
+        };
         say(&outcome.unwrap_or_else(|| Err("messages were not delivered before the interpreter exited".into())));
     }
-    Ok(())
 }

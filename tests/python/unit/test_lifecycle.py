@@ -179,6 +179,35 @@ def test_what_is_not_delivered_at_exit_is_said_in_one_line_and_in_time(own_broke
     assert said.count("\n") == 1
 
 
+def test_an_exit_that_is_interrupted_says_so_in_one_line(own_broker):
+    program = f"""
+    import atexit, pykafka
+    topic = pykafka.KafkaClient({own_broker.bootstrap_servers!r}).topics["at-exit"]
+    producer = topic.get_producer()
+    # Runs before pykafka's own.
+    atexit.register(print, "exiting", flush=True)
+    input("ready\\n")
+    producer.produce(b"v")
+    """
+    with subprocess.Popen(
+        [sys.executable, "-uc", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        own_broker.silence()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "exiting\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=5)
+    assert said.startswith("pykafka: interrupted")
+    assert said.count("\n") == 1
+
+
 INTERRUPTED = {
     "consume": """
         consumer = topic.get_simple_consumer()
