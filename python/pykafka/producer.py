@@ -82,13 +82,15 @@ class Producer(_engine.Producer):
         valid_int(queue_empty_timeout_ms, allow_zero=True, allow_negative=True, name="queue_empty_timeout_ms")
         if compression not in (0, 1, 2, 3, 4):
             raise ValueError(f"compression must be a CompressionType, not {compression!r}")
+        if valid_int(required_acks, allow_zero=True, allow_negative=True, name="required_acks") < -1:
+            raise ValueError(f"required_acks must be -1, 0 or 1, not {required_acks!r}")
         for name, function in {"partitioner": partitioner, "serializer": serializer}.items():
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be callable, not {type(function).__name__}")
         self._cluster = cluster
         self._topic = topic
         self._settings = _engine.ProducerSettings(
-            acks=valid_int(required_acks, allow_zero=True, allow_negative=True, name="required_acks"),
+            acks=int(required_acks),
             ack_timeout_ms=valid_int(ack_timeout_ms, name="ack_timeout_ms"),
             block_on_queue_full=bool(block_on_queue_full),
             compression=compression,

@@ -22,6 +22,7 @@ from .exceptions import (
     KafkaException,
     OffsetRequestFailedError,
 )
+from .partition import Partition
 from .protocol import OffsetFetchPartitionResponse
 from .utils.error_handlers import valid_int
 from .utils.names import to_bytes
@@ -29,7 +30,6 @@ from .utils.times import to_timestamp_ms
 
 if TYPE_CHECKING:
     from .cluster import Cluster
-    from .partition import Partition
     from .topic import Topic
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ NOTHING_CONSUMED = -2
 class OwnedPartition:
     """What a consumer knows of one of its partitions."""
 
-    def __init__(self, consumer: "SimpleConsumer", partition: "Partition") -> None:
+    def __init__(self, consumer: "SimpleConsumer", partition: Partition) -> None:
         self.partition = partition
         self._consumer = consumer
 
@@ -77,7 +77,7 @@ class SimpleConsumer(_engine.Consumer):
     :param offsets_commit_max_retries: checked and not used: committing and fetching offsets is tried again for
         the client's `offsets_channel_socket_timeout_ms`.
     :param auto_offset_reset: an `OffsetType`: where to go on when an offset is out of range.
-    :param consumer_timeout_ms: how long `consume` waits; -1: for ever.
+    :param consumer_timeout_ms: how long `consume` waits; 0 or less: for ever.
     :param auto_start: whether the constructor calls `start`.
     :param reset_offset_on_start: start where `auto_offset_reset` says, and commit that.
     :param compacted_topic: accepted and not used: gaps between offsets are normal.
@@ -92,7 +92,7 @@ class SimpleConsumer(_engine.Consumer):
         topic: "Topic",
         cluster: "Cluster",
         consumer_group: str | bytes | None = None,
-        partitions: "Iterable[Partition] | None" = None,
+        partitions: Iterable[Partition] | None = None,
         fetch_message_max_bytes: int = 1024 * 1024,
         num_consumer_fetchers: int = 1,
         auto_commit_enable: bool = False,
@@ -150,13 +150,15 @@ class SimpleConsumer(_engine.Consumer):
         if auto_start:
             self.start()
 
-    def _own(self, partitions: "Iterable[Partition] | None") -> "list[Partition]":
+    def _own(self, partitions: Iterable[Partition] | None) -> list[Partition]:
         known = self._topic.partitions
-        owned = sorted(known.values() if partitions is None else partitions)
+        owned = list(known.values() if partitions is None else partitions)
         for partition in owned:
+            if not isinstance(partition, Partition):
+                raise TypeError(f"partitions must be Partition objects, not {type(partition).__name__}")
             if known.get(partition.id) != partition:
                 raise KafkaException(f"{partition!r} is not a partition of topic {self._topic.name!r}")
-        return owned
+        return sorted(owned)
 
     @property
     def topic(self) -> "Topic":
@@ -164,7 +166,7 @@ class SimpleConsumer(_engine.Consumer):
         return self._topic
 
     @property
-    def partitions(self) -> "dict[int, Partition]":
+    def partitions(self) -> dict[int, Partition]:
         """The partitions that are read, by number."""
         return {partition.id: partition for partition in self._partitions}
 
@@ -213,12 +215,13 @@ class SimpleConsumer(_engine.Consumer):
     def cleanup(self) -> None:
         """Does nothing: `stop` cleans up."""
 
-    def commit_offsets(self, partition_offsets: "Iterable[tuple[Partition, int]] | None" = None) -> None:
+    def commit_offsets(self, partition_offsets: Iterable[tuple[Partition, int]] | None = None) -> None:
         """Commits offsets for the group.
 
         :param partition_offsets: the next offset to read of each partition; None: of all partitions, behind the last
             message handed out.
         :raises KafkaException: without a consumer_group, or for a partition that is not this consumer's.
+        :raises ValueError: for what is no offset; nothing is committed.
         :raises ProtocolClientError: when the group's coordinator refuses, or goes on to fail after several tries.
         """
         if self._group is None:
@@ -226,7 +229,12 @@ class SimpleConsumer(_engine.Consumer):
         if partition_offsets is None:
             self._commit({partition.id: self._position(partition.id) for partition in self._partitions})
             return
-        self._commit({self._check_owned(partition).id: int(offset) for partition, offset in partition_offsets})
+        positions = {self._check_owned(partition).id: offset for partition, offset in partition_offsets}
+        for offset in positions.values():
+            # A negative one would be taken for no commit at all, and the group would begin anew.
+            if not isinstance(offset, int) or not 0 <= offset < 1 << 63:
+                raise ValueError(f"an offset to commit must be an int from 0, not {offset!r}")
+        self._commit(positions)
 
     def fetch_offsets(self) -> list[tuple[int, OffsetFetchPartitionResponse]]:
         """The group's committed offsets; moves there too, unless `reset_offset_on_fetch` is off.
@@ -242,7 +250,7 @@ class SimpleConsumer(_engine.Consumer):
             self._seek({**positions, **self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))})
         return committed
 
-    def reset_offsets(self, partition_offsets: "Iterable[tuple[Partition, int | datetime]] | None" = None) -> None:
+    def reset_offsets(self, partition_offsets: Iterable[tuple[Partition, int | datetime]] | None = None) -> None:
         """Moves to other offsets and, with a group, commits them.
 
         :param partition_offsets: for each partition the offset of the last message to count as consumed, or an
@@ -269,7 +277,7 @@ class SimpleConsumer(_engine.Consumer):
         if self._group is not None:
             self._commit(positions)
 
-    def _check_owned(self, partition: "Partition") -> "Partition":
+    def _check_owned(self, partition: Partition) -> Partition:
         if partition not in self._partitions:
             raise KafkaException(f"{partition!r} is not one of this consumer's partitions")
         return partition

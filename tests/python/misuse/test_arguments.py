@@ -55,6 +55,7 @@ def test_a_topic_that_the_broker_does_not_create(client):
     [
         ("required_acks", "all", TypeError),
         ("required_acks", None, TypeError),
+        ("required_acks", -2, ValueError),
         ("ack_timeout_ms", 0, ValueError),
         ("ack_timeout_ms", -1, ValueError),
         ("compression", 9, ValueError),
@@ -101,6 +102,8 @@ def test_a_producer_s_setting_that_cannot_work(module_topic, setting, value, err
         ("fetch_min_bytes", -1, ValueError),
         ("fetch_wait_max_ms", -1, ValueError),
         ("num_consumer_fetchers", 0, ValueError),
+        ("partitions", [0], TypeError),
+        ("partitions", [None], TypeError),
         ("queued_max_messages", 0, ValueError),
         ("no_such_setting", 1, TypeError),
     ],

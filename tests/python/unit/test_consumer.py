@@ -215,6 +215,14 @@ def test_a_reset_to_something_else_is_refused(lone_topic, offset):
         consumer.reset_offsets([(lone_topic.partitions[0], offset)])
 
 
+@pytest.mark.parametrize("offset", ["1", None, -1, -3, 1 << 63, 1.5])
+def test_a_commit_of_something_else_is_refused(lone_topic, group, offset):
+    with consumer_of(lone_topic, consumer_group=group) as consumer:
+        with pytest.raises(ValueError, match="offset"):
+            consumer.commit_offsets([(lone_topic.partitions[0], offset)])
+        assert [committed.offset for _, committed in consumer.fetch_offsets()] == [0]
+
+
 def test_the_last_n_messages_are_found_as_the_old_manual_shows(lone_topic):
     fill(lone_topic, 20)
     with consumer_of(lone_topic, auto_offset_reset=OffsetType.LATEST, reset_offset_on_start=True) as consumer:
