@@ -134,6 +134,12 @@ impl Consumer {
     }
 
     /// The next message, or None: at once if not `block`, after `consumer_timeout_ms`, or when `unblock_event` is set.
+    ///
+    /// :param block: whether to wait for a message.
+    /// :param unblock_event: a `threading.Event` that ends the wait, looked at every 100 ms.
+    /// :raises ConsumerStoppedException: after `stop`, also by another thread.
+    /// :raises MessageSetDecodeFailure: once for a damaged batch; its partition stands still until `reset_offsets`.
+    /// :raises KafkaException: once for anything else that keeps a partition from being read.
     #[pyo3(signature = (block=true, unblock_event=None))]
     fn consume<'py>(
         &self,

@@ -129,6 +129,17 @@ impl Producer {
     }
 
     /// Hands a message over and returns it. Its `offset` appears when it is acknowledged; with `sync` that is now.
+    ///
+    /// :param message: bytes, or None for a tombstone; with a `serializer` whatever that takes.
+    /// :param partition_key: bytes or None; messages with the same key go to the same partition.
+    /// :param timestamp: milliseconds since 1970, or a datetime (naive: UTC); None: now.
+    /// :param headers: `(name, value)` pairs, in order: a str and bytes or None. New in version 3.
+    /// :raises TypeError: if one of them is something else; `ValueError` if it is out of range.
+    /// :raises MessageSizeTooLarge: if the message is larger than `max_request_size`.
+    /// :raises ProducerQueueFullError: if memory stays full for 60 s (at once without `block_on_queue_full`), or at
+    ///     once if this thread has 1,000,000 unread reports.
+    /// :raises ProducerStoppedException: after `stop`.
+    /// :raises ProduceFailureError: with `sync`, if it was not delivered; or the `ProtocolClientError` of the broker.
     #[pyo3(signature = (message, partition_key=None, timestamp=None, headers=None))]
     fn produce<'py>(
         &self,
@@ -186,6 +197,11 @@ impl Producer {
     }
 
     /// The next report of a message that this thread produced: the message, and None or why it was not delivered.
+    ///
+    /// :param block: whether to wait for it.
+    /// :param timeout: how long, in seconds; None: for ever.
+    /// :raises queue.Empty: if there is none in time.
+    /// :raises KafkaException: if `delivery_reports` is off.
     #[pyo3(signature = (block=true, timeout=None))]
     fn get_delivery_report<'py>(
         &self,
