@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pykafka import KafkaClient, Topic
+from pykafka.exceptions import KafkaException
 
 MESSAGES = 1_000_000
 VALUE = b"x" * 100
@@ -130,11 +131,16 @@ def main() -> None:
         "--bootstrap", metavar="HOST:PORT", help="the Kafka to use; without it, one in memory is started"
     )
     bootstrap = parser.parse_args().bootstrap
-    if bootstrap:
-        run(bootstrap)
-        return
-    with embedded_broker() as address:
-        run(address)
+    try:
+        if bootstrap:
+            run(bootstrap)
+            return
+        with embedded_broker() as address:
+            run(address)
+    except (KafkaException, ValueError) as error:
+        sys.exit(f"pykafka.demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("pykafka.demo: interrupted")
 
 
 if __name__ == "__main__":
