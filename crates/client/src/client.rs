@@ -220,8 +220,9 @@ pub fn check_topic_name(name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::new(ErrorKind::Broker(ErrorCode::INVALID_TOPIC_EXCEPTION), format!("not a topic name: {why}"))
-        .at(Place { topic: Some(name.into()), ..Place::default() }))
+    let error = Error::new(ErrorKind::Broker(ErrorCode::INVALID_TOPIC_EXCEPTION), format!("not a topic name: {why}"));
+    let topic = Some(name).filter(|name| !name.is_empty());
+    Err(error.at(Place { topic: topic.map(Into::into), ..Place::default() }))
 }
 
 #[cfg(test)]
