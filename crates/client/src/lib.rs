@@ -1,4 +1,4 @@
-//! A Kafka client in pure Rust.
+//! A Kafka client in Rust.
 //!
 //! What Kafka means is in `kavka-core`; this crate adds what a computer does: sockets, timers, tasks
 //! and a thread. [`Client`] is where a program begins.
