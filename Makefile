@@ -44,7 +44,8 @@ python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests 
 
 kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fidelity, interoperability, brokers killed
 	cargo test --quiet -p kavka-test-kafka
-	cargo test --quiet -p kavka -p kavka-broker --features kavka/real-kafka,kavka-broker/real-kafka
+	cargo test --quiet -p kavka-broker --features real-kafka --test fidelity
+	cargo test --quiet -p kavka --features real-kafka --test conformance
 	$(BIN)/pytest -m 'not long' tests/python/kafka
 
 test-long: $(VENV)/tested ## What takes longer than `make test` allows
