@@ -92,7 +92,10 @@ impl Retry {
     /// Waits for one try, but no longer than the limit; then the error is that of the try before, if there was one.
     async fn attempt<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(deadline) = self.deadline else { return attempt.await };
-        let none = || Error::new(ErrorKind::TimedOut(Phase::Request), "no answer within the limit of the call");
+        let none = || {
+            let error = Error::new(ErrorKind::TimedOut(Phase::Request), "no answer within the limit of the call");
+            self.driver.unreachable().into_iter().fold(error, Error::with_source)
+        };
         let tried = self.driver.with_timers(async { timeout_at(deadline.into(), attempt).await }).await;
         tried.unwrap_or_else(|_| Err(self.last.clone().unwrap_or_else(none)))
     }

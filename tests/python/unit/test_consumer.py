@@ -291,6 +291,19 @@ def test_offsets_of_a_topic_are_found_by_end_and_by_time(lone_topic):
     assert lone_topic.partitions[0].earliest_available_offset() == 0
 
 
+def test_a_broker_that_stays_away_is_named_by_every_call(own_broker):
+    from pykafka import KafkaClient
+
+    client = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=500)
+    topic = client.topics["away"]
+    own_broker.stop()
+    # The wait before dialling again grows beyond the limit of a call.
+    for _ in range(4):
+        for call in (topic.latest_available_offsets, client.update_cluster):
+            with pytest.raises(KafkaException, match="refused"):
+                call()
+
+
 def test_offsets_that_cannot_be_had_are_one_exception(own_broker):
     from pykafka import KafkaClient
 

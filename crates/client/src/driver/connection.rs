@@ -66,13 +66,13 @@ pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mp
             task.fail_all(&error);
             // A broker that shakes hands and then hangs up is as good as one that cannot be reached.
             if !task.was_of_use && error.kind() != ErrorKind::Closed {
-                shared.handle_unreachable(key);
+                shared.handle_unreachable(key, &error);
             }
             mailbox = task.mailbox;
             error
         }
         Err(error) => {
-            shared.handle_unreachable(key);
+            shared.handle_unreachable(key, &error);
             error
         }
     };

@@ -85,6 +85,10 @@ impl Driver {
     }
 
     fn no_answer_from(&self, key: ConnectionKey, api: ApiKey, limit: Duration) -> Error {
+        // It may be that nothing was asked: a broker that cannot be reached is not dialled again at once.
+        if let Some(error) = self.shared.lock().unreachable.get(&key.endpoint) {
+            return error.clone();
+        }
         let address = self.shared.address(key).ok().map(|(host, port)| format!("{host}:{port}").into());
         let place = Place { broker_id: key.broker_id(), address, ..Place::default() };
         Error::new(

@@ -127,6 +127,8 @@ struct State {
     next_owner: u64,
     /// Why metadata could not be had the last time it was asked for.
     metadata_error: Option<Error>,
+    /// Why these could not be reached the last time: what a call that waits for one of them in vain names as its cause.
+    unreachable: HashMap<Endpoint, Error>,
 }
 
 struct Shared {
@@ -175,6 +177,7 @@ impl Shared {
             connections: HashMap::new(),
             next_owner: 0,
             metadata_error: None,
+            unreachable: HashMap::new(),
         };
         Self {
             config,
@@ -211,12 +214,15 @@ impl Shared {
     }
 
     fn handle_reached(&self, key: ConnectionKey) {
-        self.lock().route.handle_success(key.endpoint);
+        let mut state = self.lock();
+        state.route.handle_success(key.endpoint);
+        state.unreachable.remove(&key.endpoint);
     }
 
-    fn handle_unreachable(&self, key: ConnectionKey) {
+    fn handle_unreachable(&self, key: ConnectionKey, error: &Error) {
         let now = self.now();
         let mut state = self.lock();
+        state.unreachable.insert(key.endpoint, error.clone());
         state.route.handle_failure(now, key.endpoint);
         state.refresh.request();
         drop(state);
@@ -308,6 +314,14 @@ impl Driver {
                 None => Ok(Arc::clone(&shared.metadata.borrow())),
             }
         }
+    }
+
+    /// Why a broker that cannot be reached is not dialled at the moment, if there is one: who waits, waits for that.
+    pub(crate) fn unreachable(&self) -> Option<Error> {
+        let now = self.now();
+        let state = self.shared.lock();
+        let backing_off = |endpoint: &Endpoint| state.route.not_before(*endpoint) > now;
+        state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint)).map(|(_, error)| error.clone())
     }
 
     /// Why metadata could not be had the last time it was asked for, if it could not.
