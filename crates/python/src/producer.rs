@@ -177,6 +177,7 @@ impl Producer {
             timestamp_ms,
         };
         let mine = settings.delivery_reports.then(|| self.owner.mine());
+        let payload_bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let delivery = enqueue(py, running, &record, mine.as_ref())?;
         let payload = |bytes: Option<&Bound<'py, PyBytes>>| {
             bytes.map_or(Payload::Null, |bytes| Payload::Object(bytes.clone().into_any().unbind()))
@@ -185,7 +186,7 @@ impl Producer {
         let message = Bound::new(py, message)?;
         let Some(delivery) = &message.get().delivery else { return Ok(message) };
         if let Some(mine) = mine {
-            mine.borrow_mut().expect(message.clone().unbind(), delivery);
+            mine.borrow_mut().expect(message.clone().unbind(), payload_bytes, delivery);
         }
         if running.is_counted && delivery.index() == 0 {
             Tally::watch(&running.tally, delivery.completion());
@@ -304,6 +305,9 @@ fn enqueue(py: Python<'_>, running: &Running, record: &Record<'_>, mine: Option<
         let text = "this thread has 1,000,000 unread delivery reports; read them with get_delivery_report() first";
         return Err(errors::named(py, "ProducerQueueFullError", text));
     }
+    if let Some(mine) = mine.filter(|mine| mine.borrow().holds_too_much()) {
+        wait_for_reports(py, running, mine)?;
+    }
     if running.is_counted {
         running.tally.log_failures(py, &running.topic_name);
     }
@@ -314,6 +318,27 @@ fn enqueue(py: Python<'_>, running: &Running, record: &Record<'_>, mine: Option<
         }
         Err(error) => Err(refused(py, &error)),
     }
+}
+
+/// Waits until enough messages of this thread have their outcome, whether or not their reports are read.
+#[cold]
+fn wait_for_reports(py: Python<'_>, running: &Running, mine: &Mine) -> PyResult<()> {
+    // What lingers would not come back by waiting.
+    running.engine.expedite();
+    let blocks = running.settings.get().block_on_queue_full;
+    let limit = if blocks { running.client.max_block() } else { Duration::ZERO };
+    let finished = mine.borrow().finished();
+    let begun = Instant::now();
+    while mine.borrow().holds_too_much() {
+        let left = limit.saturating_sub(begun.elapsed());
+        let Some(batch) = waiting::in_steps(py, Some(left), |step| finished.pop(step))? else {
+            let text = "the messages of this thread that are not acknowledged yet take all the memory they may beside \
+                        buffer.memory; wait for reports, or see whether the brokers answer";
+            return Err(errors::named(py, "ProducerQueueFullError", text));
+        };
+        mine.borrow_mut().take_over(&batch);
+    }
+    Ok(())
 }
 
 #[cold]

@@ -23,6 +23,13 @@ use crate::message::Message;
 /// How many messages a thread may have produced without having read their reports.
 pub(crate) const MAX_UNREAD: usize = 1_000_000;
 
+/// What the messages of a thread that have no outcome yet may take in memory, beside what the engine has buffered of
+/// them: together they stay within what is promised for a broker that has stopped answering (guarantee R8).
+const MAX_HELD_BYTES: usize = 20 << 20;
+
+/// What a message takes in memory beside its key and value.
+const MESSAGE_BYTES: usize = 256;
+
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -105,11 +112,19 @@ impl Hasher for PointerHasher {
 /// A message and its index in its batch.
 type Sent = (u32, Py<Message>);
 
+/// The messages of one batch that wait for it, and what they take in memory.
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<Sent>,
+    bytes: usize,
+}
+
 /// The messages that one thread has produced with one producer, and whose reports it has not read.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadReports {
     unread: usize,
-    open: HashMap<usize, VecDeque<Sent>, BuildHasherDefault<PointerHasher>>,
+    held_bytes: usize,
+    open: HashMap<usize, Waiting, BuildHasherDefault<PointerHasher>>,
     ready: VecDeque<(Py<Message>, Option<Error>)>,
     finished: Arc<Finished>,
 }
@@ -124,14 +139,22 @@ impl ThreadReports {
         Arc::clone(&self.finished)
     }
 
-    /// Notes a message whose report is to come.
+    /// Whether no message should be added before batches have got their outcome.
+    pub(crate) fn holds_too_much(&self) -> bool {
+        self.held_bytes >= MAX_HELD_BYTES
+    }
+
+    /// Notes a message with that many bytes of key and value whose report is to come.
     #[inline]
-    pub(crate) fn expect(&mut self, message: Py<Message>, delivery: &Delivery) {
+    pub(crate) fn expect(&mut self, message: Py<Message>, payload_bytes: usize, delivery: &Delivery) {
         let (batch, index) = (delivery.completion(), delivery.index());
+        let bytes = MESSAGE_BYTES + payload_bytes;
         self.unread += 1;
-        let messages = self.open.entry(Arc::as_ptr(batch).addr()).or_default();
-        messages.push_back((index, message));
-        if messages.len() == 1 {
+        self.held_bytes += bytes;
+        let waiting = self.open.entry(Arc::as_ptr(batch).addr()).or_default();
+        waiting.bytes += bytes;
+        waiting.messages.push_back((index, message));
+        if waiting.messages.len() == 1 {
             announce(batch, index, &self.finished);
         }
     }
@@ -139,16 +162,17 @@ impl ThreadReports {
     /// Makes reports of what has become known of a batch.
     pub(crate) fn take_over(&mut self, batch: &Arc<Completion>) {
         let key = Arc::as_ptr(batch).addr();
-        let Some(messages) = self.open.get_mut(&key) else { return };
-        while let Some((index, _)) = messages.front() {
+        let Some(waiting) = self.open.get_mut(&key) else { return };
+        while let Some((index, _)) = waiting.messages.front() {
             let Some(outcome) = batch.outcome(*index) else {
                 announce(batch, *index, &self.finished);
                 return;
             };
-            if let Some((_, message)) = messages.pop_front() {
+            if let Some((_, message)) = waiting.messages.pop_front() {
                 self.ready.push_back((message, outcome.err()));
             }
         }
+        self.held_bytes -= waiting.bytes;
         self.open.remove(&key);
     }
 

@@ -13,6 +13,9 @@ import pytest
 
 PARTITIONS = 3
 
+#: What each run writes at the least.
+MESSAGES = 1_000_000
+
 
 class Writer(threading.Thread):
     """Produces numbered messages until it is told to stop, and keeps every report."""
@@ -30,8 +33,8 @@ class Writer(threading.Thread):
     def run(self):
         try:
             with self._topic.get_producer(delivery_reports=True) as producer:
-                while not self._stopping.is_set():
-                    for _ in range(200):
+                while self.count < MESSAGES or not self._stopping.is_set():
+                    for _ in range(400):
                         producer.produce(b"%010d" % self.count + b"." * 90)
                         self.count += 1
                     self._read_reports(producer)
