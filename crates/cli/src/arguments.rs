@@ -1,10 +1,10 @@
 //! What can be typed behind `kavka`, and the help that explains it. The doc comments are the help texts.
 
 use clap::{Args, Parser, Subcommand};
-use kavka::{Acks, Compression, CompressionType, StartPosition};
+use kavka::{Acks, Compression, CompressionType};
 
 use crate::escapes::{self, Separator};
-use crate::start;
+use crate::start::{self, Start};
 use crate::template::Template;
 
 const EXIT_CODES: &str = "\
@@ -25,7 +25,11 @@ const CONSUME_EXAMPLES: &str = "\
 Examples:
   kavka consume letters --exit-at-end
   kavka consume letters --from @2024-01-31T12:00:00Z -n 10 --format '%p %o %k=%v'
+  kavka consume letters --from -10 --exit-at-end
   kavka consume letters --from latest --json | jq .value
+
+--from -10 begins ten offsets before the end of each partition; an offset that compaction or a transaction has left
+empty counts as one of them.
 
 In --format: %v value, %k key, %t topic, %p partition, %o offset, %T timestamp in milliseconds since 1970, %h headers,
 %% a percent sign; \\n, \\t, \\0 and \\xHH as usual.";
@@ -48,6 +52,8 @@ The first line on standard output ends with what to give to -b. Nothing is kept 
 #[derive(Debug, Parser)]
 #[command(name = "kavka", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -79,8 +85,6 @@ pub(crate) struct Cluster {
 pub(crate) struct ProduceArguments {
     /// The topic; brokers that allow it create it
     pub(crate) topic: String,
-    #[command(flatten)]
-    pub(crate) cluster: Cluster,
     /// The key of every record
     #[arg(short, long, conflicts_with = "key_separator")]
     pub(crate) key: Option<String>,
@@ -120,11 +124,9 @@ pub(crate) struct ProduceArguments {
 pub(crate) struct ConsumeArguments {
     /// The topic
     pub(crate) topic: String,
-    #[command(flatten)]
-    pub(crate) cluster: Cluster,
-    /// Where to begin: earliest, latest, an offset, or @ and a time
-    #[arg(short, long, value_name = "START", default_value = "earliest", value_parser = start::parse)]
-    pub(crate) from: StartPosition,
+    /// Where to begin: earliest, latest, an offset, -N for the last N records, or @ and a time
+    #[arg(short, long, value_name = "START", default_value = "earliest", allow_negative_numbers = true, value_parser = start::parse)]
+    pub(crate) from: Start,
     /// A partition to read; may be repeated; all of them without it
     #[arg(short, long = "partition", value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partitions: Vec<i32>,
@@ -150,8 +152,6 @@ pub(crate) struct ConsumeArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct TopicsArguments {
-    #[command(flatten)]
-    pub(crate) cluster: Cluster,
     #[command(subcommand)]
     pub(crate) action: Option<TopicsAction>,
 }

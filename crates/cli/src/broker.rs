@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use kavka_broker::ClusterConfig;
 use kavka_broker::serve::{Broker, Options};
 
-use crate::arguments::BrokerArguments;
+use crate::arguments::{BrokerArguments, Cluster};
 use crate::failure::Failure;
 use crate::signals;
 
@@ -13,7 +13,10 @@ use crate::signals;
 const DEFAULT_REPLICATION_FACTOR: u16 = 3;
 
 /// Serves until Ctrl-C or SIGTERM, which is its normal end.
-pub(crate) fn run(arguments: &BrokerArguments) -> Result<(), Failure> {
+pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), Failure> {
+    if cluster.bootstrap_server.is_some() {
+        return Err(Failure::usage("the broker is a cluster of its own: --port says where, not --bootstrap-server"));
+    }
     let signals = signals::listen()?;
     let cluster = ClusterConfig {
         brokers: arguments.brokers,

@@ -8,26 +8,28 @@ use std::io::{self, IsTerminal};
 
 use kavka::{AutoOffsetReset, Batch, Consumer, ConsumerConfig, IsolationLevel, StartPosition, TopicPartition};
 
-use crate::arguments::ConsumeArguments;
+use crate::arguments::{Cluster, ConsumeArguments};
 use crate::failure::Failure;
 use crate::output::{Output, is_closed};
 use crate::progress::Progress;
 use crate::session::{STEP, Session};
+use crate::start::Start;
 use crate::template::write_json;
 
 /// Prints until one of the conditions to end is met, Ctrl-C comes, or nobody reads any more.
-pub(crate) fn run(arguments: &ConsumeArguments) -> Result<(), Failure> {
-    let session = Session::new(arguments.cluster.bootstrap_server.as_deref())?;
+pub(crate) fn run(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Failure> {
+    let session = Session::new(cluster)?;
     let keys = keys(&session, arguments)?;
     let ends = if arguments.exit_at_end { Some(ends(&session, keys.clone())?) } else { None };
     let auto_offset_reset = match arguments.from {
         // Who names an offset wants that one and no other.
-        StartPosition::Offset(_) => AutoOffsetReset::None,
+        Start::At(StartPosition::Offset(_)) => AutoOffsetReset::None,
         _ => AutoOffsetReset::Earliest,
     };
+    let starts = starts(&session, keys, arguments.from)?;
     let consumer = session.client.consumer(ConsumerConfig { auto_offset_reset, ..ConsumerConfig::default() })?;
-    for key in &keys {
-        consumer.add(key, arguments.from)?;
+    for (key, start) in &starts {
+        consumer.add(key, *start)?;
     }
     let mut run = Run {
         arguments,
@@ -58,6 +60,25 @@ fn keys(session: &Session, arguments: &ConsumeArguments) -> Result<Vec<TopicPart
         return Err(Failure::usage(sentence));
     }
     Ok(partitions.into_iter().map(|partition| TopicPartition::new(topic.name.clone(), partition)).collect())
+}
+
+/// Where to begin in each partition.
+fn starts(
+    session: &Session,
+    keys: Vec<TopicPartition>,
+    from: Start,
+) -> Result<Vec<(TopicPartition, StartPosition)>, Failure> {
+    let count = match from {
+        Start::At(start) => return Ok(keys.into_iter().map(|key| (key, start)).collect()),
+        Start::Last(count) => count,
+    };
+    let (client, asked) = (session.client.clone(), keys.clone());
+    let beginnings = session.wait(async move { client.beginning_offsets(&asked, client.max_block()).await })?;
+    let start = |(key, end): (TopicPartition, i64)| {
+        let beginning = beginnings.get(&key).copied().unwrap_or(0);
+        (key, StartPosition::Offset(beginning.max(end.saturating_sub(count))))
+    };
+    Ok(ends(session, keys)?.into_iter().map(start).collect())
 }
 
 /// Where each partition ends now.

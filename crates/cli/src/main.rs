@@ -26,11 +26,12 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Produce(arguments) => produce::run(&arguments),
-        Command::Consume(arguments) => consume::run(&arguments),
-        Command::Topics(arguments) => topics::run(arguments),
-        Command::Broker(arguments) => broker::run(&arguments),
+    let Arguments { cluster, command } = Arguments::parse();
+    let result = match command {
+        Command::Produce(arguments) => produce::run(&cluster, &arguments),
+        Command::Consume(arguments) => consume::run(&cluster, &arguments),
+        Command::Topics(arguments) => topics::run(&cluster, arguments),
+        Command::Broker(arguments) => broker::run(&cluster, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kavka::{ErrorCode, ErrorKind, Header, Producer, ProducerConfig, ProducerTopic, Record};
 use memchr::memmem::Finder;
 
-use crate::arguments::ProduceArguments;
+use crate::arguments::{Cluster, ProduceArguments};
 use crate::deliveries::Deliveries;
 use crate::failure::Failure;
 use crate::input::{self, Input, Reader};
@@ -26,8 +26,8 @@ const CLOSING: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Reads to the end, and waits until every record is delivered or given up.
-pub(crate) fn run(arguments: &ProduceArguments) -> Result<(), Failure> {
-    let session = Session::new(arguments.cluster.bootstrap_server.as_deref())?;
+pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(), Failure> {
+    let session = Session::new(cluster)?;
     let config =
         ProducerConfig { acks: arguments.acks, compression: arguments.compression, ..ProducerConfig::default() };
     let limit = config.delivery_timeout + CLOSING;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kavka::{Client, ClientConfig, Result as KavkaResult, parse_bootstrap_servers};
 
+use crate::arguments::Cluster;
 use crate::failure::Failure;
 use crate::signals::Interrupt;
 
@@ -22,9 +23,9 @@ pub(crate) struct Session {
 
 impl Session {
     /// Reads where the cluster is; nothing is sent yet.
-    pub(crate) fn new(bootstrap_servers: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn new(cluster: &Cluster) -> Result<Self, Failure> {
         let from_environment = std::env::var(BOOTSTRAP_VARIABLE).ok();
-        let list = bootstrap_servers.or(from_environment.as_deref()).unwrap_or("127.0.0.1:9092");
+        let list = cluster.bootstrap_server.as_deref().or(from_environment.as_deref()).unwrap_or("127.0.0.1:9092");
         let config = ClientConfig { bootstrap_servers: parse_bootstrap_servers(list)?, ..ClientConfig::default() };
         Ok(Self { client: Client::new(config)?, interrupt: Interrupt::listen()? })
     }

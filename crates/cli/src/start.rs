@@ -1,12 +1,27 @@
-//! Where to begin reading: `earliest`, `latest`, an offset, or a time behind an `@`.
+//! Where to begin reading: `earliest`, `latest`, an offset, `-N` for the last N, or a time behind an `@`.
 //!
 //! A time is milliseconds since 1970 (`@1700000000000`) or a date as RFC 3339 has it, of which the end may be left out:
 //! `@2024-01-31`, `@2024-01-31T12:30`, `@2024-01-31T12:30:05.250+01:00`. Without a zone it is UTC.
 
 use kavka::StartPosition;
 
+/// What `--from` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    At(StartPosition),
+    /// So many offsets before the end of each partition.
+    Last(i64),
+}
+
 /// Reads the value of `--from`.
-pub(crate) fn parse(text: &str) -> Result<StartPosition, String> {
+pub(crate) fn parse(text: &str) -> Result<Start, String> {
+    if let Some(count) = text.strip_prefix('-').filter(|count| is_number(count)) {
+        return count.parse().map(Start::Last).map_err(|_| format!("{text} is beyond every offset"));
+    }
+    position(text).map(Start::At)
+}
+
+fn position(text: &str) -> Result<StartPosition, String> {
     match text {
         "earliest" => return Ok(StartPosition::Earliest),
         "latest" => return Ok(StartPosition::Latest),
@@ -19,7 +34,9 @@ pub(crate) fn parse(text: &str) -> Result<StartPosition, String> {
         });
     }
     let offset = if is_number(text) { text.parse().ok() } else { None };
-    offset.map(StartPosition::Offset).ok_or_else(|| "give earliest, latest, an offset, or @ and a time".to_owned())
+    offset
+        .map(StartPosition::Offset)
+        .ok_or_else(|| "give earliest, latest, an offset, -N for the last N, or @ and a time".to_owned())
 }
 
 fn is_number(text: &str) -> bool {
@@ -100,14 +117,20 @@ mod tests {
 
     fn milliseconds(text: &str) -> i64 {
         match parse(text).unwrap() {
-            StartPosition::Timestamp(milliseconds) => milliseconds,
+            Start::At(StartPosition::Timestamp(milliseconds)) => milliseconds,
             other => panic!("{text} is {other:?}"),
         }
     }
 
     #[test]
     fn a_bare_number_is_an_offset() {
-        assert_eq!(parse("42").unwrap(), StartPosition::Offset(42));
+        assert_eq!(parse("42").unwrap(), Start::At(StartPosition::Offset(42)));
+    }
+
+    #[test]
+    fn a_number_behind_a_minus_counts_from_the_end() {
+        assert_eq!(parse("-10").unwrap(), Start::Last(10));
+        assert_eq!(parse("-0").unwrap(), Start::Last(0));
     }
 
     #[test]
@@ -130,7 +153,9 @@ mod tests {
         for text in [
             "",
             "first",
-            "-1",
+            "-",
+            "--1",
+            "-99999999999999999999",
             "+1",
             "@",
             "@-1",

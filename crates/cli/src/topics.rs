@@ -5,14 +5,14 @@ use std::io::Write as _;
 
 use kavka::{Client, IsolationLevel, NewTopic, Result as KavkaResult, Topic, TopicPartition};
 
-use crate::arguments::{TopicsAction, TopicsArguments};
+use crate::arguments::{Cluster, TopicsAction, TopicsArguments};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
 
 /// Does one thing with topics, and prints what there is to see.
-pub(crate) fn run(arguments: TopicsArguments) -> Result<(), Failure> {
-    let session = Session::new(arguments.cluster.bootstrap_server.as_deref())?;
+pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), Failure> {
+    let session = Session::new(cluster)?;
     let client = session.client.clone();
     let text = session.wait(async move {
         match arguments.action.unwrap_or(TopicsAction::List { internal: false }) {

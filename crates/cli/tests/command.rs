@@ -176,6 +176,10 @@ fn reading_begins_and_ends_where_it_is_told_to() {
     assert_eq!(broker.consume(&["range", "--from", "latest"]), "");
     assert_eq!(broker.consume(&["range", "-p", "1", "--from", "@2020-01-01"]), "other\n");
     assert_eq!(broker.consume(&["range", "-n", "0"]), "");
+    assert_eq!(broker.consume(&["range", "-p", "0", "--from", "-2"]), "c\nd\n");
+    assert_eq!(broker.consume(&["range", "-p", "0", "-f-0"]), "");
+    let all = broker.consume(&["range", "--from=-10"]);
+    assert_eq!(all.lines().count(), 5, "{all}");
     let beyond = broker.run(&["consume", "range", "-p", "0", "--from", "99"], b"");
     assert_eq!(beyond.status.code(), Some(1));
     assert_one_sentence(&beyond, "range-0");
@@ -206,6 +210,26 @@ fn topics_are_made_listed_described_and_removed() {
     assert_one_sentence(&again, "TOPIC_ALREADY_EXISTS");
     broker.succeed(&["topics", "delete", "made"], b"");
     assert_eq!(broker.succeed(&["topics", "list"], b""), b"");
+}
+
+#[test]
+fn the_cluster_may_be_named_before_and_after_the_subcommand() {
+    let broker = Broker::start(&[]);
+    let address = broker.bootstrap_servers.as_str();
+    broker.succeed(&["topics", "create", "t"], b"");
+    let nobody = "127.0.0.1:1";
+    for arguments in [
+        ["-b", address, "topics", "list"],
+        ["topics", "-b", address, "list"],
+        ["topics", "list", "-b", address],
+        ["topics", "list", "--bootstrap-server", address],
+    ] {
+        let output = broker.command(&arguments).env("KAVKA_BOOTSTRAP_SERVERS", nobody).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "t\t1\n".into()), "{arguments:?}");
+    }
+    let refused = broker.run(&["broker", "-b", address], b"");
+    assert_eq!(refused.status.code(), Some(2));
+    assert_one_sentence(&refused, "--bootstrap-server");
 }
 
 #[test]
