@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use kavka_core::backoff::Backoff;
 use kavka_core::config::IsolationLevel;
 use kavka_core::consumer::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::link::{Backoff, Random};
+use kavka_core::random::Random;
 use kavka_core::wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic,
 };

@@ -14,7 +14,7 @@ use consumer_kit::{Given, Kit, TOPIC, TOPIC_ID, batch, data, key, marker, refusa
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, RequestBody, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
-use kavka_core::link::Random;
+use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::fetch::{AbortedTransaction, FetchTopic, FetchableTopicResponse, PartitionData};

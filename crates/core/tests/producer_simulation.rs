@@ -15,8 +15,8 @@ use std::time::Duration;
 use kavka_core::cluster::Metadata;
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Written};
-use kavka_core::link::Random;
 use kavka_core::producer::{AppendError, Completed, Completion, Producer, ProducerEvent, ProducerRequest, TopicIndex};
+use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::produce::{

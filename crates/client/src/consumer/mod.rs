@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kavka_core::backoff::Backoff;
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
     Consumer as Machine, ConsumerEvent, FetchedBatch, RecordCursor, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, ErrorKind, Result};
-use kavka_core::link::Backoff;
 use kavka_core::wire::records::Decompressor;
 use tokio::sync::Notify;
 

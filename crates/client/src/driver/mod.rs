@@ -18,12 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{
     BootstrapServer, Broker, Endpoint, LeaderHint, Metadata, MetadataRefresh, RefreshConfig, Route,
 };
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
-use kavka_core::link::{Answer, Backoff, Random, ReadPool};
+use kavka_core::link::{Answer, ReadPool};
+use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::{ApiKey, Message, Request};
 use tokio::runtime::Handle;

@@ -12,9 +12,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kavka_core::backoff::Backoff;
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Result};
-use kavka_core::link::Backoff;
 use kavka_core::producer::{AppendError, FlushMark, Producer as Machine, TopicIndex};
 use kavka_core::wire::records::{Compression, CompressionType, Compressor, Header};
 use tokio::sync::{Notify, oneshot, watch};

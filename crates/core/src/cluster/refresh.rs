@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::cluster::metadata::{Broker, LeaderHint, Metadata, Topic};
 use crate::error::Error;
-use crate::link::{Backoff, Random};
+use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::metadata::MetadataRequestTopic;

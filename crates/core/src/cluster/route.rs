@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::backoff::Backoff;
 use crate::cluster::Metadata;
-use crate::link::{Backoff, Random};
+use crate::random::Random;
 use crate::time::Instant;
 
 /// A `host:port` from `bootstrap.servers`.

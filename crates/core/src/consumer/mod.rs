@@ -31,10 +31,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::cluster::{Broker, LeaderHint, Metadata};
 use crate::config::{ConsumerConfig, IsolationLevel};
 use crate::error::{Error, ErrorKind, Result};
-use crate::link::{Backoff, Random};
+use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::messages::{
     FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest,

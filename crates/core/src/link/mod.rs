@@ -1,79 +1,9 @@
-//! One connection to one broker, without its socket, and how long to wait before the next attempt.
+//! One connection to one broker, without its socket.
 
 mod connection;
 mod frames;
 mod versions;
 
-use std::time::Duration;
-
 pub use connection::{Answer, Connection, ConnectionConfig, Failed, RequestId};
 pub use frames::{FrameReader, ReadPool};
 pub use versions::ApiVersions;
-
-/// A small seeded generator for jitter and for picking one of several equals. Not for secrets.
-#[derive(Debug, Clone)]
-pub struct Random(u64);
-
-impl Random {
-    /// A generator whose numbers depend on nothing but `seed`.
-    pub fn new(seed: u64) -> Self {
-        Self(seed ^ 0x9E37_79B9_7F4A_7C15)
-    }
-
-    /// The next 64 bits (splitmix64).
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number from 0 up to and without `bound`; 0 when `bound` is 0.
-    pub fn below(&mut self, bound: usize) -> usize {
-        match bound {
-            0 => 0,
-            _ => (self.next_u64() % bound as u64) as usize,
-        }
-    }
-}
-
-/// Waits that double from `initial` to `max`, each changed by up to a fifth so that clients do not march in step.
-#[derive(Debug, Clone, Copy)]
-pub struct Backoff {
-    /// The wait after the first failure.
-    pub initial: Duration,
-    /// No wait is longer, jitter aside.
-    pub max: Duration,
-}
-
-impl Backoff {
-    /// How long to wait after `failures` failures in a row; nothing when there was none.
-    pub fn delay(&self, failures: u32, random: &mut Random) -> Duration {
-        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
-        let base = self.initial.saturating_mul(1 << doublings.min(20)).min(self.max);
-        let percent = 80 + random.below(41) as u32;
-        base.saturating_mul(percent) / 100
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-
-    #[test]
-    fn waits_double_up_to_the_limit_and_vary_by_a_fifth() {
-        let mut random = Random::new(1);
-        for (failures, base) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1_000), (60, 1_000)] {
-            let delay = BACKOFF.delay(failures, &mut random).as_millis();
-            assert!((base * 8 / 10..=base * 12 / 10).contains(&delay), "{failures} failures gave {delay} ms");
-        }
-    }
-
-    #[test]
-    fn without_a_failure_there_is_no_wait() {
-        assert_eq!(BACKOFF.delay(0, &mut Random::new(1)), Duration::ZERO);
-    }
-}

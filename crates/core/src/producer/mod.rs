@@ -37,10 +37,11 @@ pub use completion::{Acknowledged, Completed, Completion, RecordMetadata};
 pub use partitioner::{murmur2, partition_for_key};
 pub use sender::{ProduceToSend, ProducerRequest};
 
+use crate::backoff::Backoff;
 use crate::cluster::{Broker, LeaderHint, Metadata};
 use crate::config::ProducerConfig;
 use crate::error::{Error, ErrorKind, Written};
-use crate::link::{Backoff, Random};
+use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::BufferPool;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kavka_core::backoff::Backoff;
 use kavka_core::cluster::Metadata;
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
     BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, RequestBody, StartPosition,
     TopicPartition,
 };
-use kavka_core::link::Backoff;
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};

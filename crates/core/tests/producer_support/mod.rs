@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kavka_core::backoff::Backoff;
 use kavka_core::cluster::Metadata;
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::ErrorKind;
-use kavka_core::link::Backoff;
 use kavka_core::producer::{Appended, Producer, ProducerEvent, ProducerRequest, TopicIndex};
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
