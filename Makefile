@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 VERSION ?= 4.4.0
 BROKERS ?= 1
+SEEDS ?= 200
+SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt tidy parity rust-test python-test kafka-test kafka bench-quick clean
+.PHONY: help demo test test-long check fmt tidy parity sim replay rust-test python-test kafka-test kafka bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -34,6 +36,12 @@ parity: ## Compare every field of every message with Kafka's own schemas
 
 rust-test: ## Unit, wire, scenario and simulation tests, and the conformance suite on the embedded broker
 	cargo test --quiet
+
+sim: ## Run the simulator: make sim SEEDS=200
+	cargo run --quiet -p kavka-sim -- $(SEEDS)
+
+replay: ## Run one seed of the simulator and print what happens: make replay SEED=7
+	cargo run --quiet -p kavka-sim -- replay $(SEED)
 
 python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests of the Python package
 	$(BIN)/ruff format --check --quiet python tests bench

@@ -1,0 +1,318 @@
+//! The verbs of the engine's machines, in the one form that [`client`](crate::client) drives.
+//!
+//! When a machine's requests or events change, this file changes and nothing else in the simulator does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_core::backoff::Backoff;
+use kavka_core::cluster::{Broker, LeaderHint, Metadata, MetadataRefresh};
+use kavka_core::config::{ConsumerConfig, ProducerConfig};
+use kavka_core::consumer::{
+    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, RequestBody, StartPosition,
+    TopicPartition,
+};
+use kavka_core::error::{Error, Result, Written};
+use kavka_core::link::Answer;
+use kavka_core::producer::{Appended, Completed, Producer, ProducerEvent, ProducerRequest, TopicIndex};
+use kavka_core::time::Instant;
+use kavka_core::wire::message::{Message, Request};
+use kavka_core::wire::messages::{
+    FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest,
+};
+use kavka_core::wire::records::{BufferPool, Compressor, Decompressor};
+use kavka_core::wire::{AnyRequest, ApiKey};
+
+pub(crate) const TOPIC: &str = "orders";
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one broker may leave a request unanswered that any broker can answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+const MOST_DECOMPRESSED: usize = 1 << 20;
+
+/// Which machine asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asker {
+    Metadata,
+    Producer,
+    Consumer,
+}
+
+/// Whom it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    Any,
+    Broker(i32),
+}
+
+/// On which of a broker's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    Control,
+    Produce,
+    Fetch,
+}
+
+#[derive(Debug)]
+pub(crate) enum Question {
+    Request(Box<dyn AnyRequest>),
+    /// Which versions the connection has negotiated.
+    Versions,
+}
+
+/// A request that a machine wants sent.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) asker: Asker,
+    pub(crate) id: u64,
+    pub(crate) target: Target,
+    pub(crate) lane: Lane,
+    pub(crate) max_version: i16,
+    pub(crate) timeout: Duration,
+    pub(crate) question: Question,
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Message(Answer),
+    Versions { fetch: i16, list_offsets: i16 },
+}
+
+/// What a machine has to say besides its requests.
+#[derive(Debug)]
+pub(crate) enum Said {
+    RefreshMetadata,
+    LeaderHints(Vec<LeaderHint>, Vec<Broker>),
+    Completed(Completed),
+    PartitionError(TopicPartition, Error),
+    Failed(Error),
+    Reset(TopicPartition, i64, i64),
+}
+
+fn decode<R: Request>(reply: Reply) -> Result<R::Response> {
+    match reply {
+        Reply::Message(answer) => R::Response::decode_exact(answer.version, answer.body).map_err(|error| {
+            // As in the real driver: the broker carried the request out, for all we know.
+            let error = Error::from(error);
+            if R::KEY == ApiKey::Produce { error.with_written(Written::Maybe) } else { error }
+        }),
+        Reply::Versions { .. } => unreachable!("versions answer no message"),
+    }
+}
+
+pub(crate) fn ask_metadata(refresh: &mut MetadataRefresh, now: Instant) -> Option<Ask> {
+    let request = refresh.poll_request(now)?;
+    Some(any(Asker::Metadata, 0, request))
+}
+
+pub(crate) fn answer_metadata(refresh: &mut MetadataRefresh, now: Instant, reply: Result<Reply>) {
+    refresh.handle_response(now, reply.and_then(decode::<MetadataRequest>));
+}
+
+fn any(asker: Asker, id: u64, request: impl Request + 'static) -> Ask {
+    let (target, lane, max_version) = (Target::Any, Lane::Control, i16::MAX);
+    Ask { asker, id, target, lane, max_version, timeout: PATIENCE, question: Question::Request(Box::new(request)) }
+}
+
+/// The producer machine and what its role task would have.
+#[derive(Debug)]
+pub(crate) struct ProducerMachine {
+    machine: Producer,
+    compressor: Compressor,
+    topic: TopicIndex,
+}
+
+impl ProducerMachine {
+    /// Names the question for a producer id, which has no number of its own.
+    const IDENTITY: u64 = u64::MAX;
+
+    pub(crate) fn new(config: ProducerConfig, metadata: &Metadata, seed: u64) -> Self {
+        let compressor = Compressor::new(config.compression).expect("the codec is known");
+        let pool = BufferPool::new(4 << 20, Arc::new(|| ()));
+        let mut machine = Producer::new(config, BACKOFF, pool, seed);
+        let topic = machine.topic(Instant(0), TOPIC, metadata);
+        Self { machine, compressor, topic }
+    }
+
+    pub(crate) fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        self.machine.handle_metadata(now, metadata);
+    }
+
+    pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
+        loop {
+            match self.machine.poll_request(now)? {
+                ProducerRequest::InitProducerId(request) => {
+                    return Some(any(Asker::Producer, Self::IDENTITY, request));
+                }
+                ProducerRequest::Produce(request) => {
+                    let (id, target) = (request.id, Target::Broker(request.broker_id));
+                    let max_version = request.max_version.unwrap_or(i16::MAX);
+                    match request.seal(&mut self.compressor) {
+                        Err(error) => self.machine.handle_response(now, id, Err(error)),
+                        Ok(request) => {
+                            let question = Question::Request(Box::new(request));
+                            let (asker, lane, timeout) = (Asker::Producer, Lane::Produce, REQUEST_TIMEOUT);
+                            return Some(Ask { asker, id, target, lane, max_version, timeout, question });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
+        if id == Self::IDENTITY {
+            self.machine.handle_init_producer_id(now, reply.and_then(decode::<InitProducerIdRequest>));
+        } else {
+            self.machine.handle_response(now, id, reply.and_then(decode::<ProduceRequest>));
+        }
+    }
+
+    pub(crate) fn said(&mut self) -> Option<Said> {
+        Some(match self.machine.poll_event()? {
+            ProducerEvent::Completed(completed) => Said::Completed(completed),
+            ProducerEvent::RefreshMetadata => Said::RefreshMetadata,
+            ProducerEvent::LeaderHints { hints, endpoints } => Said::LeaderHints(hints, endpoints),
+        })
+    }
+
+    /// Hands a record in. `None` if there is no room, or nothing is known of the topic yet.
+    pub(crate) fn append(&mut self, now: Instant, partition: i32, value: &[u8]) -> Option<Appended> {
+        self.machine.append(now, self.topic, Some(partition), 0, None, Some(value), &[]).ok()
+    }
+
+    pub(crate) fn flush(&mut self, now: Instant) {
+        self.machine.flush(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.machine.is_idle()
+    }
+}
+
+/// A record that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) offset: i64,
+    pub(crate) value: Vec<u8>,
+}
+
+/// The consumer machine and what its caller's thread would have.
+#[derive(Debug)]
+pub(crate) struct ConsumerMachine {
+    machine: Consumer,
+    decompressor: Decompressor,
+}
+
+fn key(partition: i32) -> TopicPartition {
+    TopicPartition::new(TOPIC, partition)
+}
+
+impl ConsumerMachine {
+    pub(crate) fn new(config: ConsumerConfig, partitions: i32, seed: u64) -> Self {
+        let mut machine = Consumer::new(config, BACKOFF, seed);
+        for partition in 0..partitions {
+            machine.add(&key(partition), StartPosition::Earliest).expect("it is added once");
+        }
+        Self { machine, decompressor: Decompressor::new() }
+    }
+
+    pub(crate) fn handle_metadata(&mut self, metadata: &Arc<Metadata>) {
+        self.machine.handle_metadata(metadata);
+    }
+
+    pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
+        let ConsumerRequest { id, broker_id, max_version, body } = self.machine.poll_request(now)?;
+        let (lane, timeout, question) = match body {
+            RequestBody::Versions => (Lane::Fetch, REQUEST_TIMEOUT, Question::Versions),
+            RequestBody::Fetch(request) => {
+                let held = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+                (Lane::Fetch, REQUEST_TIMEOUT + held, Question::Request(request))
+            }
+            RequestBody::ListOffsets(request) => (Lane::Control, REQUEST_TIMEOUT, Question::Request(Box::new(request))),
+            RequestBody::OffsetForLeaderEpoch(request) => {
+                (Lane::Control, REQUEST_TIMEOUT, Question::Request(Box::new(request)))
+            }
+            other => unreachable!("the simulator does not know how to ask {other:?}"),
+        };
+        let (asker, target) = (Asker::Consumer, Target::Broker(broker_id));
+        Some(Ask { asker, id, target, lane, max_version: max_version.unwrap_or(i16::MAX), timeout, question })
+    }
+
+    pub(crate) fn answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
+        let response = reply.and_then(|reply| match reply {
+            Reply::Versions { fetch, list_offsets } => {
+                Ok(ConsumerResponse::Versions(BrokerVersions { fetch, list_offsets }))
+            }
+            Reply::Message(answer) => decode_for_consumer(answer),
+        });
+        self.machine.handle_response(now, id, response);
+    }
+
+    pub(crate) fn said(&mut self) -> Option<Said> {
+        Some(match self.machine.poll_event()? {
+            ConsumerEvent::PartitionError { topic_partition, error } => Said::PartitionError(topic_partition, error),
+            ConsumerEvent::Failed(error) => Said::Failed(error),
+            ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
+            ConsumerEvent::RefreshMetadata => Said::RefreshMetadata,
+            ConsumerEvent::LeaderHints { hints, endpoints } => Said::LeaderHints(hints, endpoints),
+            other => unreachable!("the simulator does not know the event {other:?}"),
+        })
+    }
+
+    /// Takes the next batch and hands out up to `limit` records of it, with their partition.
+    pub(crate) fn take(&mut self, limit: usize) -> Option<(i32, Vec<Given>)> {
+        let batch = self.machine.take_batch()?;
+        let partition = batch.topic_partition().partition;
+        let mut given = Vec::new();
+        match batch.open(&mut self.decompressor, MOST_DECOMPRESSED) {
+            Ok(mut cursor) => {
+                while given.len() < limit
+                    && let Some(record) = cursor.next_record()
+                {
+                    let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
+                    given.push(Given { offset: record.offset, value });
+                }
+            }
+            Err(bad) => self.machine.handle_bad_batch(*bad),
+        }
+        Some((partition, given))
+    }
+
+    pub(crate) fn seek(&mut self, partition: i32, offset: i64) {
+        self.machine.seek(&key(partition), StartPosition::Offset(offset)).expect("it is consumed");
+    }
+
+    pub(crate) fn set_paused(&mut self, partition: i32, is_paused: bool) {
+        let key = key(partition);
+        let done = if is_paused { self.machine.pause(&key) } else { self.machine.resume(&key) };
+        done.expect("it is consumed");
+    }
+
+    pub(crate) fn position(&self, partition: i32) -> Option<i64> {
+        self.machine.position(&key(partition))
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+}
+
+fn decode_for_consumer(answer: Answer) -> Result<ConsumerResponse> {
+    let key = answer.key;
+    let reply = Reply::Message(answer);
+    match key {
+        ApiKey::Fetch => decode::<FetchRequest>(reply).map(Box::new).map(ConsumerResponse::Fetch),
+        ApiKey::ListOffsets => decode::<ListOffsetsRequest>(reply).map(ConsumerResponse::ListOffsets),
+        ApiKey::OffsetForLeaderEpoch => {
+            decode::<OffsetForLeaderEpochRequest>(reply).map(ConsumerResponse::OffsetForLeaderEpoch)
+        }
+        other => unreachable!("a consumer does not ask {other:?}"),
+    }
+}

@@ -1,0 +1,362 @@
+//! What the shell does in a real client, over the made-up network: connections, time limits, and carrying requests and
+//! answers between them and the machines. It decides nothing that Kafka defines.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kavka_core::backoff::Backoff;
+use kavka_core::cluster::{BootstrapServer, Endpoint, MetadataRefresh, RefreshConfig, Route};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId};
+use kavka_core::time::Instant;
+use kavka_core::wire::ApiKey;
+
+use crate::adapter::{
+    Ask, Asker, ConsumerMachine, Lane, ProducerMachine, Question, Reply, Said, TOPIC, Target, answer_metadata,
+    ask_metadata,
+};
+use crate::network::{Arrival, LinkId, Network};
+use crate::trace::Trace;
+
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(2);
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+/// The port of the broker with id 1 is one above this; the bootstrap server is broker 1.
+const PORT_BASE: u16 = 9_091;
+
+/// Which connection: on which lane to which broker.
+type Whereto = (Lane, Endpoint);
+
+#[derive(Debug)]
+enum Stage {
+    /// The broker could not be reached lately: not dialled before this time.
+    Waiting(Instant),
+    Dialling {
+        link: LinkId,
+        deadline: Instant,
+    },
+    Connected {
+        link: LinkId,
+        deadline: Instant,
+        connection: Box<Connection>,
+    },
+}
+
+/// One connection, or the attempt to have one, and the requests for it.
+#[derive(Debug)]
+struct Session {
+    stage: Stage,
+    /// What waits for the handshake, with the time until when.
+    queue: VecDeque<(Instant, Ask)>,
+    /// What was sent, by its number on the connection.
+    sent: BTreeMap<u64, (Asker, u64)>,
+}
+
+/// A client with one producer and one consumer.
+#[derive(Debug)]
+pub(crate) struct Client {
+    refresh: MetadataRefresh,
+    seen_version: Option<u64>,
+    route: Route,
+    sessions: BTreeMap<Whereto, Session>,
+    by_link: BTreeMap<LinkId, Whereto>,
+    next_request: u64,
+    pub(crate) producer: ProducerMachine,
+    pub(crate) consumer: ConsumerMachine,
+    /// What the application must be told.
+    pub(crate) said: VecDeque<Said>,
+}
+
+/// The surroundings of a client: the time, the network, and who keeps the record.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) network: &'a mut Network,
+    pub(crate) trace: &'a mut Trace,
+}
+
+impl Client {
+    pub(crate) fn new(
+        make_producer: impl FnOnce(&kavka_core::cluster::Metadata) -> ProducerMachine,
+        consumer: ConsumerMachine,
+        seed: u64,
+    ) -> Self {
+        let config = RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF };
+        let mut refresh = MetadataRefresh::new(config, seed);
+        refresh.add_topic(TOPIC.into(), false);
+        let servers = vec![BootstrapServer { host: "127.0.0.1".into(), port: PORT_BASE + 1 }];
+        Self {
+            producer: make_producer(refresh.metadata()),
+            consumer,
+            refresh,
+            seen_version: None,
+            route: Route::new(servers, BACKOFF, seed),
+            sessions: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            next_request: 0,
+            said: VecDeque::new(),
+        }
+    }
+
+    /// Something reached the client's end of a link.
+    pub(crate) fn handle_arrival(&mut self, around: &mut Surroundings<'_>, link: LinkId, arrival: Arrival) {
+        let Some(whereto) = self.by_link.get(&link).copied() else { return };
+        match arrival {
+            Arrival::Dialled { is_accepted: true } => self.shake_hands(around, whereto, link),
+            Arrival::Dialled { is_accepted: false } => {
+                self.end(around, whereto, &Error::new(ErrorKind::Disconnected, "the broker cannot be reached"));
+            }
+            Arrival::ToClient(bytes) => self.read(around, whereto, bytes),
+            Arrival::Broken | Arrival::ToBroker(_) | Arrival::Gone => {
+                let error = match self.sessions.get(&whereto).map(|session| &session.stage) {
+                    Some(Stage::Connected { connection, .. }) => connection.handle_closed(None),
+                    _ => Error::new(ErrorKind::Disconnected, "the connection was closed by the broker"),
+                };
+                self.end(around, whereto, &error);
+            }
+        }
+    }
+
+    fn shake_hands(&mut self, around: &mut Surroundings<'_>, whereto: Whereto, link: LinkId) {
+        let Some(session) = self.sessions.get_mut(&whereto) else { return };
+        let deadline = around.now + SET_UP_TIMEOUT;
+        let config =
+            ConnectionConfig { client_id: "sim".to_owned(), max_response_bytes: 64 << 20, place: Place::default() };
+        let connection = Connection::new(config, ReadPool::default(), Instant::FAR).expect("its first request fits");
+        session.stage = Stage::Connected { link, deadline, connection: Box::new(connection) };
+    }
+
+    fn read(&mut self, around: &mut Surroundings<'_>, whereto: Whereto, mut bytes: Bytes) {
+        let mut answers = Vec::new();
+        let mut read = Ok(());
+        if let Some(Session { stage: Stage::Connected { connection, .. }, .. }) = self.sessions.get_mut(&whereto) {
+            while !bytes.is_empty() && read.is_ok() {
+                let space = connection.space();
+                let count = space.len().min(bytes.len());
+                space[..count].copy_from_slice(&bytes.split_to(count));
+                read = connection.handle_read(count, &mut answers);
+            }
+        }
+        for answer in answers {
+            self.route.handle_success(whereto.1);
+            let session = self.sessions.get_mut(&whereto);
+            let asked = session.and_then(|session| session.sent.remove(&answer.id.0));
+            if let Some((asker, id)) = asked {
+                self.answer(around, asker, id, Ok(Reply::Message(answer)));
+            }
+        }
+        if let Err(error) = read {
+            self.end(around, whereto, &error);
+        }
+    }
+
+    /// A connection is over: whatever was asked over it failed.
+    fn end(&mut self, around: &mut Surroundings<'_>, whereto: Whereto, error: &Error) {
+        let Some(mut session) = self.sessions.remove(&whereto) else { return };
+        let mut failed = Vec::new();
+        let link = match &mut session.stage {
+            Stage::Waiting(_) => None,
+            Stage::Dialling { link, .. } => Some(*link),
+            Stage::Connected { link, connection, .. } => {
+                failed = connection.fail_all(error);
+                Some(*link)
+            }
+        };
+        if let Some(link) = link {
+            around.trace.say(around.now, format_args!("the client gives up link {}: {error}", link.0));
+            self.by_link.remove(&link);
+            around.network.close(around.now, link);
+        }
+        self.route.handle_failure(around.now, whereto.1);
+        for failed in failed {
+            if let Some((asker, id)) = session.sent.remove(&failed.id.0) {
+                self.answer(around, asker, id, Err(failed.error));
+            }
+        }
+        for (_, ask) in session.queue {
+            self.answer(around, ask.asker, ask.id, Err(error.clone()));
+        }
+    }
+
+    fn answer(&mut self, around: &mut Surroundings<'_>, asker: Asker, id: u64, reply: Result<Reply>) {
+        let now = around.now;
+        match &reply {
+            Ok(Reply::Message(Answer { key, .. })) => {
+                around.trace.say(now, format_args!("{asker:?} has the answer to its {key:?} {id}"));
+            }
+            Ok(Reply::Versions { .. }) => around.trace.say(now, format_args!("{asker:?} knows a broker's versions")),
+            Err(error) => around.trace.say(now, format_args!("{asker:?}'s request {id} failed: {error}")),
+        }
+        match asker {
+            Asker::Metadata => answer_metadata(&mut self.refresh, now, reply),
+            Asker::Producer => self.producer.answer(now, id, reply),
+            Asker::Consumer => self.consumer.answer(now, id, reply),
+        }
+    }
+
+    /// Asks the machines what they want until they want nothing more.
+    pub(crate) fn drive(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        self.expire(around);
+        loop {
+            let metadata = self.refresh.metadata().clone();
+            if self.seen_version.replace(metadata.version) != Some(metadata.version) {
+                self.producer.handle_metadata(now, &metadata);
+                self.consumer.handle_metadata(&metadata);
+            }
+            let ask = ask_metadata(&mut self.refresh, now)
+                .or_else(|| self.producer.ask(now))
+                .or_else(|| self.consumer.ask(now));
+            if let Some(ask) = ask {
+                self.enqueue(around, ask);
+                continue;
+            }
+            let Some(said) = self.producer.said().or_else(|| self.consumer.said()) else { break };
+            match said {
+                Said::RefreshMetadata => self.refresh.request(),
+                Said::LeaderHints(hints, endpoints) => {
+                    self.refresh.handle_leader_hints(&hints, endpoints);
+                }
+                said => self.said.push_back(said),
+            }
+        }
+        let all: Vec<Whereto> = self.sessions.keys().copied().collect();
+        for whereto in all {
+            self.advance(around, whereto);
+        }
+    }
+
+    fn enqueue(&mut self, around: &mut Surroundings<'_>, ask: Ask) {
+        let endpoint = match ask.target {
+            Target::Broker(id) => Endpoint::Broker(id),
+            Target::Any => {
+                let sessions = &self.sessions;
+                let is_connected = |endpoint| sessions.contains_key(&(Lane::Control, endpoint));
+                self.route.any(self.refresh.metadata(), is_connected).expect("there is a bootstrap server")
+            }
+        };
+        let whereto = (ask.lane, endpoint);
+        let not_before = self.route.not_before(endpoint);
+        let fresh = || Session { stage: Stage::Waiting(not_before), queue: VecDeque::new(), sent: BTreeMap::new() };
+        let session = self.sessions.entry(whereto).or_insert_with(fresh);
+        session.queue.push_back((around.now + ask.timeout, ask));
+        self.advance(around, whereto);
+    }
+
+    /// Dials, sends what waits, and writes.
+    fn advance(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
+        let now = around.now;
+        let Some(session) = self.sessions.get_mut(&whereto) else { return };
+        if let Stage::Waiting(not_before) = session.stage {
+            if not_before <= now {
+                let Some((_, port)) = self.route.address(whereto.1, self.refresh.metadata()) else {
+                    let error = Error::new(ErrorKind::Disconnected, "the broker is not known any more");
+                    return self.end(around, whereto, &error);
+                };
+                let link = around.network.dial(now, i32::from(port - PORT_BASE));
+                around.trace.say(now, format_args!("the client dials {whereto:?} over link {}", link.0));
+                session.stage = Stage::Dialling { link, deadline: now + SET_UP_TIMEOUT };
+                self.by_link.insert(link, whereto);
+            }
+            return;
+        }
+        let Stage::Connected { connection, .. } = &session.stage else { return };
+        if connection.is_ready() {
+            self.send(around, whereto);
+        }
+        self.write(around, whereto);
+    }
+
+    fn send(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
+        while let Some(session) = self.sessions.get_mut(&whereto)
+            && let Stage::Connected { connection, .. } = &mut session.stage
+            && let Some((deadline, ask)) = session.queue.pop_front()
+        {
+            let Ask { asker, id, max_version, question, .. } = ask;
+            let refused = match question {
+                Question::Versions => {
+                    let versions = connection.versions().expect("the handshake is done");
+                    let choose = |key: ApiKey| versions.choose(key, (*key.versions().start(), *key.versions().end()));
+                    let (fetch, list_offsets) = (choose(ApiKey::Fetch), choose(ApiKey::ListOffsets));
+                    Some(fetch.and_then(|fetch| Ok(Reply::Versions { fetch, list_offsets: list_offsets? })))
+                }
+                Question::Request(request) => {
+                    self.next_request += 1;
+                    let number = self.next_request;
+                    match connection.send(RequestId(number), request.as_ref(), max_version, deadline, true) {
+                        Ok(version) => {
+                            let key = request.key();
+                            session.sent.insert(number, (asker, id));
+                            around.trace.say(
+                                around.now,
+                                format_args!("{asker:?} sends {key:?} v{version} {id} to {:?}", whereto.1),
+                            );
+                            None
+                        }
+                        Err(error) => Some(Err(error)),
+                    }
+                }
+            };
+            if let Some(reply) = refused {
+                self.answer(around, asker, id, reply);
+            }
+        }
+    }
+
+    fn write(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
+        let Some(Session { stage: Stage::Connected { link, connection, .. }, .. }) = self.sessions.get_mut(&whereto)
+        else {
+            return;
+        };
+        let output: Vec<&[u8]> = connection.output().map(|segment| &**segment).collect();
+        let mut bytes = Bytes::from(output.concat());
+        if bytes.is_empty() {
+            return;
+        }
+        bytes.truncate(around.network.accepts(bytes.len()));
+        connection.handle_written(bytes.len());
+        around.network.write(around.now, around.trace, *link, bytes);
+    }
+
+    /// Ends connections that let a request wait too long, and set-ups that take too long.
+    fn expire(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        let timed_out = |session: &Session| match &session.stage {
+            Stage::Waiting(_) => None,
+            Stage::Connected { connection, .. } if connection.is_ready() => connection.handle_timeout(now),
+            Stage::Dialling { deadline, .. } | Stage::Connected { deadline, .. } => (*deadline <= now)
+                .then(|| Error::new(ErrorKind::TimedOut(Phase::Connect), "no answer while connecting")),
+        };
+        let ended: Vec<_> =
+            self.sessions.iter().filter_map(|(whereto, session)| Some((*whereto, timed_out(session)?))).collect();
+        for (whereto, error) in ended {
+            self.end(around, whereto, &error);
+        }
+        let mut late = Vec::new();
+        for session in self.sessions.values_mut() {
+            let (over, queue) = std::mem::take(&mut session.queue).into_iter().partition(|(until, _)| *until <= now);
+            session.queue = queue;
+            let over: VecDeque<(Instant, Ask)> = over;
+            late.extend(over.into_iter().map(|(_, ask)| ask));
+        }
+        for ask in late {
+            let error = Error::new(ErrorKind::TimedOut(Phase::Request), "the broker cannot be reached");
+            self.answer(around, ask.asker, ask.id, Err(error));
+        }
+    }
+
+    /// When to [`drive`](Self::drive) the client if nothing arrives before.
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let sessions = self.sessions.values().flat_map(|session| {
+            let stage = match &session.stage {
+                Stage::Waiting(not_before) => Some(*not_before),
+                Stage::Connected { connection, .. } if connection.has_output() => Some(Instant(now.0 + 1)),
+                Stage::Connected { connection, .. } if connection.is_ready() => connection.poll_timeout(),
+                Stage::Dialling { deadline, .. } | Stage::Connected { deadline, .. } => Some(*deadline),
+            };
+            session.queue.iter().map(|(until, _)| *until).chain(stage)
+        });
+        let machines = [self.refresh.poll_timeout(), self.producer.poll_timeout(), self.consumer.poll_timeout()];
+        sessions.chain(machines.into_iter().flatten()).min()
+    }
+}

@@ -1,0 +1,254 @@
+//! Holds what the application was told against what is truly in the logs.
+//!
+//! For the producer: every accepted record has exactly one report, in order; a delivered one is in the log exactly
+//! once, where the report says; one that was reported as not written is not there; no record is there twice, in the
+//! wrong partition or out of order; after a failure, what was buffered behind it fails too.
+//!
+//! For the consumer: every record that is handed out is the next one of the log behind the position, and the position
+//! moves only with records that were handed out, on request, or because the leader says that the offset is gone.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_broker::Cluster;
+use kavka_core::error::Written;
+use kavka_core::producer::{Completed, Completion};
+use kavka_core::time::Instant;
+
+use crate::adapter::{Given, TOPIC};
+use crate::log;
+use crate::plan::{PARTITIONS, Plan};
+use crate::trace::Trace;
+
+/// What a record's report said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Report {
+    Delivered(Option<i64>),
+    Failed(Written, String),
+}
+
+#[derive(Debug)]
+struct Accepted {
+    partition: i32,
+    at: Instant,
+    report: Option<(Instant, Report)>,
+}
+
+/// What was handed out of one partition, and why the position moved otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Given(Given),
+    /// The application sought, or the leader said that the offset is gone.
+    Moved(i64),
+    /// What the consumer shows as its position.
+    Shown(i64),
+}
+
+#[derive(Debug, Default)]
+struct PartitionHistory {
+    last_accepted: Option<u64>,
+    last_reported: Option<u64>,
+    /// A record failed: no record up to this one may be delivered any more.
+    doomed_up_to: Option<u64>,
+    steps: Vec<Step>,
+    /// Everything that ever was in the log.
+    truth: BTreeMap<i64, Vec<u8>>,
+}
+
+/// The judge of one run.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    accepted: Vec<Accepted>,
+    partitions: Vec<PartitionHistory>,
+    /// Per batch: the records without a report, and how many have one.
+    batches: BTreeMap<usize, (VecDeque<u64>, u32)>,
+    /// Kept alive, so that no other batch gets its address.
+    kept: Vec<Arc<Completion>>,
+}
+
+/// The value of the record with this number: the number, and some bytes that follow from it.
+pub(crate) fn value(id: u64) -> Vec<u8> {
+    let mut value = id.to_be_bytes().to_vec();
+    let filler = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    value.extend(filler.iter().cycle().take(1 + (id % 13) as usize));
+    value
+}
+
+fn id(value: &[u8]) -> u64 {
+    u64::from_be_bytes(*value.first_chunk().expect("a value begins with the number of its record"))
+}
+
+impl Judge {
+    pub(crate) fn new() -> Self {
+        let partitions = (0..PARTITIONS).map(|_| PartitionHistory::default()).collect();
+        Self { accepted: Vec::new(), partitions, batches: BTreeMap::new(), kept: Vec::new() }
+    }
+
+    /// The number of the next record.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.accepted.len() as u64
+    }
+
+    fn partition(&mut self, partition: i32) -> &mut PartitionHistory {
+        &mut self.partitions[partition as usize]
+    }
+
+    /// The producer accepted the record with the next number.
+    pub(crate) fn accepted(&mut self, now: Instant, partition: i32, completion: Arc<Completion>) {
+        let id = self.next_id();
+        self.batches.entry(Arc::as_ptr(&completion) as usize).or_default().0.push_back(id);
+        self.kept.push(completion);
+        self.partition(partition).last_accepted = Some(id);
+        self.accepted.push(Accepted { partition, at: now, report: None });
+    }
+
+    /// The producer reported some records.
+    pub(crate) fn reported(&mut self, now: Instant, trace: &mut Trace, completed: Completed) {
+        let completion = Arc::clone(completed.completion());
+        let count = completed.count();
+        let batch = self.batches.get_mut(&(Arc::as_ptr(&completion) as usize)).expect("a batch that is known");
+        let first = batch.1;
+        batch.1 += count;
+        assert!(batch.0.len() >= count as usize, "more records are reported than were accepted");
+        let ids: Vec<u64> = batch.0.drain(..count as usize).collect();
+        // A single record that was refused for its own sake fails alone.
+        let refused_alone = completed.error().is_some_and(|error| error.written() == Written::No && count == 1);
+        completed.carry_out();
+        for (index, id) in (first..).zip(ids) {
+            let outcome = completion.outcome(index).expect("what was carried out is there");
+            let report = match outcome {
+                Ok(record) => Report::Delivered(record.offset),
+                Err(error) => Report::Failed(error.written(), error.to_string()),
+            };
+            trace.say(now, format_args!("record {id} is reported: {report:?}"));
+            self.report(now, id, report, refused_alone);
+        }
+    }
+
+    fn report(&mut self, now: Instant, id: u64, report: Report, refused_alone: bool) {
+        let record = &mut self.accepted[id as usize];
+        assert!(record.report.is_none(), "record {id} was reported twice");
+        let is_delivered = matches!(report, Report::Delivered(_));
+        record.report = Some((now, report));
+        let partition = record.partition;
+        let history = self.partition(partition);
+        assert!(history.last_reported < Some(id), "the report of record {id} comes out of order");
+        history.last_reported = Some(id);
+        if is_delivered {
+            let doomed = history.doomed_up_to;
+            assert!(doomed < Some(id), "record {id} was delivered although one before it failed");
+        } else if !refused_alone {
+            history.doomed_up_to = history.doomed_up_to.max(history.last_accepted);
+        }
+    }
+
+    /// The consumer handed records out.
+    pub(crate) fn given(&mut self, partition: i32, given: Vec<Given>) {
+        self.partition(partition).steps.extend(given.into_iter().map(Step::Given));
+    }
+
+    /// The position moved on request, or because the leader said that the offset is gone.
+    pub(crate) fn moved(&mut self, partition: i32, to: i64) {
+        self.partition(partition).steps.push(Step::Moved(to));
+    }
+
+    /// The consumer shows a position. Its first one is where the leader said that the log begins, which is not behind
+    /// where it begins now.
+    pub(crate) fn shown(&mut self, partition: i32, position: i64, log_start_offset: i64) {
+        let steps = &mut self.partition(partition).steps;
+        match steps.last() {
+            None => {
+                assert!(position <= log_start_offset, "partition {partition} starts at {position}: {log_start_offset}");
+                steps.push(Step::Moved(position));
+            }
+            Some(Step::Shown(last)) if *last == position => {}
+            _ => steps.push(Step::Shown(position)),
+        }
+    }
+
+    /// Remembers what is in the logs now: some of it is about to be deleted, or the run is over.
+    pub(crate) fn look_at(&mut self, cluster: &Cluster) {
+        for partition in 0..PARTITIONS {
+            let history = self.partition(partition);
+            for bytes in cluster.batches(TOPIC, partition) {
+                let records = log::batch(&bytes).records;
+                history.truth.extend(records.into_iter().map(|record| (record.offset, record.value)));
+            }
+        }
+    }
+
+    /// How many records have no report yet.
+    pub(crate) fn unreported(&self) -> usize {
+        self.accepted.iter().filter(|record| record.report.is_none()).count()
+    }
+
+    /// How many records were delivered, and how many failed.
+    pub(crate) fn outcomes(&self) -> (u64, u64) {
+        let is_delivered = |record: &&Accepted| matches!(record.report, Some((_, Report::Delivered(_))));
+        let delivered = self.accepted.iter().filter(is_delivered).count() as u64;
+        (delivered, self.accepted.len() as u64 - delivered)
+    }
+
+    /// Judges the producer, once the truth is known.
+    pub(crate) fn judge_producer(&self, plan: &Plan, recovered_at: Instant) {
+        let mut places: BTreeMap<u64, Vec<(i32, i64)>> = BTreeMap::new();
+        for (partition, history) in (0..).zip(&self.partitions) {
+            let mut last = None;
+            for (offset, found) in &history.truth {
+                let id = id(found);
+                assert_eq!(*found, value(id), "record {id} is damaged in partition {partition}");
+                assert!(last < Some(id), "record {id} is out of order in partition {partition}");
+                last = Some(id);
+                places.entry(id).or_default().push((partition, *offset));
+            }
+        }
+        for (id, record) in (0..).zip(&self.accepted) {
+            let found = places.get(&id).map_or(&[][..], Vec::as_slice);
+            assert!(found.len() <= 1, "record {id} is in the log {} times", found.len());
+            let partition = record.partition;
+            assert!(found.iter().all(|at| at.0 == partition), "record {id} is in a foreign partition");
+            let (at, report) = record.report.as_ref().unwrap_or_else(|| panic!("record {id} was never reported"));
+            match report {
+                Report::Delivered(Some(offset)) => {
+                    assert_eq!(found, [(partition, *offset)], "record {id} is not where its report says");
+                }
+                Report::Delivered(None) => assert_eq!(found.len(), 1, "record {id} was delivered but is not there"),
+                Report::Failed(Written::No, why) => {
+                    assert!(found.is_empty(), "record {id} is there, and its report says not written: {why}");
+                }
+                Report::Failed(Written::Maybe, _) => {}
+            }
+            let took = at.since(record.at);
+            let limit = plan.delivery_timeout + Duration::from_secs(1);
+            assert!(took <= limit, "record {id} was reported after {took:?}");
+            let must_be_stored = plan.is_curable || record.at >= recovered_at;
+            let is_stored = matches!(report, Report::Delivered(_));
+            assert!(is_stored || !must_be_stored, "record {id} had to be stored: {report:?}");
+        }
+    }
+
+    /// Judges the consumer, once the truth is known. Everything must have been read.
+    pub(crate) fn judge_consumer(&self) {
+        for (partition, history) in (0..).zip(&self.partitions) {
+            let mut position = 0;
+            for step in &history.steps {
+                let next = history.truth.range(position..).next();
+                match step {
+                    Step::Given(given) => {
+                        let given = (&given.offset, &given.value);
+                        assert_eq!(next, Some(given), "partition {partition}: not the record behind {position}");
+                        position = given.0 + 1;
+                    }
+                    Step::Moved(to) => position = *to,
+                    Step::Shown(shown) => {
+                        let is_right = *shown >= position && next.is_none_or(|(offset, _)| shown <= offset);
+                        assert!(is_right, "partition {partition}: the position is {shown}, and not {position}");
+                    }
+                }
+            }
+            let rest = history.truth.range(position..).count();
+            assert_eq!(rest, 0, "partition {partition}: {rest} records were never handed out");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The network and the cluster behind it.
+//!
+//! A [`LinkId`] is one TCP connection. Bytes of one link and one direction arrive in order, each piece after a delay of
+//! its own; pieces of different links overtake each other. The network decides what happens to them: they arrive, or
+//! the link is cut, or it goes mute. A frozen broker accepts connections and reads nothing until it thaws.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{Buf, Bytes, BytesMut};
+use kavka_broker::{Cluster, ConnectionId, Event};
+use kavka_core::random::Random;
+use kavka_core::time::Instant;
+
+use crate::plan::Odds;
+use crate::trace::Trace;
+
+/// One TCP connection, as the client numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// Something that reaches one end of a link.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// The client's dialling succeeds, or is refused.
+    Dialled { is_accepted: bool },
+    /// Bytes reach the client.
+    ToClient(Bytes),
+    /// The client learns that the link is gone.
+    Broken,
+    /// Bytes reach the broker.
+    ToBroker(Bytes),
+    /// The broker learns that the link is gone.
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Open,
+    /// Nothing passes, and neither end knows.
+    Mute,
+    /// The link is cut, which the client is about to learn.
+    Breaking,
+    /// The client's end is closed; what is under way to the broker still arrives.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Link {
+    broker_id: i32,
+    at_broker: Option<ConnectionId>,
+    condition: Condition,
+    /// What reached the broker and is not a whole frame yet.
+    inbox: BytesMut,
+    /// When the last piece in each direction arrives.
+    to_broker_at: u64,
+    to_client_at: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) cluster: Cluster,
+    random: Random,
+    pub(crate) odds: Odds,
+    pub(crate) latency: usize,
+    links: BTreeMap<LinkId, Link>,
+    by_connection: BTreeMap<ConnectionId, LinkId>,
+    next_link: u64,
+    frozen: BTreeSet<i32>,
+    /// What frozen brokers have yet to read, and to send.
+    stalled: VecDeque<(LinkId, Arrival)>,
+    stalled_answers: VecDeque<(LinkId, Bytes)>,
+    /// What is under way, by the time it arrives.
+    arrivals: BTreeMap<(u64, u64), (LinkId, Arrival)>,
+    next_arrival: u64,
+}
+
+impl Network {
+    pub(crate) fn new(cluster: Cluster, random: Random, odds: Odds, latency: usize) -> Self {
+        Self {
+            cluster,
+            random,
+            odds,
+            latency,
+            links: BTreeMap::new(),
+            by_connection: BTreeMap::new(),
+            next_link: 0,
+            frozen: BTreeSet::new(),
+            stalled: VecDeque::new(),
+            stalled_answers: VecDeque::new(),
+            arrivals: BTreeMap::new(),
+            next_arrival: 0,
+        }
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        percent > 0 && self.random.below(100) < percent
+    }
+
+    fn delay(&mut self) -> u64 {
+        1 + self.random.below(self.latency) as u64
+    }
+
+    fn arrive(&mut self, at: u64, link: LinkId, arrival: Arrival) {
+        self.next_arrival += 1;
+        self.arrivals.insert((at, self.next_arrival), (link, arrival));
+    }
+
+    /// Begins to dial a broker; [`Arrival::Dialled`] follows.
+    pub(crate) fn dial(&mut self, now: Instant, broker_id: i32) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        let at = now.0 + self.delay();
+        let (inbox, condition) = (BytesMut::new(), Condition::Open);
+        let fresh = Link { broker_id, at_broker: None, condition, inbox, to_broker_at: at, to_client_at: at };
+        self.links.insert(link, fresh);
+        let at_broker = self.cluster.handle_connect(broker_id);
+        if let (Some(at_broker), Some(known)) = (at_broker, self.links.get_mut(&link)) {
+            known.at_broker = Some(at_broker);
+            self.by_connection.insert(at_broker, link);
+        }
+        self.arrive(at, link, Arrival::Dialled { is_accepted: at_broker.is_some() });
+        link
+    }
+
+    /// How many of `bytes` bytes the client's socket takes now; the rest must be offered again a moment later.
+    pub(crate) fn accepts(&mut self, bytes: usize) -> usize {
+        if self.chance(self.odds.partial) { 1 + self.random.below(bytes) } else { bytes }
+    }
+
+    /// The client writes. The link may come to grief over it.
+    pub(crate) fn write(&mut self, now: Instant, trace: &mut Trace, link: LinkId, bytes: Bytes) {
+        let delay = self.delay();
+        let Some(known) = self.links.get_mut(&link) else { return };
+        if known.condition != Condition::Open {
+            return;
+        }
+        let at = (now.0 + delay).max(known.to_broker_at);
+        known.to_broker_at = at;
+        if self.chance(self.odds.mute) {
+            return self.mute(now, trace, link);
+        }
+        let (is_cut, is_late) = (self.chance(self.odds.cut), self.chance(self.odds.late));
+        if !is_cut && !is_late {
+            return self.arrive(at, link, Arrival::ToBroker(bytes));
+        }
+        let arrives_at = if is_late { at + 400 + self.random.below(3_000) as u64 } else { at };
+        let arrives = match self.random.below(3) {
+            _ if is_late => bytes.len(),
+            0 => 0,
+            1 => self.random.below(bytes.len()),
+            _ => bytes.len(),
+        };
+        trace.say(
+            now,
+            format_args!(
+                "link {} is cut; {arrives} of the last {} bytes reach the broker, at {arrives_at} ms",
+                link.0,
+                bytes.len()
+            ),
+        );
+        if arrives > 0 {
+            self.arrive(arrives_at, link, Arrival::ToBroker(bytes.slice(..arrives)));
+        }
+        self.arrive(arrives_at + 1, link, Arrival::Gone);
+        self.arrive(now.0 + 1, link, Arrival::Broken);
+        if let Some(known) = self.links.get_mut(&link) {
+            known.condition = Condition::Breaking;
+        }
+    }
+
+    fn mute(&mut self, now: Instant, trace: &mut Trace, link: LinkId) {
+        trace.say(now, format_args!("link {} goes mute: nothing passes any more, and nobody is told", link.0));
+        if let Some(known) = self.links.get_mut(&link) {
+            known.condition = Condition::Mute;
+        }
+    }
+
+    /// The client closes its end. A mute link takes that secret with it.
+    pub(crate) fn close(&mut self, now: Instant, link: LinkId) {
+        let delay = self.delay();
+        let Some(known) = self.links.get_mut(&link).filter(|known| known.condition == Condition::Open) else { return };
+        known.condition = Condition::Closed;
+        let at = (now.0 + delay).max(known.to_broker_at) + 1;
+        self.arrive(at, link, Arrival::Gone);
+    }
+
+    /// When something arrives, or the cluster's timer fires.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let arrival = self.arrivals.keys().next().map(|(at, _)| Instant(*at));
+        arrival.into_iter().chain(self.cluster.poll_timeout()).min()
+    }
+
+    /// Lets everything arrive that is due, and returns what reached the client.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, trace: &mut Trace) -> Vec<(LinkId, Arrival)> {
+        let mut at_client = Vec::new();
+        if self.cluster.poll_timeout().is_some_and(|at| at <= now) {
+            self.cluster.handle_timeout(now);
+            self.settle(now, trace);
+        }
+        while let Some(entry) = self.arrivals.first_entry().filter(|entry| entry.key().0 <= now.0) {
+            let (link, arrival) = entry.remove();
+            match arrival {
+                Arrival::ToBroker(_) | Arrival::Gone => self.reach_broker(now, trace, link, arrival),
+                Arrival::Dialled { .. } => at_client.push((link, arrival)),
+                Arrival::ToClient(_) | Arrival::Broken => {
+                    let Some(known) = self.links.get_mut(&link) else { continue };
+                    match (known.condition, &arrival) {
+                        (Condition::Open, Arrival::ToClient(_)) => {}
+                        (Condition::Open | Condition::Breaking, Arrival::Broken) => known.condition = Condition::Closed,
+                        _ => continue,
+                    }
+                    at_client.push((link, arrival));
+                }
+            }
+        }
+        at_client
+    }
+
+    fn reach_broker(&mut self, now: Instant, trace: &mut Trace, link: LinkId, arrival: Arrival) {
+        let Some(known) = self.links.get_mut(&link) else { return };
+        if self.frozen.contains(&known.broker_id) {
+            return self.stalled.push_back((link, arrival));
+        }
+        let Some(connection) = known.at_broker else { return };
+        match arrival {
+            Arrival::ToBroker(_) if known.condition == Condition::Mute => return,
+            Arrival::ToBroker(bytes) => {
+                known.inbox.extend_from_slice(&bytes);
+                let frames = whole_frames(&mut known.inbox);
+                for frame in frames {
+                    self.cluster.handle_frame(now, connection, frame);
+                }
+            }
+            _ => {
+                known.at_broker = None;
+                self.by_connection.remove(&connection);
+                self.cluster.handle_disconnect(connection);
+            }
+        }
+        self.settle(now, trace);
+    }
+
+    /// Puts what the cluster has to say on its way.
+    pub(crate) fn settle(&mut self, now: Instant, trace: &mut Trace) {
+        while let Some(event) = self.cluster.poll_event() {
+            match event {
+                Event::Response { connection, segments } => {
+                    let Some(link) = self.by_connection.get(&connection).copied() else { continue };
+                    self.answer(now, trace, link, segments.concat().into());
+                }
+                Event::Close { connection } => {
+                    let Some(link) = self.by_connection.remove(&connection) else { continue };
+                    let delay = self.delay();
+                    let Some(known) = self.links.get_mut(&link) else { continue };
+                    known.at_broker = None;
+                    let at = (now.0 + delay).max(known.to_client_at);
+                    self.arrive(at, link, Arrival::Broken);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Instant, trace: &mut Trace, link: LinkId, bytes: Bytes) {
+        let delay = self.delay();
+        let Some(known) = self.links.get_mut(&link) else { return };
+        if self.frozen.contains(&known.broker_id) {
+            return self.stalled_answers.push_back((link, bytes));
+        }
+        if known.condition != Condition::Open {
+            return;
+        }
+        let at = (now.0 + delay).max(known.to_client_at);
+        known.to_client_at = at;
+        if self.chance(self.odds.mute) {
+            return self.mute(now, trace, link);
+        }
+        if !self.chance(self.odds.cut) {
+            return self.arrive(at, link, Arrival::ToClient(bytes));
+        }
+        let arrives = if self.random.below(2) == 0 { 0 } else { self.random.below(bytes.len()) };
+        trace.say(
+            now,
+            format_args!("link {} is cut; {arrives} of the answer's {} bytes reach the client", link.0, bytes.len()),
+        );
+        if arrives > 0 {
+            self.arrive(at, link, Arrival::ToClient(bytes.slice(..arrives)));
+        }
+        self.arrive(at, link, Arrival::Broken);
+        self.arrive(at + 1, link, Arrival::Gone);
+    }
+
+    /// The broker's process stops.
+    pub(crate) fn freeze(&mut self, broker_id: i32) {
+        self.frozen.insert(broker_id);
+    }
+
+    /// The broker's process goes on with what piled up meanwhile.
+    pub(crate) fn thaw(&mut self, now: Instant, trace: &mut Trace, broker_id: i32) {
+        self.frozen.remove(&broker_id);
+        for (link, bytes) in std::mem::take(&mut self.stalled_answers) {
+            self.answer(now, trace, link, bytes);
+        }
+        for (link, arrival) in std::mem::take(&mut self.stalled) {
+            self.reach_broker(now, trace, link, arrival);
+        }
+    }
+}
+
+/// Cuts whole frames off the front, without their sizes.
+fn whole_frames(inbox: &mut BytesMut) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    while let Some((size, rest)) = inbox.split_first_chunk::<4>() {
+        let size = u32::from_be_bytes(*size) as usize;
+        if rest.len() < size {
+            break;
+        }
+        inbox.advance(4);
+        frames.push(inbox.split_to(size).freeze());
+    }
+    frames
+}

@@ -1,0 +1,182 @@
+//! What a seed decides before the run begins: the sizes of things, and which faults strike when.
+//!
+//! Every kind of fault is switched on for about half of the seeds (*swarm testing*), so that some runs are calm enough
+//! to get far and others have few faults that meet in odd ways. All of them stop at [`Plan::heal_at`].
+
+use std::time::Duration;
+
+use kavka_broker::Fault;
+use kavka_core::random::Random;
+use kavka_core::wire::ApiKey;
+use kavka_core::wire::error_code::ErrorCode;
+
+pub(crate) const BROKERS: i32 = 3;
+pub(crate) const PARTITIONS: i32 = 3;
+
+/// Something that happens to the cluster, not to one connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    BrokerDown(i32),
+    BrokerUp(i32),
+    /// The process stops: its sockets stay open, and the kernel still accepts connections.
+    Freeze(i32),
+    Thaw(i32),
+    /// Another broker leads the partition. Clients are not told.
+    MoveLeader(i32),
+    /// Everything up to about the middle of the log is deleted, as retention does.
+    DeleteRecords(i32),
+    /// The broker meets a request with an error, in silence, late or with a lost answer.
+    Mishap(Fault),
+}
+
+/// How likely it is, in percent, that a connection suffers this when bytes pass over it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Odds {
+    /// The connection breaks; what was under way is lost, or arrives in part, or arrives as if nothing were wrong.
+    pub(crate) cut: usize,
+    /// As a cut, but what was under way to the broker arrives seconds later.
+    pub(crate) late: usize,
+    /// Nothing passes any more in either direction, and nobody is told.
+    pub(crate) mute: usize,
+    /// The socket takes only a part of what there is to write, and the rest a moment later.
+    pub(crate) partial: usize,
+}
+
+/// One run's sizes and faults.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) heal_at: u64,
+    pub(crate) odds: Odds,
+    /// The longest time that bytes are under way, in milliseconds, while there are faults.
+    pub(crate) latency: usize,
+    pub(crate) troubles: Vec<(u64, Trouble)>,
+    /// Nothing goes wrong that trying again does not cure, and there is time to: every record must be stored.
+    pub(crate) is_curable: bool,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) batch_bytes: usize,
+    pub(crate) linger: Duration,
+    pub(crate) is_compressed: bool,
+    pub(crate) fetch_bytes: u32,
+    pub(crate) fetch_buffer: usize,
+}
+
+impl Plan {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        let heal_at = 8_000;
+        let is_curable = random.below(3) == 0;
+        let mut plan = Self {
+            heal_at,
+            odds: odds(random),
+            latency: [3, 20, 200][random.below(3)],
+            troubles: Vec::new(),
+            is_curable,
+            delivery_timeout: Duration::from_millis(if is_curable {
+                60_000
+            } else {
+                [1_500, 5_000, 20_000][random.below(3)]
+            }),
+            batch_bytes: [120, 200, 400][random.below(3)],
+            linger: Duration::from_millis([0, 5, 30][random.below(3)]),
+            is_compressed: random.below(3) == 0,
+            fetch_bytes: 100 + random.below(2_000) as u32,
+            fetch_buffer: 4_000 + random.below(20_000),
+        };
+        plan.add_outages(random);
+        plan.add_leader_moves(random);
+        plan.add_mishaps(random);
+        if random.below(4) == 0 {
+            let partition = random.below(PARTITIONS as usize) as i32;
+            plan.troubles.push((plan.a_time(random), Trouble::DeleteRecords(partition)));
+        }
+        plan
+    }
+
+    fn a_time(&self, random: &mut Random) -> u64 {
+        random.below(self.heal_at as usize) as u64
+    }
+
+    fn add_outages(&mut self, random: &mut Random) {
+        for _ in 0..random.below(5) {
+            let broker = random.below(BROKERS as usize) as i32 + 1;
+            let begin = self.a_time(random);
+            let end = (begin + 100 + random.below(4_000) as u64).min(self.heal_at);
+            let (bad, good) = if random.below(2) == 0 {
+                (Trouble::BrokerDown(broker), Trouble::BrokerUp(broker))
+            } else {
+                (Trouble::Freeze(broker), Trouble::Thaw(broker))
+            };
+            self.troubles.extend([(begin, bad), (end, good)]);
+        }
+    }
+
+    fn add_leader_moves(&mut self, random: &mut Random) {
+        if random.below(2) == 0 {
+            for _ in 0..random.below(12) {
+                let partition = random.below(PARTITIONS as usize) as i32;
+                self.troubles.push((self.a_time(random), Trouble::MoveLeader(partition)));
+            }
+        }
+    }
+
+    fn add_mishaps(&mut self, random: &mut Random) {
+        if random.below(2) == 0 {
+            for _ in 0..random.below(15) {
+                self.troubles.push((self.a_time(random), Trouble::Mishap(mishap(random, self.is_curable))));
+            }
+        }
+    }
+}
+
+fn odds(random: &mut Random) -> Odds {
+    let mut sometimes = |percent: usize| if random.below(2) == 0 { 1 + random.below(percent) } else { 0 };
+    Odds { cut: sometimes(5), late: sometimes(3), mute: sometimes(2), partial: sometimes(30) }
+}
+
+fn mishap(random: &mut Random, is_curable: bool) -> Fault {
+    const APIS: [ApiKey; 6] = [
+        ApiKey::Produce,
+        ApiKey::Produce,
+        ApiKey::Fetch,
+        ApiKey::Metadata,
+        ApiKey::ListOffsets,
+        ApiKey::InitProducerId,
+    ];
+    let api = APIS[random.below(APIS.len())];
+    let fault = match random.below(6) {
+        0 => Fault::silence(),
+        1 => Fault::silence_after_applying(),
+        2 => Fault::lose_answer(),
+        3 => Fault::delay(Duration::from_millis(random.below(4_000) as u64)),
+        _ => refusal(random, api, is_curable),
+    };
+    fault.api(api).times(1 + random.below(3) as u32)
+}
+
+/// An error in place of the answer; for some, the batch is in the log all the same.
+fn refusal(random: &mut Random, api: ApiKey, is_curable: bool) -> Fault {
+    if api == ApiKey::InitProducerId {
+        return Fault::fail(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    }
+    if api == ApiKey::Metadata {
+        let codes = [ErrorCode::LEADER_NOT_AVAILABLE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
+        return Fault::fail(codes[random.below(codes.len())]);
+    }
+    if api != ApiKey::Produce {
+        let codes = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::KAFKA_STORAGE_ERROR];
+        return Fault::fail(codes[random.below(codes.len())]);
+    }
+    // Only these say for sure that nothing was written.
+    let definite = [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::INVALID_RECORD];
+    let indefinite = [
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::REQUEST_TIMED_OUT,
+        ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        ErrorCode::KAFKA_STORAGE_ERROR,
+        ErrorCode(999),
+    ];
+    match random.below(3) {
+        0 => Fault::fail(definite[random.below(if is_curable { 1 } else { definite.len() })]),
+        1 => Fault::fail(indefinite[random.below(4)]),
+        _ => Fault::fail_after_applying(indefinite[random.below(if is_curable { 4 } else { 5 })]),
+    }
+}

@@ -1,0 +1,297 @@
+//! One run: an application that produces and consumes, trouble by plan, and the end of all trouble.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kavka_broker::{Cluster, ClusterConfig};
+use kavka_core::config::{ConsumerConfig, ProducerConfig};
+use kavka_core::random::Random;
+use kavka_core::time::Instant;
+use kavka_core::wire::records::{Compression, CompressionType};
+
+use crate::Print;
+use crate::adapter::{ConsumerMachine, ProducerMachine, Said, TOPIC};
+use crate::client::{Client, Surroundings};
+use crate::judge::{self, Judge};
+use crate::network::Network;
+use crate::plan::{BROKERS, Odds, PARTITIONS, Plan, Trouble};
+use crate::trace::Trace;
+
+const RECORDS: usize = 250;
+/// Records that are produced when everything is well again; the first of them this long after the faults have ended.
+const LATE_RECORDS: u64 = 20;
+const RECOVERY: u64 = 24_000;
+/// How long after the faults have ended everything must be reported and read.
+const END: u64 = 70_000;
+
+/// What the application or the world does next.
+#[derive(Debug)]
+enum Event {
+    Append,
+    Read,
+    Trouble(Trouble),
+    Heal,
+}
+
+#[derive(Debug)]
+struct World {
+    now: Instant,
+    random: Random,
+    plan: Plan,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    network: Network,
+    client: Client,
+    judge: Judge,
+    trace: Trace,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Stands for everything that happened, in order.
+    pub trace_hash: u64,
+    /// How many things happened.
+    pub events: u64,
+    /// How many records were delivered.
+    pub delivered: u64,
+    /// How many records failed.
+    pub failed: u64,
+    /// How long it took, in virtual time.
+    pub took: Duration,
+}
+
+/// Runs a seed to its end.
+///
+/// # Panics
+///
+/// If a promise is broken.
+pub fn run(seed: u64, print: Print) -> Outcome {
+    let mut world = World::new(seed, print);
+    world.run();
+    let (delivered, failed) = world.judge.outcomes();
+    let (trace_hash, events) = (world.trace.hash(), world.trace.sentences());
+    Outcome { trace_hash, events, delivered, failed, took: world.now.since(Instant(0)) }
+}
+
+impl World {
+    fn new(seed: u64, print: Print) -> Self {
+        let mut random = Random::new(seed);
+        let plan = Plan::new(&mut random);
+        let brokers = BROKERS as u16;
+        let config = ClusterConfig { brokers, auto_create_topics: false, seed, ..ClusterConfig::default() };
+        let mut cluster = Cluster::new(config);
+        cluster.create_topic(TOPIC, PARTITIONS, BROKERS as i16).expect("a new topic");
+        let network_random = Random::new(random.next_u64());
+        let producer = producer_config(&plan);
+        let consumer = ConsumerConfig {
+            fetch_max_wait: Duration::from_millis(500),
+            max_partition_fetch_bytes: plan.fetch_bytes,
+            fetch_buffer: plan.fetch_buffer,
+            ..ConsumerConfig::default()
+        };
+        let consumer = ConsumerMachine::new(consumer, PARTITIONS, seed);
+        let client = Client::new(|metadata| ProducerMachine::new(producer, metadata, seed), consumer, seed);
+        let mut world = Self {
+            now: Instant(0),
+            network: Network::new(cluster, network_random, plan.odds, plan.latency),
+            random,
+            events: BTreeMap::new(),
+            next_event: 0,
+            client,
+            judge: Judge::new(),
+            trace: Trace::new(print),
+            plan,
+        };
+        world.schedule_everything();
+        world
+    }
+
+    fn schedule(&mut self, at: u64, event: Event) {
+        self.next_event += 1;
+        self.events.insert((at, self.next_event), event);
+    }
+
+    fn schedule_everything(&mut self) {
+        // Some seeds crowd everything into a moment, so that batches queue up.
+        let append_until = [6_000, 1_500, 400][self.random.below(3)];
+        for _ in 0..RECORDS {
+            let at = self.random.below(append_until) as u64;
+            // Some come in a burst, so that batches hold several.
+            self.schedule(at - at % 40, Event::Append);
+        }
+        let heal_at = self.plan.heal_at;
+        for late in 0..LATE_RECORDS {
+            self.schedule(heal_at + RECOVERY + late * 100, Event::Append);
+        }
+        for (at, trouble) in std::mem::take(&mut self.plan.troubles) {
+            self.schedule(at, Event::Trouble(trouble));
+        }
+        self.schedule(heal_at, Event::Heal);
+        self.schedule(0, Event::Read);
+    }
+
+    fn run(&mut self) {
+        self.drive();
+        loop {
+            let event = self.events.keys().next().map(|(at, _)| Instant(*at));
+            let timers = [event, self.network.poll_timeout(), self.client.poll_timeout(self.now)];
+            let next = timers.into_iter().flatten().min().expect("the application always has something to do");
+            self.now = next.max(self.now);
+            if self.now.0 > self.plan.heal_at + END {
+                break;
+            }
+            let mut around = Surroundings { now: self.now, network: &mut self.network, trace: &mut self.trace };
+            for (link, arrival) in around.network.handle_timeout(around.now, around.trace) {
+                self.client.handle_arrival(&mut around, link, arrival);
+            }
+            while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now.0) {
+                let event = entry.remove();
+                self.handle(event);
+            }
+            self.drive();
+            if self.is_over() {
+                break;
+            }
+        }
+        self.judge.look_at(&self.network.cluster);
+        self.judge.judge_producer(&self.plan, Instant(self.plan.heal_at + RECOVERY));
+        self.judge.judge_consumer();
+    }
+
+    /// Whether every record has been produced, reported and read.
+    fn is_over(&self) -> bool {
+        let is_read = |partition| {
+            let end = self.network.cluster.offsets(TOPIC, partition).map(|(_, end)| end);
+            self.client.consumer.position(partition) == end
+        };
+        self.now.0 > self.plan.heal_at + RECOVERY + LATE_RECORDS * 100
+            && self.client.producer.is_idle()
+            && self.judge.unreported() == 0
+            && (0..PARTITIONS).all(is_read)
+    }
+
+    fn drive(&mut self) {
+        let mut around = Surroundings { now: self.now, network: &mut self.network, trace: &mut self.trace };
+        self.client.drive(&mut around);
+        while let Some(said) = self.client.said.pop_front() {
+            self.hear(said);
+        }
+        for partition in 0..PARTITIONS {
+            let start = self.network.cluster.offsets(TOPIC, partition).map(|(start, _)| start);
+            if let Some((position, start)) = self.client.consumer.position(partition).zip(start) {
+                self.judge.shown(partition, position, start);
+            }
+        }
+    }
+
+    fn hear(&mut self, said: Said) {
+        match said {
+            Said::Completed(completed) => self.judge.reported(self.now, &mut self.trace, completed),
+            Said::Reset(key, from, to) => {
+                self.trace.say(self.now, format_args!("{key:?} is reset from offset {from} to {to}"));
+                let start = self.network.cluster.offsets(TOPIC, key.partition).map(|(start, _)| start);
+                assert!(start.is_some_and(|start| from < start), "reset although offset {from} is there: {start:?}");
+                self.judge.moved(key.partition, to);
+            }
+            Said::PartitionError(key, error) => panic!("nothing is wrong with {key:?}, and yet: {error}"),
+            Said::Failed(error) => panic!("nothing is wrong, and yet: {error}"),
+            Said::RefreshMetadata | Said::LeaderHints(..) => unreachable!("the client has taken it"),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Append => self.append(),
+            Event::Read => self.read(),
+            Event::Trouble(trouble) => self.make(trouble),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    fn append(&mut self) {
+        let partition = self.random.below(PARTITIONS as usize) as i32;
+        let id = self.judge.next_id();
+        if let Some(appended) = self.client.producer.append(self.now, partition, &judge::value(id)) {
+            self.trace.say(self.now, format_args!("record {id} is accepted for partition {partition}"));
+            self.judge.accepted(self.now, partition, appended.completion);
+        }
+        if self.random.below(20) == 0 {
+            self.client.producer.flush(self.now);
+        }
+    }
+
+    /// What an application does: reads a batch or a part of one, seeks, pauses.
+    fn read(&mut self) {
+        let partition = self.random.below(PARTITIONS as usize) as i32;
+        let is_wild = self.now.0 < self.plan.heal_at;
+        if is_wild && self.random.below(100) < 2 {
+            let offset = self.random.below(60) as i64;
+            if self.client.consumer.position(partition).is_some_and(|position| offset <= position) {
+                self.trace.say(self.now, format_args!("the application seeks partition {partition} to {offset}"));
+                self.client.consumer.seek(partition, offset);
+                self.judge.moved(partition, offset);
+            }
+        }
+        let is_paused = is_wild && self.random.below(100) < 3;
+        if is_paused || self.random.below(3) == 0 {
+            self.client.consumer.set_paused(partition, is_paused);
+        }
+        let limit = if is_wild && self.random.below(3) == 0 { 1 } else { usize::MAX };
+        if let Some((partition, given)) = self.client.consumer.take(limit) {
+            let offsets: Vec<i64> = given.iter().map(|given| given.offset).collect();
+            self.trace.say(self.now, format_args!("partition {partition} hands out {offsets:?}"));
+            self.judge.given(partition, given);
+        }
+        let wait = 1 + self.random.below(30) as u64;
+        self.schedule(self.now.0 + wait, Event::Read);
+    }
+
+    fn make(&mut self, trouble: Trouble) {
+        self.trace.say(self.now, format_args!("trouble: {trouble:?}"));
+        let now = self.now;
+        let cluster = &mut self.network.cluster;
+        match trouble {
+            Trouble::BrokerDown(broker) => cluster.set_broker_down(now, broker),
+            Trouble::BrokerUp(broker) => cluster.set_broker_up(now, broker),
+            Trouble::Freeze(broker) => self.network.freeze(broker),
+            Trouble::Thaw(broker) => self.network.thaw(now, &mut self.trace, broker),
+            Trouble::MoveLeader(partition) => {
+                let broker = self.random.below(BROKERS as usize) as i32 + 1;
+                // A broker that is down cannot lead: then nothing happens.
+                let _ = cluster.move_leader(now, TOPIC, partition, broker);
+            }
+            Trouble::DeleteRecords(partition) => {
+                self.judge.look_at(cluster);
+                if let Some((start, end)) = cluster.offsets(TOPIC, partition) {
+                    cluster.delete_records(TOPIC, partition, start.midpoint(end)).expect("the partition is there");
+                }
+            }
+            Trouble::Mishap(fault) => cluster.faults().add(fault),
+        }
+        self.network.settle(now, &mut self.trace);
+    }
+
+    fn heal(&mut self) {
+        self.trace.say(self.now, format_args!("all trouble ends"));
+        self.network.odds = Odds::default();
+        self.network.latency = 3;
+        self.network.cluster.faults().clear();
+        for broker in 1..=BROKERS {
+            self.network.cluster.set_broker_up(self.now, broker);
+            self.network.thaw(self.now, &mut self.trace, broker);
+        }
+        self.network.settle(self.now, &mut self.trace);
+    }
+}
+
+fn producer_config(plan: &Plan) -> ProducerConfig {
+    let lz4 = || Compression::from(CompressionType::Lz4);
+    ProducerConfig {
+        delivery_timeout: plan.delivery_timeout,
+        batch_size: plan.batch_bytes,
+        linger: plan.linger,
+        compression: if plan.is_compressed { lz4() } else { Compression::default() },
+        ..ProducerConfig::default()
+    }
+}
