@@ -9,11 +9,12 @@ SEEDS ?= 200
 SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt tidy parity sim replay rust-test python-test kafka-test kafka bench-quick clean
+.PHONY: help demo test test-long check fmt tidy parity sim replay rust-test python-test kafka-test kafka bench-quick
+.PHONY: bench-topics bench-partitions clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 demo: $(VENV)/installed ## Produce and consume a million messages (BOOTSTRAP=host:port; an embedded broker without it)
 	$(BIN)/python -m pykafka.demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
@@ -64,6 +65,12 @@ kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=4.4.0 BROKERS=3
 
 bench-quick: $(VENV)/tested ## A million messages each way beside confluent-kafka, in under three minutes
 	$(BIN)/python bench/quick.py
+
+bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics beside confluent-kafka, in about three minutes
+	$(BIN)/python bench/scale.py topics
+
+bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions beside confluent-kafka, in about two minutes
+	$(BIN)/python bench/scale.py partitions
 
 clean: ## Remove what was built and fetched
 	rm -rf target $(VENV) .kafka

@@ -37,11 +37,11 @@ def real_kafka(version):
 
 
 @contextmanager
-def embedded_broker():
+def embedded_broker(brokers=1):
     """Yields the address of the embedded broker as a separate process; it creates topics when they are used."""
     kavka = ROOT / "target" / "release" / "kavka"
     subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "kavka-cli"], cwd=ROOT, check=True)
-    command = [kavka, "broker", "--port", "0", "--partitions", "3"]
+    command = [kavka, "broker", "--port", "0", "--partitions", "3", "--brokers", str(brokers)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process.stdout.readline().split()[-1], lambda topic: None
@@ -49,9 +49,9 @@ def embedded_broker():
             process.terminate()
 
 
-def measure(client, action, bootstrap, topic, count):
+def measure(client, action, bootstrap, topic, *numbers):
     """Runs one client once and returns what it says of itself."""
-    command = [sys.executable, ROOT / "bench" / "one.py", client, action, bootstrap, topic, str(count)]
+    command = [sys.executable, ROOT / "bench" / "one.py", client, action, bootstrap, topic, *map(str, numbers)]
     pin = partial(os.sched_setaffinity, 0, {CLIENT_CPU})
     run = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=pin)
     if run.returncode:

@@ -1,0 +1,126 @@
+"""What many topics and many partitions cost, beside confluent-kafka: `make bench-topics`, `make bench-partitions`.
+
+`topics`: one client writes messages of 100 bytes to 1, 100 and 1,000 topics of one partition, with one PyKafka producer
+each. Twice: message by message in turn, as programs do, where the batches become smaller with more topics; and 100
+messages to a topic at a time, where every batch holds 100 messages, so that only the number of topics differs.
+On Apache Kafka.
+
+`partitions`: one consumer reads the same number of messages from 10, 1,000 and 10,000 partitions of one topic, in
+batches of 100; then it waits for 10 seconds and its CPU time is taken. On three embedded brokers, whose cost per
+partition is small: this says what the client costs, not how fast Kafka is.
+
+As in `bench/quick.py` every run is a process of its own, clients on the first CPU and brokers on the last, and only
+the ratios inside one run of this program mean anything.
+"""
+
+import argparse
+import os
+import platform
+import sys
+
+from quick import BROKER_CPU, CLIENT_CPU, CLIENTS, embedded_broker, measure, real_kafka
+
+ROW = "| {:>8} | {:>8} | {:>9} | {:>9} | {:>6} | {:>8} | {:>9} | {:>6} |"
+RULE = "|---:|---|---:|---:|---:|---:|---:|---:|"
+
+
+def create_topics(bootstrap, partitions_by_name):
+    """Makes topics, all in one request, and waits until they are there."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    topics = [NewTopic(name, partitions, 1) for name, partitions in partitions_by_name.items()]
+    # The futures end with their client.
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    for future in client.create_topics(topics, operation_timeout=60).values():
+        future.result()
+
+
+def row(count, what, results, per):
+    """Prints what the clients took for one piece of work, `per` so many messages or seconds."""
+    ours, theirs = (results[client] for client in CLIENTS)
+    seconds = [result["seconds"] for result in (ours, theirs)]
+    cpus = [result["cpu_seconds"] / per * 1e6 for result in (ours, theirs)]
+    figures = [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", f"{seconds[1] / seconds[0]:.2f}"]
+    figures += [f"{cpus[0]:.2f}", f"{cpus[1]:.2f}", f"{cpus[1] / cpus[0]:.2f}"]
+    print(ROW.format(f"{count:,}", what, *figures), flush=True)
+    return cpus
+
+
+def head(what):
+    """Prints the head of a table."""
+    print(ROW.format(what, "", "s", "confluent", "ratio", "us CPU", "confluent", "ratio"))
+    print(RULE)
+
+
+def growth(cpus):
+    """Says what the most costs beside the fewest."""
+    for index, client in enumerate(CLIENTS):
+        print(f"{client}: {cpus[-1][index] / cpus[0][index]:.2f} times the CPU time per message of the first row")
+
+
+def topics(arguments):
+    """Many producers on one client."""
+    print(f"Apache Kafka {arguments.version}, {arguments.count:,} messages of 100 bytes, acks=all\n")
+    with real_kafka(arguments.version) as (bootstrap, _):
+        create_topics(bootstrap, {f"t-{number}": 1 for number in range(max(arguments.topics))})
+        for what, burst in (("in turn", 1), ("by 100", 100)):
+            head("topics")
+            cpus = []
+            for number, count in enumerate(arguments.topics):
+                # One topic would fill batches that many cannot.
+                batch_messages = burst if burst > 1 and count == 1 else 0
+                order = CLIENTS if number % 2 else CLIENTS[::-1]
+                work = ("produce_topics", bootstrap, "t", arguments.count, count, burst, batch_messages)
+                results = {client: measure(client, *work) for client in order}
+                cpus.append(row(count, what, results, arguments.count))
+            growth(cpus)
+            print()
+
+
+def partitions(arguments):
+    """One consumer of many partitions."""
+    print(f"three embedded brokers, {arguments.count:,} messages of 100 bytes in batches of 100\n")
+    with embedded_broker(brokers=3) as (bootstrap, _):
+        head("partitions")
+        cpus = []
+        for number, count in enumerate(arguments.partitions):
+            topic = f"p-{count}"
+            create_topics(bootstrap, {topic: count})
+            measure("confluent", "fill", bootstrap, topic, arguments.count, count)
+            order = CLIENTS if number % 2 else CLIENTS[::-1]
+            results = {client: measure(client, "consume", bootstrap, topic, arguments.count) for client in order}
+            cpus.append(row(count, "read", results, arguments.count))
+        growth(cpus)
+        for count in arguments.partitions:
+            topic = f"e-{count}"
+            create_topics(bootstrap, {topic: count})
+            for client in CLIENTS:
+                result = measure(client, "idle", bootstrap, topic, 10)
+                share = result["cpu_seconds"] / result["seconds"] * 100
+                print(f"{client}: {share:.2f} % of a core while nothing comes from {count:,} partitions", flush=True)
+
+
+def main():
+    """Measures one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(required=True)
+    verb = verbs.add_parser("topics")
+    verb.set_defaults(run=topics)
+    verb.add_argument("--count", type=int, default=400_000, help="messages per run")
+    verb.add_argument("--topics", type=int, nargs="+", default=[1, 100, 1000])
+    verb.add_argument("--version", default="3.9.2", help="of Apache Kafka")
+    verb = verbs.add_parser("partitions")
+    verb.set_defaults(run=partitions)
+    verb.add_argument("--count", type=int, default=1_000_000, help="messages per run")
+    verb.add_argument("--partitions", type=int, nargs="+", default=[10, 1000, 10_000])
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {BROKER_CPU})
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, broker on {BROKER_CPU}"
+    )
+    print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
