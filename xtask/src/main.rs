@@ -5,6 +5,7 @@
 //!
 //! A task prints what it looked at, and ends with exit code 1 if anything is wrong. None skips in silence.
 
+mod documents;
 mod parity;
 mod source;
 mod tidy;

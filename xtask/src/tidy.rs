@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
+use crate::documents::Index;
 use crate::source::Source;
 
 /// What may be longer than the rules say: a path, or a path and a function, and why.
@@ -74,35 +75,17 @@ const BROKER_MAY_IMPORT: &[&str] = &["wire", "error", "time", "group::assignor"]
 pub(crate) fn run(repository: &Path) -> Outcome {
     let mut check = Check::default();
     let files = files(repository)?;
-    let mut functions = BTreeSet::new();
+    let mut index = Index::default();
     for path in &files {
         let Ok(text) = std::fs::read_to_string(repository.join(path)) else { continue };
         check.file(path, &text);
-        if path.strip_suffix(".rs").is_some() {
-            functions.extend(function_names(&text));
-        }
+        index.file(path, &text);
     }
-    let kips = std::fs::read_to_string(repository.join("KIPS.md")).unwrap_or_default();
-    let missing = named_tests(&kips).filter(|test| !functions.contains(*test));
-    check.faults.extend(missing.map(|test| format!("KIPS.md: no test is called {test}: name one that shows the KIP")));
+    let document = |name| std::fs::read_to_string(repository.join(name)).unwrap_or_default();
+    check.faults.extend(index.faults(&document("KIPS.md"), &document("GUARANTEES.md")));
     let unused = EXCEPTIONS.iter().filter(|(name, _)| !check.used_exceptions.contains(name));
     check.faults.extend(unused.map(|(name, _)| format!("{name} needs no exception any more")));
     if check.faults.is_empty() { Ok(format!("{} files are as they should be", files.len())) } else { Err(check.faults) }
-}
-
-/// The names of the functions of a file that are written on one line, as those of tests are.
-fn function_names(text: &str) -> impl Iterator<Item = String> {
-    text.lines()
-        .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split_once('('))
-        .map(|(name, _)| name.to_owned())
-}
-
-/// The tests that the last column of the table in `KIPS.md` names, without their modules.
-fn named_tests(kips: &str) -> impl Iterator<Item = &str> {
-    let rows = kips.lines().filter_map(|line| line.strip_prefix('|')?.trim_end().strip_suffix('|'));
-    let last_columns = rows.filter_map(|row| row.rsplit('|').next());
-    // Every second piece between back quotes is quoted.
-    last_columns.flat_map(|column| column.split('`').skip(1).step_by(2)).filter_map(|test| test.rsplit("::").next())
 }
 
 fn files(repository: &Path) -> Result<Vec<String>, Vec<String>> {
@@ -352,12 +335,5 @@ mod tests {
             ["crates/client/src/a.rs:3: unsafe code belongs into crates/python only"]
         );
         assert_eq!(faults("crates/python/src/a.rs", text), [""; 0]);
-    }
-
-    #[test]
-    fn the_last_column_of_a_row_names_tests() {
-        let kips = "| KIP | shown by |\n|---|---|\n| 1 `no` | `a::tests::one`, `two` |\n| 2 | |\n";
-        assert_eq!(named_tests(kips).collect::<Vec<_>>(), ["one", "two"]);
-        assert_eq!(function_names("    fn two() {\nlet one = 1;").collect::<Vec<_>>(), ["two"]);
     }
 }

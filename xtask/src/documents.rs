@@ -1,0 +1,130 @@
+//! What `KIPS.md` and `GUARANTEES.md` claim, held against the code: the tests they name exist, and each guarantee that
+//! the code cites is described.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the source holds that documents speak of.
+#[derive(Default)]
+pub(crate) struct Index {
+    /// The names of all functions, tests among them.
+    functions: BTreeSet<String>,
+    /// Where each guarantee is cited first: `R8` and a path with a line.
+    citations: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// Takes over what one file defines and cites.
+    pub(crate) fn file(&mut self, path: &str, text: &str) {
+        let keyword = match path.rsplit('.').next() {
+            Some("rs") => "fn ",
+            Some("py") => "def ",
+            _ => return,
+        };
+        self.functions.extend(function_names(text, keyword));
+        for (index, line) in text.lines().enumerate() {
+            for number in line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| is_guarantee(word)) {
+                self.citations.entry(number.to_owned()).or_insert_with(|| format!("{path}:{}", index + 1));
+            }
+        }
+    }
+
+    /// What is wrong in the two documents.
+    pub(crate) fn faults(&self, kips: &str, guarantees: &str) -> Vec<String> {
+        let mut faults = self.missing("KIPS.md", last_columns(kips));
+        let sections = sections(guarantees);
+        for (number, proofs) in &sections {
+            let names = || proofs.iter().flat_map(|proof| quoted(proof));
+            faults.extend(self.missing("GUARANTEES.md", names()));
+            let is_promised = !proofs.iter().any(|proof| proof.starts_with(NOT_YET));
+            if is_promised && names().next().is_none() {
+                faults.push(format!("GUARANTEES.md: {number}: name a test (`{SHOWN}`), or say `{NOT_YET}` and why"));
+            }
+        }
+        let unknown = self.citations.iter().filter(|(number, _)| !sections.contains_key(number.as_str()));
+        faults.extend(unknown.map(|(number, place)| format!("{place}: GUARANTEES.md has no {number}")));
+        faults
+    }
+
+    fn missing<'a>(&self, document: &str, tests: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let missing = tests.filter(|test| !self.functions.contains(*test));
+        missing.map(|test| format!("{document}: no test is called {test}: name one that shows it")).collect()
+    }
+}
+
+/// How the paragraph of a guarantee begins that names its tests.
+const SHOWN: &str = "Shown by:";
+
+/// How it begins when there is nothing to show.
+const NOT_YET: &str = "Not promised yet:";
+
+/// Whether a word is the number of a guarantee: an `R` and one or two digits.
+fn is_guarantee(word: &str) -> bool {
+    word.strip_prefix('R')
+        .is_some_and(|number| (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The names of the functions of a file that begin a line, as those of tests do.
+fn function_names(text: &str, keyword: &str) -> impl Iterator<Item = String> {
+    text.lines()
+        .filter_map(move |line| line.trim_start().strip_prefix(keyword)?.split_once('('))
+        .map(|(name, _)| name.to_owned())
+}
+
+/// The tests that the last column of a table names, without their modules.
+fn last_columns(table: &str) -> impl Iterator<Item = &str> {
+    let rows = table.lines().filter_map(|line| line.strip_prefix('|')?.trim_end().strip_suffix('|'));
+    rows.filter_map(|row| row.rsplit('|').next()).flat_map(quoted)
+}
+
+/// The paragraphs of each guarantee that name its tests or say that there are none.
+fn sections(guarantees: &str) -> BTreeMap<&str, Vec<&str>> {
+    let sections = guarantees.split("\n## ").skip(1).filter_map(|section| section.split_once(':'));
+    sections
+        .map(|(number, text)| {
+            let paragraphs = text.split("\n\n").map(str::trim_start);
+            (number, paragraphs.filter(|text| text.starts_with(SHOWN) || text.starts_with(NOT_YET)).collect())
+        })
+        .collect()
+}
+
+/// What stands between back quotes, without the modules before a name.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter_map(|name| name.rsplit("::").next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(files: &[(&str, &str)], kips: &str, guarantees: &str) -> Vec<String> {
+        let mut index = Index::default();
+        for (path, text) in files {
+            index.file(path, text);
+        }
+        index.faults(kips, guarantees)
+    }
+
+    #[test]
+    fn the_last_column_of_a_row_names_tests_that_exist() {
+        let kips = "| KIP | shown by |\n|---|---|\n| 1 `no` | `a::tests::one`, `two` |\n| 2 | |\n";
+        let files = [("a.rs", "    fn one() {\nlet two = 1;"), ("b.py", "def two():")];
+        assert_eq!(faults(&files, kips, ""), [""; 0]);
+        assert_eq!(faults(&files[..1], kips, ""), ["KIPS.md: no test is called two: name one that shows it"]);
+    }
+
+    #[test]
+    fn a_guarantee_names_tests_that_exist_or_says_that_it_is_not_kept() {
+        let shown = "# G\n\n## R1: a\n\nText with `code`.\n\nShown by: `one`,\n`two`\n";
+        assert_eq!(faults(&[("a.rs", "fn one() {}\nfn two() {}")], "", shown), [""; 0]);
+        assert_eq!(faults(&[("a.rs", "fn one() {}")], "", shown).len(), 1);
+        assert_eq!(faults(&[], "", "# G\n\n## R1: a\n\nText.\n").len(), 1);
+        assert_eq!(faults(&[], "", "# G\n\n## R1: a\n\nText.\n\nNot promised yet: no TLS.\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_guarantee_that_is_cited_is_described() {
+        let files = [("a.rs", "fn f<R>() {}\n// is kept (guarantee R1, R18): RR1 R100 R1_a"), ("c.md", "R7")];
+        let found = faults(&files, "", "\n## R1: a\n\nNot promised yet: no.\n");
+        assert_eq!(found, ["a.rs:2: GUARANTEES.md has no R18"]);
+    }
+}
