@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{BootstrapServer, Endpoint, MetadataRefresh, RefreshConfig, Route};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
@@ -122,7 +122,7 @@ impl Client {
         let deadline = around.now + SET_UP_TIMEOUT;
         let config =
             ConnectionConfig { client_id: "sim".to_owned(), max_response_bytes: 64 << 20, place: Place::default() };
-        let connection = Connection::new(config, ReadPool::default(), Instant::FAR).expect("its first request fits");
+        let connection = Connection::new(config, ReadPool::default()).expect("its first request fits");
         session.stage = Stage::Connected { link, deadline, connection: Box::new(connection) };
     }
 
@@ -134,7 +134,7 @@ impl Client {
                 let space = connection.space();
                 let count = space.len().min(bytes.len());
                 space[..count].copy_from_slice(&bytes.split_to(count));
-                read = connection.handle_read(count, &mut answers);
+                read = connection.handle_read(around.now, count, &mut answers);
             }
         }
         for answer in answers {
@@ -270,9 +270,9 @@ impl Client {
     fn send(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
         while let Some(session) = self.sessions.get_mut(&whereto)
             && let Stage::Connected { connection, .. } = &mut session.stage
-            && let Some((deadline, ask)) = session.queue.pop_front()
+            && let Some((_, ask)) = session.queue.pop_front()
         {
-            let Ask { asker, id, max_version, question, .. } = ask;
+            let Ask { asker, id, max_version, question, timeout, .. } = ask;
             let refused = match question {
                 Question::Versions => {
                     let versions = connection.versions().expect("the handshake is done");
@@ -283,7 +283,8 @@ impl Client {
                 Question::Request(request) => {
                     self.next_request += 1;
                     let number = self.next_request;
-                    match connection.send(RequestId(number), request.as_ref(), max_version, deadline, true) {
+                    let options = SendOptions { max_version, is_answered: true, limit: timeout };
+                    match connection.send(around.now, RequestId(number), request.as_ref(), options) {
                         Ok(version) => {
                             let key = request.key();
                             session.sent.insert(number, (asker, id));
@@ -314,7 +315,7 @@ impl Client {
             return;
         }
         bytes.truncate(around.network.accepts(bytes.len()));
-        connection.handle_written(bytes.len());
+        connection.handle_written(around.now, bytes.len());
         around.network.write(around.now, around.trace, *link, bytes);
     }
 

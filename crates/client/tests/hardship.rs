@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kavka::{
-    BoxFuture, Client, ClientConfig, ErrorCode, Network, NewTopic, Producer, ProducerConfig, ProducerTopic, Record,
-    Stream, Tcp, WireEvent, WireTap, Written,
+    BoxFuture, CallOptions, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Owner, Phase, Producer,
+    ProducerConfig, ProducerTopic, Record, Stream, Target, Tcp, WireEvent, WireTap, Written,
 };
 use kavka_broker::serve::{Broker, Options};
 use kavka_broker::{ClusterConfig, Fault};
 use kavka_core::wire::ApiKey;
+use kavka_core::wire::messages::MetadataRequest;
 
 const TOPIC: &str = "orders";
 const WAIT: Option<Duration> = Some(Duration::from_secs(20));
@@ -209,4 +210,26 @@ fn an_answer_that_comes_too_late_for_its_records_does_not_hold_up_the_next_ones(
         client.start(delivery).wait(WAIT).expect("it is reported").is_ok()
     });
     assert!((1..10).contains(&stored.expect("one is stored")), "the first was lost");
+}
+
+#[test]
+fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limit() {
+    let broker = cluster(1, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let connecting = client.clone();
+    client.start(async move { connecting.connect().await }).wait(WAIT).unwrap().unwrap();
+    let limit = Some(Duration::from_millis(900));
+    let ask = || {
+        let (options, asking) = (CallOptions { timeout: limit, ..CallOptions::on(Owner::Control) }, client.clone());
+        client.start(async move { asking.call(Target::Broker(1), options, MetadataRequest::default()).await })
+    };
+    // The broker answers one after the other, so the last answer comes after more than the limit of each.
+    broker.inject(Fault::delay(Duration::from_millis(300)).api(ApiKey::Metadata).times(5));
+    let asked: Vec<_> = (0..5).map(|_| ask()).collect();
+    for answer in asked {
+        answer.wait(WAIT).expect("it ends in time").unwrap();
+    }
+    broker.inject(Fault::silence().api(ApiKey::Metadata));
+    let error = ask().wait(WAIT).expect("it ends in time").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request), "one slow request still ends at its limit");
 }

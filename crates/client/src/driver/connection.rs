@@ -10,10 +10,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::link::{Answer, Connection, ConnectionConfig, RequestId};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::{AnyRequest, ApiKey};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,9 +39,7 @@ pub(super) enum Mail {
 
 pub(super) struct Outgoing {
     pub(super) request: Box<dyn AnyRequest>,
-    pub(super) max_version: i16,
-    pub(super) is_answered: bool,
-    pub(super) timeout: Duration,
+    pub(super) options: SendOptions,
     pub(super) reply: oneshot::Sender<Result<Answer>>,
 }
 
@@ -136,12 +133,13 @@ async fn shake_hands(shared: &Shared, address: SocketAddr, place: &Place) -> Res
         max_response_bytes: shared.config.max_response_bytes,
         place: place.clone(),
     };
-    let mut connection = Connection::new(config, shared.read_pool.clone(), Instant::FAR)?;
+    let mut connection = Connection::new(config, shared.read_pool.clone())?;
     let mut answers = Vec::new();
     poll_fn(|context| {
         while !connection.is_ready() {
-            write_output(&mut connection, &mut stream, context)?;
-            ready!(read_once(&mut connection, &mut stream, &mut answers, context))?;
+            let now = shared.now();
+            write_output(now, &mut connection, &mut stream, context)?;
+            ready!(read_once(now, &mut connection, &mut stream, &mut answers, context))?;
         }
         Poll::Ready(Ok(()))
     })
@@ -150,14 +148,19 @@ async fn shake_hands(shared: &Shared, address: SocketAddr, place: &Place) -> Res
 }
 
 /// Writes what it can. Says whether anything was written.
-fn write_output(connection: &mut Connection, stream: &mut Box<dyn Stream>, context: &mut Context<'_>) -> Result<bool> {
+fn write_output(
+    now: Instant,
+    connection: &mut Connection,
+    stream: &mut Box<dyn Stream>,
+    context: &mut Context<'_>,
+) -> Result<bool> {
     let mut progress = false;
     while connection.has_output() {
         let slices: Vec<IoSlice<'_>> =
             connection.output().take(SEGMENTS_PER_WRITE).map(|segment| IoSlice::new(segment)).collect();
         match Pin::new(&mut *stream).poll_write_vectored(context, &slices) {
             Poll::Ready(Ok(0)) => return Err(connection.handle_closed(None)),
-            Poll::Ready(Ok(bytes)) => connection.handle_written(bytes),
+            Poll::Ready(Ok(bytes)) => connection.handle_written(now, bytes),
             Poll::Ready(Err(cause)) => return Err(connection.handle_closed(Some(cause))),
             Poll::Pending => break,
         }
@@ -167,6 +170,7 @@ fn write_output(connection: &mut Connection, stream: &mut Box<dyn Stream>, conte
 }
 
 fn read_once(
+    now: Instant,
     connection: &mut Connection,
     stream: &mut Box<dyn Stream>,
     answers: &mut Vec<Answer>,
@@ -177,7 +181,7 @@ fn read_once(
     let bytes = buffer.filled().len();
     Poll::Ready(match read {
         Ok(()) if bytes == 0 => Err(connection.handle_closed(None)),
-        Ok(()) => connection.handle_read(bytes, answers),
+        Ok(()) => connection.handle_read(now, bytes, answers),
         Err(cause) if cause.kind() == io::ErrorKind::Interrupted => Ok(()),
         Err(cause) => Err(connection.handle_closed(Some(cause))),
     })
@@ -231,7 +235,7 @@ impl<'a> Task<'a> {
     fn try_poll(&mut self, context: &mut Context<'_>) -> Result<()> {
         loop {
             let mut progress = self.poll_mailbox(context)?;
-            progress |= write_output(&mut self.connection, &mut self.stream, context)?;
+            progress |= write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
             self.hand_out_unanswered();
             progress |= self.poll_read(context)?;
             if !progress {
@@ -271,10 +275,9 @@ impl<'a> Task<'a> {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        let deadline = self.shared.now() + outgoing.timeout;
         let segments_before = self.shared.tap.is_some().then(|| self.connection.output().count());
         let request = outgoing.request.as_ref();
-        match self.connection.send(id, request, outgoing.max_version, deadline, outgoing.is_answered) {
+        match self.connection.send(self.shared.now(), id, request, outgoing.options) {
             Ok(version) => {
                 self.waiting.insert(id, outgoing.reply);
                 if let (Some(tap), Some(before)) = (&self.shared.tap, segments_before) {
@@ -289,7 +292,7 @@ impl<'a> Task<'a> {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool> {
         let mut progress = false;
         for _ in 0..READS_PER_TURN {
-            let read = read_once(&mut self.connection, &mut self.stream, &mut self.answers, context);
+            let read = read_once(self.shared.now(), &mut self.connection, &mut self.stream, &mut self.answers, context);
             // What was answered before the connection broke counts.
             let mut answers = std::mem::take(&mut self.answers);
             if !self.was_of_use && !answers.is_empty() {
@@ -309,7 +312,7 @@ impl<'a> Task<'a> {
     }
 
     fn hand_out_unanswered(&mut self) {
-        while let Some(answer) = self.connection.poll_unanswered() {
+        while let Some(answer) = self.connection.poll_unanswered(self.shared.now()) {
             self.hand_out(answer);
         }
     }

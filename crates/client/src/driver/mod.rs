@@ -24,7 +24,7 @@ use kavka_core::cluster::{
 };
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
-use kavka_core::link::{Answer, ReadPool};
+use kavka_core::link::{Answer, ReadPool, SendOptions};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::{ApiKey, Message, Request};
@@ -424,9 +424,11 @@ impl Driver {
         let key = ConnectionKey { owner: options.owner, endpoint };
         let mail = Mail::Request(Outgoing {
             request: Box::new(request),
-            max_version: options.max_version,
-            is_answered: options.is_answered,
-            timeout: options.timeout.unwrap_or(self.shared.config.request_timeout),
+            options: SendOptions {
+                max_version: options.max_version,
+                is_answered: options.is_answered,
+                limit: options.timeout.unwrap_or(self.shared.config.request_timeout),
+            },
             reply,
         });
         let mailbox = self.post(key, mail);

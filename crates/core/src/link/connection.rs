@@ -6,6 +6,9 @@
 //! connection strictly in order, so any other number means that we no longer understand each other,
 //! and the connection ends.
 //!
+//! Because of that order a request's limit starts when the request is next on its connection: when the one before it was
+//! answered, or at once if there is none. Waiting behind others never counts against it.
+//!
 //! Nothing but `ApiVersions` is sent before its answer has come (KIP-35, KIP-511): asked for in the
 //! newest version first, then once more in one that the broker says it knows.
 
@@ -45,6 +48,17 @@ pub struct ConnectionConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// How one request is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct SendOptions {
+    /// The newest version that may carry it.
+    pub max_version: i16,
+    /// Whether the broker answers at all (not to a produce request with `acks=0`).
+    pub is_answered: bool,
+    /// How long the request may take once it is next on its connection.
+    pub limit: Duration,
+}
+
 /// The body of a broker's answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -73,9 +87,17 @@ struct InFlight {
     key: ApiKey,
     version: i16,
     correlation_id: i32,
-    deadline: Instant,
+    limit: Duration,
+    /// When `limit` is over; none while other requests are before this one.
+    due: Option<Instant>,
     /// Where in the stream of all bytes sent the request begins: what was not reached was not written.
     starts_at: u64,
+}
+
+impl InFlight {
+    fn start_clock(&mut self, now: Instant) {
+        self.due.get_or_insert(now + self.limit);
+    }
 }
 
 /// The state of one connection.
@@ -98,8 +120,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose first output asks for the broker's versions; answers are due by `deadline`.
-    pub fn new(config: ConnectionConfig, pool: ReadPool, deadline: Instant) -> Result<Self> {
+    /// A connection whose first output asks for the broker's versions. The caller limits the handshake.
+    pub fn new(config: ConnectionConfig, pool: ReadPool) -> Result<Self> {
         let mut connection = Self {
             config,
             versions: None,
@@ -115,17 +137,17 @@ impl Connection {
             throttled_until: Instant(0),
             unanswered: VecDeque::new(),
         };
-        connection.ask_for_versions(ApiVersionsRequest::MAX_VERSION, deadline)?;
+        connection.ask_for_versions(ApiVersionsRequest::MAX_VERSION)?;
         Ok(connection)
     }
 
-    fn ask_for_versions(&mut self, version: i16, deadline: Instant) -> Result<()> {
+    fn ask_for_versions(&mut self, version: i16) -> Result<()> {
         let request = ApiVersionsRequest {
             client_software_name: "kavka".into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
             ..ApiVersionsRequest::default()
         };
-        self.queue(None, &request, version, deadline)
+        self.queue(None, &request, version, Duration::MAX)
     }
 
     /// Whether the handshake is done, so that requests may be sent.
@@ -138,41 +160,32 @@ impl Connection {
         self.versions.as_ref()
     }
 
-    /// Queues a request in the newest version both sides speak, but none above `max_version`.
+    /// Queues a request in the newest version both sides speak, but none above `max_version`. It is overdue when `limit`
+    /// has passed since it was next on the connection.
     ///
     /// A request that the broker does not answer (a produce request with `acks=0`) comes back from
     /// [`poll_unanswered`](Self::poll_unanswered) when its last byte was written. Returns the version. On an error
     /// nothing was queued, and the connection goes on.
-    pub fn send(
-        &mut self,
-        id: RequestId,
-        request: &dyn AnyRequest,
-        max_version: i16,
-        deadline: Instant,
-        is_answered: bool,
-    ) -> Result<i16> {
+    pub fn send(&mut self, now: Instant, id: RequestId, request: &dyn AnyRequest, options: SendOptions) -> Result<i16> {
         let not_ready = || Error::new(ErrorKind::Disconnected, "the connection is not set up yet");
         let ours = request.versions();
         let version = self
             .versions
             .as_ref()
             .ok_or_else(not_ready)?
-            .choose(request.key(), (*ours.start(), max_version.min(*ours.end())))
+            .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
-        self.queue(Some(id), request, version, deadline)?;
-        if !is_answered && let Some(request) = self.in_flight.pop_back() {
+        self.queue(Some(id), request, version, options.limit)?;
+        if !options.is_answered
+            && let Some(request) = self.in_flight.pop_back()
+        {
             self.unanswered.push_back((request, self.queued_bytes));
         }
+        self.start_clocks(now);
         Ok(version)
     }
 
-    fn queue(
-        &mut self,
-        id: Option<RequestId>,
-        request: &dyn AnyRequest,
-        version: i16,
-        deadline: Instant,
-    ) -> Result<()> {
+    fn queue(&mut self, id: Option<RequestId>, request: &dyn AnyRequest, version: i16, limit: Duration) -> Result<()> {
         let correlation_id = self.next_correlation_id;
         let segments = encode_request(request, version, correlation_id, Some(&self.config.client_id))
             .map_err(|error| Error::from(error).at(self.config.place.clone()))?;
@@ -180,18 +193,20 @@ impl Connection {
         let starts_at = self.queued_bytes;
         self.queued_bytes += segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
         self.output.extend(segments);
-        self.in_flight.push_back(InFlight { id, key: request.key(), version, correlation_id, deadline, starts_at });
+        let key = request.key();
+        self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, due: None, starts_at });
         Ok(())
     }
 
     /// A request without an answer whose last byte has been written, as if it had been answered with nothing.
-    pub fn poll_unanswered(&mut self) -> Option<Answer> {
+    pub fn poll_unanswered(&mut self, now: Instant) -> Option<Answer> {
         let sent = self.sent_bytes;
         let (_, ends_at) = self.unanswered.front()?;
         if *ends_at > sent {
             return None;
         }
         let (request, _) = self.unanswered.pop_front()?;
+        self.start_clocks(now);
         Some(Answer { id: request.id?, key: request.key, version: request.version, body: Bytes::new() })
     }
 
@@ -206,8 +221,9 @@ impl Connection {
     }
 
     /// Notes that the first `bytes` bytes of the output were written.
-    pub fn handle_written(&mut self, mut bytes: usize) {
+    pub fn handle_written(&mut self, now: Instant, mut bytes: usize) {
         self.sent_bytes += bytes as u64;
+        self.start_clocks(now);
         while let Some(front) = self.output.front_mut() {
             if front.len() > bytes {
                 let _ = front.split_to(bytes);
@@ -226,12 +242,13 @@ impl Connection {
     /// Notes that `bytes` bytes were read and adds the answers that are now whole.
     ///
     /// After an error the connection is of no further use: close it and call [`fail_all`](Self::fail_all).
-    pub fn handle_read(&mut self, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
+    pub fn handle_read(&mut self, now: Instant, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
         self.received_any = true;
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.handle_read(bytes, &mut frames);
         let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(frame, answers));
         self.frames = frames;
+        self.start_clocks(now);
         handled.and(read).map_err(|error| error.at(self.config.place.clone()))
     }
 
@@ -266,7 +283,7 @@ impl Connection {
             self.downgraded = true;
             let newest = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.number());
             let newest = newest.map_or(0, |api| api.max_version.clamp(0, ApiVersionsRequest::MAX_VERSION));
-            return self.ask_for_versions(newest, request.deadline);
+            return self.ask_for_versions(newest);
         }
         if let Some(error) = Error::from_code(response.error_code) {
             return Err(error.at(Place { api: Some(("ApiVersions", version)), ..Place::default() }));
@@ -291,29 +308,39 @@ impl Connection {
         (self.throttled_until > now).then_some(self.throttled_until)
     }
 
-    /// Every request that is not done, those included that are done once they are written.
-    fn pending(&self) -> impl Iterator<Item = &InFlight> {
-        self.in_flight.iter().chain(self.unanswered.iter().map(|(request, _)| request))
+    /// Starts the time of the requests that are next now: the one to be answered, and, of those without an answer, the
+    /// one to be written.
+    fn start_clocks(&mut self, now: Instant) {
+        if let Some(request) = self.in_flight.front_mut() {
+            request.start_clock(now);
+        }
+        if let Some((request, _)) = self.unanswered.front_mut()
+            && request.starts_at <= self.sent_bytes
+        {
+            request.start_clock(now);
+        }
+    }
+
+    /// The request that is overdue first, and when.
+    fn next_due(&self) -> Option<(&InFlight, Instant)> {
+        let unwritten = self.unanswered.front().map(|(request, _)| request);
+        let next = self.in_flight.front().into_iter().chain(unwritten);
+        next.filter_map(|request| Some((request, request.due?))).min_by_key(|(_, due)| *due)
     }
 
     /// When the first request that is not done is overdue.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.pending().map(|request| request.deadline).min()
+        self.next_due().map(|(_, due)| due)
     }
 
     /// The error to close the connection with if a request is overdue at `now`: not answered, or, if it has no
     /// answer, not even written.
     pub fn handle_timeout(&self, now: Instant) -> Option<Error> {
-        let overdue = self.pending().find(|request| request.deadline <= now)?;
-        let phase = if self.is_ready() { Phase::Request } else { Phase::Connect };
+        let (overdue, _) = self.next_due().filter(|(_, due)| *due <= now)?;
         let api = Some((overdue.key.name(), overdue.version));
-        let error = Error::new(ErrorKind::TimedOut(phase), format!("no answer while {phase}"))
-            .at(Place { api, ..self.config.place.clone() });
-        Some(if self.received_any {
-            error
-        } else {
-            error.with_hint("the peer accepts connections but says nothing: is it a Kafka broker?")
-        })
+        let what = format!("no answer while {}", Phase::Request);
+        let place = Place { api, ..self.config.place.clone() };
+        Some(Error::new(ErrorKind::TimedOut(Phase::Request), what).at(place))
     }
 
     /// The error that the end of the stream means, with a hint when the peer has never said a word.
@@ -354,19 +381,25 @@ mod tests {
     use crate::wire::messages::api_versions::ApiVersion;
     use crate::wire::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse, ProduceRequest};
 
-    const DEADLINE: Instant = Instant(10_000);
+    const OPTIONS: SendOptions =
+        SendOptions { max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
+    const UNANSWERED: SendOptions = SendOptions { is_answered: false, ..OPTIONS };
 
     fn connection() -> Connection {
         let place = Place { address: Some("kafka:9092".into()), ..Place::default() };
         let config = ConnectionConfig { client_id: "test".into(), max_response_bytes: 100_000_000, place };
-        Connection::new(config, ReadPool::default(), DEADLINE).unwrap()
+        Connection::new(config, ReadPool::default()).unwrap()
     }
 
     fn read(connection: &mut Connection, segments: &[Bytes]) -> Result<Vec<Answer>> {
+        read_at(connection, Instant(0), segments)
+    }
+
+    fn read_at(connection: &mut Connection, now: Instant, segments: &[Bytes]) -> Result<Vec<Answer>> {
         let mut answers = Vec::new();
         for byte in segments.concat() {
             connection.space()[0] = byte;
-            connection.handle_read(1, &mut answers)?;
+            connection.handle_read(now, 1, &mut answers)?;
         }
         Ok(answers)
     }
@@ -401,13 +434,13 @@ mod tests {
 
     fn write_all(connection: &mut Connection) {
         let bytes = connection.output().map(Bytes::len).sum();
-        connection.handle_written(bytes);
+        connection.handle_written(Instant(0), bytes);
     }
 
     #[test]
     fn a_request_takes_the_newest_version_that_both_sides_speak() {
         let mut connection = ready();
-        let version = connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+        let version = connection.send(Instant(0), RequestId(1), &MetadataRequest::default(), OPTIONS).unwrap();
         assert_eq!(version, 5);
         let frame = encode_response(ApiKey::Metadata, 5, 1, &MetadataResponse::default()).unwrap();
         let answers = read(&mut connection, &frame).unwrap();
@@ -436,17 +469,16 @@ mod tests {
     #[test]
     fn a_broker_without_the_api_is_reported_and_the_connection_goes_on() {
         let mut connection = ready();
-        let error =
-            connection.send(RequestId(1), &FindCoordinatorRequest::default(), i16::MAX, DEADLINE, true).unwrap_err();
+        let error = connection.send(Instant(0), RequestId(1), &FindCoordinatorRequest::default(), OPTIONS).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        connection.send(RequestId(2), &MetadataRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+        connection.send(Instant(0), RequestId(2), &MetadataRequest::default(), OPTIONS).unwrap();
     }
 
     #[test]
     fn a_wrong_correlation_id_ends_the_connection_and_fails_every_request_as_unknown() {
         let mut connection = ready();
         for id in [1, 2] {
-            connection.send(RequestId(id), &ProduceRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+            connection.send(Instant(0), RequestId(id), &ProduceRequest::default(), OPTIONS).unwrap();
         }
         write_all(&mut connection);
         let frame = encode_response(ApiKey::Metadata, 5, 2, &MetadataResponse::default()).unwrap();
@@ -462,9 +494,9 @@ mod tests {
         let mut connection = ready();
         write_all(&mut connection);
         for id in [1, 2] {
-            connection.send(RequestId(id), &ProduceRequest::default(), i16::MAX, DEADLINE, true).unwrap();
+            connection.send(Instant(0), RequestId(id), &ProduceRequest::default(), OPTIONS).unwrap();
         }
-        connection.handle_written(1);
+        connection.handle_written(Instant(0), 1);
         let failed = connection.fail_all(&Error::new(ErrorKind::Disconnected, "gone"));
         let written: Vec<_> = failed.iter().map(|failed| failed.error.written()).collect();
         assert_eq!(written, [Written::Maybe, Written::No]);
@@ -474,12 +506,12 @@ mod tests {
     fn a_request_without_an_answer_is_done_when_its_last_byte_is_written() {
         let mut connection = ready();
         write_all(&mut connection);
-        connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, DEADLINE, false).unwrap();
+        connection.send(Instant(0), RequestId(1), &MetadataRequest::default(), UNANSWERED).unwrap();
         let bytes: usize = connection.output().map(Bytes::len).sum();
-        connection.handle_written(bytes - 1);
-        assert!(connection.poll_unanswered().is_none());
-        connection.handle_written(1);
-        assert_eq!(connection.poll_unanswered().unwrap().id, RequestId(1));
+        connection.handle_written(Instant(0), bytes - 1);
+        assert!(connection.poll_unanswered(Instant(0)).is_none());
+        connection.handle_written(Instant(0), 1);
+        assert_eq!(connection.poll_unanswered(Instant(0)).unwrap().id, RequestId(1));
         assert!(connection.fail_all(&Error::new(ErrorKind::Closed, "closed")).is_empty());
     }
 
@@ -487,17 +519,50 @@ mod tests {
     fn a_request_without_an_answer_that_cannot_be_written_is_overdue_too() {
         let mut connection = ready();
         write_all(&mut connection);
-        connection.send(RequestId(1), &ProduceRequest::default(), i16::MAX, Instant(500), false).unwrap();
-        connection.handle_written(1);
+        connection.send(Instant(0), RequestId(1), &ProduceRequest::default(), UNANSWERED).unwrap();
+        connection.handle_written(Instant(0), 1);
         assert_eq!(connection.poll_timeout(), Some(Instant(500)));
         let error = connection.handle_timeout(Instant(500)).expect("the peer takes no bytes");
         assert_eq!(connection.fail_all(&error)[0].error.written(), Written::Maybe);
     }
 
+    fn answer_metadata(connection: &mut Connection, now: Instant, correlation_id: i32) {
+        let frame = encode_response(ApiKey::Metadata, 5, correlation_id, &MetadataResponse::default()).unwrap();
+        assert_eq!(read_at(connection, now, &frame).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_limit_of_a_request_starts_when_the_one_before_it_is_answered() {
+        let mut connection = ready();
+        for id in [1, 2] {
+            connection.send(Instant(0), RequestId(id), &MetadataRequest::default(), OPTIONS).unwrap();
+        }
+        assert_eq!(connection.poll_timeout(), Some(Instant(500)), "the first is next at once");
+        answer_metadata(&mut connection, Instant(400), 1);
+        assert_eq!(connection.poll_timeout(), Some(Instant(900)));
+        assert!(connection.handle_timeout(Instant(899)).is_none());
+        assert!(connection.handle_timeout(Instant(900)).is_some());
+        answer_metadata(&mut connection, Instant(899), 2);
+        assert_eq!(connection.poll_timeout(), None);
+    }
+
+    #[test]
+    fn the_limit_of_a_request_without_an_answer_starts_when_the_one_before_it_is_written() {
+        let mut connection = ready();
+        write_all(&mut connection);
+        for id in [1, 2] {
+            connection.send(Instant(0), RequestId(id), &ProduceRequest::default(), UNANSWERED).unwrap();
+        }
+        let half = connection.output().map(Bytes::len).sum::<usize>() / 2;
+        connection.handle_written(Instant(400), half);
+        assert_eq!(connection.poll_unanswered(Instant(400)).unwrap().id, RequestId(1));
+        assert_eq!(connection.poll_timeout(), Some(Instant(900)));
+    }
+
     #[test]
     fn an_overdue_answer_names_the_request_and_the_broker() {
         let mut connection = ready();
-        connection.send(RequestId(1), &MetadataRequest::default(), i16::MAX, Instant(500), true).unwrap();
+        connection.send(Instant(0), RequestId(1), &MetadataRequest::default(), OPTIONS).unwrap();
         assert!(connection.handle_timeout(Instant(499)).is_none());
         let error = connection.handle_timeout(Instant(500)).unwrap();
         assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request));

@@ -4,6 +4,6 @@ mod connection;
 mod frames;
 mod versions;
 
-pub use connection::{Answer, Connection, ConnectionConfig, Failed, RequestId};
+pub use connection::{Answer, Connection, ConnectionConfig, Failed, RequestId, SendOptions};
 pub use frames::{FrameReader, ReadPool};
 pub use versions::ApiVersions;
