@@ -86,11 +86,14 @@ api_keys! {
     18 ApiVersions ApiVersionsRequest,
     19 CreateTopics CreateTopicsRequest,
     20 DeleteTopics DeleteTopicsRequest,
+    21 DeleteRecords DeleteRecordsRequest,
     22 InitProducerId InitProducerIdRequest,
     23 OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
     32 DescribeConfigs DescribeConfigsRequest,
     36 SaslAuthenticate SaslAuthenticateRequest,
     37 CreatePartitions CreatePartitionsRequest,
+    42 DeleteGroups DeleteGroupsRequest,
+    44 IncrementalAlterConfigs IncrementalAlterConfigsRequest,
 }
 
 impl ApiKey {

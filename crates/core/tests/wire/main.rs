@@ -43,6 +43,8 @@ messages! {
     DeleteTopicsResponse InitProducerIdRequest InitProducerIdResponse OffsetForLeaderEpochRequest
     OffsetForLeaderEpochResponse DescribeConfigsRequest DescribeConfigsResponse SaslAuthenticateRequest
     SaslAuthenticateResponse CreatePartitionsRequest CreatePartitionsResponse
+    DeleteRecordsRequest DeleteRecordsResponse DeleteGroupsRequest DeleteGroupsResponse
+    IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
 }
 
 /// Every message in every version.

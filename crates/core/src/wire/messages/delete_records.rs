@@ -1,0 +1,63 @@
+//! `DeleteRecords`: removes the oldest records of partitions (KIP-107). The partition's leader answers it.
+
+use kavka_derive::Message;
+
+use crate::wire::error_code::ErrorCode;
+
+/// Asks for the records before given offsets to be removed.
+#[derive(Debug, Clone, PartialEq, Message)]
+#[kafka(request = "DeleteRecords", response = DeleteRecordsResponse, versions = "0-2", flexible = 2)]
+pub struct DeleteRecordsRequest {
+    /// The topics.
+    pub topics: Vec<DeleteRecordsTopic>,
+    /// How long the leader may wait for its replicas, in milliseconds.
+    pub timeout_ms: i32,
+}
+
+/// The partitions of one topic.
+#[derive(Debug, Clone, PartialEq, Message)]
+pub struct DeleteRecordsTopic {
+    /// The topic's name.
+    pub name: String,
+    /// The partitions.
+    pub partitions: Vec<DeleteRecordsPartition>,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Message)]
+pub struct DeleteRecordsPartition {
+    /// The partition's number.
+    pub partition_index: i32,
+    /// The first offset to keep; none for the high watermark, which removes everything.
+    pub offset: Option<i64>,
+}
+
+/// What became of each partition.
+#[derive(Debug, Clone, PartialEq, Message)]
+#[kafka(versions = "0-2", flexible = 2)]
+pub struct DeleteRecordsResponse {
+    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    pub throttle_time_ms: i32,
+    /// One entry per topic.
+    pub topics: Vec<DeleteRecordsTopicResult>,
+}
+
+/// What became of one topic's partitions.
+#[derive(Debug, Clone, PartialEq, Message)]
+pub struct DeleteRecordsTopicResult {
+    /// The topic's name.
+    pub name: String,
+    /// One entry per partition.
+    pub partitions: Vec<DeleteRecordsPartitionResult>,
+}
+
+/// What became of one partition.
+#[derive(Debug, Clone, PartialEq, Message)]
+pub struct DeleteRecordsPartitionResult {
+    /// The partition's number.
+    pub partition_index: i32,
+    /// The oldest offset that every living replica still has; none with an error.
+    pub low_watermark: Option<i64>,
+    /// Why it did not work, or `NONE`.
+    pub error_code: ErrorCode,
+}
