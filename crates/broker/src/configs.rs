@@ -1,6 +1,9 @@
-//! The settings that `DescribeConfigs` shows and `CreateTopics` takes: Kafka's names and defaults.
+//! The settings that `DescribeConfigs` shows and `CreateTopics` and `IncrementalAlterConfigs` take: Kafka's names and
+//! defaults.
 //!
-//! Only those marked so in [`TOPIC`] change what the broker does; the others are accepted and shown.
+//! Only those in [`TOPIC`] that have a constant change what the broker does; the others are accepted and shown.
+
+use kavka_core::wire::error_code::ErrorCode;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -66,15 +69,27 @@ pub(crate) const BROKER: &[Setting] = &[
 ];
 
 impl Setting {
-    /// Whether `value` is of the setting's type.
-    pub(crate) fn takes(&self, value: &str) -> bool {
-        match self.config_type {
+    /// `INVALID_CONFIG` unless `value` is of the setting's type.
+    pub(crate) fn check(&self, value: &str) -> Result<(), (ErrorCode, &'static str)> {
+        let is_of_type = match self.config_type {
             1 => matches!(value, "true" | "false"),
             3 => value.parse::<i32>().is_ok(),
             5 => value.parse::<i64>().is_ok(),
             6 => value.parse::<f64>().is_ok(),
             _ if self.name == MESSAGE_TIMESTAMP_TYPE => matches!(value, "CreateTime" | "LogAppendTime"),
             _ => true,
-        }
+        };
+        if is_of_type { Ok(()) } else { Err((ErrorCode::INVALID_CONFIG, "the value is not one of the setting's type")) }
     }
+
+    /// Whether its values are lists with commas between.
+    pub(crate) fn is_list(&self) -> bool {
+        self.config_type == 7
+    }
+}
+
+/// The setting of a topic that has this name; `INVALID_CONFIG` if there is none.
+pub(crate) fn topic_setting(name: &str) -> Result<&'static Setting, (ErrorCode, &'static str)> {
+    let setting = TOPIC.iter().find(|setting| setting.name == name);
+    setting.ok_or((ErrorCode::INVALID_CONFIG, "a topic has no setting of that name"))
 }

@@ -80,6 +80,21 @@ fn every_version_of_every_api_is_answered() {
     is_answered_in_every_version::<InitProducerIdRequest>(0, |_, _| {});
     is_answered_in_every_version::<OffsetForLeaderEpochRequest>(0, |_, _| {});
     is_answered_in_every_version::<CreatePartitionsRequest>(0, |_, request| request.topics = Vec::new());
+    is_answered_in_every_version::<DeleteRecordsRequest>(0, |_, _| {});
+    is_answered_in_every_version::<DeleteGroupsRequest>(0, |_, request| request.groups_names = vec!["g".into()]);
+    is_answered_in_every_version::<IncrementalAlterConfigsRequest>(0, |_, _| {});
+}
+
+/// Every other error makes Java or librdkafka ask again until the application's own time limit.
+#[test]
+fn a_transactional_producer_learns_at_once_that_there_are_no_transactions() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    let (key_type, coordinator_keys) = (1, vec!["t".into()]);
+    let request = FindCoordinatorRequest { key_type, coordinator_keys, ..FindCoordinatorRequest::default() };
+    let found = harness.call(connection, 6, &request).coordinators.remove(0);
+    assert_eq!(found.error_code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    assert_eq!(found.error_message.as_deref(), Some("this broker has no transactions"));
 }
 
 #[test]

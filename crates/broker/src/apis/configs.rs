@@ -1,6 +1,6 @@
 //! `DescribeConfigs` v0-4: the settings of topics and brokers.
 //!
-//! Not here: synonyms, documentation, loggers and client metrics; nothing can be altered after creation.
+//! Not here: synonyms, documentation, loggers and client metrics.
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::describe_configs::{

@@ -1,6 +1,8 @@
 //! `FindCoordinator` v0-6: which broker looks after a group.
 //!
-//! Not here: coordinators of transactions and share groups, which are `COORDINATOR_NOT_AVAILABLE`.
+//! Not here: share groups, whose coordinators are `COORDINATOR_NOT_AVAILABLE`; transactions. Asked for the coordinator
+//! of a transaction it says `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, since that is the one error which ends
+//! `init_transactions` at once both in the Java client and in librdkafka; they ask again after any other.
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::find_coordinator::Coordinator;
@@ -10,6 +12,7 @@ use super::{Answer, Context, Handle};
 use crate::state::State;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 impl Handle for FindCoordinatorRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<FindCoordinatorResponse> {
@@ -36,6 +39,10 @@ fn answered(
 
 fn find(state: &State, key_type: i8, key: &str) -> Coordinator {
     match state.coordinator(key) {
+        _ if key_type == TRANSACTION => Coordinator {
+            error_message: Some("this broker has no transactions".to_owned()),
+            ..missing(key, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        },
         Some(broker) if key_type == GROUP => Coordinator {
             key: key.to_owned(),
             node_id: broker.id,

@@ -1,5 +1,5 @@
 //! The classic group protocol: `JoinGroup` v0-9, `SyncGroup` v0-5, `Heartbeat` v0-4, `LeaveGroup` v0-5; and
-//! `ListGroups` v0-5, `DescribeGroups` v0-6.
+//! `ListGroups` v0-5, `DescribeGroups` v0-6, `DeleteGroups` v0-3.
 //!
 //! From v4 on a member joins twice: the first time it is told its id (KIP-394). What a group does is in
 //! `groups/classic.rs`, and so is what it leaves out.
@@ -7,13 +7,14 @@
 //! Not here: KIP-848's consumer groups.
 
 use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::delete_groups::DeletableGroupResult;
 use kavka_core::wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
 use kavka_core::wire::messages::leave_group::{MemberIdentity, MemberResponse};
 use kavka_core::wire::messages::list_groups::ListedGroup;
 use kavka_core::wire::messages::{
-    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest,
+    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
 use super::offsets::check_coordinator;
@@ -206,4 +207,24 @@ fn describe(group_id: &str, group: &Group) -> DescribedGroup {
         members: members.collect(),
         ..DescribedGroup::default()
     }
+}
+
+impl Handle for DeleteGroupsRequest {
+    fn handle(self, state: &mut State, context: &Context) -> Answer<DeleteGroupsResponse> {
+        let delete = |group_id: &String| {
+            let checked = check_group(state, context, group_id);
+            undeleted(group_id, checked.and_then(|()| state.groups.delete(group_id)).err().unwrap_or(ErrorCode::NONE))
+        };
+        let results = self.groups_names.iter().map(delete).collect();
+        DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() }.into()
+    }
+
+    fn refuse(&self, error_code: ErrorCode) -> DeleteGroupsResponse {
+        let results = self.groups_names.iter().map(|group_id| undeleted(group_id, error_code)).collect();
+        DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() }
+    }
+}
+
+fn undeleted(group_id: &str, error_code: ErrorCode) -> DeletableGroupResult {
+    DeletableGroupResult { group_id: group_id.to_owned(), error_code, ..DeletableGroupResult::default() }
 }

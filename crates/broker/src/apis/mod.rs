@@ -2,9 +2,11 @@
 //!
 //! A handler gets the decoded request and changes the [`State`]. It answers now, or says for what it waits.
 
+mod alter_configs;
 mod api_versions;
 mod configs;
 mod coordinator;
+mod delete_records;
 mod epochs;
 pub(crate) mod fetch;
 mod groups;
@@ -113,6 +115,9 @@ pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, bod
         OffsetForLeaderEpoch OffsetForLeaderEpochRequest
         DescribeConfigs DescribeConfigsRequest
         CreatePartitions CreatePartitionsRequest
+        DeleteRecords DeleteRecordsRequest
+        DeleteGroups DeleteGroupsRequest
+        IncrementalAlterConfigs IncrementalAlterConfigsRequest
     }
 }
 

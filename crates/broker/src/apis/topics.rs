@@ -62,11 +62,8 @@ fn refused(topic: &CreatableTopic, error_code: ErrorCode, message: Option<&str>)
 fn plan(state: &State, topic: &CreatableTopic) -> Result<Vec<Vec<i32>>, Refusal> {
     state.check_topic_name(&topic.name)?;
     for config in &topic.configs {
-        let setting = configs::TOPIC.iter().find(|setting| setting.name == config.name);
-        let setting = setting.ok_or((ErrorCode::INVALID_CONFIG, "the topic has no setting of that name"))?;
-        if !config.value.as_deref().is_some_and(|value| setting.takes(value)) {
-            return Err((ErrorCode::INVALID_CONFIG, "the value is not one of the setting's type"));
-        }
+        let no_value = (ErrorCode::INVALID_CONFIG, "the setting has no value");
+        configs::topic_setting(&config.name)?.check(config.value.as_deref().ok_or(no_value)?)?;
     }
     if topic.assignments.is_empty() {
         return state.assign(topic.num_partitions, topic.replication_factor);

@@ -86,6 +86,16 @@ impl Groups {
         Ok(&mut self.entry(group_id).0.offsets)
     }
 
+    /// Deletes a group and its offsets. `GROUP_ID_NOT_FOUND`; `NON_EMPTY_GROUP` while it has members.
+    pub(crate) fn delete(&mut self, group_id: &str) -> Result<(), ErrorCode> {
+        let group = self.get(group_id).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        if !group.is_empty() {
+            return Err(ErrorCode::NON_EMPTY_GROUP);
+        }
+        self.groups.remove(group_id);
+        Ok(())
+    }
+
     pub(crate) fn forget_topic(&mut self, topic: &str) {
         for group in self.groups.values_mut() {
             group.offsets.retain(|(name, _), _| &**name != topic);

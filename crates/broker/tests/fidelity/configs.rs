@@ -1,16 +1,23 @@
 //! Settings of topics and brokers.
 
 use kavka_core::wire::ErrorCode;
-use kavka_core::wire::messages::DescribeConfigsRequest;
 use kavka_core::wire::messages::describe_configs::{DescribeConfigsResource, DescribeConfigsResult};
+use kavka_core::wire::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+use kavka_core::wire::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 
-use crate::cluster::{Cluster, unique};
+use crate::cluster::{Cluster, Topic, unique, until};
 
 on_every_broker!(
     the_settings_of_a_topic_say_where_they_come_from,
     only_the_settings_asked_for_are_described,
     the_settings_of_a_broker_are_described,
     what_does_not_exist_has_no_settings,
+    a_setting_of_a_topic_is_set_and_taken_back,
+    lists_are_added_to_and_taken_from,
+    a_request_that_only_validates_changes_nothing,
+    of_changes_with_a_mistake_among_them_none_is_made,
+    changes_that_cannot_be_are_refused,
+    what_does_not_exist_cannot_be_changed,
 );
 
 const TOPIC: i8 = 2;
@@ -59,4 +66,95 @@ fn what_does_not_exist_has_no_settings(cluster: &Cluster) {
     let told = describe(cluster, TOPIC, &unique("nowhere"), None);
     assert_eq!(told.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(describe(cluster, 77, "1", None).error_code, ErrorCode::INVALID_REQUEST);
+}
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// A change: which setting, what to do with it, and the value for that.
+type Change<'a> = (&'a str, i8, Option<&'a str>);
+
+fn alter(
+    cluster: &Cluster,
+    (resource_type, name): (i8, &str),
+    changes: &[Change<'_>],
+    validate_only: bool,
+) -> ErrorCode {
+    let change = |(name, config_operation, value): &Change<'_>| AlterableConfig {
+        name: (*name).into(),
+        config_operation: *config_operation,
+        value: value.map(Into::into),
+    };
+    let configs = changes.iter().map(change).collect();
+    let resources = vec![AlterConfigsResource { resource_type, resource_name: name.into(), configs }];
+    let answer = cluster.connect(1).call(&IncrementalAlterConfigsRequest { resources, validate_only });
+    assert_eq!((answer.responses[0].resource_type, answer.responses[0].resource_name.as_str()), (resource_type, name));
+    answer.responses[0].error_code
+}
+
+fn change(cluster: &Cluster, topic: &Topic, setting: &str, operation: i8, value: Option<&str>) -> ErrorCode {
+    alter(cluster, (TOPIC, &topic.name), &[(setting, operation, value)], false)
+}
+
+fn value_of(cluster: &Cluster, topic: &Topic, setting: &str) -> String {
+    describe(cluster, TOPIC, &topic.name, Some(&[setting])).configs.remove(0).value.unwrap()
+}
+
+/// Waits until the broker that is asked knows of the change.
+fn await_value(cluster: &Cluster, topic: &Topic, setting: &str, value: &str) {
+    until("the setting to change", || (value_of(cluster, topic, setting) == value).then_some(()));
+}
+
+fn a_setting_of_a_topic_is_set_and_taken_back(cluster: &Cluster) {
+    let topic = cluster.topic();
+    assert_eq!(change(cluster, &topic, "max.message.bytes", SET, Some("12345")), ErrorCode::NONE);
+    await_value(cluster, &topic, "max.message.bytes", "12345");
+    assert_eq!(change(cluster, &topic, "max.message.bytes", DELETE, None), ErrorCode::NONE);
+    await_value(cluster, &topic, "max.message.bytes", "1048588");
+}
+
+fn lists_are_added_to_and_taken_from(cluster: &Cluster) {
+    let topic = cluster.topic();
+    assert_eq!(change(cluster, &topic, "cleanup.policy", APPEND, Some("compact")), ErrorCode::NONE);
+    await_value(cluster, &topic, "cleanup.policy", "delete,compact");
+    assert_eq!(change(cluster, &topic, "cleanup.policy", SUBTRACT, Some("delete")), ErrorCode::NONE);
+    await_value(cluster, &topic, "cleanup.policy", "compact");
+    assert_eq!(change(cluster, &topic, "retention.ms", APPEND, Some("1")), ErrorCode::INVALID_CONFIG);
+}
+
+fn a_request_that_only_validates_changes_nothing(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let resource = (TOPIC, topic.name.as_str());
+    assert_eq!(alter(cluster, resource, &[("max.message.bytes", SET, Some("12345"))], true), ErrorCode::NONE);
+    // A change that is made is known once a later one is.
+    assert_eq!(change(cluster, &topic, "flush.messages", SET, Some("7")), ErrorCode::NONE);
+    await_value(cluster, &topic, "flush.messages", "7");
+    assert_eq!(value_of(cluster, &topic, "max.message.bytes"), "1048588");
+}
+
+fn of_changes_with_a_mistake_among_them_none_is_made(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let changes = [("max.message.bytes", SET, Some("12345")), ("segment.bytes", SET, Some("many"))];
+    assert_eq!(alter(cluster, (TOPIC, &topic.name), &changes, false), ErrorCode::INVALID_CONFIG);
+    assert_eq!(change(cluster, &topic, "flush.messages", SET, Some("7")), ErrorCode::NONE);
+    await_value(cluster, &topic, "flush.messages", "7");
+    assert_eq!(value_of(cluster, &topic, "max.message.bytes"), "1048588");
+}
+
+fn changes_that_cannot_be_are_refused(cluster: &Cluster) {
+    let topic = cluster.topic();
+    assert_eq!(change(cluster, &topic, "no.such.setting", SET, Some("1")), ErrorCode::INVALID_CONFIG);
+    assert_eq!(change(cluster, &topic, "retention.ms", SET, None), ErrorCode::INVALID_REQUEST);
+    let twice = [("retention.ms", SET, Some("1")), ("retention.ms", DELETE, None)];
+    assert_eq!(alter(cluster, (TOPIC, &topic.name), &twice, false), ErrorCode::INVALID_REQUEST);
+}
+
+fn what_does_not_exist_cannot_be_changed(cluster: &Cluster) {
+    let changes = [("retention.ms", SET, Some("1"))];
+    let error_code = alter(cluster, (TOPIC, &unique("nowhere")), &changes, false);
+    assert_eq!(error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(alter(cluster, (77, "1"), &changes, false), ErrorCode::INVALID_REQUEST);
+    assert_eq!(alter(cluster, (BROKER, "1"), &[("broker.id", SET, Some("9"))], false), ErrorCode::INVALID_REQUEST);
 }

@@ -1,8 +1,11 @@
-//! Offsets that are committed without a membership.
+//! Offsets that are committed without a membership, and groups that are deleted.
 
+use kavka_core::wire::messages::join_group::JoinGroupRequestProtocol;
 use kavka_core::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kavka_core::wire::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kavka_core::wire::messages::{FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kavka_core::wire::messages::{
+    DeleteGroupsRequest, FindCoordinatorRequest, JoinGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
+};
 use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::cluster::{Cluster, Topic, unique, until};
@@ -16,6 +19,9 @@ on_every_broker!(
     a_commit_of_a_member_that_does_not_exist_is_refused,
     metadata_over_4096_bytes_is_refused,
     who_does_not_coordinate_says_so,
+    a_group_without_members_is_deleted_with_its_offsets,
+    a_group_with_members_is_not_deleted,
+    what_is_no_group_cannot_be_deleted,
 );
 
 fn find_coordinator(cluster: &Cluster, group_id: &str) -> i32 {
@@ -159,4 +165,41 @@ fn who_does_not_coordinate_says_so(cluster: &Cluster) {
     let request = commit_request(&group_id, &topic, 0, 5, "");
     assert_eq!(commit(&mut other, &request), ErrorCode::NOT_COORDINATOR);
     assert_eq!(fetch_all(&mut other, &group_id).0, ErrorCode::NOT_COORDINATOR);
+}
+
+fn delete(connection: &mut Connection, group_id: &str) -> ErrorCode {
+    let answer = connection.call(&DeleteGroupsRequest { groups_names: vec![group_id.into()] });
+    assert_eq!(answer.results[0].group_id, group_id);
+    answer.results[0].error_code
+}
+
+fn a_group_without_members_is_deleted_with_its_offsets(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let (group_id, mut connection) = group(cluster);
+    commit(&mut connection, &commit_request(&group_id, &topic, 0, 5, ""));
+    assert_eq!(delete(&mut connection, &group_id), ErrorCode::NONE);
+    assert_eq!(fetch_one(&mut connection, &group_id, &topic).2, None);
+    assert_eq!(delete(&mut connection, &group_id), ErrorCode::GROUP_ID_NOT_FOUND);
+}
+
+fn a_group_with_members_is_not_deleted(cluster: &Cluster) {
+    let (group_id, mut connection) = group(cluster);
+    let join = JoinGroupRequest {
+        group_id: group_id.clone(),
+        session_timeout_ms: 6_000,
+        rebalance_timeout_ms: Some(10_000),
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), ..JoinGroupRequestProtocol::default() }],
+        ..JoinGroupRequest::default()
+    };
+    // Version 3 joins at once; later ones are first told their id.
+    assert_eq!(connection.call_version(3, &join).error_code, ErrorCode::NONE);
+    assert_eq!(delete(&mut connection, &group_id), ErrorCode::NON_EMPTY_GROUP);
+}
+
+fn what_is_no_group_cannot_be_deleted(cluster: &Cluster) {
+    let (group_id, mut connection) = group(cluster);
+    assert_eq!(delete(&mut connection, &group_id), ErrorCode::GROUP_ID_NOT_FOUND);
+    let mut other = cluster.connect(3 - find_coordinator(cluster, &group_id));
+    assert_eq!(delete(&mut other, &group_id), ErrorCode::NOT_COORDINATOR);
 }

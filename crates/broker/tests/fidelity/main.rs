@@ -31,6 +31,7 @@ macro_rules! on_every_broker {
 }
 
 mod configs;
+mod delete_records;
 mod fetch;
 mod frames;
 mod groups;
