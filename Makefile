@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-VERSION ?= 4.4.0
+VERSION ?= $(shell cat tests/kafka/versions/latest)
 BROKERS ?= 1
 SEEDS ?= 200
 SEED ?= 0
@@ -52,6 +52,7 @@ python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests 
 	$(BIN)/pytest tests/python/unit tests/python/compat tests/python/misuse
 
 kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fidelity, interoperability, brokers killed
+	for file in tests/kafka/versions/*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done
 	cargo test --quiet -p kavka-test-kafka
 	cargo test --quiet -p kavka-broker --features real-kafka --test fidelity
 	cargo test --quiet -p kavka --features real-kafka --test conformance
@@ -60,7 +61,7 @@ kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fid
 test-long: $(VENV)/tested ## What takes longer than `make test` allows
 	$(BIN)/pytest -m long tests/python
 
-kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=4.4.0 BROKERS=3
+kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)
 
 bench-quick: $(VENV)/tested ## A million messages each way beside confluent-kafka, in under three minutes

@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "kafka"))
 
+from kafka_cluster import LATEST_3, Cluster
+
 CLIENTS = ("pykafka", "confluent")
 CPUS = sorted(os.sched_getaffinity(0))
 BROKER_CPU, CLIENT_CPU = CPUS[-1], CPUS[0]
@@ -28,8 +30,6 @@ BROKER_CPU, CLIENT_CPU = CPUS[-1], CPUS[0]
 @contextmanager
 def real_kafka(version):
     """Yields the address of a single broker of Apache Kafka and a function that creates topics there."""
-    from kafka_cluster import Cluster
-
     # The harness starts brokers quickly; here they must run quickly.
     options = {"heap_mib": 1024, "java_options": ["-XX:TieredStopAtLevel=4"]}
     with Cluster(version, brokers=1, **options) as cluster:
@@ -87,7 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1_000_000, help="messages per run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--version", default="3.9.2", help="of Apache Kafka")
+    parser.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {BROKER_CPU})
     print(

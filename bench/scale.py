@@ -1,8 +1,8 @@
 """What many topics and many partitions cost, beside confluent-kafka: `make bench-topics`, `make bench-partitions`.
 
 `topics`: one client writes messages of 100 bytes to 1, 100 and 1,000 topics of one partition, with one PyKafka producer
-each. Twice: message by message in turn, as programs do, where the batches become smaller with more topics; and 100
-messages to a topic at a time, where every batch holds 100 messages, so that only the number of topics differs.
+each. Message by message in turn, as programs do, where the batches become smaller with more topics; then 10 and 100
+messages to a topic at a time, with batches of that size for one topic too, so that only the number of topics differs.
 On Apache Kafka.
 
 `partitions`: one consumer reads the same number of messages from 10, 1,000 and 10,000 partitions of one topic, in
@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 
-from quick import BROKER_CPU, CLIENT_CPU, CLIENTS, embedded_broker, measure, real_kafka
+from quick import BROKER_CPU, CLIENT_CPU, CLIENTS, LATEST_3, embedded_broker, measure, real_kafka
 
 ROW = "| {:>8} | {:>8} | {:>9} | {:>9} | {:>6} | {:>8} | {:>9} | {:>6} |"
 RULE = "|---:|---|---:|---:|---:|---:|---:|---:|"
@@ -63,7 +63,7 @@ def topics(arguments):
     print(f"Apache Kafka {arguments.version}, {arguments.count:,} messages of 100 bytes, acks=all\n")
     with real_kafka(arguments.version) as (bootstrap, _):
         create_topics(bootstrap, {f"t-{number}": 1 for number in range(max(arguments.topics))})
-        for what, burst in (("in turn", 1), ("by 100", 100)):
+        for burst in arguments.bursts:
             head("topics")
             cpus = []
             for number, count in enumerate(arguments.topics):
@@ -72,7 +72,7 @@ def topics(arguments):
                 order = CLIENTS if number % 2 else CLIENTS[::-1]
                 work = ("produce_topics", bootstrap, "t", arguments.count, count, burst, batch_messages)
                 results = {client: measure(client, *work) for client in order}
-                cpus.append(row(count, what, results, arguments.count))
+                cpus.append(row(count, f"by {burst}" if burst > 1 else "in turn", results, arguments.count))
             growth(cpus)
             print()
 
@@ -108,7 +108,8 @@ def main():
     verb.set_defaults(run=topics)
     verb.add_argument("--count", type=int, default=400_000, help="messages per run")
     verb.add_argument("--topics", type=int, nargs="+", default=[1, 100, 1000])
-    verb.add_argument("--version", default="3.9.2", help="of Apache Kafka")
+    verb.add_argument("--bursts", type=int, nargs="+", default=[1, 10, 100], help="messages to a topic at a time")
+    verb.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
     verb = verbs.add_parser("partitions")
     verb.set_defaults(run=partitions)
     verb.add_argument("--count", type=int, default=1_000_000, help="messages per run")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real Apache Kafka for tests: fetches any version from 0.8.2.2 on, starts brokers, breaks them, removes everything.
 
-    python3 tests/kafka/kafka.py run --version 4.4.0 --brokers 3
+    python3 tests/kafka/kafka.py run --brokers 3
     python3 tests/kafka/kafka.py fetch --version 3.9.2
 
 `run` prints one line of JSON when the cluster is ready (or `{"error": ...}`), then obeys the commands on its stdin.
@@ -74,7 +74,7 @@ def _arguments():
         "run", help="run a cluster", epilog=commands.USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for verb in (fetch, run):
-        verb.add_argument("--version", default="4.4.0", help="0.8.2.2 to 4.4.0 (default: %(default)s)")
+        verb.add_argument("--version", default=artifacts.LATEST, help="0.8.2.2 or newer (default: %(default)s)")
     run.add_argument("--brokers", type=int, default=1, help="how many (default: %(default)s)")
     run.add_argument(
         "--zookeeper", action="store_true", help="ZooKeeper mode where both exist, 3.3 to 3.9; older ones always use it"

@@ -1,6 +1,6 @@
 """Real Kafka from Python tests.
 
-    with Cluster("4.4.0", brokers=3) as cluster:
+    with Cluster(LATEST, brokers=3) as cluster:
         cluster.create_topic("orders", partitions=3, replication_factor=3)
         cluster.kill(1)
 
@@ -18,6 +18,12 @@ import threading
 from pathlib import Path
 
 _PROGRAM = Path(__file__).resolve().with_name("kafka.py")
+_VERSIONS = _PROGRAM.with_name("versions")
+
+#: The newest Kafka, on which everything is tested.
+LATEST = (_VERSIONS / "latest").read_text().strip()
+#: The last Kafka 3: the newest that speaks the versions of requests that Kafka 4 has dropped.
+LATEST_3 = (_VERSIONS / "latest_3").read_text().strip()
 
 
 class KafkaError(Exception):
@@ -27,7 +33,7 @@ class KafkaError(Exception):
 class Cluster:
     """A running Kafka cluster, ready when the constructor returns. Use as a context manager, or `close` it.
 
-    :param version: "0.8.2.2" to "4.4.0". Before 3.3 it comes with ZooKeeper.
+    :param version: "0.8.2.2" to `LATEST`. Before 3.3 it comes with ZooKeeper.
     :param zookeeper: ask for ZooKeeper mode where both exist (3.3 to 3.9).
     :param settings: broker settings by Kafka's names, over the harness's own.
     :param heap_mib: heap of each broker in MiB.
@@ -40,7 +46,7 @@ class Cluster:
     out one after the other.
     """
 
-    def __init__(self, version="4.4.0", brokers=1, *, zookeeper=False, settings=None, heap_mib=256, java_options=()):
+    def __init__(self, version=LATEST, brokers=1, *, zookeeper=False, settings=None, heap_mib=256, java_options=()):
         command = [
             sys.executable,
             str(_PROGRAM),

@@ -1,8 +1,8 @@
 //! Our messages against Kafka's own schemas, field by field and version by version.
 //!
 //! Kafka's schemas are the files `common/message/*.json` inside every `kafka-clients` jar; we copy none of
-//! them into the project. Two releases cover all versions: 3.9.2 has the old ones, which 4.0 dropped, and
-//! 4.4.0 the new ones. Where both have a version, it is compared with both. A version that its release calls
+//! them into the project. Two releases cover all versions: the last Kafka 3 has the old ones, which 4.0 dropped, and
+//! the newest Kafka the new ones. Where both have a version, it is compared with both. A version that its release calls
 //! unstable does not count, and we must speak every other one.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,10 @@ use serde_json::Value;
 use crate::Outcome;
 
 /// The releases whose schemas are compared when none are named, the newest last.
-const RELEASES: [&str; 2] = ["3.9.2", "4.4.0"];
+const RELEASES: [&str; 2] = [
+    include_str!("../../tests/kafka/versions/latest_3").trim_ascii(),
+    include_str!("../../tests/kafka/versions/latest").trim_ascii(),
+];
 
 /// The first and the last version.
 type Versions = (i16, i16);

@@ -59,6 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crates/broker", &["kavka-core"]),
     ("crates/cli", &["kavka", "kavka-broker"]),
     ("crates/python", &["kavka", "kavka-broker"]),
+    ("tests/support", &["kavka", "kavka-broker", "kavka-core", "kavka-test-kafka"]),
     ("xtask", &["kavka-core"]),
 ];
 

@@ -5,13 +5,14 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Harness, batch, fetch_request, only_fetched, only_produced, produce_request, sequenced};
+use common::{Harness, fetch_request, only_fetched, only_produced, produce_request};
 use kavka_broker::{ClusterConfig, Fault};
 use kavka_core::wire::api::{ApiKey, RequestHeader};
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::*;
-use kavka_core::wire::records::{CompressionType, Stamp};
+use kavka_core::wire::records::CompressionType;
 use kavka_core::wire::{Encoder, Request};
+use kavka_test_support::batches::{self, Batch, batch, sequenced};
 
 /// Sends a request in every version that the broker says it speaks; each must be answered in that version.
 fn is_answered_in_every_version<R: Request>(first: i16, fill: impl Fn(i16, &mut R)) {
@@ -138,7 +139,7 @@ fn what_is_fetched_is_what_was_produced_at_its_offset() {
     let connection = harness.connect(1);
     let values: Vec<String> = (0..5_000).map(|index| format!("value {index}")).collect();
     for compression_type in [CompressionType::None, CompressionType::Zstd] {
-        harness.produce(connection, common::stamped(Stamp::default(), &values, compression_type));
+        harness.produce(connection, Batch::of(&values).compressed(compression_type).build());
     }
     let fetched = only_fetched(harness.call(connection, 12, &fetch_request(5_001))).records.unwrap().into_bytes();
     assert_eq!(fetched, harness.cluster.batches("t", 0)[1], "a fetch begins with the batch that has the offset");
@@ -198,7 +199,7 @@ fn without_acknowledgement_there_is_no_answer_and_an_error_closes_the_connection
     harness.send(connection, 12, &ProduceRequest { acks: 0, ..produce_request(batch(&["a"])) });
     assert_eq!(harness.receive::<ProduceRequest>(connection, 12), None);
     assert_eq!(harness.cluster.offsets("t", 0), Some((0, 1)));
-    let corrupt = common::damaged(batch(&["a"]), 65);
+    let corrupt = batches::damaged(batch(&["a"]), 65);
     harness.send(connection, 12, &ProduceRequest { acks: 0, ..produce_request(corrupt) });
     assert!(harness.is_closed(connection));
 }

@@ -15,6 +15,12 @@ from pathlib import Path
 
 from . import HarnessError
 
+_VERSIONS = Path(__file__).resolve().parents[1] / "versions"
+#: The newest Kafka, on which everything is tested.
+LATEST = (_VERSIONS / "latest").read_text().strip()
+#: The last Kafka 3: the newest that speaks the versions of requests that Kafka 4 has dropped.
+LATEST_3 = (_VERSIONS / "latest_3").read_text().strip()
+
 STORE = Path(__file__).resolve().parents[3] / ".kafka"
 _DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 # kafka-tools was not published for these; the tools of a neighbouring version speak the same protocol.

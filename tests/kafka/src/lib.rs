@@ -1,9 +1,9 @@
 //! Real Apache Kafka from Rust tests.
 //!
 //! ```no_run
-//! use kavka_test_kafka::{Kafka, Options};
+//! use kavka_test_kafka::{Kafka, LATEST_3, Options};
 //!
-//! let kafka = Kafka::start(&Options { version: "4.4.0", brokers: 3, ..Options::default() });
+//! let kafka = Kafka::start(&Options { version: LATEST_3, brokers: 3, ..Options::default() });
 //! kafka.create_topic("orders", 3, 3, &[("max.message.bytes", "2000000")]);
 //! kafka.kill(kafka.leader("orders", 0));
 //! ```
@@ -26,10 +26,16 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
+/// The newest Kafka, on which everything is tested.
+pub const LATEST: &str = include_str!("../versions/latest").trim_ascii();
+
+/// The last Kafka 3: the newest that speaks the versions of requests that Kafka 4 has dropped.
+pub const LATEST_3: &str = include_str!("../versions/latest_3").trim_ascii();
+
 /// What kind of cluster to start.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// `"0.8.2.2"` to `"4.4.0"` (the default). Before 3.3 it comes with ZooKeeper.
+    /// `"0.8.2.2"` to [`LATEST`] (the default). Before 3.3 it comes with ZooKeeper.
     pub version: &'a str,
     /// How many brokers; default 1. Topics of Kafka's own get min(3, this) replicas, and with 3 brokers or more
     /// `min.insync.replicas` is 2.
@@ -47,7 +53,7 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { version: "4.4.0", brokers: 1, zookeeper: false, settings: &[], heap_mib: 256, java_options: &[] }
+        Options { version: LATEST, brokers: 1, zookeeper: false, settings: &[], heap_mib: 256, java_options: &[] }
     }
 }
 

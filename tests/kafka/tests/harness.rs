@@ -4,7 +4,7 @@ use kavka_test_kafka::{Kafka, Options};
 
 #[test]
 fn a_cluster_obeys_and_is_gone_when_it_is_dropped() {
-    let kafka = Kafka::start(&Options { version: "4.4.0", ..Options::default() });
+    let kafka = Kafka::start(&Options::default());
     assert_eq!(kafka.broker_ids(), [1]);
     kafka.create_topic("orders", 2, 1, &[("retention.ms", "-1")]);
     assert_eq!(kafka.leader("orders", 1), 1);

@@ -11,8 +11,7 @@ use kavka_core::wire::api::encode_request;
 use kavka_core::wire::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use kavka_core::wire::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
 use kavka_core::wire::messages::{FetchRequest, FetchResponse, ProduceRequest, ProduceResponse};
-use kavka_core::wire::records::{BatchBuilder, BufferPool, Compression, CompressionType, Compressor};
-use kavka_core::wire::records::{ProducerStamp, Records, Stamp};
+use kavka_core::wire::records::Records;
 use kavka_core::wire::{Decoder, Message, Request};
 
 /// A cluster, its clock, and what it sent to whom.
@@ -124,32 +123,4 @@ pub fn fetch_request(fetch_offset: i64) -> FetchRequest {
 
 pub fn only_fetched(response: FetchResponse) -> PartitionData {
     response.responses.into_iter().next().unwrap().partitions.into_iter().next().unwrap()
-}
-
-/// A batch of records with these values; timestamps are 1000, 1001, ...
-pub fn batch<V: AsRef<[u8]>>(values: &[V]) -> Records {
-    stamped(Stamp::default(), values, CompressionType::None)
-}
-
-/// A batch of an idempotent producer.
-pub fn sequenced(producer_id: i64, producer_epoch: i16, base_sequence: i32, values: &[&str]) -> Records {
-    let producer = Some(ProducerStamp { producer_id, producer_epoch, base_sequence });
-    stamped(Stamp { producer, ..Stamp::default() }, values, CompressionType::None)
-}
-
-pub fn stamped<V: AsRef<[u8]>>(stamp: Stamp, values: &[V], compression_type: CompressionType) -> Records {
-    let pool = BufferPool::new(64 << 20, std::sync::Arc::new(|| {}));
-    let mut builder = BatchBuilder::new(&pool, 32 << 20);
-    for (timestamp, value) in (1_000..).zip(values) {
-        builder.append(timestamp, None, Some(value.as_ref()), &[]).unwrap();
-    }
-    let records = builder.seal(stamp, &mut Compressor::new(Compression::from(compression_type)).unwrap()).unwrap();
-    records.into_bytes().into()
-}
-
-/// The records with the byte at `place` changed.
-pub fn damaged(records: Records, place: usize) -> Records {
-    let mut bytes = records.into_bytes().to_vec();
-    bytes[place] ^= 1;
-    Bytes::from(bytes).into()
 }

@@ -1,13 +1,5 @@
 //! The clusters under test, and what tests need of them besides the rule they test.
 
-use std::collections::BTreeMap;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use kavka_broker::ClusterConfig;
-use kavka_broker::serve::{Broker, Options};
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use kavka_core::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
@@ -15,56 +7,16 @@ use kavka_core::wire::messages::produce::{PartitionProduceData, PartitionProduce
 use kavka_core::wire::messages::{
     CreateTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
-use kavka_core::wire::records::{
-    BatchBuilder, BufferPool, Compression, CompressionType, Compressor, ProducerStamp, Records, Stamp,
-};
+use kavka_core::wire::records::Records;
 use kavka_core::wire::{ErrorCode, Uuid};
+pub(crate) use kavka_test_support::batches::{Batch, batch, sequenced};
+use kavka_test_support::brokers::Brokers;
+pub(crate) use kavka_test_support::{unique, until};
 
 use crate::connection::Connection;
 
-/// How long a change may take to be known everywhere.
-const LIMIT: Duration = Duration::from_secs(30);
-
-enum Kind {
-    Embedded(Broker),
-    #[cfg(feature = "real-kafka")]
-    Kafka(kavka_test_kafka::Kafka),
-}
-
-/// Two brokers, 1 and 2.
-pub(crate) struct Cluster {
-    addresses: BTreeMap<i32, String>,
-    kind: Kind,
-}
-
-pub(crate) fn embedded() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
-        let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
-        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
-        let addresses = (1..).zip(broker.bootstrap_servers().split(',').map(Into::into)).collect();
-        Cluster { addresses, kind: Kind::Embedded(broker) }
-    })
-}
-
-#[cfg(feature = "real-kafka")]
-fn kafka(version: &str) -> Cluster {
-    let options = kavka_test_kafka::Options { version, brokers: 2, ..kavka_test_kafka::Options::default() };
-    let kafka = kavka_test_kafka::Kafka::start(&options);
-    Cluster { addresses: kafka.brokers(), kind: Kind::Kafka(kafka) }
-}
-
-#[cfg(feature = "real-kafka")]
-pub(crate) fn kafka_4_4_0() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| kafka("4.4.0"))
-}
-
-#[cfg(feature = "real-kafka")]
-pub(crate) fn kafka_3_9_2() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| kafka("3.9.2"))
-}
+/// The cluster of a test: two brokers, 1 and 2.
+pub(crate) struct Cluster(&'static Brokers);
 
 /// A topic of one test.
 #[derive(Debug, Clone)]
@@ -76,8 +28,12 @@ pub(crate) struct Topic {
 }
 
 impl Cluster {
+    pub(crate) fn of(brokers: &'static Brokers) -> Self {
+        Self(brokers)
+    }
+
     pub(crate) fn connect(&self, broker_id: i32) -> Connection {
-        Connection::open(&self.addresses[&broker_id])
+        Connection::open(&self.0.addresses()[&broker_id])
     }
 
     pub(crate) fn connect_to_leader(&self, topic: &Topic) -> Connection {
@@ -85,7 +41,7 @@ impl Cluster {
     }
 
     pub(crate) fn address(&self, broker_id: i32) -> &str {
-        &self.addresses[&broker_id]
+        &self.0.addresses()[&broker_id]
     }
 
     /// A new topic of one partition and one replica.
@@ -119,7 +75,8 @@ impl Cluster {
     /// Waits until a topic has this many partitions and every leader serves its own.
     pub(crate) fn await_topic(&self, name: &str, partitions: i32) -> Topic {
         let topic = until("the topic to have leaders", || {
-            let known = self.addresses.keys().map(|id| metadata_of(&mut self.connect(*id), name)).collect::<Vec<_>>();
+            let known =
+                self.0.addresses().keys().map(|id| metadata_of(&mut self.connect(*id), name)).collect::<Vec<_>>();
             let is_whole = |topic: &MetadataResponseTopic| {
                 topic.partitions.len() as i32 == partitions
                     && topic.partitions.iter().all(|partition| partition.leader_id.is_some())
@@ -146,37 +103,13 @@ impl Cluster {
     /// Makes the other broker the leader of partition 0; both must have a replica. Returns the new leader.
     pub(crate) fn move_leader(&self, topic: &Topic) -> i32 {
         let leader = 3 - topic.leaders[0];
-        match &self.kind {
-            Kind::Embedded(broker) => {
-                broker.with(|cluster, now| cluster.move_leader(now, &topic.name, 0, leader)).unwrap();
-            }
-            #[cfg(feature = "real-kafka")]
-            Kind::Kafka(kafka) => kafka.move_leader(&topic.name, 0, leader),
-        }
+        self.0.move_leader(&topic.name, leader);
         until("the new leader to serve", || {
             let is_known = metadata_of(&mut self.connect(leader), &topic.name).partitions[0].leader_id == Some(leader);
             let (error_code, _) = offset_at(&mut self.connect(leader), topic, 0, -1);
             (is_known && error_code == ErrorCode::NONE).then_some(())
         });
         leader
-    }
-}
-
-/// A name that no other test has.
-pub(crate) fn unique(what: &str) -> String {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    format!("{what}-{}", COUNTER.fetch_add(1, Ordering::Relaxed))
-}
-
-/// What `look` finds, looking again until it finds something.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begin.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
-        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -219,31 +152,6 @@ pub(crate) fn producer_id(connection: &mut Connection) -> i64 {
             answer.producer_id.unwrap()
         })
     })
-}
-
-/// A batch of these values with timestamps 1000, 1001, ...
-pub(crate) fn batch(values: &[&str]) -> Records {
-    batch_of(values, None, CompressionType::None)
-}
-
-pub(crate) fn idempotent_batch(values: &[&str], producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Records {
-    batch_of(values, Some(ProducerStamp { producer_id, producer_epoch, base_sequence }), CompressionType::None)
-}
-
-pub(crate) fn batch_of(values: &[&str], producer: Option<ProducerStamp>, codec: CompressionType) -> Records {
-    let timed: Vec<_> = (1000..).zip(values.iter().copied()).collect();
-    timed_batch(&timed, producer, codec)
-}
-
-pub(crate) fn timed_batch(records: &[(i64, &str)], producer: Option<ProducerStamp>, codec: CompressionType) -> Records {
-    let pool = BufferPool::new(64 << 20, std::sync::Arc::new(|| ()));
-    let mut builder = BatchBuilder::new(&pool, 1 << 30);
-    for (timestamp_ms, value) in records {
-        builder.append(*timestamp_ms, None, Some(value.as_bytes()), &[]).unwrap();
-    }
-    let mut compressor = Compressor::new(Compression::new(codec, None).unwrap()).unwrap();
-    let stamp = Stamp { producer, ..Stamp::default() };
-    builder.seal(stamp, &mut compressor).unwrap().into_bytes().into()
 }
 
 pub(crate) fn produce_request(topic: &Topic, partition: i32, acks: i16, records: Records) -> ProduceRequest {

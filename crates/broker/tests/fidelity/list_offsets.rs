@@ -8,7 +8,7 @@ use kavka_core::wire::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest
 use kavka_core::wire::records::CompressionType;
 use kavka_core::wire::{ApiKey, ErrorCode};
 
-use crate::cluster::{Cluster, Topic, append, batch, metadata_of, timed_batch};
+use crate::cluster::{Batch, Cluster, Topic, append, batch, metadata_of};
 use crate::connection::Connection;
 
 on_every_broker!(
@@ -61,8 +61,8 @@ fn earliest_and_latest_are_the_ends_of_the_log(cluster: &Cluster) {
 fn times(cluster: &Cluster, codec: CompressionType) -> (Topic, Connection) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
-    append(&mut connection, &topic, timed_batch(&[(100, "a"), (300, "b"), (200, "c")], None, codec));
-    append(&mut connection, &topic, timed_batch(&[(250, "d"), (400, "e")], None, codec));
+    append(&mut connection, &topic, Batch::at(&[(100, "a"), (300, "b"), (200, "c")]).compressed(codec).build());
+    append(&mut connection, &topic, Batch::at(&[(250, "d"), (400, "e")]).compressed(codec).build());
     (topic, connection)
 }
 
@@ -88,8 +88,8 @@ fn the_largest_timestamp_is_found_with_its_record(cluster: &Cluster) {
     let mut connection = cluster.connect_to_leader(&topic);
     let none = list(&mut connection, &topic, MAX_TIMESTAMP);
     assert_eq!((none.error_code, none.offset, none.timestamp), (ErrorCode::NONE, None, None));
-    append(&mut connection, &topic, timed_batch(&[(100, "a"), (300, "b"), (200, "c")], None, CompressionType::None));
-    append(&mut connection, &topic, timed_batch(&[(250, "d")], None, CompressionType::None));
+    append(&mut connection, &topic, Batch::at(&[(100, "a"), (300, "b"), (200, "c")]).build());
+    append(&mut connection, &topic, Batch::at(&[(250, "d")]).build());
     let answer = list(&mut connection, &topic, MAX_TIMESTAMP);
     assert_eq!((answer.offset, answer.timestamp), (Some(1), Some(300)));
 }

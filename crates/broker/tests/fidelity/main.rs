@@ -4,31 +4,17 @@
 //! what they see is what the broker said. Where the embedded broker leaves something out on purpose, the header of
 //! the API's file says so and there is no test here.
 //!
-//! With the feature `real-kafka` every test runs against Kafka 4.4.0 and 3.9.2 too. All tests share a cluster of two
+//! With the feature `real-kafka` every test runs against two versions of Kafka too. All tests share a cluster of two
 //! brokers of each kind: make your own topics, producers and groups, and leave the brokers running.
 
 // Test code indexes and unwraps: a panic is how a test fails.
 #![allow(clippy::missing_panics_doc)]
 
+#[macro_use]
+extern crate kavka_test_support;
+
 mod cluster;
 mod connection;
-
-/// Makes each of these functions a test on the embedded broker and, with `real-kafka`, on each version of Kafka.
-macro_rules! on_every_broker {
-    ($($test:ident),+ $(,)?) => {
-        mod embedded {
-            $(#[test] fn $test() { super::$test($crate::cluster::embedded()); })+
-        }
-        #[cfg(feature = "real-kafka")]
-        mod kafka_4_4_0 {
-            $(#[test] fn $test() { super::$test($crate::cluster::kafka_4_4_0()); })+
-        }
-        #[cfg(feature = "real-kafka")]
-        mod kafka_3_9_2 {
-            $(#[test] fn $test() { super::$test($crate::cluster::kafka_3_9_2()); })+
-        }
-    };
-}
 
 mod configs;
 mod delete_records;

@@ -4,9 +4,7 @@ use kavka_core::wire::messages::ProduceRequest;
 use kavka_core::wire::records::{CompressionType, Records, batches};
 use kavka_core::wire::{ApiKey, ErrorCode, Uuid};
 
-use crate::cluster::{
-    Cluster, Topic, append, batch, batch_of, end_offset, idempotent_batch, produce, produce_request, unique,
-};
+use crate::cluster::{Batch, Cluster, Topic, append, batch, end_offset, produce, produce_request, sequenced, unique};
 use crate::fetch::fetch_all;
 
 on_every_broker!(
@@ -18,7 +16,7 @@ on_every_broker!(
     a_wrong_crc_is_corrupt,
     a_batch_cut_short_is_no_batch,
     two_batches_for_one_partition_are_refused,
-    an_idempotent_batch_needs_no_acks_all,
+    an_sequenced_needs_no_acks_all,
     an_unknown_topic_or_partition_is_told_apart_from_the_others,
     an_unknown_topic_id_is_named_so,
     who_does_not_lead_names_the_leader,
@@ -54,7 +52,7 @@ fn every_codec_is_kept_as_it_came(cluster: &Cluster) {
     let long = "compressible ".repeat(100);
     let codecs = [CompressionType::Gzip, CompressionType::Snappy, CompressionType::Lz4, CompressionType::Zstd];
     for codec in codecs {
-        let sent = batch_of(&[&long], None, codec);
+        let sent = Batch::of(&[&long]).compressed(codec).build();
         let offset = append(&mut connection, &topic, sent.clone());
         let kept = fetch_all(&mut connection, &topic, offset);
         // Offset and leader epoch, in bytes 0 to 16, are the broker's.
@@ -110,10 +108,10 @@ fn two_batches_for_one_partition_are_refused(cluster: &Cluster) {
     assert_eq!(produce(&mut connection, &topic, twice).error_code, ErrorCode::INVALID_RECORD);
 }
 
-fn an_idempotent_batch_needs_no_acks_all(cluster: &Cluster) {
+fn an_sequenced_needs_no_acks_all(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
-    let answer = connection.call(&produce_request(&topic, 0, 1, idempotent_batch(&["a"], 12_345, 0, 0)));
+    let answer = connection.call(&produce_request(&topic, 0, 1, sequenced(12_345, 0, 0, &["a"])));
     assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
 }
 

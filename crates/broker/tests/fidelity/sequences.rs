@@ -3,7 +3,7 @@
 use kavka_core::wire::messages::InitProducerIdRequest;
 use kavka_core::wire::{ApiKey, ErrorCode};
 
-use crate::cluster::{Cluster, append, batch, end_offset, idempotent_batch, produce, producer_id};
+use crate::cluster::{Cluster, append, batch, end_offset, produce, producer_id, sequenced};
 
 on_every_broker!(
     every_producer_gets_an_id_of_its_own,
@@ -45,7 +45,7 @@ fn a_duplicate_is_answered_with_its_first_offset(cluster: &Cluster) {
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
     append(&mut connection, &topic, batch(&["before"]));
-    let sent = idempotent_batch(&["a", "b"], id, 0, 0);
+    let sent = sequenced(id, 0, 0, &["a", "b"]);
     for _ in 0..3 {
         let answer = produce(&mut connection, &topic, sent.clone());
         assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, 1));
@@ -58,13 +58,13 @@ fn the_last_five_batches_are_remembered(cluster: &Cluster) {
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
     for sequence in 0..6 {
-        append(&mut connection, &topic, idempotent_batch(&["a"], id, 0, sequence));
+        append(&mut connection, &topic, sequenced(id, 0, sequence, &["a"]));
     }
     for sequence in 1..6 {
-        let answer = produce(&mut connection, &topic, idempotent_batch(&["a"], id, 0, sequence));
+        let answer = produce(&mut connection, &topic, sequenced(id, 0, sequence, &["a"]));
         assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, i64::from(sequence)));
     }
-    let forgotten = produce(&mut connection, &topic, idempotent_batch(&["a"], id, 0, 0));
+    let forgotten = produce(&mut connection, &topic, sequenced(id, 0, 0, &["a"]));
     assert_eq!(forgotten.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     assert_eq!(end_offset(&mut connection, &topic), 6);
 }
@@ -73,10 +73,10 @@ fn a_gap_is_out_of_order(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
-    append(&mut connection, &topic, idempotent_batch(&["a"], id, 0, 0));
-    let answer = produce(&mut connection, &topic, idempotent_batch(&["c"], id, 0, 2));
+    append(&mut connection, &topic, sequenced(id, 0, 0, &["a"]));
+    let answer = produce(&mut connection, &topic, sequenced(id, 0, 2, &["c"]));
     assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, -1));
-    append(&mut connection, &topic, idempotent_batch(&["b"], id, 0, 1));
+    append(&mut connection, &topic, sequenced(id, 0, 1, &["b"]));
     assert_eq!(end_offset(&mut connection, &topic), 2);
 }
 
@@ -84,8 +84,8 @@ fn a_duplicate_of_another_length_is_out_of_order(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
-    append(&mut connection, &topic, idempotent_batch(&["a", "b"], id, 0, 0));
-    let answer = produce(&mut connection, &topic, idempotent_batch(&["a"], id, 0, 0));
+    append(&mut connection, &topic, sequenced(id, 0, 0, &["a", "b"]));
+    let answer = produce(&mut connection, &topic, sequenced(id, 0, 0, &["a"]));
     assert_eq!(answer.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
 }
 
@@ -93,8 +93,8 @@ fn an_old_epoch_is_invalid(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
-    append(&mut connection, &topic, idempotent_batch(&["a"], id, 1, 0));
-    let answer = produce(&mut connection, &topic, idempotent_batch(&["b"], id, 0, 0));
+    append(&mut connection, &topic, sequenced(id, 1, 0, &["a"]));
+    let answer = produce(&mut connection, &topic, sequenced(id, 0, 0, &["b"]));
     assert_eq!(answer.error_code, ErrorCode::INVALID_PRODUCER_EPOCH);
 }
 
@@ -102,27 +102,27 @@ fn a_new_epoch_begins_at_zero(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
-    append(&mut connection, &topic, idempotent_batch(&["a"], id, 0, 0));
-    let answer = produce(&mut connection, &topic, idempotent_batch(&["b"], id, 1, 1));
+    append(&mut connection, &topic, sequenced(id, 0, 0, &["a"]));
+    let answer = produce(&mut connection, &topic, sequenced(id, 1, 1, &["b"]));
     assert_eq!(answer.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-    assert_eq!(append(&mut connection, &topic, idempotent_batch(&["b"], id, 1, 0)), 1);
+    assert_eq!(append(&mut connection, &topic, sequenced(id, 1, 0, &["b"])), 1);
 }
 
 fn an_unknown_producer_may_begin_anywhere(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
-    assert_eq!(append(&mut connection, &topic, idempotent_batch(&["a"], id, 3, 77)), 0);
-    assert_eq!(append(&mut connection, &topic, idempotent_batch(&["b"], id, 3, 78)), 1);
+    assert_eq!(append(&mut connection, &topic, sequenced(id, 3, 77, &["a"])), 0);
+    assert_eq!(append(&mut connection, &topic, sequenced(id, 3, 78, &["b"])), 1);
 }
 
 fn sequences_go_round_after_the_largest(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let id = producer_id(&mut connection);
-    let across = idempotent_batch(&["a", "b", "c"], id, 0, i32::MAX - 1);
+    let across = sequenced(id, 0, i32::MAX - 1, &["a", "b", "c"]);
     assert_eq!(append(&mut connection, &topic, across.clone()), 0);
-    assert_eq!(append(&mut connection, &topic, idempotent_batch(&["d"], id, 0, 1)), 3);
+    assert_eq!(append(&mut connection, &topic, sequenced(id, 0, 1, &["d"])), 3);
     assert_eq!(append(&mut connection, &topic, across), 0, "a duplicate is found across the turn");
 }
 
@@ -131,7 +131,7 @@ fn the_sequences_of_a_partition_are_its_own(cluster: &Cluster) {
     let id = producer_id(&mut cluster.connect(1));
     for topic in [first, second] {
         let mut connection = cluster.connect_to_leader(&topic);
-        assert_eq!(append(&mut connection, &topic, idempotent_batch(&["a"], id, 0, 0)), 0);
+        assert_eq!(append(&mut connection, &topic, sequenced(id, 0, 0, &["a"])), 0);
         assert_eq!(end_offset(&mut connection, &topic), 1);
     }
 }
@@ -148,9 +148,9 @@ fn batches_without_a_producer_are_never_duplicates(cluster: &Cluster) {
 fn the_new_leader_knows_the_sequences(cluster: &Cluster) {
     let topic = cluster.create(1, 2, &[]);
     let id = producer_id(&mut cluster.connect(1));
-    let sent = idempotent_batch(&["a", "b"], id, 0, 0);
+    let sent = sequenced(id, 0, 0, &["a", "b"]);
     append(&mut cluster.connect_to_leader(&topic), &topic, sent.clone());
     let mut connection = cluster.connect(cluster.move_leader(&topic));
     assert_eq!(append(&mut connection, &topic, sent), 0);
-    assert_eq!(append(&mut connection, &topic, idempotent_batch(&["c"], id, 0, 2)), 2);
+    assert_eq!(append(&mut connection, &topic, sequenced(id, 0, 2, &["c"])), 2);
 }

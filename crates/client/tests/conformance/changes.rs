@@ -4,10 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use kavka::{ErrorCode, Record, StartPosition, TopicPartition};
+use kavka_test_support::on_every_broker;
+use kavka_test_support::rig::{find_topic, wait};
+use kavka_test_support::{unique, until};
 
-use crate::cluster::{
-    Cluster, Owned, Writer, find_topic, leftovers, numbered, read_all, reader, take, unique, until, values, wait,
-};
+use crate::cluster::{Cluster, Owned, Writer, assert_nothing_comes, numbered, read_all, reader, take, values};
 
 on_every_broker!(
     a_moved_leader_loses_and_repeats_nothing,
@@ -100,7 +101,7 @@ fn a_topic_made_again_stops_its_readers_with_an_error(cluster: &Cluster) {
     });
     let codes = [ErrorCode::INCONSISTENT_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
     assert!(error.code().is_some_and(|code| codes.contains(&code)), "{error}");
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
     consumer.seek(&partition, StartPosition::Earliest).unwrap();
     assert_eq!(values(&take(&consumer, 10)), numbered(10..20));
 }

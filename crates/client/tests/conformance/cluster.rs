@@ -2,75 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use kavka::{
-    CallOptions, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Delivery, ErrorCode, Owner, Producer,
-    ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition, Target, TopicPartition,
+    CallOptions, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Delivery, ErrorCode, IsolationLevel,
+    Owner, Producer, ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition, Target, TopicPartition,
+    parse_bootstrap_servers,
 };
-use kavka_broker::ClusterConfig;
-use kavka_broker::serve::{Broker, Options};
 use kavka_core::wire::messages::create_partitions::CreatePartitionsTopic;
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use kavka_core::wire::messages::delete_topics::DeleteTopicState;
 use kavka_core::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use kavka_core::wire::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest};
 use kavka_core::wire::{Request, Uuid};
+use kavka_test_support::brokers::Brokers;
+use kavka_test_support::rig::{find_topic, wait};
+use kavka_test_support::{LIMIT, unique, until};
 
-/// Longer than anything here takes on a busy machine; only a test that fails waits so long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
-enum Kind {
-    Embedded(Broker),
-    #[cfg(feature = "real-kafka")]
-    Kafka(kavka_test_kafka::Kafka),
-}
-
-/// Two brokers, 1 and 2.
-pub(crate) struct Cluster {
-    bootstrap_servers: Vec<(String, u16)>,
-    kind: Kind,
-}
-
-pub(crate) fn embedded() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| {
-        let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
-        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
-        Cluster { bootstrap_servers: addresses(&broker.bootstrap_servers()), kind: Kind::Embedded(broker) }
-    })
-}
-
-#[cfg(feature = "real-kafka")]
-fn kafka(version: &str) -> Cluster {
-    let options = kavka_test_kafka::Options { version, brokers: 2, ..kavka_test_kafka::Options::default() };
-    let kafka = kavka_test_kafka::Kafka::start(&options);
-    Cluster { bootstrap_servers: addresses(kafka.bootstrap()), kind: Kind::Kafka(kafka) }
-}
-
-#[cfg(feature = "real-kafka")]
-pub(crate) fn kafka_4_4_0() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| kafka("4.4.0"))
-}
-
-#[cfg(feature = "real-kafka")]
-pub(crate) fn kafka_3_9_2() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| kafka("3.9.2"))
-}
-
-fn addresses(bootstrap_servers: &str) -> Vec<(String, u16)> {
-    let split = bootstrap_servers.split(',').map(|address| address.rsplit_once(':').unwrap());
-    split.map(|(host, port)| (host.to_owned(), port.parse().unwrap())).collect()
-}
+/// The cluster of a test: two brokers, 1 and 2.
+pub(crate) struct Cluster(&'static Brokers);
 
 impl Cluster {
+    pub(crate) fn of(brokers: &'static Brokers) -> Self {
+        Self(brokers)
+    }
+
     pub(crate) fn client(&self) -> Client {
-        let bootstrap_servers = self.bootstrap_servers.clone();
+        let bootstrap_servers = parse_bootstrap_servers(&self.0.bootstrap_servers()).unwrap();
         Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap()
     }
 
@@ -131,13 +89,7 @@ impl Cluster {
         let client = self.client();
         wait(&client, client.clone().topic_owned(topic)).unwrap();
         let leader = 3 - client.metadata().leader(topic, 0).unwrap().0;
-        match &self.kind {
-            Kind::Embedded(broker) => {
-                broker.with(|cluster, now| cluster.move_leader(now, topic, 0, leader)).unwrap();
-            }
-            #[cfg(feature = "real-kafka")]
-            Kind::Kafka(kafka) => kafka.move_leader(topic, 0, leader),
-        }
+        self.0.move_leader(topic, leader);
     }
 }
 
@@ -180,29 +132,6 @@ impl Owned for Client {
 
     async fn refreshed(self) -> kavka::Result<std::sync::Arc<kavka::Metadata>> {
         self.refresh_metadata().await
-    }
-}
-
-/// Runs a future on the client's engine and waits for it.
-pub(crate) fn wait<T: Send + 'static>(client: &Client, future: impl Future<Output = T> + Send + 'static) -> T {
-    client.start(future).wait(Some(LIMIT)).expect("the engine answers within the limit")
-}
-
-/// A name that no other test has.
-pub(crate) fn unique(what: &str) -> String {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    format!("{what}-{}", COUNTER.fetch_add(1, Ordering::Relaxed))
-}
-
-/// What `look` finds, looking again until it finds something.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begin.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -254,16 +183,6 @@ impl Writer {
     }
 }
 
-pub(crate) fn find_topic(
-    client: &Client,
-    producer: &Producer,
-    name: &str,
-    create: bool,
-) -> kavka::Result<ProducerTopic> {
-    let (producer, name) = (producer.clone(), name.to_owned());
-    wait(client, async move { producer.topic(&name, create).await })
-}
-
 /// A consumer of some partitions of one topic, from the earliest offset on.
 pub(crate) fn reader(client: &Client, topic: &str, partitions: impl IntoIterator<Item = i32>) -> Consumer {
     reader_from(client, topic, partitions, StartPosition::Earliest)
@@ -293,9 +212,24 @@ pub(crate) fn take(consumer: &Consumer, count: usize) -> Vec<ConsumerRecord> {
     records
 }
 
-/// What comes when nothing should: records that arrive within a fetch's wait and more.
-pub(crate) fn leftovers(consumer: &Consumer) -> Vec<ConsumerRecord> {
-    consumer.poll_records(1000, Duration::from_millis(400)).unwrap()
+/// Checks that the consumer has been given everything that it is going to get.
+///
+/// Both brokers get a record in a topic of its own, which the consumer is told to read too: when those records come,
+/// each broker has answered a fetch in the meantime, and nothing else may have come with it.
+pub(crate) fn assert_nothing_comes(cluster: &Cluster, consumer: &Consumer) {
+    let topic = cluster.topic(2);
+    let writer = Writer::new(cluster, &topic);
+    let partitions = [0, 1].map(|partition| TopicPartition::new(topic.as_str(), partition));
+    for key in &partitions {
+        let record = Record { value: Some(b"barrier"), partition: Some(key.partition), ..Record::default() };
+        writer.outcome(writer.enqueue(&record)).unwrap();
+        consumer.add(key, StartPosition::Earliest).unwrap();
+    }
+    let records = take(consumer, 2);
+    assert!(records.iter().all(|record| *record.topic_partition.topic == *topic), "{records:?}");
+    for key in &partitions {
+        consumer.remove(key).unwrap();
+    }
 }
 
 pub(crate) fn values(records: &[ConsumerRecord]) -> Vec<String> {
@@ -318,13 +252,20 @@ pub(crate) fn read_all(
     partitions: i32,
     count: usize,
 ) -> BTreeMap<i32, Vec<ConsumerRecord>> {
-    let consumer = reader(&cluster.client(), topic, 0..partitions);
+    let client = cluster.client();
+    let consumer = reader(&client, topic, 0..partitions);
     let mut by_partition = BTreeMap::<i32, Vec<ConsumerRecord>>::new();
     for record in take(&consumer, count) {
         by_partition.entry(record.topic_partition.partition).or_default().push(record);
     }
-    let more = leftovers(&consumer);
-    assert!(more.is_empty(), "{} records too many", more.len());
+    let partitions: Vec<_> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
+    let owned = client.clone();
+    let ends =
+        wait(
+            &client,
+            async move { owned.end_offsets(&partitions, IsolationLevel::ReadUncommitted, LIMIT).await.unwrap() },
+        );
+    assert_eq!(ends.values().sum::<i64>(), count as i64, "records in the log");
     for records in by_partition.values() {
         assert!((0..).zip(records).all(|(offset, record)| record.offset == offset), "offsets without gaps");
     }

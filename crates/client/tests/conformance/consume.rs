@@ -4,8 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kavka::{ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, StartPosition, TopicPartition};
+use kavka_test_support::on_every_broker;
 
-use crate::cluster::{Cluster, Writer, leftovers, numbered, reader, reader_from, take, values};
+use crate::cluster::{Cluster, Writer, assert_nothing_comes, numbered, reader, reader_from, take, values};
 
 on_every_broker!(
     an_empty_topic_gives_nothing_until_something_is_written,
@@ -23,7 +24,7 @@ fn an_empty_topic_gives_nothing_until_something_is_written(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let writer = Writer::new(cluster, &topic);
     let consumer = reader(&writer.client, &topic, [0]);
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
     assert_eq!(consumer.position(&TopicPartition::new(topic.as_str(), 0)), Some(0));
     writer.write(["something"]);
     assert_eq!(values(&take(&consumer, 1)), ["something"]);
@@ -37,7 +38,7 @@ fn records_come_while_they_are_written(cluster: &Cluster) {
         scope.spawn(|| writer.write(numbered(0..5000)));
         assert_eq!(values(&take(&consumer, 5000)), numbered(0..5000));
     });
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
 }
 
 fn both_isolation_levels_read_what_is_not_transactional(cluster: &Cluster) {
@@ -60,7 +61,7 @@ fn a_removed_partition_gives_nothing_more(cluster: &Cluster) {
     take(&consumer, 10);
     let partition = TopicPartition::new(topic.as_str(), 0);
     assert_eq!(consumer.remove(&partition).unwrap(), Some(10));
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
     consumer.add(&partition, StartPosition::Offset(10)).unwrap();
     assert_eq!(values(&take(&consumer, 90)), numbered(10..100));
 }

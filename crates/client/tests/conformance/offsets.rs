@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use kavka::{CommittedOffset, ErrorCode, IsolationLevel, Record, TopicPartition};
+use kavka_test_support::on_every_broker;
+use kavka_test_support::rig::wait;
+use kavka_test_support::{LIMIT, unique};
 
-use crate::cluster::{Cluster, LIMIT, Writer, unique, wait};
+use crate::cluster::{Cluster, Writer};
 
 on_every_broker!(
     the_ends_of_every_partition_are_found,

@@ -1,8 +1,10 @@
 //! Where reading begins and goes on.
 
 use kavka::{AutoOffsetReset, Consumer, ConsumerConfig, ErrorCode, Record, StartPosition, TopicPartition};
+use kavka_test_support::on_every_broker;
+use kavka_test_support::until;
 
-use crate::cluster::{Cluster, Writer, leftovers, numbered, reader, reader_from, take, until, values};
+use crate::cluster::{Cluster, Writer, assert_nothing_comes, numbered, reader, reader_from, take, values};
 
 on_every_broker!(
     reading_begins_at_the_earliest_offset,
@@ -74,7 +76,7 @@ fn a_seek_counts_from_the_next_record_on(cluster: &Cluster) {
         assert_eq!(values(&take(&consumer, 10)), numbered(first..first + 10));
     }
     consumer.seek(&partition, StartPosition::Offset(100)).unwrap();
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
 }
 
 fn a_paused_partition_gives_nothing_and_loses_nothing(cluster: &Cluster) {
@@ -83,7 +85,7 @@ fn a_paused_partition_gives_nothing_and_loses_nothing(cluster: &Cluster) {
     assert_eq!(values(&take(&consumer, 10)), numbered(0..10));
     consumer.pause(&partition).unwrap();
     assert!(consumer.is_paused(&partition));
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
     consumer.resume(&partition).unwrap();
     assert_eq!(values(&take(&consumer, 90)), numbered(10..100));
 }
@@ -126,7 +128,7 @@ fn out_of_range_without_a_policy_is_an_error_once(cluster: &Cluster) {
     let error = until("the error", || consumer.poll_records(1, std::time::Duration::from_secs(1)).err());
     assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
     assert_eq!((error.place().topic.as_deref(), error.place().partition), (Some(&*partition.topic), Some(0)));
-    assert_eq!(leftovers(&consumer), []);
+    assert_nothing_comes(cluster, &consumer);
     consumer.seek(&partition, StartPosition::Offset(99)).unwrap();
     assert_eq!(values(&take(&consumer, 1)), numbered(99..100));
 }

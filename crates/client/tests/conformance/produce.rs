@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use kavka::{Acks, Compression, CompressionType, ConsumerRecord, ErrorCode, ErrorKind, Header, ProducerConfig, Record};
+use kavka_test_support::on_every_broker;
+use kavka_test_support::rig::find_topic;
+use kavka_test_support::unique;
 
-use crate::cluster::{Cluster, Writer, find_topic, numbered, read_all, reader, take, unique, values};
+use crate::cluster::{Cluster, Writer, numbered, read_all, reader, take, values};
 
 on_every_broker!(
     every_part_of_a_record_comes_back_with_every_codec,

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use kavka::{ErrorCode, ErrorKind, ProducerConfig, Record, Written};
+use kavka_test_support::on_every_broker;
+use kavka_test_support::rig::wait;
+use kavka_test_support::{LIMIT, unique};
 
-use crate::cluster::{Cluster, LIMIT, Writer, numbered, read_all, unique, values, wait};
+use crate::cluster::{Cluster, Writer, numbered, read_all, values};
 
 on_every_broker!(
     every_report_names_the_place_of_its_record,

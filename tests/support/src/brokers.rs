@@ -1,0 +1,98 @@
+//! Clusters that a whole suite runs on: the embedded one, and two versions of real Kafka, which need Java and Maven.
+//!
+//! Each has two brokers, 1 and 2, starts at its first use and lasts as long as the process. All tests share it: make
+//! your own topics, producers and groups, and leave the brokers running.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use kavka_broker::ClusterConfig;
+use kavka_broker::serve::{Broker, Options};
+
+enum Kind {
+    Embedded(Broker),
+    Kafka(kavka_test_kafka::Kafka),
+}
+
+/// Two brokers, 1 and 2.
+pub struct Brokers {
+    addresses: BTreeMap<i32, String>,
+    kind: Kind,
+}
+
+/// The embedded cluster.
+pub fn embedded() -> &'static Brokers {
+    static BROKERS: OnceLock<Brokers> = OnceLock::new();
+    BROKERS.get_or_init(|| {
+        let broker = start(2);
+        let addresses = (1..).zip(broker.bootstrap_servers().split(',').map(Into::into)).collect();
+        Brokers { addresses, kind: Kind::Embedded(broker) }
+    })
+}
+
+/// An embedded cluster of a test's own, on free ports.
+pub fn start(brokers: u16) -> Broker {
+    let cluster = ClusterConfig { brokers, ..ClusterConfig::default() };
+    Broker::start(Options { cluster, ..Options::default() }).unwrap()
+}
+
+/// The newest Kafka.
+pub fn kafka_latest() -> &'static Brokers {
+    static BROKERS: OnceLock<Brokers> = OnceLock::new();
+    BROKERS.get_or_init(|| kafka(kavka_test_kafka::LATEST))
+}
+
+/// The last Kafka 3, which still speaks the versions that Kafka 4 has dropped.
+pub fn kafka_latest_3() -> &'static Brokers {
+    static BROKERS: OnceLock<Brokers> = OnceLock::new();
+    BROKERS.get_or_init(|| kafka(kavka_test_kafka::LATEST_3))
+}
+
+fn kafka(version: &str) -> Brokers {
+    let options = kavka_test_kafka::Options { version, brokers: 2, ..kavka_test_kafka::Options::default() };
+    let kafka = kavka_test_kafka::Kafka::start(&options);
+    Brokers { addresses: kafka.brokers(), kind: Kind::Kafka(kafka) }
+}
+
+impl Brokers {
+    /// The address of each broker, by its id.
+    pub fn addresses(&self) -> &BTreeMap<i32, String> {
+        &self.addresses
+    }
+
+    /// The addresses as `bootstrap.servers` wants them.
+    pub fn bootstrap_servers(&self) -> String {
+        self.addresses.values().cloned().collect::<Vec<_>>().join(",")
+    }
+
+    /// Makes a broker the leader of partition 0 of a topic, of which it must have a replica.
+    pub fn move_leader(&self, topic: &str, broker_id: i32) {
+        match &self.kind {
+            Kind::Embedded(broker) => {
+                broker.with(|cluster, now| cluster.move_leader(now, topic, 0, broker_id)).unwrap();
+            }
+            Kind::Kafka(kafka) => kafka.move_leader(topic, 0, broker_id),
+        }
+    }
+}
+
+/// Makes each of these functions a test on the embedded cluster and, if the crate's feature `real-kafka` is on, on each
+/// version of Kafka. They take a `&Cluster`, the suite's own type in its module `cluster`, which `Cluster::of` makes of
+/// the [`Brokers`].
+#[macro_export]
+#[allow(clippy::crate_in_macro_def, reason = "the suite's own module is meant")]
+macro_rules! on_every_broker {
+    ($($test:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::embedded())); })+
+        }
+        #[cfg(feature = "real-kafka")]
+        mod kafka_latest {
+            $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest())); })+
+        }
+        #[cfg(feature = "real-kafka")]
+        mod kafka_latest_3 {
+            $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest_3())); })+
+        }
+    };
+}
