@@ -49,7 +49,7 @@ python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests 
 	$(BIN)/ruff check --quiet python tests bench
 	$(BIN)/mypy python/pykafka
 	$(BIN)/python -m mypy.stubtest pykafka._engine
-	$(BIN)/pytest tests/python/unit tests/python/compat tests/python/misuse
+	$(BIN)/pytest --override-ini=faulthandler_timeout=300 tests/python/unit tests/python/compat tests/python/misuse
 
 kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fidelity, interoperability, brokers killed
 	for file in tests/kafka/versions/*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done

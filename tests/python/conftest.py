@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,12 @@ import pykafka.testing
 import pytest
 
 _numbers = itertools.count()
+
+# A shell ignores these in the jobs it runs in the background, and so would every program that a test starts and
+# interrupts. A signal that has a handler here has the default handling there; here it stays without effect.
+for _number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

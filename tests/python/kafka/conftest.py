@@ -25,6 +25,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; not part of `make test`")
 
 
+def pytest_collection_modifyitems(items):
+    """Gives these tests the time that it takes to fetch and start Kafka."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1800 if item.get_closest_marker("long") else 900))
+
+
 @pytest.fixture(scope="session")
 def kafka():
     """Three brokers of the newest Kafka, shared by all tests: make your own topics, leave every broker running."""

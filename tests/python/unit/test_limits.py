@@ -1,0 +1,42 @@
+"""The tests of the package themselves: how they end when they hang, and in a background job."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run_pytest(*arguments, ignore=""):
+    """Runs pytest as `make` does, from a shell that ignores the signals named in `ignore`."""
+    command = [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-p", "no:cacheprovider", *arguments]
+    script = f"trap '' {ignore}; exec \"$@\"" if ignore else 'exec "$@"'
+    return subprocess.run(["sh", "-c", script, "sh", *map(str, command)], capture_output=True, text=True, timeout=60)
+
+
+def test_a_child_can_be_interrupted_although_the_shell_ignores_it():
+    interrupted = f"{ROOT}/tests/python/unit/test_lifecycle.py::test_ctrl_c_gets_through_in_a_moment"
+    done = run_pytest("--timeout=20", f"{interrupted}[update]", ignore="INT QUIT")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("hang", "option", "said"),
+    [
+        ("import time; time.sleep(50)", "--timeout=1", "test_it.py::test_that_hangs"),
+        # Python's handlers do not run while C code waits: the process ends, and its stacks name the test.
+        (
+            "import ctypes; ctypes.PyDLL(None).sleep(50)",
+            "--override-ini=faulthandler_timeout=2",
+            "in test_that_hangs",
+        ),
+    ],
+    ids=["python", "native"],
+)
+def test_a_test_that_hangs_fails_by_its_name(tmp_path, hang, option, said):
+    (tmp_path / "test_it.py").write_text(f"def test_that_hangs():\n    {hang}\n")
+    done = run_pytest(option, f"--rootdir={tmp_path}", tmp_path / "test_it.py")
+    assert done.returncode == 1, done.stdout
+    assert said in done.stdout + done.stderr
