@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{Broker, LeaderHint, Metadata, MetadataRefresh};
+use kavka_core::cluster::{Call, Metadata, MetadataRefresh, Notice, Owner, Target};
 use kavka_core::config::{ConsumerConfig, ProducerConfig};
 use kavka_core::consumer::{
-    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, RequestBody, StartPosition,
-    TopicPartition,
+    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, Result, Written};
 use kavka_core::link::Answer;
-use kavka_core::producer::{Appended, Completed, Producer, ProducerEvent, ProducerRequest, TopicIndex};
+use kavka_core::producer::{
+    Appended, Completed, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
+};
 use kavka_core::time::Instant;
 use kavka_core::wire::message::{Message, Request};
 use kavka_core::wire::messages::{
@@ -37,13 +38,6 @@ pub(crate) enum Asker {
     Metadata,
     Producer,
     Consumer,
-}
-
-/// Whom it asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    Any,
-    Broker(i32),
 }
 
 /// On which of a broker's connections.
@@ -83,8 +77,7 @@ pub(crate) enum Reply {
 /// What a machine has to say besides its requests.
 #[derive(Debug)]
 pub(crate) enum Said {
-    RefreshMetadata,
-    LeaderHints(Vec<LeaderHint>, Vec<Broker>),
+    Notice(Notice),
     Completed(Completed),
     PartitionError(TopicPartition, Error),
     Failed(Error),
@@ -112,8 +105,18 @@ pub(crate) fn answer_metadata(refresh: &mut MetadataRefresh, now: Instant, reply
 }
 
 fn any(asker: Asker, id: u64, request: impl Request + 'static) -> Ask {
-    let (target, lane, max_version) = (Target::Any, Lane::Control, i16::MAX);
-    Ask { asker, id, target, lane, max_version, timeout: PATIENCE, question: Question::Request(Box::new(request)) }
+    let call = Call { id, ..Call::new(Target::Any, ()) };
+    ask(asker, call, PATIENCE, Question::Request(Box::new(request)))
+}
+
+fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> Ask {
+    let Call { id, target, owner, max_version, .. } = call;
+    let lane = match owner {
+        Owner::Control => Lane::Control,
+        Owner::Produce => Lane::Produce,
+        Owner::Fetch(_) | Owner::Coordinator(_) => Lane::Fetch,
+    };
+    Ask { asker, id, target, lane, max_version, timeout, question }
 }
 
 /// The producer machine and what its role task would have.
@@ -125,9 +128,6 @@ pub(crate) struct ProducerMachine {
 }
 
 impl ProducerMachine {
-    /// Names the question for a producer id, which has no number of its own.
-    const IDENTITY: u64 = u64::MAX;
-
     pub(crate) fn new(config: ProducerConfig, metadata: &Metadata, seed: u64) -> Self {
         let compressor = Compressor::new(config.compression).expect("the codec is known");
         let pool = BufferPool::new(4 << 20, Arc::new(|| ()));
@@ -142,39 +142,33 @@ impl ProducerMachine {
 
     pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
         loop {
-            match self.machine.poll_request(now)? {
-                ProducerRequest::InitProducerId(request) => {
-                    return Some(any(Asker::Producer, Self::IDENTITY, request));
-                }
-                ProducerRequest::Produce(request) => {
-                    let (id, target) = (request.id, Target::Broker(request.broker_id));
-                    let max_version = request.max_version.unwrap_or(i16::MAX);
-                    match request.seal(&mut self.compressor) {
-                        Err(error) => self.machine.handle_response(now, id, Err(error)),
-                        Ok(request) => {
-                            let question = Question::Request(Box::new(request));
-                            let (asker, lane, timeout) = (Asker::Producer, Lane::Produce, REQUEST_TIMEOUT);
-                            return Some(Ask { asker, id, target, lane, max_version, timeout, question });
-                        }
+            let (call, request) = self.machine.poll_request(now)?.take_body();
+            match request {
+                ProducerRequest::InitProducerId(request) => return Some(any(Asker::Producer, call.id, request)),
+                ProducerRequest::Produce(request) => match request.seal(&mut self.compressor) {
+                    Err(error) => self.machine.handle_response(now, call.id, Err(error)),
+                    Ok(request) => {
+                        return Some(ask(Asker::Producer, call, REQUEST_TIMEOUT, Question::Request(Box::new(request))));
                     }
-                }
+                },
             }
         }
     }
 
     pub(crate) fn answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
-        if id == Self::IDENTITY {
-            self.machine.handle_init_producer_id(now, reply.and_then(decode::<InitProducerIdRequest>));
-        } else {
-            self.machine.handle_response(now, id, reply.and_then(decode::<ProduceRequest>));
-        }
+        let response = reply.and_then(|reply| match &reply {
+            Reply::Message(answer) if answer.key == ApiKey::InitProducerId => {
+                decode::<InitProducerIdRequest>(reply).map(ProducerResponse::InitProducerId)
+            }
+            _ => decode::<ProduceRequest>(reply).map(ProducerResponse::Produce),
+        });
+        self.machine.handle_response(now, id, response);
     }
 
     pub(crate) fn said(&mut self) -> Option<Said> {
         Some(match self.machine.poll_event()? {
             ProducerEvent::Completed(completed) => Said::Completed(completed),
-            ProducerEvent::RefreshMetadata => Said::RefreshMetadata,
-            ProducerEvent::LeaderHints { hints, endpoints } => Said::LeaderHints(hints, endpoints),
+            ProducerEvent::Notice(notice) => Said::Notice(notice),
         })
     }
 
@@ -216,33 +210,29 @@ fn key(partition: i32) -> TopicPartition {
 
 impl ConsumerMachine {
     pub(crate) fn new(config: ConsumerConfig, partitions: i32, seed: u64) -> Self {
-        let mut machine = Consumer::new(config, BACKOFF, seed);
+        let mut machine = Consumer::new(config, BACKOFF, 1, seed);
         for partition in 0..partitions {
             machine.add(&key(partition), StartPosition::Earliest).expect("it is added once");
         }
         Self { machine, decompressor: Decompressor::new() }
     }
 
-    pub(crate) fn handle_metadata(&mut self, metadata: &Arc<Metadata>) {
-        self.machine.handle_metadata(metadata);
+    pub(crate) fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        self.machine.handle_metadata(now, metadata);
     }
 
     pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
-        let ConsumerRequest { id, broker_id, max_version, body } = self.machine.poll_request(now)?;
-        let (lane, timeout, question) = match body {
-            RequestBody::Versions => (Lane::Fetch, REQUEST_TIMEOUT, Question::Versions),
-            RequestBody::Fetch(request) => {
+        let (call, request) = self.machine.poll_request(now)?.take_body();
+        let (timeout, question) = match request {
+            ConsumerRequest::Versions => (REQUEST_TIMEOUT, Question::Versions),
+            ConsumerRequest::Fetch(request) => {
                 let held = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-                (Lane::Fetch, REQUEST_TIMEOUT + held, Question::Request(request))
+                (REQUEST_TIMEOUT + held, Question::Request(request))
             }
-            RequestBody::ListOffsets(request) => (Lane::Control, REQUEST_TIMEOUT, Question::Request(Box::new(request))),
-            RequestBody::OffsetForLeaderEpoch(request) => {
-                (Lane::Control, REQUEST_TIMEOUT, Question::Request(Box::new(request)))
-            }
-            other => unreachable!("the simulator does not know how to ask {other:?}"),
+            ConsumerRequest::ListOffsets(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
+            ConsumerRequest::OffsetForLeaderEpoch(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
         };
-        let (asker, target) = (Asker::Consumer, Target::Broker(broker_id));
-        Some(Ask { asker, id, target, lane, max_version: max_version.unwrap_or(i16::MAX), timeout, question })
+        Some(ask(Asker::Consumer, call, timeout, question))
     }
 
     pub(crate) fn answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
@@ -260,9 +250,7 @@ impl ConsumerMachine {
             ConsumerEvent::PartitionError { topic_partition, error } => Said::PartitionError(topic_partition, error),
             ConsumerEvent::Failed(error) => Said::Failed(error),
             ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
-            ConsumerEvent::RefreshMetadata => Said::RefreshMetadata,
-            ConsumerEvent::LeaderHints { hints, endpoints } => Said::LeaderHints(hints, endpoints),
-            other => unreachable!("the simulator does not know the event {other:?}"),
+            ConsumerEvent::Notice(notice) => Said::Notice(notice),
         })
     }
 

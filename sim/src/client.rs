@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{BootstrapServer, Endpoint, MetadataRefresh, RefreshConfig, Route};
+use kavka_core::cluster::{BootstrapServer, Endpoint, MetadataRefresh, Notice, RefreshConfig, Route, Target};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
 use crate::adapter::{
-    Ask, Asker, ConsumerMachine, Lane, ProducerMachine, Question, Reply, Said, TOPIC, Target, answer_metadata,
-    ask_metadata,
+    Ask, Asker, ConsumerMachine, Lane, ProducerMachine, Question, Reply, Said, TOPIC, answer_metadata, ask_metadata,
 };
 use crate::network::{Arrival, LinkId, Network};
 use crate::trace::Trace;
@@ -202,7 +201,7 @@ impl Client {
             let metadata = self.refresh.metadata().clone();
             if self.seen_version.replace(metadata.version) != Some(metadata.version) {
                 self.producer.handle_metadata(now, &metadata);
-                self.consumer.handle_metadata(&metadata);
+                self.consumer.handle_metadata(now, &metadata);
             }
             let ask = ask_metadata(&mut self.refresh, now)
                 .or_else(|| self.producer.ask(now))
@@ -213,8 +212,8 @@ impl Client {
             }
             let Some(said) = self.producer.said().or_else(|| self.consumer.said()) else { break };
             match said {
-                Said::RefreshMetadata => self.refresh.request(),
-                Said::LeaderHints(hints, endpoints) => {
+                Said::Notice(Notice::RefreshMetadata) => self.refresh.request(),
+                Said::Notice(Notice::LeaderHints { hints, endpoints }) => {
                     self.refresh.handle_leader_hints(&hints, endpoints);
                 }
                 said => self.said.push_back(said),
@@ -229,7 +228,7 @@ impl Client {
     fn enqueue(&mut self, around: &mut Surroundings<'_>, ask: Ask) {
         let endpoint = match ask.target {
             Target::Broker(id) => Endpoint::Broker(id),
-            Target::Any => {
+            Target::Any | Target::Controller => {
                 let sessions = &self.sessions;
                 let is_connected = |endpoint| sessions.contains_key(&(Lane::Control, endpoint));
                 self.route.any(self.refresh.metadata(), is_connected).expect("there is a bootstrap server")

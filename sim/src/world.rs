@@ -196,7 +196,7 @@ impl World {
             }
             Said::PartitionError(key, error) => panic!("nothing is wrong with {key:?}, and yet: {error}"),
             Said::Failed(error) => panic!("nothing is wrong, and yet: {error}"),
-            Said::RefreshMetadata | Said::LeaderHints(..) => unreachable!("the client has taken it"),
+            Said::Notice(_) => unreachable!("the client has taken it"),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kavka_core::cluster::{Call, Target};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, printable};
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use kavka_core::wire::messages::delete_topics::DeleteTopicState;
@@ -16,7 +17,6 @@ use kavka_core::wire::{ErrorCode, Request};
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, check_topic_name};
-use crate::driver::{CallOptions, Owner, Target};
 
 /// A topic to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Client {
         let mut backoff = self.config().retry_backoff;
         let mut last: Option<Error> = None;
         loop {
-            let call = self.call(Target::Controller, CallOptions::on(Owner::Control), request.clone());
+            let call = self.call(Call::new(Target::Controller, request.clone()));
             let answer = timeout(deadline.since(self.driver.now()), call).await.unwrap_or_else(|_| {
                 let what = "no answer from the controller within max.block.ms";
                 let error = Error::new(ErrorKind::TimedOut(Phase::Request), what);

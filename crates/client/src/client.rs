@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::{Metadata, Topic};
+use kavka_core::cluster::{Call, Metadata, Topic};
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::time::Instant;
@@ -12,7 +12,7 @@ use kavka_core::wire::{ErrorCode, Request};
 use tokio::time::{sleep, timeout};
 
 use crate::blocking::Pending;
-use crate::driver::{Alive, CallOptions, Driver, Network, Target, Tcp, WireTap};
+use crate::driver::{Alive, Driver, Network, Tcp, WireTap};
 use crate::producer::Memory;
 
 /// How often every bootstrap server is tried before a first call gives up.
@@ -185,8 +185,8 @@ impl Client {
     }
 
     /// Sends any request, once, and returns the answer; error codes inside it are the caller's to read.
-    pub async fn call<R: Request>(&self, target: Target, options: CallOptions, request: R) -> Result<R::Response> {
-        self.driver.call(target, options, request).await
+    pub async fn call<R: Request>(&self, call: Call<R>) -> Result<R::Response> {
+        self.driver.send(call).await
     }
 
     /// Runs a future on the engine thread, for a caller that is a plain thread.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kavka_core::backoff::Backoff;
+use kavka_core::cluster::{Call, Owner, Target};
 use kavka_core::config::IsolationLevel;
 use kavka_core::consumer::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
@@ -26,7 +27,7 @@ use kavka_core::wire::{ApiKey, ErrorCode};
 use tokio::time::{sleep, timeout_at};
 
 use crate::Client;
-use crate::driver::{CallOptions, Driver, Owner, Target};
+use crate::driver::Driver;
 
 /// The newest version of `FindCoordinator` that asks for one group.
 const FIND_ONE_COORDINATOR: i16 = 3;
@@ -280,7 +281,7 @@ impl Client {
             topics: topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect(),
             ..ListOffsetsRequest::default()
         };
-        Ok(self.driver.begin(broker_id, CallOptions::on(Owner::Control), request))
+        Ok(self.driver.send(Call::new(Target::Broker(broker_id), request)))
     }
 }
 
@@ -372,8 +373,8 @@ impl Client {
         offsets: &BTreeMap<TopicPartition, CommittedOffset>,
     ) -> Result<()> {
         let coordinator = self.find_group_coordinator(group_id).await?;
-        let options = CallOptions { max_version: COMMIT_BY_NAME, ..CallOptions::on(Owner::Control) };
-        let response = self.driver.call(Target::Broker(coordinator), options, request.clone()).await?;
+        let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(Target::Broker(coordinator), request.clone()) };
+        let response = self.driver.send(call).await?;
         check_committed(response, offsets.keys())
     }
 
@@ -413,16 +414,16 @@ impl Client {
             require_stable: version >= REQUIRE_STABLE_SINCE,
             ..OffsetFetchRequest::default()
         };
-        let options = CallOptions { max_version: FETCH_ONE_GROUP, ..CallOptions::on(Owner::Control) };
-        let response = self.driver.call(Target::Broker(coordinator), options, request).await?;
+        let call = Call { max_version: FETCH_ONE_GROUP, ..Call::new(Target::Broker(coordinator), request) };
+        let response = self.driver.send(call).await?;
         take_committed(response, version, keys)
     }
 
     /// The broker that keeps a group's offsets.
     async fn find_group_coordinator(&self, group_id: &str) -> Result<i32> {
         let request = FindCoordinatorRequest { key: group_id.into(), ..FindCoordinatorRequest::default() };
-        let options = CallOptions { max_version: FIND_ONE_COORDINATOR, ..CallOptions::on(Owner::Control) };
-        let response = self.driver.call(Target::Any, options, request).await?;
+        let call = Call { max_version: FIND_ONE_COORDINATOR, ..Call::new(Target::Any, request) };
+        let response = self.driver.send(call).await?;
         if let Some(error) = Error::from_code(response.error_code) {
             return Err(error);
         }

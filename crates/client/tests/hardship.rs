@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kavka::{
-    BoxFuture, CallOptions, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Owner, Phase, Producer,
-    ProducerConfig, ProducerTopic, Record, Stream, Target, Tcp, WireEvent, WireTap, Written,
+    BoxFuture, Call, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Phase, Producer, ProducerConfig,
+    ProducerTopic, Record, Stream, Target, Tcp, WireEvent, WireTap, Written,
 };
 use kavka_broker::serve::{Broker, Options};
 use kavka_broker::{ClusterConfig, Fault};
@@ -220,8 +220,9 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
     client.start(async move { connecting.connect().await }).wait(WAIT).unwrap().unwrap();
     let limit = Some(Duration::from_millis(900));
     let ask = || {
-        let (options, asking) = (CallOptions { timeout: limit, ..CallOptions::on(Owner::Control) }, client.clone());
-        client.start(async move { asking.call(Target::Broker(1), options, MetadataRequest::default()).await })
+        let call = Call { timeout: limit, ..Call::new(Target::Broker(1), MetadataRequest::default()) };
+        let asking = client.clone();
+        client.start(async move { asking.call(call).await })
     };
     // The broker answers one after the other, so the last answer comes after more than the limit of each.
     broker.inject(Fault::delay(Duration::from_millis(300)).api(ApiKey::Metadata).times(5));

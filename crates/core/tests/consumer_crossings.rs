@@ -6,7 +6,7 @@ mod consumer_kit;
 use bytes::Bytes;
 use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
 use kavka_core::config::ConsumerConfig;
-use kavka_core::consumer::{ConsumerEvent, ConsumerResponse, EARLIEST_TIMESTAMP, RequestBody, StartPosition};
+use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, EARLIEST_TIMESTAMP, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::wire::messages::ListOffsetsResponse;
 use kavka_core::wire::messages::fetch::PartitionData;
@@ -43,7 +43,7 @@ fn a_paused_partition_that_gave_up_its_buffer_while_its_log_was_in_question_goes
     kit.pass(5_000);
     kit.answer_epoch_end(0, Some(3));
     let request = kit.request().expect("the partition is asked for again");
-    assert_eq!(request.broker_id, 1);
+    assert_eq!(request.broker_id(), Some(1));
 }
 
 // Leaders that move.
@@ -54,7 +54,7 @@ fn a_question_to_a_leader_that_froze_is_asked_again_of_the_next_one() {
     kit.leaders(&[(Some(1), 0)]);
     kit.consumer.add(&key(0), StartPosition::Latest).unwrap();
     let frozen = kit.request().unwrap();
-    assert_eq!(frozen.broker_id, 1);
+    assert_eq!(frozen.broker_id(), Some(1));
     kit.leaders(&[(Some(2), 1)]);
     kit.answer_offset(0, 70);
     assert_eq!(kit.position(0), Some(70));
@@ -71,7 +71,7 @@ fn what_a_leader_of_before_says_of_the_range_moves_no_position() {
     kit.leaders(&[(Some(2), 1)]);
     kit.answer_fetch(id, answer(9, vec![refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE)]));
     let request = kit.request().unwrap();
-    assert!(matches!(request.body, RequestBody::Fetch(_)) && request.broker_id == 2, "{request:?}");
+    assert!(matches!(request.body, ConsumerRequest::Fetch(_)) && request.broker_id() == Some(2), "{request:?}");
     assert_eq!(kit.position(0), Some(500));
 }
 
@@ -94,18 +94,18 @@ fn a_damaged_header_does_not_make_a_batch_one_that_was_read_already() {
 #[test]
 fn a_topic_without_an_id_is_fetched_by_its_name() {
     let mut kit = Kit::new(config());
-    kit.consumer.handle_metadata(&metadata(&[(Some(1), 0)], Uuid::ZERO));
+    kit.consumer.handle_metadata(kit.now, &metadata(&[(Some(1), 0)], Uuid::ZERO));
     kit.consumer.add(&key(0), StartPosition::Offset(0)).unwrap();
     let request = kit.request().unwrap();
-    assert!(matches!(request.body, RequestBody::Fetch(_)));
-    assert_eq!(request.max_version, Some(12), "the last version that names topics");
+    assert!(matches!(request.body, ConsumerRequest::Fetch(_)));
+    assert_eq!(request.max_version, 12, "the last version that names topics");
     let mut response = answer(9, vec![data(0, batch(0, &[b"a"]))]);
     response.responses[0].topic = TOPIC.into();
     response.responses[0].topic_id = Uuid::ZERO;
     kit.answer_fetch(request.id, response);
     assert_eq!(kit.offsets(), [0]);
     kit.leaders(&[(Some(1), 0)]);
-    assert_eq!(kit.request().unwrap().max_version, None, "with its id it needs no old version");
+    assert_eq!(kit.request().unwrap().max_version, i16::MAX, "with its id it needs no old version");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_session_that_names_topics_is_not_told_to_forget_one_that_was_created_again(
     response.responses[0].topic = TOPIC.into();
     let (id, _) = kit.fetch();
     kit.answer_fetch(id, response);
-    kit.consumer.handle_metadata(&metadata(&[(Some(1), 0)], Uuid([8; 16])));
+    kit.consumer.handle_metadata(kit.now, &metadata(&[(Some(1), 0)], Uuid([8; 16])));
     assert_eq!(kit.errors().len(), 1);
     kit.consumer.seek(&key(0), StartPosition::Offset(0)).unwrap();
     let (_, request) = kit.fetch();
@@ -193,7 +193,7 @@ fn brokers_that_send_us_in_circles_are_asked_a_few_times_a_second_at_most() {
             while let Some(request) = kit.request() {
                 fetches += 1;
                 assert!(fetches <= 25, "more than 25 fetches within {:?}", kit.now);
-                kit.answer_fetch(request.id, answer(9, vec![sent_back(request.broker_id)]));
+                kit.answer_fetch(request.id, answer(9, vec![sent_back(request.broker_id().unwrap())]));
             }
             kit.pass(1);
         }
@@ -215,6 +215,6 @@ fn a_time_before_every_segment_of_an_old_broker_is_the_beginning() {
     let topics = vec![ListOffsetsTopicResponse { name: TOPIC.into(), partitions: vec![found] }];
     let response = ListOffsetsResponse { topics, ..Default::default() };
     kit.consumer.handle_response(kit.now, request.id, Ok(ConsumerResponse::ListOffsets(response)));
-    let RequestBody::ListOffsets(asked) = kit.request().unwrap().body else { panic!("another question is due") };
+    let ConsumerRequest::ListOffsets(asked) = kit.request().unwrap().body else { panic!("another question is due") };
     assert_eq!(asked.topics[0].partitions[0].timestamp, EARLIEST_TIMESTAMP);
 }

@@ -4,8 +4,9 @@ mod consumer_kit;
 
 use bytes::Bytes;
 use consumer_kit::{Kit, TOPIC_ID, answer, batch, data, key, marker, metadata, refusal, transactional};
+use kavka_core::cluster::Notice;
 use kavka_core::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
-use kavka_core::consumer::{ConsumerEvent, RequestBody, StartPosition};
+use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::fetch::{AbortedTransaction, FetchTopic, PartitionData};
@@ -114,7 +115,7 @@ fn earliest_latest_and_timestamps_are_asked_of_the_leader() {
         kit.leaders(&[(Some(1), 0)]);
         kit.consumer.add(&key(0), start).unwrap();
         assert_eq!(kit.position(0), None);
-        let RequestBody::ListOffsets(request) = kit.request().unwrap().body else { panic!("not ListOffsets") };
+        let ConsumerRequest::ListOffsets(request) = kit.request().unwrap().body else { panic!("not ListOffsets") };
         assert_eq!(request.topics[0].partitions[0].timestamp, timestamp);
         assert_eq!(request.isolation_level, 1);
     }
@@ -126,7 +127,7 @@ fn an_old_broker_is_not_asked_about_transactions_it_does_not_know() {
     kit.versions.list_offsets = 1;
     kit.leaders(&[(Some(1), 0)]);
     kit.consumer.add(&key(0), StartPosition::Latest).unwrap();
-    let RequestBody::ListOffsets(request) = kit.request().unwrap().body else { panic!("not ListOffsets") };
+    let ConsumerRequest::ListOffsets(request) = kit.request().unwrap().body else { panic!("not ListOffsets") };
     assert_eq!(request.isolation_level, 0);
 }
 
@@ -349,7 +350,7 @@ fn a_log_that_is_the_same_under_a_new_leader_is_read_on() {
 fn a_topic_that_was_created_again_is_reported_and_not_read_with_the_old_offsets() {
     let mut kit = kit(1);
     let (id, _) = kit.fetch();
-    kit.consumer.handle_metadata(&metadata(&[(Some(1), 0)], Uuid([8; 16])));
+    kit.consumer.handle_metadata(kit.now, &metadata(&[(Some(1), 0)], Uuid([8; 16])));
     kit.answer_fetch(id, answer(9, vec![data(0, batch(0, &[b"old"]))]));
     assert_eq!(kit.offsets(), Vec::<i64>::new());
     let errors = kit.errors();
@@ -607,14 +608,14 @@ fn a_new_leader_named_in_an_answer_is_passed_on() {
     moved.current_leader.leader_epoch = Some(4);
     kit.feed(vec![moved]);
     let hints = kit.events().into_iter().find_map(|event| match event {
-        ConsumerEvent::LeaderHints { hints, .. } => Some(hints),
+        ConsumerEvent::Notice(Notice::LeaderHints { hints, .. }) => Some(hints),
         _ => None,
     });
     let hints = hints.expect("the hint is an event");
     assert_eq!((hints[0].leader, hints[0].leader_epoch), (2, Some(4)));
     assert!(kit.request().is_none());
     kit.leaders(&[(Some(2), 4)]);
-    assert_eq!(kit.request().unwrap().broker_id, 2, "the new leader is asked without waiting for the back-off");
+    assert_eq!(kit.request().unwrap().broker_id(), Some(2), "the new leader is asked without waiting for the back-off");
 }
 
 #[test]
@@ -625,7 +626,7 @@ fn a_partition_without_a_leader_asks_for_metadata_once_a_second() {
     for _ in 0..10 {
         assert!(kit.request().is_none());
         while let Some(event) = kit.consumer.poll_event() {
-            assert!(matches!(event, ConsumerEvent::RefreshMetadata));
+            assert!(matches!(event, ConsumerEvent::Notice(Notice::RefreshMetadata)));
             refreshes += 1;
         }
         let next = kit.consumer.poll_timeout().expect("a timer is set");
@@ -640,10 +641,10 @@ fn each_broker_has_one_fetch_on_its_way_and_does_not_wait_for_another() {
     let mut kit = kit(2);
     kit.leaders(&[(Some(1), 0), (Some(2), 0)]);
     let (first, second) = (kit.request().unwrap(), kit.request().unwrap());
-    assert_eq!((first.broker_id, second.broker_id), (1, 2));
+    assert_eq!((first.broker_id(), second.broker_id()), (Some(1), Some(2)));
     assert!(kit.request().is_none());
     kit.answer_fetch(second.id, answer(9, vec![data(1, batch(0, &[b"a"]))]));
-    assert_eq!(kit.request().unwrap().broker_id, 2);
+    assert_eq!(kit.request().unwrap().broker_id(), Some(2));
 }
 
 #[test]
@@ -654,10 +655,10 @@ fn a_follower_in_our_rack_is_read_and_its_word_on_offsets_is_not_trusted() {
     let redirect = PartitionData { preferred_read_replica: Some(3), ..data(0, Bytes::new()) };
     kit.answer_fetch(id, answer(9, vec![redirect]));
     let request = kit.request().unwrap();
-    assert_eq!(request.broker_id, 3);
+    assert_eq!(request.broker_id(), Some(3));
     kit.answer_fetch(request.id, answer(5, vec![refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE)]));
     kit.pass(200);
-    assert_eq!(kit.request().unwrap().broker_id, 1, "the leader decides what is out of range");
+    assert_eq!(kit.request().unwrap().broker_id(), Some(1), "the leader decides what is out of range");
     assert!(kit.events().is_empty());
 }
 
@@ -691,7 +692,7 @@ fn fetches_in_flight_and_buffers_together_stay_within_the_bound() {
     for round in 0..200 {
         let requests: Vec<_> = std::iter::from_fn(|| kit.request()).collect();
         let fetches = requests.into_iter().map(|request| match request.body {
-            RequestBody::Fetch(fetch) => (request.id, *fetch),
+            ConsumerRequest::Fetch(fetch) => (request.id, *fetch),
             other => panic!("not a fetch: {other:?}"),
         });
         let fetches: Vec<_> = fetches.collect();

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use consumer_kit::{Given, Kit, TOPIC, TOPIC_ID, batch, data, key, marker, refusal, transactional};
+use kavka_core::cluster::Call;
 use kavka_core::config::ConsumerConfig;
-use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, RequestBody, StartPosition};
+use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
@@ -263,21 +264,22 @@ impl World {
     }
 
     /// Sends a request over the network; it, or its answer, may be lost.
-    fn send(&mut self, request: &ConsumerRequest) {
+    fn send(&mut self, request: &Call<ConsumerRequest>) {
         let lost = Err(Error::new(ErrorKind::Disconnected, "lost"));
         let answer = if self.chance(5) {
             lost
         } else {
             let answer = match &request.body {
-                RequestBody::Versions => ConsumerResponse::Versions(self.kit.versions),
-                RequestBody::Fetch(fetch) => ConsumerResponse::Fetch(Box::new(self.fetch(request.broker_id, fetch))),
-                RequestBody::ListOffsets(asked) => {
-                    ConsumerResponse::ListOffsets(self.list_offsets(request.broker_id, asked))
+                ConsumerRequest::Versions => ConsumerResponse::Versions(self.kit.versions),
+                ConsumerRequest::Fetch(fetch) => {
+                    ConsumerResponse::Fetch(Box::new(self.fetch(request.broker_id().unwrap(), fetch)))
                 }
-                RequestBody::OffsetForLeaderEpoch(asked) => {
-                    ConsumerResponse::OffsetForLeaderEpoch(self.epoch_ends(request.broker_id, asked))
+                ConsumerRequest::ListOffsets(asked) => {
+                    ConsumerResponse::ListOffsets(self.list_offsets(request.broker_id().unwrap(), asked))
                 }
-                other => panic!("unknown request {other:?}"),
+                ConsumerRequest::OffsetForLeaderEpoch(asked) => {
+                    ConsumerResponse::OffsetForLeaderEpoch(self.epoch_ends(request.broker_id().unwrap(), asked))
+                }
             };
             if self.chance(5) { Err(Error::new(ErrorKind::Disconnected, "answer lost")) } else { Ok(answer) }
         };
@@ -299,7 +301,7 @@ impl World {
         }
         while let Some(event) = self.kit.consumer.poll_event() {
             match event {
-                ConsumerEvent::RefreshMetadata | ConsumerEvent::LeaderHints { .. } => {
+                ConsumerEvent::Notice(_) => {
                     self.kit.leaders(&self.leaders.clone());
                 }
                 other => panic!("nothing is wrong, and yet: {other:?}"),

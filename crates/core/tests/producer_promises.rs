@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kavka_core::config::{Acks, ProducerConfig};
 use kavka_core::error::{Error, ErrorKind, Phase, Written};
-use kavka_core::producer::{AppendError, Appended, Producer};
+use kavka_core::producer::{AppendError, Appended, Producer, ProducerResponse};
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::produce::BatchIndexAndErrorMessage;
@@ -152,7 +152,11 @@ fn an_answer_to_a_request_that_was_never_sent_is_ignored() {
     let mut rig = Rig::warm(config());
     let record = rig.append_alone(0, "a");
     let sent = rig.sent();
-    rig.producer.handle_response(rig.now, sent.id + 5, Ok(response(1, &[(0, ErrorCode::NONE, 9)])));
+    rig.producer.handle_response(
+        rig.now,
+        sent.id + 5,
+        Ok(ProducerResponse::Produce(response(1, &[(0, ErrorCode::NONE, 9)]))),
+    );
     rig.events();
     assert!(is_open(&record));
     rig.answer(&sent, ErrorCode::NONE, 1);
@@ -392,9 +396,9 @@ fn when_memory_is_used_up_what_is_buffered_goes_without_linger() {
     let mut append = |partition| producer.append(Instant(0), topic, Some(partition), 0, None, Some(b"v"), &[]);
     assert!(append(0).is_ok() && append(1).is_ok());
     assert!(matches!(append(2), Err(AppendError::BufferFull)));
-    drop(producer.poll_request(Instant(0)));
+    let asked = producer.poll_request(Instant(0)).unwrap().id;
     let response = InitProducerIdResponse { producer_id: Some(1), ..Default::default() };
-    producer.handle_init_producer_id(Instant(0), Ok(response));
+    producer.handle_response(Instant(0), asked, Ok(ProducerResponse::InitProducerId(response)));
     assert!(producer.poll_request(Instant(0)).is_some());
     assert_eq!(producer.requests_in_flight(), 1);
 }
@@ -492,9 +496,9 @@ fn what_is_given_up_at_the_end_is_reported_once_and_says_whether_it_may_be_writt
 fn a_cluster_that_gives_no_producer_id_fails_everything_for_good() {
     let mut rig = Rig::new(config(), 1);
     let record = rig.append(0, "a");
-    drop(rig.producer.poll_request(rig.now));
+    let asked = rig.producer.poll_request(rig.now).unwrap().id;
     let refused = InitProducerIdResponse { error_code: ErrorCode::CLUSTER_AUTHORIZATION_FAILED, ..Default::default() };
-    rig.producer.handle_init_producer_id(rig.now, Ok(refused));
+    rig.producer.handle_response(rig.now, asked, Ok(ProducerResponse::InitProducerId(refused)));
     rig.events();
     assert!(failure(&record).to_string().contains("enable.idempotence"), "{}", failure(&record));
     assert!(matches!(
@@ -507,8 +511,8 @@ fn a_cluster_that_gives_no_producer_id_fails_everything_for_good() {
 fn a_lost_answer_to_init_producer_id_is_asked_for_again() {
     let mut rig = Rig::new(config(), 1);
     rig.append(0, "a");
-    drop(rig.producer.poll_request(rig.now));
-    rig.producer.handle_init_producer_id(rig.now, Err(lost()));
+    let asked = rig.producer.poll_request(rig.now).unwrap().id;
+    rig.producer.handle_response(rig.now, asked, Err(lost()));
     assert!(rig.producer.poll_request(rig.now).is_none());
     rig.after(130);
     assert_eq!(rig.sent().values(), ["a"]);

@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::Metadata;
+use kavka_core::cluster::{Metadata, Notice};
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Written};
-use kavka_core::producer::{AppendError, Completed, Completion, Producer, ProducerEvent, ProducerRequest, TopicIndex};
+use kavka_core::producer::{
+    AppendError, Completed, Completion, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
+};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
@@ -95,7 +97,7 @@ impl Log {
 enum Event {
     Append,
     Alarm,
-    Identity(bool),
+    Identity { id: u64, ok: bool },
     Arrive { id: u64, broker: i32, connection: u64, batches: Vec<SeenBatch> },
     Answer { id: u64, response: ProduceResponse },
     Break { broker: i32 },
@@ -233,17 +235,18 @@ impl Simulation {
         match event {
             Event::Append => self.append(),
             Event::Alarm => self.alarm = None,
-            Event::Identity(ok) => {
+            Event::Identity { id, ok } => {
                 let response = InitProducerIdResponse { producer_id: Some(40), ..Default::default() };
                 let lost = Error::new(ErrorKind::Disconnected, "lost");
-                self.producer.handle_init_producer_id(now, if ok { Ok(response) } else { Err(lost) });
+                let response = if ok { Ok(ProducerResponse::InitProducerId(response)) } else { Err(lost) };
+                self.producer.handle_response(now, id, response);
             }
             Event::Arrive { id, broker, connection, batches } => self.arrive(id, broker, connection, &batches),
             Event::Answer { id, response } => {
                 for (_, _, unanswered) in self.connections.values_mut() {
                     unanswered.retain(|other| *other != id);
                 }
-                self.producer.handle_response(now, id, Ok(response));
+                self.producer.handle_response(now, id, Ok(ProducerResponse::Produce(response)));
             }
             Event::Break { broker } => {
                 let entry = self.connections.entry(broker).or_default();
@@ -267,7 +270,7 @@ impl Simulation {
             }
             Event::NewMetadata => {
                 self.metadata = metadata(&self.metadata, 1, &self.leaders);
-                self.producer.handle_metadata(now, &self.metadata);
+                self.producer.handle_metadata(now, &Arc::new(self.metadata.clone()));
             }
         }
     }
@@ -304,30 +307,30 @@ impl Simulation {
 
     fn drive(&mut self) {
         let now = Instant(self.now);
-        while let Some(request) = self.producer.poll_request(now) {
-            match request {
+        while let Some(call) = self.producer.poll_request(now) {
+            let (id, broker) = (call.id, call.broker_id());
+            match call.body {
                 ProducerRequest::InitProducerId(_) => {
                     let ok = !self.chance(30);
-                    self.schedule(self.now + 3, Event::Identity(ok));
+                    self.schedule(self.now + 3, Event::Identity { id, ok });
                 }
                 ProducerRequest::Produce(request) => {
-                    let (id, broker) = (request.id, request.broker_id);
                     let request = request.seal(&mut self.compressor).unwrap();
-                    self.transmit(id, broker, seen(&request));
+                    self.transmit(id, broker.unwrap(), seen(&request));
                 }
             }
         }
         while let Some(event) = self.producer.poll_event() {
             match event {
                 ProducerEvent::Completed(completed) => self.report(completed),
-                ProducerEvent::RefreshMetadata => {
+                ProducerEvent::Notice(Notice::RefreshMetadata) => {
                     let delay = 20 + self.random.below(100) as u64;
                     self.schedule(self.now + delay, Event::NewMetadata);
                 }
-                ProducerEvent::LeaderHints { hints, endpoints } => {
+                ProducerEvent::Notice(Notice::LeaderHints { hints, endpoints }) => {
                     if let Some(next) = self.metadata.with_leaders(&hints, endpoints) {
                         self.metadata = next;
-                        self.producer.handle_metadata(now, &self.metadata);
+                        self.producer.handle_metadata(now, &Arc::new(self.metadata.clone()));
                     }
                 }
             }

@@ -9,7 +9,7 @@ use kavka::wire::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest,
     create_topics::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
 };
-use kavka::{CallOptions, ClientConfig, CommittedOffset, Error, IsolationLevel, Owner, Target, Topic, TopicPartition};
+use kavka::{Call, ClientConfig, CommittedOffset, Error, IsolationLevel, Target, Topic, TopicPartition};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -164,8 +164,7 @@ impl Client {
             loop {
                 let request = FindCoordinatorRequest { key: group.clone(), ..FindCoordinatorRequest::default() };
                 // Version 4 asks for several groups at once.
-                let options = CallOptions { max_version: 3, ..CallOptions::on(Owner::Control) };
-                let answer = client.call(Target::Any, options, request).await;
+                let answer = client.call(Call { max_version: 3, ..Call::new(Target::Any, request) }).await;
                 match answer.and_then(|found| Error::from_code(found.error_code).map_or(Ok(found.node_id), Err)) {
                     Err(error) if error.is_retriable() && begun.elapsed() < limit => {
                         tokio::time::sleep(client.config().retry_backoff).await;
@@ -211,8 +210,7 @@ impl Client {
         let topics = topics.into_iter().map(creatable).collect();
         let client = self.engine(py)?.clone();
         let request = CreateTopicsRequest { topics, timeout_ms, ..CreateTopicsRequest::default() };
-        let answer = self
-            .run(py, async move { client.call(Target::Controller, CallOptions::on(Owner::Control), request).await })?;
+        let answer = self.run(py, async move { client.call(Call::new(Target::Controller, request)).await })?;
         let outcome = answer.topics.into_iter().map(|topic| {
             let text = topic.error_message.unwrap_or_else(|| topic.error_code.to_string());
             (topic.name, topic.error_code.0, text)
@@ -225,8 +223,8 @@ impl Client {
         let client = self.engine(py)?.clone();
         let request = DeleteTopicsRequest { topic_names: topics, timeout_ms, ..DeleteTopicsRequest::default() };
         // Version 6 can name topics by id, which is of no use here.
-        let options = CallOptions { max_version: 5, ..CallOptions::on(Owner::Control) };
-        let answer = self.run(py, async move { client.call(Target::Controller, options, request).await })?;
+        let call = Call { max_version: 5, ..Call::new(Target::Controller, request) };
+        let answer = self.run(py, async move { client.call(call).await })?;
         let outcome = answer.responses.into_iter().map(|topic| {
             let text = topic.error_message.unwrap_or_else(|| topic.error_code.to_string());
             (topic.name.unwrap_or_default(), topic.error_code.0, text)

@@ -8,15 +8,15 @@
 //! something for it to do.
 
 mod record;
-mod role;
+mod task;
 mod wait;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kavka_core::backoff::Backoff;
+use kavka_core::cluster::{Notice, Owner};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
     Consumer as Machine, ConsumerEvent, FetchedBatch, RecordCursor, StartPosition, TopicPartition,
@@ -26,7 +26,8 @@ use kavka_core::wire::records::Decompressor;
 use tokio::sync::Notify;
 
 use crate::Client;
-use crate::driver::{Alive, Driver, Owner};
+use crate::driver::{Alive, Driver};
+use crate::role::{self, Wake};
 
 pub use record::{ConsumerRecord, RecordHeader};
 
@@ -54,13 +55,11 @@ struct State {
 
 struct Shared {
     driver: Driver,
-    owner: Owner,
     max_decompressed_batch: usize,
     state: Mutex<State>,
     /// Something may have come for those who wait; free of cost when nobody does.
     arrived: Notify,
-    role: Notify,
-    role_sleeps: AtomicBool,
+    wake: Wake,
     decompressors: Mutex<Vec<Decompressor>>,
     /// What [`Consumer::next_record`] reads from.
     current: Mutex<Option<Batch>>,
@@ -98,24 +97,27 @@ impl Client {
         }
         let backoff = Backoff { initial: client.retry_backoff, max: client.retry_backoff_max };
         let max_decompressed_batch = config.max_decompressed_batch;
+        let number = self.driver.next_owner();
         let state = State {
-            machine: Machine::new(config, backoff, self.driver.next_seed()),
+            machine: Machine::new(config, backoff, number, self.driver.next_seed()),
             errors: VecDeque::new(),
             resets: VecDeque::new(),
             closed: None,
         };
         let shared = Arc::new(Shared {
             driver: self.driver.clone(),
-            owner: Owner::Fetch(self.driver.next_owner()),
             max_decompressed_batch,
             state: Mutex::new(state),
             arrived: Notify::new(),
-            role: Notify::new(),
-            role_sleeps: AtomicBool::new(false),
+            wake: Wake::default(),
             decompressors: Mutex::default(),
             current: Mutex::default(),
         });
-        self.driver.spawn(role::supervise(Arc::clone(&shared), role::run(Arc::clone(&shared))));
+        let (running, driver) = (role::start(Arc::clone(&shared)), self.driver.clone());
+        self.driver.spawn(async move {
+            running.await;
+            driver.close_connections(Owner::Fetch(number));
+        });
         Ok(Consumer { shared, _alive: Arc::clone(&self.alive) })
     }
 }
@@ -129,14 +131,8 @@ impl Shared {
         lock(&self.state)
     }
 
-    fn wake_role(&self) {
-        if self.role_sleeps.swap(false, Ordering::AcqRel) {
-            self.role.notify_one();
-        }
-    }
-
     /// Sorts what the machine reports: the driver's part is returned, to be acted upon without the lock.
-    fn drain_events(state: &mut State) -> Vec<ConsumerEvent> {
+    fn drain_events(state: &mut State) -> Vec<Notice> {
         let mut for_driver = Vec::new();
         while let Some(event) = state.machine.poll_event() {
             match event {
@@ -149,18 +145,15 @@ impl Shared {
                     }
                     state.resets.push_back(Reset { topic_partition, from, to });
                 }
-                other => for_driver.push(other),
+                ConsumerEvent::Notice(notice) => for_driver.push(notice),
             }
         }
         for_driver
     }
 
-    fn act(&self, events: Vec<ConsumerEvent>) {
-        for event in events {
-            match event {
-                ConsumerEvent::LeaderHints { hints, endpoints } => self.driver.apply_leader_hints(&hints, endpoints),
-                _ => self.driver.refresh_metadata(),
-            }
+    fn act(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            self.driver.take_notice(notice);
         }
     }
 
@@ -176,7 +169,7 @@ impl Shared {
         drop(state);
         self.act(events);
         if wants_poll {
-            self.wake_role();
+            self.wake.wake();
         }
         error.map_or(Ok(batch), Err)
     }
@@ -289,7 +282,7 @@ impl Consumer {
         let changed = change(&mut state.machine);
         drop(state);
         self.shared.arrived.notify_waiters();
-        self.shared.wake_role();
+        self.shared.wake.wake();
         changed
     }
 
@@ -430,7 +423,7 @@ impl Consumer {
         drop(state);
         drop(lock(&self.shared.current).take());
         self.shared.arrived.notify_waiters();
-        self.shared.wake_role();
+        self.shared.wake.wake();
     }
 }
 

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kavka_core::cluster::Metadata;
+use kavka_core::cluster::{Call, Metadata, Target};
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::time::Instant;
-use kavka_core::wire::{ApiKey, Request};
+use kavka_core::wire::ApiKey;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::{CallOptions, ConnectionKey, Driver, Network, Owner, Shared, Target, WireTap};
+use super::{ConnectionKey, Driver, Network, Shared, WireTap};
 
 /// Keeps the engine thread alive: it ends when the last one is dropped.
 #[derive(Debug)]
@@ -59,27 +59,32 @@ impl Driver {
             let mut state = self.shared.lock();
             (state.refresh.poll_request(now)?, state.refresh.failures())
         };
-        let answer = self.ask_any(request, failures).await;
+        let answer = self.send(Call { failures, ..Call::new(Target::Any, request) }).await;
         let mut state = self.shared.lock();
         state.metadata_error = answer.as_ref().err().cloned();
         let changed = state.refresh.handle_response(self.now(), answer);
         Some((changed, Arc::clone(state.refresh.metadata())))
     }
 
-    /// Asks whichever broker seems best, and passes over one that keeps silent; `failures` says how often in a row this
-    /// was asked in vain.
-    pub(crate) async fn ask_any<R: Request>(&self, request: R, failures: u32) -> Result<R::Response> {
-        let endpoint = self.endpoint(Target::Any)?;
+    /// How long to wait for an answer of whichever broker seems best, after so many failures in a row.
+    pub(super) fn patience(&self, failures: u32) -> Duration {
         let candidates = self.shared.lock().candidates();
         // Alone, it has the limits of its connection and of its request, whose errors say which it was.
         let config = self.config();
-        let most = config.connection_setup_timeout.saturating_add(config.request_timeout);
-        let limit = patience(failures, candidates, most);
-        let key = ConnectionKey { owner: Owner::Control, endpoint };
-        let answer = self.begin_at(endpoint, CallOptions::on(key.owner), request);
-        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer_from(key, R::KEY, limit)));
+        patience(failures, candidates, config.connection_setup_timeout.saturating_add(config.request_timeout))
+    }
+
+    /// Waits for an answer that any broker could give: one that fails or keeps silent is the last to be asked next time.
+    pub(super) async fn answer_within<T>(
+        &self,
+        key: ConnectionKey,
+        api: ApiKey,
+        limit: Duration,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer_from(key, api, limit)));
         if answer.is_err() {
-            self.shared.lock().route.handle_failure(self.now(), endpoint);
+            self.shared.lock().route.handle_failure(self.now(), key.endpoint);
         }
         answer
     }

@@ -15,12 +15,11 @@ mod network;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{
-    BootstrapServer, Broker, Endpoint, LeaderHint, Metadata, MetadataRefresh, RefreshConfig, Route,
+    BootstrapServer, Call, Endpoint, Metadata, MetadataRefresh, Notice, Owner, RefreshConfig, Route, Target,
 };
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
@@ -34,50 +33,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use connection::{Mail, Outgoing};
 pub(crate) use engine::Alive;
 pub use network::{BoxFuture, Network, Stream, Tcp};
-
-/// Whose connection a request takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// The client's own: metadata, offsets, administration.
-    Control,
-    /// All producers of the client.
-    Produce,
-    /// One consumer.
-    Fetch(u64),
-    /// One group member or transactional producer.
-    Coordinator(u64),
-}
-
-/// Which broker a request goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Any broker, or a bootstrap server if none is known.
-    Any,
-    /// This broker.
-    Broker(i32),
-    /// The broker that takes administrative requests.
-    Controller,
-}
-
-/// How one request is sent.
-#[derive(Debug, Clone, Copy)]
-pub struct CallOptions {
-    /// Whose connection it takes.
-    pub owner: Owner,
-    /// The newest version that may carry it, for a request that lacks what newer ones want.
-    pub max_version: i16,
-    /// Whether the broker answers at all (not to a produce request with `acks=0`).
-    pub is_answered: bool,
-    /// The limit for the answer; `request.timeout.ms` if there is none.
-    pub timeout: Option<Duration>,
-}
-
-impl CallOptions {
-    /// An ordinary request on `owner`'s connection.
-    pub fn on(owner: Owner) -> Self {
-        Self { owner, max_version: i16::MAX, is_answered: true, timeout: None }
-    }
-}
 
 /// One frame, as it was handed to or taken from a connection.
 #[derive(Debug, Clone)]
@@ -295,14 +250,9 @@ impl Driver {
         Arc::clone(&self.shared.metadata.borrow())
     }
 
-    /// Waits for a snapshot other than that of `version`.
-    pub(crate) async fn metadata_newer_than(&self, version: u64) -> Arc<Metadata> {
-        let mut metadata = self.shared.metadata.subscribe();
-        match metadata.wait_for(|metadata| metadata.version > version).await {
-            Ok(metadata) => Arc::clone(&metadata),
-            // The sender is ours, so it lives as long as this call.
-            Err(_) => self.metadata(),
-        }
+    /// The snapshots of the cluster from now on; the newest one first.
+    pub(crate) fn watch_metadata(&self) -> watch::Receiver<Arc<Metadata>> {
+        self.shared.metadata.subscribe()
     }
 
     /// Waits for the first attempt to get metadata that ends after this call, well or not; says why if it failed.
@@ -359,41 +309,48 @@ impl Driver {
         self.shared.refresh_wanted.notify_one();
     }
 
-    /// Takes in new leaders that a broker named (KIP-951).
-    pub(crate) fn apply_leader_hints(&self, hints: &[LeaderHint], endpoints: Vec<Broker>) {
-        let mut state = self.shared.lock();
-        if state.refresh.handle_leader_hints(hints, endpoints) {
-            let metadata = Arc::clone(state.refresh.metadata());
-            drop(state);
-            self.shared.publish(metadata);
+    /// Takes in what a machine learnt about the cluster.
+    pub(crate) fn take_notice(&self, notice: Notice) {
+        match notice {
+            Notice::RefreshMetadata => self.refresh_metadata(),
+            Notice::LeaderHints { hints, endpoints } => {
+                let mut state = self.shared.lock();
+                if state.refresh.handle_leader_hints(&hints, endpoints) {
+                    let metadata = Arc::clone(state.refresh.metadata());
+                    drop(state);
+                    self.shared.publish(metadata);
+                }
+            }
         }
     }
 
     /// One request, one attempt. The error says where, and whether the broker may have carried it out.
-    pub(crate) async fn call<R: Request>(
+    ///
+    /// It is queued on its connection before this returns, so requests to one broker keep their order.
+    pub(crate) fn send<R: Request>(
         &self,
-        target: Target,
-        options: CallOptions,
-        request: R,
-    ) -> Result<R::Response> {
-        let endpoint = self.endpoint(target)?;
-        let answer = self.begin_at(endpoint, options, request).await;
-        if let Err(error) = &answer
-            && matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_))
-        {
-            self.refresh_metadata();
-        }
-        answer
-    }
-
-    /// Queues a request on the owner's connection to a broker, before this returns: requests keep their order.
-    pub(crate) fn begin<R: Request>(
-        &self,
-        broker_id: i32,
-        options: CallOptions,
-        request: R,
+        call: Call<R>,
     ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
-        self.begin_at(Endpoint::Broker(broker_id), options, request)
+        let driver = self.clone();
+        let sent = self.endpoint(&call.target).map(|endpoint| {
+            let asks_any = matches!(call.target, Target::Any);
+            let limit = asks_any.then(|| driver.patience(call.failures));
+            let key = ConnectionKey { owner: call.owner, endpoint };
+            (key, limit, driver.begin(endpoint, call))
+        });
+        async move {
+            let (key, limit, answer) = sent?;
+            let answer = match limit {
+                Some(limit) => driver.answer_within(key, R::KEY, limit, answer).await,
+                None => answer.await,
+            };
+            if let Err(error) = &answer
+                && matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_))
+            {
+                driver.refresh_metadata();
+            }
+            answer
+        }
     }
 
     /// The newest version of an API that both sides speak, connecting if need be.
@@ -403,31 +360,34 @@ impl Driver {
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    fn endpoint(&self, target: Target) -> Result<Endpoint> {
+    fn endpoint(&self, target: &Target) -> Result<Endpoint> {
         let mut state = self.shared.lock();
-        match (target, state.refresh.metadata().controller_id) {
-            (Target::Broker(id), _) | (Target::Controller, Some(id)) => Ok(Endpoint::Broker(id)),
-            (Target::Any | Target::Controller, _) => {
-                let nobody = || Error::new(ErrorKind::Config, "bootstrap.servers is empty");
-                state.any_endpoint().ok_or_else(nobody)
-            }
+        let metadata = state.refresh.metadata();
+        let known = match target {
+            Target::Broker(id) => Some(*id),
+            Target::Controller => metadata.controller_id,
+            Target::Any => None,
+        };
+        if let Some(id) = known {
+            return Ok(Endpoint::Broker(id));
         }
+        state.any_endpoint().ok_or_else(|| Error::new(ErrorKind::Config, "bootstrap.servers is empty"))
     }
 
-    fn begin_at<R: Request>(
+    fn begin<R: Request>(
         &self,
         endpoint: Endpoint,
-        options: CallOptions,
-        request: R,
+        call: Call<R>,
     ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
         let (reply, answer) = oneshot::channel();
-        let key = ConnectionKey { owner: options.owner, endpoint };
+        let key = ConnectionKey { owner: call.owner, endpoint };
+        let is_answered = call.is_answered;
         let mail = Mail::Request(Outgoing {
-            request: Box::new(request),
+            request: Box::new(call.body),
             options: SendOptions {
-                max_version: options.max_version,
-                is_answered: options.is_answered,
-                limit: options.timeout.unwrap_or(self.shared.config.request_timeout),
+                max_version: call.max_version,
+                is_answered,
+                limit: call.timeout.unwrap_or(self.shared.config.request_timeout),
             },
             reply,
         });
@@ -436,7 +396,7 @@ impl Driver {
         async move {
             // Nobody can say any more what became of a request whose connection is gone without a word.
             let answer = answer.await.unwrap_or_else(|_| Err(closed().with_written(Written::Maybe)))?;
-            if !options.is_answered {
+            if !is_answered {
                 return Ok(R::Response::default());
             }
             let response = decode::<R>(answer, place)?;

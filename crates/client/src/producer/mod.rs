@@ -17,11 +17,12 @@ use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Result};
 use kavka_core::producer::{AppendError, FlushMark, Producer as Machine, TopicIndex};
 use kavka_core::wire::records::{Compression, CompressionType, Compressor, Header};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::client::Client;
 use crate::driver::Driver;
 use crate::driver::clock::{self, Clock};
+use crate::role::{self, Wake};
 
 pub use delivery::Delivery;
 pub(crate) use room::Memory;
@@ -65,27 +66,22 @@ struct Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.inner.lock().machine.close(self.inner.clock.now());
-        self.inner.wake.notify_one();
+        self.inner.lock().close(self.inner.clock.now());
+        self.inner.wake.wake();
     }
 }
 
-#[derive(Debug)]
-struct State {
-    machine: Machine,
-    /// Whether the role task waits to be woken.
-    asleep: bool,
-}
-
 struct Inner {
-    state: Mutex<State>,
-    wake: Notify,
+    machine: Mutex<Machine>,
+    wake: Wake,
     /// Everything up to this mark is reported.
     reported: watch::Sender<FlushMark>,
     memory: Memory,
     clock: Clock,
     driver: Driver,
     compression: Compression,
+    /// Kept for the next batch; gone while a batch is compressed elsewhere.
+    compressor: Mutex<Option<Compressor>>,
     /// How long an answer is waited for: hardly longer than its records have.
     answer_limit: Duration,
     compresses: bool,
@@ -95,35 +91,26 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer")
-            .field("queued_records", &self.lock().machine.queued_records())
-            .finish_non_exhaustive()
+        f.debug_struct("Producer").field("queued_records", &self.lock().queued_records()).finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes the role task if it sleeps; the lock is let go first.
-    fn wake(&self, mut state: MutexGuard<'_, State>) {
-        if std::mem::take(&mut state.asleep) {
-            drop(state);
-            self.wake.notify_one();
-        }
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives up what is not acknowledged yet, because the time to close is over.
     fn abandon(&self) -> Error {
-        let mut state = self.lock();
-        let left = state.machine.queued_records();
+        let mut machine = self.lock();
+        let left = machine.queued_records();
         let records = if left == 1 { "record was" } else { "records were" };
         let what = format!("{left} {records} not acknowledged before the time to close was over");
         let error = Error::new(ErrorKind::TimedOut(Phase::Close), what);
-        let written = state.machine.written();
-        state.machine.abandon(self.driver.now(), &error);
-        self.wake(state);
+        let written = machine.written();
+        machine.abandon(self.driver.now(), &error);
+        drop(machine);
+        self.wake.wake();
         error.with_written(written)
     }
 
@@ -131,17 +118,19 @@ impl Inner {
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(clock::timestamp_ms);
         let now = self.clock.now();
         let Record { partition, key, value, headers, .. } = *record;
-        let mut state = self.lock();
-        match state.machine.append(now, topic.0, partition, timestamp_ms, key, value, headers) {
+        let mut machine = self.lock();
+        let appended = machine.append(now, topic.0, partition, timestamp_ms, key, value, headers);
+        drop(machine);
+        match appended {
             Ok(appended) => {
                 if appended.wake {
-                    self.wake(state);
+                    self.wake.wake();
                 }
                 Ok(Delivery { completion: appended.completion, index: appended.index })
             }
             Err(error) => {
                 // What is buffered was made ready to go, so that room comes.
-                self.wake(state);
+                self.wake.wake();
                 Err(error)
             }
         }
@@ -197,18 +186,22 @@ impl Client {
         let machine = Machine::new(config, backoff, memory.pool.clone(), self.driver.next_seed());
         let inner = Arc::new(Inner {
             reported: watch::Sender::new(machine.settled()),
-            state: Mutex::new(State { machine, asleep: false }),
-            wake: Notify::new(),
+            machine: Mutex::new(machine),
+            wake: Wake::default(),
             memory,
             clock: Clock::new(self.driver.now()),
             driver: self.driver.clone(),
             compression,
+            compressor: Mutex::new(Some(compressor)),
             answer_limit,
             compresses: compression.compression_type() != CompressionType::None,
             bounds_records,
         });
-        let role = task::run(Arc::clone(&inner), compressor);
-        self.driver.spawn(task::supervise(Arc::clone(&inner), Arc::clone(&self.alive), role));
+        let (running, alive) = (role::start(Arc::clone(&inner)), Arc::clone(&self.alive));
+        self.driver.spawn(async move {
+            running.await;
+            drop(alive);
+        });
         Ok(Producer(Arc::new(Holder { inner, client: self.clone() })))
     }
 }
@@ -225,13 +218,13 @@ impl Producer {
         let found = on_engine(&inner.driver, async move { client.topic(&wanted, create).await }).await;
         found.unwrap_or_else(|| Err(closed()))?;
         let metadata = inner.driver.metadata();
-        let index = inner.lock().machine.topic(inner.clock.now(), name, &metadata);
+        let index = inner.lock().topic(inner.clock.now(), name, &metadata);
         Ok(ProducerTopic(index))
     }
 
     /// How many partitions the topic has.
     pub fn partition_count(&self, topic: ProducerTopic) -> u32 {
-        self.0.inner.lock().machine.partition_count(topic.0)
+        self.0.inner.lock().partition_count(topic.0)
     }
 
     /// Accepts a record, or says at once why not.
@@ -314,9 +307,8 @@ impl Producer {
 
     fn start_flush(&self) -> FlushMark {
         let inner = &self.0.inner;
-        let mut state = inner.lock();
-        let mark = state.machine.flush(inner.clock.now());
-        inner.wake(state);
+        let mark = inner.lock().flush(inner.clock.now());
+        inner.wake.wake();
         mark
     }
 
@@ -338,7 +330,7 @@ impl Producer {
     ///
     /// `TimedOut` if the limit passed first: then the rest was given up, and reported as failed.
     pub fn close(&self, limit: Duration) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        self.0.inner.lock().machine.close(self.0.inner.clock.now());
+        self.0.inner.lock().close(self.0.inner.clock.now());
         let flushed = self.flush();
         let inner = Arc::clone(&self.0.inner);
         let producer = self.clone();
@@ -358,6 +350,6 @@ impl Producer {
 
     /// Records accepted and not yet reported.
     pub fn queued_records(&self) -> usize {
-        self.0.inner.lock().machine.queued_records()
+        self.0.inner.lock().queued_records()
     }
 }

@@ -1,127 +1,77 @@
-//! The role task of one producer: it asks the machine what to do and does it.
+//! What is done for one producer machine by its task ([`crate::role`]).
 //!
-//! It runs on the engine thread, alone: requests are queued on their connections in the order the machine gave them,
-//! and outcomes are written in the order the machine decided them. The producer's lock is held only to ask.
-//!
-//! It sleeps when the machine has nothing for it. `asleep` is set under the lock that appends take too, so whoever
-//! appends knows whether to wake it, and only then pays for it.
+//! Outcomes are written in the order the machine decided them. The producer's lock is held only to ask.
 
-use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use kavka_core::cluster::Metadata;
+use kavka_core::cluster::{Call, Metadata};
 use kavka_core::error::{Error, ErrorKind, Result};
-use kavka_core::producer::{FlushMark, ProduceToSend, ProducerEvent, ProducerRequest};
+use kavka_core::producer::{FlushMark, ProduceToSend, ProducerEvent, ProducerRequest, ProducerResponse};
 use kavka_core::time::Instant;
-use kavka_core::wire::messages::{InitProducerIdRequest, ProduceRequest};
+use kavka_core::wire::messages::ProduceRequest;
 use kavka_core::wire::records::Compressor;
 
 use super::Inner;
-use crate::driver::{Alive, CallOptions, Owner};
+use crate::driver::Driver;
+use crate::role::{Answer, Role, Turn, Wake};
 
 /// Batches with more to compress than this are sealed on another thread.
 const SEAL_HERE_BYTES: usize = 64 << 10;
 
-/// What the machine wants done.
-struct Turn {
-    requests: Vec<ProducerRequest>,
-    events: Vec<ProducerEvent>,
-    /// What is reported when the events are carried out.
-    settled: FlushMark,
-    due: Option<Instant>,
-    ended: bool,
-}
+impl Role for Inner {
+    type Request = ProducerRequest;
+    type Response = ProducerResponse;
 
-/// Sees to it that every record gets its report even if `role`, the role task, panics (guarantee R18).
-pub(super) async fn supervise(inner: Arc<Inner>, alive: Arc<Alive>, role: impl Future<Output = ()> + Send + 'static) {
-    if tokio::spawn(role).await.is_err() {
-        let what = "the producer's engine failed, which is a bug of this library: what is not acknowledged is given up";
-        let turn = inner.last_turn(&Error::new(ErrorKind::Closed, what));
-        inner.carry_out(turn.events, turn.settled);
+    fn driver(&self) -> &Driver {
+        &self.driver
     }
-    drop(alive);
-}
 
-/// Serves the producer until it is closed and everything is reported.
-pub(super) async fn run(inner: Arc<Inner>, compressor: Compressor) {
-    let mut compressor = Some(compressor);
-    loop {
-        let metadata = inner.driver.metadata();
-        let turn = inner.turn(&metadata);
-        let idle = turn.requests.is_empty() && turn.events.is_empty();
-        inner.carry_out(turn.events, turn.settled);
-        for request in turn.requests {
-            match request {
-                ProducerRequest::InitProducerId(request) => inner.send_init_producer_id(request),
-                ProducerRequest::Produce(request) => {
-                    let id = request.id;
-                    let options = inner.options(&request);
-                    let broker_id = request.broker_id;
-                    match seal(&inner, &mut compressor, request).await {
-                        Ok(request) => inner.send_produce(id, broker_id, options, request),
-                        Err(error) => inner.lock().machine.handle_response(inner.driver.now(), id, Err(error)),
-                    }
+    fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<ProducerRequest>>) -> Turn {
+        let mut machine = self.lock();
+        machine.handle_metadata(now, metadata);
+        calls.extend(std::iter::from_fn(|| machine.poll_request(now)));
+        let events: Vec<_> = std::iter::from_fn(|| machine.poll_event()).collect();
+        let settled = machine.settled();
+        let has_ended = machine.is_closed() && machine.is_idle();
+        let turn = if has_ended { Turn::Ended } else { Turn::Until(machine.poll_timeout()) };
+        drop(machine);
+        self.carry_out(events, settled);
+        turn
+    }
+
+    async fn send(&self, call: Call<ProducerRequest>) -> Answer<ProducerResponse> {
+        let (call, request) = call.take_body();
+        match request {
+            ProducerRequest::InitProducerId(request) => {
+                let answer = self.driver.send(call.with_body(request));
+                Box::pin(async move { answer.await.map(ProducerResponse::InitProducerId) })
+            }
+            ProducerRequest::Produce(request) => match self.seal(request).await {
+                Ok(request) => {
+                    let answer = self.driver.send(Call { timeout: Some(self.answer_limit), ..call.with_body(request) });
+                    Box::pin(async move { answer.await.map(ProducerResponse::Produce) })
                 }
-            }
-        }
-        if turn.ended {
-            break;
-        }
-        if idle {
-            let wait = turn.due.map_or(std::time::Duration::MAX, |due| due.since(inner.driver.now()));
-            tokio::select! {
-                () = inner.wake.notified() => {}
-                () = tokio::time::sleep(wait) => {}
-                _ = inner.driver.metadata_newer_than(metadata.version) => {}
-            }
+                Err(error) => Box::pin(async move { Err(error) }),
+            },
         }
     }
-}
 
-/// Compresses and checksums what the request carries, elsewhere if it would keep the engine thread for long.
-async fn seal(inner: &Inner, compressor: &mut Option<Compressor>, request: ProduceToSend) -> Result<ProduceRequest> {
-    let mut own = match compressor.take() {
-        Some(compressor) => compressor,
-        None => Compressor::new(inner.compression)?,
-    };
-    if !inner.compresses || request.unsealed_bytes() <= SEAL_HERE_BYTES {
-        let sealed = request.seal(&mut own);
-        *compressor = Some(own);
-        return sealed;
+    fn handle_response(&self, now: Instant, id: u64, response: Result<ProducerResponse>) {
+        self.lock().handle_response(now, id, response);
     }
-    let elsewhere = inner.driver.runtime().spawn_blocking(move || {
-        let sealed = request.seal(&mut own);
-        (sealed, own)
-    });
-    let (sealed, own) = elsewhere
-        .await
-        .map_err(|cause| Error::new(ErrorKind::Misuse, "compressing a batch was interrupted").with_source(cause))?;
-    *compressor = Some(own);
-    sealed
+
+    fn fail(&self, error: &Error) {
+        let now = self.driver.now();
+        self.lock().abandon(now, error);
+        self.turn(now, &self.driver.metadata(), &mut Vec::new());
+    }
 }
 
 impl Inner {
-    fn last_turn(&self, cause: &Error) -> Turn {
-        self.lock().machine.abandon(self.driver.now(), cause);
-        self.turn(&self.driver.metadata())
-    }
-
-    fn turn(&self, metadata: &Metadata) -> Turn {
-        let now = self.driver.now();
-        let mut state = self.lock();
-        state.machine.handle_metadata(now, metadata);
-        let requests: Vec<_> = std::iter::from_fn(|| state.machine.poll_request(now)).collect();
-        let events: Vec<_> = std::iter::from_fn(|| state.machine.poll_event()).collect();
-        state.asleep = requests.is_empty() && events.is_empty();
-        Turn {
-            requests,
-            events,
-            settled: state.machine.settled(),
-            due: state.machine.poll_timeout(),
-            ended: state.machine.is_closed() && state.machine.is_idle(),
-        }
-    }
-
     fn carry_out(&self, events: Vec<ProducerEvent>, settled: FlushMark) {
         let mut reported = false;
         for event in events {
@@ -130,8 +80,7 @@ impl Inner {
                     reported = true;
                     completed.carry_out();
                 }
-                ProducerEvent::RefreshMetadata => self.driver.refresh_metadata(),
-                ProducerEvent::LeaderHints { hints, endpoints } => self.driver.apply_leader_hints(&hints, endpoints),
+                ProducerEvent::Notice(notice) => self.driver.take_notice(notice),
             }
         }
         self.reported.send_if_modified(|mark| std::mem::replace(mark, settled) != settled);
@@ -140,34 +89,23 @@ impl Inner {
         }
     }
 
-    fn options(&self, request: &ProduceToSend) -> CallOptions {
-        CallOptions {
-            max_version: request.max_version.unwrap_or(i16::MAX),
-            is_answered: request.expects_response,
-            timeout: Some(self.answer_limit),
-            ..CallOptions::on(Owner::Produce)
-        }
-    }
-
-    fn send_init_producer_id(self: &Arc<Self>, request: InitProducerIdRequest) {
-        let inner = Arc::clone(self);
-        self.driver.spawn(async move {
-            let failures = inner.lock().machine.identity_failures();
-            let answer = inner.driver.ask_any(request, failures).await;
-            inner.lock().machine.handle_init_producer_id(inner.driver.now(), answer);
-            inner.wake.notify_one();
-        });
-    }
-
-    fn send_produce(self: &Arc<Self>, id: u64, broker_id: i32, options: CallOptions, request: ProduceRequest) {
-        // Queued now, so that requests keep their order; awaited on the side.
-        let answer = self.driver.begin(broker_id, options, request);
-        let inner = Arc::clone(self);
-        self.driver.spawn(async move {
-            let answer = answer.await;
-            inner.lock().machine.handle_response(inner.driver.now(), id, answer);
-            inner.wake.notify_one();
-        });
+    /// Compresses and checksums what the request carries, elsewhere if it would keep the engine thread for long.
+    async fn seal(&self, request: ProduceToSend) -> Result<ProduceRequest> {
+        let kept = self.compressor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut compressor = kept.map_or_else(|| Compressor::new(self.compression), Ok)?;
+        let (sealed, compressor) = if !self.compresses || request.unsealed_bytes() <= SEAL_HERE_BYTES {
+            (request.seal(&mut compressor), compressor)
+        } else {
+            let elsewhere = self.driver.runtime().spawn_blocking(move || {
+                let sealed = request.seal(&mut compressor);
+                (sealed, compressor)
+            });
+            let interrupted =
+                |cause| Error::new(ErrorKind::Misuse, "compressing a batch was interrupted").with_source(cause);
+            elsewhere.await.map_err(interrupted)?
+        };
+        *self.compressor.lock().unwrap_or_else(PoisonError::into_inner) = Some(compressor);
+        sealed
     }
 }
 
@@ -181,6 +119,7 @@ mod tests {
 
     use super::super::Record;
     use super::*;
+    use crate::role::tests::panicked;
     use crate::{Client, ClientConfig, ProducerConfig, parse_bootstrap_servers};
 
     #[test]
@@ -195,9 +134,7 @@ mod tests {
         let topic = client.start(async move { opening.topic("orders", true).await }).wait(wait).unwrap().unwrap();
         let delivery = producer.try_enqueue(topic, &Record { value: Some(b"v"), ..Record::default() }).unwrap();
 
-        let role = async { panic!("planted") };
-        let supervised = supervise(Arc::clone(&producer.0.inner), Arc::clone(&client.alive), role);
-        client.start(supervised).wait(wait).unwrap();
+        client.start(panicked(Arc::clone(&producer.0.inner))).wait(wait).unwrap();
 
         let error = delivery.outcome().unwrap().unwrap_err();
         assert!(error.to_string().contains("a bug of this library"), "{error}");

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use kavka::{
-    CallOptions, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Delivery, ErrorCode, IsolationLevel,
-    Owner, Producer, ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition, Target, TopicPartition,
+    Call, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Delivery, ErrorCode, IsolationLevel,
+    Producer, ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition, Target, TopicPartition,
     parse_bootstrap_servers,
 };
 use kavka_core::wire::messages::create_partitions::CreatePartitionsTopic;
@@ -97,10 +97,7 @@ fn administer<R: Request>(client: &Client, request: R) -> R::Response {
     let owned = client.clone();
     wait(client, async move {
         owned.connect().await.unwrap();
-        let mut options = CallOptions::on(Owner::Control);
-        // Topics go by their names here, and newer versions may have ids only.
-        options.max_version = R::MAX_VERSION;
-        owned.call(Target::Controller, options, request).await.unwrap()
+        owned.call(Call::new(Target::Controller, request)).await.unwrap()
     })
 }
 
@@ -111,8 +108,7 @@ fn await_everywhere(client: &Client, name: &str, is_so: impl Fn(&MetadataRespons
             let topics = Some(vec![MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(name.into()) }]);
             let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
             let owned = client.clone();
-            let call =
-                async move { owned.call(Target::Broker(broker_id), CallOptions::on(Owner::Control), request).await };
+            let call = async move { owned.call(Call::new(Target::Broker(broker_id), request)).await };
             is_so(&wait(client, call).unwrap().topics[0]).then_some(())
         });
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cluster::{Broker, LeaderHint};
+use crate::cluster::{Broker, Call, LeaderHint, Notice};
 use crate::error::{Error, ErrorKind};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
@@ -26,7 +26,7 @@ use super::handout::Pinned;
 use super::isolation::AbortedTransactions;
 use super::partition::{Content, Front, Partition, State};
 use super::session::Wanted;
-use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, ODD_ANSWER_BACKOFF, RequestBody, TopicPartition};
+use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, ODD_ANSWER_BACKOFF, TopicPartition};
 
 /// The first version of Fetch with a limit for the whole response.
 const RESPONSE_LIMIT_SINCE: i16 = 3;
@@ -48,7 +48,7 @@ enum Brought {
 }
 
 impl Consumer {
-    pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<ConsumerRequest> {
+    pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.is_full = false;
         // Who has waited longest is first, and nobody overtakes it: room comes back bit by bit, and whoever needs less
         // would take every bit.
@@ -134,13 +134,13 @@ impl Consumer {
         broker_id: i32,
         mut wanted: BTreeMap<TopicPartition, Wanted>,
         limit: usize,
-    ) -> Option<ConsumerRequest> {
+    ) -> Option<Call<ConsumerRequest>> {
         let isolation_level = self.isolation_level(true);
         let broker = self.brokers.get_mut(&broker_id)?;
         // A cluster in the middle of an upgrade has topics without ids.
         let every_id_known = wanted.values().all(|wanted| !wanted.topic_id.is_zero());
-        let max_version = (!every_id_known).then_some(TOPIC_NAMES_UNTIL);
-        let version = broker.versions?.fetch.min(max_version.unwrap_or(i16::MAX));
+        let max_version = if every_id_known { i16::MAX } else { TOPIC_NAMES_UNTIL };
+        let version = broker.versions?.fetch.min(max_version);
         let mut reserved = limit;
         if version < RESPONSE_LIMIT_SINCE {
             (wanted, reserved) = without_response_limit(wanted, limit, self.next_id as usize);
@@ -168,8 +168,8 @@ impl Consumer {
             ..FetchRequest::default()
         };
         let in_flight = InFlight::Fetch { broker_id, sent_at: now, wait, reserved };
-        let request = self.send(broker_id, in_flight, RequestBody::Fetch(Box::new(request)));
-        Some(ConsumerRequest { max_version, ..request })
+        let request = self.send(broker_id, in_flight, ConsumerRequest::Fetch(Box::new(request)));
+        Some(Call { max_version, ..request })
     }
 
     pub(super) fn handle_fetch(
@@ -206,7 +206,7 @@ impl Consumer {
         }
         if !hints.is_empty() {
             let endpoints = response.node_endpoints.into_iter().filter_map(endpoint).collect();
-            self.events.push_back(ConsumerEvent::LeaderHints { hints, endpoints });
+            self.events.push_back(ConsumerEvent::Notice(Notice::LeaderHints { hints, endpoints }));
         }
     }
 

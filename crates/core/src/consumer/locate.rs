@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::cluster::Call;
 use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::error::{Error, ErrorKind};
 use crate::time::Instant;
@@ -19,10 +20,7 @@ use crate::wire::messages::{
 };
 
 use super::partition::State;
-use super::{
-    Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP, RequestBody,
-    TopicPartition,
-};
+use super::{Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP, TopicPartition};
 
 /// The first version of `ListOffsets` that knows of transactions.
 const ISOLATION_SINCE: i16 = 2;
@@ -30,7 +28,7 @@ const ISOLATION_SINCE: i16 = 2;
 const RECORDS_SINCE: i16 = 1;
 
 impl Consumer {
-    pub(super) fn poll_locate(&mut self, now: Instant) -> Option<ConsumerRequest> {
+    pub(super) fn poll_locate(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         let (broker_id, asked) = self.questions(now, |state| matches!(state, State::Locating { .. }))?;
         let versions = self.brokers.get(&broker_id)?.versions?;
         let topics = by_topic(&asked, |key| {
@@ -48,10 +46,10 @@ impl Consumer {
             topics: topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect(),
             ..ListOffsetsRequest::default()
         };
-        Some(self.send(broker_id, InFlight::Locate { broker_id, asked }, RequestBody::ListOffsets(request)))
+        Some(self.send(broker_id, InFlight::Locate { broker_id, asked }, ConsumerRequest::ListOffsets(request)))
     }
 
-    pub(super) fn poll_validate(&mut self, now: Instant) -> Option<ConsumerRequest> {
+    pub(super) fn poll_validate(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         let (broker_id, asked) = self.questions(now, |state| matches!(state, State::Validating { .. }))?;
         let topics = by_topic(&asked, |key| {
             let partition = self.partition(key)?;
@@ -65,7 +63,11 @@ impl Consumer {
             replica_id: -1,
             topics: topics.into_iter().map(|(topic, partitions)| OffsetForLeaderTopic { topic, partitions }).collect(),
         };
-        Some(self.send(broker_id, InFlight::Validate { broker_id, asked }, RequestBody::OffsetForLeaderEpoch(request)))
+        Some(self.send(
+            broker_id,
+            InFlight::Validate { broker_id, asked },
+            ConsumerRequest::OffsetForLeaderEpoch(request),
+        ))
     }
 
     /// What goes on the wire for `isolation.level`.

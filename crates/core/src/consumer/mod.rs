@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cluster::{Broker, LeaderHint, Metadata};
+use crate::cluster::{Call, Metadata, Notice};
 use crate::config::{ConsumerConfig, IsolationLevel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Random;
@@ -91,30 +91,16 @@ pub enum StartPosition {
     Timestamp(i64),
 }
 
-/// What the driver shall send, and by which name to report its answer.
-#[derive(Debug)]
-pub struct ConsumerRequest {
-    /// To be given to [`Consumer::handle_response`].
-    pub id: u64,
-    /// The broker to ask.
-    pub broker_id: i32,
-    /// The newest version that can carry it, if it is not just any.
-    pub max_version: Option<i16>,
-    /// What to ask it.
-    pub body: RequestBody,
-}
-
 /// What to ask a broker.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum RequestBody {
+pub enum ConsumerRequest {
     /// Connect, if need be, and say which versions were negotiated; no message by itself.
     Versions,
-    /// On the consumer's own fetch connection: it may wait at the broker.
+    /// Asks for records.
     Fetch(Box<FetchRequest>),
-    /// On the control connection.
+    /// Asks for the offsets of timestamps.
     ListOffsets(ListOffsetsRequest),
-    /// On the control connection.
+    /// Asks where leader epochs ended.
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
 }
 
@@ -129,21 +115,19 @@ pub struct BrokerVersions {
 
 /// What a broker answered.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum ConsumerResponse {
-    /// To [`RequestBody::Versions`].
+    /// To [`ConsumerRequest::Versions`].
     Versions(BrokerVersions),
-    /// To [`RequestBody::Fetch`].
+    /// To [`ConsumerRequest::Fetch`].
     Fetch(Box<FetchResponse>),
-    /// To [`RequestBody::ListOffsets`].
+    /// To [`ConsumerRequest::ListOffsets`].
     ListOffsets(ListOffsetsResponse),
-    /// To [`RequestBody::OffsetForLeaderEpoch`].
+    /// To [`ConsumerRequest::OffsetForLeaderEpoch`].
     OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
 }
 
 /// Something the application or the driver must know.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum ConsumerEvent {
     /// This partition stands still until it is sought; the error says where and why. Reported once.
     PartitionError {
@@ -164,15 +148,8 @@ pub enum ConsumerEvent {
         /// The offset that is read next.
         to: i64,
     },
-    /// The metadata is out of date or lacks a leader.
-    RefreshMetadata,
-    /// Brokers named new leaders.
-    LeaderHints {
-        /// The leaders.
-        hints: Vec<LeaderHint>,
-        /// How to reach them.
-        endpoints: Vec<Broker>,
-    },
+    /// For whoever keeps the metadata.
+    Notice(Notice),
 }
 
 #[derive(Debug, Default)]
@@ -206,6 +183,7 @@ enum InFlight {
 #[derive(Debug)]
 pub struct Consumer {
     config: ConsumerConfig,
+    number: u64,
     backoff: Backoff,
     random: Random,
     metadata: Arc<Metadata>,
@@ -229,10 +207,12 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer without partitions. `backoff` is between tries (`retry.backoff.ms`), `seed` for its jitter.
-    pub fn new(config: ConsumerConfig, backoff: Backoff, seed: u64) -> Self {
+    /// A consumer without partitions, the owner of fetch connection `number`. `backoff` is between tries
+    /// (`retry.backoff.ms`), `seed` for its jitter.
+    pub fn new(config: ConsumerConfig, backoff: Backoff, number: u64, seed: u64) -> Self {
         Self {
             config,
+            number,
             backoff,
             random: Random::new(seed),
             metadata: Arc::default(),
@@ -377,7 +357,7 @@ impl Consumer {
     }
 
     /// Learns of a new snapshot of the cluster.
-    pub fn handle_metadata(&mut self, metadata: &Arc<Metadata>) {
+    pub fn handle_metadata(&mut self, _now: Instant, metadata: &Arc<Metadata>) {
         self.metadata = Arc::clone(metadata);
         let keys: Vec<TopicPartition> = self.partitions().collect();
         for key in &keys {
@@ -386,7 +366,7 @@ impl Consumer {
     }
 
     /// What to send next; to be asked until there is nothing.
-    pub fn poll_request(&mut self, now: Instant) -> Option<ConsumerRequest> {
+    pub fn poll_request(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.polled_at = now;
         self.poll_versions(now)
             .or_else(|| self.poll_locate(now))

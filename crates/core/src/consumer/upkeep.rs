@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::cluster::{Call, Notice, Owner, Target};
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 
 use super::partition::{Content, Partition, State};
 use super::{
-    BrokerState, Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP, RequestBody,
+    BrokerState, Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP,
     StartPosition, TopicPartition,
 };
 
@@ -157,8 +158,8 @@ impl Consumer {
     /// Asks for new metadata, and not again before a while has passed.
     pub(super) fn refresh_metadata(&mut self, now: Instant) {
         self.refresh_at = now + self.backoff.max;
-        if !matches!(self.events.back(), Some(ConsumerEvent::RefreshMetadata)) {
-            self.events.push_back(ConsumerEvent::RefreshMetadata);
+        if !matches!(self.events.back(), Some(ConsumerEvent::Notice(Notice::RefreshMetadata))) {
+            self.events.push_back(ConsumerEvent::Notice(Notice::RefreshMetadata));
         }
     }
 
@@ -166,14 +167,19 @@ impl Consumer {
         self.all_partitions().any(|partition| partition.leader.is_none() && partition.state != State::Parked)
     }
 
-    pub(super) fn send(&mut self, broker_id: i32, in_flight: InFlight, body: RequestBody) -> ConsumerRequest {
+    pub(super) fn send(&mut self, broker_id: i32, in_flight: InFlight, body: ConsumerRequest) -> Call<ConsumerRequest> {
         self.next_id += 1;
         self.in_flight.insert(self.next_id, in_flight);
-        ConsumerRequest { id: self.next_id, broker_id, max_version: None, body }
+        let owner = match body {
+            // A fetch waits at the broker, and its versions are those of the connection it takes.
+            ConsumerRequest::Versions | ConsumerRequest::Fetch(_) => Owner::Fetch(self.number),
+            ConsumerRequest::ListOffsets(_) | ConsumerRequest::OffsetForLeaderEpoch(_) => Owner::Control,
+        };
+        Call { id: self.next_id, owner, ..Call::new(Target::Broker(broker_id), body) }
     }
 
     /// A broker's versions must be known before anything is asked of it.
-    pub(super) fn poll_versions(&mut self, now: Instant) -> Option<ConsumerRequest> {
+    pub(super) fn poll_versions(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         if self.refresh_at <= now && self.lacks_leader() {
             self.refresh_metadata(now);
         }
@@ -187,7 +193,7 @@ impl Consumer {
         let broker_id =
             needed.flat_map(|partition| [partition.leader, partition.preferred_replica]).flatten().find(is_new)?;
         self.brokers.entry(broker_id).or_default().is_connecting = true;
-        Some(self.send(broker_id, InFlight::Versions { broker_id }, RequestBody::Versions))
+        Some(self.send(broker_id, InFlight::Versions { broker_id }, ConsumerRequest::Versions))
     }
 
     /// Whether a broker can be asked something now.

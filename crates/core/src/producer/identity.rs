@@ -23,9 +23,15 @@ pub(super) enum Identity {
     Off,
     /// To be asked for, not before this time.
     Wanted(Instant),
-    /// Asked for.
-    Asked,
+    /// Asked for by the request with this id.
+    Asked(u64),
     Known(ProducerId),
+}
+
+impl Identity {
+    pub(super) fn is_asked_by(&self, request_id: u64) -> bool {
+        matches!(self, Self::Asked(id) if *id == request_id)
+    }
 }
 
 /// `base` moved on by `count` records: sequence numbers wrap at 2^31 - 1.

@@ -35,10 +35,10 @@ use std::sync::Arc;
 pub use accumulator::AppendError;
 pub use completion::{Acknowledged, Completed, Completion, RecordMetadata};
 pub use partitioner::{murmur2, partition_for_key};
-pub use sender::{ProduceToSend, ProducerRequest};
+pub use sender::{ProduceToSend, ProducerRequest, ProducerResponse};
 
 use crate::backoff::Backoff;
-use crate::cluster::{Broker, LeaderHint, Metadata};
+use crate::cluster::{Metadata, Notice};
 use crate::config::ProducerConfig;
 use crate::error::{Error, ErrorKind, Written};
 use crate::random::Random;
@@ -90,15 +90,8 @@ pub struct FlushMark(u64);
 pub enum ProducerEvent {
     /// Records have their outcome: to be carried out outside the lock, in this order.
     Completed(Completed),
-    /// A leader is unknown or a broker says that our view is old.
-    RefreshMetadata,
-    /// A broker named the new leaders of partitions, and where those are (KIP-951).
-    LeaderHints {
-        /// The leaders.
-        hints: Vec<LeaderHint>,
-        /// The brokers they are.
-        endpoints: Vec<Broker>,
-    },
+    /// For whoever keeps the metadata.
+    Notice(Notice),
 }
 
 /// The producer machine; see the module's text.
@@ -191,7 +184,7 @@ impl Producer {
     }
 
     /// Takes notice of a new snapshot: new partitions, leaders that moved, topics that were made anew.
-    pub fn handle_metadata(&mut self, now: Instant, metadata: &Metadata) {
+    pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
         if self.metadata_version.replace(metadata.version) == Some(metadata.version) {
             return;
         }
@@ -233,7 +226,7 @@ impl Producer {
     /// The next thing to do besides sending; ask until there is none.
     pub fn poll_event(&mut self) -> Option<ProducerEvent> {
         if std::mem::take(&mut self.refresh_metadata) {
-            return Some(ProducerEvent::RefreshMetadata);
+            return Some(ProducerEvent::Notice(Notice::RefreshMetadata));
         }
         self.events.pop_front()
     }
@@ -299,11 +292,6 @@ impl Producer {
     /// Records accepted and not yet reported.
     pub fn queued_records(&self) -> usize {
         self.queued_records
-    }
-
-    /// How often in a row a producer id was asked for in vain.
-    pub fn identity_failures(&self) -> u32 {
-        self.identity_failures
     }
 
     /// Requests handed out and not yet answered.

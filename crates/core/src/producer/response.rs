@@ -12,9 +12,9 @@ use super::accumulator::Batch;
 use super::completion::Acknowledged;
 use super::identity::Identity;
 use super::retry::Piece;
-use super::sender::{Sent, SentBatch};
+use super::sender::{ProducerResponse, Sent, SentBatch};
 use super::{PartitionId, Producer, ProducerEvent};
-use crate::cluster::{Broker, LeaderHint};
+use crate::cluster::{Broker, LeaderHint, Notice};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result, Written, printable};
 use crate::time::Instant;
@@ -83,13 +83,28 @@ fn is_about_size(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE)
 }
 
+fn other_request() -> Error {
+    Error::new(ErrorKind::Malformed, "the answer belongs to another request")
+}
+
 impl Producer {
-    /// Takes notice of how a produce request ended: with a response, or without one.
+    /// Takes notice of how a request ended: with a response, or without one.
     ///
     /// An error's `written()` says whether a byte of the request may have reached the broker. With `acks=0` an empty
     /// response means that the request was written. An `id` that is not, or no longer, in flight is ignored.
-    pub fn handle_response(&mut self, now: Instant, id: u64, result: Result<ProduceResponse>) {
+    pub fn handle_response(&mut self, now: Instant, id: u64, result: Result<ProducerResponse>) {
+        if self.identity.is_asked_by(id) {
+            let result = result.and_then(|response| match response {
+                ProducerResponse::InitProducerId(response) => Ok(response),
+                ProducerResponse::Produce(_) => Err(other_request()),
+            });
+            return self.handle_init_producer_id(now, result);
+        }
         let Some(sent) = self.requests.remove(&id) else { return };
+        let result = result.and_then(|response| match response {
+            ProducerResponse::Produce(response) => Ok(response),
+            ProducerResponse::InitProducerId(_) => Err(other_request().with_written(Written::Maybe)),
+        });
         if let Some(ready) = self.ready.get_mut(&sent.broker_id) {
             ready.in_flight = ready.in_flight.saturating_sub(1);
         }
@@ -138,7 +153,7 @@ impl Producer {
         if !hints.is_empty() {
             let endpoints = response.node_endpoints.into_iter();
             let endpoints = endpoints.filter_map(|node| Broker::new(node.node_id, &node.host, node.port, node.rack));
-            self.events.push_back(ProducerEvent::LeaderHints { hints, endpoints: endpoints.collect() });
+            self.events.push_back(ProducerEvent::Notice(Notice::LeaderHints { hints, endpoints: endpoints.collect() }));
         }
         let answers = answers.into_iter().map(|answer| match answer {
             (1, Some(partition)) => Answer::Broker(partition),

@@ -118,7 +118,7 @@ impl Producer {
             (ErrorKind::TimedOut(Phase::Request), "the broker has not answered yet")
         } else if state.leader.is_none() {
             (ErrorKind::Broker(ErrorCode::LEADER_NOT_AVAILABLE), "the partition has no leader")
-        } else if state.sequences.needs_identity() && matches!(self.identity, Identity::Asked) {
+        } else if state.sequences.needs_identity() && matches!(self.identity, Identity::Asked(_)) {
             (ErrorKind::TimedOut(Phase::Request), "no broker has given a producer id yet")
         } else {
             return None;

@@ -10,14 +10,18 @@ use std::sync::Arc;
 use super::accumulator::{Batch, Partition, Payload};
 use super::identity::{Identity, ProducerId, sequence_after};
 use super::{PartitionId, Producer, TopicIndex};
+use crate::cluster::{Call, Owner, Target};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::produce::{PartitionProduceData, TopicProduceData};
-use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest};
+use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 use crate::wire::primitives::Uuid;
 use crate::wire::records::{Compressor, ProducerStamp};
+
+/// The newest version of Produce that names topics; later ones have ids alone (KIP-516).
+const PRODUCE_BY_NAME: i16 = 12;
 
 /// The partitions of one leader that have something to send, and how much it is busy with.
 #[derive(Debug, Default)]
@@ -46,10 +50,19 @@ pub(super) struct SentBatch {
 /// Something for the driver to send.
 #[derive(Debug)]
 pub enum ProducerRequest {
-    /// To any broker; the answer goes to [`Producer::handle_init_producer_id`].
+    /// Asks for a producer id.
     InitProducerId(InitProducerIdRequest),
-    /// To one broker; the answer goes to [`Producer::handle_response`].
+    /// Asks the leader of some partitions to append batches to them.
     Produce(ProduceToSend),
+}
+
+/// What a broker answered.
+#[derive(Debug)]
+pub enum ProducerResponse {
+    /// To [`ProducerRequest::InitProducerId`].
+    InitProducerId(InitProducerIdResponse),
+    /// To [`ProducerRequest::Produce`].
+    Produce(ProduceResponse),
 }
 
 /// A produce request that is complete but for sealing its batches.
@@ -57,14 +70,6 @@ pub enum ProducerRequest {
 /// Requests to one broker must reach its connection in the order they were polled.
 #[derive(Debug)]
 pub struct ProduceToSend {
-    /// Names the request to [`Producer::handle_response`].
-    pub id: u64,
-    /// The leader of all its partitions.
-    pub broker_id: i32,
-    /// Whether the broker answers: not with `acks=0`. Then an empty response is handed in once it is written.
-    pub expects_response: bool,
-    /// The highest version that can carry it: version 13 names topics by id alone, and needs every id (KIP-516).
-    pub max_version: Option<i16>,
     acks: i16,
     timeout_ms: i32,
     batches: Vec<BatchToSend>,
@@ -114,7 +119,9 @@ impl ProduceToSend {
 
 impl Producer {
     /// The next request to send; ask until there is none.
-    pub fn poll_request(&mut self, now: Instant) -> Option<ProducerRequest> {
+    ///
+    /// With `acks=0` a produce request is not answered: an empty response is handed in once it is written.
+    pub fn poll_request(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
         self.expire(now);
         self.ripen_due(now);
         self.retry_due(now);
@@ -127,25 +134,25 @@ impl Producer {
                 self.ready.iter().find(|(_, ready)| ready.in_flight < limit && !ready.partitions.is_empty())?;
             let broker_id = *broker_id;
             if let Some(request) = self.fill_request(now, broker_id) {
-                return Some(ProducerRequest::Produce(request));
+                return Some(request);
             }
         }
     }
 
-    fn poll_init_producer_id(&mut self, now: Instant) -> Option<ProducerRequest> {
+    fn poll_init_producer_id(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
         if self.ledger.is_empty() || !matches!(self.identity, Identity::Wanted(at) if at <= now) {
             return None;
         }
-        self.identity = Identity::Asked;
+        self.next_request_id += 1;
+        let id = self.next_request_id;
+        self.identity = Identity::Asked(id);
         let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
-        Some(ProducerRequest::InitProducerId(request))
+        let failures = self.identity_failures;
+        Some(Call { id, failures, ..Call::new(Target::Any, ProducerRequest::InitProducerId(request)) })
     }
 
     /// Takes notice of a producer id, or of why there is none yet.
-    pub fn handle_init_producer_id(&mut self, now: Instant, result: Result<InitProducerIdResponse>) {
-        if !matches!(self.identity, Identity::Asked) {
-            return;
-        }
+    pub(super) fn handle_init_producer_id(&mut self, now: Instant, result: Result<InitProducerIdResponse>) {
         let response = result.and_then(|response| match Error::from_code(response.error_code) {
             None => Ok(response),
             Some(error) => Err(error),
@@ -213,7 +220,7 @@ impl Producer {
     fn can_send(&self, now: Instant, state: &Partition) -> bool {
         let limit = match &self.identity {
             Identity::Off => self.config.max_in_flight,
-            Identity::Wanted(_) | Identity::Asked if state.sequences.needs_identity() => return false,
+            Identity::Wanted(_) | Identity::Asked(_) if state.sequences.needs_identity() => return false,
             _ if state.sequences.acknowledged => self.config.max_in_flight,
             _ => 1,
         };
@@ -226,7 +233,7 @@ impl Producer {
             && state.retry_at.is_none_or(|at| at <= now)
     }
 
-    fn fill_request(&mut self, now: Instant, broker_id: i32) -> Option<ProduceToSend> {
+    fn fill_request(&mut self, now: Instant, broker_id: i32) -> Option<Call<ProducerRequest>> {
         let mut batches: Vec<(SentBatch, BatchToSend)> = Vec::new();
         let mut taken_bytes = 0usize;
         let mut again = Vec::new();
@@ -262,21 +269,24 @@ impl Producer {
         Some(self.send(broker_id, batches))
     }
 
-    fn send(&mut self, broker_id: i32, batches: Vec<(SentBatch, BatchToSend)>) -> ProduceToSend {
+    fn send(&mut self, broker_id: i32, batches: Vec<(SentBatch, BatchToSend)>) -> Call<ProducerRequest> {
         self.next_request_id += 1;
         let id = self.next_request_id;
         let (sent, batches): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
         self.requests.insert(id, Sent { broker_id, batches: sent });
         self.ready.entry(broker_id).or_default().in_flight += 1;
         let every_id_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
-        ProduceToSend {
-            id,
-            broker_id,
-            expects_response: self.config.acks != Acks::None,
-            max_version: (!every_id_known).then_some(12),
+        let request = ProduceToSend {
             acks: self.config.acks.to_wire(),
             timeout_ms: i32::try_from(self.config.ack_timeout.as_millis()).unwrap_or(i32::MAX),
             batches,
+        };
+        Call {
+            id,
+            owner: Owner::Produce,
+            max_version: if every_id_known { i16::MAX } else { PRODUCE_BY_NAME },
+            is_answered: self.config.acks != Acks::None,
+            ..Call::new(Target::Broker(broker_id), ProducerRequest::Produce(request))
         }
     }
 

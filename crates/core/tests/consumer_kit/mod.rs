@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::Metadata;
+use kavka_core::cluster::{Call, Metadata, Notice};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
-    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, RequestBody, StartPosition,
-    TopicPartition,
+    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition, TopicPartition,
 };
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
@@ -131,7 +130,7 @@ impl Kit {
     pub(crate) fn new(config: ConsumerConfig) -> Self {
         let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
         Self {
-            consumer: Consumer::new(config, backoff, 1),
+            consumer: Consumer::new(config, backoff, 1, 1),
             now: Instant(0),
             versions: BrokerVersions { fetch: 18, list_offsets: 11 },
             decompressor: Decompressor::new(),
@@ -149,7 +148,7 @@ impl Kit {
     }
 
     pub(crate) fn leaders(&mut self, leaders: &[(Option<i32>, i32)]) {
-        self.consumer.handle_metadata(&metadata(leaders, TOPIC_ID));
+        self.consumer.handle_metadata(self.now, &metadata(leaders, TOPIC_ID));
     }
 
     pub(crate) fn pass(&mut self, millis: u64) {
@@ -157,11 +156,11 @@ impl Kit {
     }
 
     /// The next request, once the versions it needs are known.
-    pub(crate) fn request(&mut self) -> Option<ConsumerRequest> {
+    pub(crate) fn request(&mut self) -> Option<Call<ConsumerRequest>> {
         loop {
             let request = self.consumer.poll_request(self.now)?;
             match request.body {
-                RequestBody::Versions => {
+                ConsumerRequest::Versions => {
                     self.consumer.handle_response(self.now, request.id, Ok(ConsumerResponse::Versions(self.versions)));
                 }
                 _ => return Some(request),
@@ -172,7 +171,7 @@ impl Kit {
     /// The next request, which must be a fetch.
     pub(crate) fn fetch(&mut self) -> (u64, FetchRequest) {
         let request = self.request().expect("a fetch is due");
-        let RequestBody::Fetch(fetch) = request.body else { panic!("not a fetch: {request:?}") };
+        let ConsumerRequest::Fetch(fetch) = request.body else { panic!("not a fetch: {request:?}") };
         (request.id, *fetch)
     }
 
@@ -189,7 +188,7 @@ impl Kit {
     /// Answers the next question for an offset.
     pub(crate) fn answer_offset(&mut self, partition: i32, offset: i64) {
         let request = self.request().expect("a question is due");
-        let RequestBody::ListOffsets(_) = request.body else { panic!("not ListOffsets: {request:?}") };
+        let ConsumerRequest::ListOffsets(_) = request.body else { panic!("not ListOffsets: {request:?}") };
         let found =
             ListOffsetsPartitionResponse { partition_index: partition, offset: Some(offset), ..Default::default() };
         let topics = vec![ListOffsetsTopicResponse { name: TOPIC.into(), partitions: vec![found] }];
@@ -200,7 +199,7 @@ impl Kit {
     /// Answers the next question for the end of an epoch.
     pub(crate) fn answer_epoch_end(&mut self, partition: i32, end_offset: Option<i64>) {
         let request = self.request().expect("a question is due");
-        let RequestBody::OffsetForLeaderEpoch(_) = request.body else { panic!("not about epochs: {request:?}") };
+        let ConsumerRequest::OffsetForLeaderEpoch(_) = request.body else { panic!("not about epochs: {request:?}") };
         let end = EpochEndOffset { partition, end_offset, leader_epoch: Some(0), ..Default::default() };
         let topics = vec![OffsetForLeaderTopicResult { topic: TOPIC.into(), partitions: vec![end] }];
         let response = OffsetForLeaderEpochResponse { topics, ..Default::default() };
@@ -247,7 +246,7 @@ impl Kit {
     /// What concerns the application, in order.
     pub(crate) fn events(&mut self) -> Vec<ConsumerEvent> {
         let all = std::iter::from_fn(|| self.consumer.poll_event());
-        all.filter(|event| !matches!(event, ConsumerEvent::RefreshMetadata)).collect()
+        all.filter(|event| !matches!(event, ConsumerEvent::Notice(Notice::RefreshMetadata))).collect()
     }
 
     /// The errors of partitions that were reported, as text.

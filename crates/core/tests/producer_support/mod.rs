@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::Metadata;
+use kavka_core::cluster::{Metadata, Notice};
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::ErrorKind;
-use kavka_core::producer::{Appended, Producer, ProducerEvent, ProducerRequest, TopicIndex};
+use kavka_core::producer::{Appended, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex};
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
@@ -152,7 +152,7 @@ impl Rig {
 
     pub fn leaders(&mut self, topic_id: u8, leaders: &[(i32, i32)]) {
         self.metadata = metadata(&self.metadata, topic_id, leaders);
-        self.producer.handle_metadata(self.now, &self.metadata);
+        self.producer.handle_metadata(self.now, &Arc::new(self.metadata.clone()));
     }
 
     pub fn after(&mut self, ms: u64) {
@@ -162,13 +162,16 @@ impl Rig {
     /// The next request, after giving a producer id if one is asked for; none if nothing is to be sent.
     pub fn poll(&mut self) -> Option<Sent> {
         loop {
-            match self.producer.poll_request(self.now)? {
+            let call = self.producer.poll_request(self.now)?;
+            let (id, broker_id) = (call.id, call.broker_id());
+            match call.body {
                 ProducerRequest::InitProducerId(_) => {
                     let response = InitProducerIdResponse { producer_id: Some(40), ..Default::default() };
-                    self.producer.handle_init_producer_id(self.now, Ok(response));
+                    let response = ProducerResponse::InitProducerId(response);
+                    self.producer.handle_response(self.now, id, Ok(response));
                 }
                 ProducerRequest::Produce(request) => {
-                    let (id, broker_id) = (request.id, request.broker_id);
+                    let broker_id = broker_id.expect("produce requests go to a leader");
                     let mut compressor = Compressor::new(Compression::default()).unwrap();
                     let request = request.seal(&mut compressor).unwrap();
                     return Some(Sent { id, broker_id, batches: seen(&request) });
@@ -189,8 +192,8 @@ impl Rig {
                     self.reports.push((completed.completion().partition(), completed.count(), kind));
                     completed.carry_out();
                 }
-                ProducerEvent::RefreshMetadata => self.refreshes += 1,
-                ProducerEvent::LeaderHints { hints, .. } => self.hints += hints.len(),
+                ProducerEvent::Notice(Notice::RefreshMetadata) => self.refreshes += 1,
+                ProducerEvent::Notice(Notice::LeaderHints { hints, .. }) => self.hints += hints.len(),
             }
         }
     }
@@ -202,7 +205,7 @@ impl Rig {
     }
 
     pub fn answer_with(&mut self, sent: &Sent, result: kavka_core::error::Result<ProduceResponse>) {
-        self.producer.handle_response(self.now, sent.id, result);
+        self.producer.handle_response(self.now, sent.id, result.map(ProducerResponse::Produce));
         self.events();
     }
 }

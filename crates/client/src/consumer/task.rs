@@ -1,0 +1,114 @@
+//! What is done for one consumer machine by its task ([`crate::role`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_core::cluster::{Call, Metadata, Owner};
+use kavka_core::consumer::{BrokerVersions, ConsumerRequest, ConsumerResponse};
+use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::time::Instant;
+use kavka_core::wire::ApiKey;
+
+use super::Shared;
+use crate::driver::Driver;
+use crate::role::{Answer, Role, Turn, Wake};
+
+impl Role for Shared {
+    type Request = ConsumerRequest;
+    type Response = ConsumerResponse;
+
+    fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<ConsumerRequest>>) -> Turn {
+        let mut state = self.state();
+        if state.closed.is_some() {
+            return Turn::Ended;
+        }
+        state.machine.handle_metadata(now, metadata);
+        calls.extend(std::iter::from_fn(|| state.machine.poll_request(now)));
+        let notices = Self::drain_events(&mut state);
+        let has_news = state.machine.has_batch() || !state.errors.is_empty();
+        let due = state.machine.poll_timeout();
+        drop(state);
+        self.act(notices);
+        if has_news {
+            self.arrived.notify_waiters();
+        }
+        Turn::Until(due)
+    }
+
+    async fn send(&self, call: Call<ConsumerRequest>) -> Answer<ConsumerResponse> {
+        let (call, request) = call.take_body();
+        match request {
+            ConsumerRequest::Versions => {
+                let (driver, owner, broker_id) = (self.driver.clone(), call.owner, call.broker_id());
+                Box::pin(async move {
+                    let unknown = || Error::new(ErrorKind::Misuse, "versions are those of one broker");
+                    let broker_id = broker_id.ok_or_else(unknown)?;
+                    versions(&driver, owner, broker_id).await.map(ConsumerResponse::Versions)
+                })
+            }
+            ConsumerRequest::Fetch(fetch) => {
+                // The broker may hold it for that long before request.timeout.ms counts.
+                let held = Duration::from_millis(u64::try_from(fetch.max_wait_ms).unwrap_or(0));
+                let timeout = Some(self.driver.config().request_timeout.saturating_add(held));
+                let answer = self.driver.send(Call { timeout, ..call.with_body(*fetch) });
+                Box::pin(async move { answer.await.map(Box::new).map(ConsumerResponse::Fetch) })
+            }
+            ConsumerRequest::ListOffsets(question) => {
+                let answer = self.driver.send(call.with_body(question));
+                Box::pin(async move { answer.await.map(ConsumerResponse::ListOffsets) })
+            }
+            ConsumerRequest::OffsetForLeaderEpoch(question) => {
+                let answer = self.driver.send(call.with_body(question));
+                Box::pin(async move { answer.await.map(ConsumerResponse::OffsetForLeaderEpoch) })
+            }
+        }
+    }
+
+    fn handle_response(&self, now: Instant, id: u64, response: Result<ConsumerResponse>) {
+        let mut state = self.state();
+        state.machine.handle_response(now, id, response);
+        let has_news = state.machine.has_batch();
+        drop(state);
+        if has_news {
+            self.arrived.notify_waiters();
+        }
+    }
+
+    fn fail(&self, error: &Error) {
+        self.state().closed.get_or_insert_with(|| error.clone());
+        self.arrived.notify_waiters();
+    }
+}
+
+async fn versions(driver: &Driver, owner: Owner, broker_id: i32) -> Result<BrokerVersions> {
+    let fetch = driver.api_version(broker_id, owner, ApiKey::Fetch).await?;
+    let list_offsets = driver.api_version(broker_id, owner, ApiKey::ListOffsets).await?;
+    Ok(BrokerVersions { fetch, list_offsets })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::role::tests::panicked;
+    use crate::{Client, ClientConfig, ConsumerConfig};
+
+    #[test]
+    fn who_waits_for_records_is_told_when_the_role_task_panics() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let consumer = Arc::new(client.consumer(ConsumerConfig::default()).unwrap());
+        let wait = Duration::from_secs(20);
+        client.start(panicked(Arc::clone(&consumer.shared))).wait(Some(wait)).unwrap();
+        let error = consumer.poll_batch(wait).unwrap_err();
+        assert!(error.to_string().contains("a bug of this library"), "{error}");
+    }
+}
