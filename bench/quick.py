@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "kafka"))
 
-from kafka_cluster import LATEST_3, Cluster
+from kafka_cluster import LATEST_3, Cluster  # noqa: E402 - found by the line above
 
 CLIENTS = ("pykafka", "confluent")
 CPUS = sorted(os.sched_getaffinity(0))
