@@ -4,7 +4,7 @@
         cluster.create_topic("orders", partitions=3, replication_factor=3)
         cluster.kill(1)
 
-A thin hand on `kafka.py`, which runs as a process of its own so that nothing is left when the test dies. This
+A thin wrapper of `kafka.py`, which runs as a process of its own so that nothing is left when the test dies. This
 module imports nothing but the standard library; load it without putting this folder first on `sys.path`, where
 `kafka.py` would hide the kafka-python package.
 """

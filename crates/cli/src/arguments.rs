@@ -1,4 +1,4 @@
-//! What can be typed behind `kavka`, and the help that explains it. The doc comments are the help texts.
+//! The command line of `kavka`. Clap makes the parser and the help of it: the doc comments are the help texts.
 
 use clap::{Args, Parser, Subcommand};
 use kavka::{Acks, Compression, CompressionType};
@@ -100,13 +100,13 @@ pub(crate) struct ProduceArguments {
     /// A header of every record; without '=' its value is null; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
     pub(crate) headers: Vec<String>,
-    /// The partition of every record; otherwise the key decides, or what fills batches best
+    /// The partition of every record; without it the key decides, or else one partition per batch
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
     /// none, gzip, snappy, lz4 or zstd, with its level behind a colon
     #[arg(short = 'z', long, value_name = "CODEC[:LEVEL]", default_value = "none", value_parser = compression)]
     pub(crate) compression: Compression,
-    /// Who must have stored a record: all in-sync replicas, the leader (1), or nobody (0)
+    /// How many replicas must have stored a record: all that are in sync, the leader (1), or none (0)
     #[arg(long, value_name = "all|1|0", default_value = "all", value_parser = acks)]
     pub(crate) acks: Acks,
     /// Fails if the topic does not exist
@@ -125,7 +125,8 @@ pub(crate) struct ConsumeArguments {
     /// The topic
     pub(crate) topic: String,
     /// Where to begin: earliest, latest, an offset, -N for the last N records, or @ and a time
-    #[arg(short, long, value_name = "START", default_value = "earliest", allow_negative_numbers = true, value_parser = start::parse)]
+    #[arg(short, long, value_name = "START", default_value = "earliest", allow_negative_numbers = true)]
+    #[arg(value_parser = start::parse)]
     pub(crate) from: Start,
     /// A partition to read; may be repeated; all of them without it
     #[arg(short, long = "partition", value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
@@ -133,7 +134,7 @@ pub(crate) struct ConsumeArguments {
     /// Ends after this many records
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) count: Option<u64>,
-    /// Ends after the last record that there was at the start
+    /// Ends when everything that was there at the start is printed
     #[arg(short, long)]
     pub(crate) exit_at_end: bool,
     /// What to print of each record
@@ -142,7 +143,7 @@ pub(crate) struct ConsumeArguments {
     /// Prints each record as a JSON object; bytes that are not UTF-8 are in base64, in a field with that ending
     #[arg(long)]
     pub(crate) json: bool,
-    /// Printed behind each record
+    /// Printed after each record
     #[arg(long, value_name = "SEP", default_value = r"\n", value_parser = escapes::ending)]
     pub(crate) separator: Separator,
     /// Printed for a key or value that is null

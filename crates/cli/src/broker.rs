@@ -9,7 +9,7 @@ use crate::arguments::{BrokerArguments, Cluster};
 use crate::failure::Failure;
 use crate::signals;
 
-/// As many replicas as a topic has by itself, where there are that many brokers.
+/// How many replicas a topic has that is created without a number, if there are that many brokers.
 const DEFAULT_REPLICATION_FACTOR: u16 = 3;
 
 /// Serves until Ctrl-C or SIGTERM, which is its normal end.
@@ -28,7 +28,7 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
         let port = arguments.port;
         Failure::new(format!("cannot listen: 127.0.0.1:{port}; {error}; choose another --port, or 0 for a free one"))
     })?;
-    // Whoever started us may not be interested in where we listen.
+    // Whoever started the broker may have closed its standard output; it serves all the same.
     drop(writeln!(io::stdout(), "kavka broker listening on {}", broker.bootstrap_servers()));
     signals::wait(signals);
     broker.stop();

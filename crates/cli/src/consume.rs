@@ -1,7 +1,7 @@
 //! `kavka consume`: the records of a topic, on standard output.
 //!
-//! What is printed is written when nothing more is there for the moment, so that a pipe sees records as soon as they
-//! come and large amounts go in large writes.
+//! Output is buffered, and flushed whenever no record is ready: a program behind a pipe sees records as they arrive,
+//! and large amounts still go in large writes.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -16,13 +16,13 @@ use crate::session::{STEP, Session};
 use crate::start::Start;
 use crate::template::write_json;
 
-/// Prints until one of the conditions to end is met, Ctrl-C comes, or nobody reads any more.
+/// Prints until `-n` or `--exit-at-end` is met, Ctrl-C comes, or the reader of the output goes away.
 pub(crate) fn run(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Failure> {
     let session = Session::new(cluster)?;
     let keys = keys(&session, arguments)?;
     let ends = if arguments.exit_at_end { Some(ends(&session, keys.clone())?) } else { None };
     let auto_offset_reset = match arguments.from {
-        // Who names an offset wants that one and no other.
+        // A user who names an offset wants that offset: fail if it does not exist.
         Start::At(StartPosition::Offset(_)) => AutoOffsetReset::None,
         _ => AutoOffsetReset::Earliest,
     };
@@ -90,7 +90,7 @@ fn ends(session: &Session, keys: Vec<TopicPartition>) -> Result<BTreeMap<TopicPa
 struct Run<'a> {
     arguments: &'a ConsumeArguments,
     consumer: Consumer,
-    /// The partitions that are not read to their end yet, when that is what ends us.
+    /// With `--exit-at-end`: where each partition ended at the start. A partition leaves when it is read that far.
     ends: Option<BTreeMap<TopicPartition, i64>>,
     /// How many records may still be printed.
     left: u64,
@@ -152,13 +152,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether every partition was read to where it ended at the start. Those that were are not read on.
+    /// Whether every partition was read to where it ended at the start. Partitions that were are removed.
     fn is_at_end(&mut self) -> bool {
         let Some(ends) = &mut self.ends else { return false };
         ends.retain(|key, end| {
             let is_open = self.consumer.position(key).is_none_or(|position| position < *end);
             if !is_open {
-                // It is one of those that are consumed, so this cannot be refused.
+                // The consumer has this partition, so removing it cannot fail.
                 drop(self.consumer.remove(key));
             }
             is_open
@@ -166,7 +166,7 @@ impl Run<'_> {
         ends.is_empty()
     }
 
-    /// Says where records were missed.
+    /// Warns of offsets that no longer exist, where records were skipped.
     fn warn(&self) {
         for reset in self.consumer.take_resets() {
             let key = &reset.topic_partition;

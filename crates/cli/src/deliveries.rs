@@ -1,4 +1,4 @@
-//! What became of the records that were handed over, in the order of the input.
+//! The outcomes of the records that were sent, in the order of the input.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kavka::{Completion, Delivery, Error};
 
-/// Neighbouring records of one batch.
+/// Records that follow each other in one batch.
 struct Run {
     completion: Arc<Completion>,
     first: u32,
@@ -38,7 +38,7 @@ impl Deliveries {
         self.first_error.get_or_insert(error);
     }
 
-    /// Takes in the outcomes there are. With `print`, partition and offset of each record that was stored go there.
+    /// Counts the outcomes known by now, and writes partition and offset of each stored record to `print`.
     pub(crate) fn settle(&mut self, mut print: Option<&mut Vec<u8>>) {
         while let Some(run) = self.open.front()
             && run.completion.is_resolved(run.last)
@@ -54,7 +54,7 @@ impl Deliveries {
                         let offset = outcome.and_then(Result::ok).and_then(|metadata| metadata.offset);
                         if let Some(print) = &mut print {
                             let offset = offset.map_or_else(|| "?".to_owned(), |offset| offset.to_string());
-                            // A Vec takes everything.
+                            // Writing to a Vec cannot fail.
                             let _ = writeln!(print, "{}\t{offset}", run.completion.partition());
                         }
                     }

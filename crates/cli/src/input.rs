@@ -1,6 +1,6 @@
 //! Standard input, cut into records on a thread of its own, so that a wait for input can be given up.
 //!
-//! The thread reads large pieces and hands over whole records in them; no record is copied on its own.
+//! The thread reads large blocks and passes on blocks of whole records, so that records are not copied one by one.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -38,7 +38,7 @@ impl Reader {
         let separator = separator.to_vec();
         thread::spawn(move || {
             if let Err(error) = read(source, &separator, &sender) {
-                // The receiver may be gone, and then nobody wants to know.
+                // If the receiver is gone, the program is ending and the error no longer matters.
                 drop(sender.send(Err(error)));
             }
         });
@@ -74,7 +74,7 @@ fn read(mut source: impl Read, separator: &[u8], sender: &SyncSender<io::Result<
             Ok(read) => read,
         };
         piece.truncate(known + read);
-        // A separator may have begun in what was known.
+        // A separator may begin in the old bytes and end in the new ones.
         let from = known.saturating_sub(separator.len() - 1);
         if let Some(at) = finder.rfind(&piece[from..]) {
             let rest = piece.split_off(from + at + separator.len());

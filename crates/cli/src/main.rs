@@ -1,4 +1,4 @@
-//! The `kavka` command: reads the arguments, does what they say, and tells the shell how it went.
+//! The `kavka` command: reads the arguments, carries them out, and tells the shell how it went.
 //!
 //! Exit codes, for scripts: 0 all went well; 1 something failed, and standard error says what; 2 wrong usage;
 //! 130 (128 + the signal's number) after Ctrl-C.

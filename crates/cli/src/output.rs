@@ -16,7 +16,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// A handle of our own: Rust's looks for the end of a line in everything that is written.
+    /// Goes around `std::io::stdout`, which searches everything that is written for the end of a line.
     pub(crate) fn new() -> Result<Self, Failure> {
         let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(|error| Self::failure(&error))?;
         Ok(Self { file: stdout.into(), buffer: Vec::with_capacity(2 * BUFFER_BYTES) })
@@ -39,7 +39,8 @@ impl Output {
         written
     }
 
-    /// What a failed write means; a reader that has gone away (`head`) is none of our faults: see [`is_closed`].
+    /// The failure that a write ended with. Check [`is_closed`] first: a reader such as `head` that has seen enough is
+    /// not a failure.
     pub(crate) fn failure(error: &io::Error) -> Failure {
         Failure::io("cannot write to standard output", error)
     }

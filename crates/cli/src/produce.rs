@@ -1,7 +1,7 @@
 //! `kavka produce`: each line of standard input becomes a record.
 //!
-//! Ctrl-C ends the reading. What was accepted until then is delivered as at the end of the input, and the summary says
-//! so: a record is delivered, or counted as not delivered, and never forgotten.
+//! Ctrl-C has the effect of the end of the input: the records read so far are delivered, and the summary counts those
+//! that were and those that were not.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -19,10 +19,10 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::session::{STEP, Session};
 
-/// How long after its `delivery.timeout.ms` a record may still be waited for.
+/// How much longer than `delivery.timeout.ms` to wait for the last reports.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How long after Ctrl-C nothing is said of what is still waited for.
+/// How long to wait for the last reports after Ctrl-C before saying how many are missing.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Reads to the end, and waits until every record is delivered or given up.
@@ -59,7 +59,7 @@ fn size(stdin: &io::Stdin) -> Option<u64> {
     file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
 }
 
-/// What a line means.
+/// How a line becomes a record.
 struct Shape<'a> {
     key: Option<&'a [u8]>,
     key_separator: Option<Finder<'a>>,
@@ -106,7 +106,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Hands over every record, until the input ends, Ctrl-C comes, or going on makes no sense.
+    /// Sends every record, until the input ends, Ctrl-C comes, or the producer refuses for good.
     fn read(&mut self, reader: &Reader, separator: &Finder<'_>) -> Result<(), Failure> {
         loop {
             self.session.interrupt.check()?;
@@ -124,7 +124,7 @@ impl Run<'_> {
         }
     }
 
-    /// Hands over one record, waiting while there is no room for it.
+    /// Sends one record, waiting while the producer's buffer is full.
     fn send(&mut self, line: &[u8]) -> Result<(), Failure> {
         loop {
             let result = self.producer.enqueue(self.topic, &self.shape.record(line), STEP);
@@ -142,7 +142,7 @@ impl Run<'_> {
                     self.settle()?;
                     self.session.interrupt.check()?;
                 }
-                // This record alone cannot go.
+                // Only this record is refused; the next ones can be sent.
                 ErrorKind::Broker(ErrorCode::MESSAGE_TOO_LARGE) => {
                     self.deliveries.add_refused(error);
                     return Ok(());

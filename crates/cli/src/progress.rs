@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-/// What is done sooner needs no bar.
+/// Work that takes less time than this shows no bar.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
-/// How often the bar is drawn anew at most.
+/// The shortest time between two drawings of the bar.
 const REDRAWN_AFTER: Duration = Duration::from_millis(100);
 
-/// What took less, in milliseconds, says nothing about the rate.
+/// The shortest work whose rate is worth showing, in milliseconds.
 const MEASURED_MS: u64 = 100;
 
-/// Records and bytes so far, and a bar for who watches.
+/// Counts records and bytes, and shows a bar on a terminal.
 pub(crate) struct Progress {
     started: Instant,
     drawn: Instant,
@@ -33,7 +33,7 @@ impl Progress {
         Self { started, drawn: started, is_watched, total_bytes, bar: None, records: 0, bytes: 0 }
     }
 
-    /// Shows what was counted since.
+    /// Draws the bar if it is time to.
     pub(crate) fn show(&mut self) {
         let now = Instant::now();
         if !self.is_watched || now - self.started < SHOWN_AFTER || now - self.drawn < REDRAWN_AFTER {
@@ -46,14 +46,14 @@ impl Progress {
             bar.set_message(message);
             bar.set_position(self.bytes);
         } else {
-            // The pieces that came before it was shown count too.
+            // The bar appears only now: what was done before counts too.
             let bar = bar(self.total_bytes).with_elapsed(elapsed).with_position(self.bytes).with_message(message);
             bar.tick();
             self.bar = Some(bar);
         }
     }
 
-    /// Takes the bar away, and says how much it was and how long it took.
+    /// Removes the bar, and says how much was done and how long it took.
     pub(crate) fn finish(&mut self) -> String {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -68,7 +68,7 @@ fn bar(total_bytes: Option<u64>) -> ProgressBar {
         Some(total) => (ProgressBar::new(total), "{wide_bar} {percent}% {msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
     };
-    // A wrong template shows in the first trial; the default one will do.
+    // The templates above are valid; should one not be, the default is better than a panic.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

@@ -1,4 +1,4 @@
-//! A client of the cluster that the arguments or the environment name, for a plain thread.
+//! The client that a subcommand uses, and waiting for it in a way that Ctrl-C interrupts.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::signals::Interrupt;
 /// Where the cluster is, when no argument says so.
 const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
 
-/// How often a wait looks whether Ctrl-C came.
+/// How often a wait checks for Ctrl-C.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
 
-/// A client, and the user's wish to end.
+/// A client, and whether Ctrl-C came.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) interrupt: Interrupt,
@@ -30,7 +30,7 @@ impl Session {
         Ok(Self { client: Client::new(config)?, interrupt: Interrupt::listen()? })
     }
 
-    /// Waits for what the engine works on, or for Ctrl-C.
+    /// Runs a call of the client; Ctrl-C ends the wait.
     pub(crate) fn wait<T: Send + 'static>(
         &self,
         future: impl Future<Output = KavkaResult<T>> + Send + 'static,

@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
 
-/// Whether the user wants an end.
+/// Whether Ctrl-C or SIGTERM came.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt {
     /// The signal that came, or 0.
@@ -50,7 +50,7 @@ pub(crate) fn wait(mut signals: Signals) {
     signals.forever().next();
 }
 
-/// Takes the two signals from the system, which otherwise ends the process.
+/// Handles the two signals, which would otherwise end the process.
 pub(crate) fn listen() -> Result<Signals, Failure> {
     Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure::io("cannot listen for Ctrl-C", &error))
 }

@@ -1,6 +1,6 @@
 //! Where to begin reading: `earliest`, `latest`, an offset, `-N` for the last N, or a time behind an `@`.
 //!
-//! A time is milliseconds since 1970 (`@1700000000000`) or a date as RFC 3339 has it, of which the end may be left out:
+//! A time is milliseconds since 1970 (`@1700000000000`) or a date as in RFC 3339, whose end may be left out:
 //! `@2024-01-31`, `@2024-01-31T12:30`, `@2024-01-31T12:30:05.250+01:00`. Without a zone it is UTC.
 
 use kavka::StartPosition;
@@ -104,7 +104,7 @@ fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
     numbers?.try_into().ok()
 }
 
-/// By counting from the first of March, so that the leap day comes last.
+/// Counts years from the first of March, so that the leap day is the last day of a year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year / 4 - year / 100 + year / 400;

@@ -77,7 +77,7 @@ impl Template {
 }
 
 fn write_number(out: &mut Vec<u8>, number: i64) {
-    // A Vec takes everything.
+    // Writing to a Vec cannot fail.
     let _ = write!(out, "{number}");
 }
 

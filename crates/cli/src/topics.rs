@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
 
-/// Does one thing with topics, and prints what there is to see.
+/// Carries out one action on topics and prints its result.
 pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), Failure> {
     let session = Session::new(cluster)?;
     let client = session.client.clone();
@@ -38,7 +38,7 @@ async fn list(client: &Client, internal: bool) -> KavkaResult<String> {
     let metadata = client.connect().await?;
     let topics = metadata.topics().filter(|topic| internal || !topic.is_internal);
     Ok(topics.fold(String::new(), |mut text, topic| {
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{}\t{}", topic.name, topic.partitions.len());
         text
     }))
@@ -74,7 +74,7 @@ fn ids(ids: &[i32]) -> String {
     ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Columns as wide as what is in them.
+/// Aligns the columns.
 fn table(rows: impl Iterator<Item = [String; 6]>) -> String {
     let head = ["partition", "leader", "replicas", "in-sync", "earliest", "end"].map(str::to_owned);
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();

@@ -8,11 +8,11 @@
 //! kafka.kill(kafka.leader("orders", 0));
 //! ```
 //!
-//! A thin hand on `kafka.py` beside this crate, which runs as a process of its own: it ends, with its brokers and
-//! their data, when the [`Kafka`] is dropped and also when the test's process dies, so a `static` one is fine.
+//! A thin wrapper of the harness, `kafka.py` in this folder. The harness is a process of its own, which ends, with its
+//! brokers and their data, when the [`Kafka`] is dropped and also when the test's process dies: a `static` one is fine.
 //!
 //! Everything panics with the harness's words when it fails: a test that asks for Kafka and does not get it fails.
-//! Must not know any Kafka client; it is the other side of the tests of ours.
+//! Nothing here uses a Kafka client of ours, which is what the tests test.
 
 // Said once above: everything here panics when the harness cannot do it.
 #![allow(clippy::missing_panics_doc)]
@@ -126,22 +126,22 @@ impl Kafka {
         self.brokers().into_keys().collect()
     }
 
-    /// SIGKILL: gone at once, nobody is told.
+    /// SIGKILL: the broker is gone at once and tells nobody.
     pub fn kill(&self, broker_id: i32) {
         self.command(&["kill", &broker_id.to_string()]);
     }
 
-    /// SIGTERM: hands its partitions over and ends; returns when it has.
+    /// SIGTERM: the broker hands over its partitions and ends; returns when it has ended.
     pub fn stop(&self, broker_id: i32) {
         self.command(&["stop", &broker_id.to_string()]);
     }
 
-    /// SIGSTOP: keeps its connections and says nothing.
+    /// SIGSTOP: the broker keeps its connections and answers nothing.
     pub fn freeze(&self, broker_id: i32) {
         self.command(&["freeze", &broker_id.to_string()]);
     }
 
-    /// SIGCONT: goes on where it was frozen.
+    /// SIGCONT: a frozen broker goes on.
     pub fn thaw(&self, broker_id: i32) {
         self.command(&["thaw", &broker_id.to_string()]);
     }
