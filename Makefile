@@ -9,7 +9,7 @@ SEEDS ?= 200
 SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt tidy parity sim replay rust-test python-test kafka-test kafka bench-quick
+.PHONY: help demo test test-long check fmt gen tidy parity sim replay rust-test python-test kafka-test kafka bench-quick
 .PHONY: bench-topics bench-partitions clean
 .DEFAULT_GOAL := help
 
@@ -28,6 +28,9 @@ check: tidy ## Format, lints and the rules of the house
 fmt: ## Format everything
 	cargo fmt
 	$(BIN)/ruff format python tests bench
+
+gen: ## Write docs/reference/ from the source
+	cargo run --quiet -p xtask -- gen
 
 tidy: ## What the house promises: no I/O in the core, imports one way, small files
 	cargo run --quiet -p xtask -- tidy

@@ -1,5 +1,6 @@
 //! Checks of the project by the project: `cargo run -p xtask -- TASK`.
 //!
+//! - `gen`: writes the pages of `docs/reference/` that are made from the source;
 //! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas inside Kafka's client jars;
 //! - `tidy`: what the house promises about its own source.
 //!
@@ -7,6 +8,7 @@
 
 mod documents;
 mod parity;
+mod reference;
 mod source;
 mod tidy;
 
@@ -20,9 +22,10 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let task = arguments.next().unwrap_or_default();
     let outcome = match task.as_str() {
+        "gen" => reference::generate(&repository()),
         "parity" => parity::run(&repository(), &arguments.map(PathBuf::from).collect::<Vec<_>>()),
         "tidy" => tidy::run(&repository()),
-        _ => Err(vec!["usage: cargo run -p xtask -- parity [JAR_OR_DIRECTORY...] | tidy".to_owned()]),
+        _ => Err(vec!["usage: cargo run -p xtask -- gen | parity [JAR_OR_DIRECTORY...] | tidy".to_owned()]),
     };
     match outcome {
         Ok(summary) => {

@@ -6,7 +6,6 @@
 
 mod admin;
 pub mod blocking;
-mod bootstrap;
 mod client;
 mod consumer;
 mod driver;
@@ -15,12 +14,13 @@ mod producer;
 mod role;
 
 pub use admin::NewTopic;
-pub use bootstrap::parse_bootstrap_servers;
 pub use client::{Client, check_topic_name};
 pub use consumer::{Batch, Consumer, ConsumerRecord, RecordHeader, Reset};
 pub use driver::{BoxFuture, Network, Stream, Tcp, WireEvent, WireTap};
 pub use kavka_core::cluster::{Broker, Call, Metadata, Owner, Partition, Target, Topic};
-pub use kavka_core::config::{Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig};
+pub use kavka_core::config::{
+    self, Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, parse_bootstrap_servers,
+};
 pub use kavka_core::consumer::{RecordCursor, StartPosition, TopicPartition};
 pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
 pub use kavka_core::producer::{Completion, RecordMetadata};

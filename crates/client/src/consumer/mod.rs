@@ -93,7 +93,7 @@ impl Client {
             let limit = client.max_response_bytes;
             let what = format!("a fetch may return {largest} bytes, and a response may have {limit}");
             let error = Error::new(ErrorKind::Config, what);
-            return Err(error.with_hint("lower fetch.max.bytes or fetch_buffer, or raise max_response_bytes"));
+            return Err(error.with_hint("lower fetch.max.bytes or fetch.buffer, or raise max.response.bytes"));
         }
         let backoff = Backoff { initial: client.retry_backoff, max: client.retry_backoff_max };
         let max_decompressed_batch = config.max_decompressed_batch;

@@ -1,86 +1,90 @@
-//! The settings of a client: where its cluster is, and the limits of one request.
+//! The settings of a client: where its cluster is, and the limits of what it does there.
 
 use std::time::Duration;
 
-use super::refuse;
+use super::servers::parse_bootstrap_servers;
+use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
 
-/// What a client needs before it can talk to a cluster.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClientConfig {
-    /// Where to begin: `(host, port)` pairs. Kafka: `bootstrap.servers` (default `127.0.0.1:9092`).
-    pub bootstrap_servers: Vec<(String, u16)>,
-    /// What the broker's log calls us. Kafka: `client.id` (default `kavka`).
-    pub client_id: String,
-    /// The limit of one request, its wait at the broker included. Kafka: `request.timeout.ms` (default 30 s).
-    pub request_timeout: Duration,
-    /// The limit of DNS, TCP and handshakes together. Kafka: `socket.connection.setup.timeout.ms` (default 10 s).
-    pub connection_setup_timeout: Duration,
-    /// The first back-off before trying again. Kafka: `retry.backoff.ms` (default 100 ms).
-    pub retry_backoff: Duration,
-    /// The longest back-off before trying again. Kafka: `retry.backoff.max.ms` (default 1 s).
-    pub retry_backoff_max: Duration,
-    /// The first wait before dialling a broker again. Kafka: `reconnect.backoff.ms` (default 100 ms).
-    pub reconnect_backoff: Duration,
-    /// The longest wait before dialling a broker again. Kafka: `reconnect.backoff.max.ms` (default 10 s).
-    pub reconnect_backoff_max: Duration,
-    /// How old metadata may become without being asked for anew. Kafka: `metadata.max.age.ms` (default 5 min).
-    pub metadata_max_age: Duration,
-    /// An answer longer than this is refused before it is read. Not a Kafka setting (default 100 MB).
-    pub max_response_bytes: usize,
-    /// What all producers of the client may buffer together, in bytes. Kafka: `buffer.memory` (default 32 MiB).
-    pub buffer_memory: usize,
-    /// How long a call waits for metadata or buffer memory. Kafka: `max.block.ms` (default 60 s).
-    pub max_block: Duration,
-}
+settings! {
+    /// What a client needs before it can talk to a cluster.
+    ClientConfig {
+        /// Where to begin, as `(host, port)` pairs; the rest of the cluster is found from there.
+        #[setting(kafka = "bootstrap.servers", pykafka = "hosts")]
+        bootstrap_servers: Vec<(String, u16)> = ("127.0.0.1", 9092);
 
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self {
-            bootstrap_servers: vec![("127.0.0.1".into(), 9092)],
-            client_id: "kavka".into(),
-            request_timeout: Duration::from_secs(30),
-            connection_setup_timeout: Duration::from_secs(10),
-            retry_backoff: Duration::from_millis(100),
-            retry_backoff_max: Duration::from_secs(1),
-            reconnect_backoff: Duration::from_millis(100),
-            reconnect_backoff_max: Duration::from_secs(10),
-            metadata_max_age: Duration::from_secs(300),
-            max_response_bytes: 100_000_000,
-            buffer_memory: 32 << 20,
-            max_block: Duration::from_secs(60),
-        }
+        /// What the brokers' logs and quotas call this program; at most 32,767 bytes, without control characters.
+        #[setting(kafka = "client.id")]
+        client_id: String = "kavka";
+
+        /// How long one request may take, its wait at the broker included.
+        #[setting(kafka = "request.timeout.ms", pykafka = "socket_timeout_ms", range = 1..=LONG)]
+        request_timeout: Duration = 30_000;
+
+        /// How long looking up a name, connecting and shaking hands may take together.
+        #[setting(kafka = "socket.connection.setup.timeout.ms", pykafka = "socket_timeout_ms", range = 1..=LONG)]
+        connection_setup_timeout: Duration = 10_000;
+
+        /// The wait before a failed request is tried again; it doubles with each failure in a row.
+        #[setting(kafka = "retry.backoff.ms", range = 1..=LONG)]
+        retry_backoff: Duration = 100;
+
+        /// The longest wait before a failed request is tried again.
+        #[setting(kafka = "retry.backoff.max.ms", range = 1..=LONG)]
+        retry_backoff_max: Duration = 1_000;
+
+        /// The wait before a broker that could not be reached is dialled again; it doubles with each failure in a row.
+        /// Kafka's default is 50.
+        #[setting(kafka = "reconnect.backoff.ms", range = 1..=LONG)]
+        reconnect_backoff: Duration = 100;
+
+        /// The longest wait before a broker is dialled again.
+        #[setting(kafka = "reconnect.backoff.max.ms", range = 1..=LONG)]
+        reconnect_backoff_max: Duration = 10_000;
+
+        /// How old the client's view of the cluster may become before it asks again without another reason.
+        #[setting(kafka = "metadata.max.age.ms", range = 1..=LONG)]
+        metadata_max_age: Duration = 300_000;
+
+        /// How many bytes an answer may have: a longer one is refused before it is read.
+        #[setting(ours = "max.response.bytes", range = 1..=INT)]
+        max_response_bytes: usize = 100_000_000;
+
+        /// How many bytes all producers of the client may buffer together.
+        #[setting(kafka = "buffer.memory", range = 65_536..=LONG)]
+        buffer_memory: usize = 33_554_432;
+
+        /// How long a call waits for metadata, or for room in the buffer.
+        #[setting(kafka = "max.block.ms", range = 0..=LONG)]
+        max_block: Duration = 60_000;
     }
 }
 
 impl ClientConfig {
-    /// Refuses what cannot work.
-    pub fn validate(&self) -> Result<()> {
+    /// The defaults, for the cluster that is found at `bootstrap_servers`: `host:port`, with commas between several.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`parse_bootstrap_servers`].
+    pub fn new(bootstrap_servers: &str) -> Result<Self> {
+        Ok(Self::default().bootstrap_servers(parse_bootstrap_servers(bootstrap_servers)?))
+    }
+
+    fn check_conflicts(&self) -> Result<()> {
         if self.bootstrap_servers.is_empty() {
-            return Err(refuse("bootstrap.servers", "", "at least one host:port"));
+            return Err(refuse("bootstrap.servers", "empty", "at least one host:port"));
         }
         if self.client_id.len() > i16::MAX as usize || self.client_id.contains(char::is_control) {
-            return Err(refuse("client.id", &self.client_id, "at most 32,767 bytes without control characters"));
+            let shown = crate::error::printable(&self.client_id);
+            return Err(refuse("client.id", shown, "at most 32,767 bytes without control characters"));
         }
-        let limits = [
-            ("request.timeout.ms", self.request_timeout),
-            ("socket.connection.setup.timeout.ms", self.connection_setup_timeout),
-            ("retry.backoff.ms", self.retry_backoff),
-            ("reconnect.backoff.ms", self.reconnect_backoff),
-        ];
-        for (setting, limit) in limits {
-            if limit.is_zero() {
-                return Err(refuse(setting, limit, "more than 0"));
+        for (setting, least, bound, most) in [
+            ("retry.backoff.ms", self.retry_backoff, "retry.backoff.max.ms", self.retry_backoff_max),
+            ("reconnect.backoff.ms", self.reconnect_backoff, "reconnect.backoff.max.ms", self.reconnect_backoff_max),
+        ] {
+            if least > most {
+                return Err(refuse(setting, format!("{least:?}"), format!("at most {bound} ({most:?})")));
             }
-        }
-        if self.retry_backoff > self.retry_backoff_max {
-            return Err(refuse("retry.backoff.ms", self.retry_backoff, "at most retry.backoff.max.ms"));
-        }
-        if self.reconnect_backoff > self.reconnect_backoff_max {
-            return Err(refuse("reconnect.backoff.ms", self.reconnect_backoff, "at most reconnect.backoff.max.ms"));
-        }
-        if self.buffer_memory < 64 << 10 {
-            return Err(refuse("buffer.memory", self.buffer_memory, "at least 65,536 bytes"));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::refuse;
+use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
 
 /// What to do when there is no position to start from. Kafka: `auto.offset.reset`.
@@ -27,64 +27,52 @@ pub enum IsolationLevel {
     ReadCommitted,
 }
 
-/// How a consumer fetches.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConsumerConfig {
-    /// How long a broker may hold a fetch that has nothing to return. Kafka: `fetch.max.wait.ms` (default here 100 ms).
-    pub fetch_max_wait: Duration,
-    /// Below this a broker waits for more, in bytes. Kafka: `fetch.min.bytes` (default 1).
-    pub fetch_min_bytes: u32,
-    /// What one fetch may return, in bytes. Kafka: `fetch.max.bytes` (default 50 MiB).
-    pub fetch_max_bytes: u32,
-    /// What one partition may return in one fetch, in bytes. Kafka: `max.partition.fetch.bytes` (default 1 MiB).
-    pub max_partition_fetch_bytes: u32,
-    /// What may be prefetched and not yet handed out, requests in flight included, in bytes. Not a Kafka setting (default 64 MiB).
-    pub fetch_buffer: usize,
-    /// What one batch may decompress to, in bytes. Not a Kafka setting (default 64 MiB).
-    pub max_decompressed_batch: usize,
-    /// Kafka: `isolation.level` (default here `read_committed`).
-    pub isolation_level: IsolationLevel,
-    /// Kafka: `auto.offset.reset` (default here earliest).
-    pub auto_offset_reset: AutoOffsetReset,
-    /// Lets a broker in the same rack serve us (KIP-392). Kafka: `client.rack` (default none).
-    pub client_rack: Option<String>,
-}
+settings! {
+    /// How a consumer fetches.
+    ConsumerConfig {
+        /// How long a broker may hold a fetch that has nothing to return. Kafka's default is 500.
+        #[setting(kafka = "fetch.max.wait.ms", pykafka = "fetch_wait_max_ms", range = 0..=INT)]
+        fetch_max_wait: Duration = 100;
 
-impl Default for ConsumerConfig {
-    fn default() -> Self {
-        Self {
-            fetch_max_wait: Duration::from_millis(100),
-            fetch_min_bytes: 1,
-            fetch_max_bytes: 50 << 20,
-            max_partition_fetch_bytes: 1 << 20,
-            fetch_buffer: 64 << 20,
-            max_decompressed_batch: 64 << 20,
-            isolation_level: IsolationLevel::ReadCommitted,
-            auto_offset_reset: AutoOffsetReset::Earliest,
-            client_rack: None,
-        }
+        /// How many bytes a broker waits for, as long as `fetch.max.wait.ms` lasts.
+        #[setting(kafka = "fetch.min.bytes", pykafka = "fetch_min_bytes", range = 0..=INT)]
+        fetch_min_bytes: u32 = 1;
+
+        /// How many bytes one fetch may return.
+        #[setting(kafka = "fetch.max.bytes", range = 1..=INT)]
+        fetch_max_bytes: u32 = 52_428_800;
+
+        /// How many bytes one partition may return in one fetch.
+        #[setting(kafka = "max.partition.fetch.bytes", pykafka = "fetch_message_max_bytes", range = 1..=INT)]
+        max_partition_fetch_bytes: u32 = 1_048_576;
+
+        /// How many bytes may be fetched ahead and not handed out yet, requests in flight included.
+        #[setting(ours = "fetch.buffer", range = 1..=LONG)]
+        fetch_buffer: usize = 67_108_864;
+
+        /// How many bytes one batch may decompress to.
+        #[setting(ours = "max.decompressed.batch", range = 1..=LONG)]
+        max_decompressed_batch: usize = 67_108_864;
+
+        /// Whether records of open and aborted transactions are returned. Kafka's default is `read_uncommitted`.
+        #[setting(kafka = "isolation.level")]
+        isolation_level: IsolationLevel = IsolationLevel::ReadCommitted;
+
+        /// Where to go on when an offset is out of range. Kafka's default is `latest`.
+        #[setting(kafka = "auto.offset.reset", pykafka = "auto_offset_reset")]
+        auto_offset_reset: AutoOffsetReset = AutoOffsetReset::Earliest;
+
+        /// The rack we are in: a replica in the same rack may serve us instead of the leader (KIP-392).
+        #[setting(kafka = "client.rack")]
+        client_rack: Option<String> = None;
     }
 }
 
 impl ConsumerConfig {
-    /// Refuses what cannot work.
-    pub fn validate(&self) -> Result<()> {
-        let sizes =
-            [("fetch.max.bytes", self.fetch_max_bytes), ("max.partition.fetch.bytes", self.max_partition_fetch_bytes)];
-        for (setting, size) in sizes {
-            if size == 0 || size > i32::MAX as u32 {
-                return Err(refuse(setting, size, "1 to 2,147,483,647 bytes"));
-            }
-        }
-        for (setting, size) in
-            [("fetch_buffer", self.fetch_buffer), ("max_decompressed_batch", self.max_decompressed_batch)]
-        {
-            if size == 0 {
-                return Err(refuse(setting, size, "at least 1 byte"));
-            }
-        }
+    fn check_conflicts(&self) -> Result<()> {
         if self.fetch_min_bytes > self.fetch_max_bytes {
-            return Err(refuse("fetch.min.bytes", self.fetch_min_bytes, "at most fetch.max.bytes"));
+            let allowed = format!("at most fetch.max.bytes ({})", self.fetch_max_bytes);
+            return Err(refuse("fetch.min.bytes", self.fetch_min_bytes, allowed));
         }
         Ok(())
     }

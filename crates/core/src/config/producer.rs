@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::refuse;
+use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
-use crate::wire::records::Compression;
+use crate::wire::records::{Compression, CompressionType};
 
 /// Who must have stored a record before it counts as written. Kafka: `acks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,50 +29,53 @@ impl Acks {
     }
 }
 
-/// How a producer batches, sends and gives up.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProducerConfig {
-    /// Kafka: `acks` (default all).
-    pub acks: Acks,
-    /// Lets the broker drop what arrives twice. Kafka: `enable.idempotence` (default: on exactly when `acks` is all).
-    pub idempotence: Option<bool>,
-    /// How long a batch waits for more records; a lone record does not wait. Kafka: `linger.ms` (default 5).
-    pub linger: Duration,
-    /// The size at which a batch is full, in bytes: a ceiling, not an allocation. Kafka: `batch.size` (default here 1,000,000).
-    pub batch_size: usize,
-    /// The size above which a record is refused and a request is not filled further, in bytes.
-    /// Kafka: `max.request.size` (default 1,048,576).
-    pub max_request_size: usize,
-    /// Kafka: `compression.type` with its level (default none).
-    pub compression: Compression,
-    /// The limit from accepting a record to its report. Kafka: `delivery.timeout.ms` (default 120 s). Where it is shorter
-    /// than `request.timeout.ms`, an answer is not waited for longer either, but for 5 s at least.
-    pub delivery_timeout: Duration,
-    /// Unresolved batches of one partition, 1 to 5. Kafka: `max.in.flight.requests.per.connection` (default 5).
-    pub max_in_flight: usize,
-    /// How long the leader may wait for its replicas. Kafka: `request.timeout.ms` as a producer sends it (default 30 s).
-    pub ack_timeout: Duration,
-    /// How often a batch is tried again within `delivery_timeout`. Kafka: `retries` (default no limit).
-    pub retries: u32,
-    /// How many records may wait for their report, besides the bound in bytes. Not a Kafka setting (default no limit).
-    pub max_queued_records: Option<usize>,
-}
+settings! {
+    /// How a producer batches, sends and gives up.
+    ProducerConfig {
+        /// Who must have stored a record before it counts as written.
+        #[setting(kafka = "acks", pykafka = "required_acks")]
+        acks: Acks = Acks::All;
 
-impl Default for ProducerConfig {
-    fn default() -> Self {
-        Self {
-            acks: Acks::All,
-            idempotence: None,
-            linger: Duration::from_millis(5),
-            batch_size: 1_000_000,
-            max_request_size: 1_048_576,
-            compression: Compression::default(),
-            delivery_timeout: Duration::from_secs(120),
-            max_in_flight: 5,
-            ack_timeout: Duration::from_secs(30),
-            retries: u32::MAX,
-            max_queued_records: None,
-        }
+        /// Whether the broker may drop what arrives twice. Without a value it does exactly when `acks` is all.
+        #[setting(kafka = "enable.idempotence")]
+        idempotence: Option<bool> = None;
+
+        /// How long a batch waits for more records. A lone record does not wait.
+        #[setting(kafka = "linger.ms", pykafka = "linger_ms", range = 0..=LONG)]
+        linger: Duration = 5;
+
+        /// How many bytes make a batch full: a ceiling, not an allocation. Kafka's default is 16,384.
+        #[setting(kafka = "batch.size", range = 1..=INT)]
+        batch_size: usize = 1_000_000;
+
+        /// How many bytes a record may have; a request that has as many is not filled further.
+        #[setting(kafka = "max.request.size", pykafka = "max_request_size", range = 1..=INT)]
+        max_request_size: usize = 1_048_576;
+
+        /// How batches are compressed. A level stands behind a colon: `zstd:9`.
+        #[setting(kafka = "compression.type", pykafka = "compression")]
+        compression: Compression = CompressionType::None;
+
+        /// How long it may take from accepting a record to its report. Where that is less than `request.timeout.ms`, an
+        /// answer is not waited for longer either, but for 5 s at least.
+        #[setting(kafka = "delivery.timeout.ms", pykafka = "delivery_timeout_ms", range = 1..=LONG)]
+        delivery_timeout: Duration = 120_000;
+
+        /// How many batches of one partition may be on their way at once; at most 5 for an idempotent producer.
+        #[setting(kafka = "max.in.flight.requests.per.connection", range = 1..=INT)]
+        max_in_flight: usize = 5;
+
+        /// How long the leader of a partition may wait for its replicas.
+        #[setting(kafka = "request.timeout.ms", pykafka = "ack_timeout_ms", range = 0..=INT)]
+        ack_timeout: Duration = 30_000;
+
+        /// How often a batch is tried again before `delivery.timeout.ms` has passed.
+        #[setting(kafka = "retries", pykafka = "max_retries", range = 0..=u32::MAX as u64)]
+        retries: u32 = u32::MAX;
+
+        /// How many records may wait for their report, besides the bound in bytes. Without a value there is no limit.
+        #[setting(ours = "max.queued.records", pykafka = "max_queued_messages", range = 1..=LONG)]
+        max_queued_records: Option<usize> = None;
     }
 }
 
@@ -82,22 +85,21 @@ impl ProducerConfig {
         self.idempotence.unwrap_or(self.acks == Acks::All)
     }
 
-    /// Refuses what cannot work.
-    pub fn validate(&self) -> Result<()> {
+    fn check_conflicts(&self) -> Result<()> {
         if self.idempotence == Some(true) && self.acks != Acks::All {
-            return Err(refuse("acks", self.acks, "all when enable.idempotence is on"));
+            return Err(refuse("acks", self.acks.to_wire(), "all when enable.idempotence is true"));
         }
-        if self.max_in_flight == 0 || self.is_idempotent() && self.max_in_flight > 5 {
-            return Err(refuse("max.in.flight.requests.per.connection", self.max_in_flight, "1 to 5"));
-        }
-        if self.batch_size == 0 || self.batch_size > i32::MAX as usize {
-            return Err(refuse("batch.size", self.batch_size, "1 to 2,147,483,647 bytes"));
-        }
-        if self.max_request_size == 0 || self.max_request_size > i32::MAX as usize {
-            return Err(refuse("max.request.size", self.max_request_size, "1 to 2,147,483,647 bytes"));
+        if self.is_idempotent() && self.max_in_flight > 5 {
+            let allowed = "1 to 5 for an idempotent producer";
+            return Err(refuse("max.in.flight.requests.per.connection", self.max_in_flight, allowed));
         }
         if self.delivery_timeout <= self.linger {
-            return Err(refuse("delivery.timeout.ms", self.delivery_timeout, "more than linger.ms"));
+            let (limit, linger) = (self.delivery_timeout, self.linger);
+            return Err(refuse(
+                "delivery.timeout.ms",
+                format!("{limit:?}"),
+                format!("more than linger.ms ({linger:?})"),
+            ));
         }
         Ok(())
     }

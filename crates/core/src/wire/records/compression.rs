@@ -111,6 +111,11 @@ impl Compression {
     pub fn compression_type(self) -> CompressionType {
         self.compression_type
     }
+
+    /// Its level; `None` is the codec's default.
+    pub fn level(self) -> Option<i32> {
+        self.level
+    }
 }
 
 /// Of the default level.

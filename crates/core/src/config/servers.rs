@@ -1,9 +1,9 @@
-//! Where a cluster is found: `bootstrap.servers` as people write it.
+//! Where a cluster is found: `bootstrap.servers` as people write it, in Rust, in Python and on the command line.
 
+use core::net::Ipv6Addr;
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
 
-use kavka_core::error::{Error, ErrorKind, Result, printable};
+use crate::error::{Error, ErrorKind, Result, printable};
 
 /// The port of a server that is named without one.
 const DEFAULT_PORT: u16 = 9092;
@@ -13,8 +13,8 @@ const MAX_HOST_BYTES: usize = 255;
 
 /// Reads a comma-separated list of `host:port`: each server once, in order.
 ///
-/// A host without a port means 9092. An IPv6 address stands in brackets: `[::1]:9092`. Blanks around an element and
-/// empty elements do not count. Kafka: `bootstrap.servers`.
+/// A host without a port means 9092. An IPv6 address stands in brackets: `[::1]:9092`. White space of every kind around
+/// an element, such as the newline at the end of a file, and empty elements do not count. Kafka: `bootstrap.servers`.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ const MAX_HOST_BYTES: usize = 255;
 pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<(String, u16)>> {
     let mut servers = Vec::new();
     let mut seen = BTreeSet::new();
-    for element in list.split(',').map(|element| element.trim_matches(' ')).filter(|element| !element.is_empty()) {
+    for element in list.split(',').map(trim).filter(|element| !element.is_empty()) {
         let server = parse_server(element).map_err(|why| {
             Error::new(ErrorKind::Config, format!("bootstrap.servers: `{}` {why}", printable(element)))
         })?;
@@ -36,6 +36,11 @@ pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<(String, u16)>> {
         return Err(Error::new(ErrorKind::Config, "bootstrap.servers names no broker").with_hint(hint));
     }
     Ok(servers)
+}
+
+/// Takes away white space and the byte order mark that some editors put at the beginning of a file.
+fn trim(element: &str) -> &str {
+    element.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
 fn parse_server(element: &str) -> std::result::Result<(String, u16), &'static str> {
@@ -91,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_list_without_a_server_is_refused() {
-        for list in ["", " ", ",", " , ,"] {
+        for list in ["", " ", ",", " , ,", "\n"] {
             let error = parse_bootstrap_servers(list).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{list:?}");
             assert!(error.to_string().contains("names no broker"), "{error}");
@@ -123,7 +128,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Config, "{element}");
             assert!(error.to_string().contains(&format!("`{element}`")), "{error}");
         }
-        for element in ["a\0b:1", "a\nb:1", "\n", &"x".repeat(256)] {
+        for element in ["a\0b:1", "a\nb:1", &"x".repeat(256)] {
             let error = parse_bootstrap_servers(element).unwrap_err();
             assert!(!error.to_string().contains(['\0', '\n']), "{error}");
         }
@@ -141,7 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn blanks_are_trimmed_and_duplicates_merged_in_order() {
+    fn white_space_of_every_kind_around_a_server_does_not_count() {
+        for list in ["h1:1,h2:2\n", "\u{feff}h1:1 ,\r\n\th2:2\r\n", "\u{a0}h1:1\u{a0},\u{2003}h2:2"] {
+            assert_eq!(servers(list), [server("h1", 1), server("h2", 2)], "{list:?}");
+        }
+    }
+
+    #[test]
+    fn duplicates_are_merged_in_order() {
         assert_eq!(servers("h1:1,h2:2, h3:3 ,h1:1,"), [server("h1", 1), server("h2", 2), server("h3", 3)]);
         assert_eq!(servers("kafka.example.org.:1"), [server("kafka.example.org.", 1)]);
     }

@@ -1,0 +1,206 @@
+//! How a setting is declared: one row, from which everything else is made.
+//!
+//! `settings!` turns rows into the struct with its documented fields, its defaults, one builder method per field, the
+//! check of every range, reading by name, and the table of [`Setting`]s from which
+//! `docs/reference/configuration.md` is written. A rule that concerns two settings is written by hand below the rows,
+//! in `check_conflicts`.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::value::{Value, grouped};
+use crate::error::{Error, ErrorKind, Result, printable};
+
+/// The largest `int` of Java, which bounds many of Kafka's settings.
+pub(super) const INT: u64 = i32::MAX as u64;
+/// The largest `long` of Java. A range that ends here has no upper bound worth naming.
+pub(super) const LONG: u64 = i64::MAX as u64;
+
+/// One setting, as people look it up.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name in properties and in errors. It is Kafka's name, except where [`Setting::is_kafkas`] is false.
+    pub name: &'static str,
+    /// Whether Kafka's own clients have this setting.
+    pub is_kafkas: bool,
+    /// The struct that holds it.
+    pub config: &'static str,
+    /// The field of `config`, and the builder method.
+    pub field: &'static str,
+    /// The keyword argument of PyKafka that sets it, if there is one.
+    pub pykafka: Option<&'static str>,
+    /// What a value looks like in properties, in words.
+    pub kind: &'static str,
+    /// The default as properties would give it.
+    pub default: fn() -> String,
+    /// The allowed numbers, if it is a number.
+    pub range: Option<(u64, u64)>,
+    /// What it does: the lines of its documentation.
+    pub doc: &'static [&'static str],
+}
+
+impl Setting {
+    /// The allowed values in words: a range, or what a value looks like.
+    pub fn allowed(&self) -> String {
+        match self.range {
+            Some((least, LONG)) => format!("{} or more", grouped(least)),
+            Some((least, most)) => format!("{} to {}", grouped(least), grouped(most)),
+            None => self.kind.to_owned(),
+        }
+    }
+
+    /// Refuses a value that is out of range. One that is no number (no limit, say) has no range.
+    pub(super) fn check(&self, value: &impl Value) -> Result<()> {
+        let Some((least, most)) = self.range else { return Ok(()) };
+        match value.number() {
+            Some(number) if number < u128::from(least) || number > u128::from(most) => {
+                Err(refuse(self.name, value.show(), self.allowed()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a value of properties and checks its range.
+    pub(super) fn read<V: Value>(&self, text: &str) -> Result<V> {
+        let refused = |why: Option<Error>| why.unwrap_or_else(|| refuse(self.name, printable(text), self.allowed()));
+        let value = V::parse(text.trim()).map_err(refused)?;
+        self.check(&value)?;
+        Ok(value)
+    }
+}
+
+/// Refuses a value of a setting: `{setting} must be {allowed}, not {value}`.
+pub(super) fn refuse(setting: &str, value: impl Display, allowed: impl Display) -> Error {
+    Error::new(ErrorKind::Config, format!("{setting} must be {allowed}, not {value}"))
+}
+
+/// The bounds of a row; a table holds numbers, because a range cannot be copied.
+pub(super) const fn bounds(range: &RangeInclusive<u64>) -> (u64, u64) {
+    (*range.start(), *range.end())
+}
+
+/// Declares a struct of settings: see the head of this file.
+///
+/// ```text
+/// /// What the setting does.
+/// #[setting(kafka = "linger.ms", pykafka = "linger_ms", range = 0..=LONG)]
+/// linger: Duration = 5;
+/// ```
+///
+/// `ours =` in place of `kafka =` marks a setting that Kafka's own clients do not have. `pykafka` and `range` are left
+/// out where there is none. The default is a [`Value::Literal`]: a duration is given in milliseconds.
+macro_rules! settings {
+    (@is_kafkas kafka) => { true };
+    (@is_kafkas ours) => { false };
+    (@origin kafka) => { "Kafka's" };
+    (@origin ours) => { "Not a setting of Kafka's:" };
+    (@option) => { None };
+    (@option $value:expr) => { Some($value) };
+    (@bounds) => { None };
+    (@bounds $range:expr) => { Some($crate::config::setting::bounds(&($range))) };
+    (
+        $(#[doc = $about:literal])*
+        $config:ident {$(
+            $(#[doc = $doc:literal])+
+            #[setting($origin:ident = $name:literal $(, pykafka = $keyword:literal)? $(, range = $range:expr)?)]
+            $field:ident: $type:ty = $default:expr;
+        )+}
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $config {$(
+            $(#[doc = $doc])+
+            #[doc = ""]
+            #[doc = concat!(
+                settings!(@origin $origin), " `", $name, "`; default: `", stringify!($default), "`",
+                $("; allowed: `", stringify!($range), "`",)? "."
+            )]
+            pub $field: $type,
+        )+}
+
+        impl Default for $config {
+            fn default() -> Self {
+                use $crate::config::value::Value;
+                Self {$(
+                    $field: <$type as Value>::from_literal($default),
+                )+}
+            }
+        }
+
+        /// Builder methods: `Config::default().this(..).that(..)`. Nothing is checked before [`validate`](Self::validate).
+        impl $config {$(
+            #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+            #[must_use]
+            pub fn $field(mut self, $field: $type) -> Self {
+                self.$field = $field;
+                self
+            }
+        )+}
+
+        impl $config {
+            /// Its settings, in the order of the fields.
+            pub const SETTINGS: &'static [$crate::config::Setting] = &[$(
+                $crate::config::Setting {
+                    name: $name,
+                    is_kafkas: settings!(@is_kafkas $origin),
+                    config: stringify!($config),
+                    field: stringify!($field),
+                    pykafka: settings!(@option $($keyword)?),
+                    kind: <$type as $crate::config::value::Value>::KIND,
+                    default: || $crate::config::value::Value::show(&$config::default().$field),
+                    range: settings!(@bounds $($range)?),
+                    doc: &[$($doc),+],
+                },
+            )+];
+
+            /// Reads settings by name, as in a properties file; the rest keep their defaults.
+            ///
+            /// # Errors
+            ///
+            /// `Config`: a name that no setting has (the error gives the nearest one), a value that cannot be read or is
+            /// out of range, or what [`validate`](Self::validate) refuses.
+            pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(
+                properties: impl IntoIterator<Item = (N, V)>,
+            ) -> $crate::error::Result<Self> {
+                let mut config = Self::default();
+                for (name, value) in properties {
+                    if !config.set(name.as_ref(), value.as_ref())? {
+                        return Err($crate::config::names::unknown(name.as_ref(), &[Self::SETTINGS]));
+                    }
+                }
+                config.validate()?;
+                Ok(config)
+            }
+
+            /// Sets one setting by its name; false if it has none of that name.
+            pub(super) fn set(&mut self, name: &str, value: &str) -> $crate::error::Result<bool> {
+                let Some(setting) = Self::SETTINGS.iter().find(|setting| setting.name == name) else {
+                    return Ok(false);
+                };
+                match name {
+                    $($name => self.$field = setting.read(value)?,)+
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+
+            /// Refuses what cannot work.
+            ///
+            /// # Errors
+            ///
+            /// `Config`, naming the setting and what it may be: a value out of its range, or two that contradict each
+            /// other.
+            pub fn validate(&self) -> $crate::error::Result<()> {
+                for setting in Self::SETTINGS {
+                    match setting.field {
+                        $(stringify!($field) => setting.check(&self.$field)?,)+
+                        _ => {}
+                    }
+                }
+                self.check_conflicts()
+            }
+        }
+    };
+}
+
+pub(super) use settings;

@@ -1,0 +1,230 @@
+//! The types of settings: how each is read from text and shown in it.
+
+use std::time::Duration;
+
+use super::servers::parse_bootstrap_servers;
+use super::{Acks, AutoOffsetReset, IsolationLevel};
+use crate::error::Error;
+use crate::wire::records::{Compression, CompressionType};
+
+/// The type of a setting.
+pub(super) trait Value: Sized {
+    /// What a value looks like in properties, in words.
+    const KIND: &'static str;
+    /// What a row writes as its default.
+    type Literal;
+
+    /// The default of a row.
+    fn from_literal(literal: Self::Literal) -> Self;
+
+    /// Reads text without white space around it. The error is what is wrong, or none if it is just not [`Value::KIND`].
+    fn parse(text: &str) -> Result<Self, Option<Error>>;
+
+    /// What `parse` would read.
+    fn show(&self) -> String;
+
+    /// The number that a range applies to, in the unit of properties; none for what is no number.
+    fn number(&self) -> Option<u128> {
+        None
+    }
+}
+
+/// A number with commas between its thousands.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+impl Value for Duration {
+    const KIND: &'static str = "a number of milliseconds";
+    type Literal = u64;
+
+    fn from_literal(literal: u64) -> Self {
+        Self::from_millis(literal)
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        text.parse().map(Self::from_millis).map_err(|_| None)
+    }
+
+    fn show(&self) -> String {
+        // A fraction is never configured by name, but a program may set one.
+        if self.subsec_nanos().is_multiple_of(1_000_000) { self.as_millis().to_string() } else { format!("{self:?}") }
+    }
+
+    fn number(&self) -> Option<u128> {
+        Some(self.as_millis())
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty),+) => {$(
+        impl Value for $type {
+            const KIND: &'static str = "a number";
+            type Literal = Self;
+
+            fn from_literal(literal: Self) -> Self {
+                literal
+            }
+
+            fn parse(text: &str) -> Result<Self, Option<Error>> {
+                text.parse().map_err(|_| None)
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+
+            fn number(&self) -> Option<u128> {
+                u128::try_from(*self).ok()
+            }
+        }
+    )+};
+}
+
+numbers!(u32, usize);
+
+impl Value for String {
+    const KIND: &'static str = "a text";
+    type Literal = &'static str;
+
+    fn from_literal(literal: &'static str) -> Self {
+        literal.to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for bool {
+    const KIND: &'static str = "true or false";
+    type Literal = Self;
+
+    fn from_literal(literal: Self) -> Self {
+        literal
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        text.parse().map_err(|_| None)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Nothing is said with an empty text.
+impl<V: Value> Value for Option<V> {
+    const KIND: &'static str = V::KIND;
+    type Literal = Self;
+
+    fn from_literal(literal: Self) -> Self {
+        literal
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        if text.is_empty() { Ok(None) } else { V::parse(text).map(Some) }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map(V::show).unwrap_or_default()
+    }
+
+    fn number(&self) -> Option<u128> {
+        self.as_ref().and_then(V::number)
+    }
+}
+
+/// Bootstrap servers.
+impl Value for Vec<(String, u16)> {
+    const KIND: &'static str = "host:port, with commas between several";
+    type Literal = (&'static str, u16);
+
+    fn from_literal((host, port): Self::Literal) -> Self {
+        vec![(host.to_owned(), port)]
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        parse_bootstrap_servers(text).map_err(Some)
+    }
+
+    fn show(&self) -> String {
+        let show = |(host, port): &(String, u16)| {
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        };
+        self.iter().map(show).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A choice of few names. The first name of a choice is the one that is shown.
+macro_rules! choices {
+    ($($type:ident is $kind:literal: $($choice:ident = $($name:literal)|+),+;)+) => {$(
+        impl Value for $type {
+            const KIND: &'static str = $kind;
+            type Literal = Self;
+
+            fn from_literal(literal: Self) -> Self {
+                literal
+            }
+
+            fn parse(text: &str) -> Result<Self, Option<Error>> {
+                match text {
+                    $($($name)|+ => Ok(Self::$choice),)+
+                    _ => Err(None),
+                }
+            }
+
+            fn show(&self) -> String {
+                let names: &[&str] = match self {
+                    $(Self::$choice => &[$($name),+],)+
+                };
+                names.first().copied().unwrap_or_default().to_owned()
+            }
+        }
+    )+};
+}
+
+choices! {
+    Acks is "all, 1 or 0": All = "all" | "-1", Leader = "1", None = "0";
+    AutoOffsetReset is "earliest, latest or none": Earliest = "earliest", Latest = "latest", None = "none";
+    IsolationLevel is "read_committed or read_uncommitted":
+        ReadCommitted = "read_committed", ReadUncommitted = "read_uncommitted";
+}
+
+/// The level stands behind a colon: `zstd:9`.
+impl Value for Compression {
+    const KIND: &'static str = "none, gzip, snappy, lz4 or zstd, with its level behind a colon";
+    type Literal = CompressionType;
+
+    fn from_literal(literal: CompressionType) -> Self {
+        literal.into()
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => (name, Some(level.parse().map_err(|_| None)?)),
+            None => (text, None),
+        };
+        let compression_type = CompressionType::from_name(name).ok_or(None)?;
+        Self::new(compression_type, level).map_err(Some)
+    }
+
+    fn show(&self) -> String {
+        match self.level() {
+            Some(level) => format!("{}:{level}", self.compression_type()),
+            None => self.compression_type().to_string(),
+        }
+    }
+}
