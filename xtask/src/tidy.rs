@@ -63,10 +63,38 @@ const CRATES: &[(&str, &[&str])] = &[
     ("xtask", &["kavka-core"]),
 ];
 
-/// A path prefix that only files below one directory may use, within a crate.
-const ONLY_IN: &[(&str, &[&str], &str)] = &[
-    ("crates/client/src/", &["tokio::net", "socket2", "std::time::SystemTime"], "crates/client/src/driver/"),
-    ("crates/broker/src/", &["tokio", "std::thread", "std::net", "std::time::Instant"], "crates/broker/src/serve"),
+/// What only some files of a crate may use: the crate's sources, the path prefixes, and the files and folders.
+const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
+    (
+        "crates/client/src/",
+        &["tokio::net", "tokio::io", "tokio::runtime", "socket2", "rustix", "std::time::SystemTime"],
+        &["crates/client/src/driver/"],
+    ),
+    (
+        "crates/client/src/",
+        &["tokio::spawn", "tokio::task", "std::thread::spawn", "std::thread::Builder"],
+        &["crates/client/src/driver/", "crates/client/src/role/"],
+    ),
+    // The limit of a call is measured where the call is made, on the thread of the caller.
+    (
+        "crates/client/src/",
+        &["std::time::Instant", "tokio::time::Instant"],
+        &[
+            "crates/client/src/driver/",
+            "crates/client/src/blocking.rs",
+            "crates/client/src/call.rs",
+            "crates/client/src/offsets.rs",
+            "crates/client/src/consumer/mod.rs",
+            "crates/client/src/consumer/wait.rs",
+            "crates/client/src/producer/mod.rs",
+            "crates/client/src/producer/room.rs",
+        ],
+    ),
+    (
+        "crates/broker/src/",
+        &["tokio", "std::thread", "std::net", "std::time::Instant"],
+        &["crates/broker/src/serve.rs", "crates/broker/src/serve/"],
+    ),
 ];
 
 /// What the embedded broker may take from core: a broker that shares the client's logic shares its bugs.
@@ -182,11 +210,10 @@ impl Check {
                 }
                 self.layer(path, line, &import);
             }
-            for (_, prefixes, home) in
-                ONLY_IN.iter().filter(|(root, _, home)| path.starts_with(root) && !path.starts_with(home))
-            {
-                if prefixes.iter().any(|prefix| is_below(&import, prefix)) {
-                    self.fault(path, line, &format!("{import} belongs into {home}"));
+            for (root, prefixes, homes) in ONLY_IN {
+                let is_home = homes.iter().any(|home| path.starts_with(home));
+                if path.starts_with(root) && !is_home && prefixes.iter().any(|prefix| is_below(&import, prefix)) {
+                    self.fault(path, line, &format!("{import} belongs into {}", homes.join(" or ")));
                 }
             }
             let inner = import.strip_prefix("kavka_core::").filter(|_| path.starts_with("crates/broker/src/"));
@@ -319,6 +346,17 @@ mod tests {
         let function = format!("//! For.\nfn long() {{\n{}}}\n", "    a();\n".repeat(59));
         assert_eq!(faults("xtask/src/a.rs", &function), ["xtask/src/a.rs:2: long has 61 lines, over 60: split it"]);
         assert_eq!(faults("xtask/src/a.rs", &format!("//! For.\n{}", "\n".repeat(600))).len(), 1);
+    }
+
+    #[test]
+    fn sockets_tasks_and_clocks_of_the_client_have_their_places() {
+        let faults =
+            |file: &str, code: &str| faults(&format!("crates/client/src/{file}"), &format!("//! For.\n{code}\n")).len();
+        assert_eq!(faults("offsets.rs", "use tokio::net::TcpStream;"), 1);
+        assert_eq!(faults("admin.rs", "fn f() { tokio::spawn(g()); }"), 1);
+        assert_eq!(faults("admin.rs", "use std::time::{Duration, Instant};"), 1);
+        assert_eq!(faults("driver/network.rs", "use tokio::net::TcpStream;\nuse std::time::Instant;"), 0);
+        assert_eq!(faults("role/mod.rs", "use tokio::task::JoinSet;"), 0);
     }
 
     #[test]

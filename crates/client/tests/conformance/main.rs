@@ -5,6 +5,7 @@
 
 mod cluster;
 
+mod calls;
 mod changes;
 mod consume;
 mod offsets;
