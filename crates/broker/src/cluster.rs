@@ -18,6 +18,7 @@ use kavka_core::wire::messages::ApiVersionsResponse;
 
 use crate::apis::fetch::Waiting;
 use crate::apis::{self, Context, Outcome};
+use crate::configs;
 use crate::faults::{Faults, Met, Then};
 use crate::groups::GroupAnswer;
 use crate::state::State;
@@ -440,6 +441,26 @@ impl Cluster {
     pub fn batches(&self, topic: &str, partition: i32) -> Vec<Bytes> {
         let partition = self.state.topic(topic).and_then(|topic| topic.partition(partition));
         partition.into_iter().flat_map(|partition| partition.log.batches()).collect()
+    }
+
+    /// Appends a batch of another log as it stands, offset and all, as a follower does: so that a log can have the gaps
+    /// of compaction, and transactions.
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if it is no record batch.
+    pub fn replicate(&mut self, now: Instant, topic: &str, partition: i32, batch: Bytes) -> Result<(), ErrorCode> {
+        self.state.replicate(topic, partition, batch)?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Sets one of a topic's settings, as `IncrementalAlterConfigs` does.
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `INVALID_CONFIG` if there is no such setting or it cannot have this value.
+    pub fn set_topic_config(&mut self, topic: &str, name: &str, value: &str) -> Result<(), ErrorCode> {
+        let topic = self.state.topics.get_mut(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        configs::topic_setting(name).and_then(|setting| setting.check(value)).map_err(|(error_code, _)| error_code)?;
+        topic.configs.insert(name.to_owned(), value.to_owned());
+        Ok(())
     }
 
     /// What a group has committed for a partition.

@@ -7,8 +7,8 @@
 //! It shares the messages of `kavka_core::wire` with our clients and nothing else: a broker that shared their logic
 //! would share their mistakes.
 //!
-//! What it is not: durable, replicated (every replica is the same log), secured (no TLS, SASL or ACLs), transactional,
-//! compacting. Each file in `apis/` begins with what its API leaves out.
+//! What it is not: durable, replicated (every replica is the same log), secured (no TLS, SASL or ACLs), compacting. It
+//! has no transactions of its own, and serves those of a log that was copied into it ([`Cluster::replicate`]). Each file in `apis/` begins with what its API leaves out.
 // A session has a `session_epoch`, a log a `log_start_offset`: the names are Kafka's.
 #![allow(clippy::struct_field_names)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -24,6 +24,7 @@ mod producers;
 pub mod serve;
 mod sessions;
 mod state;
+mod transactions;
 
 pub use cluster::{Cluster, ClusterConfig, ConnectionId, Event};
 pub use faults::{Fault, Faults};

@@ -13,7 +13,10 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::fetch::AbortedTransaction;
 use kavka_core::wire::records::{self, BatchHeader, Decompressor, HEADER_BYTES, RawBatch, Records};
+
+use crate::transactions::Transactions;
 
 /// Below this size a batch is copied into the response instead of becoming segments of it.
 const COPY_BELOW_BYTES: usize = 2048;
@@ -61,6 +64,7 @@ pub(crate) struct Log {
     bytes: u64,
     /// Leader epochs with the offset at which each began, both ascending.
     epochs: Vec<(i32, i64)>,
+    transactions: Transactions,
 }
 
 impl Log {
@@ -69,9 +73,19 @@ impl Log {
         self.log_start_offset
     }
 
-    /// The offset that the next record gets; also the high watermark and the last stable offset.
+    /// The offset that the next record gets; also the high watermark.
     pub(crate) fn log_end_offset(&self) -> i64 {
         self.log_end_offset
+    }
+
+    /// The offset up to which every transaction has been committed or aborted.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.transactions.first_open_offset().unwrap_or(self.log_end_offset)
+    }
+
+    /// The transactions that were aborted and have batches between these offsets.
+    pub(crate) fn aborted_transactions(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+        self.transactions.aborted(from, to)
     }
 
     /// Notes that a leader was elected: its epoch begins at the end of the log.
@@ -85,6 +99,16 @@ impl Log {
     /// The batch must hold at least one record.
     pub(crate) fn append(&mut self, batch: &RawBatch, leader_epoch: i32) -> i64 {
         let base_offset = self.log_end_offset;
+        self.store(batch, base_offset, leader_epoch);
+        base_offset
+    }
+
+    /// Appends a batch of another log at the offset that it has there, as a follower does.
+    pub(crate) fn replicate(&mut self, batch: &RawBatch, leader_epoch: i32) {
+        self.store(batch, batch.header().base_offset.max(self.log_end_offset), leader_epoch);
+    }
+
+    fn store(&mut self, batch: &RawBatch, base_offset: i64, leader_epoch: i32) {
         let bytes = batch.bytes();
         let mut header = [0; HEADER_BYTES];
         if let Some(first) = bytes.first_chunk::<HEADER_BYTES>() {
@@ -103,7 +127,7 @@ impl Log {
         self.log_end_offset = stored.last_offset.saturating_add(1);
         self.bytes = self.bytes.saturating_add(stored.len() as u64);
         self.batches.push_back(stored);
-        base_offset
+        self.transactions.handle_append(batch, base_offset);
     }
 
     /// Drops whole batches from the front while the log is larger than `max_bytes`; the last batch stays.
@@ -138,29 +162,40 @@ impl Log {
         }
         self.log_start_offset = self.log_start_offset.min(self.log_end_offset);
         self.epochs.retain(|(_, start)| *start <= self.log_end_offset);
+        self.transactions.truncate(self.log_end_offset);
     }
 
     fn position(&self, offset: i64) -> usize {
         self.batches.partition_point(|stored| stored.last_offset < offset)
     }
 
-    /// Reads batches from the one that holds `offset` on, as many as fit into `max_bytes`.
+    /// Reads batches from the one that holds `offset` on, as many as fit into `max_bytes` and begin before `up_to`.
+    /// Returns the offset behind them too.
     ///
     /// With `at_least_one` the first batch comes even if it is larger. Nothing to read is no error; an offset
     /// before the start or behind the end is `OFFSET_OUT_OF_RANGE`.
-    pub(crate) fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<Records, ErrorCode> {
+    pub(crate) fn read(
+        &self,
+        offset: i64,
+        up_to: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<(Records, i64), ErrorCode> {
         if offset < self.log_start_offset || offset > self.log_end_offset {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
         let mut segments = Vec::new();
         let mut copied = BytesMut::new();
         let mut total = 0_usize;
-        for stored in self.batches.range(self.position(offset)..) {
+        let mut next_offset = offset;
+        let readable = self.batches.range(self.position(offset)..).take_while(|stored| stored.base_offset < up_to);
+        for stored in readable {
             total = total.saturating_add(stored.len());
             let is_first = segments.is_empty() && copied.is_empty();
             if total > max_bytes && !(is_first && at_least_one) {
                 break;
             }
+            next_offset = stored.last_offset.saturating_add(1);
             copied.put_slice(&stored.header);
             if stored.records.len() < COPY_BELOW_BYTES {
                 copied.put_slice(&stored.records);
@@ -172,7 +207,7 @@ impl Log {
         if !copied.is_empty() {
             segments.push(copied.freeze());
         }
-        Ok(Records::from_segments(segments))
+        Ok((Records::from_segments(segments), next_offset))
     }
 
     /// The first record whose timestamp is at least `timestamp`, if there is one.
@@ -235,7 +270,8 @@ impl Stored {
 ///
 /// Whether the records are well formed is not looked at, unlike in Kafka: that would open every batch.
 pub(crate) fn check(batch: &RawBatch, max_bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
-    let BatchHeader { base_offset, last_offset, record_count, is_control, producer, .. } = *batch.header();
+    let BatchHeader { base_offset, last_offset, record_count, is_transactional, is_control, producer, .. } =
+        *batch.header();
     let batch_bytes = batch.bytes().len();
     if base_offset != 0 {
         return Err((ErrorCode::INVALID_RECORD, "the base offset of a produced batch is not 0"));
@@ -251,6 +287,9 @@ pub(crate) fn check(batch: &RawBatch, max_bytes: usize) -> Result<(), (ErrorCode
     }
     if is_control {
         return Err((ErrorCode::INVALID_RECORD, "clients cannot write control batches"));
+    }
+    if is_transactional {
+        return Err((ErrorCode::INVALID_TXN_STATE, "this broker has no transactions"));
     }
     if producer.is_some_and(|producer| producer.base_sequence < 0) {
         return Err((ErrorCode::INVALID_RECORD, "an idempotent batch has no sequence"));

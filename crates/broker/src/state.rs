@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kavka_core::time::Instant;
 use kavka_core::wire::Uuid;
 use kavka_core::wire::error_code::ErrorCode;
-use kavka_core::wire::records::Decompressor;
+use kavka_core::wire::records::{self, Decompressor};
 
 use crate::groups::Groups;
 use crate::log::Log;
@@ -271,6 +272,18 @@ impl State {
             }
         }
         partition.elect(Some(broker_id));
+        let mut waiters = std::mem::take(&mut partition.waiters);
+        self.woken.append(&mut waiters);
+        Ok(())
+    }
+
+    /// Appends a batch of another log as it stands, offset included, in the current leader epoch.
+    ///
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if `bytes` are no batch.
+    pub(crate) fn replicate(&mut self, topic: &str, index: i32, bytes: Bytes) -> Result<(), ErrorCode> {
+        let partition = self.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let batch = records::batches(bytes).next().and_then(Result::ok).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
+        partition.log.replicate(&batch, partition.leader_epoch);
         let mut waiters = std::mem::take(&mut partition.waiters);
         self.woken.append(&mut waiters);
         Ok(())

@@ -10,7 +10,10 @@ use kavka_broker::{ClusterConfig, Fault};
 use kavka_core::wire::api::{ApiKey, RequestHeader};
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::*;
-use kavka_core::wire::records::CompressionType;
+use kavka_core::wire::records::{
+    BatchBuilder, BufferPool, Compression, CompressionType, Compressor, ControlType, ProducerStamp, Records, Stamp,
+    end_transaction_marker,
+};
 use kavka_core::wire::{Encoder, Request};
 use kavka_test_support::batches::{self, Batch, batch, sequenced};
 
@@ -343,4 +346,62 @@ fn a_silent_broker_reads_nothing_more_from_that_connection() {
     assert_eq!(harness.receive::<ProduceRequest>(silent, 12), None);
     assert_eq!(harness.cluster.offsets("t", 0), Some((0, 1)));
     assert_eq!(harness.produce(other, batch(&["b"])).base_offset, 1);
+}
+
+/// Writes the transactions of two producers into `t`: 7 aborts records 0 and 2, 8 commits record 1 and leaves 5 open.
+fn write_transactions(harness: &mut Harness) {
+    let stamp = |producer_id, is_marker: bool| Stamp {
+        producer: Some(ProducerStamp { producer_id, producer_epoch: 0, base_sequence: if is_marker { -1 } else { 0 } }),
+        transactional: true,
+        control: is_marker,
+    };
+    let mut at = 0;
+    let mut replicate = |records: Records| {
+        let mut bytes = records.into_bytes().to_vec();
+        kavka_core::wire::records::assign_offset(&mut bytes, at, 0);
+        harness.cluster.replicate(harness.now, "t", 0, bytes.into()).unwrap();
+        at += 1;
+    };
+    for producer_id in [7, 8, 7] {
+        replicate(Batch::of(&["r"]).stamped(stamp(producer_id, false)).build());
+    }
+    for (producer_id, control_type) in [(7, ControlType::Abort), (8, ControlType::Commit)] {
+        replicate(marker(stamp(producer_id, true), control_type));
+    }
+    replicate(Batch::of(&["r"]).stamped(stamp(8, false)).build());
+}
+
+fn marker(stamp: Stamp, control_type: ControlType) -> Records {
+    let mut builder = BatchBuilder::new(&BufferPool::new(1 << 20, std::sync::Arc::new(|| {})), 1 << 20);
+    builder.append(0, Some(&control_type.key()), Some(&end_transaction_marker(0)), &[]).unwrap();
+    builder.seal(stamp, &mut Compressor::new(Compression::default()).unwrap()).unwrap()
+}
+
+#[test]
+fn read_committed_ends_before_an_open_transaction_and_names_the_aborted_ones() {
+    let mut harness = Harness::new(1);
+    write_transactions(&mut harness);
+    let connection = harness.connect(1);
+    let request = FetchRequest { isolation_level: 1, ..fetch_request(1) };
+    let data = only_fetched(harness.call(connection, 12, &request));
+    assert_eq!((data.high_watermark, data.last_stable_offset), (6, Some(5)));
+    let last = kavka_core::wire::records::batches(data.records.unwrap().into_bytes()).last().unwrap().unwrap();
+    assert_eq!(last.header().last_offset, 4, "the marker before the open transaction");
+    let aborted: Vec<_> = data.aborted_transactions.unwrap();
+    assert_eq!(aborted, [fetch::AbortedTransaction { producer_id: 7, first_offset: 0 }]);
+    let data = only_fetched(harness.call(connection, 12, &fetch_request(1)));
+    assert_eq!(data.aborted_transactions, None);
+    let last = kavka_core::wire::records::batches(data.records.unwrap().into_bytes()).last().unwrap().unwrap();
+    assert_eq!(last.header().last_offset, 5, "read_uncommitted reads all");
+}
+
+#[test]
+fn a_transaction_whose_marker_was_lost_is_open_again() {
+    let mut harness = Harness::new(1);
+    write_transactions(&mut harness);
+    harness.cluster.truncate(harness.now, "t", 0, 3).unwrap();
+    let connection = harness.connect(1);
+    let request = FetchRequest { isolation_level: 1, ..fetch_request(0) };
+    let data = only_fetched(harness.call(connection, 12, &request));
+    assert_eq!((data.high_watermark, data.last_stable_offset), (3, Some(0)));
 }

@@ -5,7 +5,9 @@
 //! (v13, KIP-516), leader epochs (KIP-320), truncation (v12, KIP-595) and new leaders (v16, KIP-951) are as in Kafka,
 //! and so is that any replica answers consumers from v11 on (KIP-392).
 //!
-//! Not here: aborted transactions, preferred replicas, requests of other brokers.
+//! With `read_committed` it reads up to the last stable offset and names the transactions that were aborted.
+//!
+//! Not here: preferred replicas, requests of other brokers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,15 +141,22 @@ impl Waiting {
             let mut data = PartitionData {
                 partition_index: wanted.partition,
                 high_watermark: partition.log.log_end_offset(),
-                last_stable_offset: Some(partition.log.log_end_offset()),
+                last_stable_offset: Some(partition.log.last_stable_offset()),
                 log_start_offset: Some(partition.log.log_start_offset()),
                 aborted_transactions: self.is_read_committed.then(Vec::new),
                 records: Some(Records::default()),
                 ..PartitionData::default()
             };
-            match diverging(partition, wanted)? {
-                Some(diverging_epoch) => data.diverging_epoch = diverging_epoch,
-                None => data.records = Some(partition.log.read(wanted.fetch_offset, limit, at_least_one)?),
+            if let Some(diverging_epoch) = diverging(partition, wanted)? {
+                data.diverging_epoch = diverging_epoch;
+                return Ok(data);
+            }
+            let log = &partition.log;
+            let up_to = if self.is_read_committed { log.last_stable_offset() } else { log.log_end_offset() };
+            let (records, next_offset) = log.read(wanted.fetch_offset, up_to, limit, at_least_one)?;
+            data.records = Some(records);
+            if self.is_read_committed {
+                data.aborted_transactions = Some(log.aborted_transactions(wanted.fetch_offset, next_offset));
             }
             Ok(data)
         });

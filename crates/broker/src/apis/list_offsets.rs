@@ -13,6 +13,7 @@ use super::{Answer, Context, Handle};
 use crate::log::Found;
 use crate::state::State;
 
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -21,7 +22,8 @@ const LATEST_TIERED: i64 = -5;
 
 impl Handle for ListOffsetsRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<ListOffsetsResponse> {
-        answered(&self, |topic, partition| answer(state, context, topic, partition)).into()
+        let is_read_committed = self.isolation_level == READ_COMMITTED;
+        answered(&self, |topic, partition| answer(state, context, is_read_committed, topic, partition)).into()
     }
 
     fn refuse(&self, error_code: ErrorCode) -> ListOffsetsResponse {
@@ -52,11 +54,12 @@ fn failed(asked: &ListOffsetsPartition, error_code: ErrorCode) -> ListOffsetsPar
 fn answer(
     state: &mut State,
     context: &Context,
+    is_read_committed: bool,
     topic: &str,
     asked: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
     let version = context.version();
-    match look_up(state, context, topic, asked) {
+    match look_up(state, context, is_read_committed, topic, asked) {
         Err(error_code) => failed(asked, error_code),
         Ok(found) => ListOffsetsPartitionResponse {
             partition_index: asked.partition_index,
@@ -72,6 +75,7 @@ fn answer(
 fn look_up(
     state: &mut State,
     context: &Context,
+    is_read_committed: bool,
     topic: &str,
     asked: &ListOffsetsPartition,
 ) -> Result<Option<Found>, ErrorCode> {
@@ -85,6 +89,7 @@ fn look_up(
     let at = |offset, leader_epoch| Some(Found { offset, timestamp: -1, leader_epoch });
     let start_epoch = || log.epoch_at(log.log_start_offset()).unwrap_or(partition.leader_epoch);
     Ok(match asked.timestamp {
+        LATEST if is_read_committed => at(log.last_stable_offset(), partition.leader_epoch),
         LATEST => at(log.log_end_offset(), partition.leader_epoch),
         EARLIEST | EARLIEST_LOCAL => at(log.log_start_offset(), start_epoch()),
         MAX_TIMESTAMP => log.find_max_timestamp(decompressor),
