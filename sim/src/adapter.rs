@@ -25,8 +25,13 @@ use kavka_core::wire::messages::{
 use kavka_core::wire::records::{BufferPool, Compressor, Decompressor};
 use kavka_core::wire::{AnyRequest, ApiKey};
 
+use crate::plan::PARTITIONS;
+
+/// The topic that the producer writes.
 pub(crate) const TOPIC: &str = "orders";
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// The topic that was written before.
+pub(crate) const LEDGER: &str = "ledger";
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one broker may leave a request unanswered that any broker can answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
@@ -204,8 +209,19 @@ pub(crate) struct ConsumerMachine {
     decompressor: Decompressor,
 }
 
-fn key(partition: i32) -> TopicPartition {
-    TopicPartition::new(TOPIC, partition)
+/// The topic and the partition that the consumer reads under this number: first those of [`TOPIC`], then those of
+/// [`LEDGER`].
+pub(crate) fn place(number: i32) -> (&'static str, i32) {
+    if number < PARTITIONS { (TOPIC, number) } else { (LEDGER, number - PARTITIONS) }
+}
+
+pub(crate) fn number(key: &TopicPartition) -> i32 {
+    if *key.topic == *TOPIC { key.partition } else { key.partition + PARTITIONS }
+}
+
+fn key(number: i32) -> TopicPartition {
+    let (topic, partition) = place(number);
+    TopicPartition::new(topic, partition)
 }
 
 impl ConsumerMachine {
@@ -257,7 +273,7 @@ impl ConsumerMachine {
     /// Takes the next batch and hands out up to `limit` records of it, with their partition.
     pub(crate) fn take(&mut self, limit: usize) -> Option<(i32, Vec<Given>)> {
         let batch = self.machine.take_batch()?;
-        let partition = batch.topic_partition().partition;
+        let partition = number(batch.topic_partition());
         let mut given = Vec::new();
         match batch.open(&mut self.decompressor, MOST_DECOMPRESSED) {
             Ok(mut cursor) => {

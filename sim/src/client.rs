@@ -13,7 +13,8 @@ use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
 use crate::adapter::{
-    Ask, Asker, ConsumerMachine, Lane, ProducerMachine, Question, Reply, Said, TOPIC, answer_metadata, ask_metadata,
+    Ask, Asker, ConsumerMachine, LEDGER, Lane, ProducerMachine, Question, Reply, Said, TOPIC, answer_metadata,
+    ask_metadata,
 };
 use crate::network::{Arrival, LinkId, Network};
 use crate::trace::Trace;
@@ -60,6 +61,8 @@ pub(crate) struct Client {
     sessions: BTreeMap<Whereto, Session>,
     by_link: BTreeMap<LinkId, Whereto>,
     next_request: u64,
+    /// The newest version of Fetch that is spoken.
+    fetch_version: i16,
     pub(crate) producer: ProducerMachine,
     pub(crate) consumer: ConsumerMachine,
     /// What the application must be told.
@@ -78,11 +81,13 @@ impl Client {
     pub(crate) fn new(
         make_producer: impl FnOnce(&kavka_core::cluster::Metadata) -> ProducerMachine,
         consumer: ConsumerMachine,
+        fetch_version: i16,
         seed: u64,
     ) -> Self {
         let config = RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF };
         let mut refresh = MetadataRefresh::new(config, seed);
         refresh.add_topic(TOPIC.into(), false);
+        refresh.add_topic(LEDGER.into(), false);
         let servers = vec![BootstrapServer { host: "127.0.0.1".into(), port: PORT_BASE + 1 }];
         Self {
             producer: make_producer(refresh.metadata()),
@@ -93,6 +98,7 @@ impl Client {
             sessions: BTreeMap::new(),
             by_link: BTreeMap::new(),
             next_request: 0,
+            fetch_version,
             said: VecDeque::new(),
         }
     }
@@ -275,13 +281,16 @@ impl Client {
             let refused = match question {
                 Question::Versions => {
                     let versions = connection.versions().expect("the handshake is done");
-                    let choose = |key: ApiKey| versions.choose(key, (*key.versions().start(), *key.versions().end()));
-                    let (fetch, list_offsets) = (choose(ApiKey::Fetch), choose(ApiKey::ListOffsets));
+                    let choose = |key: ApiKey, last| versions.choose(key, (*key.versions().start(), last));
+                    let fetch = choose(ApiKey::Fetch, self.fetch_version);
+                    let list_offsets = choose(ApiKey::ListOffsets, i16::MAX);
                     Some(fetch.and_then(|fetch| Ok(Reply::Versions { fetch, list_offsets: list_offsets? })))
                 }
                 Question::Request(request) => {
                     self.next_request += 1;
                     let number = self.next_request;
+                    let is_fetch = request.key() == ApiKey::Fetch;
+                    let max_version = if is_fetch { max_version.min(self.fetch_version) } else { max_version };
                     let options = SendOptions { max_version, is_answered: true, limit: timeout };
                     match connection.send(around.now, RequestId(number), request.as_ref(), options) {
                         Ok(version) => {

@@ -12,14 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_broker::Cluster;
-use kavka_core::error::Written;
+use kavka_core::error::{ErrorKind, Written};
 use kavka_core::producer::{Completed, Completion};
 use kavka_core::time::Instant;
+use kavka_core::wire::ErrorCode;
 
 use crate::adapter::{Given, TOPIC};
 use crate::log;
 use crate::plan::{PARTITIONS, Plan};
 use crate::trace::Trace;
+
+/// The bytes of a record that a topic with a limit does not take.
+const FAT_BYTES: usize = 300;
 
 /// What a record's report said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ enum Report {
 struct Accepted {
     partition: i32,
     at: Instant,
+    /// It is larger than the topic may take.
+    is_fat: bool,
     report: Option<(Instant, Report)>,
 }
 
@@ -45,6 +51,7 @@ enum Step {
     Shown(i64),
 }
 
+/// What happened in one of the partitions that the consumer reads; the producer writes the first half of them.
 #[derive(Debug, Default)]
 struct PartitionHistory {
     last_accepted: Option<u64>,
@@ -52,7 +59,7 @@ struct PartitionHistory {
     /// A record failed: no record up to this one may be delivered any more.
     doomed_up_to: Option<u64>,
     steps: Vec<Step>,
-    /// Everything that ever was in the log.
+    /// Everything that ever was in the log and may be seen.
     truth: BTreeMap<i64, Vec<u8>>,
 }
 
@@ -68,10 +75,10 @@ pub(crate) struct Judge {
 }
 
 /// The value of the record with this number: the number, and some bytes that follow from it.
-pub(crate) fn value(id: u64) -> Vec<u8> {
+pub(crate) fn value(id: u64, is_fat: bool) -> Vec<u8> {
     let mut value = id.to_be_bytes().to_vec();
     let filler = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-    value.extend(filler.iter().cycle().take(1 + (id % 13) as usize));
+    value.extend(filler.iter().cycle().take(if is_fat { FAT_BYTES } else { 1 + (id % 13) as usize }));
     value
 }
 
@@ -80,8 +87,10 @@ fn id(value: &[u8]) -> u64 {
 }
 
 impl Judge {
-    pub(crate) fn new() -> Self {
-        let partitions = (0..PARTITIONS).map(|_| PartitionHistory::default()).collect();
+    pub(crate) fn new(ledgers: Vec<BTreeMap<i64, Vec<u8>>>) -> Self {
+        let written = (0..PARTITIONS).map(|_| PartitionHistory::default());
+        let ledgers = ledgers.into_iter().map(|truth| PartitionHistory { truth, ..PartitionHistory::default() });
+        let partitions = written.chain(ledgers).collect();
         Self { accepted: Vec::new(), partitions, batches: BTreeMap::new(), kept: Vec::new() }
     }
 
@@ -95,12 +104,12 @@ impl Judge {
     }
 
     /// The producer accepted the record with the next number.
-    pub(crate) fn accepted(&mut self, now: Instant, partition: i32, completion: Arc<Completion>) {
+    pub(crate) fn accepted(&mut self, at: Instant, partition: i32, is_fat: bool, completion: Arc<Completion>) {
         let id = self.next_id();
         self.batches.entry(Arc::as_ptr(&completion) as usize).or_default().0.push_back(id);
         self.kept.push(completion);
         self.partition(partition).last_accepted = Some(id);
-        self.accepted.push(Accepted { partition, at: now, report: None });
+        self.accepted.push(Accepted { partition, at, is_fat, report: None });
     }
 
     /// The producer reported some records.
@@ -113,7 +122,8 @@ impl Judge {
         assert!(batch.0.len() >= count as usize, "more records are reported than were accepted");
         let ids: Vec<u64> = batch.0.drain(..count as usize).collect();
         // A single record that was refused for its own sake fails alone.
-        let refused_alone = completed.error().is_some_and(|error| error.written() == Written::No && count == 1);
+        let own_sake = [ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::INVALID_RECORD].map(ErrorKind::Broker);
+        let refused_alone = completed.error().is_some_and(|error| own_sake.contains(&error.kind()) && count == 1);
         completed.carry_out();
         for (index, id) in (first..).zip(ids) {
             let outcome = completion.outcome(index).expect("what was carried out is there");
@@ -178,6 +188,12 @@ impl Judge {
         }
     }
 
+    /// Whether nothing that may be seen is behind this position. What was appended lately is not known yet.
+    pub(crate) fn is_read(&self, partition: i32, position: Option<i64>) -> bool {
+        let truth = &self.partitions[partition as usize].truth;
+        position.is_some_and(|position| truth.range(position..).next().is_none())
+    }
+
     /// How many records have no report yet.
     pub(crate) fn unreported(&self) -> usize {
         self.accepted.iter().filter(|record| record.report.is_none()).count()
@@ -193,11 +209,12 @@ impl Judge {
     /// Judges the producer, once the truth is known.
     pub(crate) fn judge_producer(&self, plan: &Plan, recovered_at: Instant) {
         let mut places: BTreeMap<u64, Vec<(i32, i64)>> = BTreeMap::new();
-        for (partition, history) in (0..).zip(&self.partitions) {
+        for (partition, history) in (0..PARTITIONS).zip(&self.partitions) {
             let mut last = None;
             for (offset, found) in &history.truth {
                 let id = id(found);
-                assert_eq!(*found, value(id), "record {id} is damaged in partition {partition}");
+                let is_fat = found.len() > FAT_BYTES;
+                assert_eq!(*found, value(id, is_fat), "record {id} is damaged in partition {partition}");
                 assert!(last < Some(id), "record {id} is out of order in partition {partition}");
                 last = Some(id);
                 places.entry(id).or_default().push((partition, *offset));
@@ -222,7 +239,7 @@ impl Judge {
             let took = at.since(record.at);
             let limit = plan.delivery_timeout + Duration::from_secs(1);
             assert!(took <= limit, "record {id} was reported after {took:?}");
-            let must_be_stored = plan.is_curable || record.at >= recovered_at;
+            let must_be_stored = plan.is_curable || record.at >= recovered_at && !record.is_fat;
             let is_stored = matches!(report, Report::Delivered(_));
             assert!(is_stored || !must_be_stored, "record {id} had to be stored: {report:?}");
         }

@@ -13,8 +13,10 @@
 mod adapter;
 mod client;
 mod judge;
+mod ledger;
 mod log;
 mod network;
+mod oddities;
 mod plan;
 mod trace;
 mod world;

@@ -10,7 +10,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use kavka_broker::{Cluster, ConnectionId, Event};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
+use kavka_core::wire::api::RequestHeader;
+use kavka_core::wire::{ApiKey, Decoder};
 
+use crate::oddities::odd_produce_answer;
 use crate::plan::Odds;
 use crate::trace::Trace;
 
@@ -49,6 +52,8 @@ struct Link {
     broker_id: i32,
     at_broker: Option<ConnectionId>,
     condition: Condition,
+    /// The requests that the broker has and has not answered.
+    unanswered: VecDeque<RequestHeader>,
     /// What reached the broker and is not a whole frame yet.
     inbox: BytesMut,
     /// When the last piece in each direction arrives.
@@ -111,7 +116,9 @@ impl Network {
         self.next_link += 1;
         let at = now.0 + self.delay();
         let (inbox, condition) = (BytesMut::new(), Condition::Open);
-        let fresh = Link { broker_id, at_broker: None, condition, inbox, to_broker_at: at, to_client_at: at };
+        let unanswered = VecDeque::new();
+        let fresh =
+            Link { broker_id, at_broker: None, condition, unanswered, inbox, to_broker_at: at, to_client_at: at };
         self.links.insert(link, fresh);
         let at_broker = self.cluster.handle_connect(broker_id);
         if let (Some(at_broker), Some(known)) = (at_broker, self.links.get_mut(&link)) {
@@ -227,6 +234,10 @@ impl Network {
             Arrival::ToBroker(bytes) => {
                 known.inbox.extend_from_slice(&bytes);
                 let frames = whole_frames(&mut known.inbox);
+                for frame in &frames {
+                    let header = RequestHeader::decode(&mut Decoder::from(frame.clone()));
+                    known.unanswered.push_back(header.expect("the client writes whole headers"));
+                }
                 for frame in frames {
                     self.cluster.handle_frame(now, connection, frame);
                 }
@@ -260,8 +271,9 @@ impl Network {
         }
     }
 
-    fn answer(&mut self, now: Instant, trace: &mut Trace, link: LinkId, bytes: Bytes) {
+    fn answer(&mut self, now: Instant, trace: &mut Trace, link: LinkId, mut bytes: Bytes) {
         let delay = self.delay();
+        let is_odd = self.chance(self.odds.odd);
         let Some(known) = self.links.get_mut(&link) else { return };
         if self.frozen.contains(&known.broker_id) {
             return self.stalled_answers.push_back((link, bytes));
@@ -271,6 +283,11 @@ impl Network {
         }
         let at = (now.0 + delay).max(known.to_client_at);
         known.to_client_at = at;
+        let header = known.unanswered.pop_front();
+        if let Some(header) = header.filter(|header| is_odd && header.key == ApiKey::Produce) {
+            trace.say(now, format_args!("the answer to {:?} {} is odd", header.key, header.correlation_id));
+            bytes = odd_produce_answer(&mut self.random, &header, &bytes);
+        }
         if self.chance(self.odds.mute) {
             return self.mute(now, trace, link);
         }

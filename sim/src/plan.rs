@@ -38,6 +38,8 @@ pub(crate) struct Odds {
     pub(crate) late: usize,
     /// Nothing passes any more in either direction, and nobody is told.
     pub(crate) mute: usize,
+    /// The answer to a produce request has an entry too few, or one too many.
+    pub(crate) odd: usize,
     /// The socket takes only a part of what there is to write, and the rest a moment later.
     pub(crate) partial: usize,
 }
@@ -56,8 +58,14 @@ pub(crate) struct Plan {
     pub(crate) batch_bytes: usize,
     pub(crate) linger: Duration,
     pub(crate) is_compressed: bool,
+    /// The largest batch that the topic takes; batches above it have to be split. `None` leaves the default.
+    pub(crate) max_message_bytes: Option<usize>,
     pub(crate) fetch_bytes: u32,
     pub(crate) fetch_buffer: usize,
+    /// Below 7 there are no fetch sessions.
+    pub(crate) fetch_version: i16,
+    /// Fewer than there are brokers: sessions are lost all the time.
+    pub(crate) fetch_sessions: usize,
 }
 
 impl Plan {
@@ -78,8 +86,11 @@ impl Plan {
             batch_bytes: [120, 200, 400][random.below(3)],
             linger: Duration::from_millis([0, 5, 30][random.below(3)]),
             is_compressed: random.below(3) == 0,
+            max_message_bytes: (!is_curable && random.below(2) == 0).then_some(260),
             fetch_bytes: 100 + random.below(2_000) as u32,
             fetch_buffer: 4_000 + random.below(20_000),
+            fetch_version: if random.below(4) == 0 { 6 } else { 18 },
+            fetch_sessions: if random.below(4) == 0 { 1 } else { 100 },
         };
         plan.add_outages(random);
         plan.add_leader_moves(random);
@@ -112,7 +123,7 @@ impl Plan {
     fn add_leader_moves(&mut self, random: &mut Random) {
         if random.below(2) == 0 {
             for _ in 0..random.below(12) {
-                let partition = random.below(PARTITIONS as usize) as i32;
+                let partition = random.below(2 * PARTITIONS as usize) as i32;
                 self.troubles.push((self.a_time(random), Trouble::MoveLeader(partition)));
             }
         }
@@ -129,7 +140,7 @@ impl Plan {
 
 fn odds(random: &mut Random) -> Odds {
     let mut sometimes = |percent: usize| if random.below(2) == 0 { 1 + random.below(percent) } else { 0 };
-    Odds { cut: sometimes(5), late: sometimes(3), mute: sometimes(2), partial: sometimes(30) }
+    Odds { cut: sometimes(5), late: sometimes(3), mute: sometimes(2), odd: sometimes(5), partial: sometimes(30) }
 }
 
 fn mishap(random: &mut Random, is_curable: bool) -> Fault {

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kavka_broker::{Cluster, ClusterConfig};
+use kavka_core::cluster::Metadata;
 use kavka_core::config::{ConsumerConfig, ProducerConfig};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::records::{Compression, CompressionType};
 
 use crate::Print;
-use crate::adapter::{ConsumerMachine, ProducerMachine, Said, TOPIC};
+use crate::adapter::{ConsumerMachine, LEDGER, ProducerMachine, Said, TOPIC, number, place};
 use crate::client::{Client, Surroundings};
 use crate::judge::{self, Judge};
+use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::plan::{BROKERS, Odds, PARTITIONS, Plan, Trouble};
 use crate::trace::Trace;
 
+/// How many partitions are read: those of both topics.
+const READ: i32 = 2 * PARTITIONS;
 const RECORDS: usize = 250;
 /// Records that are produced when everything is well again; the first of them this long after the faults have ended.
 const LATE_RECORDS: u64 = 20;
@@ -79,9 +83,11 @@ impl World {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
         let brokers = BROKERS as u16;
-        let config = ClusterConfig { brokers, auto_create_topics: false, seed, ..ClusterConfig::default() };
+        let max_fetch_sessions = plan.fetch_sessions;
+        let config =
+            ClusterConfig { brokers, auto_create_topics: false, max_fetch_sessions, seed, ..ClusterConfig::default() };
         let mut cluster = Cluster::new(config);
-        cluster.create_topic(TOPIC, PARTITIONS, BROKERS as i16).expect("a new topic");
+        let judge = Judge::new(create_topics(&mut cluster, &plan, &mut random));
         let network_random = Random::new(random.next_u64());
         let producer = producer_config(&plan);
         let consumer = ConsumerConfig {
@@ -90,8 +96,9 @@ impl World {
             fetch_buffer: plan.fetch_buffer,
             ..ConsumerConfig::default()
         };
-        let consumer = ConsumerMachine::new(consumer, PARTITIONS, seed);
-        let client = Client::new(|metadata| ProducerMachine::new(producer, metadata, seed), consumer, seed);
+        let consumer = ConsumerMachine::new(consumer, READ, seed);
+        let producer = |metadata: &Metadata| ProducerMachine::new(producer, metadata, seed);
+        let client = Client::new(producer, consumer, plan.fetch_version, seed);
         let mut world = Self {
             now: Instant(0),
             network: Network::new(cluster, network_random, plan.odds, plan.latency),
@@ -99,7 +106,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             client,
-            judge: Judge::new(),
+            judge,
             trace: Trace::new(print),
             plan,
         };
@@ -165,10 +172,12 @@ impl World {
             let end = self.network.cluster.offsets(TOPIC, partition).map(|(_, end)| end);
             self.client.consumer.position(partition) == end
         };
+        let is_read_ledger = |number| self.judge.is_read(number, self.client.consumer.position(number));
         self.now.0 > self.plan.heal_at + RECOVERY + LATE_RECORDS * 100
             && self.client.producer.is_idle()
             && self.judge.unreported() == 0
             && (0..PARTITIONS).all(is_read)
+            && (PARTITIONS..READ).all(is_read_ledger)
     }
 
     fn drive(&mut self) {
@@ -177,8 +186,9 @@ impl World {
         while let Some(said) = self.client.said.pop_front() {
             self.hear(said);
         }
-        for partition in 0..PARTITIONS {
-            let start = self.network.cluster.offsets(TOPIC, partition).map(|(start, _)| start);
+        for partition in 0..READ {
+            let (topic, index) = place(partition);
+            let start = self.network.cluster.offsets(topic, index).map(|(start, _)| start);
             if let Some((position, start)) = self.client.consumer.position(partition).zip(start) {
                 self.judge.shown(partition, position, start);
             }
@@ -190,9 +200,9 @@ impl World {
             Said::Completed(completed) => self.judge.reported(self.now, &mut self.trace, completed),
             Said::Reset(key, from, to) => {
                 self.trace.say(self.now, format_args!("{key:?} is reset from offset {from} to {to}"));
-                let start = self.network.cluster.offsets(TOPIC, key.partition).map(|(start, _)| start);
+                let start = self.network.cluster.offsets(&key.topic, key.partition).map(|(start, _)| start);
                 assert!(start.is_some_and(|start| from < start), "reset although offset {from} is there: {start:?}");
-                self.judge.moved(key.partition, to);
+                self.judge.moved(number(&key), to);
             }
             Said::PartitionError(key, error) => panic!("nothing is wrong with {key:?}, and yet: {error}"),
             Said::Failed(error) => panic!("nothing is wrong, and yet: {error}"),
@@ -212,9 +222,11 @@ impl World {
     fn append(&mut self) {
         let partition = self.random.below(PARTITIONS as usize) as i32;
         let id = self.judge.next_id();
-        if let Some(appended) = self.client.producer.append(self.now, partition, &judge::value(id)) {
-            self.trace.say(self.now, format_args!("record {id} is accepted for partition {partition}"));
-            self.judge.accepted(self.now, partition, appended.completion);
+        let is_fat = self.plan.max_message_bytes.is_some() && self.random.below(100) == 0;
+        if let Some(appended) = self.client.producer.append(self.now, partition, &judge::value(id, is_fat)) {
+            let what = if is_fat { "fat record" } else { "record" };
+            self.trace.say(self.now, format_args!("{what} {id} is accepted for partition {partition}"));
+            self.judge.accepted(self.now, partition, is_fat, appended.completion);
         }
         if self.random.below(20) == 0 {
             self.client.producer.flush(self.now);
@@ -223,7 +235,7 @@ impl World {
 
     /// What an application does: reads a batch or a part of one, seeks, pauses.
     fn read(&mut self) {
-        let partition = self.random.below(PARTITIONS as usize) as i32;
+        let partition = self.random.below(READ as usize) as i32;
         let is_wild = self.now.0 < self.plan.heal_at;
         if is_wild && self.random.below(100) < 2 {
             let offset = self.random.below(60) as i64;
@@ -256,10 +268,11 @@ impl World {
             Trouble::BrokerUp(broker) => cluster.set_broker_up(now, broker),
             Trouble::Freeze(broker) => self.network.freeze(broker),
             Trouble::Thaw(broker) => self.network.thaw(now, &mut self.trace, broker),
-            Trouble::MoveLeader(partition) => {
+            Trouble::MoveLeader(number) => {
+                let (topic, partition) = place(number);
                 let broker = self.random.below(BROKERS as usize) as i32 + 1;
                 // A broker that is down cannot lead: then nothing happens.
-                let _ = cluster.move_leader(now, TOPIC, partition, broker);
+                let _ = cluster.move_leader(now, topic, partition, broker);
             }
             Trouble::DeleteRecords(partition) => {
                 self.judge.look_at(cluster);
@@ -283,6 +296,24 @@ impl World {
         }
         self.network.settle(self.now, &mut self.trace);
     }
+}
+
+/// Creates both topics, and returns what a reader must see of each of the ledger's partitions.
+fn create_topics(cluster: &mut Cluster, plan: &Plan, random: &mut Random) -> Vec<BTreeMap<i64, Vec<u8>>> {
+    for topic in [TOPIC, LEDGER] {
+        cluster.create_topic(topic, PARTITIONS, BROKERS as i16).expect("a new topic");
+    }
+    if let Some(bytes) = plan.max_message_bytes {
+        cluster.set_topic_config(TOPIC, "max.message.bytes", &bytes.to_string()).expect("a setting that exists");
+    }
+    let ledgers = (0..PARTITIONS).map(|partition| {
+        let ledger = Ledger::written(random);
+        for batch in ledger.batches {
+            cluster.replicate(Instant(0), LEDGER, partition, batch).expect("a whole batch");
+        }
+        ledger.visible
+    });
+    ledgers.collect()
 }
 
 fn producer_config(plan: &Plan) -> ProducerConfig {
