@@ -21,13 +21,13 @@ pub use kavka_core::cluster::{Broker, Call, Metadata, Owner, Partition, Target, 
 pub use kavka_core::config::{
     self, Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, parse_bootstrap_servers,
 };
-pub use kavka_core::consumer::{RecordCursor, StartPosition, TopicPartition};
+pub use kavka_core::consumer::{CommittedOffset, RecordCursor, StartPosition, TopicPartition};
 pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
 pub use kavka_core::producer::{Completion, RecordMetadata};
 pub use kavka_core::wire;
 pub use kavka_core::wire::ErrorCode;
 pub use kavka_core::wire::records::{Compression, CompressionType, Header, Headers, RecordView, Span};
-pub use offsets::{CommittedOffset, FoundOffset};
+pub use offsets::FoundOffset;
 pub use producer::{Delivery, Producer, ProducerTopic, Record};
 
 /// The example of the README, compiled.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Call, Owner, Target};
 use kavka_core::config::IsolationLevel;
-use kavka_core::consumer::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
+use kavka_core::consumer::{CommittedOffset, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::random::Random;
 use kavka_core::wire::messages::list_offsets::{
@@ -51,24 +51,6 @@ pub struct FoundOffset {
     pub timestamp_ms: Option<i64>,
     /// The epoch of the leader that appended the record (Kafka 2.1 on).
     pub leader_epoch: Option<i32>,
-}
-
-/// What a group committed, or is to commit, for one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// The offset of the next record to read.
-    pub offset: i64,
-    /// The leader epoch of the record before it, if it is known (KIP-320).
-    pub leader_epoch: Option<i32>,
-    /// Any text the committer wants to keep with it.
-    pub metadata: String,
-}
-
-impl CommittedOffset {
-    /// An offset with nothing to be kept with it.
-    pub fn new(offset: i64) -> Self {
-        Self { offset, leader_epoch: None, metadata: String::new() }
-    }
 }
 
 /// Tries again until a limit.

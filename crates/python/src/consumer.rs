@@ -367,7 +367,7 @@ fn commit(py: Python<'_>, running: &Running) -> PyResult<()> {
 }
 
 fn positions(running: &Running) -> BTreeMap<i32, i64> {
-    running.engine.positions().into_iter().map(|(key, position, _)| (key.partition, position)).collect()
+    running.engine.positions().into_iter().map(|(key, position)| (key.partition, position.offset)).collect()
 }
 
 /// Says in Python's log which positions were moved, and why.

@@ -11,7 +11,7 @@ mod record;
 mod task;
 mod wait;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Notice, Owner};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
-    Consumer as Machine, ConsumerEvent, FetchedBatch, RecordCursor, StartPosition, TopicPartition,
+    CommittedOffset, Consumer as Machine, ConsumerEvent, FetchedBatch, RecordCursor, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::wire::records::Decompressor;
@@ -301,12 +301,9 @@ impl Consumer {
         self.shared.state().machine.position(topic_partition)
     }
 
-    /// The positions of all partitions whose start was found, at one moment, with the leader epoch to commit with each.
-    pub fn positions(&self) -> Vec<(TopicPartition, i64, Option<i32>)> {
-        let state = self.shared.state();
-        let machine = &state.machine;
-        let position = |key: TopicPartition| Some((machine.position(&key)?, machine.position_epoch(&key), key));
-        machine.partitions().filter_map(position).map(|(offset, epoch, key)| (key, offset, epoch)).collect()
+    /// The positions of all partitions whose start was found, at one moment, as they are to be committed.
+    pub fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
+        self.shared.state().machine.positions()
     }
 
     /// How many offsets lie between the position and the end of what can be read, as last heard of.

@@ -5,9 +5,6 @@
 //! for instance. That is reported and never passed over. Where only records that are still buffered are gone, they
 //! are fetched again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use crate::cluster::Call;
 use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::error::{Error, ErrorKind};
@@ -19,8 +16,10 @@ use crate::wire::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
-use super::partition::State;
-use super::{Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP, TopicPartition};
+use super::brokers::{BrokerState, Question};
+use super::partition::{Partition, State, Truncation};
+use super::partitions::PartitionId;
+use super::{Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP};
 
 /// The first version of `ListOffsets` that knows of transactions.
 const ISOLATION_SINCE: i16 = 2;
@@ -28,46 +27,33 @@ const ISOLATION_SINCE: i16 = 2;
 const RECORDS_SINCE: i16 = 1;
 
 impl Consumer {
-    pub(super) fn poll_locate(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
-        let (broker_id, asked) = self.questions(now, |state| matches!(state, State::Locating { .. }))?;
-        let versions = self.brokers.get(&broker_id)?.versions?;
-        let topics = by_topic(&asked, |key| {
-            let partition = self.partition(key)?;
-            let State::Locating { timestamp, .. } = partition.state else { return None };
-            Some(ListOffsetsPartition {
-                partition_index: key.partition,
-                current_leader_epoch: partition.leader_epoch,
-                timestamp,
-                max_num_offsets: 1,
-            })
-        });
-        let request = ListOffsetsRequest {
-            isolation_level: self.isolation_level(versions.list_offsets >= ISOLATION_SINCE),
-            topics: topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect(),
-            ..ListOffsetsRequest::default()
+    /// What partitions of one broker need to know about offsets; from now on they wait for the answer.
+    pub(super) fn poll_question(&mut self) -> Option<Call<ConsumerRequest>> {
+        let (broker_id, question, ids) = self.brokers.to_question()?;
+        let versions = self.brokers.get(broker_id)?.versions()?;
+        let mut asked = Vec::with_capacity(ids.len());
+        let mut partitions: Vec<&Partition> = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let Some(partition) = self.partitions.get(*id) else { continue };
+            asked.push((*id, partition.stamp()));
+            partitions.push(partition);
+        }
+        partitions.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        let (in_flight, request) = match question {
+            Question::Locate => {
+                let isolation_level = self.isolation_level(versions.list_offsets >= ISOLATION_SINCE);
+                let request = ConsumerRequest::ListOffsets(offsets_request(&partitions, isolation_level));
+                (InFlight::Locate { broker_id, asked }, request)
+            }
+            Question::Validate => {
+                let request = ConsumerRequest::OffsetForLeaderEpoch(epochs_request(&partitions));
+                (InFlight::Validate { broker_id, asked }, request)
+            }
         };
-        Some(self.send(broker_id, InFlight::Locate { broker_id, asked }, ConsumerRequest::ListOffsets(request)))
-    }
-
-    pub(super) fn poll_validate(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
-        let (broker_id, asked) = self.questions(now, |state| matches!(state, State::Validating { .. }))?;
-        let topics = by_topic(&asked, |key| {
-            let partition = self.partition(key)?;
-            Some(OffsetForLeaderPartition {
-                partition: key.partition,
-                current_leader_epoch: partition.leader_epoch,
-                leader_epoch: partition.fetched_epoch?,
-            })
-        });
-        let request = OffsetForLeaderEpochRequest {
-            replica_id: -1,
-            topics: topics.into_iter().map(|(topic, partitions)| OffsetForLeaderTopic { topic, partitions }).collect(),
-        };
-        Some(self.send(
-            broker_id,
-            InFlight::Validate { broker_id, asked },
-            ConsumerRequest::OffsetForLeaderEpoch(request),
-        ))
+        for id in ids {
+            self.change(id, Partition::set_asking);
+        }
+        Some(self.send(broker_id, in_flight, request))
     }
 
     /// What goes on the wire for `isolation.level`.
@@ -75,52 +61,24 @@ impl Consumer {
         i8::from(is_known_to_broker && self.config.isolation_level == IsolationLevel::ReadCommitted)
     }
 
-    /// Partitions of one leader that are in such a state; from now on they wait for an answer.
-    fn questions(&mut self, now: Instant, is_it: fn(State) -> bool) -> Option<(i32, Vec<(TopicPartition, u64)>)> {
-        let mut leader = None;
-        let mut asked = Vec::new();
-        for (topic, partitions) in &self.topics {
-            for (&number, partition) in partitions {
-                if !is_it(partition.state) || partition.is_asking || partition.retry_at > now {
-                    continue;
-                }
-                let Some(broker_id) = partition.leader.filter(|id| self.ready_broker(*id, now).is_some()) else {
-                    continue;
-                };
-                if *leader.get_or_insert(broker_id) == broker_id {
-                    asked.push((TopicPartition { topic: Arc::clone(topic), partition: number }, partition.stamp));
-                }
-            }
-        }
-        for (key, _) in &asked {
-            if let Some(partition) = self.partition_if_any(key) {
-                partition.is_asking = true;
-            }
-        }
-        leader.map(|leader| (leader, asked))
-    }
-
     pub(super) fn handle_located(
         &mut self,
         now: Instant,
         broker_id: i32,
-        asked: &[(TopicPartition, u64)],
+        asked: &[(PartitionId, u64)],
         response: ListOffsetsResponse,
     ) {
-        let version = self.brokers.get(&broker_id).and_then(|broker| broker.versions).map(|known| known.list_offsets);
+        let version = self.brokers.get(broker_id).and_then(BrokerState::versions).map(|known| known.list_offsets);
         // No record is as new as that: what is written next will be. Or no segment is as old: all of them are newer.
         let is_old = version.is_some_and(|version| version < RECORDS_SINCE);
         let otherwise = if is_old { EARLIEST_TIMESTAMP } else { LATEST_TIMESTAMP };
         for topic in response.topics {
-            let name: Arc<str> = topic.name.into();
             for located in topic.partitions {
-                let key = TopicPartition { topic: Arc::clone(&name), partition: located.partition_index };
-                let Some(stamp) = stamp_of(asked, &key) else { continue };
-                if let Some(State::Locating { timestamp, out_of_range }) =
-                    self.unchanged(&key, stamp).map(|partition| partition.state)
+                let Some(id) = self.asked(asked, &topic.name, located.partition_index) else { continue };
+                if let Some(State::Locating { timestamp, out_of_range }) = self.partitions.get(id).map(Partition::state)
                 {
                     let otherwise = (timestamp >= 0).then_some(State::Locating { timestamp: otherwise, out_of_range });
-                    self.handle_offset(now, &key, otherwise, out_of_range, &located);
+                    self.handle_offset(now, id, otherwise, out_of_range, &located);
                 }
             }
         }
@@ -130,57 +88,55 @@ impl Consumer {
     fn handle_offset(
         &mut self,
         now: Instant,
-        key: &TopicPartition,
+        id: PartitionId,
         otherwise: Option<State>,
         out_of_range: Option<i64>,
         located: &ListOffsetsPartitionResponse,
     ) {
         let code = located.error_code;
         if code != ErrorCode::NONE {
-            self.handle_refusal(now, key, code);
+            self.handle_refusal(now, id, code);
             return;
         }
         let offset = located.offset.or(located.old_style_offsets.first().copied()).filter(|offset| *offset >= 0);
         match (offset, otherwise) {
-            (Some(offset), _) => self.handle_found(key, offset, located.leader_epoch, out_of_range),
-            (None, Some(state)) => self.change_state(key, state),
-            (None, None) => self.back_off(now, key),
+            (Some(offset), _) => self.handle_found(id, offset, located.leader_epoch, out_of_range),
+            (None, Some(state)) => self.set_state(id, state),
+            (None, None) => self.back_off(now, id),
         }
     }
 
-    fn handle_found(
-        &mut self,
-        key: &TopicPartition,
-        offset: i64,
-        leader_epoch: Option<i32>,
-        out_of_range: Option<i64>,
-    ) {
-        self.change_state(key, State::Fetching);
-        let Some(partition) = self.partition_if_any(key) else { return };
-        partition.replace_lease(Some(offset));
-        partition.fetched = offset;
-        partition.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0);
-        partition.failures = 0;
-        if let Some(from) = out_of_range {
-            self.events.push_back(ConsumerEvent::Reset { topic_partition: key.clone(), from, to: offset });
-        }
+    fn handle_found(&mut self, id: PartitionId, offset: i64, leader_epoch: Option<i32>, out_of_range: Option<i64>) {
+        let stamp = self.new_stamp();
+        self.change(id, |partition| partition.begin_at(stamp, offset, leader_epoch));
+        let Some(partition) = self.partitions.get(id).filter(|_| out_of_range.is_some()) else { return };
+        let topic_partition = partition.key().clone();
+        self.events.extend(out_of_range.map(|from| ConsumerEvent::Reset { topic_partition, from, to: offset }));
     }
 
     /// A leader did not answer a question about offsets.
-    fn handle_refusal(&mut self, now: Instant, key: &TopicPartition, code: ErrorCode) {
+    fn handle_refusal(&mut self, now: Instant, id: PartitionId, code: ErrorCode) {
         if code.refreshes_metadata() {
             self.refresh_metadata(now);
         }
         match Error::from_code(code) {
-            Some(error) if !code.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR => self.fail(key, error),
-            _ => self.back_off(now, key),
+            Some(error) if !code.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR => self.fail(id, error),
+            _ => self.back_off(now, id),
         }
     }
 
-    fn back_off_missing(&mut self, now: Instant, asked: &[(TopicPartition, u64)]) {
-        for (key, stamp) in asked {
-            if self.unchanged(key, *stamp).is_some_and(|partition| partition.is_asking) {
-                self.back_off(now, key);
+    /// The partition that an answer is about, if it was asked for and is still what it was then; `asked` is in order.
+    fn asked(&self, asked: &[(PartitionId, u64)], topic: &str, partition: i32) -> Option<PartitionId> {
+        let id = self.partitions.find(topic, partition)?;
+        let index = asked.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        let (_, stamp) = asked.get(index)?;
+        self.unchanged(id, *stamp).map(|_| id)
+    }
+
+    fn back_off_missing(&mut self, now: Instant, asked: &[(PartitionId, u64)]) {
+        for &(id, stamp) in asked {
+            if self.unchanged(id, stamp).is_some_and(Partition::is_asking) {
+                self.back_off(now, id);
             }
         }
     }
@@ -188,114 +144,118 @@ impl Consumer {
     pub(super) fn handle_validated(
         &mut self,
         now: Instant,
-        asked: &[(TopicPartition, u64)],
+        asked: &[(PartitionId, u64)],
         response: OffsetForLeaderEpochResponse,
     ) {
         for topic in response.topics {
-            let name: Arc<str> = topic.topic.into();
             for end in topic.partitions {
-                let key = TopicPartition { topic: Arc::clone(&name), partition: end.partition };
-                let Some(stamp) = stamp_of(asked, &key) else { continue };
-                if let Some(State::Validating { out_of_range }) =
-                    self.unchanged(&key, stamp).map(|partition| partition.state)
-                {
-                    self.handle_epoch_end(now, &key, out_of_range, &end);
+                let Some(id) = self.asked(asked, &topic.topic, end.partition) else { continue };
+                if let Some(State::Validating { out_of_range }) = self.partitions.get(id).map(Partition::state) {
+                    self.handle_epoch_end(now, id, out_of_range, &end);
                 }
             }
         }
         self.back_off_missing(now, asked);
     }
 
-    fn handle_epoch_end(&mut self, now: Instant, key: &TopicPartition, out_of_range: bool, end: &EpochEndOffset) {
+    fn handle_epoch_end(&mut self, now: Instant, id: PartitionId, out_of_range: bool, end: &EpochEndOffset) {
         let code = end.error_code;
         if code.is_retriable() || code == ErrorCode::UNKNOWN_SERVER_ERROR {
-            self.handle_refusal(now, key, code);
+            self.handle_refusal(now, id, code);
         } else if code == ErrorCode::NONE {
             let end_offset = end.end_offset.filter(|offset| *offset >= 0);
-            if !self.handle_truncation(key, end_offset, end.leader_epoch) {
-                self.go_on(now, key, out_of_range);
+            if !self.handle_truncation(id, end_offset, end.leader_epoch) {
+                self.go_on(id, out_of_range);
             }
         } else {
             // We may not ask, or the broker cannot tell; whether we may read, the next fetch will say.
-            self.go_on(now, key, out_of_range);
+            self.go_on(id, out_of_range);
         }
     }
 
     /// Whether what was fetched reaches beyond the end of its leader epoch; if so it was dealt with.
     ///
     /// No end means that the leader does not know an epoch as new as ours: its log is not the one we read.
-    pub(super) fn handle_truncation(
-        &mut self,
-        key: &TopicPartition,
-        end: Option<i64>,
-        leader_epoch: Option<i32>,
-    ) -> bool {
-        let Some(partition) = self.partition_if_any(key) else { return true };
-        if end.is_some_and(|end| end >= partition.fetched) {
-            return false;
-        }
-        // Whoever holds a batch moves the position, until here.
-        partition.renew_lease();
-        let position = partition.position().unwrap_or(partition.fetched);
-        if end.is_some_and(|end| end >= position) {
-            partition.drop_buffer();
-            partition.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0);
-            self.change_state(key, State::Fetching);
-        } else {
-            let end = end.map_or("before it".into(), |end| format!("at offset {end}"));
-            let what = format!("the log was truncated: it now ends {end} where it was already read further");
-            let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
-            self.fail(key, error.with_hint("records that were read are gone; seek to say where to go on"));
+    pub(super) fn handle_truncation(&mut self, id: PartitionId, end: Option<i64>, leader_epoch: Option<i32>) -> bool {
+        match self.change(id, |partition| partition.truncate(end, leader_epoch)) {
+            Some(Truncation::None) => return false,
+            Some(Truncation::OfBuffer) => self.set_state(id, State::Fetching),
+            Some(Truncation::OfWhatWasRead) => {
+                let end = end.map_or("before it".into(), |end| format!("at offset {end}"));
+                let what = format!("the log was truncated: it now ends {end} where it was already read further");
+                let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
+                self.fail(id, error.with_hint("records that were read are gone; seek to say where to go on"));
+            }
+            None => {}
         }
         true
     }
 
     /// The log is still the one that was read.
-    pub(super) fn go_on(&mut self, now: Instant, key: &TopicPartition, out_of_range: bool) {
+    pub(super) fn go_on(&mut self, id: PartitionId, out_of_range: bool) {
         if out_of_range {
-            self.reset(key);
+            self.reset(id);
         } else {
-            self.change_state(key, State::Fetching);
-            if let Some(partition) = self.partition_if_any(key) {
-                partition.retry_at = now;
-                partition.failures = 0;
-            }
+            self.set_state(id, State::Fetching);
+            self.change(id, Partition::recover);
         }
     }
 
     /// The leader has no such offset: `auto.offset.reset` decides.
-    pub(super) fn reset(&mut self, key: &TopicPartition) {
+    pub(super) fn reset(&mut self, id: PartitionId) {
         let timestamp = match self.config.auto_offset_reset {
             AutoOffsetReset::Earliest => EARLIEST_TIMESTAMP,
             AutoOffsetReset::Latest => LATEST_TIMESTAMP,
             AutoOffsetReset::None => {
                 let what = "the offset is out of range and auto.offset.reset is none";
                 let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
-                self.fail(key, error.with_hint("seek to say where to go on"));
+                self.fail(id, error.with_hint("seek to say where to go on"));
                 return;
             }
         };
-        let out_of_range = self.partition(key).map(|partition| partition.fetched);
-        self.change_state(key, State::Locating { timestamp, out_of_range });
+        let out_of_range = self.partitions.get(id).map(Partition::fetched);
+        self.set_state(id, State::Locating { timestamp, out_of_range });
     }
 }
 
-/// The stamp a partition had when it was asked for; `asked` is in order.
-fn stamp_of(asked: &[(TopicPartition, u64)], key: &TopicPartition) -> Option<u64> {
-    let index = asked.binary_search_by(|(asked, _)| asked.cmp(key)).ok()?;
-    asked.get(index).map(|(_, stamp)| *stamp)
+/// Asks for the offsets of partitions, which are in order.
+fn offsets_request(partitions: &[&Partition], isolation_level: i8) -> ListOffsetsRequest {
+    let ask = |partition: &Partition| {
+        let State::Locating { timestamp, .. } = partition.state() else { return None };
+        Some(ListOffsetsPartition {
+            partition_index: partition.key().partition,
+            current_leader_epoch: partition.leader_epoch(),
+            timestamp,
+            max_num_offsets: 1,
+        })
+    };
+    let topics = by_topic(partitions, ask);
+    let topics = topics.map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect();
+    ListOffsetsRequest { isolation_level, topics, ..ListOffsetsRequest::default() }
 }
 
-/// Groups what `make` makes of each partition by topic.
-fn by_topic<T>(
-    asked: &[(TopicPartition, u64)],
-    make: impl Fn(&TopicPartition) -> Option<T>,
-) -> BTreeMap<String, Vec<T>> {
-    let mut topics: BTreeMap<String, Vec<T>> = BTreeMap::new();
-    for (key, _) in asked {
-        if let Some(made) = make(key) {
-            topics.entry(key.topic.to_string()).or_default().push(made);
-        }
-    }
-    topics
+/// Asks where the leader epochs of partitions, which are in order, ended.
+fn epochs_request(partitions: &[&Partition]) -> OffsetForLeaderEpochRequest {
+    let ask = |partition: &Partition| {
+        Some(OffsetForLeaderPartition {
+            partition: partition.key().partition,
+            current_leader_epoch: partition.leader_epoch(),
+            leader_epoch: partition.fetched_epoch()?,
+        })
+    };
+    let topics = by_topic(partitions, ask);
+    let topics = topics.map(|(topic, partitions)| OffsetForLeaderTopic { topic, partitions }).collect();
+    OffsetForLeaderEpochRequest { replica_id: -1, topics }
+}
+
+/// Groups what `ask` makes of each partition by topic.
+fn by_topic<'a, T>(
+    partitions: &'a [&Partition],
+    ask: impl Fn(&Partition) -> Option<T>,
+) -> impl Iterator<Item = (String, Vec<T>)> {
+    let topics = partitions.chunk_by(|one, other| one.key().topic == other.key().topic);
+    topics.filter_map(move |partitions: &'a [&Partition]| {
+        let asked = partitions.iter().filter_map(|partition| ask(partition)).collect();
+        Some((partitions.first()?.key().topic.to_string(), asked))
+    })
 }

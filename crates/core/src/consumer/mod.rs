@@ -17,16 +17,20 @@
 //! KIP-98 (`read_committed`), KIP-227 (fetch sessions), KIP-320 (truncation), KIP-392 (follower fetching), KIP-516
 //! (topic ids), KIP-951 (new leaders in answers).
 
+mod brokers;
+mod buffer;
+mod change;
 mod fetch;
 mod handout;
 mod isolation;
+mod leader;
 mod lease;
 mod locate;
 mod partition;
+mod partitions;
 mod session;
-mod upkeep;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -44,9 +48,11 @@ use crate::wire::messages::{
 
 pub use handout::{BadBatch, FetchedBatch, RecordCursor};
 
-use partition::{Front, Partition};
-use session::Session;
-use upkeep::{check_start, misuse, not_consumed};
+use brokers::{Brokers, Link};
+use buffer::Front;
+use change::{check_start, misuse};
+use partition::{Partition, Standing};
+use partitions::{PartitionId, Partitions};
 
 /// The timestamp that asks `ListOffsets` for the next offset to be written.
 pub const LATEST_TIMESTAMP: i64 = -1;
@@ -55,6 +61,24 @@ pub const EARLIEST_TIMESTAMP: i64 = -2;
 
 /// The shortest time between two fetches of which the first brought something that should not be (guarantee R16).
 const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);
+
+/// What a group committed, or is to commit, for one partition; also where a consumer stands in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The offset of the next record to read.
+    pub offset: i64,
+    /// The leader epoch of the record before it, if it is known (KIP-320).
+    pub leader_epoch: Option<i32>,
+    /// Any text the committer wants to keep with it.
+    pub metadata: String,
+}
+
+impl CommittedOffset {
+    /// An offset with nothing to be kept with it.
+    pub fn new(offset: i64) -> Self {
+        Self { offset, leader_epoch: None, metadata: String::new() }
+    }
+}
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,31 +176,12 @@ pub enum ConsumerEvent {
     Notice(Notice),
 }
 
-#[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own: any of them goes with any other")]
-struct BrokerState {
-    versions: Option<BrokerVersions>,
-    session: Session,
-    is_fetching: bool,
-    /// The number of the last request before its last fetch: the lower, the longer ago.
-    last_fetch: u64,
-    is_connecting: bool,
-    retry_at: Instant,
-    failures: u32,
-    /// Whether its next fetch leaves out a partition for want of room.
-    leaves_out: bool,
-    /// How many fetches in a row brought nothing.
-    in_vain: u32,
-    /// Whether it was reported that it cannot be used.
-    has_failed: bool,
-}
-
 #[derive(Debug)]
 enum InFlight {
     Versions { broker_id: i32 },
     Fetch { broker_id: i32, sent_at: Instant, wait: Duration, reserved: usize },
-    Locate { broker_id: i32, asked: Vec<(TopicPartition, u64)> },
-    Validate { broker_id: i32, asked: Vec<(TopicPartition, u64)> },
+    Locate { broker_id: i32, asked: Vec<(PartitionId, u64)> },
+    Validate { broker_id: i32, asked: Vec<(PartitionId, u64)> },
 }
 
 /// The machine behind one consumer. See the module's documentation.
@@ -187,8 +192,8 @@ pub struct Consumer {
     backoff: Backoff,
     random: Random,
     metadata: Arc<Metadata>,
-    topics: BTreeMap<Arc<str>, BTreeMap<i32, Partition>>,
-    brokers: BTreeMap<i32, BrokerState>,
+    partitions: Partitions,
+    brokers: Brokers,
     in_flight: BTreeMap<u64, InFlight>,
     next_id: u64,
     next_stamp: u64,
@@ -197,13 +202,15 @@ pub struct Consumer {
     /// What is kept of the responses that came, in bytes.
     pinned: Arc<AtomicUsize>,
     /// Partitions with something to hand out; they take turns.
-    queue: VecDeque<TopicPartition>,
+    queue: VecDeque<PartitionId>,
+    /// Partitions of which somebody holds a batch, or held one when they were looked at last.
+    out: BTreeSet<PartitionId>,
     events: VecDeque<ConsumerEvent>,
     refresh_at: Instant,
-    /// When requests were last asked for.
-    polled_at: Instant,
-    /// Whether something was left out of the last round of requests that taking a batch makes room for.
-    is_full: bool,
+    /// The time, as it was last told.
+    now: Instant,
+    /// Whether the last round of requests lacked room in the fetch buffer.
+    lacks_room: bool,
 }
 
 impl Consumer {
@@ -216,18 +223,19 @@ impl Consumer {
             backoff,
             random: Random::new(seed),
             metadata: Arc::default(),
-            topics: BTreeMap::new(),
-            brokers: BTreeMap::new(),
+            partitions: Partitions::default(),
+            brokers: Brokers::default(),
             in_flight: BTreeMap::new(),
             next_id: 0,
             next_stamp: 0,
             reserved: 0,
             pinned: Arc::default(),
             queue: VecDeque::new(),
+            out: BTreeSet::new(),
             events: VecDeque::new(),
             refresh_at: Instant::default(),
-            polled_at: Instant::default(),
-            is_full: false,
+            now: Instant::default(),
+            lacks_room: false,
         }
     }
 
@@ -238,13 +246,10 @@ impl Consumer {
     /// `Misuse` if it is consumed already, or if the offset or timestamp is negative.
     pub fn add(&mut self, key: &TopicPartition, start: StartPosition) -> Result<()> {
         check_start(key, start)?;
-        let max_bytes = self.config.max_partition_fetch_bytes as i32;
-        let partitions = self.topics.entry(Arc::clone(&key.topic)).or_default();
-        if partitions.contains_key(&key.partition) {
-            return Err(misuse("the partition is consumed already", key));
-        }
-        partitions.insert(key.partition, Partition::new(max_bytes));
-        self.start(key, start);
+        let partition = Partition::new(key.clone(), self.config.max_partition_fetch_bytes as i32);
+        let added = self.partitions.insert(partition, self.metadata.topic(&key.topic));
+        let id = added.ok_or_else(|| misuse("the partition is consumed already", key))?;
+        self.start(id, start);
         Ok(())
     }
 
@@ -254,18 +259,12 @@ impl Consumer {
     ///
     /// `Misuse` if it is not consumed.
     pub fn remove(&mut self, key: &TopicPartition) -> Result<Option<i64>> {
-        let partitions = self.topics.get_mut(&key.topic);
-        let Some(partition) = partitions.and_then(|partitions| partitions.remove(&key.partition)) else {
-            return Err(not_consumed(key));
-        };
-        if self.topics.get(&key.topic).is_some_and(BTreeMap::is_empty) {
-            self.topics.remove(&key.topic);
+        let id = self.consumed(key)?;
+        if let Some(standing) = self.partitions.strike(id) {
+            self.brokers.list(id, &standing, &Standing::default(), self.now);
         }
-        if partition.is_queued {
-            // If it is added again it must not stand there twice.
-            self.queue.retain(|queued| queued != key);
-        }
-        Ok(partition.lease.map(|lease| lease.end()))
+        self.out.remove(&id);
+        Ok(self.partitions.remove(id).and_then(Partition::end))
     }
 
     /// Goes on from somewhere else. An answer that is on its way is ignored; a parked partition works again.
@@ -275,8 +274,8 @@ impl Consumer {
     /// `Misuse` if the partition is not consumed, or if the offset or timestamp is negative.
     pub fn seek(&mut self, key: &TopicPartition, start: StartPosition) -> Result<()> {
         check_start(key, start)?;
-        self.partition_mut(key)?;
-        self.start(key, start);
+        let id = self.consumed(key)?;
+        self.start(id, start);
         Ok(())
     }
 
@@ -286,9 +285,8 @@ impl Consumer {
     ///
     /// `Misuse` if the partition is not consumed.
     pub fn pause(&mut self, key: &TopicPartition) -> Result<()> {
-        let partition = self.partition_mut(key)?;
-        partition.is_paused = true;
-        partition.renew_lease();
+        let id = self.consumed(key)?;
+        self.change(id, Partition::pause);
         Ok(())
     }
 
@@ -298,52 +296,52 @@ impl Consumer {
     ///
     /// `Misuse` if the partition is not consumed.
     pub fn resume(&mut self, key: &TopicPartition) -> Result<()> {
-        self.partition_mut(key)?.is_paused = false;
-        self.enqueue(key);
+        let id = self.consumed(key)?;
+        self.change(id, Partition::resume);
+        self.enqueue(id);
         Ok(())
     }
 
     /// Whether a partition is paused.
     pub fn is_paused(&self, key: &TopicPartition) -> bool {
-        self.partition(key).is_some_and(|partition| partition.is_paused)
+        self.partition(key).is_some_and(Partition::is_paused)
     }
 
     /// The partitions that are consumed, in order.
     pub fn partitions(&self) -> impl Iterator<Item = TopicPartition> {
-        self.topics.iter().flat_map(|(topic, partitions)| {
-            partitions.keys().map(|partition| TopicPartition { topic: Arc::clone(topic), partition: *partition })
-        })
+        self.partitions.iter().map(|partition| partition.key().clone())
     }
 
     /// The offset of the next record to be handed out: what to commit. `None` until the start is found.
     pub fn position(&self, key: &TopicPartition) -> Option<i64> {
-        self.partition(key)?.position()
+        self.partition(key)?.offset()
     }
 
-    /// The leader epoch to commit together with the position, as far as it is known (KIP-320).
-    pub fn position_epoch(&self, key: &TopicPartition) -> Option<i32> {
-        let partition = self.partition(key)?;
-        partition.fetched_epoch.filter(|_| partition.position() == Some(partition.fetched))
+    /// The positions of all partitions whose start was found, as they are to be committed: with the leader epoch as far
+    /// as it is known (KIP-320).
+    pub fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
+        let all = self.partitions.iter();
+        all.filter_map(|partition| Some((partition.key().clone(), partition.position()?))).collect()
     }
 
     /// The offset behind the last record that is on every in-sync replica, as last heard of.
     pub fn high_watermark(&self, key: &TopicPartition) -> Option<i64> {
-        self.partition(key)?.high_watermark
+        self.partition(key)?.high_watermark()
     }
 
     /// The oldest offset there is, as last heard of (Kafka 1.0 on).
     pub fn log_start_offset(&self, key: &TopicPartition) -> Option<i64> {
-        self.partition(key)?.log_start_offset
+        self.partition(key)?.log_start_offset()
     }
 
     /// How many offsets lie between the position and the end of what can be read, as last heard of.
     pub fn lag(&self, key: &TopicPartition) -> Option<u64> {
         let partition = self.partition(key)?;
         let end = match self.config.isolation_level {
-            IsolationLevel::ReadUncommitted => partition.high_watermark,
-            IsolationLevel::ReadCommitted => partition.last_stable_offset.or(partition.high_watermark),
+            IsolationLevel::ReadUncommitted => partition.high_watermark(),
+            IsolationLevel::ReadCommitted => partition.last_stable_offset().or(partition.high_watermark()),
         }?;
-        Some(u64::try_from(end.saturating_sub(partition.position()?)).unwrap_or(0))
+        Some(u64::try_from(end.saturating_sub(partition.offset()?)).unwrap_or(0))
     }
 
     /// What is buffered and what the requests in flight may bring, in bytes.
@@ -353,38 +351,29 @@ impl Consumer {
 
     /// Whether taking batches has made room for another [`Consumer::poll_request`].
     pub fn wants_poll(&self) -> bool {
-        self.is_full || !self.events.is_empty()
-    }
-
-    /// Learns of a new snapshot of the cluster.
-    pub fn handle_metadata(&mut self, _now: Instant, metadata: &Arc<Metadata>) {
-        self.metadata = Arc::clone(metadata);
-        let keys: Vec<TopicPartition> = self.partitions().collect();
-        for key in &keys {
-            self.update_leader(key);
-        }
+        self.lacks_room || self.brokers.any_with_full() || !self.events.is_empty()
     }
 
     /// What to send next; to be asked until there is nothing.
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
-        self.polled_at = now;
-        self.poll_versions(now)
-            .or_else(|| self.poll_locate(now))
-            .or_else(|| self.poll_validate(now))
-            .or_else(|| self.poll_fetch(now))
+        self.now = now;
+        while let Some(id) = self.partitions.due(now) {
+            self.list(id);
+        }
+        self.brokers.handle_time(now);
+        self.poll_versions(now).or_else(|| self.poll_question()).or_else(|| self.poll_fetch(now))
     }
 
     /// Learns of the answer to a request, or why there is none.
     pub fn handle_response(&mut self, now: Instant, id: u64, response: Result<ConsumerResponse>) {
+        self.now = now;
         let Some(in_flight) = self.in_flight.remove(&id) else { return };
         if let InFlight::Fetch { reserved, .. } = in_flight {
             self.reserved = self.reserved.saturating_sub(reserved);
         }
         match (in_flight, response) {
             (InFlight::Versions { broker_id }, Ok(ConsumerResponse::Versions(versions))) => {
-                let broker = self.brokers.entry(broker_id).or_default();
-                broker.is_connecting = false;
-                broker.versions = Some(versions);
+                self.brokers.change(broker_id, now, |broker| broker.link = Link::Ready(versions));
             }
             (InFlight::Fetch { broker_id, sent_at, wait, .. }, Ok(ConsumerResponse::Fetch(response))) => {
                 self.handle_fetch(now, broker_id, (sent_at, wait), *response);
@@ -410,16 +399,31 @@ impl Consumer {
 
     /// When to ask [`Consumer::poll_request`] again if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let brokers = self.brokers.values().map(|broker| broker.retry_at);
-        let partitions = self.all_partitions().map(|partition| partition.retry_at);
-        let refresh = self.lacks_leader().then_some(self.refresh_at);
-        // A time that has passed needs no timer: it was acted upon in the last round, or waits for something else.
-        brokers.chain(partitions).chain(refresh).filter(|at| *at > self.polled_at).min()
+        let refresh = Some(self.refresh_at).filter(|at| self.partitions.lacks_leader() && *at > self.now);
+        refresh.into_iter().chain(self.partitions.next_due()).chain(self.brokers.next_due()).min()
     }
 
     /// Whether [`Consumer::take_batch`] may have something to give, or to report.
-    pub fn has_batch(&self) -> bool {
-        !self.events.is_empty() || self.queue.iter().any(|key| self.partition(key).is_some_and(Partition::is_waiting))
+    pub fn has_batch(&mut self) -> bool {
+        if !self.events.is_empty() {
+            return true;
+        }
+        for _ in 0..self.queue.len() {
+            let Some(&id) = self.queue.front() else { break };
+            match self.partitions.get(id) {
+                Some(partition) if partition.is_waiting() => return true,
+                Some(partition) if partition.is_out() => self.queue.rotate_left(1),
+                _ => self.leave_queue(),
+            }
+        }
+        false
+    }
+
+    /// The first in the queue has nothing to hand out; [`Consumer::enqueue`] brings it back.
+    fn leave_queue(&mut self) {
+        if let Some(id) = self.queue.pop_front() {
+            self.change(id, Partition::leave_queue);
+        }
     }
 
     /// The next batch to hand out, taking turns among partitions; none if nothing is buffered.
@@ -427,24 +431,20 @@ impl Consumer {
     /// As long as a batch is out, no other one of its partition is given.
     pub fn take_batch(&mut self) -> Option<FetchedBatch> {
         for _ in 0..self.queue.len() {
-            let key = self.queue.pop_front()?;
-            let Some(partition) = self.topics.get_mut(&key.topic).and_then(|all| all.get_mut(&key.partition)) else {
-                continue;
-            };
-            if partition.is_paused {
-                partition.is_queued = false;
-                continue;
-            }
-            match partition.settle() {
-                Front::Nothing => partition.is_queued = false,
+            let id = *self.queue.front()?;
+            let is_paused = self.partitions.get(id).is_none_or(Partition::is_paused);
+            let front = if is_paused { Front::Nothing } else { self.change(id, Partition::settle)? };
+            match front {
+                Front::Nothing => self.leave_queue(),
                 Front::Bad => {
-                    partition.is_queued = false;
-                    self.report_bad_front(&key);
+                    self.leave_queue();
+                    self.fail_at_bad_front(id);
                 }
-                Front::Taken => self.queue.push_back(key),
+                Front::Taken => self.queue.rotate_left(1),
                 Front::Batch => {
-                    self.queue.push_back(key.clone());
-                    if let Some(batch) = partition.take(key) {
+                    self.queue.rotate_left(1);
+                    self.out.insert(id);
+                    if let Some(batch) = self.partitions.get(id).and_then(Partition::take) {
                         return Some(batch);
                     }
                 }
@@ -453,15 +453,110 @@ impl Consumer {
         None
     }
 
+    /// What stands at the front of a partition's buffer cannot be read.
+    fn fail_at_bad_front(&mut self, id: PartitionId) {
+        if let Some(error) = self.change(id, Partition::take_bad_front).flatten() {
+            self.fail(id, error.with_hint("seek past it to go on with this partition"));
+        }
+    }
+
     /// Takes back a batch that could not be opened: its partition is parked, with one error event.
     ///
     /// Ignored if the partition was sought, paused or removed in the meantime.
     pub fn handle_bad_batch(&mut self, bad: BadBatch) {
-        let Some(partition) = self.partition(&bad.key) else { return };
-        if partition.lease.as_ref().is_some_and(|lease| bad.lease.is(lease)) {
-            let BadBatch { key, error, lease } = bad;
+        let Some(id) = self.find(&bad.key) else { return };
+        if self.partitions.get(id).is_some_and(|partition| partition.has_lease(&bad.lease)) {
+            let BadBatch { error, lease, .. } = bad;
             drop(lease);
-            self.fail(&key, error.with_hint("seek past it to go on with this partition"));
+            self.fail(id, error.with_hint("seek past it to go on with this partition"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::messages::MetadataResponse;
+    use crate::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
+    use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
+    use crate::wire::primitives::Uuid;
+
+    const BROKERS: i32 = 3;
+
+    fn topic(name: &str, id: u8, partitions: i32) -> MetadataResponseTopic {
+        let partition = |partition_index| MetadataResponsePartition {
+            partition_index,
+            leader_id: Some(partition_index % BROKERS),
+            leader_epoch: Some(0),
+            ..Default::default()
+        };
+        let partitions = (0..partitions).map(partition).collect();
+        MetadataResponseTopic { name: Some(name.into()), topic_id: Uuid([id; 16]), partitions, ..Default::default() }
+    }
+
+    fn snapshot(topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+        let broker = |node_id| MetadataResponseBroker { node_id, host: "kafka".into(), port: 9092, rack: None };
+        MetadataResponse { brokers: (0..BROKERS).map(broker).collect(), topics, ..Default::default() }
+    }
+
+    /// Everything a wake-up does; the answer is the requests, and how many partitions were looked at.
+    fn wake_up(consumer: &mut Consumer, now: Instant) -> (Vec<Call<ConsumerRequest>>, usize) {
+        let before = consumer.partitions.visits.get();
+        let metadata = Arc::clone(&consumer.metadata);
+        consumer.handle_metadata(now, &metadata);
+        let requests = std::iter::from_fn(|| consumer.poll_request(now)).collect();
+        while consumer.poll_event().is_some() {}
+        drop(consumer.take_batch());
+        consumer.has_batch();
+        consumer.poll_timeout();
+        (requests, consumer.partitions.visits.get() - before)
+    }
+
+    #[test]
+    fn a_wake_up_looks_at_what_changed_and_not_at_every_partition() {
+        const PARTITIONS: i32 = 10_000;
+        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let mut consumer = Consumer::new(ConsumerConfig::default(), backoff, 1, 1);
+        let first = Metadata::default().merged(snapshot(vec![topic("many", 1, PARTITIONS)]), false);
+        consumer.handle_metadata(Instant(0), &Arc::new(first.clone()));
+        for partition in 0..PARTITIONS {
+            consumer.add(&TopicPartition::new("many", partition), StartPosition::Offset(0)).unwrap();
+        }
+        let (versions, looked_at) = wake_up(&mut consumer, Instant(0));
+        assert_eq!((versions.len(), looked_at), (3, 0));
+        for call in versions {
+            let versions = BrokerVersions { fetch: 17, list_offsets: 8 };
+            consumer.handle_response(Instant(0), call.id, Ok(ConsumerResponse::Versions(versions)));
+        }
+        let (mut fetches, looked_at) = wake_up(&mut consumer, Instant(0));
+        assert_eq!((fetches.len(), looked_at), (3, PARTITIONS as usize), "the first fetches name every partition");
+
+        // Ten times every broker answers; one of the answers concerns one partition.
+        for turn in 1..=10 {
+            let now = Instant(turn * 100);
+            for (index, call) in std::mem::take(&mut fetches).into_iter().enumerate() {
+                let refusal = PartitionData { error_code: crate::wire::ErrorCode::NONE, ..Default::default() };
+                let partitions = if index == 0 { vec![refusal] } else { vec![] };
+                let responses =
+                    vec![FetchableTopicResponse { topic_id: Uuid([1; 16]), partitions, ..Default::default() }];
+                let response = FetchResponse { session_id: 7, responses, ..Default::default() };
+                let before = consumer.partitions.visits.get();
+                consumer.handle_response(now, call.id, Ok(ConsumerResponse::Fetch(Box::new(response))));
+                assert!(consumer.partitions.visits.get() - before < 10);
+                let (again, looked_at) = wake_up(&mut consumer, now);
+                assert!(looked_at < 10, "{looked_at} partitions were looked at");
+                fetches.extend(again);
+            }
+            assert_eq!(fetches.len(), 3);
+        }
+
+        let other = first.merged(snapshot(vec![topic("other", 2, 1)]), false);
+        let before = consumer.partitions.visits.get();
+        consumer.handle_metadata(Instant(2_000), &Arc::new(other));
+        assert_eq!(consumer.partitions.visits.get(), before, "nothing new is said of our topic");
+
+        let lost = Error::new(ErrorKind::Disconnected, "planted");
+        consumer.handle_response(Instant(2_000), fetches.remove(0).id, Err(lost));
+        assert!(wake_up(&mut consumer, Instant(2_000)).1 < 10, "a broker that failed backs off as one");
     }
 }

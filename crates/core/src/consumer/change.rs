@@ -1,0 +1,113 @@
+//! The one door through which a partition changes, and the changes that more than one file makes: it begins, backs off,
+//! fails, stands in the queue.
+
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::time::Instant;
+
+use super::partition::{Partition, State};
+use super::partitions::PartitionId;
+use super::{Consumer, ConsumerEvent, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, StartPosition, TopicPartition};
+
+impl Consumer {
+    /// Changes a partition, and brings lists and counts in line with what it is then.
+    pub(super) fn change<T>(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition) -> T) -> Option<T> {
+        let changed = change(self.partitions.get_mut(id)?);
+        self.list(id);
+        Some(changed)
+    }
+
+    /// Puts a partition into the lists where it belongs now.
+    pub(super) fn list(&mut self, id: PartitionId) {
+        let enough = self.enough();
+        if let Some((old, new)) = self.partitions.update(id, self.now, enough) {
+            self.brokers.list(id, &old, &new, self.now);
+        }
+    }
+
+    /// The partition, if it still is what it was when it was given this stamp.
+    pub(super) fn unchanged(&self, id: PartitionId, stamp: u64) -> Option<&Partition> {
+        self.partitions.get(id).filter(|partition| partition.stamp() == stamp)
+    }
+
+    pub(super) fn find(&self, key: &TopicPartition) -> Option<PartitionId> {
+        self.partitions.find(&key.topic, key.partition)
+    }
+
+    pub(super) fn consumed(&self, key: &TopicPartition) -> Result<PartitionId> {
+        self.find(key).ok_or_else(|| misuse("the partition is not consumed by this consumer", key))
+    }
+
+    pub(super) fn partition(&self, key: &TopicPartition) -> Option<&Partition> {
+        self.partitions.get(self.find(key)?)
+    }
+
+    pub(super) fn new_stamp(&mut self) -> u64 {
+        self.next_stamp += 1;
+        self.next_stamp
+    }
+
+    /// Changes what a partition does, so that answers to what it asked before are ignored.
+    pub(super) fn set_state(&mut self, id: PartitionId, state: State) {
+        let stamp = self.new_stamp();
+        self.change(id, |partition| partition.set_state(stamp, state));
+    }
+
+    /// Begins at `start`, whatever was before.
+    pub(super) fn start(&mut self, id: PartitionId, start: StartPosition) {
+        let locate = |timestamp| State::Locating { timestamp, out_of_range: None };
+        let (state, position) = match start {
+            StartPosition::Offset(offset) => (State::Fetching, Some(offset)),
+            StartPosition::Earliest => (locate(EARLIEST_TIMESTAMP), None),
+            StartPosition::Latest => (locate(LATEST_TIMESTAMP), None),
+            StartPosition::Timestamp(timestamp) => (locate(timestamp), None),
+        };
+        let stamp = self.new_stamp();
+        let max_bytes = self.config.max_partition_fetch_bytes as i32;
+        self.change(id, |partition| partition.start(stamp, state, position, max_bytes));
+        self.update_leader(id);
+    }
+
+    /// Parks a partition and reports why, once.
+    pub(super) fn fail(&mut self, id: PartitionId, error: Error) {
+        let stamp = self.new_stamp();
+        self.change(id, |partition| partition.park(stamp));
+        self.report(id, error);
+    }
+
+    /// Tells the application what is wrong with a partition.
+    pub(super) fn report(&mut self, id: PartitionId, error: Error) {
+        let Some(partition) = self.partitions.get(id) else { return };
+        let key = partition.key().clone();
+        let offset = error.place().offset.or_else(|| partition.offset());
+        let error = error.at(Place { offset, ..Place::default() }).at_partition(&key.topic, key.partition);
+        self.events.push_back(ConsumerEvent::PartitionError { topic_partition: key, error });
+    }
+
+    /// Puts a partition with something to hand out at the end of the queue, unless it waits already.
+    pub(super) fn enqueue(&mut self, id: PartitionId) {
+        if self.change(id, Partition::enqueue) == Some(true) {
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Leaves a partition alone for a while.
+    pub(super) fn back_off(&mut self, now: Instant, id: PartitionId) {
+        let Some(failures) = self.partitions.get(id).map(Partition::failures) else { return };
+        let retry_at = now + self.backoff.delay(failures.saturating_add(1), &mut self.random);
+        self.change(id, |partition| partition.back_off(retry_at));
+    }
+}
+
+/// Refuses what cannot be a position.
+pub(super) fn check_start(key: &TopicPartition, start: StartPosition) -> Result<()> {
+    match start {
+        StartPosition::Offset(number) | StartPosition::Timestamp(number) if number < 0 => {
+            Err(misuse("an offset or timestamp to begin at must not be negative", key))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn misuse(what: &str, key: &TopicPartition) -> Error {
+    Error::new(ErrorKind::Misuse, what).at_partition(&key.topic, key.partition)
+}

@@ -1,0 +1,150 @@
+//! Who leads each partition, and what follows when a leader changes, is missing or fails.
+
+use crate::cluster::{Call, Metadata, Notice, Owner, Target};
+use crate::error::{Error, ErrorKind};
+use crate::time::Instant;
+use crate::wire::error_code::ErrorCode;
+use std::sync::Arc;
+
+use super::brokers::Link;
+use super::partition::{Partition, State};
+use super::partitions::PartitionId;
+use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
+
+impl Consumer {
+    /// Learns of a new snapshot of the cluster. Costs nothing if it is the one that is known, and looks only at the
+    /// topics that it describes anew.
+    pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        if Arc::ptr_eq(&self.metadata, metadata) {
+            return;
+        }
+        self.now = now;
+        self.metadata = Arc::clone(metadata);
+        for topic in self.partitions.changed_topics(|name| metadata.topic(name)) {
+            for id in self.partitions.of_topic(&topic) {
+                self.update_leader(id);
+            }
+        }
+    }
+
+    /// Takes over what the metadata says of a partition.
+    pub(super) fn update_leader(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.get(id).filter(|partition| partition.state() != State::Parked) else {
+            return;
+        };
+        let key = partition.key().clone();
+        let Some(topic) = self.metadata.topic(&key.topic).map(Arc::clone) else {
+            self.change(id, Partition::lose_leader);
+            return;
+        };
+        if let Some(error) = Error::from_code(topic.error).filter(|error| !error.is_retriable()) {
+            self.fail(id, error);
+            return;
+        }
+        let stamp = self.new_stamp();
+        if self.change(id, |partition| partition.set_leader(&topic, stamp)) == Some(false) {
+            let what = "the topic was deleted and created again: its offsets are those of other records";
+            let error = Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), what);
+            self.fail(id, error.with_hint("seek to say where to begin in the new topic"));
+        }
+        self.partitions.name_topic(&key, topic.topic_id);
+    }
+
+    /// Asks for new metadata, and not again before a while has passed.
+    pub(super) fn refresh_metadata(&mut self, now: Instant) {
+        self.refresh_at = now + self.backoff.max;
+        if !matches!(self.events.back(), Some(ConsumerEvent::Notice(Notice::RefreshMetadata))) {
+            self.events.push_back(ConsumerEvent::Notice(Notice::RefreshMetadata));
+        }
+    }
+
+    pub(super) fn send(&mut self, broker_id: i32, in_flight: InFlight, body: ConsumerRequest) -> Call<ConsumerRequest> {
+        self.next_id += 1;
+        self.in_flight.insert(self.next_id, in_flight);
+        let owner = match body {
+            // A fetch waits at the broker, and its versions are those of the connection it takes.
+            ConsumerRequest::Versions | ConsumerRequest::Fetch(_) => Owner::Fetch(self.number),
+            ConsumerRequest::ListOffsets(_) | ConsumerRequest::OffsetForLeaderEpoch(_) => Owner::Control,
+        };
+        Call { id: self.next_id, owner, ..Call::new(Target::Broker(broker_id), body) }
+    }
+
+    /// A broker's versions must be known before anything is asked of it.
+    pub(super) fn poll_versions(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
+        if self.refresh_at <= now && self.partitions.lacks_leader() {
+            self.refresh_metadata(now);
+        }
+        let broker_id = self.brokers.to_connect()?;
+        self.brokers.change(broker_id, now, |broker| broker.link = Link::Connecting);
+        Some(self.send(broker_id, InFlight::Versions { broker_id }, ConsumerRequest::Versions))
+    }
+
+    /// Nothing is known of the fate of a request.
+    pub(super) fn handle_failure(&mut self, now: Instant, in_flight: InFlight, error: Error) {
+        match in_flight {
+            InFlight::Versions { broker_id } => self.handle_broker_failure(now, broker_id, error),
+            InFlight::Fetch { broker_id, .. } => {
+                self.brokers.change(broker_id, now, |broker| {
+                    broker.is_fetching = false;
+                    broker.session.handle_failure(None);
+                });
+                self.handle_broker_failure(now, broker_id, error);
+            }
+            InFlight::Locate { broker_id, asked } => self.handle_unanswered(now, broker_id, &asked, error, false),
+            InFlight::Validate { broker_id, asked } => self.handle_unanswered(now, broker_id, &asked, error, true),
+        }
+    }
+
+    /// A broker could not be reached, or did not answer a fetch.
+    fn handle_broker_failure(&mut self, now: Instant, broker_id: i32, error: Error) {
+        let (backoff, random) = (self.backoff, &mut self.random);
+        self.brokers.change(broker_id, now, |broker| {
+            // Another connection may speak other versions: the broker may come back as an older one.
+            broker.link = Link::Unknown;
+            broker.failures = broker.failures.saturating_add(1);
+            broker.retry_at = now + backoff.delay(broker.failures, random);
+        });
+        for id in self.brokers.followers(broker_id) {
+            self.change(id, |partition| partition.leave_follower(broker_id));
+        }
+        self.refresh_metadata(now);
+        self.report_failure(broker_id, error);
+    }
+
+    /// Reports what no retry can mend, once until the broker answers a fetch.
+    pub(super) fn report_failure(&mut self, broker_id: i32, error: Error) {
+        if error.is_retriable() {
+            return;
+        }
+        let was_reported =
+            self.brokers.change(broker_id, self.now, |broker| std::mem::replace(&mut broker.has_failed, true));
+        if !was_reported {
+            self.events.push_back(ConsumerEvent::Failed(error));
+        }
+    }
+
+    fn handle_unanswered(
+        &mut self,
+        now: Instant,
+        broker_id: i32,
+        asked: &[(PartitionId, u64)],
+        error: Error,
+        is_validation: bool,
+    ) {
+        for &(id, stamp) in asked {
+            let Some(partition) = self.unchanged(id, stamp) else { continue };
+            match (error.kind(), partition.state()) {
+                // A broker that cannot tell whether the log was truncated: there is nothing to find out.
+                (ErrorKind::Unsupported, State::Validating { out_of_range }) if is_validation => {
+                    self.go_on(id, out_of_range);
+                }
+                (ErrorKind::Unsupported, _) => self.fail(id, error.clone()),
+                _ => self.back_off(now, id),
+            }
+        }
+        self.refresh_metadata(now);
+        if error.kind() != ErrorKind::Unsupported {
+            self.report_failure(broker_id, error);
+        }
+    }
+}

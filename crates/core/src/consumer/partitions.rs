@@ -1,0 +1,244 @@
+//! Every partition of a consumer: one arena, one look-up by topic and number, and what is counted of them.
+//!
+//! A [`PartitionId`] is a place in the arena. It is never given to another partition: the id of a partition that was
+//! removed finds nothing. Lists and requests in flight keep ids instead of names.
+//!
+//! [`Partitions::update`] keeps the counts and the times of back-offs in line with each partition's [`Standing`], so
+//! that nobody has to walk over all partitions to learn them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::cluster::Topic;
+use crate::time::Instant;
+use crate::wire::primitives::Uuid;
+
+use super::TopicPartition;
+use super::partition::{Class, Partition, Standing, Turn};
+
+/// The place of one partition in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PartitionId {
+    index: u32,
+    generation: u32,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    /// The partition, and the standing that lists and counts have been told of.
+    used: Option<(Partition, Standing)>,
+}
+
+/// The partitions of one topic.
+#[derive(Debug, Default)]
+struct TopicEntry {
+    partitions: BTreeMap<i32, PartitionId>,
+    topic_id: Uuid,
+    /// What the metadata said of it the last time it was looked at.
+    seen: Option<Arc<Topic>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Partitions {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    topics: BTreeMap<Arc<str>, TopicEntry>,
+    names: BTreeMap<Uuid, Arc<str>>,
+    backing_off: BTreeSet<(Instant, PartitionId)>,
+    paused_with_buffer: BTreeSet<PartitionId>,
+    fetching: usize,
+    leaderless: usize,
+    /// How many partitions were looked at, for tests that count work.
+    #[cfg(test)]
+    pub(super) visits: std::cell::Cell<usize>,
+}
+
+impl Partitions {
+    /// Adds a partition of a topic that the metadata describes so; `None` if it is there already.
+    pub(super) fn insert(&mut self, partition: Partition, topic: Option<&Arc<Topic>>) -> Option<PartitionId> {
+        let key = partition.key();
+        let new = || TopicEntry { seen: topic.cloned(), ..TopicEntry::default() };
+        let entry = self.topics.entry(Arc::clone(&key.topic)).or_insert_with(new);
+        let std::collections::btree_map::Entry::Vacant(vacant) = entry.partitions.entry(key.partition) else {
+            return None;
+        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
+        });
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.used = Some((partition, Standing::default()));
+        Some(*vacant.insert(PartitionId { index, generation: slot.generation }))
+    }
+
+    /// Takes a partition out; its standing must be the one that stands for nothing.
+    pub(super) fn remove(&mut self, id: PartitionId) -> Option<Partition> {
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        let (partition, _) = slot.used.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.index);
+        let key = partition.key();
+        if let Some(entry) = self.topics.get_mut(&key.topic) {
+            entry.partitions.remove(&key.partition);
+            if entry.partitions.is_empty() {
+                self.names.remove(&entry.topic_id);
+                self.topics.remove(&key.topic);
+            }
+        }
+        Some(partition)
+    }
+
+    fn slot(&self, id: PartitionId) -> Option<&(Partition, Standing)> {
+        #[cfg(test)]
+        self.visits.set(self.visits.get() + 1);
+        self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation)?.used.as_ref()
+    }
+
+    fn slot_mut(&mut self, id: PartitionId) -> Option<&mut (Partition, Standing)> {
+        #[cfg(test)]
+        self.visits.set(self.visits.get() + 1);
+        self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.used.as_mut()
+    }
+
+    pub(super) fn get(&self, id: PartitionId) -> Option<&Partition> {
+        self.slot(id).map(|(partition, _)| partition)
+    }
+
+    /// To be followed by [`Partitions::update`].
+    pub(super) fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        self.slot_mut(id).map(|(partition, _)| partition)
+    }
+
+    /// The one look-up.
+    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<PartitionId> {
+        self.topics.get(topic)?.partitions.get(&partition).copied()
+    }
+
+    /// The name of the topic with this id, if one of its partitions is consumed.
+    pub(super) fn topic_name(&self, topic_id: Uuid) -> Option<&Arc<str>> {
+        self.names.get(&topic_id)
+    }
+
+    /// The name of a topic as it is kept here, if one of its partitions is consumed.
+    pub(super) fn own_name(&self, topic: &str) -> Option<Arc<str>> {
+        self.topics.get_key_value(topic).map(|(name, _)| Arc::clone(name))
+    }
+
+    /// The partitions that are consumed, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
+        self.topics.values().flat_map(|entry| entry.partitions.values()).filter_map(|id| self.get(*id))
+    }
+
+    /// The partitions of one topic.
+    pub(super) fn of_topic(&self, topic: &str) -> Vec<PartitionId> {
+        self.topics.get(topic).map(|entry| entry.partitions.values().copied().collect()).unwrap_or_default()
+    }
+
+    /// The topics that the metadata now describes with another value than it did the last time they were looked at.
+    pub(super) fn changed_topics<'a>(&mut self, find: impl Fn(&str) -> Option<&'a Arc<Topic>>) -> Vec<Arc<str>> {
+        let mut changed = Vec::new();
+        for (name, entry) in &mut self.topics {
+            let topic = find(name);
+            let is_same = match (&entry.seen, topic) {
+                (Some(seen), Some(topic)) => Arc::ptr_eq(seen, topic),
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_same {
+                entry.seen = topic.cloned();
+                changed.push(Arc::clone(name));
+            }
+        }
+        changed
+    }
+
+    /// Remembers that the topic has this id.
+    pub(super) fn name_topic(&mut self, key: &TopicPartition, topic_id: Uuid) {
+        let Some(entry) = self.topics.get_mut(&key.topic).filter(|entry| entry.topic_id != topic_id) else { return };
+        self.names.remove(&entry.topic_id);
+        entry.topic_id = topic_id;
+        if !topic_id.is_zero() {
+            self.names.insert(topic_id, Arc::clone(&key.topic));
+        }
+    }
+
+    /// Brings counts and times in line with what a partition is now; returns its standing before and now.
+    pub(super) fn update(&mut self, id: PartitionId, now: Instant, enough: usize) -> Option<(Standing, Standing)> {
+        let (partition, standing) = self.slot_mut(id)?;
+        let new = partition.standing(now, enough);
+        let old = std::mem::replace(standing, new);
+        self.recount(id, &old, &new);
+        Some((old, new))
+    }
+
+    /// Strikes a partition from every list and count; returns its standing before.
+    pub(super) fn strike(&mut self, id: PartitionId) -> Option<Standing> {
+        let (_, standing) = self.slot_mut(id)?;
+        let old = std::mem::take(standing);
+        self.recount(id, &old, &Standing::default());
+        Some(old)
+    }
+
+    fn recount(&mut self, id: PartitionId, old: &Standing, new: &Standing) {
+        for (class, count) in [(Class::Fetching, &mut self.fetching), (Class::Leaderless, &mut self.leaderless)] {
+            *count =
+                count.saturating_add(usize::from(new.class == class)).saturating_sub(usize::from(old.class == class));
+        }
+        if old.turn != new.turn {
+            if let Turn::Later(at) = old.turn {
+                self.backing_off.remove(&(at, id));
+            }
+            if let Turn::Later(at) = new.turn {
+                self.backing_off.insert((at, id));
+            }
+        }
+        if new.is_paused_with_buffer {
+            self.paused_with_buffer.insert(id);
+        } else if old.is_paused_with_buffer {
+            self.paused_with_buffer.remove(&id);
+        }
+    }
+
+    /// A partition whose back-off is over.
+    pub(super) fn due(&self, now: Instant) -> Option<PartitionId> {
+        self.backing_off.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// When the next back-off is over.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.backing_off.first().map(|(at, _)| *at)
+    }
+
+    /// The paused partitions that keep something buffered.
+    pub(super) fn paused_with_buffer(&self) -> Vec<PartitionId> {
+        self.paused_with_buffer.iter().copied().collect()
+    }
+
+    /// How many partitions have their position and a leader.
+    pub(super) fn fetching(&self) -> usize {
+        self.fetching
+    }
+
+    /// Whether a partition waits for a leader.
+    pub(super) fn lacks_leader(&self) -> bool {
+        self.leaderless > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_partition_that_was_removed_finds_nothing() {
+        let mut partitions = Partitions::default();
+        let key = TopicPartition::new("orders", 3);
+        let old = partitions.insert(Partition::new(key.clone(), 1), None).unwrap();
+        assert!(partitions.insert(Partition::new(key.clone(), 1), None).is_none(), "it is there already");
+        partitions.remove(old).unwrap();
+        let new = partitions.insert(Partition::new(key, 1), None).unwrap();
+        assert!(partitions.get(old).is_none() && partitions.get(new).is_some());
+        assert_eq!(partitions.find("orders", 3), Some(new));
+    }
+}
