@@ -17,6 +17,7 @@ Examples:
   kavka produce letters < lines.txt
   printf 'k1:a\\nk2:b\\n' | kavka produce letters --key-separator :
   kavka produce letters --compression zstd:9 --print-offsets < lines.txt
+  kavka produce letters -X linger.ms=100 -X max.request.size=4000000 < lines.txt
 
 The exit code is 0 when every record was delivered, 1 when some were not, 130 after Ctrl-C, which ends the reading;
 what was accepted by then is still delivered. A second Ctrl-C ends at once.";
@@ -79,6 +80,24 @@ pub(crate) struct Cluster {
     /// Where to find the cluster: host:port, with commas between several
     #[arg(short, long, value_name = "HOST:PORT", global = true)]
     pub(crate) bootstrap_server: Option<String>,
+    /// A setting by Kafka's name, such as client.id=me; may be repeated; docs/reference/configuration.md lists them
+    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", global = true, value_parser = assignment)]
+    pub(crate) properties: Vec<(String, String)>,
+}
+
+/// Where the cluster is, when no argument says so.
+const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
+
+impl Cluster {
+    /// All settings by name, of which the last of a name counts: a command's own defaults come first, `-b` last.
+    pub(crate) fn settings(&self, defaults: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let server = |list: String| ("bootstrap.servers".to_owned(), list);
+        let from_environment = std::env::var(BOOTSTRAP_VARIABLE).ok().map(server);
+        let from_arguments = self.bootstrap_server.clone().map(server);
+        let defaults = defaults.iter().map(owned).chain(from_environment);
+        defaults.chain(self.properties.iter().cloned()).chain(from_arguments).collect()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -103,12 +122,12 @@ pub(crate) struct ProduceArguments {
     /// The partition of every record; without it the key decides, or else one partition per batch
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
-    /// none, gzip, snappy, lz4 or zstd, with its level behind a colon
-    #[arg(short = 'z', long, value_name = "CODEC[:LEVEL]", default_value = "none", value_parser = compression)]
-    pub(crate) compression: Compression,
-    /// How many replicas must have stored a record: all that are in sync, the leader (1), or none (0)
-    #[arg(long, value_name = "all|1|0", default_value = "all", value_parser = acks)]
-    pub(crate) acks: Acks,
+    /// none (the default), gzip, snappy, lz4 or zstd, with its level behind a colon
+    #[arg(short = 'z', long, value_name = "CODEC[:LEVEL]", value_parser = compression)]
+    pub(crate) compression: Option<Compression>,
+    /// How many replicas must have stored a record: all that are in sync (the default), the leader (1), or none (0)
+    #[arg(long, value_name = "all|1|0", value_parser = acks)]
+    pub(crate) acks: Option<Acks>,
     /// Fails if the topic does not exist
     #[arg(long)]
     pub(crate) no_create: bool,

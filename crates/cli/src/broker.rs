@@ -14,8 +14,9 @@ const DEFAULT_REPLICATION_FACTOR: u16 = 3;
 
 /// Serves until Ctrl-C or SIGTERM, which is its normal end.
 pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), Failure> {
-    if cluster.bootstrap_server.is_some() {
-        return Err(Failure::usage("the broker is a cluster of its own: --port says where, not --bootstrap-server"));
+    if cluster.bootstrap_server.is_some() || !cluster.properties.is_empty() {
+        let sentence = "the broker is a cluster of its own: --bootstrap-server and --property are for its clients";
+        return Err(Failure::usage(sentence));
     }
     let signals = signals::listen()?;
     let cluster = ClusterConfig {

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 
-use kavka::{AutoOffsetReset, Batch, Consumer, ConsumerConfig, IsolationLevel, StartPosition, TopicPartition};
+use kavka::config::consumer_properties;
+use kavka::{Batch, Consumer, IsolationLevel, StartPosition, TopicPartition};
 
 use crate::arguments::{Cluster, ConsumeArguments};
 use crate::failure::Failure;
@@ -18,16 +19,17 @@ use crate::template::write_json;
 
 /// Prints until `-n` or `--exit-at-end` is met, Ctrl-C comes, or the reader of the output goes away.
 pub(crate) fn run(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Failure> {
-    let session = Session::new(cluster)?;
+    let reset = match arguments.from {
+        // A user who names an offset wants that offset: fail if it does not exist.
+        Start::At(StartPosition::Offset(_)) => "none",
+        _ => "earliest",
+    };
+    let (client, config) = consumer_properties(cluster.settings(&[("auto.offset.reset", reset)]))?;
+    let session = Session::new(client)?;
     let keys = keys(&session, arguments)?;
     let ends = if arguments.exit_at_end { Some(ends(&session, keys.clone())?) } else { None };
-    let auto_offset_reset = match arguments.from {
-        // A user who names an offset wants that offset: fail if it does not exist.
-        Start::At(StartPosition::Offset(_)) => AutoOffsetReset::None,
-        _ => AutoOffsetReset::Earliest,
-    };
     let starts = starts(&session, keys, arguments.from)?;
-    let consumer = session.client.consumer(ConsumerConfig { auto_offset_reset, ..ConsumerConfig::default() })?;
+    let consumer = session.client.consumer(config)?;
     for (key, start) in &starts {
         consumer.add(key, *start)?;
     }

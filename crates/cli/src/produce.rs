@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use kavka::config::producer_properties;
 use kavka::{ErrorCode, ErrorKind, Header, Producer, ProducerConfig, ProducerTopic, Record};
 use memchr::memmem::Finder;
 
@@ -27,9 +28,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// Reads to the end, and waits until every record is delivered or given up.
 pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(), Failure> {
-    let session = Session::new(cluster)?;
-    let config =
-        ProducerConfig { acks: arguments.acks, compression: arguments.compression, ..ProducerConfig::default() };
+    let (client, config) = producer_properties(cluster.settings(&[]))?;
+    let session = Session::new(client)?;
+    let acks = arguments.acks.unwrap_or(config.acks);
+    let compression = arguments.compression.unwrap_or(config.compression);
+    let config = ProducerConfig { acks, compression, ..config };
     let limit = config.delivery_timeout + CLOSING;
     let producer = session.client.producer(config)?;
     let topic = {

@@ -3,14 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kavka::{Client, ClientConfig, Result as KavkaResult, parse_bootstrap_servers};
+use kavka::{Client, ClientConfig, Result as KavkaResult};
 
-use crate::arguments::Cluster;
 use crate::failure::Failure;
 use crate::signals::Interrupt;
-
-/// Where the cluster is, when no argument says so.
-const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
 
 /// How often a wait checks for Ctrl-C.
 pub(crate) const STEP: Duration = Duration::from_millis(50);
@@ -22,11 +18,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Reads where the cluster is; nothing is sent yet.
-    pub(crate) fn new(cluster: &Cluster) -> Result<Self, Failure> {
-        let from_environment = std::env::var(BOOTSTRAP_VARIABLE).ok();
-        let list = cluster.bootstrap_server.as_deref().or(from_environment.as_deref()).unwrap_or("127.0.0.1:9092");
-        let config = ClientConfig { bootstrap_servers: parse_bootstrap_servers(list)?, ..ClientConfig::default() };
+    /// Makes the client; nothing is sent yet.
+    pub(crate) fn new(config: ClientConfig) -> Result<Self, Failure> {
         Ok(Self { client: Client::new(config)?, interrupt: Interrupt::listen()? })
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use kavka::{Client, IsolationLevel, NewTopic, Result as KavkaResult, Topic, TopicPartition};
+use kavka::{Client, ClientConfig, IsolationLevel, NewTopic, Result as KavkaResult, Topic, TopicPartition};
 
 use crate::arguments::{Cluster, TopicsAction, TopicsArguments};
 use crate::failure::Failure;
@@ -12,7 +12,7 @@ use crate::session::Session;
 
 /// Carries out one action on topics and prints its result.
 pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), Failure> {
-    let session = Session::new(cluster)?;
+    let session = Session::new(ClientConfig::from_properties(cluster.settings(&[]))?)?;
     let client = session.client.clone();
     let text = session.wait(async move {
         match arguments.action.unwrap_or(TopicsAction::List { internal: false }) {

@@ -283,6 +283,39 @@ fn wrong_usage_is_told_from_failure() {
 }
 
 #[test]
+fn every_setting_can_be_given_by_its_kafka_name() {
+    let broker = Broker::start(&[]);
+    let large = vec![b'x'; 1_000_100];
+    let refused = broker.run(&["produce", "-X", "max.request.size=1000000", "t"], &large);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_one_sentence(&refused, "max.request.size");
+    broker.succeed(&["-X", "max.request.size=1000200", "produce", "t", "-X", "acks=1", "-X", "linger.ms=0"], &large);
+    let committed = broker.consume(&["t", "-X", "isolation.level=read_uncommitted", "-Xfetch.max.wait.ms=10"]);
+    assert_eq!(committed.len(), large.len() + 1);
+    broker.succeed(&["topics", "--property", "client.id=me", "-X", "request.timeout.ms=5000"], b"");
+    let elsewhere = format!("bootstrap.servers={}", broker.bootstrap_servers);
+    let mut command = broker.command(&["topics", "-X", &elsewhere]);
+    assert_eq!(command.env("KAVKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").status().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_refused_with_the_nearest_one() {
+    let broker = Broker::start(&[]);
+    let wrong: [(&[&str], &str); 5] = [
+        (&["produce", "t", "-X", "lingr.ms=5"], "did you mean linger.ms?"),
+        (&["produce", "t", "-X", "linger.ms=soon"], "linger.ms must be 0 or more, not soon"),
+        (&["produce", "t", "-X", "fetch.min.bytes=1"], "fetch.min.bytes"),
+        (&["produce", "t", "--acks", "1", "-X", "enable.idempotence=true"], "enable.idempotence"),
+        (&["broker", "-X", "client.id=me"], "--property"),
+    ];
+    for (arguments, part) in wrong {
+        let output = broker.run(arguments, b"");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_one_sentence(&output, part);
+    }
+}
+
+#[test]
 fn a_reader_that_has_enough_is_no_error() {
     let broker = Broker::start(&[]);
     let lines = numbered_lines(50_000);
