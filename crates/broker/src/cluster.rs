@@ -16,12 +16,11 @@ use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::message::Message;
 use kavka_core::wire::messages::ApiVersionsResponse;
 
-use crate::apis::fetch::Waiting;
 use crate::apis::{self, Context, Outcome};
 use crate::configs;
 use crate::faults::{Faults, Met, Then};
-use crate::groups::GroupAnswer;
 use crate::state::State;
+use crate::waits::{Wait, Wake};
 
 /// One connection of a client to one broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,15 +95,7 @@ pub enum Event {
 struct Current {
     header: RequestHeader,
     then: Then,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Records(Box<Waiting>),
-    Group,
-    Held(Instant, Vec<Bytes>),
-    Silent,
+    wait: Wait,
 }
 
 #[derive(Debug)]
@@ -175,18 +166,17 @@ impl Cluster {
         while let Some((due, connection)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, connection));
             let current = self.connections.get_mut(&connection).and_then(|known| known.current.as_mut());
-            match current.map(|current| &mut current.stage) {
-                Some(Stage::Held(until, segments)) if *until <= now => {
+            match current.map(|current| &mut current.wait) {
+                Some(Wait::Until(until, segments)) if *until <= now => {
                     let segments = std::mem::take(segments);
                     self.send(connection, segments);
                 }
-                Some(Stage::Records(_)) => {
-                    self.state.woken.insert(connection);
-                }
+                Some(Wait::Records(_)) => self.state.wakes.look_again([connection]),
                 _ => {}
             }
         }
-        self.state.groups.handle_timeout(now);
+        let State { groups, wakes, .. } = &mut self.state;
+        groups.handle_timeout(now, wakes);
         self.settle(now);
     }
 
@@ -210,10 +200,8 @@ impl Cluster {
     /// Carries on until nothing can be done any more.
     fn settle(&mut self, now: Instant) {
         loop {
-            if let Some(connection) = self.state.woken.pop_first() {
-                self.look_again(now, connection);
-            } else if let Some((connection, answer)) = self.state.groups.answers.pop() {
-                self.answer_for_group(now, connection, &answer);
+            if let Some((connection, wake)) = self.state.wakes.pop() {
+                self.wake(now, connection, wake);
             } else if let Some(connection) = self.ready.pop_front() {
                 self.begin(now, connection);
             } else {
@@ -222,12 +210,18 @@ impl Cluster {
         }
     }
 
-    /// A fetch that waits may have something to answer.
-    fn look_again(&mut self, now: Instant, connection: ConnectionId) {
+    /// Ends a wait, unless the request waits for something else: a fault may have given it another answer.
+    fn wake(&mut self, now: Instant, connection: ConnectionId, wake: Wake) {
         let current = self.connections.get_mut(&connection).and_then(|known| known.current.as_mut());
-        let Some(Current { stage: Stage::Records(waiting), .. }) = current else { return };
-        if let Some(response) = waiting.answer(&mut self.state, now) {
-            self.answer(now, connection, &response);
+        match (current.map(|current| &mut current.wait), wake) {
+            (Some(Wait::Records(waiting)), Wake::LookAgain) => {
+                if let Some(response) = waiting.answer(&mut self.state, now) {
+                    self.answer(now, connection, &response);
+                }
+            }
+            (Some(Wait::Join), Wake::Join(response)) => self.answer(now, connection, &response),
+            (Some(Wait::Sync), Wake::Sync(response)) => self.answer(now, connection, &response),
+            _ => {}
         }
     }
 
@@ -249,20 +243,16 @@ impl Cluster {
         let outcome = apis::dispatch(&mut self.state, &context, mishap, decoder.into_rest());
         let Context { header, .. } = context;
         let then = mishap.then;
-        let stage = match outcome {
-            None | Some(Outcome::Close) => return self.close(connection),
-            Some(Outcome::Respond(segments)) => return self.respond(now, connection, header, then, segments),
-            Some(Outcome::Nothing) => return self.respond(now, connection, header, then, Vec::new()),
-            Some(Outcome::WaitForGroup) => Stage::Group,
-            Some(Outcome::WaitForRecords(waiting)) => {
-                self.timers.insert((waiting.deadline, connection));
-                Stage::Records(waiting)
-            }
-        };
-        self.occupy(connection, Current { header, then, stage });
+        match outcome {
+            None | Some(Outcome::Close) => self.close(connection),
+            Some(Outcome::Respond(segments)) => self.respond(now, connection, header, then, segments),
+            Some(Outcome::Nothing) => self.respond(now, connection, header, then, Vec::new()),
+            Some(Outcome::Wait(wait)) => self.occupy(connection, Current { header, then, wait }),
+        }
     }
 
     fn occupy(&mut self, connection: ConnectionId, current: Current) {
+        self.timers.extend(current.wait.deadline().map(|deadline| (deadline, connection)));
         if let Some(known) = self.connections.get_mut(&connection) {
             known.current = Some(current);
         }
@@ -279,17 +269,6 @@ impl Cluster {
         match apis::frame(&header, &response) {
             Some(segments) => self.send(connection, segments),
             None => self.close(connection),
-        }
-    }
-
-    /// A group has an answer. Nobody waits for it if a fault gave another one.
-    fn answer_for_group(&mut self, now: Instant, connection: ConnectionId, answer: &GroupAnswer) {
-        let current = self.connections.get(&connection).and_then(|known| known.current.as_ref());
-        let Some(Current { header, stage: Stage::Group, .. }) = current else { return };
-        match (header.key, answer) {
-            (ApiKey::JoinGroup, GroupAnswer::Join(response)) => self.answer(now, connection, response),
-            (ApiKey::SyncGroup, GroupAnswer::Sync(response)) => self.answer(now, connection, response),
-            _ => {}
         }
     }
 
@@ -312,17 +291,13 @@ impl Cluster {
         then: Then,
         segments: Vec<Bytes>,
     ) {
-        let stage = match then {
+        let wait = match then {
             Then::Answer | Then::Fail(_) => return self.send(connection, segments),
             Then::Close => return self.close(connection),
-            Then::Silence => Stage::Silent,
-            Then::Delay(delay) => {
-                let until = now + delay;
-                self.timers.insert((until, connection));
-                Stage::Held(until, segments)
-            }
+            Then::Silence => Wait::Forever,
+            Then::Delay(delay) => Wait::Until(now + delay, segments),
         };
-        self.occupy(connection, Current { header, then, stage });
+        self.occupy(connection, Current { header, then, wait });
     }
 
     /// Sends a frame, if there is anything in it, and lets the next request come.
@@ -465,7 +440,7 @@ impl Cluster {
 
     /// What a group has committed for a partition.
     pub fn committed_offset(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
-        let offsets = &self.state.groups.get(group_id)?.offsets;
+        let offsets = self.state.groups.get(group_id)?.offsets();
         offsets.get(&(topic.into(), partition)).map(|committed| committed.offset)
     }
 

@@ -25,6 +25,7 @@ pub mod serve;
 mod sessions;
 mod state;
 mod transactions;
+mod waits;
 
 pub use cluster::{Cluster, ClusterConfig, ConnectionId, Event};
 pub use faults::{Fault, Faults};

@@ -16,6 +16,7 @@ use crate::groups::Groups;
 use crate::log::Log;
 use crate::producers::Producers;
 use crate::sessions::Sessions;
+use crate::waits::Wakes;
 use crate::{ClusterConfig, ConnectionId};
 
 /// The longest topic name, in bytes.
@@ -75,8 +76,8 @@ pub(crate) struct State {
     pub(crate) groups: Groups,
     pub(crate) next_producer_id: i64,
     pub(crate) decompressor: Decompressor,
-    /// Connections whose waiting fetch should look again.
-    pub(crate) woken: BTreeSet<ConnectionId>,
+    /// What goes to the connections whose request waits.
+    pub(crate) wakes: Wakes,
     random: u64,
 }
 
@@ -98,7 +99,7 @@ impl State {
             groups: Groups::default(),
             next_producer_id: 0,
             decompressor: Decompressor::new(),
-            woken: BTreeSet::new(),
+            wakes: Wakes::default(),
         }
     }
 
@@ -253,7 +254,7 @@ impl State {
         self.topic_names.remove(&topic.topic_id);
         self.groups.forget_topic(name);
         for partition in topic.partitions {
-            self.woken.extend(partition.waiters);
+            self.wakes.look_again(partition.waiters);
         }
         true
     }
@@ -272,8 +273,8 @@ impl State {
             }
         }
         partition.elect(Some(broker_id));
-        let mut waiters = std::mem::take(&mut partition.waiters);
-        self.woken.append(&mut waiters);
+        let waiters = std::mem::take(&mut partition.waiters);
+        self.wakes.look_again(waiters);
         Ok(())
     }
 
@@ -284,8 +285,8 @@ impl State {
         let partition = self.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let batch = records::batches(bytes).next().and_then(Result::ok).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
         partition.log.replicate(&batch, partition.leader_epoch);
-        let mut waiters = std::mem::take(&mut partition.waiters);
-        self.woken.append(&mut waiters);
+        let waiters = std::mem::take(&mut partition.waiters);
+        self.wakes.look_again(waiters);
         Ok(())
     }
 
@@ -295,8 +296,8 @@ impl State {
         partition.log.truncate(end_offset);
         partition.producers.truncate(end_offset);
         partition.elect(partition.leader);
-        let mut waiters = std::mem::take(&mut partition.waiters);
-        self.woken.append(&mut waiters);
+        let waiters = std::mem::take(&mut partition.waiters);
+        self.wakes.look_again(waiters);
         Ok(())
     }
 
@@ -314,7 +315,7 @@ impl State {
             let next = partition.replicas.iter().copied().find(|id| alive.contains(id));
             if next != partition.leader {
                 partition.elect(next);
-                self.woken.append(&mut partition.waiters);
+                self.wakes.look_again(std::mem::take(&mut partition.waiters));
             }
         }
     }
@@ -324,7 +325,7 @@ impl State {
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             partition.waiters.remove(&connection);
         }
-        self.woken.remove(&connection);
+        self.wakes.forget(connection);
         self.groups.forget_connection(connection);
     }
 }

@@ -24,6 +24,7 @@ use super::{Answer, Context, Handle};
 use crate::ConnectionId;
 use crate::sessions::{Begun, SessionUse, TopicKey, Wanted};
 use crate::state::{Partition, State};
+use crate::waits::Wait;
 
 /// Kafka's `fetch.max.bytes` of a broker: no answer is larger, whatever the client allows.
 const FETCH_MAX_BYTES: usize = 55 << 20;
@@ -62,7 +63,7 @@ impl Handle for FetchRequest {
         });
         match waiting.answer(state, context.now) {
             Some(response) => response.into(),
-            None => Answer::WaitForRecords(waiting),
+            None => Answer::Wait(Wait::Records(waiting)),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::delete_groups::DeletableGroupResult;
-use kavka_core::wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
+use kavka_core::wire::messages::describe_groups::DescribedGroup;
 use kavka_core::wire::messages::leave_group::{MemberIdentity, MemberResponse};
 use kavka_core::wire::messages::list_groups::ListedGroup;
 use kavka_core::wire::messages::{
@@ -21,6 +21,7 @@ use super::offsets::check_coordinator;
 use super::{Answer, Context, Handle};
 use crate::groups::{Group, Join, refused_join, refused_sync};
 use crate::state::State;
+use crate::waits::Wait;
 
 /// Whether this broker looks after the group, and the group may have members.
 fn check_group(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
@@ -41,11 +42,11 @@ impl Handle for JoinGroupRequest {
             let prefix = self.group_instance_id.as_deref().unwrap_or(&client_id);
             member_id = state.groups.new_member_id(prefix);
             if context.version() >= 4 && self.group_instance_id.is_none() {
-                let (group, _) = state.groups.entry(&self.group_id);
+                let group = state.groups.classic_or_new(&self.group_id);
                 group.expect_member(context.now, member_id.clone(), self.session_timeout_ms);
                 return refused_join(ErrorCode::MEMBER_ID_REQUIRED, &member_id).into();
             }
-        } else if !state.groups.get(&self.group_id).is_some_and(|group| group.knows(&member_id)) {
+        } else if !state.groups.classic(&self.group_id).is_some_and(|group| group.knows(&member_id)) {
             return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
         }
         let join = Join {
@@ -58,9 +59,9 @@ impl Handle for JoinGroupRequest {
             protocol_type: self.protocol_type,
             protocols: self.protocols.into_iter().map(|protocol| (protocol.name, protocol.metadata)).collect(),
         };
-        let (group, answers) = state.groups.entry(&self.group_id);
-        match group.join(context.now, join, answers) {
-            Ok(()) => Answer::WaitForGroup,
+        let State { groups, wakes, .. } = state;
+        match groups.classic_or_new(&self.group_id).join(context.now, join, wakes) {
+            Ok(()) => Answer::Wait(Wait::Join),
             Err(error_code) => refused_join(error_code, &member_id).into(),
         }
     }
@@ -75,14 +76,15 @@ impl Handle for SyncGroupRequest {
         if let Err(error_code) = check_group(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
-        let Some((group, answers)) = state.groups.get_mut(&self.group_id) else {
+        let State { groups, wakes, .. } = state;
+        let Some(group) = groups.classic(&self.group_id) else {
             return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
         };
         let assignments =
             self.assignments.into_iter().map(|assignment| (assignment.member_id, assignment.assignment)).collect();
         let (now, connection) = (context.now, context.connection);
-        match group.sync(now, connection, &self.member_id, self.generation_id, assignments, answers) {
-            Ok(()) => Answer::WaitForGroup,
+        match group.sync(now, connection, &self.member_id, self.generation_id, assignments, wakes) {
+            Ok(()) => Answer::Wait(Wait::Sync),
             Err(error_code) => refused_sync(error_code).into(),
         }
     }
@@ -95,8 +97,8 @@ impl Handle for SyncGroupRequest {
 impl Handle for HeartbeatRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<HeartbeatResponse> {
         let checked = check_group(state, context, &self.group_id);
-        let heard = checked.and_then(|()| match state.groups.get_mut(&self.group_id) {
-            Some((group, _)) => group.heartbeat(context.now, &self.member_id, self.generation_id),
+        let heard = checked.and_then(|()| match state.groups.classic(&self.group_id) {
+            Some(group) => group.heartbeat(context.now, &self.member_id, self.generation_id),
             None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
         });
         self.refuse(heard.err().unwrap_or(ErrorCode::NONE)).into()
@@ -112,9 +114,10 @@ impl Handle for LeaveGroupRequest {
         if let Err(error_code) = check_group(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
+        let State { groups, wakes, .. } = state;
         let mut leave = |member_id: &str, instance: Option<&str>| {
-            let left = match state.groups.get_mut(&self.group_id) {
-                Some((group, answers)) => group.leave(context.now, member_id, instance, answers),
+            let left = match groups.classic(&self.group_id) {
+                Some(group) => group.leave(context.now, member_id, instance, wakes),
                 None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
             };
             left.err().unwrap_or(ErrorCode::NONE)
@@ -143,13 +146,13 @@ impl Handle for ListGroupsRequest {
         let is_asked = |(group_id, group): &(&str, &Group)| {
             check_coordinator(state, context, group_id).is_ok()
                 && fits(&self.states_filter, group.state_name())
-                && fits(&self.types_filter, "classic")
+                && fits(&self.types_filter, group.type_name())
         };
         let describe = |(group_id, group): (&str, &Group)| ListedGroup {
             group_id: group_id.to_owned(),
-            protocol_type: group.protocol_type.clone(),
+            protocol_type: group.protocol_type().to_owned(),
             group_state: group.state_name().to_owned(),
-            group_type: "classic".to_owned(),
+            group_type: group.type_name().to_owned(),
         };
         let groups = state.groups.iter().filter(is_asked).map(describe).collect();
         ListGroupsResponse { groups, ..ListGroupsResponse::default() }.into()
@@ -165,7 +168,7 @@ impl Handle for DescribeGroupsRequest {
         let describe = |group_id: &String| match check_coordinator(state, context, group_id) {
             Err(error_code) => undescribed(group_id, error_code),
             Ok(()) => match state.groups.get(group_id) {
-                Some(group) => describe(group_id, group),
+                Some(group) => group.describe(group_id),
                 None => DescribedGroup {
                     group_state: "Dead".to_owned(),
                     error_message: (context.version() >= 6).then(|| format!("there is no group {group_id}")),
@@ -188,25 +191,6 @@ impl Handle for DescribeGroupsRequest {
 
 fn undescribed(group_id: &str, error_code: ErrorCode) -> DescribedGroup {
     DescribedGroup { error_code, group_id: group_id.to_owned(), ..DescribedGroup::default() }
-}
-
-fn describe(group_id: &str, group: &Group) -> DescribedGroup {
-    let members = group.members.iter().map(|(member_id, member)| DescribedGroupMember {
-        member_id: member_id.clone(),
-        group_instance_id: member.group_instance_id.clone(),
-        client_id: member.client_id.clone(),
-        client_host: "/127.0.0.1".to_owned(),
-        member_metadata: group.member_metadata(member),
-        member_assignment: member.assignment.clone(),
-    });
-    DescribedGroup {
-        group_id: group_id.to_owned(),
-        group_state: group.state_name().to_owned(),
-        protocol_type: group.protocol_type.clone(),
-        protocol_data: group.protocol_name().to_owned(),
-        members: members.collect(),
-        ..DescribedGroup::default()
-    }
 }
 
 impl Handle for DeleteGroupsRequest {

@@ -27,6 +27,7 @@ use kavka_core::wire::messages;
 use crate::ConnectionId;
 use crate::faults::{Mishap, Then};
 use crate::state::State;
+use crate::waits::Wait;
 
 pub(crate) use api_versions::{own_versions, speaks};
 
@@ -53,10 +54,8 @@ pub(crate) enum Answer<R> {
     Nothing,
     /// The connection is closed instead.
     Close,
-    /// The response comes when there are records, or at the deadline.
-    WaitForRecords(Box<fetch::Waiting>),
-    /// The response comes from the group.
-    WaitForGroup,
+    /// The response comes later.
+    Wait(Wait),
 }
 
 impl<R> From<R> for Answer<R> {
@@ -80,8 +79,7 @@ pub(crate) enum Outcome {
     Respond(Vec<Bytes>),
     Nothing,
     Close,
-    WaitForRecords(Box<fetch::Waiting>),
-    WaitForGroup,
+    Wait(Wait),
 }
 
 /// Decodes a request, and carries it out unless a fault prevents that. `None` if it cannot be decoded.
@@ -133,8 +131,7 @@ fn run<R: Handle>(state: &mut State, context: &Context, mishap: Mishap, body: By
         Answer::Now(response) => Outcome::Respond(frame(&context.header, &response)?),
         Answer::Nothing => Outcome::Nothing,
         Answer::Close => Outcome::Close,
-        Answer::WaitForRecords(waiting) => Outcome::WaitForRecords(waiting),
-        Answer::WaitForGroup => Outcome::WaitForGroup,
+        Answer::Wait(wait) => Outcome::Wait(wait),
     })
 }
 

@@ -47,8 +47,7 @@ impl Handle for OffsetCommitRequest {
             }
             let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
             let key = (topic.name.clone(), asked.partition_index);
-            let (group, _) = state.groups.entry(&self.group_id);
-            group.offsets.insert(key, Committed { offset, leader_epoch, metadata });
+            state.groups.offsets_mut(&self.group_id).insert(key, Committed { offset, leader_epoch, metadata });
             Ok(())
         })
         .into()
@@ -149,7 +148,7 @@ fn fetch_group(state: &State, context: &Context, asked: OffsetFetchRequestGroup)
         let is_unknown = uses_topic_ids && topic.is_none();
         let name: Arc<str> = topic.map_or_else(|| asked.name.as_str().into(), |topic| topic.name.clone());
         let answer = |partition_index| {
-            let committed = group.and_then(|group| group.offsets.get(&(name.clone(), partition_index)));
+            let committed = group.and_then(|group| group.offsets().get(&(name.clone(), partition_index)));
             OffsetFetchResponsePartitions {
                 partition_index,
                 committed_offset: committed.map(|committed| committed.offset),
@@ -168,7 +167,7 @@ fn fetch_group(state: &State, context: &Context, asked: OffsetFetchRequestGroup)
 /// Everything that the group has committed, as if it had been asked for.
 fn every_topic(state: &State, group: Option<&Group>) -> Vec<OffsetFetchRequestTopics> {
     let mut topics: Vec<OffsetFetchRequestTopics> = Vec::new();
-    for (name, partition) in group.into_iter().flat_map(|group| group.offsets.keys()) {
+    for (name, partition) in group.into_iter().flat_map(|group| group.offsets().keys()) {
         match topics.last_mut() {
             Some(topic) if *topic.name == **name => topic.partition_indexes.push(*partition),
             _ => topics.push(OffsetFetchRequestTopics {

@@ -175,8 +175,8 @@ fn append(
         partition.log.retain_bytes(retention_bytes);
     }
     let log_start_offset = partition.log.log_start_offset();
-    let mut waiters = std::mem::take(&mut partition.waiters);
-    state.woken.append(&mut waiters);
+    let waiters = std::mem::take(&mut partition.waiters);
+    state.wakes.look_again(waiters);
     Ok(Appended { base_offset, log_append_time_ms, log_start_offset })
 }
 

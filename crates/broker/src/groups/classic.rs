@@ -8,22 +8,20 @@
 //! come back without a rebalance (KIP-345: they keep their place but the group rebalances), group size limits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
 use kavka_core::wire::messages::join_group::JoinGroupResponseMember;
 use kavka_core::wire::messages::{JoinGroupResponse, SyncGroupResponse};
 
-use super::{Committed, GroupAnswer};
 use crate::ConnectionId;
+use crate::waits::Wakes;
 
 /// Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
-
-type Answers = Vec<(ConnectionId, GroupAnswer)>;
 
 /// Who asks to be in the group.
 #[derive(Debug)]
@@ -38,17 +36,26 @@ pub(crate) struct Join {
     pub(crate) protocols: Vec<(String, Bytes)>,
 }
 
+/// For what a member waits, and on which connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    No,
+    /// For everyone to have joined.
+    Join(ConnectionId),
+    /// For its assignment.
+    Sync(ConnectionId),
+}
+
 /// One member of the group.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) group_instance_id: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) assignment: Bytes,
+struct Member {
+    group_instance_id: Option<String>,
+    client_id: String,
+    assignment: Bytes,
     session_timeout: Duration,
     rebalance_timeout: Duration,
     protocols: Vec<(String, Bytes)>,
-    joining: Option<ConnectionId>,
-    syncing: Option<ConnectionId>,
+    waits: Waits,
     /// When its session ends unless it is heard of.
     expires: Instant,
 }
@@ -58,12 +65,24 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol_name).map(|(_, data)| data.clone()).unwrap_or_default()
     }
 
+    fn is_joining(&self) -> bool {
+        matches!(self.waits, Waits::Join(_))
+    }
+
+    /// Answers its sync, if it waits for one, with an error.
+    fn end_sync(&mut self, error_code: ErrorCode, wakes: &mut Wakes) {
+        if let Waits::Sync(connection) = self.waits {
+            self.waits = Waits::No;
+            wakes.sync(connection, refused_sync(error_code));
+        }
+    }
+
     fn heard_of(&mut self, now: Instant) {
         self.expires = now + self.session_timeout;
     }
 
     fn is_expired(&self, now: Instant) -> bool {
-        self.joining.is_none() && self.syncing.is_none() && self.expires <= now
+        self.waits == Waits::No && self.expires <= now
     }
 }
 
@@ -77,12 +96,11 @@ enum Phase {
     Stable,
 }
 
-/// One group.
+/// The members of one group.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
-    pub(crate) offsets: BTreeMap<(Arc<str>, i32), Committed>,
-    pub(crate) members: BTreeMap<String, Member>,
-    pub(crate) protocol_type: String,
+pub(crate) struct ClassicGroup {
+    members: BTreeMap<String, Member>,
+    protocol_type: String,
     protocol_name: String,
     generation_id: i32,
     leader: String,
@@ -91,7 +109,7 @@ pub(crate) struct Group {
     pending: BTreeMap<String, Instant>,
 }
 
-impl Group {
+impl ClassicGroup {
     /// Kafka's name for where the group stands.
     pub(crate) fn state_name(&self) -> &'static str {
         match self.phase {
@@ -106,14 +124,30 @@ impl Group {
         self.members.is_empty()
     }
 
-    /// The assignor that was chosen, and a member's part in it, while the group is stable.
-    pub(crate) fn protocol_name(&self) -> &str {
-        if self.phase == Phase::Stable { &self.protocol_name } else { "" }
+    /// What the members call their protocol: "consumer" for consumers.
+    pub(crate) fn protocol_type(&self) -> &str {
+        &self.protocol_type
     }
 
-    /// What a member sent for the assignor that was chosen.
-    pub(crate) fn member_metadata(&self, member: &Member) -> Bytes {
-        member.metadata(self.protocol_name())
+    /// What `DescribeGroups` tells of it. The assignor and what members sent for it are told while the group is stable.
+    pub(crate) fn describe(&self, group_id: &str) -> DescribedGroup {
+        let protocol_name = if self.phase == Phase::Stable { &*self.protocol_name } else { "" };
+        let members = self.members.iter().map(|(member_id, member)| DescribedGroupMember {
+            member_id: member_id.clone(),
+            group_instance_id: member.group_instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: "/127.0.0.1".to_owned(),
+            member_metadata: member.metadata(protocol_name),
+            member_assignment: member.assignment.clone(),
+        });
+        DescribedGroup {
+            group_id: group_id.to_owned(),
+            group_state: self.state_name().to_owned(),
+            protocol_type: self.protocol_type.clone(),
+            protocol_data: protocol_name.to_owned(),
+            members: members.collect(),
+            ..DescribedGroup::default()
+        }
     }
 
     /// Keeps a member id for a member that has yet to join with it (KIP-394).
@@ -122,13 +156,13 @@ impl Group {
     }
 
     /// A member joins; it is answered when everyone has.
-    pub(crate) fn join(&mut self, now: Instant, join: Join, answers: &mut Answers) -> Result<(), ErrorCode> {
+    pub(crate) fn join(&mut self, now: Instant, join: Join, wakes: &mut Wakes) -> Result<(), ErrorCode> {
         self.check_join(&join)?;
         let Join { member_id, connection, group_instance_id, client_id, protocols, .. } = join;
         let session_timeout = millis(join.session_timeout_ms);
         let rebalance_timeout = millis(join.rebalance_timeout_ms);
         self.pending.remove(&member_id);
-        self.replace_static(group_instance_id.as_deref(), &member_id, answers);
+        self.replace_static(group_instance_id.as_deref(), &member_id, wakes);
         if let Some(member) = self.members.get_mut(&member_id) {
             let is_unchanged = member.protocols == protocols;
             (member.protocols, member.session_timeout, member.rebalance_timeout) =
@@ -140,10 +174,11 @@ impl Group {
                 Phase::Empty | Phase::Preparing(_) => false,
             };
             if keeps_generation {
-                answers.push((connection, GroupAnswer::Join(self.joined(&member_id))));
+                wakes.join(connection, self.joined(&member_id));
                 return Ok(());
             }
-            member.joining = Some(connection);
+            member.end_sync(ErrorCode::REBALANCE_IN_PROGRESS, wakes);
+            member.waits = Waits::Join(connection);
         } else {
             let member = Member {
                 group_instance_id,
@@ -152,14 +187,13 @@ impl Group {
                 session_timeout,
                 rebalance_timeout,
                 protocols,
-                joining: Some(connection),
-                syncing: None,
+                waits: Waits::Join(connection),
                 expires: now + session_timeout,
             };
             self.protocol_type = join.protocol_type;
             self.members.insert(member_id, member);
         }
-        self.prepare(now, answers);
+        self.prepare(now, wakes);
         Ok(())
     }
 
@@ -189,38 +223,34 @@ impl Group {
     }
 
     /// A static member that starts again has a new member id and fences its old one.
-    fn replace_static(&mut self, group_instance_id: Option<&str>, member_id: &str, answers: &mut Answers) {
+    fn replace_static(&mut self, group_instance_id: Option<&str>, member_id: &str, wakes: &mut Wakes) {
         let Some(instance) = group_instance_id else { return };
         let is_old = |(id, member): &(&String, &Member)| {
             member.group_instance_id.as_deref() == Some(instance) && id.as_str() != member_id
         };
         if let Some(old) = self.members.iter().find(is_old).map(|(id, _)| id.clone()) {
-            self.remove(&old, ErrorCode::FENCED_INSTANCE_ID, answers);
+            self.remove(&old, ErrorCode::FENCED_INSTANCE_ID, wakes);
         }
     }
 
-    fn remove(&mut self, member_id: &str, error_code: ErrorCode, answers: &mut Answers) {
-        let Some(member) = self.members.remove(member_id) else { return };
-        if let Some(connection) = member.joining {
-            answers.push((connection, GroupAnswer::Join(refused_join(error_code, member_id))));
-        }
-        if let Some(connection) = member.syncing {
-            answers.push((connection, GroupAnswer::Sync(refused_sync(error_code))));
+    fn remove(&mut self, member_id: &str, error_code: ErrorCode, wakes: &mut Wakes) {
+        let Some(mut member) = self.members.remove(member_id) else { return };
+        member.end_sync(error_code, wakes);
+        if let Waits::Join(connection) = member.waits {
+            wakes.join(connection, refused_join(error_code, member_id));
         }
     }
 
     /// Starts a rebalance, or goes on with the one that runs.
-    fn prepare(&mut self, now: Instant, answers: &mut Answers) {
+    fn prepare(&mut self, now: Instant, wakes: &mut Wakes) {
         if !matches!(self.phase, Phase::Preparing(_)) {
             for member in self.members.values_mut() {
-                if let Some(connection) = member.syncing.take() {
-                    answers.push((connection, GroupAnswer::Sync(refused_sync(ErrorCode::REBALANCE_IN_PROGRESS))));
-                }
+                member.end_sync(ErrorCode::REBALANCE_IN_PROGRESS, wakes);
             }
             self.phase = Phase::Preparing(now + self.rebalance_timeout());
         }
-        if self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some()) {
-            self.complete_join(now, answers);
+        if self.pending.is_empty() && self.members.values().all(Member::is_joining) {
+            self.complete_join(now, wakes);
         }
     }
 
@@ -228,9 +258,9 @@ impl Group {
         self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
     }
 
-    fn complete_join(&mut self, now: Instant, answers: &mut Answers) {
+    fn complete_join(&mut self, now: Instant, wakes: &mut Wakes) {
         self.pending.clear();
-        self.members.retain(|_, member| member.joining.is_some());
+        self.members.retain(|_, member| member.is_joining());
         self.generation_id = self.generation_id.checked_add(1).unwrap_or(1);
         let Some(first) = self.members.keys().next().cloned() else {
             self.phase = Phase::Empty;
@@ -244,8 +274,8 @@ impl Group {
         let joined: Vec<_> = self.members.keys().map(|member_id| self.joined(member_id)).collect();
         for (member, response) in self.members.values_mut().zip(joined) {
             member.heard_of(now);
-            if let Some(connection) = member.joining.take() {
-                answers.push((connection, GroupAnswer::Join(response)));
+            if let Waits::Join(connection) = std::mem::replace(&mut member.waits, Waits::No) {
+                wakes.join(connection, response);
             }
         }
     }
@@ -298,14 +328,14 @@ impl Group {
         member_id: &str,
         generation_id: i32,
         assignments: Vec<(String, Bytes)>,
-        answers: &mut Answers,
+        wakes: &mut Wakes,
     ) -> Result<(), ErrorCode> {
         let phase = self.phase;
         let member = self.member(now, member_id, generation_id)?;
         match phase {
             Phase::Empty => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
             Phase::Preparing(_) => return Err(ErrorCode::REBALANCE_IN_PROGRESS),
-            Phase::Completing(_) | Phase::Stable => member.syncing = Some(connection),
+            Phase::Completing(_) | Phase::Stable => member.waits = Waits::Sync(connection),
         }
         if matches!(phase, Phase::Completing(_)) && self.leader == member_id {
             for member in self.members.values_mut() {
@@ -319,14 +349,15 @@ impl Group {
             self.phase = Phase::Stable;
         }
         if self.phase == Phase::Stable {
-            self.answer_syncs(now, answers);
+            self.answer_syncs(now, wakes);
         }
         Ok(())
     }
 
-    fn answer_syncs(&mut self, now: Instant, answers: &mut Answers) {
+    fn answer_syncs(&mut self, now: Instant, wakes: &mut Wakes) {
         for member in self.members.values_mut() {
-            if let Some(connection) = member.syncing.take() {
+            if let Waits::Sync(connection) = member.waits {
+                member.waits = Waits::No;
                 member.heard_of(now);
                 let response = SyncGroupResponse {
                     protocol_type: Some(self.protocol_type.clone()),
@@ -334,7 +365,7 @@ impl Group {
                     assignment: member.assignment.clone(),
                     ..SyncGroupResponse::default()
                 };
-                answers.push((connection, GroupAnswer::Sync(response)));
+                wakes.sync(connection, response);
             }
         }
     }
@@ -352,7 +383,7 @@ impl Group {
         now: Instant,
         member_id: &str,
         group_instance_id: Option<&str>,
-        answers: &mut Answers,
+        wakes: &mut Wakes,
     ) -> Result<(), ErrorCode> {
         if self.pending.remove(member_id).is_none() {
             let is_meant = |(id, member): &(&String, &Member)| match group_instance_id {
@@ -364,9 +395,9 @@ impl Group {
             if !member_id.is_empty() && found != member_id {
                 return Err(ErrorCode::FENCED_INSTANCE_ID);
             }
-            self.remove(&found, ErrorCode::UNKNOWN_MEMBER_ID, answers);
+            self.remove(&found, ErrorCode::UNKNOWN_MEMBER_ID, wakes);
         }
-        self.prepare(now, answers);
+        self.prepare(now, wakes);
         Ok(())
     }
 
@@ -380,8 +411,9 @@ impl Group {
     /// Nobody waits on this connection any more: the session of whoever did goes on to its end.
     pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
         for member in self.members.values_mut() {
-            member.joining = member.joining.filter(|waiting| *waiting != connection);
-            member.syncing = member.syncing.filter(|waiting| *waiting != connection);
+            if matches!(member.waits, Waits::Join(waiting) | Waits::Sync(waiting) if waiting == connection) {
+                member.waits = Waits::No;
+            }
         }
     }
 
@@ -391,23 +423,23 @@ impl Group {
             Phase::Preparing(deadline) | Phase::Completing(deadline) => Some(deadline),
             Phase::Empty | Phase::Stable => None,
         };
-        let waits = |member: &&Member| member.joining.is_none() && member.syncing.is_none();
-        let sessions = self.members.values().filter(waits).map(|member| member.expires);
+        let is_silent = |member: &&Member| member.waits == Waits::No;
+        let sessions = self.members.values().filter(is_silent).map(|member| member.expires);
         sessions.chain(self.pending.values().copied()).chain(phase).min()
     }
 
     /// Drops members whose session has ended and ends rebalances that took too long.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, answers: &mut Answers) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
         let known = self.members.len().saturating_add(self.pending.len());
         self.pending.retain(|_, expires| *expires > now);
         self.members.retain(|_, member| !member.is_expired(now));
         match self.phase {
-            Phase::Preparing(deadline) if deadline <= now => self.complete_join(now, answers),
+            Phase::Preparing(deadline) if deadline <= now => self.complete_join(now, wakes),
             Phase::Completing(deadline) if deadline <= now => {
-                self.members.retain(|_, member| member.syncing.is_some());
-                self.prepare(now, answers);
+                self.members.retain(|_, member| matches!(member.waits, Waits::Sync(_)));
+                self.prepare(now, wakes);
             }
-            _ if self.members.len().saturating_add(self.pending.len()) < known => self.prepare(now, answers),
+            _ if self.members.len().saturating_add(self.pending.len()) < known => self.prepare(now, wakes),
             _ => {}
         }
     }

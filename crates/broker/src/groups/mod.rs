@@ -1,6 +1,8 @@
-//! What the group coordinators know: committed offsets, and the members of classic groups.
+//! What the group coordinators know: committed offsets, and the members of groups.
 //!
-//! One store for all brokers: a coordinator that moves takes everything along.
+//! One store for all brokers: a coordinator that moves takes everything along. A [`Group`] is of one kind, and what
+//! is asked of every kind is asked here. There is one kind, whose members choose an assignor and a leader among
+//! themselves ([`classic`]).
 
 mod classic;
 
@@ -9,11 +11,12 @@ use std::sync::Arc;
 
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
-use kavka_core::wire::messages::{JoinGroupResponse, SyncGroupResponse};
+use kavka_core::wire::messages::describe_groups::DescribedGroup;
 
 use crate::ConnectionId;
+use crate::waits::Wakes;
 
-pub(crate) use classic::{Group, Join, refused_join, refused_sync};
+pub(crate) use classic::{ClassicGroup, Join, refused_join, refused_sync};
 
 /// The longest metadata of a committed offset, in bytes (Kafka: `offset.metadata.max.bytes`).
 pub(crate) const MAX_OFFSET_METADATA: usize = 4096;
@@ -26,19 +29,101 @@ pub(crate) struct Committed {
     pub(crate) metadata: String,
 }
 
-/// An answer to a request that waited for the other members of its group.
+/// What a group committed, by topic and partition.
+pub(crate) type Offsets = BTreeMap<(Arc<str>, i32), Committed>;
+
+/// One group.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    offsets: Offsets,
+    kind: Kind,
+}
+
+/// The members of a group, by the protocol that they speak.
 #[derive(Debug)]
-pub(crate) enum GroupAnswer {
-    Join(JoinGroupResponse),
-    Sync(SyncGroupResponse),
+enum Kind {
+    Classic(ClassicGroup),
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Classic(ClassicGroup::default())
+    }
+}
+
+impl Group {
+    pub(crate) fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Kafka's name for the kind of group.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Classic(_) => "classic",
+        }
+    }
+
+    /// Kafka's name for where the group stands.
+    pub(crate) fn state_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Classic(group) => group.state_name(),
+        }
+    }
+
+    /// What the members call their protocol: "consumer" for consumers.
+    pub(crate) fn protocol_type(&self) -> &str {
+        match &self.kind {
+            Kind::Classic(group) => group.protocol_type(),
+        }
+    }
+
+    /// Whether it has no members.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.kind {
+            Kind::Classic(group) => group.is_empty(),
+        }
+    }
+
+    /// What `DescribeGroups` tells of it.
+    pub(crate) fn describe(&self, group_id: &str) -> DescribedGroup {
+        match &self.kind {
+            Kind::Classic(group) => group.describe(group_id),
+        }
+    }
+
+    /// Whether a member of this generation may commit; `None` stands for a consumer that is no member.
+    fn check_commit(&mut self, now: Instant, member_id: &str, generation_id: Option<i32>) -> Result<(), ErrorCode> {
+        let Some(generation_id) = generation_id else {
+            return if self.is_empty() { Ok(()) } else { Err(ErrorCode::UNKNOWN_MEMBER_ID) };
+        };
+        match &mut self.kind {
+            Kind::Classic(group) => group.check_commit(now, member_id, generation_id),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match &self.kind {
+            Kind::Classic(group) => group.poll_timeout(),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
+        match &mut self.kind {
+            Kind::Classic(group) => group.handle_timeout(now, wakes),
+        }
+    }
+
+    fn forget_connection(&mut self, connection: ConnectionId) {
+        match &mut self.kind {
+            Kind::Classic(group) => group.forget_connection(connection),
+        }
+    }
 }
 
 /// Every group, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     groups: BTreeMap<String, Group>,
-    /// Answers for connections that waited, to be sent now.
-    pub(crate) answers: Vec<(ConnectionId, GroupAnswer)>,
     members_named: u64,
 }
 
@@ -51,14 +136,16 @@ impl Groups {
         self.groups.iter().map(|(group_id, group)| (group_id.as_str(), group))
     }
 
-    /// The group and where its answers go; the group is made if there is none.
-    pub(crate) fn entry(&mut self, group_id: &str) -> (&mut Group, &mut Vec<(ConnectionId, GroupAnswer)>) {
-        (self.groups.entry(group_id.to_owned()).or_default(), &mut self.answers)
+    /// The group for members of the classic protocol, if there is one.
+    pub(crate) fn classic(&mut self, group_id: &str) -> Option<&mut ClassicGroup> {
+        let Kind::Classic(group) = &mut self.groups.get_mut(group_id)?.kind;
+        Some(group)
     }
 
-    /// The group and where its answers go, if there is such a group.
-    pub(crate) fn get_mut(&mut self, group_id: &str) -> Option<(&mut Group, &mut Vec<(ConnectionId, GroupAnswer)>)> {
-        Some((self.groups.get_mut(group_id)?, &mut self.answers))
+    /// The group for members of the classic protocol; it is made if there is none.
+    pub(crate) fn classic_or_new(&mut self, group_id: &str) -> &mut ClassicGroup {
+        let Kind::Classic(group) = &mut self.groups.entry(group_id.to_owned()).or_default().kind;
+        group
     }
 
     /// A member id that no member has had.
@@ -74,16 +161,17 @@ impl Groups {
         group_id: &str,
         member_id: &str,
         generation_id: Option<i32>,
-    ) -> Result<&mut BTreeMap<(Arc<str>, i32), Committed>, ErrorCode> {
-        match generation_id {
-            None if self.get(group_id).is_none_or(Group::is_empty) => {}
-            None => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
-            Some(generation_id) => {
-                let (group, _) = self.get_mut(group_id).ok_or(ErrorCode::ILLEGAL_GENERATION)?;
-                group.check_commit(now, member_id, generation_id)?;
-            }
+    ) -> Result<(), ErrorCode> {
+        match self.groups.get_mut(group_id) {
+            Some(group) => group.check_commit(now, member_id, generation_id),
+            None if generation_id.is_none() => Ok(()),
+            None => Err(ErrorCode::ILLEGAL_GENERATION),
         }
-        Ok(&mut self.entry(group_id).0.offsets)
+    }
+
+    /// Where the group keeps its offsets; the group is made if there is none.
+    pub(crate) fn offsets_mut(&mut self, group_id: &str) -> &mut Offsets {
+        &mut self.groups.entry(group_id.to_owned()).or_default().offsets
     }
 
     /// Deletes a group and its offsets. `GROUP_ID_NOT_FOUND`; `NON_EMPTY_GROUP` while it has members.
@@ -96,9 +184,17 @@ impl Groups {
         Ok(())
     }
 
+    /// A topic is gone, and with it every offset that was committed for it.
     pub(crate) fn forget_topic(&mut self, topic: &str) {
         for group in self.groups.values_mut() {
             group.offsets.retain(|(name, _), _| &**name != topic);
+        }
+    }
+
+    /// Nobody waits on this connection any more.
+    pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
+        for group in self.groups.values_mut() {
+            group.forget_connection(connection);
         }
     }
 
@@ -107,18 +203,9 @@ impl Groups {
         self.groups.values().filter_map(Group::poll_timeout).min()
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
         for group in self.groups.values_mut() {
-            group.handle_timeout(now, &mut self.answers);
+            group.handle_timeout(now, wakes);
         }
-    }
-}
-
-impl Groups {
-    pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
-        for group in self.groups.values_mut() {
-            group.forget_connection(connection);
-        }
-        self.answers.retain(|(waiting, _)| *waiting != connection);
     }
 }
