@@ -88,7 +88,8 @@ pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, bod
         ($($key:ident $request:ident)*) => {
             match context.header.key {
                 $(ApiKey::$key => run::<messages::$request>(state, context, mishap, body),)*
-                _ => None,
+                // There is no authentication.
+                ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => None,
             }
         };
     }

@@ -17,7 +17,6 @@ macro_rules! api_keys {
         /// An API of Kafka that we speak.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
-        #[non_exhaustive]
         pub enum ApiKey {
             $(#[doc = concat!("Number ", stringify!($number), ", [`", stringify!($request), "`].")] $name = $number,)*
         }
