@@ -9,8 +9,7 @@
 //! Because of that order a request's limit starts when the request is next on its connection: when the one before it was
 //! answered, or at once if there is none. Waiting behind others never counts against it.
 //!
-//! Nothing but `ApiVersions` is sent before its answer has come (KIP-35, KIP-511): asked for in the
-//! newest version first, then once more in one that the broker says it knows.
+//! Nothing is sent before the [handshake](super::handshake) is done.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,12 +18,11 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Phase, Place, Result, Written};
 use crate::link::frames::{FrameReader, ReadPool};
+use crate::link::handshake::{Stage, Step};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
 use crate::wire::api::{ApiKey, encode_request};
-use crate::wire::error_code::ErrorCode;
-use crate::wire::message::{AnyRequest, Message};
-use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::message::AnyRequest;
 use crate::wire::primitives::Decoder;
 
 /// An answer longer than this is refused until the handshake is done.
@@ -83,6 +81,7 @@ pub struct Failed {
 
 #[derive(Debug)]
 struct InFlight {
+    /// None for a request of the handshake.
     id: Option<RequestId>,
     key: ApiKey,
     version: i16,
@@ -104,15 +103,13 @@ impl InFlight {
 #[derive(Debug)]
 pub struct Connection {
     config: ConnectionConfig,
-    versions: Option<ApiVersions>,
-    downgraded: bool,
+    stage: Stage,
     reader: FrameReader,
     frames: Vec<Bytes>,
     in_flight: VecDeque<InFlight>,
     next_correlation_id: i32,
     queued_bytes: u64,
     sent_bytes: u64,
-    received_any: bool,
     output: VecDeque<Bytes>,
     throttled_until: Instant,
     /// Requests without an answer, and where each ends in the stream of all bytes sent.
@@ -122,42 +119,36 @@ pub struct Connection {
 impl Connection {
     /// A connection whose first output asks for the broker's versions. The caller limits the handshake.
     pub fn new(config: ConnectionConfig, pool: ReadPool) -> Result<Self> {
+        let (stage, first) = Stage::begin();
         let mut connection = Self {
             config,
-            versions: None,
-            downgraded: false,
+            stage,
             reader: FrameReader::new(pool, MAX_HANDSHAKE_FRAME_BYTES),
             frames: Vec::new(),
             in_flight: VecDeque::new(),
             next_correlation_id: 0,
             queued_bytes: 0,
             sent_bytes: 0,
-            received_any: false,
             output: VecDeque::new(),
             throttled_until: Instant(0),
             unanswered: VecDeque::new(),
         };
-        connection.ask_for_versions(ApiVersionsRequest::MAX_VERSION)?;
+        connection.take_step(&first)?;
         Ok(connection)
     }
 
-    fn ask_for_versions(&mut self, version: i16) -> Result<()> {
-        let request = ApiVersionsRequest {
-            client_software_name: "kavka".into(),
-            client_software_version: env!("CARGO_PKG_VERSION").into(),
-            ..ApiVersionsRequest::default()
-        };
-        self.queue(None, &request, version, Duration::MAX)
+    fn take_step(&mut self, (request, version): &Step) -> Result<()> {
+        self.queue(None, request, *version, Duration::MAX)
     }
 
     /// Whether the handshake is done, so that requests may be sent.
     pub fn is_ready(&self) -> bool {
-        self.versions.is_some()
+        self.versions().is_some()
     }
 
     /// The broker's versions, once the handshake is done.
     pub fn versions(&self) -> Option<&ApiVersions> {
-        self.versions.as_ref()
+        self.stage.versions()
     }
 
     /// Queues a request in the newest version both sides speak, but none above `max_version`. It is overdue when `limit`
@@ -170,8 +161,7 @@ impl Connection {
         let not_ready = || Error::new(ErrorKind::Disconnected, "the connection is not set up yet");
         let ours = request.versions();
         let version = self
-            .versions
-            .as_ref()
+            .versions()
             .ok_or_else(not_ready)?
             .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
@@ -243,7 +233,6 @@ impl Connection {
     ///
     /// After an error the connection is of no further use: close it and call [`fail_all`](Self::fail_all).
     pub fn handle_read(&mut self, now: Instant, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
-        self.received_any = true;
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.handle_read(bytes, &mut frames);
         let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(frame, answers));
@@ -269,31 +258,11 @@ impl Connection {
             Some(id) => {
                 answers.push(Answer { id, key: request.key, version: request.version, body: decoder.into_rest() });
             }
-            None => self.handle_versions(decoder.into_rest(), &request)?,
+            None => match self.stage.handle_answer(request.version, decoder.into_rest())? {
+                Some(step) => self.take_step(&step)?,
+                None => self.reader.set_max_frame_bytes(self.config.max_response_bytes),
+            },
         }
-        Ok(())
-    }
-
-    fn handle_versions(&mut self, body: Bytes, request: &InFlight) -> Result<()> {
-        // A broker that does not know the version answers in version 0, whatever was asked.
-        let refused = body.get(..2) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes()[..]);
-        let version = if refused { 0 } else { request.version };
-        let response = ApiVersionsResponse::decode_exact(version, body)?;
-        if refused && !self.downgraded {
-            self.downgraded = true;
-            let newest = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.number());
-            let newest = newest.map_or(0, |api| api.max_version.clamp(0, ApiVersionsRequest::MAX_VERSION));
-            return self.ask_for_versions(newest);
-        }
-        if let Some(error) = Error::from_code(response.error_code) {
-            return Err(error.at(Place { api: Some(("ApiVersions", version)), ..Place::default() }));
-        }
-        let versions = ApiVersions::new(&response);
-        if versions.is_empty() {
-            return Err(Error::new(ErrorKind::Unsupported, "the broker named no API that it speaks"));
-        }
-        self.versions = Some(versions);
-        self.reader.set_max_frame_bytes(self.config.max_response_bytes);
         Ok(())
     }
 
@@ -343,7 +312,7 @@ impl Connection {
         Some(Error::new(ErrorKind::TimedOut(Phase::Request), what).at(place))
     }
 
-    /// The error that the end of the stream means, with a hint when the peer has never said a word.
+    /// The error that the end of the stream means, with a hint when the peer has not answered at all.
     pub fn handle_closed(&self, cause: Option<std::io::Error>) -> Error {
         let error = Error::new(ErrorKind::Disconnected, "the connection was closed by the broker")
             .at(self.config.place.clone());
@@ -351,10 +320,11 @@ impl Connection {
             Some(cause) => error.with_source(cause),
             None => error,
         };
-        if self.received_any {
-            return error;
+        match self.stage {
+            Stage::Versions => error
+                .with_hint("it closed before its first answer: the port may want TLS or SASL, or may not be Kafka's"),
+            Stage::VersionsAgain | Stage::Ready(_) => error,
         }
-        error.with_hint("it closed before its first answer: the port may want TLS or SASL, or may not be Kafka's")
     }
 
     /// Every request that is still unanswered, failed with `error`; the requests are forgotten.
@@ -378,8 +348,13 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::wire::api::encode_response;
+    use crate::wire::error_code::ErrorCode;
+    use crate::wire::message::Message as _;
     use crate::wire::messages::api_versions::ApiVersion;
-    use crate::wire::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse, ProduceRequest};
+    use crate::wire::messages::{
+        ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
+        ProduceRequest,
+    };
 
     const OPTIONS: SendOptions =
         SendOptions { max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };

@@ -2,6 +2,7 @@
 
 mod connection;
 mod frames;
+mod handshake;
 mod versions;
 
 pub use connection::{Answer, Connection, ConnectionConfig, Failed, RequestId, SendOptions};
