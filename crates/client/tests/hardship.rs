@@ -29,9 +29,9 @@ impl Network for CountingTcp {
         self.tcp.resolve(host, port)
     }
 
-    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, std::io::Result<Box<dyn Stream>>> {
+    fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
         self.dials.fetch_add(1, Ordering::SeqCst);
-        self.tcp.dial(address)
+        self.tcp.dial(host, address)
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, RequestId, SendOptions};
@@ -24,6 +25,9 @@ use super::{ConnectionKey, Shared, WireEvent};
 
 /// How many segments one write takes at the most.
 const SEGMENTS_PER_WRITE: usize = 64;
+
+/// How long a dial may take before another one is begun beside it.
+const DIAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
@@ -58,6 +62,7 @@ impl Mail {
 pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     let error = match open(&shared, key).await {
         Ok((connection, stream)) => {
+            shared.handle_opened(key);
             let mut task = Task::new(&shared, key, connection, stream, mailbox);
             let error = poll_fn(|context| task.poll(context)).await;
             task.fail_all(&error);
@@ -82,10 +87,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mp
 }
 
 async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
-    let wait = shared.not_before(key).since(shared.now());
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
+    wait_for_turn(shared, key).await?;
     let (host, port) = shared.address(key)?;
     let place =
         Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
@@ -103,7 +105,7 @@ async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dy
             // One address that swallows packets must leave time for the others.
             let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
             untried -= 1;
-            match timeout(share, shake_hands(shared, address, &place)).await {
+            match timeout(share, shake_hands(shared, &host, address, &place)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) => last_error = Some(error),
                 Err(_) => last_error = Some(set_up_timed_out(&place)),
@@ -118,14 +120,42 @@ async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dy
     }
 }
 
+/// Waits until the broker may be dialled. It is over early if another connection's dial fails meanwhile, with its error.
+async fn wait_for_turn(shared: &Shared, key: ConnectionKey) -> Result<()> {
+    let mut dialled = shared.dialled.subscribe();
+    let before = shared.lock().route.failures(key.endpoint);
+    loop {
+        let now = shared.now();
+        let wait = {
+            let mut state = shared.lock();
+            if state.route.failures(key.endpoint) > before
+                && let Some(away) = state.unreachable.get(&key.endpoint)
+            {
+                return Err(away.error.clone());
+            }
+            match state.route.begin_dial(now, key.endpoint, shared.config.connection_setup_timeout) {
+                Some(at) => at.since(now),
+                None => return Ok(()),
+            }
+        };
+        // Its sender lives as long as `shared`, so there is either news or time.
+        drop(timeout(wait, dialled.changed()).await);
+    }
+}
+
 fn set_up_timed_out(place: &Place) -> Error {
     Error::new(ErrorKind::TimedOut(Phase::Connect), format!("no answer while {}", Phase::Connect))
         .at(place.clone())
         .with_hint("the peer accepts connections but says nothing, or packets to it are lost: is it a Kafka broker?")
 }
 
-async fn shake_hands(shared: &Shared, address: SocketAddr, place: &Place) -> Result<(Connection, Box<dyn Stream>)> {
-    let mut stream = shared.network.dial(address).await.map_err(|cause| {
+async fn shake_hands(
+    shared: &Shared,
+    host: &str,
+    address: SocketAddr,
+    place: &Place,
+) -> Result<(Connection, Box<dyn Stream>)> {
+    let mut stream = dial(shared, host, address).await.map_err(|cause| {
         Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(place.clone()).with_source(cause)
     })?;
     let config = ConnectionConfig {
@@ -145,6 +175,28 @@ async fn shake_hands(shared: &Shared, address: SocketAddr, place: &Place) -> Res
     })
     .await
     .map(|()| (connection, stream))
+}
+
+/// Dials until there is an outcome, and every second anew beside the first dial: a kernel whose first packet was lost
+/// waits for longer and longer before it sends the next one, and the machine may be back by then.
+async fn dial(shared: &Shared, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+    let mut dials = vec![shared.network.dial(host, address)];
+    let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
+    poll_fn(|context| {
+        loop {
+            if let Some(outcome) = dials.iter_mut().find_map(|dial| match dial.as_mut().poll(context) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
+            }) {
+                return Poll::Ready(outcome);
+            }
+            ready!(again.as_mut().poll(context));
+            again.as_mut().reset(tokio::time::Instant::now() + DIAL_AGAIN);
+            dials.truncate(1);
+            dials.push(shared.network.dial(host, address));
+        }
+    })
+    .await
 }
 
 /// Writes what it can. Says whether anything was written.

@@ -84,15 +84,15 @@ impl Driver {
     ) -> Result<T> {
         let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer_from(key, api, limit)));
         if answer.is_err() {
-            self.shared.lock().route.handle_failure(self.now(), key.endpoint);
+            self.shared.lock().route.pass_over(self.now(), key.endpoint);
         }
         answer
     }
 
     fn no_answer_from(&self, key: ConnectionKey, api: ApiKey, limit: Duration) -> Error {
         // It may be that nothing was asked: a broker that cannot be reached is not dialled again at once.
-        if let Some(error) = self.shared.lock().unreachable.get(&key.endpoint) {
-            return error.clone();
+        if let Some(away) = self.shared.lock().unreachable.get(&key.endpoint) {
+            return away.error.clone();
         }
         let address = self.shared.address(key).ok().map(|(host, port)| format!("{host}:{port}").into());
         let place = Place { broker_id: key.broker_id(), address, ..Place::default() };

@@ -84,8 +84,15 @@ struct State {
     next_owner: u64,
     /// Why metadata could not be had the last time it was asked for.
     metadata_error: Option<Error>,
-    /// Why these could not be reached the last time: what a call that waits for one of them in vain names as its cause.
-    unreachable: HashMap<Endpoint, Error>,
+    /// Those that could not be reached the last time.
+    unreachable: HashMap<Endpoint, Away>,
+}
+
+/// A broker that cannot be reached.
+struct Away {
+    since: Instant,
+    /// What the last dial met: a call that waits for the broker in vain names it as its cause.
+    error: Error,
 }
 
 struct Shared {
@@ -99,6 +106,8 @@ struct Shared {
     /// Counts the attempts to get metadata, so that one who waits learns of failures too.
     attempts: watch::Sender<u64>,
     refresh_wanted: Notify,
+    /// Changes when a dial has succeeded or failed, for the connections that wait for that.
+    dialled: watch::Sender<()>,
 }
 
 /// A handle on the engine thread.
@@ -146,6 +155,7 @@ impl Shared {
             metadata: watch::Sender::new(Arc::default()),
             attempts: watch::Sender::new(0),
             refresh_wanted: Notify::new(),
+            dialled: watch::Sender::new(()),
         }
     }
 
@@ -157,10 +167,6 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn not_before(&self, key: ConnectionKey) -> Instant {
-        self.lock().route.not_before(key.endpoint)
-    }
-
     fn address(&self, key: ConnectionKey) -> Result<(Arc<str>, u16)> {
         let state = self.lock();
         let gone = || {
@@ -170,19 +176,36 @@ impl Shared {
         state.route.address(key.endpoint, state.refresh.metadata()).ok_or_else(gone)
     }
 
+    fn handle_opened(&self, key: ConnectionKey) {
+        self.lock().route.handle_opened(self.now(), key.endpoint);
+        self.dialled.send_replace(());
+    }
+
     fn handle_reached(&self, key: ConnectionKey) {
         let mut state = self.lock();
         state.route.handle_success(key.endpoint);
-        state.unreachable.remove(&key.endpoint);
+        let was_away = state.unreachable.remove(&key.endpoint);
+        drop(state);
+        if let (Some(Away { since, error }), Endpoint::Broker(id)) = (was_away, key.endpoint) {
+            let seconds = self.now().since(since).as_secs_f64();
+            let at = error.place().address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
+            log::info!("broker {id}{at} is back after {seconds:.1} s");
+        }
+        self.dialled.send_replace(());
     }
 
     fn handle_unreachable(&self, key: ConnectionKey, error: &Error) {
         let now = self.now();
         let mut state = self.lock();
-        state.unreachable.insert(key.endpoint, error.clone());
+        let since = state.unreachable.get(&key.endpoint).map(|away| away.since);
+        state.unreachable.insert(key.endpoint, Away { since: since.unwrap_or(now), error: error.clone() });
         state.route.handle_failure(now, key.endpoint);
         state.refresh.request();
         drop(state);
+        if let (None, Endpoint::Broker(id)) = (since, key.endpoint) {
+            log::info!("broker {id} is lost: {error}");
+        }
+        self.dialled.send_replace(());
         self.refresh_wanted.notify_one();
     }
 
@@ -273,7 +296,7 @@ impl Driver {
         let now = self.now();
         let state = self.shared.lock();
         let backing_off = |endpoint: &Endpoint| state.route.not_before(*endpoint) > now;
-        state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint)).map(|(_, error)| error.clone())
+        state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint)).map(|(_, away)| away.error.clone())
     }
 
     /// Why metadata could not be had the last time it was asked for, if it could not.

@@ -3,9 +3,13 @@
 //! Known brokers come first, the bootstrap servers after them, so a cluster whose every known
 //! broker has moved away is found again through its bootstrap servers (KIP-899). Within each group the
 //! one that failed least recently is next.
+//!
+//! A broker that is away is dialled by one connection at a time, however many wait for it: the first to come after the
+//! back-off dials, and what becomes of that is the answer for all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::cluster::Metadata;
@@ -39,10 +43,13 @@ pub struct Route {
     random: Random,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Failures {
+    /// How many dials failed in a row.
     in_a_row: u32,
+    /// When the last dial or request failed.
     last: Instant,
+    /// The next dial is not before this; while one is under way, its limit.
     not_before: Instant,
 }
 
@@ -81,16 +88,48 @@ impl Route {
         }
     }
 
-    /// Notes that an endpoint could not be reached, or hung up before it was of any use.
-    pub fn handle_failure(&mut self, now: Instant, endpoint: Endpoint) {
-        let in_a_row = self.failures.get(&endpoint).map_or(0, |failures| failures.in_a_row).saturating_add(1);
-        let not_before = now + self.backoff.delay(in_a_row, &mut self.random);
-        self.failures.insert(endpoint, Failures { in_a_row, last: now, not_before });
+    /// Asks for leave to dial an endpoint, which takes no longer than `limit`. Without leave it says when to ask again;
+    /// news of the dial that is under way may come earlier.
+    ///
+    /// Who gets leave must report with [`handle_failure`](Self::handle_failure) or
+    /// [`handle_opened`](Self::handle_opened).
+    pub fn begin_dial(&mut self, now: Instant, endpoint: Endpoint, limit: Duration) -> Option<Instant> {
+        let failures = self.failures.get_mut(&endpoint).filter(|failures| failures.in_a_row > 0)?;
+        if failures.not_before > now {
+            return Some(failures.not_before);
+        }
+        failures.not_before = now + limit;
+        None
     }
 
-    /// Notes that an endpoint was reached.
+    /// Notes that a connection was made, so that the others may follow. It has yet to prove useful.
+    pub fn handle_opened(&mut self, now: Instant, endpoint: Endpoint) {
+        if let Some(failures) = self.failures.get_mut(&endpoint) {
+            failures.not_before = now;
+        }
+    }
+
+    /// Notes that an endpoint could not be reached, or hung up before it was of any use.
+    pub fn handle_failure(&mut self, now: Instant, endpoint: Endpoint) {
+        let failures = self.failures.entry(endpoint).or_default();
+        failures.in_a_row = failures.in_a_row.saturating_add(1);
+        failures.last = now;
+        failures.not_before = now + self.backoff.delay(failures.in_a_row, &mut self.random);
+    }
+
+    /// Notes that an endpoint did not answer what any could have answered: it is the last to be asked next time.
+    pub fn pass_over(&mut self, now: Instant, endpoint: Endpoint) {
+        self.failures.entry(endpoint).or_default().last = now;
+    }
+
+    /// Notes that an endpoint answered.
     pub fn handle_success(&mut self, endpoint: Endpoint) {
         self.failures.remove(&endpoint);
+    }
+
+    /// How many dials of an endpoint have failed in a row.
+    pub fn failures(&self, endpoint: Endpoint) -> u32 {
+        self.failures.get(&endpoint).map_or(0, |failures| failures.in_a_row)
     }
 
     /// When an endpoint may be dialled again.
@@ -101,9 +140,9 @@ impl Route {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
 
     fn route(servers: u16) -> Route {
         let bootstrap =
@@ -136,5 +175,28 @@ mod tests {
         assert!(route.not_before(endpoint).since(Instant(0)) > first);
         route.handle_success(endpoint);
         assert_eq!(route.not_before(endpoint), Instant(0));
+    }
+
+    #[test]
+    fn an_endpoint_that_is_away_is_dialled_by_one_at_a_time() {
+        let mut route = route(1);
+        let endpoint = Endpoint::Bootstrap(0);
+        assert_eq!(route.begin_dial(Instant(0), endpoint, LIMIT), None, "nothing is known against it");
+        assert_eq!(route.begin_dial(Instant(0), endpoint, LIMIT), None);
+        route.handle_failure(Instant(0), endpoint);
+        let due = route.begin_dial(Instant(0), endpoint, LIMIT).expect("a back-off");
+        assert_eq!(route.begin_dial(due, endpoint, LIMIT), None, "the first to come after it dials");
+        assert_eq!(route.begin_dial(due, endpoint, LIMIT), Some(due + LIMIT), "the others wait for it");
+        route.handle_opened(due, endpoint);
+        assert_eq!(route.begin_dial(due, endpoint, LIMIT), None);
+    }
+
+    #[test]
+    fn an_endpoint_that_was_passed_over_is_asked_last_but_may_be_dialled() {
+        let mut route = route(2);
+        let first = route.any(&Metadata::default(), |_| false).unwrap();
+        route.pass_over(Instant(10), first);
+        assert_ne!(route.any(&Metadata::default(), |_| false), Some(first));
+        assert_eq!(route.begin_dial(Instant(10), first, LIMIT), None);
     }
 }

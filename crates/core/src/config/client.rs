@@ -40,7 +40,7 @@ settings! {
 
         /// The longest wait before a broker is dialled again.
         #[setting(kafka = "reconnect.backoff.max.ms", range = 1..=LONG)]
-        reconnect_backoff_max: Duration = 10_000;
+        reconnect_backoff_max: Duration = 1_000;
 
         /// How old the client's view of the cluster may become before it asks again without another reason.
         #[setting(kafka = "metadata.max.age.ms", range = 1..=LONG)]

@@ -1,0 +1,302 @@
+//! The cluster goes away and comes back: work goes on at once, and nobody hammers it meanwhile.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kavka::blocking::Pending;
+use kavka::{
+    BoxFuture, Client, ClientConfig, CommittedOffset, Consumer, ConsumerConfig, IsolationLevel, Network, Producer,
+    ProducerConfig, ProducerTopic, Record, StartPosition, Stream, Tcp, TopicPartition,
+};
+use kavka_broker::ClusterConfig;
+use kavka_broker::serve::{Broker, Options};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+const TOPIC: &str = "orders";
+const BROKERS: i32 = 3;
+/// Longer than anything here takes on a busy machine; only a test that fails waits so long.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the network does with packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    /// It delivers them.
+    Fair,
+    /// Nobody is there: dials are refused, and connections are reset.
+    Refusing,
+    /// It has forgotten every connection and lets new ones hang.
+    Swallowing,
+}
+
+struct Sky {
+    weather: Weather,
+    /// Counts the outages: a connection from before one is no good after it.
+    outages: usize,
+    wakers: Vec<Waker>,
+}
+
+/// TCP with weather.
+struct Weathered {
+    tcp: Tcp,
+    sky: Arc<Mutex<Sky>>,
+    dials: AtomicUsize,
+}
+
+impl Weathered {
+    fn new() -> Arc<Self> {
+        let sky = Sky { weather: Weather::Fair, outages: 0, wakers: Vec::new() };
+        Arc::new(Self { tcp: Tcp::default(), sky: Arc::new(Mutex::new(sky)), dials: AtomicUsize::new(0) })
+    }
+
+    fn sky(&self) -> MutexGuard<'_, Sky> {
+        self.sky.lock().unwrap()
+    }
+
+    fn turn(&self, weather: Weather) {
+        let mut sky = self.sky();
+        sky.outages += usize::from(weather != Weather::Fair);
+        sky.weather = weather;
+        sky.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn dials(&self) -> usize {
+        self.dials.load(Ordering::SeqCst)
+    }
+}
+
+impl Network for Weathered {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+        self.tcp.resolve(host, port)
+    }
+
+    fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
+        self.dials.fetch_add(1, Ordering::SeqCst);
+        let sky = self.sky();
+        let (weather, born) = (sky.weather, sky.outages);
+        drop(sky);
+        Box::pin(async move {
+            match weather {
+                Weather::Fair => {}
+                Weather::Refusing => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+                Weather::Swallowing => std::future::pending().await,
+            }
+            let stream = self.tcp.dial(host, address).await?;
+            Ok(Box::new(Exposed { stream, born, sky: Arc::clone(&self.sky) }) as Box<dyn Stream>)
+        })
+    }
+}
+
+/// A connection that the weather can get at.
+struct Exposed {
+    stream: Box<dyn Stream>,
+    born: usize,
+    sky: Arc<Mutex<Sky>>,
+}
+
+impl Exposed {
+    /// Why the connection is no good, if the weather has got at it.
+    fn broken(&self, context: &Context<'_>) -> Option<std::io::Error> {
+        let mut sky = self.sky.lock().unwrap();
+        if !sky.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            sky.wakers.push(context.waker().clone());
+        }
+        let is_stale = self.born != sky.outages;
+        is_stale.then(|| std::io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl AsyncRead for Exposed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.broken(context) {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut self.stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Exposed {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.broken(context) {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Keeps what is logged at info level and above.
+struct Journal(Mutex<Vec<String>>);
+
+/// One test at a time: they measure how long things take.
+static ALONE: Mutex<()> = Mutex::new(());
+
+static JOURNAL: Journal = Journal(Mutex::new(Vec::new()));
+
+impl log::Log for Journal {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Info
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+struct World {
+    network: Arc<Weathered>,
+    client: Client,
+    producer: Producer,
+    topic: ProducerTopic,
+    consumers: Vec<Consumer>,
+    broker: Broker,
+}
+
+impl World {
+    /// A client that has produced, consumed and committed, so that it has every connection it needs.
+    fn new(consumers: usize) -> Self {
+        let cluster = ClusterConfig { brokers: BROKERS.try_into().unwrap(), ..ClusterConfig::default() };
+        let broker = Broker::start(Options { cluster, ports: Vec::new() }).unwrap();
+        broker.with(|cluster, _| cluster.create_topic(TOPIC, BROKERS, 1)).unwrap();
+        let bootstrap_servers = kavka::parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
+        let config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
+        let network = Weathered::new();
+        let client = Client::with_network(config, Arc::clone(&network) as Arc<dyn Network>, None).unwrap();
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let asking = producer.clone();
+        let topic = client.start(async move { asking.topic(TOPIC, false).await });
+        let topic = topic.wait(Some(LIMIT)).unwrap().unwrap();
+        let consumer = |_| {
+            let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+            for partition in 0..BROKERS {
+                consumer.add(&TopicPartition::new(TOPIC, partition), StartPosition::Earliest).unwrap();
+            }
+            consumer
+        };
+        let consumers = (0..consumers).map(consumer).collect();
+        let world = Self { network, client, producer, topic, consumers, broker };
+        world.start_work().finish(&world);
+        world
+    }
+
+    /// One of everything that goes to the cluster.
+    fn start_work(&self) -> Work {
+        let produced = (0..BROKERS).map(|partition| {
+            let record = Record { value: Some(b"v"), partition: Some(partition), ..Record::default() };
+            self.client.start(self.producer.try_enqueue(self.topic, &record).unwrap())
+        });
+        let produced = produced.collect();
+        let (committing, looking, asking) = (self.client.clone(), self.client.clone(), self.client.clone());
+        let committed = self.client.start(async move {
+            let offsets = [(TopicPartition::new(TOPIC, 0), CommittedOffset::new(1))].into();
+            committing.commit_offsets("group", &offsets, LIMIT).await
+        });
+        let keys: Vec<_> = (0..BROKERS).map(|partition| TopicPartition::new(TOPIC, partition)).collect();
+        let listed = self
+            .client
+            .start(async move { looking.end_offsets(&keys, IsolationLevel::ReadUncommitted, LIMIT).await.map(drop) });
+        let known = self.client.start(async move { while asking.refresh_metadata().await.is_err() {} });
+        Work { produced, calls: vec![("commit", committed), ("list offsets", listed)], known }
+    }
+}
+
+struct Work {
+    produced: Vec<Pending<kavka::Result<kavka::RecordMetadata>>>,
+    calls: Vec<(&'static str, Pending<kavka::Result<()>>)>,
+    known: Pending<()>,
+}
+
+impl Work {
+    /// Waits for all of it. Says how long each took.
+    fn finish(self, world: &World) -> Vec<(&'static str, Duration)> {
+        let begin = Instant::now();
+        let mut times = Vec::new();
+        for delivery in self.produced {
+            delivery.wait(Some(LIMIT)).expect("it is reported").unwrap();
+        }
+        times.push(("produce", begin.elapsed()));
+        for (what, call) in self.calls {
+            call.wait(Some(LIMIT)).expect("it ends").unwrap();
+            times.push((what, begin.elapsed()));
+        }
+        self.known.wait(Some(LIMIT)).expect("metadata comes");
+        times.push(("metadata", begin.elapsed()));
+        for consumer in &world.consumers {
+            let mut read = 0;
+            while read < BROKERS {
+                let mut batch = consumer.poll_batch(LIMIT).unwrap().expect("records come");
+                read += i32::try_from(std::iter::from_fn(|| batch.next_record().map(drop)).count()).unwrap();
+            }
+        }
+        times.push(("consume", begin.elapsed()));
+        times
+    }
+}
+
+/// How long everything takes after an outage, and how many connections were attempted a second and broker during it.
+fn outage(world: &World, weather: Weather, lasts: Duration) -> (Vec<(&'static str, Duration)>, f64) {
+    world.network.turn(weather);
+    let work = world.start_work();
+    let before = world.network.dials();
+    thread::sleep(lasts);
+    let dials = u32::try_from(world.network.dials() - before).unwrap();
+    world.network.turn(Weather::Fair);
+    (work.finish(world), f64::from(dials) / lasts.as_secs_f64() / f64::from(BROKERS))
+}
+
+fn assert_soon(times: &[(&'static str, Duration)]) {
+    assert!(times.iter().all(|(_, time)| *time < Duration::from_secs(2)), "{times:?}");
+}
+
+#[test]
+fn everything_goes_on_within_two_seconds_after_brokers_that_refused_for_long_are_back() {
+    log::set_logger(&JOURNAL).expect("nobody else logs");
+    log::set_max_level(log::LevelFilter::Info);
+    let _alone = ALONE.lock();
+    let world = World::new(1);
+    let (times, dials) = outage(&world, Weather::Refusing, Duration::from_secs(6));
+    assert_soon(&times);
+    assert!(dials < 4.0, "{dials} dials a second and broker");
+    let lines = JOURNAL.0.lock().unwrap();
+    for address in world.broker.bootstrap_servers().split(',') {
+        let said: Vec<_> = lines.iter().filter(|line| line.contains(address)).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("is lost") && said[0].contains("refused"), "{said:?}");
+        assert!(said[1].contains("is back after"), "{said:?}");
+    }
+}
+
+#[test]
+fn everything_goes_on_within_two_seconds_after_packets_vanished() {
+    let _alone = ALONE.lock();
+    let (times, dials) = outage(&World::new(1), Weather::Swallowing, Duration::from_secs(3));
+    assert_soon(&times);
+    assert!(dials < 4.0, "{dials} dials a second and broker");
+}
+
+#[test]
+fn many_consumers_of_one_client_do_not_dial_a_broker_that_is_away_each_for_itself() {
+    let _alone = ALONE.lock();
+    let (times, dials) = outage(&World::new(20), Weather::Refusing, Duration::from_secs(4));
+    assert_soon(&times);
+    assert!(dials < 6.0, "{dials} dials a second and broker");
+}
