@@ -1,78 +1,17 @@
 //! The consumer over sockets, against the embedded broker: what tasks, threads and the role task do together.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kavka::{
-    Client, ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, Record,
-    StartPosition, Tcp, TopicPartition, WireEvent, WireTap,
+    ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, Record,
+    StartPosition, WireEvent, WireTap,
 };
-use kavka_broker::serve::{Broker, Options};
-use kavka_broker::{ClusterConfig, Fault};
+use kavka_broker::Fault;
 use kavka_core::wire::ApiKey;
-
-const TOPIC: &str = "orders";
-const LIMIT: Duration = Duration::from_secs(20);
-
-struct World {
-    broker: Broker,
-    client: Client,
-}
-
-fn key(partition: i32) -> TopicPartition {
-    TopicPartition::new(TOPIC, partition)
-}
-
-/// Runs a future on the engine thread of `client` and waits for it.
-fn wait<T: Send + 'static>(client: &Client, future: impl Future<Output = T> + Send + 'static) -> T {
-    client.start(future).wait(Some(LIMIT)).expect("the call ends within its limit")
-}
-
-impl World {
-    fn new(partitions: i32) -> Self {
-        Self::with(partitions, ClientConfig::default(), None)
-    }
-
-    fn with(partitions: i32, config: ClientConfig, tap: Option<WireTap>) -> Self {
-        let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
-        let broker = Broker::start(Options { cluster, ports: vec![] }).expect("the broker starts");
-        broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).expect("the topic is created");
-        let servers = broker.bootstrap_servers();
-        let servers = servers.split(',').map(|server| server.rsplit_once(':').expect("host:port"));
-        let bootstrap_servers = servers.map(|(host, port)| (host.into(), port.parse().expect("a port"))).collect();
-        let config = ClientConfig { bootstrap_servers, ..config };
-        let client = Client::with_network(config, Arc::new(Tcp::default()), tap).expect("the client starts");
-        Self { broker, client }
-    }
-
-    /// Writes records with the numbers `from..to` as values to each partition.
-    fn produce(&self, partitions: i32, from: u32, to: u32) {
-        let client = self.client.clone();
-        wait(&self.client, async move {
-            let producer = client.producer(ProducerConfig::default()).expect("a producer");
-            let topic = producer.topic(TOPIC, false).await.expect("the topic is known");
-            for number in from..to {
-                let value = number.to_string();
-                for partition in 0..partitions {
-                    let partition = Some(partition);
-                    let record = Record { partition, value: Some(value.as_bytes()), ..Record::default() };
-                    producer.send(topic, &record).await.expect("the record is taken");
-                }
-            }
-            producer.flush().await;
-        });
-    }
-
-    fn consumer(&self, partitions: i32, start: StartPosition) -> Consumer {
-        let consumer = self.client.consumer(ConsumerConfig::default()).expect("a consumer");
-        for partition in 0..partitions {
-            consumer.add(&key(partition), start).expect("the partition is added");
-        }
-        consumer
-    }
-}
+use kavka_test_support::LIMIT;
+use kavka_test_support::rig::{Rig, TOPIC, cluster, key, wait};
 
 /// Reads until `count` records came, checking that offsets go up one by one and are the values.
 fn read(consumer: &Consumer, count: usize) -> BTreeMap<i32, i64> {
@@ -96,9 +35,9 @@ fn read(consumer: &Consumer, count: usize) -> BTreeMap<i32, i64> {
 
 #[test]
 fn what_was_written_is_read_in_order_from_every_partition() {
-    let world = World::new(3);
-    world.produce(3, 0, 1_000);
-    let consumer = world.consumer(3, StartPosition::Earliest);
+    let rig = Rig::new(2, 3);
+    rig.write(3, 0, 1_000);
+    let consumer = rig.consumer(3, StartPosition::Earliest);
     assert_eq!(read(&consumer, 3_000).into_values().collect::<Vec<_>>(), [1_000; 3]);
     for partition in 0..3 {
         assert_eq!(consumer.position(&key(partition)), Some(1_000));
@@ -107,44 +46,44 @@ fn what_was_written_is_read_in_order_from_every_partition() {
 
 #[test]
 fn a_leader_that_moves_is_followed_without_a_gap() {
-    let world = World::new(1);
-    let consumer = world.consumer(1, StartPosition::Earliest);
+    let rig = Rig::new(2, 1);
+    let consumer = rig.consumer(1, StartPosition::Earliest);
     for round in 0..4 {
-        world.produce(1, round * 100, (round + 1) * 100);
+        rig.write(1, round * 100, (round + 1) * 100);
         read(&consumer, 100);
-        let next = 3 - world.broker.with(|cluster, _| cluster.leader(TOPIC, 0)).expect("a leader").0;
-        world.broker.with(|cluster, now| cluster.move_leader(now, TOPIC, 0, next)).expect("the leader moves");
+        let next = 3 - rig.broker.with(|cluster, _| cluster.leader(TOPIC, 0)).expect("a leader").0;
+        rig.broker.with(|cluster, now| cluster.move_leader(now, TOPIC, 0, next)).expect("the leader moves");
     }
     assert_eq!(consumer.position(&key(0)), Some(400));
 }
 
 #[test]
 fn a_thread_that_waits_is_woken_by_the_record_it_waits_for() {
-    let world = World::new(1);
-    let consumer = Arc::new(world.consumer(1, StartPosition::Earliest));
+    let rig = Rig::new(2, 1);
+    let consumer = Arc::new(rig.consumer(1, StartPosition::Earliest));
     let waiting = Arc::clone(&consumer);
     let thread = std::thread::spawn(move || waiting.poll_record(LIMIT));
-    world.produce(1, 0, 1);
+    rig.write(1, 0, 1);
     let record = thread.join().expect("no panic").expect("no error").expect("a record");
     assert_eq!((record.offset, record.value.as_deref()), (0, Some(&b"0"[..])));
 }
 
 #[test]
 fn a_task_waits_for_batches_without_a_thread() {
-    let world = World::new(1);
-    let consumer = world.consumer(1, StartPosition::Earliest);
-    let pending = world.client.start(async move {
+    let rig = Rig::new(2, 1);
+    let consumer = rig.consumer(1, StartPosition::Earliest);
+    let pending = rig.client.start(async move {
         let mut batch = consumer.next_batch().await.expect("no error");
         batch.next_record().map(|record| record.offset)
     });
-    world.produce(1, 0, 1);
+    rig.write(1, 0, 1);
     assert_eq!(pending.wait(Some(LIMIT)), Some(Some(0)));
 }
 
 #[test]
 fn closing_wakes_who_waits_and_refuses_what_comes_later() {
-    let world = World::new(1);
-    let consumer = Arc::new(world.consumer(1, StartPosition::Latest));
+    let rig = Rig::new(2, 1);
+    let consumer = Arc::new(rig.consumer(1, StartPosition::Latest));
     let waiting = Arc::clone(&consumer);
     let thread = std::thread::spawn(move || waiting.poll_batch(LIMIT).map(|batch| batch.is_some()));
     let begun = Instant::now();
@@ -156,9 +95,9 @@ fn closing_wakes_who_waits_and_refuses_what_comes_later() {
 
 #[test]
 fn a_few_records_at_a_time_come_in_order_and_none_is_lost_between_calls() {
-    let world = World::new(1);
-    world.produce(1, 0, 100);
-    let consumer = world.consumer(1, StartPosition::Earliest);
+    let rig = Rig::new(2, 1);
+    rig.write(1, 0, 100);
+    let consumer = rig.consumer(1, StartPosition::Earliest);
     let mut next = 0;
     while next < 100 {
         for record in consumer.poll_records(7, LIMIT).expect("no error") {
@@ -172,9 +111,9 @@ fn a_few_records_at_a_time_come_in_order_and_none_is_lost_between_calls() {
 
 #[test]
 fn a_seek_is_followed_by_the_record_that_was_sought() {
-    let world = World::new(1);
-    world.produce(1, 0, 100);
-    let consumer = world.consumer(1, StartPosition::Earliest);
+    let rig = Rig::new(2, 1);
+    rig.write(1, 0, 100);
+    let consumer = rig.consumer(1, StartPosition::Earliest);
     for offset in [50, 3, 99, 0] {
         consumer.seek(&key(0), StartPosition::Offset(offset)).expect("it is consumed");
         assert_eq!(consumer.poll_record(LIMIT).expect("no error").expect("a record").offset, offset);
@@ -183,11 +122,11 @@ fn a_seek_is_followed_by_the_record_that_was_sought() {
 
 #[test]
 fn an_offset_that_is_gone_is_reset_and_the_reset_is_told() {
-    let world = World::new(1);
-    world.produce(1, 0, 50);
-    world.produce(1, 50, 100);
-    world.broker.with(|cluster, _| cluster.delete_records(TOPIC, 0, 50)).expect("the records are deleted");
-    let consumer = world.consumer(1, StartPosition::Offset(5));
+    let rig = Rig::new(2, 1);
+    rig.write(1, 0, 50);
+    rig.write(1, 50, 100);
+    rig.broker.with(|cluster, _| cluster.delete_records(TOPIC, 0, 50)).expect("the records are deleted");
+    let consumer = rig.consumer(1, StartPosition::Offset(5));
     let first = consumer.poll_record(LIMIT).expect("no error").expect("a record");
     let resets = consumer.take_resets();
     assert_eq!(resets.len(), 1);
@@ -196,27 +135,27 @@ fn an_offset_that_is_gone_is_reset_and_the_reset_is_told() {
 
 #[test]
 fn a_consumer_with_nothing_to_read_does_not_delay_another_of_the_same_client() {
-    let world = World::new(2);
+    let rig = Rig::new(2, 2);
     let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(15), ..ConsumerConfig::default() };
-    let idle = world.client.consumer(config).expect("a consumer");
+    let idle = rig.client.consumer(config).expect("a consumer");
     idle.add(&key(0), StartPosition::Latest).expect("the partition is added");
     idle.add(&key(1), StartPosition::Latest).expect("the partition is added");
     assert!(idle.poll_batch(Duration::from_millis(300)).expect("no error").is_none());
     idle.pause(&key(0)).expect("it is consumed");
     let begun = Instant::now();
-    let busy = world.consumer(1, StartPosition::Earliest);
-    world.produce(1, 0, 100);
+    let busy = rig.consumer(1, StartPosition::Earliest);
+    rig.write(1, 0, 100);
     read(&busy, 100);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]
 fn offsets_are_found_by_place_and_by_time() {
-    let world = World::new(2);
-    world.produce(2, 0, 100);
-    world.broker.with(|cluster, _| cluster.delete_records(TOPIC, 0, 40)).expect("the records are deleted");
-    let client = world.client.clone();
-    wait(&world.client, async move {
+    let rig = Rig::new(2, 2);
+    rig.write(2, 0, 100);
+    rig.broker.with(|cluster, _| cluster.delete_records(TOPIC, 0, 40)).expect("the records are deleted");
+    let client = rig.client.clone();
+    wait(&rig.client, async move {
         let keys = [key(0), key(1)];
         let beginning = client.beginning_offsets(&keys, LIMIT).await.expect("beginnings");
         assert_eq!(beginning.into_values().collect::<Vec<_>>(), [40, 0]);
@@ -233,9 +172,9 @@ fn offsets_are_found_by_place_and_by_time() {
 
 #[test]
 fn what_a_group_commits_is_what_it_finds() {
-    let world = World::new(2);
-    let client = world.client.clone();
-    wait(&world.client, async move {
+    let rig = Rig::new(2, 2);
+    let client = rig.client.clone();
+    wait(&rig.client, async move {
         let nothing = client.committed_offsets("workers", &[key(0)], LIMIT).await.expect("an answer");
         assert!(nothing.is_empty());
         let committed = CommittedOffset { metadata: "by me".into(), ..CommittedOffset::new(42) };
@@ -248,14 +187,14 @@ fn what_a_group_commits_is_what_it_finds() {
 
 #[test]
 fn a_coordinator_that_says_nothing_is_waited_for_no_longer_than_asked() {
-    let world = World::new(1);
-    let client = world.client.clone();
+    let rig = Rig::new(2, 1);
+    let client = rig.client.clone();
     let limit = Duration::from_millis(300);
     for api in [ApiKey::OffsetFetch, ApiKey::OffsetCommit, ApiKey::ListOffsets] {
-        world.broker.inject(Fault::silence().api(api).always());
+        rig.broker.inject(Fault::silence().api(api).always());
     }
     let begun = Instant::now();
-    wait(&world.client, async move {
+    wait(&rig.client, async move {
         let keys = [key(0)];
         let offsets = BTreeMap::from([(key(0), CommittedOffset::new(42))]);
         assert!(client.committed_offsets("workers", &keys, limit).await.unwrap_err().is_retriable());
@@ -275,9 +214,9 @@ fn a_fetch_may_be_held_by_the_broker_for_longer_than_other_requests() {
         _ => {}
     });
     let config = ClientConfig { request_timeout: Duration::from_millis(200), ..ClientConfig::default() };
-    let world = World::with(1, config, Some(tap));
+    let rig = Rig::of(cluster(2, 1), config, Some(tap));
     let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(2), ..ConsumerConfig::default() };
-    let consumer = world.client.consumer(config).expect("a consumer");
+    let consumer = rig.client.consumer(config).expect("a consumer");
     consumer.add(&key(0), StartPosition::Offset(0)).expect("the partition is added");
     assert!(consumer.poll_batch(Duration::from_secs(3)).expect("no error").is_none());
     let frames = frames.lock().expect("no panic");
@@ -286,9 +225,9 @@ fn a_fetch_may_be_held_by_the_broker_for_longer_than_other_requests() {
 
 #[test]
 fn a_record_that_is_kept_does_not_keep_a_response_many_times_its_size() {
-    let world = World::new(1);
-    let client = world.client.clone();
-    wait(&world.client, async move {
+    let rig = Rig::new(2, 1);
+    let client = rig.client.clone();
+    wait(&rig.client, async move {
         let producer = client.producer(ProducerConfig::default()).expect("a producer");
         let topic = producer.topic(TOPIC, false).await.expect("the topic is known");
         let value = vec![7; 20_000];
@@ -298,15 +237,15 @@ fn a_record_that_is_kept_does_not_keep_a_response_many_times_its_size() {
         }
         producer.flush().await;
     });
-    let consumer = world.consumer(1, StartPosition::Earliest);
+    let consumer = rig.consumer(1, StartPosition::Earliest);
     let record = consumer.poll_record(LIMIT).expect("no error").expect("a record");
     assert!(record.value.expect("a value").is_unique(), "it was copied");
 }
 
 #[test]
 fn fetches_larger_than_a_response_may_be_are_refused_before_anything_is_sent() {
-    let world = World::new(1);
+    let rig = Rig::new(2, 1);
     let config = ConsumerConfig { fetch_buffer: 1 << 30, fetch_max_bytes: 1 << 30, ..ConsumerConfig::default() };
-    let error = world.client.consumer(config).unwrap_err();
+    let error = rig.client.consumer(config).unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("fetch.max.bytes"), "{error}");
 }

@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use kavka::{Client, ClientConfig, Producer, ProducerConfig, ProducerTopic, Tcp, TopicPartition, WireTap};
+use kavka::{
+    Client, ClientConfig, Consumer, ConsumerConfig, Producer, ProducerConfig, ProducerTopic, Record, StartPosition,
+    Tcp, TopicPartition, WireTap,
+};
 use kavka_broker::serve::Broker;
 
 use crate::{LIMIT, batches, brokers};
@@ -47,6 +50,28 @@ impl Rig {
         let producer = self.client.producer(config).unwrap();
         let topic = find_topic(&self.client, &producer, TOPIC, false).unwrap();
         (producer, topic)
+    }
+
+    /// Writes the numbers of this range as values to each of the first partitions.
+    pub fn write(&self, partitions: i32, from: u32, to: u32) {
+        let (producer, topic) = self.producer(ProducerConfig::default());
+        for number in from..to {
+            let value = number.to_string();
+            for partition in 0..partitions {
+                let record = Record { partition: Some(partition), value: Some(value.as_bytes()), ..Record::default() };
+                producer.enqueue(topic, &record, LIMIT).unwrap();
+            }
+        }
+        self.flush(&producer);
+    }
+
+    /// A consumer of the first partitions.
+    pub fn consumer(&self, partitions: i32, start: StartPosition) -> Consumer {
+        let consumer = self.client.consumer(ConsumerConfig::default()).unwrap();
+        for partition in 0..partitions {
+            consumer.add(&key(partition), start).unwrap();
+        }
+        consumer
     }
 
     /// Waits until everything is reported.

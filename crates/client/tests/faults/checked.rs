@@ -10,13 +10,10 @@ use kavka::{
     Client, ClientConfig, Consumer, ConsumerConfig, Delivery, Error, Producer, ProducerConfig, ProducerTopic, Record,
     RecordMetadata, StartPosition, TopicPartition,
 };
-use kavka_broker::ClusterConfig;
-use kavka_broker::serve::{Broker, Options};
-use kavka_core::wire::records::{Decompressor, batches};
-
-const TOPIC: &str = "orders";
-/// Longer than anything here takes on a busy machine; only a test that fails waits so long.
-const LIMIT: Duration = Duration::from_secs(60);
+use kavka_broker::serve::Broker;
+use kavka_test_support::batches::stored;
+use kavka_test_support::rig::{self, TOPIC};
+use kavka_test_support::{LIMIT, brokers};
 
 /// Limits that make a client notice and retry fast.
 pub(crate) fn fast() -> ClientConfig {
@@ -58,21 +55,17 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(workload: &Workload) -> Self {
-        let cluster = ClusterConfig { brokers: 3, ..ClusterConfig::default() };
-        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+        let broker = brokers::start(3);
         broker.with(|cluster, _| cluster.create_topic(TOPIC, workload.partitions, 3)).unwrap();
-        let addresses = broker.bootstrap_servers();
-        let addresses = addresses.split(',').map(|address| address.rsplit_once(':').unwrap());
-        let bootstrap_servers = addresses.map(|(host, port)| (host.to_owned(), port.parse().unwrap())).collect();
+        let bootstrap_servers = rig::servers(&broker);
         let client = Client::new(ClientConfig { bootstrap_servers, ..workload.client.clone() }).unwrap();
         let producer = client.producer(workload.producer.clone()).unwrap();
-        let known = producer.clone();
-        let topic = client.start(async move { known.topic(TOPIC, false).await }).wait(Some(LIMIT)).unwrap().unwrap();
+        let topic = rig::find_topic(&client, &producer, TOPIC, false).unwrap();
         Self { broker, producer, topic, client, partitions: workload.partitions, records: workload.records }
     }
 
     pub(crate) fn wait<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
-        self.client.start(future).wait(Some(LIMIT)).expect("the engine answers within the limit")
+        rig::wait(&self.client, future)
     }
 
     /// Sends the number to one of the partitions in turn.
@@ -89,19 +82,8 @@ impl Run {
 
     /// What is in a partition, out of the broker's memory: offsets and values.
     pub(crate) fn log(&self, partition: i32) -> Vec<(i64, String)> {
-        let stored = self.broker.with(|cluster, _| cluster.batches(TOPIC, partition));
-        let mut records = Vec::new();
-        for bytes in stored {
-            for batch in batches(bytes) {
-                let mut batch = batch.unwrap().open(&mut Decompressor::new(), 1 << 20).unwrap();
-                while let Some(record) = batch.next_record() {
-                    let record = record.unwrap();
-                    let value = record.value.unwrap().of(batch.data());
-                    records.push((record.offset, String::from_utf8(value.to_vec()).unwrap()));
-                }
-            }
-        }
-        records
+        let stored = stored(self.broker.with(|cluster, _| cluster.batches(TOPIC, partition)));
+        stored.into_iter().map(|(offset, value)| (offset, String::from_utf8(value).unwrap())).collect()
     }
 
     /// Makes the next broker the leader of a partition.

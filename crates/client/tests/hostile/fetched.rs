@@ -1,28 +1,21 @@
 //! Fetched record batches that are not what the protocol says (guarantee R16).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kavka::{ConsumerConfig, Error, StartPosition, TopicPartition};
 use kavka_core::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
 use kavka_core::wire::messages::{FetchRequest, FetchResponse};
-use kavka_core::wire::records::{
-    BatchBuilder, BufferPool, Compression, CompressionType, Compressor, Stamp, assign_offset,
-};
+use kavka_core::wire::records::{CompressionType, assign_offset};
 use kavka_core::wire::{ApiKey, Message};
+use kavka_test_support::batches::Batch;
 
 use crate::server::{Reply, Request, Server, TOPIC, TOPIC_ID};
 
 /// A batch of three records.
 fn good(codec: CompressionType) -> Vec<u8> {
-    let pool = BufferPool::new(1 << 20, Arc::new(|| ()));
-    let mut builder = BatchBuilder::new(&pool, 1 << 16);
-    for value in [&b"compressible ".repeat(20)[..], b"two", b"three"] {
-        builder.append(1000, None, Some(value), &[]).unwrap();
-    }
-    let mut compressor = Compressor::new(Compression::new(codec, None).unwrap()).unwrap();
-    let mut bytes = builder.seal(Stamp::default(), &mut compressor).unwrap().into_bytes().to_vec();
+    let values = [&b"compressible ".repeat(20)[..], b"two", b"three"];
+    let mut bytes = Batch::of(&values).compressed(codec).build().into_bytes().to_vec();
     assign_offset(&mut bytes, 0, 0);
     bytes
 }

@@ -20,10 +20,10 @@ use kavka_core::wire::messages::{
     FetchRequest, FetchResponse, ListOffsetsResponse, MetadataResponse, OffsetForLeaderEpochResponse,
 };
 use kavka_core::wire::records::{
-    BatchBuilder, BufferPool, Compression, CompressionType, Compressor, Decompressor, ProducerStamp, Stamp,
-    assign_offset, end_transaction_marker,
+    CompressionType, Decompressor, ProducerStamp, Stamp, assign_offset, end_transaction_marker,
 };
 use kavka_core::wire::{ErrorCode, Uuid};
+use kavka_test_support::batches::Batch;
 
 pub(crate) const TOPIC: &str = "orders";
 pub(crate) const TOPIC_ID: Uuid = Uuid([7; 16]);
@@ -66,13 +66,8 @@ pub(crate) fn build(
     stamp: Stamp,
     codec: CompressionType,
 ) -> Bytes {
-    let pool = BufferPool::new(64 << 20, Arc::new(|| ()));
-    let mut builder = BatchBuilder::new(&pool, 32 << 20);
-    for value in values {
-        builder.append(0, None, Some(value), &[]).unwrap();
-    }
-    let mut compressor = Compressor::new(Compression::new(codec, None).unwrap()).unwrap();
-    let mut bytes = builder.seal(stamp, &mut compressor).unwrap().into_bytes().to_vec();
+    let records: Vec<_> = values.iter().map(|value| (0, value)).collect();
+    let mut bytes = Batch::at(&records).stamped(stamp).compressed(codec).build().into_bytes().to_vec();
     assign_offset(&mut bytes, base_offset, leader_epoch);
     bytes.into()
 }
