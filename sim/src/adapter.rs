@@ -14,7 +14,7 @@ use kavka_core::consumer::{
 use kavka_core::error::{Error, Result, Written};
 use kavka_core::link::Answer;
 use kavka_core::producer::{
-    Appended, Completed, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
+    Appended, Completed, HandleId, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
 };
 use kavka_core::time::Instant;
 use kavka_core::wire::message::{Message, Request};
@@ -129,6 +129,7 @@ fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> A
 pub(crate) struct ProducerMachine {
     machine: Producer,
     compressor: Compressor,
+    handle: HandleId,
     topic: TopicIndex,
 }
 
@@ -137,8 +138,9 @@ impl ProducerMachine {
         let compressor = Compressor::new(config.compression).expect("the codec is known");
         let pool = BufferPool::new(4 << 20, Arc::new(|| ()));
         let mut machine = Producer::new(config, BACKOFF, pool, seed);
-        let topic = machine.topic(Instant(0), TOPIC, metadata);
-        Self { machine, compressor, topic }
+        let handle = machine.open(None);
+        let topic = machine.topic(Instant(0), handle, TOPIC, metadata);
+        Self { machine, compressor, handle, topic }
     }
 
     pub(crate) fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
@@ -183,7 +185,7 @@ impl ProducerMachine {
     }
 
     pub(crate) fn flush(&mut self, now: Instant) {
-        self.machine.flush(now);
+        self.machine.flush(now, self.handle);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::blocking::Pending;
 use crate::driver::{Alive, Driver, Network, Tcp, WireTap};
-use crate::producer::Memory;
+use crate::memory::Memory;
 
 /// How often every bootstrap server is tried before a first call gives up.
 const CONNECT_ROUNDS: usize = 3;

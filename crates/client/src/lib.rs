@@ -9,6 +9,7 @@ pub mod blocking;
 mod client;
 mod consumer;
 mod driver;
+mod memory;
 mod offsets;
 mod producer;
 mod role;

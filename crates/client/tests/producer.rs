@@ -1,14 +1,18 @@
 //! The producer over sockets, against the embedded broker, with things going wrong on purpose.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use kavka::{
-    Acks, Client, ClientConfig, Compression, CompressionType, Delivery, ErrorCode, ErrorKind, Producer, ProducerConfig,
-    ProducerTopic, Record, Written,
+    Acks, Call, Client, ClientConfig, Compression, CompressionType, Delivery, ErrorCode, ErrorKind, Producer,
+    ProducerConfig, ProducerTopic, Record, Target, Tcp, WireEvent, WireTap, Written,
 };
 use kavka_broker::serve::{Broker, Options};
 use kavka_broker::{ClusterConfig, Fault};
 use kavka_core::wire::ApiKey;
+use kavka_core::wire::messages::CreatePartitionsRequest;
+use kavka_core::wire::messages::create_partitions::CreatePartitionsTopic;
 use kavka_core::wire::records::{Decompressor, batches};
 
 const TOPIC: &str = "orders";
@@ -21,6 +25,10 @@ struct Rig {
 
 impl Rig {
     fn new(brokers: i32, partitions: i32, change: impl FnOnce(&mut ClientConfig)) -> Self {
+        Self::tapped(brokers, partitions, None, change)
+    }
+
+    fn tapped(brokers: i32, partitions: i32, tap: Option<WireTap>, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let cluster = ClusterConfig { brokers: brokers.try_into().unwrap(), ..ClusterConfig::default() };
         let broker = Broker::start(Options { cluster, ports: Vec::new() }).unwrap();
         broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).unwrap();
@@ -32,18 +40,26 @@ impl Rig {
             .collect();
         let mut config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
         change(&mut config);
-        Self { broker, client: Client::new(config).unwrap() }
+        Self { broker, client: Client::with_network(config, Arc::new(Tcp::default()), tap).unwrap() }
     }
 
     fn producer(&self, change: impl FnOnce(&mut ProducerConfig)) -> (Producer, ProducerTopic) {
+        self.producer_of(TOPIC, change)
+    }
+
+    fn producer_of(&self, topic: &str, change: impl FnOnce(&mut ProducerConfig)) -> (Producer, ProducerTopic) {
         let mut config = ProducerConfig::default();
         change(&mut config);
         let producer = self.client.producer(config).unwrap();
         let topic = {
-            let producer = producer.clone();
-            self.client.start(async move { producer.topic(TOPIC, false).await }).wait(WAIT).unwrap().unwrap()
+            let (producer, topic) = (producer.clone(), topic.to_owned());
+            self.client.start(async move { producer.topic(&topic, false).await }).wait(WAIT).unwrap().unwrap()
         };
         (producer, topic)
+    }
+
+    fn create_topic(&self, name: &str) {
+        self.broker.with(|cluster, _| cluster.create_topic(name, 1, 1)).unwrap();
     }
 
     fn flush(&self, producer: &Producer) {
@@ -214,4 +230,97 @@ fn weaker_acks_are_honoured() {
         rig.flush(&producer);
         assert_eq!(delivery.outcome().unwrap().unwrap().offset, offset);
     }
+}
+
+#[test]
+fn a_thousand_producers_of_equal_settings_share_their_requests() {
+    const PRODUCERS: usize = 1_000;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let tap: WireTap = Arc::new(move |event| {
+        if matches!(event, WireEvent::Sent { key: ApiKey::Produce, .. }) {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let rig = Rig::tapped(1, 1, Some(tap), |_| ());
+    for number in 0..PRODUCERS {
+        rig.create_topic(&format!("topic-{number}"));
+    }
+    let open = |number: usize| {
+        let producer = rig.client.producer(ProducerConfig::default()).unwrap();
+        let opening = producer.clone();
+        (producer, rig.client.start(async move { opening.topic(&format!("topic-{number}"), false).await }))
+    };
+    let opening: Vec<_> = (0..PRODUCERS).map(open).collect();
+    let opened = opening.into_iter().map(|(producer, topic)| (producer, topic.wait(WAIT).unwrap().unwrap()));
+    let producers: Vec<_> = opened.collect();
+    let deliveries: Vec<_> =
+        (0..10 * PRODUCERS).map(|number| &producers[number % PRODUCERS]).map(|(p, t)| enqueue(p, *t, b"v")).collect();
+    for (producer, _) in &producers {
+        rig.flush(producer);
+    }
+    assert!(deliveries.iter().all(|delivery| delivery.offset().is_some()));
+    let requests = requests.load(Ordering::SeqCst);
+    assert!(requests < PRODUCERS / 4, "{requests} requests for {PRODUCERS} partitions of one leader");
+}
+
+#[test]
+fn a_topic_of_another_producer_is_refused() {
+    let rig = Rig::new(1, 1, |_| ());
+    rig.create_topic("other");
+    let (producer, topic) = rig.producer(|_| ());
+    let (other, _) = rig.producer_of("other", |_| ());
+    let (third, _) = rig.producer_of("other", |config| config.linger = Duration::from_millis(7));
+    for wrong in [&other, &third] {
+        let error = wrong.try_enqueue(topic, &value(b"stray")).unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Misuse, Written::No), "{error}");
+    }
+    enqueue(&producer, topic, b"v");
+    rig.flush(&producer);
+    assert_eq!(rig.log(0), [b"v"]);
+}
+
+#[test]
+fn memory_that_lingers_in_other_producers_comes_back_when_it_is_needed() {
+    let rig = Rig::new(1, 1, |config| config.buffer_memory = 128 << 10);
+    rig.create_topic("other");
+    let hour = Duration::from_secs(3_600);
+    let settings =
+        |linger| move |config: &mut ProducerConfig| (config.linger, config.delivery_timeout) = (linger, 2 * hour);
+    let (holder, held) = rig.producer(settings(hour));
+    let (producer, topic) = rig.producer_of("other", settings(Duration::ZERO));
+    enqueue(&holder, held, b"alone");
+    rig.flush(&holder);
+    let first = enqueue(&holder, held, b"at once");
+    let mut lingering = Vec::new();
+    while let Ok(delivery) = holder.try_enqueue(held, &value(&[7; 30_000])) {
+        lingering.push(delivery);
+        if lingering.len() == 3 {
+            break;
+        }
+    }
+    rig.client.start(first).wait(WAIT).unwrap().unwrap();
+    let begun = Instant::now();
+    let deliveries: Vec<_> = (0..3).map(|_| enqueue(&producer, topic, &[7; 60_000])).collect();
+    rig.flush(&producer);
+    assert!(deliveries.iter().all(|delivery| delivery.offset().is_some()));
+    assert!(begun.elapsed() < Duration::from_secs(15), "it waited for the linger of the other");
+}
+
+#[test]
+fn a_partition_that_has_just_appeared_can_be_named() {
+    let rig = Rig::new(1, 1, |_| ());
+    let (producer, topic) = rig.producer(|_| ());
+    for count in 2..=30 {
+        let more = CreatePartitionsTopic { name: TOPIC.into(), count, assignments: None };
+        let more = CreatePartitionsRequest { topics: vec![more], timeout_ms: 10_000, ..Default::default() };
+        let client = rig.client.clone();
+        let asked = rig.client.start(async move { client.call(Call::new(Target::Controller, more)).await });
+        assert_eq!(asked.wait(WAIT).unwrap().unwrap().results[0].error_code, ErrorCode::NONE);
+        let client = rig.client.clone();
+        let metadata = rig.client.start(async move { client.refresh_metadata().await }).wait(WAIT).unwrap().unwrap();
+        let newest = metadata.topic(TOPIC).unwrap().partitions.len() as i32 - 1;
+        producer.try_enqueue(topic, &Record { partition: Some(newest), ..value(b"v") }).unwrap();
+    }
+    rig.flush(&producer);
 }

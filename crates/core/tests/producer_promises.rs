@@ -255,7 +255,7 @@ fn a_batch_that_is_too_large_is_halved_in_place_and_keeps_its_numbers() {
     rig.append(0, "hold");
     let hold = rig.sent();
     let records: Vec<_> = ["a", "b", "c", "d"].iter().map(|value| rig.append(0, value)).collect();
-    rig.producer.flush(rig.now);
+    rig.producer.flush(rig.now, rig.handle);
     let whole = rig.sent();
     rig.append_alone(0, "behind");
     let behind = rig.sent();
@@ -299,7 +299,7 @@ fn the_records_a_broker_names_as_invalid_fail_and_the_others_go_again() {
     rig.append(0, "hold");
     let hold = rig.sent();
     let records: Vec<_> = ["a", "bad", "c"].iter().map(|value| rig.append(0, value)).collect();
-    rig.producer.flush(rig.now);
+    rig.producer.flush(rig.now, rig.handle);
     let sent = rig.sent();
     rig.answer(&hold, ErrorCode::NONE, 1);
     let mut answer = response(1, &[(0, ErrorCode::INVALID_RECORD, -1)]);
@@ -375,7 +375,7 @@ fn a_record_larger_than_a_request_is_refused_before_anything_changes() {
         Err(AppendError::Refused(error)) => assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(rig.producer.queued_records(), 0);
+    assert_eq!(rig.producer.queued_records(rig.handle), 0);
     assert!(rig.poll().is_none());
 }
 
@@ -384,7 +384,7 @@ fn a_partition_that_does_not_exist_is_refused() {
     let mut rig = Rig::new(config(), 2);
     for partition in [-1, 2, i32::MAX] {
         let refused = rig.producer.append(rig.now, rig.topic, Some(partition), 0, None, None, &[]);
-        assert!(matches!(refused, Err(AppendError::Refused(error)) if error.kind() == ErrorKind::Misuse));
+        assert!(matches!(refused, Err(AppendError::NoSuchPartition(error)) if error.kind() == ErrorKind::Misuse));
     }
 }
 
@@ -392,7 +392,8 @@ fn a_partition_that_does_not_exist_is_refused() {
 fn when_memory_is_used_up_what_is_buffered_goes_without_linger() {
     let mut producer = Producer::new(config(), BACKOFF, pool(64 << 10), 1);
     let metadata = metadata(&kavka_core::cluster::Metadata::default(), 1, &[(1, 1); 3]);
-    let topic = producer.topic(Instant(0), TOPIC, &metadata);
+    let handle = producer.open(None);
+    let topic = producer.topic(Instant(0), handle, TOPIC, &metadata);
     let mut append = |partition| producer.append(Instant(0), topic, Some(partition), 0, None, Some(b"v"), &[]);
     assert!(append(0).is_ok() && append(1).is_ok());
     assert!(matches!(append(2), Err(AppendError::BufferFull)));
@@ -412,7 +413,7 @@ fn the_number_of_queued_records_can_be_bounded() {
     let sent = rig.sent();
     rig.append(0, "b");
     let full = rig.producer.append(rig.now, rig.topic, Some(0), 0, None, Some(b"c"), &[]);
-    assert!(matches!(full, Err(AppendError::TooManyRecords)));
+    assert!(matches!(full, Err(AppendError::TooManyRecords(2))));
     rig.answer(&sent, ErrorCode::NONE, 0);
     assert_eq!(offset(&first), Some(0));
     rig.append(0, "c");
@@ -427,7 +428,7 @@ fn keyless_records_stick_to_a_partition_until_its_batch_is_taken() {
             let appended = rig.producer.append(rig.now, rig.topic, None, 0, None, Some(b"v"), &[]).unwrap();
             partitions.push(appended.completion.partition());
         }
-        rig.producer.flush(rig.now);
+        rig.producer.flush(rig.now, rig.handle);
         let sent = rig.sent();
         rig.answer(&sent, ErrorCode::NONE, 0);
     }
@@ -465,12 +466,12 @@ fn with_acks_none_a_written_request_is_a_success_without_an_offset() {
 fn a_flush_is_done_when_everything_before_it_is_reported() {
     let mut rig = Rig::warm(config());
     rig.append(0, "a");
-    let mark = rig.producer.flush(rig.now);
+    let mark = rig.producer.flush(rig.now, rig.handle);
     let sent = rig.sent();
-    assert!(!rig.producer.is_flushed(mark));
+    assert!(!rig.producer.is_flushed(rig.handle, mark));
     rig.append(0, "b");
     rig.answer(&sent, ErrorCode::NONE, 1);
-    assert!(rig.producer.is_flushed(mark));
+    assert!(rig.producer.is_flushed(rig.handle, mark));
     assert!(!rig.producer.is_idle());
 }
 
@@ -480,12 +481,16 @@ fn what_is_given_up_at_the_end_is_reported_once_and_says_whether_it_may_be_writt
     let sent_record = rig.append_alone(0, "a");
     let sent = rig.sent();
     let buffered = rig.append(0, "b");
-    assert_eq!(rig.producer.written(), Written::Maybe);
-    rig.producer.abandon(rig.now, &Error::new(ErrorKind::TimedOut(Phase::Close), "the time to close was over"));
+    assert_eq!(rig.producer.written(rig.handle), Written::Maybe);
+    rig.producer.abandon(
+        rig.now,
+        rig.handle,
+        &Error::new(ErrorKind::TimedOut(Phase::Close), "the time to close was over"),
+    );
     rig.events();
     assert_eq!((failure(&sent_record).written(), failure(&buffered).written()), (Written::Maybe, Written::No));
     assert!(rig.producer.is_idle());
-    assert_eq!(rig.producer.written(), Written::No, "every record has its report");
+    assert_eq!(rig.producer.written(rig.handle), Written::No, "every record has its report");
     rig.answer(&sent, ErrorCode::NONE, 1);
     assert_eq!(rig.reports.len(), 2);
     let late = rig.producer.append(rig.now, rig.topic, Some(0), 0, None, None, &[]);

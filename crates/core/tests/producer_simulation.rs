@@ -16,7 +16,8 @@ use kavka_core::cluster::{Metadata, Notice};
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Written};
 use kavka_core::producer::{
-    AppendError, Completed, Completion, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
+    AppendError, Completed, Completion, HandleId, Producer, ProducerEvent, ProducerRequest, ProducerResponse,
+    TopicIndex,
 };
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
@@ -122,6 +123,7 @@ struct Simulation {
     next_event: u64,
     producer: Producer,
     compressor: Compressor,
+    handle: HandleId,
     topic: TopicIndex,
     metadata: Metadata,
     leaders: Vec<(i32, i32)>,
@@ -160,7 +162,8 @@ impl Simulation {
         let metadata = metadata(&Metadata::default(), 1, &leaders);
         let compressor = Compressor::new(config.compression).unwrap();
         let mut producer = Producer::new(config, BACKOFF, pool(4 << 20), seed);
-        let topic = producer.topic(Instant(0), TOPIC, &metadata);
+        let handle = producer.open(None);
+        let topic = producer.topic(Instant(0), handle, TOPIC, &metadata);
         let mut simulation = Self {
             seed,
             now: 0,
@@ -169,6 +172,7 @@ impl Simulation {
             next_event: 0,
             producer,
             compressor,
+            handle,
             topic,
             metadata,
             leaders,
@@ -297,11 +301,13 @@ impl Simulation {
                 let called_at = self.now;
                 self.accepted.push(Accepted { partition, kind, called_at, outcome: None, reported_at: 0 });
             }
-            Err(AppendError::BufferFull | AppendError::TooManyRecords | AppendError::NoMetadata) => {}
-            Err(AppendError::Refused(error)) => panic!("seed {}: {error}", self.seed),
+            Err(AppendError::BufferFull | AppendError::TooManyRecords(_) | AppendError::NoMetadata) => {}
+            Err(AppendError::Refused(error) | AppendError::NoSuchPartition(error)) => {
+                panic!("seed {}: {error}", self.seed)
+            }
         }
         if self.random.below(20) == 0 {
-            self.producer.flush(now);
+            self.producer.flush(now, self.handle);
         }
     }
 
@@ -494,7 +500,7 @@ impl Simulation {
     fn check(&self) {
         let seed = self.seed;
         assert!(self.producer.is_idle(), "seed {seed}: it is not idle in the end");
-        assert_eq!(self.producer.queued_records(), 0, "seed {seed}");
+        assert_eq!(self.producer.queued_records(self.handle), 0, "seed {seed}");
         for (id, record) in (0..).zip(&self.accepted) {
             let log = &self.logs[record.partition as usize].records;
             let found: Vec<i64> = (0..).zip(log).filter(|(_, other)| **other == id).map(|(offset, _)| offset).collect();

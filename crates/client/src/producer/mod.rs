@@ -1,35 +1,30 @@
 //! The producer as a program holds it.
 //!
-//! A thin layer: [`kavka_core::producer::Producer`] has the rules and is behind one lock; callers take it to append,
-//! and the role task (`task`) takes it to ask what to send. What is added here is waiting: for metadata, for memory,
-//! for reports.
+//! A thin layer: [`kavka_core::producer::Producer`] has the rules and is behind one lock, which the producers of a client
+//! with equal settings share (`machine`). Callers take it to append, and the machine's task takes it to ask what to
+//! send. What is added here is waiting: for metadata, for memory, for reports.
 
 mod delivery;
-mod room;
-mod task;
+mod machine;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kavka_core::backoff::Backoff;
 use kavka_core::config::ProducerConfig;
-use kavka_core::error::{Error, ErrorKind, Phase, Result};
-use kavka_core::producer::{AppendError, FlushMark, Producer as Machine, TopicIndex};
-use kavka_core::wire::records::{Compression, CompressionType, Compressor, Header};
-use tokio::sync::{oneshot, watch};
+use kavka_core::error::{Error, ErrorKind, Phase, Result, Written};
+use kavka_core::producer::{AppendError, FlushMark, HandleId, TopicIndex};
+use kavka_core::wire::records::{Compressor, Header};
+use tokio::sync::oneshot;
 
 use crate::client::Client;
 use crate::driver::Driver;
-use crate::driver::clock::{self, Clock};
-use crate::role::{self, Wake};
+use crate::driver::clock;
+use crate::role;
 
 pub use delivery::Delivery;
-pub(crate) use room::Memory;
-
-/// An answer is waited for at least this long, however little time its records have: giving up ends a connection that
-/// other producers of the client use too.
-const SHORTEST_ANSWER_LIMIT: Duration = Duration::from_secs(5);
+use machine::{Reported, SharedMachine};
 
 /// A record to send. Everything is borrowed, and copied once while it is accepted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,95 +41,104 @@ pub struct Record<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
-/// A topic as one producer knows it; from [`Producer::topic`], and of no use with another producer.
+/// A topic as one producer knows it; from [`Producer::topic`]. Another producer refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerTopic(TopicIndex);
+pub struct ProducerTopic {
+    /// [`Handle::number`] of its producer.
+    producer: u64,
+    index: TopicIndex,
+}
 
 /// Sends records to topics of one cluster. Cheap to clone; every clone is the same producer.
+///
+/// Producers of one client that have equal settings share their requests, so a thousand of them cost hardly more than
+/// one. Each has its own topics, reports and limit on records, and is flushed and closed by itself.
 ///
 /// When the last clone is dropped without [`close`](Self::close), what is buffered is still sent, as long as the
 /// process runs and within `delivery.timeout.ms`.
 #[derive(Debug, Clone)]
-pub struct Producer(Arc<Holder>);
+pub struct Producer(Arc<Handle>);
+
+/// The [`Handle::number`] of the next producer.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Held by the clones of one producer, and by nothing else.
 #[derive(Debug)]
-struct Holder {
-    inner: Arc<Inner>,
+struct Handle {
+    machine: Arc<SharedMachine>,
+    id: HandleId,
+    /// No other producer of this process has it.
+    number: u64,
+    reported: Reported,
     client: Client,
 }
 
-impl Drop for Holder {
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.inner.lock().close(self.inner.clock.now());
-        self.inner.wake.wake();
+        let now = self.machine.clock.now();
+        self.machine.with(|machine| machine.release(now, self.id));
+        self.machine.wake();
     }
 }
 
-struct Inner {
-    machine: Mutex<Machine>,
-    wake: Wake,
-    /// Everything up to this mark is reported.
-    reported: watch::Sender<FlushMark>,
-    memory: Memory,
-    clock: Clock,
-    driver: Driver,
-    compression: Compression,
-    /// Kept for the next batch; gone while a batch is compressed elsewhere.
-    compressor: Mutex<Option<Compressor>>,
-    /// How long an answer is waited for: hardly longer than its records have.
-    answer_limit: Duration,
-    compresses: bool,
-    /// Whether reports make room, besides memory that comes back.
-    bounds_records: bool,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("queued_records", &self.lock().queued_records()).finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Handle {
     /// Gives up what is not acknowledged yet, because the time to close is over.
     fn abandon(&self) -> Error {
-        let mut machine = self.lock();
-        let left = machine.queued_records();
-        let records = if left == 1 { "record was" } else { "records were" };
-        let what = format!("{left} {records} not acknowledged before the time to close was over");
-        let error = Error::new(ErrorKind::TimedOut(Phase::Close), what);
-        let written = machine.written();
-        machine.abandon(self.driver.now(), &error);
-        drop(machine);
-        self.wake.wake();
-        error.with_written(written)
+        let now = self.machine.driver.now();
+        let error = self.machine.with(|machine| {
+            let left = machine.queued_records(self.id);
+            let records = if left == 1 { "record was" } else { "records were" };
+            let what = format!("{left} {records} not acknowledged before the time to close was over");
+            let error = Error::new(ErrorKind::TimedOut(Phase::Close), what);
+            let written = machine.written(self.id);
+            machine.abandon(now, self.id, &error);
+            error.with_written(written)
+        });
+        self.machine.wake();
+        error
     }
 
+    #[inline]
     fn try_append(&self, topic: ProducerTopic, record: &Record<'_>) -> std::result::Result<Delivery, AppendError> {
+        if topic.producer != self.number {
+            return Err(AppendError::Refused(foreign_topic()));
+        }
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(clock::timestamp_ms);
-        let now = self.clock.now();
+        let now = self.machine.clock.now();
         let Record { partition, key, value, headers, .. } = *record;
-        let mut machine = self.lock();
-        let appended = machine.append(now, topic.0, partition, timestamp_ms, key, value, headers);
-        drop(machine);
+        let append = || {
+            self.machine.with(|machine| machine.append(now, topic.index, partition, timestamp_ms, key, value, headers))
+        };
+        let mut appended = append();
+        if let Err(AppendError::NoSuchPartition(_)) = appended {
+            // It may have appeared in a snapshot that the machine has not seen yet.
+            let metadata = self.machine.driver.metadata();
+            self.machine.with(|machine| machine.handle_metadata(now, &metadata));
+            appended = append();
+        }
         match appended {
             Ok(appended) => {
                 if appended.wake {
-                    self.wake.wake();
+                    self.machine.wake();
                 }
                 Ok(Delivery { completion: appended.completion, index: appended.index })
             }
             Err(error) => {
                 // What is buffered was made ready to go, so that room comes.
-                self.wake.wake();
+                self.machine.wake();
+                if matches!(error, AppendError::BufferFull) {
+                    self.machine.memory.expedite();
+                }
                 Err(error)
             }
         }
     }
+}
+
+#[cold]
+fn foreign_topic() -> Error {
+    let what = "the topic was opened with another producer, and this one would send the record elsewhere";
+    Error::new(ErrorKind::Misuse, what).with_written(Written::No).with_hint("open it with this producer")
 }
 
 /// Runs a future on the engine thread and waits for it from anywhere.
@@ -153,7 +157,7 @@ fn closed() -> Error {
 
 fn refused(error: AppendError) -> Error {
     match error {
-        AppendError::Refused(error) => error,
+        AppendError::Refused(error) | AppendError::NoSuchPartition(error) => error,
         AppendError::NoMetadata => {
             Error::new(ErrorKind::TimedOut(Phase::Metadata), "nothing is known of the topic yet")
         }
@@ -161,48 +165,40 @@ fn refused(error: AppendError) -> Error {
             Error::new(ErrorKind::BufferFull, "buffer.memory is used up by records that are not acknowledged yet")
                 .with_hint("wait for reports, raise buffer.memory, or see whether the brokers answer")
         }
-        AppendError::TooManyRecords => {
-            Error::new(ErrorKind::BufferFull, "as many records as are allowed are not acknowledged yet")
-                .with_hint("wait for reports, raise the limit, or see whether the brokers answer")
+        AppendError::TooManyRecords(limit) => {
+            let what = format!("{limit} records are not acknowledged yet, and max_queued_records allows no more");
+            Error::new(ErrorKind::BufferFull, what)
+                .with_hint("wait for reports, raise max_queued_records, or see whether the brokers answer")
         }
     }
 }
 
 impl Client {
-    /// A producer of this client, which shares the client's `buffer.memory` with its other producers.
+    /// A producer of this client, which shares the client's `buffer.memory` with its other producers, and its requests
+    /// with those of equal settings.
     ///
     /// # Errors
     ///
     /// `Config` if the settings cannot work.
-    pub fn producer(&self, config: ProducerConfig) -> Result<Producer> {
+    pub fn producer(&self, mut config: ProducerConfig) -> Result<Producer> {
         config.validate()?;
-        let compression = config.compression;
-        let compressor = Compressor::new(compression)?;
-        let bounds_records = config.max_queued_records.is_some();
-        let client_config = self.config();
-        let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
-        let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
-        let memory = self.memory.clone();
-        let machine = Machine::new(config, backoff, memory.pool.clone(), self.driver.next_seed());
-        let inner = Arc::new(Inner {
-            reported: watch::Sender::new(machine.settled()),
-            machine: Mutex::new(machine),
-            wake: Wake::default(),
-            memory,
-            clock: Clock::new(self.driver.now()),
-            driver: self.driver.clone(),
-            compression,
-            compressor: Mutex::new(Some(compressor)),
-            answer_limit,
-            compresses: compression.compression_type() != CompressionType::None,
-            bounds_records,
-        });
-        let (running, alive) = (role::start(Arc::clone(&inner)), Arc::clone(&self.alive));
-        self.driver.spawn(async move {
-            running.await;
-            drop(alive);
-        });
-        Ok(Producer(Arc::new(Holder { inner, client: self.clone() })))
+        let compressor = Compressor::new(config.compression)?;
+        let max_queued_records = config.max_queued_records.take();
+        let (machine, (id, reported)) = self.memory.tenant(
+            |machine: &Arc<SharedMachine>| machine.open(&config, max_queued_records),
+            || {
+                let machine = Arc::new(SharedMachine::new(self, config.clone(), compressor));
+                let handle = machine.open_first(max_queued_records);
+                let (running, alive) = (role::start(Arc::clone(&machine)), Arc::clone(&self.alive));
+                self.driver.spawn(async move {
+                    running.await;
+                    drop(alive);
+                });
+                (machine, handle)
+            },
+        );
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        Ok(Producer(Arc::new(Handle { machine, id, number, reported, client: self.clone() })))
     }
 }
 
@@ -213,18 +209,18 @@ impl Producer {
     ///
     /// Those of [`Client::topic`].
     pub async fn topic(&self, name: &str, create: bool) -> Result<ProducerTopic> {
-        let inner = &self.0.inner;
-        let (client, wanted) = (self.0.client.clone(), name.to_owned());
-        let found = on_engine(&inner.driver, async move { client.topic(&wanted, create).await }).await;
+        let Handle { machine, client, id, number, .. } = &*self.0;
+        let (client, wanted) = (client.clone(), name.to_owned());
+        let found = on_engine(&machine.driver, async move { client.topic(&wanted, create).await }).await;
         found.unwrap_or_else(|| Err(closed()))?;
-        let metadata = inner.driver.metadata();
-        let index = inner.lock().topic(inner.clock.now(), name, &metadata);
-        Ok(ProducerTopic(index))
+        let metadata = machine.driver.metadata();
+        let index = machine.with(|shared| shared.topic(machine.clock.now(), *id, name, &metadata));
+        Ok(ProducerTopic { producer: *number, index })
     }
 
     /// How many partitions the topic has.
     pub fn partition_count(&self, topic: ProducerTopic) -> u32 {
-        self.0.inner.lock().partition_count(topic.0)
+        self.0.machine.with(|machine| machine.partition_count(topic.index))
     }
 
     /// Accepts a record, or says at once why not.
@@ -235,7 +231,7 @@ impl Producer {
     /// such partition (`Misuse`), `Closed`, or the reason why the producer gave up.
     #[inline]
     pub fn try_enqueue(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
-        self.0.inner.try_append(topic, record).map_err(refused)
+        self.0.try_append(topic, record).map_err(refused)
     }
 
     /// Accepts a record, blocking the thread up to `limit` while there is no room for it. Not for async code.
@@ -244,16 +240,16 @@ impl Producer {
     ///
     /// Those of [`try_enqueue`](Self::try_enqueue).
     pub fn enqueue(&self, topic: ProducerTopic, record: &Record<'_>, limit: Duration) -> Result<Delivery> {
-        let inner = &self.0.inner;
-        match inner.try_append(topic, record) {
+        let handle = &*self.0;
+        match handle.try_append(topic, record) {
             Err(AppendError::Refused(error)) => return Err(error),
             Ok(delivery) => return Ok(delivery),
             Err(_) => {}
         }
         let started = std::time::Instant::now();
         loop {
-            let ticket = inner.memory.ticket();
-            let error = match inner.try_append(topic, record) {
+            let ticket = handle.machine.memory.ticket();
+            let error = match handle.try_append(topic, record) {
                 Ok(delivery) => return Ok(delivery),
                 Err(AppendError::Refused(error)) => return Err(error),
                 Err(error) => error,
@@ -262,7 +258,7 @@ impl Producer {
             if left.is_zero() {
                 return Err(refused(error));
             }
-            inner.memory.room.wait(ticket, left);
+            handle.machine.memory.room.wait(ticket, left);
         }
     }
 
@@ -274,26 +270,27 @@ impl Producer {
     ///
     /// Those of [`try_enqueue`](Self::try_enqueue).
     pub async fn send(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
-        let inner = &self.0.inner;
-        match inner.try_append(topic, record) {
+        let handle = &*self.0;
+        match handle.try_append(topic, record) {
             Err(AppendError::Refused(error)) => return Err(error),
             Ok(delivery) => return Ok(delivery),
             Err(_) => {}
         }
-        let deadline = inner.driver.now() + self.0.client.max_block();
+        let driver = &handle.machine.driver;
+        let deadline = driver.now() + handle.client.max_block();
         loop {
-            let ticket = inner.memory.ticket();
-            let error = match inner.try_append(topic, record) {
+            let ticket = handle.machine.memory.ticket();
+            let error = match handle.try_append(topic, record) {
                 Ok(delivery) => return Ok(delivery),
                 Err(AppendError::Refused(error)) => return Err(error),
                 Err(error) => error,
             };
-            let left = deadline.since(inner.driver.now());
+            let left = deadline.since(driver.now());
             if left.is_zero() {
                 return Err(refused(error));
             }
-            let room = Arc::clone(&inner.memory.room);
-            let freed = on_engine(&inner.driver, async move {
+            let room = Arc::clone(&handle.machine.memory.room);
+            let freed = on_engine(driver, async move {
                 drop(tokio::time::timeout(left, room.freed(ticket)).await);
             });
             freed.await.ok_or_else(closed)?;
@@ -306,9 +303,9 @@ impl Producer {
     }
 
     fn start_flush(&self) -> FlushMark {
-        let inner = &self.0.inner;
-        let mark = inner.lock().flush(inner.clock.now());
-        inner.wake.wake();
+        let Handle { machine, id, .. } = &*self.0;
+        let mark = machine.with(|shared| shared.flush(machine.clock.now(), *id));
+        machine.wake();
         mark
     }
 
@@ -317,7 +314,7 @@ impl Producer {
     /// It takes no longer than `delivery.timeout.ms`, because nothing waits longer for its outcome.
     pub fn flush(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mark = self.start_flush();
-        let mut reported = self.0.inner.reported.subscribe();
+        let mut reported = self.0.reported.clone();
         async move {
             // An error means that the producer is gone, and it goes only when everything is reported.
             drop(reported.wait_for(|reported| *reported >= mark).await);
@@ -330,17 +327,16 @@ impl Producer {
     ///
     /// `TimedOut` if the limit passed first: then the rest was given up, and reported as failed.
     pub fn close(&self, limit: Duration) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        self.0.inner.lock().close(self.0.inner.clock.now());
+        let Handle { machine, id, .. } = &*self.0;
+        machine.with(|shared| shared.close(machine.clock.now(), *id));
         let flushed = self.flush();
-        let inner = Arc::clone(&self.0.inner);
-        let producer = self.clone();
+        let (producer, driver) = (self.clone(), machine.driver.clone());
         async move {
-            let driver = inner.driver.clone();
             let closing = on_engine(&driver, async move {
                 if tokio::time::timeout(limit, flushed).await.is_ok() {
                     return Ok(());
                 }
-                let error = inner.abandon();
+                let error = producer.0.abandon();
                 producer.flush().await;
                 Err(error.with_hint("allow more time, or look at the reports for what may have been written"))
             });
@@ -350,6 +346,6 @@ impl Producer {
 
     /// Records accepted and not yet reported.
     pub fn queued_records(&self) -> usize {
-        self.0.inner.lock().queued_records()
+        self.0.machine.with(|machine| machine.queued_records(self.0.id))
     }
 }

@@ -16,6 +16,14 @@ pub(super) struct ProducerId {
     pub(super) producer_epoch: i16,
 }
 
+impl ProducerId {
+    /// The same producer in its next epoch; none if that was the last.
+    pub(super) fn next_epoch(self) -> Option<Self> {
+        let next = self.producer_epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX)?;
+        Some(Self { producer_epoch: next, ..self })
+    }
+}
+
 /// How far we are with getting a producer id.
 #[derive(Debug)]
 pub(super) enum Identity {
@@ -26,12 +34,6 @@ pub(super) enum Identity {
     /// Asked for by the request with this id.
     Asked(u64),
     Known(ProducerId),
-}
-
-impl Identity {
-    pub(super) fn is_asked_by(&self, request_id: u64) -> bool {
-        matches!(self, Self::Asked(id) if *id == request_id)
-    }
 }
 
 /// `base` moved on by `count` records: sequence numbers wrap at 2^31 - 1.
@@ -57,6 +59,11 @@ impl Sequences {
         self.current.is_none()
     }
 
+    /// The producer id and epoch that its numbers belong to.
+    pub(super) fn producer_id(&self) -> Option<ProducerId> {
+        self.current
+    }
+
     /// Adopts a producer id if there is none.
     pub(super) fn adopt(&mut self, identity: ProducerId) {
         if self.current.is_none() {
@@ -75,13 +82,9 @@ impl Sequences {
     /// Starts anew in the next epoch. False when there is none left: a new producer id is needed.
     pub(super) fn start_next_epoch(&mut self) -> bool {
         *self = Self { current: self.current, ..Self::default() };
-        let Some(current) = &mut self.current else { return true };
-        let next = current.producer_epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX);
-        match next {
-            Some(epoch) => current.producer_epoch = epoch,
-            None => self.current = None,
-        }
-        next.is_some()
+        let Some(current) = self.current else { return true };
+        self.current = current.next_epoch();
+        self.current.is_some()
     }
 }
 

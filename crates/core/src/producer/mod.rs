@@ -4,6 +4,10 @@
 //! numbers and epochs. Knows no sockets and no clock. The caller sends what [`Producer::poll_request`] returns and
 //! brings back the answers.
 //!
+//! One machine serves all producers of a client that have equal settings: each of them is a [handle](HandleId) with
+//! topics, a limit on records, and an end of its own. So a request carries what all of them have for one leader, and
+//! the work of a wake-up depends on what changed, not on how many handles, topics and partitions there are.
+//!
 //! Rules that hold, whatever brokers and connections do:
 //!
 //! - Every accepted record gets exactly one report, and the reports of a partition come in the order of the
@@ -12,6 +16,8 @@
 //!   leaves a batch *maybe written*, and such a batch is only ever sent again with the same bytes.
 //! - When a record fails, everything buffered behind it in its partition fails too; only a record that the broker
 //!   refuses for its own sake (too large, invalid) fails alone.
+//! - A topic belongs to one handle, so no batch holds records of two, and flushing, closing or failing one handle
+//!   neither waits for another nor touches its records.
 //! - At most five batches of a partition are unanswered, all of them at the same broker. When one has to be sent
 //!   again, or the leader moves, nothing is sent until all are answered; then they go again in order.
 //! - Sequence numbers are spent once. When some were spent in vain, the partition goes to its next epoch as soon as
@@ -20,54 +26,64 @@
 //! KIPs: 98 (idempotence), 360 (recovery by epoch), 480 (sticky partitions), 516 (topic ids), 951 (leader hints).
 
 mod accumulator;
+mod advance;
+mod arena;
 mod completion;
+mod handle;
 mod identity;
+mod lane;
+mod leaders;
 mod ledger;
+mod partition;
 mod partitioner;
 mod response;
-mod retry;
 mod sender;
 mod split;
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub use accumulator::AppendError;
 pub use completion::{Acknowledged, Completed, Completion, RecordMetadata};
+pub use handle::Progress;
 pub use partitioner::{murmur2, partition_for_key};
 pub use sender::{ProduceToSend, ProducerRequest, ProducerResponse};
 
 use crate::backoff::Backoff;
-use crate::cluster::{Metadata, Notice};
+use crate::cluster::Notice;
 use crate::config::ProducerConfig;
 use crate::error::{Error, ErrorKind, Written};
 use crate::random::Random;
 use crate::time::Instant;
-use crate::wire::primitives::Uuid;
 use crate::wire::records::BufferPool;
-use accumulator::{Partition, TopicState};
-use identity::Identity;
+use arena::{Arena, key};
+use handle::Handle;
+use lane::Lane;
+use leaders::Leaders;
 use ledger::Ledger;
-use sender::{Ready, Sent};
+use partition::{Partition, Rules};
+use sender::Sent;
+use topic::Topic;
 
-/// A topic as one producer numbers it; from [`Producer::topic`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicIndex(u32);
-
-impl TopicIndex {
-    fn index(self) -> usize {
-        self.0 as usize
-    }
+key! {
+    /// A producer of the program, as the machine it shares with others numbers it; from [`Producer::open`].
+    pub HandleId
 }
 
-/// A partition as one producer numbers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct PartitionId(u32);
+key! {
+    /// A topic of one handle; from [`Producer::topic`].
+    pub TopicIndex
+}
 
-impl PartitionId {
-    fn index(self) -> usize {
-        self.0 as usize
-    }
+key! {
+    /// A partition as the machine numbers it.
+    PartitionId
+}
+
+key! {
+    /// A lane as the machine numbers it.
+    LaneId
 }
 
 /// An accepted record: its place in its batch.
@@ -81,7 +97,7 @@ pub struct Appended {
     pub wake: bool,
 }
 
-/// Everything appended before a [`Producer::flush`].
+/// Everything a handle appended before a [`Producer::flush`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlushMark(u64);
 
@@ -98,129 +114,73 @@ pub enum ProducerEvent {
 #[derive(Debug)]
 pub struct Producer {
     config: ProducerConfig,
+    rules: Rules,
     backoff: Backoff,
     pool: BufferPool,
     random: Random,
-    identity: Identity,
-    identity_failures: u32,
     metadata_version: Option<u64>,
-    names: BTreeMap<Arc<str>, TopicIndex>,
-    topics: Vec<TopicState>,
-    partitions: Vec<Partition>,
-    /// Per leader: partitions with something to send. Partitions that have nothing, or must wait, are not here.
-    ready: BTreeMap<i32, Ready>,
-    /// When open batches have lingered long enough. In order, because all linger equally long; entries of batches that
-    /// went earlier stay behind.
-    lingering: VecDeque<(Instant, PartitionId, u64)>,
+    handles: Arena<HandleId, Handle>,
+    lanes: Arena<LaneId, Lane>,
+    topics: Arena<TopicIndex, Topic>,
+    partitions: Arena<PartitionId, Partition>,
+    leaders: Leaders,
+    /// Open batches that may not go yet, by number, and until when. In order, because all linger equally long.
+    lingering: BTreeMap<u64, (Instant, PartitionId)>,
     ledger: Ledger,
     /// When partitions may try again.
     retries: BTreeSet<(Instant, PartitionId)>,
+    leaderless: advance::Leaderless,
     requests: BTreeMap<u64, Sent>,
     next_request_id: u64,
-    next_batch_id: u64,
-    queued_records: usize,
     events: VecDeque<ProducerEvent>,
+    /// Handles with reports among the events that were not told of yet.
+    progressed: BTreeSet<HandleId>,
     refresh_metadata: bool,
-    /// Set once the producer accepts no more: closed, or failed for good.
+    /// Set once the machine accepts no more from anybody, because it failed for good.
     refusal: Option<Error>,
 }
 
 impl Producer {
-    /// A producer with these settings, which must be valid, that buffers in `pool`.
+    /// A machine with these settings, which must be valid, that buffers in `pool`.
     ///
-    /// `backoff` is `retry.backoff.ms` and `retry.backoff.max.ms`; `seed` decides about jitter and about which
-    /// partition records without a key go to first.
+    /// `config.max_queued_records` is not looked at: each handle has its own. `backoff` is `retry.backoff.ms` and
+    /// `retry.backoff.max.ms`; `seed` decides about jitter and about which partition records without a key go to first.
     pub fn new(config: ProducerConfig, backoff: Backoff, pool: BufferPool, seed: u64) -> Self {
-        let identity = if config.is_idempotent() { Identity::Wanted(Instant::default()) } else { Identity::Off };
+        let rules = Rules::new(&config);
+        let blank = |id| arena::Key::new(id);
+        let nowhere = Partition::new(arena::Key::new(0), Arc::default(), -1, arena::Key::new(0), arena::Key::new(0));
         Self {
+            leaders: Leaders::new(config.max_in_flight),
+            lanes: Arena::new(Lane::new(false)),
+            handles: Arena::new(Handle::default()),
+            topics: Arena::new(Topic::new(Arc::default(), blank(0), arena::Key::new(0), 0)),
+            partitions: Arena::new(nowhere),
             config,
+            rules,
             backoff,
             pool,
             random: Random::new(seed),
-            identity,
-            identity_failures: 0,
             metadata_version: None,
-            names: BTreeMap::new(),
-            topics: Vec::new(),
-            partitions: Vec::new(),
-            ready: BTreeMap::new(),
-            lingering: VecDeque::new(),
+            lingering: BTreeMap::new(),
             ledger: Ledger::default(),
             retries: BTreeSet::new(),
+            leaderless: advance::Leaderless::default(),
             requests: BTreeMap::new(),
             next_request_id: 0,
-            next_batch_id: 0,
-            queued_records: 0,
             events: VecDeque::new(),
+            progressed: BTreeSet::new(),
             refresh_metadata: false,
             refusal: None,
         }
     }
 
-    /// The index of a topic, to append with; the same for the same name. `metadata` is the snapshot of the moment:
-    /// if it has the topic, records can be appended at once.
-    pub fn topic(&mut self, now: Instant, name: &str, metadata: &Metadata) -> TopicIndex {
-        if let Some(index) = self.names.get(name) {
-            return *index;
-        }
-        let name: Arc<str> = name.into();
-        let index = TopicIndex(self.topics.len() as u32);
-        self.names.insert(Arc::clone(&name), index);
-        self.topics.push(TopicState {
-            name,
-            topic_id: Uuid::ZERO,
-            partitions: Vec::new(),
-            partition_count: 0,
-            sticky: None,
-            next_sticky: self.random.next_u64() as u32 & 0xffff,
-        });
-        self.update_topic(now, index, metadata);
-        index
+    /// A new handle, of which at most `max_queued_records` records may wait for their report.
+    pub fn open(&mut self, max_queued_records: Option<usize>) -> HandleId {
+        self.handles.insert(|_| Handle::new(max_queued_records))
     }
 
-    /// How many partitions a topic has, as far as is known; 0 while nothing is.
-    pub fn partition_count(&self, topic: TopicIndex) -> u32 {
-        self.topics.get(topic.index()).map_or(0, |topic| topic.partition_count)
-    }
-
-    /// Takes notice of a new snapshot: new partitions, leaders that moved, topics that were made anew.
-    pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
-        if self.metadata_version.replace(metadata.version) == Some(metadata.version) {
-            return;
-        }
-        for index in 0..self.topics.len() as u32 {
-            self.update_topic(now, TopicIndex(index), metadata);
-        }
-    }
-
-    fn update_topic(&mut self, now: Instant, index: TopicIndex, metadata: &Metadata) {
-        let Some(state) = self.topics.get_mut(index.index()) else { return };
-        // A topic that is not in the answer for a moment keeps its partitions and sequences.
-        let Some(topic) = metadata.topic(&state.name).filter(|topic| !topic.partitions.is_empty()) else { return };
-        let made_anew =
-            state.topic_id != Uuid::ZERO && topic.topic_id != Uuid::ZERO && state.topic_id != topic.topic_id;
-        if topic.topic_id != Uuid::ZERO {
-            state.topic_id = topic.topic_id;
-        }
-        state.partition_count = topic.partitions.len() as u32;
-        while state.partitions.len() < topic.partitions.len() {
-            let id = PartitionId(self.partitions.len() as u32);
-            self.partitions.push(Partition::new(index, state.partitions.len() as i32));
-            state.partitions.push(id);
-        }
-        for (at, id) in state.partitions.clone().into_iter().enumerate() {
-            let leader = topic.partitions.get(at).and_then(|partition| partition.leader);
-            let Some(partition) = self.partitions.get_mut(id.index()) else { continue };
-            if made_anew {
-                partition.sequences.broken = true;
-                partition.draining = true;
-            }
-            if partition.leader != leader {
-                partition.leader = leader;
-                partition.retry_at = None;
-            }
-            self.advance(now, id);
-        }
+    fn add_lane(&mut self) -> LaneId {
+        self.lanes.insert(|_| Lane::new(self.rules.idempotent))
     }
 
     /// The next thing to do besides sending; ask until there is none.
@@ -231,57 +191,99 @@ impl Producer {
         self.events.pop_front()
     }
 
+    /// How far a handle has come that had reports among the events, was flushed or released; to be asked, until there
+    /// is none, when all events have been polled.
+    pub fn poll_progress(&mut self, now: Instant) -> Option<Progress> {
+        let id = self.progressed.pop_first()?;
+        let settled = self.settled(id);
+        let handle = self.handles.get(id);
+        let (is_bounded, is_over) = (handle.max_queued_records().is_some(), handle.is_over());
+        if is_over && let Some(handle) = self.handles.remove(id) {
+            self.remove_topics(now, handle.topics);
+        }
+        Some(Progress { handle: id, settled, is_bounded, is_over })
+    }
+
     /// When [`poll_request`](Self::poll_request) must be asked again, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let identity = match self.identity {
-            Identity::Wanted(at) if !self.ledger.is_empty() => Some(at),
-            _ => None,
-        };
-        let linger = self.lingering.front().map(|(due, ..)| *due);
+        let identity = self.lanes.keys().filter_map(|lane| self.lanes.get(lane).wanted_at()).min();
+        let identity = identity.filter(|_| !self.ledger.is_empty());
+        let linger = self.lingering.first_key_value().map(|(_, (due, _))| *due);
         let delivery = self.ledger.front().map(|(.., deadline)| deadline);
         let retry = self.retries.first().map(|(at, _)| *at);
-        [identity, linger, delivery, retry].into_iter().flatten().min()
+        [identity, linger, delivery, retry, self.leaderless.due()].into_iter().flatten().min()
     }
 
-    /// Lets everything appended so far go at once, without linger. The mark tells when all of it is reported.
-    pub fn flush(&mut self, now: Instant) -> FlushMark {
-        self.ripen_all(now);
-        FlushMark(self.ledger.next_number())
+    /// Lets everything go at once, without linger, that the handle appended so far. The mark tells when all of it is
+    /// reported.
+    pub fn flush(&mut self, now: Instant, handle: HandleId) -> FlushMark {
+        let next_number = self.ledger.next_number();
+        for number in self.handles.get_mut(handle).expedite(next_number) {
+            self.ripen(now, number);
+        }
+        self.progressed.insert(handle);
+        FlushMark(next_number)
     }
 
-    /// Whether everything before the mark has been decided; the reports are those of the events polled by then.
-    pub fn is_flushed(&self, mark: FlushMark) -> bool {
-        self.settled() >= mark
+    /// Lets everything go at once, without linger, whosoever it is.
+    pub fn expedite(&mut self, now: Instant) {
+        while let Some((number, _)) = self.lingering.first_key_value() {
+            self.ripen(now, *number);
+        }
     }
 
-    /// The mark up to which everything has been decided, if the events polled so far are carried out.
-    pub fn settled(&self) -> FlushMark {
-        FlushMark(self.ledger.settled())
+    /// Whether everything of the handle before the mark has been decided; the reports are those of the events polled by
+    /// then.
+    pub fn is_flushed(&self, handle: HandleId, mark: FlushMark) -> bool {
+        self.settled(handle) >= mark
     }
 
-    /// Whether it accepts no more records: it was closed, or failed for good.
-    pub fn is_closed(&self) -> bool {
+    /// The mark up to which everything of the handle has been decided, if the events polled so far are carried out.
+    pub fn settled(&self, handle: HandleId) -> FlushMark {
+        let next_number = self.ledger.next_number();
+        FlushMark(self.handles.find(handle).map_or(next_number, |handle| handle.settled(next_number)))
+    }
+
+    /// Whether it failed for good, so that it accepts records from nobody.
+    pub fn has_failed(&self) -> bool {
         self.refusal.is_some()
     }
 
-    /// Refuses further records and lets everything buffered go at once.
-    pub fn close(&mut self, now: Instant) {
-        if self.refusal.is_none() {
-            self.refusal = Some(Error::new(ErrorKind::Closed, "the producer is closed"));
+    /// Refuses further records of the handle and lets everything go at once that it has buffered.
+    pub fn close(&mut self, now: Instant, handle: HandleId) {
+        self.handles.get_mut(handle).refuse(Error::new(ErrorKind::Closed, "the producer is closed"));
+        self.flush(now, handle);
+    }
+
+    /// Closes a handle that nobody will use any more: it is forgotten when everything of it is reported.
+    pub fn release(&mut self, now: Instant, handle: HandleId) {
+        self.close(now, handle);
+        self.handles.get_mut(handle).release();
+    }
+
+    /// Gives up what the handle has that is not acknowledged: each record is reported as failed, because of `cause`.
+    pub fn abandon(&mut self, now: Instant, handle: HandleId, cause: &Error) {
+        self.close(now, handle);
+        for id in self.partitions_of(handle) {
+            self.give_up(now, id, cause);
         }
-        self.ripen_all(now);
+        self.check();
     }
 
-    /// Gives up what is not acknowledged: each record is reported as failed, because of `cause`.
-    pub fn abandon(&mut self, now: Instant, cause: &Error) {
-        self.close(now);
-        self.fail_everything(now, cause);
+    /// The partitions where a handle has unreported batches, each once.
+    fn partitions_of(&self, handle: HandleId) -> Vec<PartitionId> {
+        let unreported = self.handles.get(handle).unreported();
+        let mut partitions: Vec<_> = unreported.filter_map(|number| self.ledger.partition(number)).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions
     }
 
-    /// Whether any record that has no report yet may be in the log.
-    pub fn written(&self) -> Written {
-        let mut batches = self.partitions.iter().flat_map(|partition| &partition.queue);
-        if batches.any(|batch| batch.written() == Written::Maybe) { Written::Maybe } else { Written::No }
+    /// Whether any record of the handle that has no report yet may be in the log.
+    pub fn written(&self, handle: HandleId) -> Written {
+        let partitions = self.partitions_of(handle);
+        let maybe = partitions.iter().any(|id| self.partitions.get(*id).written() == Written::Maybe);
+        if maybe { Written::Maybe } else { Written::No }
     }
 
     /// Whether every record has been reported and nothing is left to do.
@@ -289,9 +291,14 @@ impl Producer {
         self.ledger.is_empty() && self.events.is_empty()
     }
 
-    /// Records accepted and not yet reported.
-    pub fn queued_records(&self) -> usize {
-        self.queued_records
+    /// Whether it is of no use any more: every handle is released, and everything reported.
+    pub fn is_over(&self) -> bool {
+        self.handles.len() == 0 && self.is_idle()
+    }
+
+    /// Records of the handle accepted and not yet reported.
+    pub fn queued_records(&self, handle: HandleId) -> usize {
+        self.handles.find(handle).map_or(0, Handle::queued_records)
     }
 
     /// Requests handed out and not yet answered.

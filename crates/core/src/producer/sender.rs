@@ -4,12 +4,12 @@
 //! `max.request.size`. Here batches get their sequence numbers; sealing them (compression, CRC) is left to
 //! [`ProduceToSend::seal`], which runs without the producer's lock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::accumulator::{Batch, Partition, Payload};
-use super::identity::{Identity, ProducerId, sequence_after};
-use super::{PartitionId, Producer, TopicIndex};
+use super::identity::ProducerId;
+use super::leaders::Destination;
+use super::partition::{Payload, Taken};
+use super::{LaneId, PartitionId, Producer, TopicIndex};
 use crate::cluster::{Call, Owner, Target};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,17 +23,10 @@ use crate::wire::records::{Compressor, ProducerStamp};
 /// The newest version of Produce that names topics; later ones have ids alone (KIP-516).
 const PRODUCE_BY_NAME: i16 = 12;
 
-/// The partitions of one leader that have something to send, and how much it is busy with.
-#[derive(Debug, Default)]
-pub(super) struct Ready {
-    pub(super) partitions: VecDeque<PartitionId>,
-    pub(super) in_flight: usize,
-}
-
 /// A request that is not answered yet.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) broker_id: i32,
+    pub(super) to: Destination,
     pub(super) batches: Vec<SentBatch>,
 }
 
@@ -125,41 +118,45 @@ impl Producer {
         self.expire(now);
         self.ripen_due(now);
         self.retry_due(now);
-        if let Some(request) = self.poll_init_producer_id(now) {
-            return Some(request);
-        }
-        let limit = self.config.max_in_flight;
-        loop {
-            let (broker_id, _) =
-                self.ready.iter().find(|(_, ready)| ready.in_flight < limit && !ready.partitions.is_empty())?;
-            let broker_id = *broker_id;
-            if let Some(request) = self.fill_request(now, broker_id) {
-                return Some(request);
-            }
-        }
+        self.ask_for_leaders(now);
+        let request = match self.poll_init_producer_id(now) {
+            Some(request) => Some(request),
+            None => self.poll_produce(now),
+        };
+        self.check();
+        request.filter(|_| !self.has_failed())
     }
 
     fn poll_init_producer_id(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
-        if self.ledger.is_empty() || !matches!(self.identity, Identity::Wanted(at) if at <= now) {
+        if self.ledger.is_empty() {
             return None;
         }
+        let wanting = |lane: &LaneId| self.lanes.get(*lane).wanted_at().is_some_and(|at| at <= now);
+        let lane = self.lanes.keys().find(wanting)?;
         self.next_request_id += 1;
         let id = self.next_request_id;
-        self.identity = Identity::Asked(id);
+        let failures = self.lanes.get_mut(lane).ask(id);
         let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
-        let failures = self.identity_failures;
         Some(Call { id, failures, ..Call::new(Target::Any, ProducerRequest::InitProducerId(request)) })
     }
 
     /// Takes notice of a producer id, or of why there is none yet.
-    pub(super) fn handle_init_producer_id(&mut self, now: Instant, result: Result<InitProducerIdResponse>) {
+    pub(super) fn handle_init_producer_id(
+        &mut self,
+        now: Instant,
+        lane: LaneId,
+        result: Result<InitProducerIdResponse>,
+    ) {
         let response = result.and_then(|response| match Error::from_code(response.error_code) {
             None => Ok(response),
             Some(error) => Err(error),
         });
         let error = match response {
             Ok(response) => match response.producer_id.filter(|id| *id >= 0 && response.producer_epoch >= 0) {
-                Some(producer_id) => return self.adopt_identity(now, producer_id, response.producer_epoch),
+                Some(producer_id) => {
+                    let identity = ProducerId { producer_id, producer_epoch: response.producer_epoch };
+                    return self.adopt_identity(now, lane, identity);
+                }
                 None => Error::new(ErrorKind::Malformed, "the broker gave no producer id"),
             },
             Err(error) => error,
@@ -174,89 +171,54 @@ impl Producer {
         if matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Closed) {
             self.fail_everything(now, &error);
         }
-        self.identity_failures = self.identity_failures.saturating_add(1);
-        let delay = self.backoff.delay(self.identity_failures, &mut self.random);
-        self.identity = Identity::Wanted(now + delay);
         // What times out meanwhile names this as its cause.
-        for state in &mut self.partitions {
-            if state.sequences.needs_identity() {
-                state.last_error = Some(error.clone());
+        let failures = self.lanes.get_mut(lane).handle_failure(error);
+        let delay = self.backoff.delay(failures, &mut self.random);
+        self.lanes.get_mut(lane).ask_again_at(now + delay);
+    }
+
+    fn adopt_identity(&mut self, now: Instant, lane: LaneId, identity: ProducerId) {
+        for id in self.lanes.get_mut(lane).adopt(identity) {
+            // One that is gone by now has nothing to send.
+            if self.partitions.find(id).is_some() {
+                self.partitions.get_mut(id).handle_identity();
+                self.consider(now, id);
             }
         }
     }
 
-    fn adopt_identity(&mut self, now: Instant, producer_id: i64, producer_epoch: i16) {
-        self.identity_failures = 0;
-        self.identity = Identity::Known(ProducerId { producer_id, producer_epoch });
-        for id in 0..self.partitions.len() as u32 {
-            self.consider(now, PartitionId(id));
+    fn poll_produce(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
+        while let Some(to) = self.leaders.next() {
+            let request = self.fill_request(now, to);
+            if request.is_some() || self.has_failed() {
+                return request;
+            }
         }
+        None
     }
 
-    /// Lists a partition at its leader if it has something that can go now. True if the sending task must look.
-    pub(super) fn consider(&mut self, now: Instant, id: PartitionId) -> bool {
-        let Some(state) = self.partitions.get(id.index()) else { return false };
-        if state.next_bytes().is_none() {
-            return false;
-        }
-        let Some(leader) = state.leader else {
-            self.refresh_metadata = true;
-            return true;
-        };
-        if state.sequences.needs_identity() && matches!(self.identity, Identity::Wanted(_)) {
-            return true;
-        }
-        if state.listed == Some(leader) || !self.can_send(now, state) {
-            return false;
-        }
-        if let Some(state) = self.partitions.get_mut(id.index()) {
-            state.listed = Some(leader);
-        }
-        let ready = self.ready.entry(leader).or_default();
-        ready.partitions.push_back(id);
-        ready.in_flight < self.config.max_in_flight
-    }
-
-    fn can_send(&self, now: Instant, state: &Partition) -> bool {
-        let limit = match &self.identity {
-            Identity::Off => self.config.max_in_flight,
-            Identity::Wanted(_) | Identity::Asked(_) if state.sequences.needs_identity() => return false,
-            _ if state.sequences.acknowledged => self.config.max_in_flight,
-            _ => 1,
-        };
-        // A broker knows the last five batches it stored. What is stored but waits for the report of one before it counts
-        // too, or that one could fall out of the broker's memory while it is sent again.
-        let unresolved = state.next_waiting().unwrap_or(state.queue.len());
-        !state.draining
-            && state.in_flight.max(unresolved) < limit
-            && (state.in_flight == 0 || state.in_flight_to == state.leader)
-            && state.retry_at.is_none_or(|at| at <= now)
-    }
-
-    fn fill_request(&mut self, now: Instant, broker_id: i32) -> Option<Call<ProducerRequest>> {
+    fn fill_request(&mut self, now: Instant, to: Destination) -> Option<Call<ProducerRequest>> {
         let mut batches: Vec<(SentBatch, BatchToSend)> = Vec::new();
         let mut taken_bytes = 0usize;
         let mut again = Vec::new();
-        while let Some(id) = self.ready.get_mut(&broker_id).and_then(|ready| ready.partitions.pop_front()) {
-            let Some(state) = self.partitions.get_mut(id.index()) else { continue };
-            if state.listed != Some(broker_id) {
+        while let Some(id) = self.leaders.pop(to) {
+            // A list may still have a partition that is gone, or that another list has by now.
+            if !self.partitions.find(id).is_some_and(|partition| partition.is_listed(to.broker_id)) {
                 continue;
             }
-            state.listed = None;
-            let bytes = state.next_bytes().unwrap_or_default();
-            let stays = state.leader == Some(broker_id);
-            if !stays || !self.partitions.get(id.index()).is_some_and(|state| self.can_send(now, state)) {
-                again.push(id);
+            let partition = self.partitions.get_mut(id);
+            partition.unlist();
+            again.push(id);
+            let Some(bytes) = partition.next_bytes() else { continue };
+            if partition.leader() != Some(to.broker_id) || !partition.can_send(now, self.rules) {
                 continue;
             }
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
-                again.push(id);
                 break;
             }
-            if let Some(batch) = self.take_batch(id, broker_id) {
+            if let Some(batch) = self.take_batch(id, to) {
                 taken_bytes = taken_bytes.saturating_add(bytes);
                 batches.push(batch);
-                again.push(id);
             }
         }
         for id in again {
@@ -266,15 +228,15 @@ impl Producer {
             return None;
         }
         batches.sort_by_key(|(sent, _)| (sent.topic, sent.index));
-        Some(self.send(broker_id, batches))
+        Some(self.send(to, batches))
     }
 
-    fn send(&mut self, broker_id: i32, batches: Vec<(SentBatch, BatchToSend)>) -> Call<ProducerRequest> {
+    fn send(&mut self, to: Destination, batches: Vec<(SentBatch, BatchToSend)>) -> Call<ProducerRequest> {
         self.next_request_id += 1;
         let id = self.next_request_id;
         let (sent, batches): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-        self.requests.insert(id, Sent { broker_id, batches: sent });
-        self.ready.entry(broker_id).or_default().in_flight += 1;
+        self.requests.insert(id, Sent { to, batches: sent });
+        self.leaders.handle_sent(to);
         let every_id_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
         let request = ProduceToSend {
             acks: self.config.acks.to_wire(),
@@ -286,60 +248,30 @@ impl Producer {
             owner: Owner::Produce,
             max_version: if every_id_known { i16::MAX } else { PRODUCE_BY_NAME },
             is_answered: self.config.acks != Acks::None,
-            ..Call::new(Target::Broker(broker_id), ProducerRequest::Produce(request))
+            ..Call::new(Target::Broker(to.broker_id), ProducerRequest::Produce(request))
         }
     }
 
     /// Takes the next batch of a partition into a request.
-    fn take_batch(&mut self, id: PartitionId, broker_id: i32) -> Option<(SentBatch, BatchToSend)> {
-        let open_goes = self.partitions.get(id.index())?.next_waiting().is_none();
-        if open_goes {
+    fn take_batch(&mut self, id: PartitionId, to: Destination) -> Option<(SentBatch, BatchToSend)> {
+        if self.partitions.get(id).sends_open_batch() {
             self.close_open(id);
         }
-        let idempotent = !matches!(self.identity, Identity::Off);
-        let state = self.partitions.get_mut(id.index())?;
-        if let Identity::Known(identity) = self.identity {
-            state.sequences.adopt(identity);
-        }
-        let at = state.next_waiting()?;
-        let count = state.queue.get(at)?.count;
-        if idempotent && state.queue.get(at)?.stamp.is_none() {
-            let stamp = state.sequences.stamp(count);
-            state.queue.get_mut(at)?.stamp = stamp;
-        }
-        if idempotent && !follows_its_predecessor(&state.queue, at) {
-            self.poison("two batches of a partition would be sent with sequence numbers that do not follow each other");
-            return None;
-        }
-        let topic = self.topics.get(state.topic.index())?;
-        let batch = state.queue.get_mut(at)?;
-        batch.attempts = batch.attempts.saturating_add(1);
-        batch.in_flight = true;
-        state.in_flight += 1;
-        state.in_flight_to = Some(broker_id);
-        state.retry_at = None;
-        let (topic_id, index) = (topic.topic_id, state.index);
-        let sent = SentBatch { partition: id, batch: batch.id, topic: state.topic, topic_id, index };
-        let to_send = BatchToSend {
-            topic: Arc::clone(&topic.name),
-            topic_id,
-            partition: index,
-            bytes: batch.bytes,
-            stamp: batch.stamp,
-            payload: Arc::clone(&batch.payload),
+        let identity = self.lanes.get(to.lane).producer_id();
+        let partition = self.partitions.get_mut(id);
+        let Taken { batch, bytes, stamp, payload } = match partition.take_next(to.broker_id, identity, self.rules) {
+            Ok(taken) => taken?,
+            Err(what) => {
+                self.poison(what);
+                return None;
+            }
         };
-        Some((sent, to_send))
+        let (topic, index) = (partition.topic(), partition.index());
+        let (name, topic_id) = {
+            let topic = self.topics.get(topic);
+            (Arc::clone(&topic.name), topic.id)
+        };
+        let sent = SentBatch { partition: id, batch, topic, topic_id, index };
+        Some((sent, BatchToSend { topic: name, topic_id, partition: index, bytes, stamp, payload }))
     }
-}
-
-/// Whether a batch has the numbers right after those of the batch before it, if both are of one epoch.
-fn follows_its_predecessor(queue: &VecDeque<Batch>, at: usize) -> bool {
-    let Some(stamp) = queue.get(at).and_then(|batch| batch.stamp) else { return false };
-    let Some(before) = at.checked_sub(1).and_then(|at| queue.get(at)) else { return true };
-    let Some(stamp_before) = before.stamp else { return true };
-    let same_epoch =
-        (stamp.producer_id, stamp.producer_epoch) == (stamp_before.producer_id, stamp_before.producer_epoch);
-    !same_epoch
-        || before.outcome.as_ref().is_some_and(Result::is_err)
-        || stamp.base_sequence == sequence_after(stamp_before.base_sequence, before.count)
 }

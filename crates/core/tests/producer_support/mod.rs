@@ -9,7 +9,9 @@ use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Metadata, Notice};
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::ErrorKind;
-use kavka_core::producer::{Appended, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex};
+use kavka_core::producer::{
+    Appended, HandleId, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
+};
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
@@ -27,22 +29,40 @@ pub fn pool(bytes: usize) -> BufferPool {
 
 /// A snapshot of one topic whose partitions have these leaders.
 pub fn metadata(before: &Metadata, id: u8, leaders: &[(i32, i32)]) -> Metadata {
+    before.merged(
+        MetadataResponse { brokers: brokers(), topics: vec![topic(TOPIC, id, leaders)], ..Default::default() },
+        true,
+    )
+}
+
+/// A snapshot of topics that have one partition each, led by broker 1.
+pub fn metadata_of(before: &Metadata, names: impl IntoIterator<Item = String>) -> Metadata {
+    let topics = names.into_iter().map(|name| {
+        let topic = topic(&name, 1, &[(1, 1)]);
+        // From before there were ids: names tell the topics apart.
+        MetadataResponseTopic { topic_id: Uuid::ZERO, ..topic }
+    });
+    before.merged(MetadataResponse { brokers: brokers(), topics: topics.collect(), ..Default::default() }, true)
+}
+
+fn brokers() -> Vec<MetadataResponseBroker> {
     let broker = |node_id| MetadataResponseBroker { node_id, host: "h".into(), port: 9092, ..Default::default() };
+    (1..=3).map(broker).collect()
+}
+
+fn topic(name: &str, id: u8, leaders: &[(i32, i32)]) -> MetadataResponseTopic {
     let partitions = leaders.iter().enumerate().map(|(index, (leader, epoch))| MetadataResponsePartition {
         partition_index: index as i32,
         leader_id: (*leader >= 0).then_some(*leader),
         leader_epoch: Some(*epoch),
         ..Default::default()
     });
-    let topic = MetadataResponseTopic {
-        name: Some(TOPIC.into()),
+    MetadataResponseTopic {
+        name: Some(name.into()),
         topic_id: Uuid([id; 16]),
         partitions: partitions.collect(),
         ..Default::default()
-    };
-    let response =
-        MetadataResponse { brokers: (1..=3).map(broker).collect(), topics: vec![topic], ..Default::default() };
-    before.merged(response, true)
+    }
 }
 
 /// One batch of a request, as a broker sees it.
@@ -111,6 +131,7 @@ impl Sent {
 /// A producer with one topic, and the clock of its test.
 pub struct Rig {
     pub producer: Producer,
+    pub handle: HandleId,
     pub topic: TopicIndex,
     pub now: Instant,
     pub metadata: Metadata,
@@ -122,10 +143,12 @@ pub struct Rig {
 impl Rig {
     /// Every partition is led by broker 1.
     pub fn new(config: ProducerConfig, partitions: usize) -> Self {
+        let max_queued_records = config.max_queued_records;
         let mut producer = Producer::new(config, BACKOFF, pool(32 << 20), 7);
+        let handle = producer.open(max_queued_records);
         let metadata = metadata(&Metadata::default(), 1, &vec![(1, 1); partitions]);
-        let topic = producer.topic(Instant(0), TOPIC, &metadata);
-        Self { producer, topic, now: Instant(0), metadata, reports: Vec::new(), refreshes: 0, hints: 0 }
+        let topic = producer.topic(Instant(0), handle, TOPIC, &metadata);
+        Self { producer, handle, topic, now: Instant(0), metadata, reports: Vec::new(), refreshes: 0, hints: 0 }
     }
 
     /// The same, and it has its producer id and the first acknowledgement of partition 0, so that requests may overlap.
@@ -146,7 +169,7 @@ impl Rig {
     /// Appends a record and lets its batch go.
     pub fn append_alone(&mut self, partition: i32, value: &str) -> Appended {
         let appended = self.append(partition, value);
-        self.producer.flush(self.now);
+        self.producer.flush(self.now, self.handle);
         appended
     }
 

@@ -1,0 +1,279 @@
+//! The machine that the producers of a client with equal settings share, behind its lock, and what its task does for it
+//! ([`crate::role`]).
+//!
+//! Outcomes are written in the order the machine decided them. The lock is held only to ask.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kavka_core::backoff::Backoff;
+use kavka_core::cluster::{Call, Metadata};
+use kavka_core::config::ProducerConfig;
+use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::producer::{
+    FlushMark, HandleId, ProduceToSend, Producer as Machine, ProducerEvent, ProducerRequest, ProducerResponse, Progress,
+};
+use kavka_core::time::Instant;
+use kavka_core::wire::messages::ProduceRequest;
+use kavka_core::wire::records::{CompressionType, Compressor};
+use tokio::sync::watch;
+
+use crate::client::Client;
+use crate::driver::Driver;
+use crate::driver::clock::Clock;
+use crate::memory::{Memory, Tenant};
+use crate::role::{Answer, Role, Turn, Wake};
+
+/// Batches with more to compress than this are sealed on another thread.
+const SEAL_HERE_BYTES: usize = 64 << 10;
+
+/// An answer is waited for at least this long, however little time its records have: giving up ends a connection that
+/// other producers of the client use too.
+const SHORTEST_ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Tells of one handle up to which mark everything is reported.
+pub(super) type Reported = watch::Receiver<FlushMark>;
+
+/// What is behind the lock.
+struct State {
+    machine: Machine,
+    /// Tells the handles how far their reports are. When one is dropped, everything of its handle is reported.
+    reporters: BTreeMap<HandleId, Arc<watch::Sender<FlushMark>>>,
+}
+
+/// See the module's text.
+pub(super) struct SharedMachine {
+    state: Mutex<State>,
+    /// What its producers have in common: their settings but for the limit on records, which each has for itself.
+    config: ProducerConfig,
+    wake: Wake,
+    pub(super) memory: Memory,
+    pub(super) clock: Clock,
+    pub(super) driver: Driver,
+    /// Kept for the next batch; gone while a batch is compressed elsewhere.
+    compressor: Mutex<Option<Compressor>>,
+    /// How long an answer is waited for: hardly longer than its records have.
+    answer_limit: Duration,
+}
+
+impl std::fmt::Debug for SharedMachine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedMachine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl SharedMachine {
+    /// A machine of `client` with these settings, without a task yet.
+    pub(super) fn new(client: &Client, config: ProducerConfig, compressor: Compressor) -> Self {
+        let (client_config, driver, memory) = (client.config(), client.driver.clone(), client.memory.clone());
+        let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
+        let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
+        let machine = Machine::new(config.clone(), backoff, memory.pool.clone(), driver.next_seed());
+        Self {
+            state: Mutex::new(State { machine, reporters: BTreeMap::new() }),
+            config,
+            wake: Wake::default(),
+            memory,
+            clock: Clock::new(driver.now()),
+            driver,
+            compressor: Mutex::new(Some(compressor)),
+            answer_limit,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the machine, under its lock.
+    #[inline]
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
+        act(&mut self.state().machine)
+    }
+
+    /// Lets its task look.
+    #[inline]
+    pub(super) fn wake(&self) {
+        self.wake.wake();
+    }
+
+    /// A new handle, for a producer with these settings; none if its settings are others, or it is at its end.
+    pub(super) fn open(
+        &self,
+        config: &ProducerConfig,
+        max_queued_records: Option<usize>,
+    ) -> Option<(HandleId, Reported)> {
+        if self.config != *config {
+            return None;
+        }
+        let mut state = self.state();
+        // Its task ends when the last handle is gone, and nothing is sent after it failed.
+        if state.machine.has_failed() || state.machine.is_over() {
+            return None;
+        }
+        Some(state.open(max_queued_records))
+    }
+
+    /// The first handle of a machine that was just made.
+    pub(super) fn open_first(&self, max_queued_records: Option<usize>) -> (HandleId, Reported) {
+        self.state().open(max_queued_records)
+    }
+}
+
+impl State {
+    fn open(&mut self, max_queued_records: Option<usize>) -> (HandleId, Reported) {
+        let handle = self.machine.open(max_queued_records);
+        let reporter = Arc::new(watch::Sender::new(self.machine.settled(handle)));
+        let reported = reporter.subscribe();
+        self.reporters.insert(handle, reporter);
+        (handle, reported)
+    }
+
+    /// How far handles have come, to be told when the events are carried out.
+    fn poll_progress(&mut self, now: Instant) -> Vec<(Arc<watch::Sender<FlushMark>>, Progress)> {
+        let mut told = Vec::new();
+        while let Some(progress) = self.machine.poll_progress(now) {
+            let reporter = if progress.is_over {
+                self.reporters.remove(&progress.handle)
+            } else {
+                self.reporters.get(&progress.handle).cloned()
+            };
+            told.extend(reporter.map(|reporter| (reporter, progress)));
+        }
+        told
+    }
+}
+
+impl Tenant for SharedMachine {
+    fn expedite(&self) {
+        let now = self.clock.now();
+        self.with(|machine| machine.expedite(now));
+        self.wake();
+    }
+}
+
+impl Role for SharedMachine {
+    type Request = ProducerRequest;
+    type Response = ProducerResponse;
+
+    fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<ProducerRequest>>) -> Turn {
+        let mut state = self.state();
+        state.machine.handle_metadata(now, metadata);
+        calls.extend(std::iter::from_fn(|| state.machine.poll_request(now)));
+        let events: Vec<_> = std::iter::from_fn(|| state.machine.poll_event()).collect();
+        let progress = state.poll_progress(now);
+        let turn = if state.machine.is_over() { Turn::Ended } else { Turn::Until(state.machine.poll_timeout()) };
+        drop(state);
+        self.carry_out(events, progress);
+        turn
+    }
+
+    async fn send(&self, call: Call<ProducerRequest>) -> Answer<ProducerResponse> {
+        let (call, request) = call.take_body();
+        match request {
+            ProducerRequest::InitProducerId(request) => {
+                let answer = self.driver.send(call.with_body(request));
+                Box::pin(async move { answer.await.map(ProducerResponse::InitProducerId) })
+            }
+            ProducerRequest::Produce(request) => match self.seal(request).await {
+                Ok(request) => {
+                    let answer = self.driver.send(Call { timeout: Some(self.answer_limit), ..call.with_body(request) });
+                    Box::pin(async move { answer.await.map(ProducerResponse::Produce) })
+                }
+                Err(error) => Box::pin(async move { Err(error) }),
+            },
+        }
+    }
+
+    fn handle_response(&self, now: Instant, id: u64, response: Result<ProducerResponse>) {
+        self.with(|machine| machine.handle_response(now, id, response));
+    }
+
+    fn fail(&self, error: &Error) {
+        let now = self.driver.now();
+        self.with(|machine| machine.fail_for_good(now, error));
+        self.turn(now, &self.driver.metadata(), &mut Vec::new());
+        // Nobody will tell of any more reports: whoever flushes now need not wait.
+        self.state().reporters.clear();
+    }
+}
+
+impl SharedMachine {
+    fn carry_out(&self, events: Vec<ProducerEvent>, progress: Vec<(Arc<watch::Sender<FlushMark>>, Progress)>) {
+        for event in events {
+            match event {
+                ProducerEvent::Completed(completed) => completed.carry_out(),
+                ProducerEvent::Notice(notice) => self.driver.take_notice(notice),
+            }
+        }
+        let mut makes_room = false;
+        for (reporter, Progress { settled, is_bounded, .. }) in progress {
+            makes_room |= is_bounded;
+            reporter.send_if_modified(|mark| std::mem::replace(mark, settled) != settled);
+        }
+        if makes_room {
+            self.memory.room.signal();
+        }
+    }
+
+    /// Compresses and checksums what the request carries, elsewhere if it would keep the engine thread for long.
+    async fn seal(&self, request: ProduceToSend) -> Result<ProduceRequest> {
+        let kept = self.compressor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut compressor = kept.map_or_else(|| Compressor::new(self.config.compression), Ok)?;
+        let compresses = self.config.compression.compression_type() != CompressionType::None;
+        let (sealed, compressor) = if !compresses || request.unsealed_bytes() <= SEAL_HERE_BYTES {
+            (request.seal(&mut compressor), compressor)
+        } else {
+            let elsewhere = self.driver.runtime().spawn_blocking(move || {
+                let sealed = request.seal(&mut compressor);
+                (sealed, compressor)
+            });
+            let interrupted =
+                |cause| Error::new(ErrorKind::Misuse, "compressing a batch was interrupted").with_source(cause);
+            elsewhere.await.map_err(interrupted)?
+        };
+        *self.compressor.lock().unwrap_or_else(PoisonError::into_inner) = Some(compressor);
+        sealed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kavka_broker::Fault;
+    use kavka_broker::serve::{Broker, Options};
+    use kavka_core::wire::ApiKey;
+
+    use super::super::Record;
+    use super::*;
+    use crate::role::tests::panicked;
+    use crate::{Client, ClientConfig, ProducerConfig, parse_bootstrap_servers};
+
+    #[test]
+    fn every_record_gets_its_report_when_the_role_task_panics() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.inject(Fault::silence().api(ApiKey::Produce).always());
+        let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
+        let client = Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap();
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let wait = Some(Duration::from_secs(20));
+        let opening = producer.clone();
+        let topic = client.start(async move { opening.topic("orders", true).await }).wait(wait).unwrap().unwrap();
+        let delivery = producer.try_enqueue(topic, &Record { value: Some(b"v"), ..Record::default() }).unwrap();
+
+        client.start(panicked(Arc::clone(&producer.0.machine))).wait(wait).unwrap();
+
+        let error = delivery.outcome().unwrap().unwrap_err();
+        assert!(error.to_string().contains("a bug of this library"), "{error}");
+    }
+}

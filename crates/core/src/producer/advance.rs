@@ -1,0 +1,191 @@
+//! Carrying on: what follows in the machine when something changed in a partition.
+//!
+//! A partition decides about its own batches. Here its reports are handed out and counted, it is put on the list of its
+//! leader, and it waits for what it lacks: the end of its back-off, a leader, a producer id.
+
+use std::collections::BTreeSet;
+
+use super::leaders::Destination;
+use super::partition::Partition;
+use super::{PartitionId, Producer, ProducerEvent};
+use crate::backoff::Backoff;
+use crate::error::{Error, ErrorKind};
+use crate::random::Random;
+use crate::time::Instant;
+
+/// Partitions that have something to send and no leader, for which metadata is asked for again and again.
+#[derive(Debug, Default)]
+pub(super) struct Leaderless {
+    partitions: BTreeSet<PartitionId>,
+    /// How often in a row metadata was asked for.
+    asked: u32,
+    at: Instant,
+}
+
+impl Leaderless {
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.partitions.is_empty()).then_some(self.at)
+    }
+
+    fn schedule(&mut self, now: Instant, backoff: Backoff, random: &mut Random) {
+        self.asked = self.asked.saturating_add(1);
+        self.at = now + backoff.delay(self.asked, random);
+    }
+}
+
+impl Producer {
+    /// Carries on after something changed in a partition: restarts it if it drained, reports what can be reported and
+    /// lists it if it can send. True if the sending task must look.
+    pub(super) fn advance(&mut self, now: Instant, id: PartitionId) -> bool {
+        self.report(id);
+        // A report can break the sequence once more, by failing what is behind it.
+        while self.partitions.find(id).is_some_and(Partition::is_drained) {
+            let partition = self.partitions.get_mut(id);
+            let is_used_up = partition.restart(self.rules);
+            if is_used_up {
+                self.lanes.get_mut(partition.lane()).renew(now);
+            }
+            self.report(id);
+        }
+        self.consider(now, id)
+    }
+
+    /// Lists a partition at its leader if it has something that can go now. True if the sending task must look.
+    pub(super) fn consider(&mut self, now: Instant, id: PartitionId) -> bool {
+        let Some(partition) = self.partitions.find(id) else { return false };
+        if partition.next_bytes().is_none() {
+            return false;
+        }
+        let Some(broker_id) = partition.leader() else { return self.ask_for_leader(now, id) };
+        let lane = partition.lane();
+        if partition.needs_identity() && self.lanes.get(lane).lacks_identity() {
+            return self.partitions.get_mut(id).wait_for_identity() && self.lanes.get_mut(lane).wait(id);
+        }
+        if partition.is_listed(broker_id) || !partition.can_send(now, self.rules) {
+            return false;
+        }
+        self.partitions.get_mut(id).list(broker_id);
+        self.leaders.push(Destination { broker_id, lane }, id)
+    }
+
+    fn ask_for_leader(&mut self, now: Instant, id: PartitionId) -> bool {
+        if self.leaderless.partitions.is_empty() {
+            self.leaderless.asked = 0;
+            self.leaderless.schedule(now, self.backoff, &mut self.random);
+        }
+        let is_new = self.leaderless.partitions.insert(id);
+        self.refresh_metadata |= is_new;
+        is_new
+    }
+
+    /// Asks for metadata again while partitions have no leader.
+    pub(super) fn ask_for_leaders(&mut self, now: Instant) {
+        if self.leaderless.due().is_none_or(|at| at > now) {
+            return;
+        }
+        let partitions = &self.partitions;
+        let waits = |id: &PartitionId| {
+            let partition = partitions.find(*id);
+            partition.is_some_and(|partition| partition.leader().is_none() && partition.next_bytes().is_some())
+        };
+        self.leaderless.partitions.retain(waits);
+        self.refresh_metadata |= !self.leaderless.partitions.is_empty();
+        self.leaderless.schedule(now, self.backoff, &mut self.random);
+    }
+
+    /// Lets a partition try again after a back-off.
+    pub(super) fn retry_later(&mut self, now: Instant, id: PartitionId) {
+        let partition = self.partitions.get_mut(id);
+        let at = now + self.backoff.delay(partition.failures(), &mut self.random);
+        partition.back_off(at);
+        self.retries.insert((at, id));
+    }
+
+    /// Lets the partitions go on whose back-off is over.
+    pub(super) fn retry_due(&mut self, now: Instant) {
+        while let Some((_, id)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
+            self.retries.pop_first();
+            self.consider(now, id);
+        }
+    }
+
+    /// Gives up batches that were not acknowledged in time.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((number, id, _)) = self.ledger.front().filter(|(.., deadline)| *deadline <= now) {
+            let partition = self.partitions.get_mut(id);
+            let no_identity = self.lanes.get(partition.lane()).hindrance();
+            self.lingering.remove(&number);
+            if !partition.expire(number, no_identity.as_ref()) {
+                return self.poison("a record that was not reported cannot be found");
+            }
+            self.advance(now, id);
+        }
+    }
+
+    /// Hands out the reports at the front of a partition.
+    fn report(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.find(id) else { return };
+        let handle = partition.handle();
+        while let Some((completed, settled)) = self.partitions.get_mut(id).take_report() {
+            self.handles.get_mut(handle).handle_reported(completed.count(), settled);
+            if let Some(number) = settled {
+                self.ledger.settle(number);
+                self.lingering.remove(&number);
+            }
+            self.events.push_back(ProducerEvent::Completed(completed));
+            self.progressed.insert(handle);
+        }
+    }
+
+    /// Gives up everything in a partition that is not decided.
+    pub(super) fn give_up(&mut self, now: Instant, id: PartitionId, cause: &Error) {
+        let error = Error::new(cause.kind(), "the record was given up").with_source(cause.clone());
+        self.partitions.get_mut(id).fail_all(error);
+        self.advance(now, id);
+    }
+
+    /// Fails every record that has no outcome yet.
+    pub(super) fn fail_everything(&mut self, now: Instant, cause: &Error) {
+        for id in self.ledger.partitions() {
+            self.give_up(now, id, cause);
+        }
+    }
+
+    /// Fails every record of every handle, and refuses further ones.
+    pub fn fail_for_good(&mut self, now: Instant, error: &Error) {
+        self.refusal.get_or_insert_with(|| error.clone());
+        self.fail_everything(now, error);
+    }
+
+    /// Stops if a look-up found nothing where our own rules say that something is.
+    pub(super) fn check(&mut self) {
+        let broken = self.partitions.is_broken() || self.topics.is_broken();
+        if broken || self.handles.is_broken() || self.lanes.is_broken() {
+            self.poison("it lost track of its own records");
+        }
+    }
+
+    /// One of our own rules was found broken: nothing more is sent, and every record is reported.
+    #[cold]
+    pub(super) fn poison(&mut self, what: &str) {
+        if self.refusal.is_some() {
+            return;
+        }
+        let error = Error::new(ErrorKind::Closed, format!("the producer stopped itself, because {what}"))
+            .with_hint("this is a bug in kavka: please report it");
+        self.refusal = Some(error.clone());
+        for id in self.partitions.keys().collect::<Vec<_>>() {
+            let partition = self.partitions.get_mut(id);
+            partition.fail_all(error.clone());
+            while let Some((completed, _)) = partition.take_report() {
+                self.events.push_back(ProducerEvent::Completed(completed));
+            }
+        }
+        for handle in self.handles.keys().collect::<Vec<_>>() {
+            self.handles.get_mut(handle).clear();
+            self.progressed.insert(handle);
+        }
+        self.ledger.clear();
+        self.lingering.clear();
+    }
+}

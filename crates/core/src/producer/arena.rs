@@ -1,0 +1,142 @@
+//! Things that are named by a number of their own type.
+//!
+//! A look-up with [`Arena::get`] or [`Arena::get_mut`] cannot fail, because the number of something that is gone is
+//! never kept: whoever takes a thing out first takes its number off every list where that matters. Should a mistake of
+//! ours break that rule, the look-up gives a blank in place of the thing, and [`Arena::is_broken`] says so until
+//! somebody acts on it. Lists that may hold old numbers use [`Arena::find`].
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+/// A number that names something in an arena.
+pub(super) trait Key: Copy {
+    fn new(index: u32) -> Self;
+    fn index(self) -> usize;
+}
+
+/// Defines the type of an arena's keys.
+macro_rules! key {
+    ($(#[$doc:meta])* $visibility:vis $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        $visibility struct $name(u32);
+
+        impl crate::producer::arena::Key for $name {
+            fn new(index: u32) -> Self {
+                Self(index)
+            }
+
+            #[inline]
+            fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+pub(super) use key;
+
+/// Things of one kind; see the module's text.
+#[derive(Debug)]
+pub(super) struct Arena<K, T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+    /// What a look-up gives that finds nothing.
+    blank: T,
+    broken: Cell<bool>,
+    key: PhantomData<K>,
+}
+
+impl<K: Key, T> Arena<K, T> {
+    pub(super) fn new(blank: T) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), blank, broken: Cell::new(false), key: PhantomData }
+    }
+
+    /// Adds what `make` makes of its key. Numbers are used again.
+    pub(super) fn insert(&mut self, make: impl FnOnce(K) -> T) -> K {
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let key = K::new(index);
+        let thing = Some(make(key));
+        match self.slots.get_mut(key.index()) {
+            Some(slot) => *slot = thing,
+            None => self.slots.push(thing),
+        }
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: K) -> Option<T> {
+        let removed = self.slots.get_mut(key.index())?.take();
+        if removed.is_some() {
+            self.free.push(key.index() as u32);
+        }
+        removed
+    }
+
+    /// The thing, if there is one with this number now.
+    #[inline]
+    pub(super) fn find(&self, key: K) -> Option<&T> {
+        self.slots.get(key.index())?.as_ref()
+    }
+
+    /// The thing, which exists.
+    #[inline]
+    pub(super) fn get(&self, key: K) -> &T {
+        if let Some(thing) = self.find(key) {
+            return thing;
+        }
+        self.broken.set(true);
+        &self.blank
+    }
+
+    /// The thing, which exists.
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: K) -> &mut T {
+        if let Some(thing) = self.slots.get_mut(key.index()).and_then(Option::as_mut) {
+            return thing;
+        }
+        self.broken.set(true);
+        &mut self.blank
+    }
+
+    /// Whether something was looked up that does not exist.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> + use<'_, K, T> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter(|(_, slot)| slot.is_some()).map(|(index, _)| K::new(index as u32))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    key!(
+        /// A number.
+        Number
+    );
+
+    #[test]
+    fn looking_up_what_is_gone_gives_a_blank_and_is_noticed() {
+        let mut arena: Arena<Number, &str> = Arena::new("blank");
+        let key = arena.insert(|_| "thing");
+        assert_eq!((*arena.get(key), arena.is_broken()), ("thing", false));
+        arena.remove(key);
+        assert_eq!((arena.find(key), arena.is_broken()), (None, false));
+        assert_eq!((*arena.get_mut(key), arena.is_broken()), ("blank", true));
+    }
+
+    #[test]
+    fn numbers_are_used_again() {
+        let mut arena: Arena<Number, u8> = Arena::new(0);
+        let (first, second) = (arena.insert(|_| 1), arena.insert(|_| 2));
+        arena.remove(first);
+        assert_eq!(arena.insert(|_| 3), first);
+        assert_eq!((arena.len(), arena.keys().collect::<Vec<_>>()), (2, vec![first, second]));
+    }
+}

@@ -1,0 +1,102 @@
+//! Which brokers can be sent something: the ready partitions of each, and how busy it is.
+//!
+//! Partitions that have nothing to send, or must wait, are on no list, so nobody searches for what is ready.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{LaneId, PartitionId};
+
+/// Where a request goes, and with whose producer id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Destination {
+    pub(super) broker_id: i32,
+    pub(super) lane: LaneId,
+}
+
+#[derive(Debug, Default)]
+struct Leader {
+    ready: VecDeque<PartitionId>,
+    in_flight: usize,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Leaders {
+    /// The most requests that may be unanswered at one destination.
+    max_in_flight: usize,
+    all: BTreeMap<Destination, Leader>,
+    /// Those that have a ready partition and may get a request.
+    sendable: BTreeSet<Destination>,
+}
+
+impl Leaders {
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self { max_in_flight, ..Self::default() }
+    }
+
+    /// Puts a partition on the list of its leader. True if that may get a request now.
+    pub(super) fn push(&mut self, to: Destination, id: PartitionId) -> bool {
+        let leader = self.all.entry(to).or_default();
+        leader.ready.push_back(id);
+        let is_sendable = leader.in_flight < self.max_in_flight;
+        if is_sendable {
+            self.sendable.insert(to);
+        }
+        is_sendable
+    }
+
+    /// A broker that may get a request, and has a ready partition.
+    pub(super) fn next(&self) -> Option<Destination> {
+        self.sendable.first().copied()
+    }
+
+    /// The next ready partition of a broker, taken off its list.
+    pub(super) fn pop(&mut self, from: Destination) -> Option<PartitionId> {
+        let next = self.all.get_mut(&from).and_then(|leader| leader.ready.pop_front());
+        if next.is_none() {
+            self.sendable.remove(&from);
+        }
+        next
+    }
+
+    pub(super) fn handle_sent(&mut self, to: Destination) {
+        let leader = self.all.entry(to).or_default();
+        leader.in_flight += 1;
+        if leader.in_flight >= self.max_in_flight || leader.ready.is_empty() {
+            self.sendable.remove(&to);
+        }
+    }
+
+    pub(super) fn handle_answered(&mut self, by: Destination) {
+        let Some(leader) = self.all.get_mut(&by) else { return };
+        leader.in_flight = leader.in_flight.saturating_sub(1);
+        if !leader.ready.is_empty() {
+            self.sendable.insert(by);
+        } else if leader.in_flight == 0 {
+            self.all.remove(&by);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arena::Key;
+    use super::*;
+
+    fn to(broker_id: i32) -> Destination {
+        Destination { broker_id, lane: LaneId::new(0) }
+    }
+
+    #[test]
+    fn a_broker_is_next_while_it_has_ready_partitions_and_is_not_too_busy() {
+        let mut leaders = Leaders::new(1);
+        assert!(leaders.push(to(2), PartitionId::new(0)));
+        assert!(leaders.push(to(2), PartitionId::new(1)));
+        assert_eq!((leaders.next(), leaders.pop(to(2))), (Some(to(2)), Some(PartitionId::new(0))));
+        leaders.handle_sent(to(2));
+        assert_eq!(leaders.next(), None, "it is busy");
+        assert!(!leaders.push(to(2), PartitionId::new(3)));
+        leaders.handle_answered(to(2));
+        assert_eq!(leaders.next(), Some(to(2)));
+    }
+}

@@ -1,0 +1,243 @@
+//! What an answer, or the lack of one, means for a batch.
+//!
+//! Four things can be true of a batch afterwards: it is stored; it was definitely refused, so that nothing of it is
+//! in the log; it may be in the log; or it never left. Whatever is not clearly one of the first two counts as the
+//! third. In particular *not leader* does: the old leader may have stored the batch before it stepped down.
+
+use std::ops::Range;
+
+use super::failure::Piece;
+use super::{Batch, Partition, Rules, Stage};
+use crate::config::Acks;
+use crate::error::{Error, ErrorKind, Place, Written, printable};
+use crate::producer::completion::Acknowledged;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::messages::produce::PartitionProduceResponse;
+
+/// What is known of one batch of an answered request.
+#[derive(Debug)]
+pub(in crate::producer) enum Answer {
+    Broker(PartitionProduceResponse),
+    /// With `acks=0`: it was written to the socket.
+    Unconfirmed,
+    None(Error),
+}
+
+/// More bad records than this are not picked out one by one; the batch is halved instead.
+const MOST_BAD_RECORDS: usize = 16;
+
+/// Whether the code says that nothing was appended.
+fn is_definite_refusal(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::MESSAGE_TOO_LARGE
+            | ErrorCode::RECORD_LIST_TOO_LARGE
+            | ErrorCode::CORRUPT_MESSAGE
+            | ErrorCode::INVALID_RECORD
+            | ErrorCode::INVALID_TIMESTAMP
+            | ErrorCode::INVALID_TOPIC_EXCEPTION
+            | ErrorCode::INVALID_REQUIRED_ACKS
+            | ErrorCode::NOT_ENOUGH_REPLICAS
+            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+            | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            | ErrorCode::UNSUPPORTED_VERSION
+            | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
+            | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+            | ErrorCode::POLICY_VIOLATION
+            | ErrorCode::INVALID_REQUEST
+            | ErrorCode::UNKNOWN_TOPIC_ID
+            | ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+            | ErrorCode::UNKNOWN_PRODUCER_ID
+            | ErrorCode::INVALID_PRODUCER_EPOCH
+            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+            | ErrorCode::PRODUCER_FENCED
+    )
+}
+
+/// Whether the code says that the broker and we disagree about the sequence of the partition.
+fn is_broken_sequence(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+            | ErrorCode::UNKNOWN_PRODUCER_ID
+            | ErrorCode::INVALID_PRODUCER_EPOCH
+            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+    )
+}
+
+/// Whether the code is about single records, not about the partition or us.
+fn is_about_records(code: ErrorCode) -> bool {
+    is_about_size(code) || matches!(code, ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP)
+}
+
+fn is_about_size(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE)
+}
+
+impl Partition {
+    /// Notes that a batch is no longer in flight and decides what follows. True if the partition must back off before
+    /// it sends again.
+    pub(in crate::producer) fn handle_answer(&mut self, id: u64, answer: Answer, rules: Rules) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        // One that ran out of time while it was in flight has been reported, or is decided.
+        let Some(at) = self.queue.iter().position(|batch| batch.id == id && !batch.is_decided()) else { return false };
+        self.update(at, |batch| batch.stage = Stage::Waiting);
+        match answer {
+            Answer::Unconfirmed => self.acknowledge(at, None, None),
+            Answer::None(error) => self.handle_no_answer(at, error, rules),
+            Answer::Broker(answer) => {
+                // Only what was sent before can be a duplicate of ours; else somebody has our numbers.
+                let was_sent = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
+                match answer.error_code {
+                    ErrorCode::NONE => self.acknowledge(at, Some(answer.base_offset), answer.log_append_time_ms),
+                    ErrorCode::DUPLICATE_SEQUENCE_NUMBER if was_sent => {
+                        self.acknowledge(at, Some(answer.base_offset), answer.log_append_time_ms)
+                    }
+                    _ => self.handle_error(at, &answer, rules),
+                }
+            }
+        }
+    }
+
+    fn update(&mut self, at: usize, change: impl FnOnce(&mut Batch)) {
+        if let Some(batch) = self.queue.get_mut(at) {
+            change(batch);
+        }
+    }
+
+    fn acknowledge(&mut self, at: usize, base_offset: Option<i64>, log_append_time_ms: Option<i64>) -> bool {
+        self.failures = 0;
+        self.last_error = None;
+        // A batch that was renumbered since cannot be in flight, so this is about the present epoch.
+        self.sequences.acknowledged = true;
+        let acknowledged = Acknowledged {
+            base_offset: base_offset.filter(|offset| *offset >= 0),
+            log_append_time_ms: log_append_time_ms.filter(|time| *time >= 0),
+        };
+        self.update(at, |batch| batch.stage = Stage::Decided(Ok(acknowledged)));
+        false
+    }
+
+    fn handle_no_answer(&mut self, at: usize, error: Error, rules: Rules) -> bool {
+        let left = error.written() == Written::Maybe;
+        self.update(at, |batch| batch.maybe_written |= left);
+        let again = match error.kind() {
+            ErrorKind::Malformed => rules.idempotent,
+            _ => error.is_retriable() && !(left && rules.acks == Acks::None),
+        };
+        if again {
+            return self.retry(at, error, rules);
+        }
+        self.fail_at(at, Error::new(error.kind(), "the record was not delivered").with_source(error));
+        false
+    }
+
+    fn handle_error(&mut self, at: usize, answer: &PartitionProduceResponse, rules: Rules) -> bool {
+        let code = answer.error_code;
+        let is_head = self.queue.iter().take(at).all(Batch::is_decided);
+        let later_stored = self.queue.iter().skip(at).any(Batch::is_stored);
+        let refused = is_definite_refusal(code);
+        self.update(at, |batch| batch.maybe_written |= !refused);
+        let maybe_written = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
+        let error = broker_error(answer);
+        if rules.idempotent && refused && later_stored && !maybe_written {
+            // Sent again it would stand behind a later record.
+            self.fail_at(at, error);
+            return false;
+        }
+        if is_about_records(code) && !maybe_written {
+            self.take_apart(at, answer);
+            return false;
+        }
+        if rules.idempotent && is_broken_sequence(code) {
+            if is_head && maybe_written {
+                self.fail_at(at, error);
+                return false;
+            }
+            if !is_head || self.sequences.broken {
+                // Only a consequence of what became of a batch before it.
+                self.draining = true;
+                return false;
+            }
+            self.sequences.broken = true;
+            return self.retry(at, error, rules);
+        }
+        if code.is_retriable() {
+            return self.retry(at, error, rules);
+        }
+        self.fail_at(at, error);
+        false
+    }
+
+    /// Lets a batch go again once its partition has drained, after a back-off.
+    fn retry(&mut self, at: usize, cause: Error, rules: Rules) -> bool {
+        if self.queue.get(at).is_some_and(|batch| batch.attempts > rules.retries) {
+            let what = "the record was not acknowledged within the allowed number of retries";
+            self.fail_at(at, Error::new(ErrorKind::NotDelivered, what).with_source(cause));
+            return false;
+        }
+        self.draining = true;
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(cause);
+        true
+    }
+
+    /// Separates the records that were refused for their own sake from their neighbours.
+    fn take_apart(&mut self, at: usize, answer: &PartitionProduceResponse) {
+        let Some((count, attempts)) = self.queue.get(at).map(|batch| (batch.count, batch.attempts)) else { return };
+        let place = Place { attempts: Some(attempts), ..Place::default() };
+        let error = broker_error(answer).with_written(Written::No).at_partition(&self.topic_name, self.index).at(place);
+        let pieces = match bad_records(count, answer) {
+            _ if count <= 1 => vec![Piece { range: 0..count, failure: Some(error) }],
+            Some(bad) => pieces_around(count, &bad, &error),
+            None => {
+                let middle = count / 2;
+                let piece = |range: Range<u32>| Piece { range, failure: None };
+                vec![piece(0..middle), piece(middle..count)]
+            }
+        };
+        self.replace_by_pieces(at, pieces);
+    }
+}
+
+fn broker_error(answer: &PartitionProduceResponse) -> Error {
+    const LONGEST_MESSAGE: usize = 500;
+    let code = answer.error_code;
+    let message = answer.error_message.as_deref().filter(|message| !message.is_empty());
+    match message {
+        Some(message) => {
+            let message: String = message.chars().take(LONGEST_MESSAGE).collect();
+            Error::new(ErrorKind::Broker(code), format!("the broker answered {code} ({})", printable(&message)))
+        }
+        None => Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")),
+    }
+}
+
+/// The indices the broker names as bad, if it names a usable and small number of them.
+fn bad_records(count: u32, answer: &PartitionProduceResponse) -> Option<Vec<u32>> {
+    if is_about_size(answer.error_code) || answer.record_errors.len() > MOST_BAD_RECORDS {
+        return None;
+    }
+    let indices = answer.record_errors.iter().filter_map(|error| u32::try_from(error.batch_index).ok());
+    let mut bad: Vec<u32> = indices.filter(|index| *index < count).collect();
+    bad.sort_unstable();
+    bad.dedup();
+    (!bad.is_empty()).then_some(bad)
+}
+
+fn pieces_around(count: u32, bad: &[u32], error: &Error) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut next = 0;
+    for index in bad {
+        if next < *index {
+            pieces.push(Piece { range: next..*index, failure: None });
+        }
+        pieces.push(Piece { range: *index..index + 1, failure: Some(error.clone()) });
+        next = index + 1;
+    }
+    if next < count {
+        pieces.push(Piece { range: next..count, failure: None });
+    }
+    pieces
+}

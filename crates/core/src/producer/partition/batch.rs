@@ -1,0 +1,168 @@
+//! One batch of a partition, from the last record it takes to its report.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, ErrorKind, Result, Written};
+use crate::producer::completion::{Acknowledged, Completion};
+use crate::producer::split::rebuild;
+use crate::wire::records::{BatchBuilder, Compressor, ProducerStamp, Records, Stamp};
+
+/// The batch that takes records.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// In the ledger.
+    pub(super) number: u64,
+    pub(super) builder: BatchBuilder,
+    pub(super) completion: Arc<Completion>,
+    /// Whether it may go: it lingered, somebody waits for it, or it was alone.
+    pub(super) ripe: bool,
+}
+
+/// Where a batch stands that takes no more records.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// To be sent, for the first time or again.
+    Waiting,
+    /// In a request that is not answered.
+    InFlight,
+    /// Decided, and waiting for the batches before it to be reported. It may be in flight still: then it ran out of time.
+    Decided(Result<Acknowledged>),
+}
+
+/// A batch that takes no more records, or a piece of one that was split.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Its number in its partition: every batch and every piece has its own.
+    pub(super) id: u64,
+    /// In the ledger; pieces share it.
+    pub(super) number: u64,
+    pub(super) completion: Arc<Completion>,
+    /// The index of its first record in `completion`.
+    pub(super) first_index: u32,
+    pub(super) count: u32,
+    /// Whether it holds the last record of `completion`.
+    pub(super) last_piece: bool,
+    pub(super) bytes: usize,
+    pub(super) payload: Arc<Payload>,
+    /// Given at the first attempt and kept for every further one.
+    pub(super) stamp: Option<ProducerStamp>,
+    pub(super) attempts: u32,
+    /// Whether an attempt ended without a definite answer: it may be in the log.
+    pub(super) maybe_written: bool,
+    /// Whether it was refused for its own sake, which is no reason for what is behind it to fail.
+    pub(super) fails_alone: bool,
+    pub(super) stage: Stage,
+}
+
+impl Batch {
+    pub(super) fn new(id: u64, open: Open) -> Self {
+        Self {
+            id,
+            number: open.number,
+            completion: open.completion,
+            first_index: 0,
+            count: open.builder.record_count(),
+            last_piece: true,
+            bytes: open.builder.encoded_bytes(),
+            payload: Payload::new(open.builder),
+            stamp: None,
+            attempts: 0,
+            maybe_written: false,
+            fails_alone: false,
+            stage: Stage::Waiting,
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting)
+    }
+
+    pub(super) fn is_decided(&self) -> bool {
+        matches!(self.stage, Stage::Decided(_))
+    }
+
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.stage, Stage::Decided(Ok(_)))
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.stage, Stage::Decided(Err(_)))
+    }
+
+    /// Whether it may be in the log, as far as anybody can know.
+    pub(super) fn written(&self) -> Written {
+        match &self.stage {
+            Stage::Decided(Err(error)) => error.written(),
+            Stage::InFlight | Stage::Decided(Ok(_)) => Written::Maybe,
+            Stage::Waiting if self.maybe_written => Written::Maybe,
+            Stage::Waiting => Written::No,
+        }
+    }
+
+    /// Makes it ready for new sequence numbers. Only for one that is definitely not in the log.
+    pub(super) fn renumber(&mut self) {
+        self.stamp = None;
+        let Some(records) = self.payload.records() else { return };
+        match rebuild(&records, std::slice::from_ref(&(0..self.count))).map(|mut builders| builders.pop()) {
+            Ok(Some(builder)) => self.payload = Payload::new(builder),
+            Ok(None) => {}
+            Err(error) => self.stage = Stage::Decided(Err(error.with_written(Written::No))),
+        }
+    }
+}
+
+/// The bytes of a batch: sealed once, outside the producer's lock, and the same for every attempt.
+#[derive(Debug)]
+pub(in crate::producer) struct Payload(Mutex<Seal>);
+
+#[derive(Debug)]
+enum Seal {
+    Filled(BatchBuilder),
+    Sealed(Records),
+    Broken(Error),
+}
+
+impl Payload {
+    pub(super) fn new(builder: BatchBuilder) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Seal::Filled(builder))))
+    }
+
+    pub(super) fn sealed(records: Records) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Seal::Sealed(records))))
+    }
+
+    /// The batch's bytes, sealed now if this is the first attempt.
+    pub(in crate::producer) fn seal(
+        &self,
+        producer: Option<ProducerStamp>,
+        compressor: &mut Compressor,
+    ) -> Result<Records> {
+        let mut seal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let interrupted = Error::new(ErrorKind::Misuse, "sealing a record batch was interrupted");
+        *seal = match std::mem::replace(&mut *seal, Seal::Broken(interrupted)) {
+            Seal::Filled(builder) => match builder.seal(Stamp { producer, ..Stamp::default() }, compressor) {
+                Ok(records) => Seal::Sealed(records),
+                Err(error) => Seal::Broken(error),
+            },
+            seal => seal,
+        };
+        match &*seal {
+            Seal::Sealed(records) => Ok(records.clone()),
+            Seal::Broken(error) => Err(error.clone()),
+            Seal::Filled(_) => Err(Error::new(ErrorKind::Misuse, "a record batch was not sealed")),
+        }
+    }
+
+    /// The sealed bytes, if it was sealed.
+    pub(super) fn records(&self) -> Option<Records> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Seal::Sealed(records) => Some(records.clone()),
+            Seal::Filled(_) | Seal::Broken(_) => None,
+        }
+    }
+
+    /// Whether sealing it is still to be done.
+    pub(in crate::producer) fn is_unsealed(&self) -> bool {
+        matches!(&*self.0.lock().unwrap_or_else(PoisonError::into_inner), Seal::Filled(_))
+    }
+}

@@ -1,0 +1,207 @@
+//! Starting again, giving up, and reporting in order.
+//!
+//! Going again is the same for every reason. The partition *drains*: nothing more is sent until everything in flight
+//! is answered. Then it *restarts*: what is left goes again from the front. If sequence numbers were spent in vain it
+//! restarts in the next epoch, and then a batch that may be in the log cannot go again: it fails, and what is behind
+//! it with it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::batch::Payload;
+use super::{Batch, Partition, Rules, Stage};
+use crate::error::{Error, ErrorKind, Phase, Place, Written};
+use crate::producer::completion::Completed;
+use crate::producer::identity::sequence_after;
+use crate::producer::split::rebuild;
+use crate::time::Instant;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::records::{BatchBuilder, Records};
+
+/// A part of a batch that is taken apart: records that go again, or records that fail alone.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) range: Range<u32>,
+    pub(super) failure: Option<Error>,
+}
+
+impl Partition {
+    /// Whether it has drained, so that it must [restart](Self::restart).
+    pub(in crate::producer) fn is_drained(&self) -> bool {
+        self.draining && self.in_flight == 0
+    }
+
+    /// Lets what is left go again. True if the epochs of its producer id are used up.
+    pub(in crate::producer) fn restart(&mut self, rules: Rules) -> bool {
+        self.in_flight_to = None;
+        self.draining = false;
+        if !rules.idempotent || !self.sequences.broken {
+            return false;
+        }
+        let unknown = self.queue.iter().position(|batch| !batch.is_decided() && batch.maybe_written);
+        if let Some(at) = unknown {
+            let what = "the sequence of the partition was broken by an earlier record";
+            let cause = with_source(Error::new(ErrorKind::NotDelivered, what), self.last_error.clone());
+            self.fail_from(at, cause.with_written(Written::Maybe));
+        }
+        self.draining = false;
+        for batch in self.queue.iter_mut().filter(|batch| batch.stamp.is_some() && !batch.is_decided()) {
+            batch.renumber();
+        }
+        !self.sequences.start_next_epoch()
+    }
+
+    /// How often in a row it was sent in vain.
+    pub(in crate::producer) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Sends nothing before `until`.
+    pub(in crate::producer) fn back_off(&mut self, until: Instant) {
+        self.retry_at = Some(until);
+    }
+
+    /// Gives up the batch with this number in the ledger, which was not acknowledged in time, and what is behind it.
+    /// `no_identity` says why there is no producer id, if it waits for one. False if there is no such batch.
+    pub(in crate::producer) fn expire(&mut self, number: u64, no_identity: Option<&Error>) -> bool {
+        if self.open.as_ref().is_some_and(|open| open.number == number) {
+            self.close_open();
+        }
+        let batch = self.queue.iter().position(|batch| batch.number == number && !batch.is_decided());
+        let Some(at) = batch else { return false };
+        let what = "the record was not acknowledged within delivery.timeout.ms";
+        let hindrance = self.hindrance(at, no_identity);
+        self.fail_at(at, with_source(Error::new(ErrorKind::TimedOut(Phase::Delivery), what), hindrance));
+        true
+    }
+
+    /// What kept a batch from being acknowledged: why its last attempt failed, or what it waits for.
+    fn hindrance(&self, at: usize, no_identity: Option<&Error>) -> Option<Error> {
+        if let Some(error) = &self.last_error {
+            return Some(error.clone());
+        }
+        let is_in_flight = self.queue.get(at).is_some_and(|batch| matches!(batch.stage, Stage::InFlight));
+        let (kind, what) = if is_in_flight {
+            (ErrorKind::TimedOut(Phase::Request), "the broker has not answered yet")
+        } else if self.leader.is_none() {
+            (ErrorKind::Broker(ErrorCode::LEADER_NOT_AVAILABLE), "the partition has no leader")
+        } else {
+            return no_identity.filter(|_| self.needs_identity()).cloned();
+        };
+        Some(Error::new(kind, what))
+    }
+
+    /// Gives up everything that is not decided, because of `error`.
+    pub(in crate::producer) fn fail_all(&mut self, error: Error) {
+        self.close_open();
+        if let Some(at) = self.queue.iter().position(|batch| !batch.is_decided()) {
+            self.fail_at(at, error);
+        }
+    }
+
+    /// [`fail_from`](Self::fail_from) with an error that is yet to say where, and whether it was written.
+    pub(super) fn fail_at(&mut self, at: usize, error: Error) {
+        let Some(batch) = self.queue.get(at) else { return };
+        let broker_id = self.in_flight_to.or(self.leader);
+        let attempts = (batch.attempts > 0).then_some(batch.attempts);
+        let place = Place { broker_id: broker_id.filter(|_| attempts.is_some()), attempts, ..Place::default() };
+        let error = error.at(place).with_written(batch.written());
+        self.fail_from(at, error);
+    }
+
+    /// Fails a batch, and everything buffered behind it with a cause that names it.
+    fn fail_from(&mut self, at: usize, error: Error) {
+        let error = error.at_partition(&self.topic_name, self.index);
+        if let Some(batch) = self.queue.get_mut(at).filter(|batch| !batch.is_decided()) {
+            batch.stage = Stage::Decided(Err(error.clone()));
+            self.sequences.broken |= batch.stamp.is_some();
+            self.draining |= batch.stamp.is_some();
+        }
+        self.fail_behind(at + 1, &error);
+    }
+
+    /// Fails everything buffered from `first` on, because of a record before it.
+    fn fail_behind(&mut self, first: usize, cause: &Error) {
+        self.close_open();
+        let error = Error::new(ErrorKind::NotDelivered, "an earlier record of the partition was not delivered");
+        let error = error.at_partition(&self.topic_name, self.index).with_source(cause.clone());
+        // One that is stored, but not yet reported because of the one that fails here, fails with it: to send the
+        // failed record again and not this one would change their order.
+        for batch in self.queue.iter_mut().skip(first).filter(|batch| !batch.has_failed()) {
+            let written = batch.written();
+            batch.stage = Stage::Decided(Err(error.clone().with_written(written)));
+            self.sequences.broken |= batch.stamp.is_some();
+            self.draining |= batch.stamp.is_some();
+        }
+    }
+
+    /// Takes the first batch out if it is decided, to be reported. With it comes its number in the ledger, if nothing
+    /// of that number is left.
+    pub(in crate::producer) fn take_report(&mut self) -> Option<(Completed, Option<u64>)> {
+        if !self.queue.front()?.is_decided() {
+            return None;
+        }
+        let batch = self.queue.pop_front()?;
+        let Stage::Decided(outcome) = batch.stage else { return None };
+        if let Err(error) = &outcome
+            && !batch.fails_alone
+        {
+            // Also what came in while this report had to wait for those before it.
+            self.fail_behind(0, error);
+        }
+        let end = batch.first_index.saturating_add(batch.count);
+        let completed = Completed { completion: batch.completion, end, count: batch.count, outcome };
+        Some((completed, batch.last_piece.then_some(batch.number)))
+    }
+
+    /// Takes a definitely refused batch apart, in its place in the order. Pieces keep their sequence numbers; if one
+    /// fails, the numbers behind it are broken and the partition restarts in the next epoch.
+    pub(super) fn replace_by_pieces(&mut self, at: usize, pieces: Vec<Piece>) {
+        let Some(batch) = self.queue.get(at) else { return };
+        let ranges: Vec<_> =
+            pieces.iter().filter(|piece| piece.failure.is_none()).map(|piece| piece.range.clone()).collect();
+        let nothing = || Error::new(ErrorKind::Misuse, "a batch was refused that was never sealed");
+        let rebuilt = batch.payload.records().ok_or_else(nothing).and_then(|records| rebuild(&records, &ranges));
+        let mut builders = match rebuilt {
+            Ok(builders) => builders.into_iter(),
+            Err(error) => return self.fail_at(at, error),
+        };
+        let Some(whole) = self.queue.remove(at) else { return };
+        self.draining = true;
+        for (offset, piece) in pieces.into_iter().enumerate() {
+            self.sequences.broken |= piece.failure.is_some() && whole.stamp.is_some();
+            let builder = if piece.failure.is_none() { builders.next() } else { None };
+            let id = self.next_batch_id();
+            self.queue.insert(at + offset, piece_of(&whole, id, piece, builder));
+        }
+    }
+}
+
+fn piece_of(whole: &Batch, id: u64, piece: Piece, builder: Option<BatchBuilder>) -> Batch {
+    let stamp = whole.stamp.map(|mut stamp| {
+        stamp.base_sequence = sequence_after(stamp.base_sequence, piece.range.start);
+        stamp
+    });
+    Batch {
+        id,
+        number: whole.number,
+        completion: Arc::clone(&whole.completion),
+        first_index: whole.first_index.saturating_add(piece.range.start),
+        count: piece.range.len() as u32,
+        last_piece: whole.last_piece && piece.range.end == whole.count,
+        bytes: builder.as_ref().map_or(0, BatchBuilder::encoded_bytes),
+        payload: builder.map_or_else(|| Payload::sealed(Records::default()), Payload::new),
+        stamp,
+        attempts: whole.attempts,
+        maybe_written: false,
+        fails_alone: piece.failure.is_some(),
+        stage: piece.failure.map_or(Stage::Waiting, |error| Stage::Decided(Err(error))),
+    }
+}
+
+fn with_source(error: Error, source: Option<Error>) -> Error {
+    match source {
+        Some(source) => error.with_source(source),
+        None => error,
+    }
+}

@@ -1,0 +1,187 @@
+//! The topics of a producer: their partitions, and what the metadata says of them.
+
+use std::sync::Arc;
+
+use super::arena::Arena;
+use super::partition::Partition;
+use super::{HandleId, LaneId, PartitionId, Producer, TopicIndex};
+use crate::cluster::{self, Metadata};
+use crate::error::{Error, ErrorKind, Written};
+use crate::time::Instant;
+use crate::wire::primitives::Uuid;
+
+/// A topic of one handle.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    pub(super) handle: HandleId,
+    pub(super) lane: LaneId,
+    /// [`Uuid::ZERO`] while unknown.
+    pub(super) id: Uuid,
+    /// Every partition ever seen; those beyond `partition_count` vanished from the metadata.
+    pub(super) partitions: Vec<PartitionId>,
+    pub(super) partition_count: u32,
+    /// The last answer about it, to see whether the next one says anything new.
+    seen: Option<Arc<cluster::Topic>>,
+    /// Where records without a key go until the batch there is closed, and how many had been closed there before.
+    sticky: Option<(u32, u64)>,
+    next_sticky: u32,
+    /// Its handle is gone; it stays until its last request is answered.
+    is_orphan: bool,
+}
+
+impl Topic {
+    pub(super) fn new(name: Arc<str>, handle: HandleId, lane: LaneId, next_sticky: u32) -> Self {
+        Self {
+            name,
+            handle,
+            lane,
+            id: Uuid::ZERO,
+            partitions: Vec::new(),
+            partition_count: 0,
+            seen: None,
+            sticky: None,
+            next_sticky,
+            is_orphan: false,
+        }
+    }
+
+    /// A partition by its number in Kafka.
+    #[inline]
+    pub(super) fn partition(&self, index: u32) -> Option<PartitionId> {
+        self.partitions.get(index as usize).copied().filter(|_| index < self.partition_count)
+    }
+
+    /// Where a record without a key goes: where the last one went until the batch there is closed, then to the next
+    /// partition in turn, preferably one that has a leader (KIP-480).
+    #[inline]
+    pub(super) fn choose_sticky(&mut self, partitions: &Arena<PartitionId, Partition>) -> u32 {
+        if let Some((sticky, closed)) = self.sticky
+            && self.partition(sticky).is_some_and(|id| partitions.get(id).closed_batches() == closed)
+        {
+            return sticky;
+        }
+        self.choose_next_sticky(partitions)
+    }
+
+    fn choose_next_sticky(&mut self, partitions: &Arena<PartitionId, Partition>) -> u32 {
+        let at = |index: u32| self.partition(index).map(|id| partitions.get(id));
+        let count = self.partition_count.max(1);
+        let first = self.next_sticky % count;
+        let has_leader = |index: &u32| at(*index).is_some_and(|partition| partition.leader().is_some());
+        let index = (first..count).chain(0..first).find(has_leader).unwrap_or(first);
+        self.sticky = at(index).map(|partition| (index, partition.closed_batches()));
+        self.next_sticky = (index + 1) % count;
+        index
+    }
+
+    /// Whether the snapshot says of it anything that was not known.
+    fn has_news(&self, metadata: &Metadata) -> bool {
+        match (metadata.topic(&self.name), &self.seen) {
+            (Some(news), Some(seen)) => !Arc::ptr_eq(news, seen),
+            (None, None) => false,
+            _ => true,
+        }
+    }
+
+    #[cold]
+    pub(super) fn no_such_partition(&self, partition: Option<i32>) -> Error {
+        let count = self.partition_count;
+        let what = format!("there is no such partition: the topic has {count}, numbered from 0");
+        let error = Error::new(ErrorKind::Misuse, what).with_written(Written::No);
+        error.at_partition(&self.name, partition.unwrap_or(-1))
+    }
+}
+
+impl Producer {
+    /// The index of a topic of a handle, to append with; the same for the same name. `metadata` is the snapshot of the
+    /// moment: if it has the topic, records can be appended at once.
+    pub fn topic(&mut self, now: Instant, handle: HandleId, name: &str, metadata: &Metadata) -> TopicIndex {
+        let known = self.lanes.keys().find_map(|lane| {
+            let index = *self.lanes.get(lane).names.get(name)?;
+            (self.topics.get(index).handle == handle && !self.topics.get(index).is_orphan).then_some(index)
+        });
+        let index = known.unwrap_or_else(|| self.add_topic(handle, name));
+        self.update_topic(now, index, metadata);
+        index
+    }
+
+    fn add_topic(&mut self, handle: HandleId, name: &str) -> TopicIndex {
+        let name: Arc<str> = name.into();
+        let lane = self.lanes.keys().find(|lane| !self.lanes.get(*lane).names.contains_key(&name));
+        let lane = lane.unwrap_or_else(|| self.add_lane());
+        let next_sticky = self.random.next_u64() as u32 & 0xffff;
+        let index = self.topics.insert(|_| Topic::new(Arc::clone(&name), handle, lane, next_sticky));
+        self.lanes.get_mut(lane).names.insert(name, index);
+        self.handles.get_mut(handle).topics.push(index);
+        index
+    }
+
+    /// How many partitions a topic has, as far as is known; 0 while nothing is.
+    pub fn partition_count(&self, topic: TopicIndex) -> u32 {
+        self.topics.find(topic).map_or(0, |topic| topic.partition_count)
+    }
+
+    /// Takes notice of a new snapshot: new partitions, leaders that moved, topics that were made anew.
+    pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        if self.metadata_version.replace(metadata.version) == Some(metadata.version) {
+            return;
+        }
+        let changed = self.topics.keys().filter(|index| self.topics.get(*index).has_news(metadata));
+        for index in changed.collect::<Vec<_>>() {
+            self.update_topic(now, index, metadata);
+        }
+        self.check();
+    }
+
+    fn update_topic(&mut self, now: Instant, index: TopicIndex, metadata: &Metadata) {
+        let topic = self.topics.get_mut(index);
+        // A topic that is not in the answer for a moment keeps its partitions and sequences.
+        let Some(news) = metadata.topic(&topic.name).filter(|news| !news.partitions.is_empty()) else { return };
+        let made_anew = topic.id != Uuid::ZERO && news.topic_id != Uuid::ZERO && topic.id != news.topic_id;
+        if news.topic_id != Uuid::ZERO {
+            topic.id = news.topic_id;
+        }
+        topic.seen = Some(Arc::clone(news));
+        topic.partition_count = news.partitions.len() as u32;
+        while topic.partitions.len() < news.partitions.len() {
+            let number = topic.partitions.len() as i32;
+            let (name, handle, lane) = (Arc::clone(&topic.name), topic.handle, topic.lane);
+            topic.partitions.push(self.partitions.insert(|_| Partition::new(index, name, number, handle, lane)));
+        }
+        for (at, id) in topic.partitions.clone().into_iter().enumerate() {
+            let partition = self.partitions.get_mut(id);
+            if made_anew {
+                partition.handle_made_anew();
+            }
+            let leader = news.partitions.get(at).and_then(|partition| partition.leader);
+            if partition.handle_leader(leader) || made_anew {
+                self.advance(now, id);
+            }
+        }
+    }
+
+    /// Forgets the topics of a handle that is gone, as soon as none of their batches is in flight.
+    pub(super) fn remove_topics(&mut self, now: Instant, topics: Vec<TopicIndex>) {
+        for index in topics {
+            self.topics.get_mut(index).is_orphan = true;
+            self.remove_orphan(now, index);
+        }
+    }
+
+    /// Forgets a topic if its handle is gone and none of its batches is in flight.
+    pub(super) fn remove_orphan(&mut self, now: Instant, index: TopicIndex) {
+        let topic = self.topics.get(index);
+        if !topic.is_orphan || !topic.partitions.iter().all(|id| self.partitions.get(*id).is_landed()) {
+            return;
+        }
+        let Some(topic) = self.topics.remove(index) else { return };
+        let lane = self.lanes.get_mut(topic.lane);
+        lane.names.remove(&topic.name);
+        for id in topic.partitions {
+            if let Some(used) = self.partitions.remove(id).and_then(|partition| partition.producer_id()) {
+                lane.retire(now, used);
+            }
+        }
+    }
+}
