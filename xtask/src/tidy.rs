@@ -81,11 +81,9 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
         &["std::time::Instant", "tokio::time::Instant"],
         &[
             "crates/client/src/driver/",
-            "crates/client/src/blocking.rs",
+            "crates/client/src/blocking/",
             "crates/client/src/call.rs",
             "crates/client/src/offsets.rs",
-            "crates/client/src/consumer/mod.rs",
-            "crates/client/src/consumer/wait.rs",
             "crates/client/src/producer/mod.rs",
             "crates/client/src/producer/room.rs",
         ],

@@ -19,12 +19,12 @@ pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), F
             TopicsAction::List { internal } => list(&client, internal).await,
             TopicsAction::Describe { name } => describe(&client, &name).await,
             TopicsAction::Create { name, partitions, replication_factor, configs } => {
-                client.connect().await?;
+                client.ready().await?;
                 client.create_topic(&NewTopic { name, partitions, replication_factor, configs }).await?;
                 Ok(String::new())
             }
             TopicsAction::Delete { name } => {
-                client.connect().await?;
+                client.ready().await?;
                 client.delete_topic(&name).await?;
                 Ok(String::new())
             }
@@ -35,7 +35,7 @@ pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), F
 }
 
 async fn list(client: &Client, internal: bool) -> KavkaResult<String> {
-    let metadata = client.connect().await?;
+    let metadata = client.ready().await?;
     let topics = metadata.topics().filter(|topic| internal || !topic.is_internal);
     Ok(topics.fold(String::new(), |mut text, topic| {
         // Writing to a String cannot fail.

@@ -63,11 +63,23 @@ impl Client {
         self.driver.config()
     }
 
+    /// A client of the cluster that is found at `host:port`, or at one of several with commas between them, with the
+    /// default settings. Waits for the first metadata.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, naming the server that cannot be read; those of [`ready`](Self::ready).
+    pub async fn connect(bootstrap_servers: &str) -> Result<Self> {
+        let client = Self::new(ClientConfig::new(bootstrap_servers)?)?;
+        client.ready().await?;
+        Ok(client)
+    }
+
     /// Waits for the first metadata.
     ///
     /// Every bootstrap server is tried up to three times, or once if they do not even refuse; the error is the last
     /// one's, with its root cause.
-    pub async fn connect(&self) -> Result<Arc<Metadata>> {
+    pub async fn ready(&self) -> Result<Arc<Metadata>> {
         let started = self.driver.now();
         let mut failures = 0;
         loop {

@@ -191,7 +191,7 @@ fn what_waits_for_a_time_works_on_any_executor() {
     let broker = cluster(1, 1);
     let client = Client::new(config(&broker)).unwrap();
     let new = NewTopic { name: "new".into(), partitions: Some(2), ..NewTopic::default() };
-    block_on(client.connect()).unwrap();
+    block_on(client.ready()).unwrap();
     block_on(client.create_topic(&new)).unwrap();
     assert_eq!(block_on(client.topic("new", false)).unwrap().partitions.len(), 2);
     block_on(client.delete_topic("new")).unwrap();
@@ -217,7 +217,7 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
     let broker = cluster(1, 1);
     let client = Client::new(config(&broker)).unwrap();
     let connecting = client.clone();
-    client.start(async move { connecting.connect().await }).wait(WAIT).unwrap().unwrap();
+    client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
     let limit = Some(Duration::from_millis(900));
     let ask = || {
         let call = Call { timeout: limit, ..Call::new(Target::Broker(1), MetadataRequest::default()) };

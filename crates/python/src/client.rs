@@ -74,7 +74,7 @@ impl Client {
     /// Waits until the cluster has answered.
     fn connect(&self, py: Python<'_>) -> PyResult<()> {
         let client = self.engine(py)?.clone();
-        let pending = self.engine(py)?.start(async move { client.connect().await.map(drop) });
+        let pending = self.engine(py)?.start(async move { client.ready().await.map(drop) });
         waiting::forever(py, pending)?.map_err(|error| errors::unreachable(py, &error))
     }
 

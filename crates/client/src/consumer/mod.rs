@@ -8,12 +8,12 @@
 //! something for it to do.
 
 mod record;
+mod stream;
 mod task;
-mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Notice, Owner};
@@ -26,10 +26,12 @@ use kavka_core::wire::records::Decompressor;
 use tokio::sync::Notify;
 
 use crate::Client;
+use crate::blocking::wait_for;
 use crate::driver::{Alive, Driver};
 use crate::role::{self, Wake};
 
 pub use record::{ConsumerRecord, RecordHeader};
+pub use stream::Records;
 
 /// How many resets are kept for [`Consumer::take_resets`].
 const MAX_RESETS: usize = 1_000;
@@ -187,6 +189,27 @@ impl Shared {
             }
         }
     }
+
+    fn try_batch(self: &Arc<Self>) -> Result<Option<Batch>> {
+        while let Some(batch) = self.take(self.state())? {
+            if let Some(batch) = self.open(batch) {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn next_batch(self: &Arc<Self>) -> Result<Batch> {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            if let Some(batch) = self.try_batch()? {
+                return Ok(batch);
+            }
+            arrived.await;
+        }
+    }
 }
 
 /// The records of one batch, to be handed out one after the other: see [`RecordCursor`].
@@ -327,12 +350,7 @@ impl Consumer {
     ///
     /// What stopped a partition, once; others go on. `Closed` after [`Consumer::close`].
     pub fn try_batch(&self) -> Result<Option<Batch>> {
-        while let Some(batch) = self.shared.take(self.shared.state())? {
-            if let Some(batch) = self.shared.open(batch) {
-                return Ok(Some(batch));
-            }
-        }
-        Ok(None)
+        self.shared.try_batch()
     }
 
     /// Waits up to `limit` for a batch; for threads. `None` if none came.
@@ -345,7 +363,7 @@ impl Consumer {
         if let Some(batch) = self.try_batch()? {
             return Ok(Some(batch));
         }
-        wait::block_on(self.next_batch(), Instant::now().checked_add(limit)).transpose()
+        wait_for(self.next_batch(), limit).transpose()
     }
 
     /// Waits for a batch; for tasks of any runtime. Nothing is lost when the future is dropped.
@@ -353,16 +371,9 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`Consumer::try_batch`].
-    pub async fn next_batch(&self) -> Result<Batch> {
-        loop {
-            let arrived = self.shared.arrived.notified();
-            tokio::pin!(arrived);
-            arrived.as_mut().enable();
-            if let Some(batch) = self.try_batch()? {
-                return Ok(batch);
-            }
-            arrived.await;
-        }
+    pub fn next_batch(&self) -> impl Future<Output = Result<Batch>> + Send + 'static + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move { shared.next_batch().await }
     }
 
     /// Waits up to `limit` for one record, copied or shared as [`ConsumerRecord`] says. `None` if none came.

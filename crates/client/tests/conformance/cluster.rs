@@ -96,7 +96,7 @@ impl Cluster {
 fn administer<R: Request>(client: &Client, request: R) -> R::Response {
     let owned = client.clone();
     wait(client, async move {
-        owned.connect().await.unwrap();
+        owned.ready().await.unwrap();
         owned.call(Call::new(Target::Controller, request)).await.unwrap()
     })
 }

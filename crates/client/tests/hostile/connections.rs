@@ -71,7 +71,7 @@ fn a_host_that_has_no_address_is_named() {
     let bootstrap_servers = vec![("no-such-host.invalid".to_owned(), 9092)];
     let client = kavka::Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap();
     let owned = client.clone();
-    let error = client.start(async move { owned.connect().await }).wait(Some(LIMIT)).unwrap().unwrap_err();
+    let error = client.start(async move { owned.ready().await }).wait(Some(LIMIT)).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
     assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
 }

@@ -120,7 +120,7 @@ impl Server {
     pub(crate) fn refusal(&self, config: ClientConfig) -> Error {
         let client = self.client_with(config);
         let owned = client.clone();
-        let connected = client.start(async move { owned.connect().await }).wait(Some(LIMIT));
+        let connected = client.start(async move { owned.ready().await }).wait(Some(LIMIT));
         connected.expect("connecting has a limit").expect_err("this is no broker")
     }
 }

@@ -1,4 +1,4 @@
-//! For threads: waiting for the engine without being part of it.
+//! What the engine thread works on for a thread that waits.
 
 use std::future::Future;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
