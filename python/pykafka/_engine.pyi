@@ -15,9 +15,12 @@ __all__ = [
     "Producer",
     "ProducerSettings",
     "__version__",
+    "parse_hosts",
 ]
 
 __version__: str
+
+def parse_hosts(hosts: str) -> list[tuple[str, int]]: ...
 
 @final
 class Message:
@@ -32,6 +35,8 @@ class Message:
         protocol_version: int = 0,
         timestamp: int | None = None,
         delivery_report_q: Any = None,
+        *,
+        headers: Sequence[tuple[str | bytes, bytes | None]] | None = None,
     ) -> Self: ...
     @property
     def value(self) -> Any: ...
@@ -60,6 +65,7 @@ class Message:
     def protocol_version(self) -> int: ...
     @property
     def delivery_report_q(self) -> Any: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> Literal[True]: ...
 
@@ -67,10 +73,14 @@ class Message:
 class Client:
     def __new__(
         cls,
+        *,
         bootstrap_servers: Sequence[tuple[str, int]],
         request_timeout_ms: int,
         connect_timeout_ms: int,
         offsets_timeout_ms: int,
+        buffer_memory: int,
+        max_block_ms: int,
+        max_response_bytes: int,
     ) -> Self: ...
     def connect(self) -> None: ...
     def refresh(self) -> None: ...
@@ -121,7 +131,7 @@ class Producer:
         self,
         message: Any,
         partition_key: Any = None,
-        timestamp: datetime | float | None = None,
+        timestamp: datetime | int | None = None,
         headers: Sequence[tuple[str | bytes, bytes | None]] | None = None,
     ) -> Message: ...
     def get_delivery_report(
@@ -139,6 +149,8 @@ class ConsumerSettings:
         auto_commit_interval_ms: int | None,
         auto_offset_reset: int,
         consumer_timeout_ms: int | None,
+        fetch_buffer: int,
+        fetch_max_bytes: int,
         fetch_message_max_bytes: int,
         fetch_min_bytes: int,
         fetch_wait_max_ms: int,
@@ -161,7 +173,7 @@ class Consumer:
     ) -> None: ...
     def _close(self, last_message_done: bool) -> dict[int, int]: ...
     def _is_running(self) -> bool: ...
-    def _position(self, partition: int) -> int: ...
+    def _position(self, partition: int) -> int | None: ...
     def _seek(self, positions: Mapping[int, int]) -> None: ...
 
 @final

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .cluster import Cluster, TopicDict
+from .cluster import BUFFER_MEMORY, MAX_BLOCK_MS, MAX_RESPONSE_BYTES, Cluster, TopicDict
 
 
 class KafkaClient:
@@ -20,6 +20,10 @@ class KafkaClient:
     :param source_address: not in this release.
     :param ssl_config: not in this release.
     :param broker_version: accepted and not used: versions are negotiated with each broker.
+    :param buffer_memory: what all producers of the client may buffer together, in bytes. New in version 3.
+    :param max_block_ms: how long `produce` waits for memory, and the look for a new topic for its leader. New in
+        version 3.
+    :param max_response_bytes: the largest answer that is accepted from a broker. New in version 3.
     :raises NoBrokersAvailableError: when none of the hosts answers; the text says why.
     :raises ValueError: when `hosts` or a number cannot work.
     """
@@ -35,6 +39,10 @@ class KafkaClient:
         source_address: str = "",
         ssl_config: Any = None,
         broker_version: str = "0.9.0",
+        *,
+        buffer_memory: int = BUFFER_MEMORY,
+        max_block_ms: int = MAX_BLOCK_MS,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self.cluster = Cluster(
             hosts,
@@ -47,6 +55,9 @@ class KafkaClient:
             ssl_config=ssl_config,
             broker_version=broker_version,
             use_greenlets=use_greenlets,
+            buffer_memory=buffer_memory,
+            max_block_ms=max_block_ms,
+            max_response_bytes=max_response_bytes,
         )
         self.brokers = self.cluster.brokers
         self._hosts = hosts

@@ -5,6 +5,8 @@ engine's sentence as their text. An error about a record says in `written` wheth
 be in the log: `"no"` (safe to send again) or `"maybe"`.
 """
 
+from typing import Self
+
 
 class UnicodeException(Exception):
     """A name that Kafka keeps in ASCII was given with other characters. Not a `KafkaException`."""
@@ -46,7 +48,7 @@ class NoMessagesConsumedError(KafkaException):
 
 
 class MessageSetDecodeFailure(KafkaException):
-    """Bytes from a broker are not what the protocol says; of a partition's data: `seek` past it to go on."""
+    """Bytes from a broker are not what the protocol says; of a partition's data: `reset_offsets` past it to go on."""
 
 
 class ProducerQueueFullError(KafkaException):
@@ -62,11 +64,18 @@ class OffsetRequestFailedError(KafkaException):
 
 
 class PartitionOwnedError(KafkaException):
-    """Another member of the group holds the partition."""
+    """Another member of the group holds the partition.
+
+    In another process, after pickling, `partition` is the partition's number: a `Partition` stays with its cluster.
+    """
 
     def __init__(self, partition: object, *args: object) -> None:
         super().__init__(*args)
         self.partition = partition
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...], dict[str, object]]:
+        number = getattr(self.partition, "id", self.partition)
+        return type(self), (number, *self.args), {**vars(self), "partition": number}
 
 
 class RdKafkaException(KafkaException):

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The most that one fetch brings of all partitions, in bytes. Kafka: `fetch.max.bytes`.
+FETCH_MAX_BYTES = 50 << 20
+
+#: How many bytes may be fetched ahead of `consume`.
+FETCH_BUFFER = 64 << 20
+
 #: What `held_offsets` says of a partition from which nothing can have been consumed.
 NOTHING_CONSUMED = -2
 
@@ -47,8 +53,8 @@ class OwnedPartition:
 
     @property
     def next_offset(self) -> int:
-        """The offset of the message that is handed out next."""
-        return self._consumer._position(self.partition.id)
+        """The offset of the message that is handed out next; 0 before the consumer's first start."""
+        return self._consumer._position(self.partition.id) or 0
 
     @property
     def last_offset_consumed(self) -> int:
@@ -70,7 +76,7 @@ class SimpleConsumer(_engine.Consumer):
     :param auto_commit_enable: whether `consume` commits by itself. It only ever commits messages that an
         earlier call returned.
     :param auto_commit_interval_ms: how often it does so.
-    :param queued_max_messages: checked and not used: at most 64 MiB are fetched ahead.
+    :param queued_max_messages: checked and not used: `fetch_buffer` bounds what is fetched ahead.
     :param fetch_min_bytes: a broker waits for that much, up to `fetch_wait_max_ms`.
     :param fetch_error_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
     :param offsets_channel_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
@@ -79,12 +85,15 @@ class SimpleConsumer(_engine.Consumer):
     :param auto_offset_reset: an `OffsetType`: where to go on when an offset is out of range.
     :param consumer_timeout_ms: how long `consume` waits; 0 or less: for ever.
     :param auto_start: whether the constructor calls `start`.
-    :param reset_offset_on_start: start where `auto_offset_reset` says, and commit that.
+    :param reset_offset_on_start: start where `auto_offset_reset` says and, with a group, commit that. Without it a
+        start commits nothing.
     :param compacted_topic: accepted and not used: gaps between offsets are normal.
     :param generation_id: accepted and not used.
     :param consumer_id: sent along with commits.
     :param deserializer: `f(value, key)` that returns both, called by `consume`.
     :param reset_offset_on_fetch: whether `fetch_offsets` also moves the consumer.
+    :param fetch_max_bytes: the most that one fetch brings of all partitions. New in version 3.
+    :param fetch_buffer: how many bytes may be fetched ahead of `consume`. New in version 3.
     """
 
     def __init__(
@@ -112,6 +121,9 @@ class SimpleConsumer(_engine.Consumer):
         consumer_id: str | bytes = b"",
         deserializer: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         reset_offset_on_fetch: bool = True,
+        *,
+        fetch_max_bytes: int = FETCH_MAX_BYTES,
+        fetch_buffer: int = FETCH_BUFFER,
     ) -> None:
         for name, value in {
             "num_consumer_fetchers": num_consumer_fetchers,
@@ -142,6 +154,8 @@ class SimpleConsumer(_engine.Consumer):
             auto_commit_interval_ms=commit_interval_ms if self._auto_commit_enable and self._group else None,
             auto_offset_reset=auto_offset_reset,
             consumer_timeout_ms=timeout_ms if timeout_ms > 0 else None,
+            fetch_buffer=valid_int(fetch_buffer, name="fetch_buffer"),
+            fetch_max_bytes=valid_int(fetch_max_bytes, name="fetch_max_bytes"),
             fetch_message_max_bytes=valid_int(fetch_message_max_bytes, name="fetch_message_max_bytes"),
             fetch_min_bytes=valid_int(fetch_min_bytes, allow_zero=True, name="fetch_min_bytes"),
             fetch_wait_max_ms=valid_int(fetch_wait_max_ms, allow_zero=True, name="fetch_wait_max_ms"),
@@ -197,7 +211,7 @@ class SimpleConsumer(_engine.Consumer):
             self._settings,
             self._auto_commit,
         )
-        if self._group is not None and found:
+        if self._group is not None and self._reset_offset_on_start:
             self._commit(found)
 
     def stop(self) -> None:
@@ -219,7 +233,7 @@ class SimpleConsumer(_engine.Consumer):
         """Commits offsets for the group.
 
         :param partition_offsets: the next offset to read of each partition; None: of all partitions, behind the last
-            message handed out.
+            message handed out. A consumer that was never started has nothing of its own to commit.
         :raises KafkaException: without a consumer_group, or for a partition that is not this consumer's.
         :raises ValueError: for what is no offset; nothing is committed.
         :raises ProtocolClientError: when the group's coordinator refuses, or goes on to fail after several tries.
@@ -227,7 +241,8 @@ class SimpleConsumer(_engine.Consumer):
         if self._group is None:
             raise KafkaException("offsets can only be committed with a consumer_group")
         if partition_offsets is None:
-            self._commit({partition.id: self._position(partition.id) for partition in self._partitions})
+            known = {partition.id: self._position(partition.id) for partition in self._partitions}
+            self._commit({id_: position for id_, position in known.items() if position is not None})
             return
         positions = {self._check_owned(partition).id: offset for partition, offset in partition_offsets}
         for offset in positions.values():
@@ -307,6 +322,8 @@ class SimpleConsumer(_engine.Consumer):
 
     def _commit(self, positions: dict[int, int]) -> None:
         assert self._group is not None
+        if not positions:
+            return
         who = json.dumps({"consumer_id": self.consumer_id.decode("ascii"), "hostname": socket.gethostname()})
         self._cluster._engine.commit_offsets(
             self._group,

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 
 class Topic:
-    """A topic of the cluster; `client.topics[name]` makes one."""
+    """A topic of the cluster; `client.topics[name]` finds it."""
 
     def __init__(self, cluster: "Cluster", name: bytes) -> None:
         self._cluster = cluster
         self._name = name
         self._partitions: dict[int, Partition] = {}
-        self._sync()
 
     @property
     def name(self) -> bytes:
@@ -101,7 +100,11 @@ class Topic:
         return partitions[partition]
 
     def _sync(self) -> None:
-        count = self._cluster._engine.partition_count(self._name.decode("ascii"))
+        engine, name = self._cluster._engine, self._name.decode("ascii")
+        count = engine.partition_count(name)
+        if count == 0 and not self._partitions:
+            engine.topic(name, False)
+            count = engine.partition_count(name)
         for partition in range(len(self._partitions), count):
             self._partitions[partition] = Partition(self, partition)
 

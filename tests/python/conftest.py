@@ -76,17 +76,25 @@ def remote_broker():
 
 @pytest.fixture
 def run_python():
-    """Runs a program in a process of its own and returns what became of it."""
+    """Runs a program in a process of its own and returns what became of it.
 
-    def run(program, *arguments, timeout=60, **options):
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=Path(__file__).parent,
-            env=os.environ | {"PYTHONFAULTHANDLER": "1"},
-            **options,
-        )
+    With `meanwhile` the program says that it is ready by a line; then that is called, and the program gets a line.
+    """
+
+    def run(program, *arguments, timeout=60, meanwhile=None):
+        command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
+        folder = Path(__file__).parent
+        with subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment) as process:
+            try:
+                if meanwhile is not None:
+                    process.stdout.readline()
+                    meanwhile()
+                stdout, stderr = process.communicate("\n", timeout)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return run

@@ -1,5 +1,6 @@
 //! The embedded broker, for `pykafka.testing`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kavka::wire::ErrorCode;
@@ -8,14 +9,14 @@ use kavka_broker::{ClusterConfig, Fault};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::cell::GilCell;
-use crate::process::Native;
+use crate::cell::Slot;
+use crate::process::ForkGuard;
 
 /// A cluster in memory that listens on loopback ports.
 #[pyclass(frozen, module = "pykafka._engine")]
 #[derive(Debug)]
 pub(crate) struct Broker {
-    served: GilCell<Native<serve::Broker>>,
+    served: Slot<Arc<ForkGuard<serve::Broker>>>,
     bootstrap_servers: String,
 }
 
@@ -28,9 +29,9 @@ impl Broker {
             .detach(|| serve::Broker::start(Options { cluster, ports }))
             .map_err(|error| PyOSError::new_err(format!("the embedded broker cannot listen: {error}")))?;
         let bootstrap_servers = served.bootstrap_servers();
-        let cell = GilCell::default();
-        drop(cell.replace(py, Some(std::sync::Arc::new(Native::new(served)))));
-        Ok(Self { served: cell, bootstrap_servers })
+        let slot = Slot::default();
+        slot.replace(Some(Arc::new(ForkGuard::new(served))));
+        Ok(Self { served: slot, bootstrap_servers })
     }
 
     /// The addresses of its brokers.
@@ -80,14 +81,14 @@ impl Broker {
 
     /// Closes everything; does nothing the second time.
     fn stop(&self, py: Python<'_>) {
-        let served = self.served.replace(py, None);
+        let served = self.served.replace(None);
         py.detach(|| drop(served));
     }
 }
 
 impl Broker {
     fn with<T: Send>(&self, py: Python<'_>, act: impl FnOnce(&serve::Broker) -> T + Send) -> PyResult<T> {
-        let served = self.served.get(py).ok_or_else(|| PyRuntimeError::new_err("the embedded broker is stopped"))?;
+        let served = self.served.get().ok_or_else(|| PyRuntimeError::new_err("the embedded broker is stopped"))?;
         let served = served.check(py)?;
         Ok(py.detach(|| act(served)))
     }

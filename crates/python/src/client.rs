@@ -13,25 +13,31 @@ use kavka::{Call, ClientConfig, CommittedOffset, Error, IsolationLevel, Target, 
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::process::Native;
+use crate::process::ForkGuard;
 use crate::waiting;
 
 /// What pykafka calls the two ends of a partition where a time is asked for.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
+/// The addresses in a comma-separated list of `host:port`.
+#[pyfunction]
+pub(crate) fn parse_hosts(py: Python<'_>, hosts: &str) -> PyResult<Vec<(String, u16)>> {
+    kavka::parse_bootstrap_servers(hosts).map_err(|error| errors::to_python(py, &error))
+}
+
 /// The engine of one `KafkaClient`.
 #[pyclass(frozen, module = "pykafka._engine")]
 #[derive(Debug)]
 pub(crate) struct Client {
-    engine: Native<kavka::Client>,
+    engine: ForkGuard<kavka::Client>,
     offsets_timeout: Duration,
 }
 
 impl Client {
     /// The engine, unless this is a forked child.
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<&kavka::Client> {
-        Ok(self.engine.check(py)?)
+        self.engine.check(py)
     }
 
     /// Runs a future on the engine and waits for its answer.
@@ -55,20 +61,31 @@ type TopicOutcome = (String, i16, String);
 #[pymethods]
 impl Client {
     #[new]
+    #[pyo3(signature = (
+        *, bootstrap_servers, request_timeout_ms, connect_timeout_ms, offsets_timeout_ms, buffer_memory, max_block_ms,
+        max_response_bytes
+    ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         bootstrap_servers: Vec<(String, u16)>,
         request_timeout_ms: u64,
         connect_timeout_ms: u64,
         offsets_timeout_ms: u64,
+        buffer_memory: usize,
+        max_block_ms: u64,
+        max_response_bytes: usize,
     ) -> PyResult<Self> {
         let mut config = ClientConfig::default();
         config.bootstrap_servers = bootstrap_servers;
         config.client_id = "pykafka".into();
         config.request_timeout = Duration::from_millis(request_timeout_ms);
         config.connection_setup_timeout = Duration::from_millis(connect_timeout_ms);
+        config.buffer_memory = buffer_memory;
+        config.max_block = Duration::from_millis(max_block_ms);
+        config.max_response_bytes = max_response_bytes;
         let engine = py.detach(|| kavka::Client::new(config)).map_err(|error| errors::to_python(py, &error))?;
-        Ok(Self { engine: Native::new(engine), offsets_timeout: Duration::from_millis(offsets_timeout_ms) })
+        Ok(Self { engine: ForkGuard::new(engine), offsets_timeout: Duration::from_millis(offsets_timeout_ms) })
     }
 
     /// Waits until the cluster has answered.

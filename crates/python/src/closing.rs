@@ -3,7 +3,8 @@
 //! What was accepted is sent in all three cases. Garbage collection does not wait for it; the exit does, up to a limit,
 //! and says so in one line if that was not enough.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use kavka::Written;
@@ -12,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::process::Native;
+use crate::process::ForkGuard;
 use crate::producer::Running;
 use crate::reports::lock;
 use crate::tally::Failures;
@@ -23,11 +24,36 @@ const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 type Closing = Pending<Result<(), String>>;
 
-static RUNNING: Mutex<Vec<Weak<Native<Running>>>> = Mutex::new(Vec::new());
+// Both are locked only with the GIL, which is not given up meanwhile: so they are free when the process forks.
+static RUNNING: Mutex<Vec<Weak<ForkGuard<Running>>>> = Mutex::new(Vec::new());
 static ABANDONED: Mutex<Vec<Closing>> = Mutex::new(Vec::new());
 
+/// The thread on which the interpreter exits, once it does.
+static EXIT: OnceLock<ThreadId> = OnceLock::new();
+
+/// Ends a call of a daemon thread that the exit has overtaken: quietly, by never returning.
+///
+/// Python does the same to such a thread a moment later. An exception would only print a traceback.
+pub(crate) fn rest_if_exiting(py: Python<'_>) {
+    if EXIT.get().is_some_and(|exiting| *exiting != thread::current().id()) {
+        py.detach(|| {
+            loop {
+                thread::park();
+            }
+        });
+    }
+}
+
+/// Forgets, in a forked child, the producers of its parent: their messages are the parent's to deliver.
+///
+/// What they hold is leaked, because it reaches into the parent's engine.
+pub(crate) fn forget_those_of_the_parent() {
+    std::mem::forget(std::mem::take(&mut *lock(&RUNNING)));
+    std::mem::forget(std::mem::take(&mut *lock(&ABANDONED)));
+}
+
 /// Notes a producer, so that the exit finds it.
-pub(crate) fn remember(running: &Arc<Native<Running>>) {
+pub(crate) fn remember(running: &Arc<ForkGuard<Running>>) {
     let mut known = lock(&RUNNING);
     known.retain(|known| known.strong_count() > 0);
     known.push(Arc::downgrade(running));
@@ -41,7 +67,7 @@ pub(crate) fn close(py: Python<'_>, running: &Running, limit: Option<Duration>) 
     let failed = running.tally.take_failures();
     let text = match (&closed, &failed) {
         (Ok(()), None) => return Ok(()),
-        (Err(error), _) => error.to_string(),
+        (Err(error), _) => errors::in_python(&error.to_string()),
         (Ok(()), Some(failures)) => undelivered(&running.topic_name, failures),
     };
     let error = errors::named(py, "ProduceFailureError", &text);
@@ -54,7 +80,10 @@ pub(crate) fn close(py: Python<'_>, running: &Running, limit: Option<Duration>) 
 
 fn undelivered(topic: &str, Failures { count, first_error, .. }: &Failures) -> String {
     let plural = if *count == 1 { "message was" } else { "messages were" };
-    format!("{count} {plural} not delivered to topic {topic}; the first error was: {first_error}")
+    format!(
+        "{count} {plural} not delivered to topic {topic}; the first error was: {}",
+        errors::in_python(&first_error.to_string())
+    )
 }
 
 /// Closes without anybody waiting.
@@ -63,7 +92,7 @@ fn start_closing(running: &Running, limit: Duration) -> Closing {
     running.client.start(async move {
         let closed = engine.close(limit).await;
         match (closed, tally.take_failures()) {
-            (Err(error), _) => Err(error.to_string()),
+            (Err(error), _) => Err(errors::in_python(&error.to_string())),
             (Ok(()), Some(failures)) => Err(undelivered(&topic, &failures)),
             (Ok(()), None) => Ok(()),
         }
@@ -88,6 +117,7 @@ fn say(outcome: &Result<(), String>) {
 /// Delivers what is buffered before the interpreter goes away.
 #[pyfunction]
 pub(crate) fn at_exit(py: Python<'_>) {
+    EXIT.get_or_init(|| thread::current().id());
     let running: Vec<_> = lock(&RUNNING).drain(..).filter_map(|known| known.upgrade()).collect();
     let mut closing: Vec<Closing> = running
         .iter()

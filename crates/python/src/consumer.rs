@@ -16,11 +16,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::cell::{GilCell, GilSlot};
+use crate::cell::Slot;
 use crate::client::Client;
 use crate::errors;
 use crate::message::{Headers, Lazy, Message, Payload};
-use crate::process::Native;
+use crate::process::{ForkGuard, forked};
 use crate::waiting;
 
 /// Below this a key or value is made into a Python object at once: that is cheaper than to keep the buffer, and
@@ -44,13 +44,16 @@ pub(crate) struct ConsumerSettings {
 impl ConsumerSettings {
     #[new]
     #[pyo3(signature = (
-        *, auto_commit_interval_ms, auto_offset_reset, consumer_timeout_ms, fetch_message_max_bytes, fetch_min_bytes,
-        fetch_wait_max_ms, deserializer
+        *, auto_commit_interval_ms, auto_offset_reset, consumer_timeout_ms, fetch_buffer, fetch_max_bytes,
+        fetch_message_max_bytes, fetch_min_bytes, fetch_wait_max_ms, deserializer
     ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         auto_commit_interval_ms: Option<u64>,
         auto_offset_reset: i32,
         consumer_timeout_ms: Option<u64>,
+        fetch_buffer: usize,
+        fetch_max_bytes: u64,
         fetch_message_max_bytes: u64,
         fetch_min_bytes: u64,
         fetch_wait_max_ms: u64,
@@ -62,10 +65,12 @@ impl ConsumerSettings {
         let mut config = ConsumerConfig::default();
         config.auto_offset_reset =
             if auto_offset_reset == -1 { AutoOffsetReset::Latest } else { AutoOffsetReset::Earliest };
+        config.fetch_buffer = fetch_buffer;
+        config.fetch_max_bytes = bytes("fetch_max_bytes", fetch_max_bytes)?;
         config.max_partition_fetch_bytes = bytes("fetch_message_max_bytes", fetch_message_max_bytes)?;
         config.fetch_min_bytes = bytes("fetch_min_bytes", fetch_min_bytes)?;
         config.fetch_max_wait = Duration::from_millis(fetch_wait_max_ms.min(i32::MAX as u64));
-        config.validate().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        config.validate().map_err(|error| errors::invalid(&error))?;
         Ok(Self {
             config,
             auto_commit_interval: auto_commit_interval_ms.map(Duration::from_millis),
@@ -96,8 +101,8 @@ struct Running {
 /// The batch that is being handed out, and the message that was handed out last.
 #[derive(Debug)]
 struct Hand {
-    running: Arc<Native<Running>>,
-    batch: Option<(Batch, Py<PyAny>)>,
+    running: Arc<ForkGuard<Running>>,
+    batch: Option<(ForkGuard<Batch>, Py<PyAny>)>,
     /// Partition and offset of the message the application works on: not to be committed by us yet.
     last: Option<(i32, i64)>,
 }
@@ -119,10 +124,10 @@ impl Drop for Pin {
 #[pyclass(frozen, subclass, module = "pykafka._engine")]
 #[derive(Debug, Default)]
 pub(crate) struct Consumer {
-    running: GilCell<Native<Running>>,
-    hand: GilSlot<Hand>,
+    running: Slot<Arc<ForkGuard<Running>>>,
+    hand: Slot<Hand>,
     /// Where a stopped consumer stopped.
-    positions: GilSlot<BTreeMap<i32, i64>>,
+    positions: Slot<BTreeMap<i32, i64>>,
 }
 
 #[pymethods]
@@ -171,7 +176,7 @@ impl Consumer {
         settings: Py<ConsumerSettings>,
         commit: Py<PyAny>,
     ) -> PyResult<()> {
-        if let Some(running) = self.running.get(py) {
+        if let Some(running) = self.running.get() {
             return running.check(py).map(|_| ());
         }
         let client = client.get().engine(py)?;
@@ -185,7 +190,7 @@ impl Consumer {
         if let Some(interval) = settings.get().auto_commit_interval {
             remind(client, interval, &commit_is_due);
         }
-        let running = Arc::new(Native::new(Running {
+        let running = Arc::new(ForkGuard::new(Running {
             engine,
             topic,
             partitions: partitions.into_iter().map(|(number, partition, _)| (number, partition)).collect(),
@@ -194,8 +199,8 @@ impl Consumer {
             commit_is_due,
             pinned: Arc::default(),
         }));
-        drop(self.hand.put(py, Some(Box::new(Hand { running: Arc::clone(&running), batch: None, last: None }))));
-        drop(self.running.replace(py, Some(running)));
+        drop(self.hand.replace(Some(Hand { running: Arc::clone(&running), batch: None, last: None })));
+        drop(self.running.replace(Some(running)));
         Ok(())
     }
 
@@ -203,15 +208,15 @@ impl Consumer {
     ///
     /// `last_message_done` says whether the message handed out last counts as worked off.
     fn _close(&self, py: Python<'_>, last_message_done: bool) -> BTreeMap<i32, i64> {
-        let Some(running) = self.running.replace(py, None) else { return BTreeMap::new() };
-        let hand = self.hand.put(py, None);
+        let Some(running) = self.running.replace(None) else { return BTreeMap::new() };
+        let hand = self.hand.replace(None);
         if running.check(py).is_err() {
             return BTreeMap::new();
         }
         let last = hand.as_ref().and_then(|hand| hand.last);
         drop(hand);
         let mut positions = positions(&running);
-        drop(self.positions.put(py, Some(Box::new(positions.clone()))));
+        drop(self.positions.replace(Some(positions.clone())));
         if !last_message_done {
             hold_back(&mut positions, last);
         }
@@ -219,23 +224,23 @@ impl Consumer {
         positions
     }
 
-    fn _is_running(&self, py: Python<'_>) -> bool {
-        self.running.get(py).is_some()
+    fn _is_running(&self) -> bool {
+        self.running.get().is_some()
     }
 
-    /// The offset of the next message of a partition.
-    fn _position(&self, py: Python<'_>, partition: i32) -> PyResult<i64> {
-        if let Some(running) = self.running.get(py) {
+    /// The offset of the next message of a partition; None before the first start.
+    fn _position(&self, py: Python<'_>, partition: i32) -> PyResult<Option<i64>> {
+        if let Some(running) = self.running.get() {
             let running = running.check(py)?;
             let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
-            return Ok(running.engine.position(&partition).unwrap_or(0));
+            return Ok(running.engine.position(&partition));
         }
-        Ok(self.positions.peek(py, |stopped| stopped.get(&partition).copied()).flatten().unwrap_or(0))
+        Ok(self.positions.lock().as_ref().and_then(|stopped| stopped.get(&partition).copied()))
     }
 
     /// Moves partitions to other offsets. What was fetched ahead from there is thrown away.
     fn _seek(&self, py: Python<'_>, positions: BTreeMap<i32, i64>) -> PyResult<()> {
-        let Some(running) = self.running.get(py) else { return Err(stopped(py)) };
+        let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
         for (partition, position) in positions {
             let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
@@ -260,35 +265,40 @@ impl Consumer {
     /// The next message of the batch in hand.
     #[inline]
     fn next_in_hand<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
-        // Taken out of its place and put back: making bytes and a message runs no Python code, so nobody can look in between.
-        let Some(mut hand) = self.hand.take(py) else { return Err(stopped(py)) };
-        let running = Arc::as_ptr(&hand.running);
-        // SAFETY: `hand` keeps it alive until the end of this function.
-        let running = unsafe { &*running };
-        if let Err(refused) = running.check(py) {
-            drop(self.hand.put(py, Some(hand)));
-            return Err(refused);
+        let mut hand = self.hand.lock();
+        let Some(Hand { running, batch: in_hand, last }) = hand.as_mut() else {
+            drop(hand);
+            return Err(stopped(py));
+        };
+        if !running.is_at_home() {
+            drop(hand);
+            return Err(forked(py));
         }
         if running.commit_is_due.load(Ordering::Relaxed) {
-            drop(self.hand.put(py, Some(hand)));
-            commit(py, running)?;
+            let running = Arc::clone(running);
+            drop(hand);
+            commit(py, &running)?;
             return Ok(None);
         }
-        let Some((batch, partition)) = &mut hand.batch else {
-            drop(self.hand.put(py, Some(hand)));
-            return Ok(None);
-        };
+        let Some((batch, partition)) = in_hand else { return Ok(None) };
         let Some(record) = batch.next_record() else {
-            let finished = hand.batch.take();
-            drop(self.hand.put(py, Some(hand)));
+            let finished = in_hand.take();
+            drop(hand);
             drop(finished);
             return Ok(None);
         };
         let number = batch.topic_partition().partition;
+        // Runs no Python code: what it makes is nothing that garbage collection looks at.
         let message = to_message(py, running, batch, &record, number, partition);
-        hand.last = Some((number, record.offset));
-        drop(self.hand.put(py, Some(hand)));
-        finish(py, running, message).map(Some)
+        *last = Some((number, record.offset));
+        let deserializer = running.settings.get().deserializer.as_ref().map(|deserializer| deserializer.clone_ref(py));
+        drop(hand);
+        match deserializer {
+            Some(deserializer) => deserialized(py, &deserializer, message)?,
+            None => message,
+        }
+        .into_pyobject(py)
+        .map(Some)
     }
 
     /// The next message of the next batch, if one comes in time.
@@ -299,7 +309,7 @@ impl Consumer {
         block: bool,
         unblock_event: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, Message>>> {
-        let Some(running) = self.running.get(py) else { return Err(stopped(py)) };
+        let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
         let limit = if block { running.settings.get().timeout } else { Some(Duration::ZERO) };
         let begun = Instant::now();
@@ -321,7 +331,7 @@ impl Consumer {
                 None => false,
             };
             if is_unblocked || left.is_some_and(|left| left <= step) {
-                self.done_with_last(py);
+                self.done_with_last();
                 return Ok(None);
             }
         }
@@ -330,19 +340,20 @@ impl Consumer {
     fn take_in_hand(&self, py: Python<'_>, running: &Running, batch: Batch) -> PyResult<()> {
         let partition = running.partitions.get(&batch.topic_partition().partition);
         let partition = partition.map_or_else(|| py.None(), |partition| partition.clone_ref(py));
-        let Some(mut hand) = self.hand.take(py) else { return Err(stopped(py)) };
-        let before = hand.batch.replace((batch, partition));
-        drop(self.hand.put(py, Some(hand)));
+        let before = {
+            let mut hand = self.hand.lock();
+            hand.as_mut().map(|hand| hand.batch.replace((ForkGuard::new(batch), partition)))
+        };
+        let Some(before) = before else { return Err(stopped(py)) };
         // Another thread's batch, if there was one: what is left of it is taken again.
         drop(before);
         Ok(())
     }
 
     /// Whoever asks for more has worked off what it was given.
-    fn done_with_last(&self, py: Python<'_>) {
-        if let Some(mut hand) = self.hand.take(py) {
+    fn done_with_last(&self) {
+        if let Some(hand) = self.hand.lock().as_mut() {
             hand.last = None;
-            drop(self.hand.put(py, Some(hand)));
         }
     }
 }
@@ -438,21 +449,19 @@ fn large(py: Python<'_>, running: &Running, batch: &Batch, range: std::ops::Rang
     }
     running.pinned.fetch_add(size, Ordering::Relaxed);
     let pin = Pin { bytes: size, total: Arc::clone(&running.pinned) };
-    Payload::Lazy(Box::new(Lazy { bytes: data.slice(range), _pin: Box::new(pin), made: OnceLock::new() }))
+    let lazy = Lazy { bytes: data.slice(range), _pin: Box::new(pin), made: OnceLock::new() };
+    Payload::Lazy(Box::new(ForkGuard::new(lazy)))
 }
 
-/// Runs the deserializer, if there is one.
-#[inline]
-fn finish<'py>(py: Python<'py>, running: &Running, mut message: Message) -> PyResult<Bound<'py, Message>> {
-    if let Some(deserializer) = &running.settings.get().deserializer {
-        let made = deserializer.bind(py).call1((message.value.get(py), message.key.get(py)))?;
-        let (value, key): (Bound<'py, PyAny>, Bound<'py, PyAny>) = made.extract().map_err(|_| {
-            PyTypeError::new_err("the deserializer must return two values: the message's value and its partition_key")
-        })?;
-        message.value = Payload::from_python(&value);
-        message.key = Payload::from_python(&key);
-    }
-    Bound::new(py, message)
+/// What a deserializer makes of a message.
+fn deserialized(py: Python<'_>, deserializer: &Py<PyAny>, mut message: Message) -> PyResult<Message> {
+    let made = deserializer.bind(py).call1((message.value.get(py), message.key.get(py)))?;
+    let (value, key): (Bound<'_, PyAny>, Bound<'_, PyAny>) = made.extract().map_err(|_| {
+        PyTypeError::new_err("the deserializer must return two values: the message's value and its partition_key")
+    })?;
+    message.value = Payload::from_python(&value);
+    message.key = Payload::from_python(&key);
+    Ok(message)
 }
 
 /// The exception for what ended a wait for messages.

@@ -1,13 +1,41 @@
 //! How the engine's errors become pykafka's exceptions.
 //!
-//! The classes live in `pykafka.exceptions`. The text is the engine's sentence, unchanged; `written` says whether the
-//! record may be in the log.
+//! The classes live in `pykafka.exceptions`. The text is the engine's sentence, with the names that a Python program
+//! can type; `written` says whether the record may be in the log.
 
 use kavka::{Error, ErrorKind, Written};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+
+/// What the engine's sentences call things, and what they are called in Python.
+const NAMES: &[(&str, &str)] = &[
+    ("bootstrap.servers", "hosts"),
+    ("buffer.memory", "buffer_memory"),
+    ("delivery.timeout.ms", "delivery_timeout_ms"),
+    ("fetch.max.bytes", "fetch_max_bytes"),
+    ("fetch.max.wait.ms", "fetch_wait_max_ms"),
+    ("fetch.min.bytes", "fetch_min_bytes"),
+    ("linger.ms", "linger_ms"),
+    ("max.block.ms", "max_block_ms"),
+    ("max.partition.fetch.bytes", "fetch_message_max_bytes"),
+    ("max.request.size", "max_request_size"),
+    ("request.timeout.ms", "socket_timeout_ms"),
+    ("socket.connection.setup.timeout.ms", "socket_timeout_ms"),
+    ("seek past it", "reset_offsets() past it"),
+    ("seek to say", "call reset_offsets() to say"),
+];
+
+/// The engine's sentence for a reader of Python.
+pub(crate) fn in_python(text: &str) -> String {
+    NAMES.iter().fold(
+        text.to_owned(),
+        |text, (engine, python)| {
+            if text.contains(engine) { text.replace(engine, python) } else { text }
+        },
+    )
+}
 
 static EXCEPTIONS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
@@ -37,6 +65,11 @@ pub(crate) fn unreachable(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
+/// The exception for a setting that cannot work.
+pub(crate) fn invalid(error: &Error) -> PyErr {
+    PyValueError::new_err(in_python(&error.to_string()))
+}
+
 /// The exception for a message that was not delivered, where nothing more precise is known.
 pub(crate) fn undelivered(py: Python<'_>, error: &Error) -> PyErr {
     match error.kind() {
@@ -56,7 +89,7 @@ fn class_of(error: &Error) -> &'static str {
 }
 
 fn with_class(py: Python<'_>, error: &Error, class: &str) -> PyErr {
-    let text = error.to_string();
+    let text = in_python(&error.to_string());
     let made = match (error.kind(), error.code()) {
         (ErrorKind::Config, _) | (ErrorKind::Misuse, None) => return PyValueError::new_err(text),
         (_, Some(code)) => exceptions(py).and_then(|module| module.getattr("error_for_code")?.call1((code.0, text))),

@@ -26,11 +26,13 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    process::claim_interpreter(module.py())?;
     // Cargo's "3.0.0-alpha.1" is Python's "3.0.0a1".
     module.add(
         "__version__",
         env!("CARGO_PKG_VERSION").replace("-alpha.", "a").replace("-beta.", "b").replace("-rc.", "rc"),
     )?;
+    module.add_function(wrap_pyfunction!(client::parse_hosts, module)?)?;
     module.add_class::<message::Message>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<producer::Producer>()?;

@@ -1,18 +1,20 @@
 //! The message, as Python sees it: one class for what was produced and what was consumed.
 //!
 //! A produced message holds its batch's outcome cell: its offset appears when the batch is acknowledged. Of a consumed
-//! one a large value stays in the fetched buffer until it is read.
+//! one a large value stays in the fetched buffer until it is read. Neither goes along into a pickle or a copy, nor is it
+//! touched when a forked child drops the message.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use kavka::Delivery;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors;
+use crate::process::ForkGuard;
 
 /// What a timestamp holds when there is none.
 const NO_TIMESTAMP: i64 = i64::MIN;
@@ -27,7 +29,7 @@ pub(crate) enum Payload {
     /// `bytes`, or what a deserializer made of them.
     Object(Py<PyAny>),
     /// In the buffer it was fetched in.
-    Lazy(Box<Lazy>),
+    Lazy(Box<ForkGuard<Lazy>>),
 }
 
 /// Bytes in a fetched buffer, and the Python object once somebody has asked for it.
@@ -77,7 +79,7 @@ pub(crate) struct Message {
     pub(crate) key: Payload,
     pub(crate) headers: Option<Box<Headers>>,
     /// The batch a produced message is in, and its index there.
-    pub(crate) delivery: Option<Delivery>,
+    pub(crate) delivery: Option<ForkGuard<Delivery>>,
     pub(crate) offset: i64,
     pub(crate) timestamp: AtomicI64,
     pub(crate) partition: Option<Py<PyAny>>,
@@ -109,7 +111,7 @@ impl Message {
             value,
             key,
             headers,
-            delivery: Some(delivery),
+            delivery: Some(ForkGuard::new(delivery)),
             offset: -1,
             timestamp: AtomicI64::new(timestamp_ms.unwrap_or(NO_TIMESTAMP)),
             partition: None,
@@ -118,12 +120,11 @@ impl Message {
         }
     }
 
+    /// The time that the broker gave it (`message.timestamp.type=LogAppendTime`), else the producer's.
     fn timestamp_ms(&self) -> Option<i64> {
+        let of_the_log = || self.delivery.as_ref()?.outcome()?.ok()?.timestamp_ms;
         let own = self.timestamp.load(Ordering::Relaxed);
-        if own != NO_TIMESTAMP {
-            return Some(own);
-        }
-        self.delivery.as_ref()?.outcome()?.ok()?.timestamp_ms
+        of_the_log().or_else(|| (own != NO_TIMESTAMP).then_some(own))
     }
 }
 
@@ -133,10 +134,11 @@ impl Message {
     #[pyo3(
         signature = (
             value, partition_key=None, compression_type=0, offset=-1, partition_id=-1, produce_attempt=0,
-            protocol_version=0, timestamp=None, delivery_report_q=None
+            protocol_version=0, timestamp=None, delivery_report_q=None, *, headers=None
         ),
         text_signature = "(value, partition_key=None, compression_type=0, offset=-1, partition_id=-1, \
-                          produce_attempt=0, protocol_version=0, timestamp=None, delivery_report_q=None)"
+                          produce_attempt=0, protocol_version=0, timestamp=None, delivery_report_q=None, *, \
+                          headers=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -149,18 +151,20 @@ impl Message {
         protocol_version: i64,
         timestamp: Option<i64>,
         delivery_report_q: Option<Py<PyAny>>,
-    ) -> Self {
-        Self {
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let headers = headers.map(to_headers).transpose()?.filter(|headers| !headers.is_empty());
+        Ok(Self {
             value: Payload::from_python(value),
             key: partition_key.map_or(Payload::Null, Payload::from_python),
-            headers: None,
+            headers: headers.map(Box::new),
             delivery: None,
             offset,
             timestamp: AtomicI64::new(timestamp.unwrap_or(NO_TIMESTAMP)),
             partition: None,
             partition_id,
             extra: Some(Box::new(Extra { compression_type, produce_attempt, protocol_version, delivery_report_q })),
-        }
+        })
     }
 
     /// What was written: bytes, or what the deserializer made of them; None for a tombstone.
@@ -212,18 +216,19 @@ impl Message {
         self.timestamp_ms()
     }
 
-    /// The time as a naive UTC datetime; None for 0.
+    /// The time as a naive UTC datetime; None if there is none (also for 0), or no datetime can hold it.
     #[getter]
     fn timestamp_dt<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let milliseconds = self.timestamp_ms().ok_or_else(|| PyTypeError::new_err("the message has no timestamp"))?;
-        if milliseconds == 0 {
-            return Ok(None);
-        }
+        let Some(milliseconds) = self.timestamp_ms().filter(|milliseconds| *milliseconds != 0) else { return Ok(None) };
         let datetime = py.import("datetime")?;
         let since = PyDict::new(py);
         since.set_item("milliseconds", milliseconds)?;
-        let delta = datetime.getattr("timedelta")?.call((), Some(&since))?;
-        datetime.getattr("datetime")?.call1((1970, 1, 1))?.add(delta).map(Some)
+        let epoch = datetime.getattr("datetime")?.call1((1970, 1, 1))?;
+        let timedelta = datetime.getattr("timedelta")?;
+        match timedelta.call((), Some(&since)).and_then(|since| epoch.add(since)) {
+            Err(error) if error.is_instance_of::<PyOverflowError>(py) => Ok(None),
+            made => made.map(Some),
+        }
     }
 
     #[setter]
@@ -233,7 +238,8 @@ impl Message {
 
     /// Sets the time: a number of milliseconds since 1970, a naive UTC datetime, or None.
     fn set_timestamp(&self, ts: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Ok(milliseconds) = timestamp_ms(ts) else {
+        let as_whole = |ts: &Bound<'_, PyAny>| timestamp_ms(&ts.call_method0("__int__")?);
+        let Ok(milliseconds) = timestamp_ms(ts).or_else(|_| as_whole(ts)) else {
             let given = ts.get_type().name()?;
             return Err(PyRuntimeError::new_err(format!("a timestamp must be a datetime or a number, not {given}")));
         };
@@ -266,6 +272,23 @@ impl Message {
         self.extra.as_ref()?.delivery_report_q.as_ref().map(|queue| queue.clone_ref(py))
     }
 
+    /// What makes an equal message in another process.
+    fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        let arguments = (
+            self.value(py),
+            self.partition_key(py),
+            self.compression_type(),
+            self.offset(),
+            self.partition_id,
+            self.produce_attempt(),
+            self.protocol_version(),
+            self.timestamp_ms(),
+        );
+        let keywords = PyDict::new(py);
+        keywords.set_item("headers", self.headers(py)?)?;
+        Ok((arguments.into_pyobject(py)?, keywords))
+    }
+
     fn __len__(&self, py: Python<'_>) -> usize {
         OVERHEAD_BYTES + self.key.len(py) + self.value.len(py)
     }
@@ -285,7 +308,7 @@ impl Message {
     }
 }
 
-/// Milliseconds since 1970 of a datetime (naive: UTC) or a number; None stays None.
+/// Milliseconds since 1970 of a datetime (naive: UTC) or a whole number; None stays None.
 pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     if when.is_none() {
         return Ok(None);
@@ -296,7 +319,37 @@ pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     }
     match when.extract::<i64>() {
         Ok(milliseconds) => Ok(Some(milliseconds)),
-        Err(_) if when.hasattr("__int__")? => when.call_method0("__int__")?.extract().map(Some),
-        Err(_) => Err(errors::wrong_type("timestamp", "a datetime or milliseconds since 1970", when)),
+        Err(error) if error.is_instance_of::<PyOverflowError>(when.py()) => Err(error),
+        Err(_) => {
+            let expected = "a datetime or an int of milliseconds since 1970, as int(time.time() * 1000) gives";
+            Err(errors::wrong_type("timestamp", expected, when))
+        }
     }
+}
+
+/// Reads `(name, value)` pairs.
+pub(crate) fn to_headers(headers: &Bound<'_, PyAny>) -> PyResult<Headers> {
+    if headers.is_instance_of::<PyString>() || headers.is_instance_of::<PyBytes>() {
+        return Err(errors::wrong_type("headers", "a list of (name, value) pairs", headers));
+    }
+    let not_a_list = |_| errors::wrong_type("headers", "a list of (name, value) pairs", headers);
+    headers.try_iter().map_err(not_a_list)?.map(|pair| to_header(&pair?)).collect()
+}
+
+fn to_header(pair: &Bound<'_, PyAny>) -> PyResult<OwnedHeader> {
+    let not_a_pair = |_| errors::wrong_type("a header", "a pair of name and value", pair);
+    let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract().map_err(not_a_pair)?;
+    let name = if name.is_instance_of::<PyString>() {
+        name.call_method1("encode", ("utf-8", "surrogateescape"))?
+    } else {
+        name
+    };
+    let name =
+        name.cast_exact::<PyBytes>().map_err(|_| errors::wrong_type("a header's name", "str or bytes", &name))?;
+    let value = match value.cast_exact::<PyBytes>() {
+        Ok(bytes) => Some(bytes.as_bytes().into()),
+        Err(_) if value.is_none() => None,
+        Err(_) => return Err(errors::wrong_type("a header's value", "bytes or None", &value)),
+    };
+    Ok((name.as_bytes().into(), value))
 }

@@ -1,50 +1,63 @@
-//! What happens to the engine when the process forks, and when the interpreter exits.
+//! What happens to the engine when the process forks, when a second interpreter appears, and at exit.
 //!
-//! A forked child has the memory of the engine but not its threads: whoever took a lock at the moment of the fork
-//! will never give it back. So every object remembers how often its process was forked when it was made, and each
-//! call compares that number before it takes any lock. A child leaks what it inherited rather than to tear it down.
+//! A forked child has the memory of the engine but not its threads: a lock that one of them held at the moment of the
+//! fork is never released. So whatever reaches into the engine is wrapped in a [`ForkGuard`], which knows the process
+//! it was made in. Calls are refused in a child before they touch a lock, and a child leaks what it inherited.
+//!
+//! Classes, interned names and modules are kept for the whole process. They belong to the interpreter that imports
+//! this module first; another interpreter is refused.
 
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
-use crate::errors;
+use crate::{closing, errors};
 
+/// How often this process, and those it comes from, were forked.
 static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// The interpreter that imported the module; -1: none yet.
+static INTERPRETER: AtomicI64 = AtomicI64::new(-1);
 
 /// Called by Python in every forked child.
 #[pyfunction]
 fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    closing::forget_those_of_the_parent();
 }
 
-/// The process an object was made in, and the object: usable and dropped only there.
+/// Something that may be used and dropped only in the process it was made in.
 #[derive(Debug)]
-pub(crate) struct Native<T> {
-    born: u32,
-    inner: ManuallyDrop<T>,
+pub(crate) struct ForkGuard<T> {
+    forks: u32,
+    /// There until it is dropped.
+    inner: Option<T>,
 }
 
-impl<T> Native<T> {
+impl<T> ForkGuard<T> {
+    #[inline]
     pub(crate) fn new(inner: T) -> Self {
-        Self { born: FORKS.load(Ordering::Relaxed), inner: ManuallyDrop::new(inner) }
+        Self { forks: FORKS.load(Ordering::Relaxed), inner: Some(inner) }
     }
 
-    fn is_at_home(&self) -> bool {
-        self.born == FORKS.load(Ordering::Relaxed)
+    /// Whether this is the process that it was made in.
+    #[inline]
+    pub(crate) fn is_at_home(&self) -> bool {
+        self.forks == FORKS.load(Ordering::Relaxed)
     }
 
     /// Refuses to go on in a forked child.
     #[inline]
-    pub(crate) fn check(&self, py: Python<'_>) -> PyResult<&Self> {
-        if self.is_at_home() { Ok(self) } else { Err(refuse(py)) }
+    pub(crate) fn check(&self, py: Python<'_>) -> PyResult<&T> {
+        if self.is_at_home() { Ok(self) } else { Err(forked(py)) }
     }
 }
 
+/// The exception for a call in a forked child.
 #[cold]
-fn refuse(py: Python<'_>) -> PyErr {
+pub(crate) fn forked(py: Python<'_>) -> PyErr {
     errors::named(
         py,
         "KafkaException",
@@ -52,20 +65,43 @@ fn refuse(py: Python<'_>) -> PyErr {
     )
 }
 
-impl<T> Deref for Native<T> {
+impl<T> Deref for ForkGuard<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        &self.inner
+        let Some(inner) = &self.inner else { unreachable!("only drop takes it out") };
+        inner
     }
 }
 
-impl<T> Drop for Native<T> {
+impl<T> DerefMut for ForkGuard<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        let Some(inner) = &mut self.inner else { unreachable!("only drop takes it out") };
+        inner
+    }
+}
+
+impl<T> Drop for ForkGuard<T> {
+    #[inline]
     fn drop(&mut self) {
-        if self.is_at_home() {
-            // SAFETY: the value is dropped once, here, and not used after it.
-            unsafe { ManuallyDrop::drop(&mut self.inner) };
+        if !self.is_at_home() {
+            std::mem::forget(self.inner.take());
         }
+    }
+}
+
+/// Refuses to be loaded by a second interpreter.
+pub(crate) fn claim_interpreter(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the token shows that this thread is attached to an interpreter, and it is that one's id which is read.
+    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+    match INTERPRETER.compare_exchange(-1, id, Ordering::Relaxed, Ordering::Relaxed) {
+        Err(owner) if owner != id => Err(PyImportError::new_err(
+            "pykafka was imported by another Python interpreter of this process and can serve only that one; give each \
+             application a process of its own (mod_wsgi: WSGIApplicationGroup %{GLOBAL}; uWSGI: single-interpreter = true)",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -79,7 +115,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         (),
         Some(&pyo3::types::IntoPyDict::into_py_dict(callbacks, py)?),
     )?;
-    let at_exit = wrap_pyfunction!(crate::closing::at_exit, module)?;
+    let at_exit = wrap_pyfunction!(closing::at_exit, module)?;
     py.import("atexit")?.call_method1("register", (at_exit,))?;
     Ok(())
 }

@@ -12,15 +12,15 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::cell::GilCell;
+use crate::cell::Slot;
 use crate::client::Client;
 use crate::closing;
 use crate::errors;
-use crate::message::{Headers, Message, OwnedHeader, Payload, timestamp_ms};
-use crate::process::Native;
-use crate::reports::{Mine, Owner};
+use crate::message::{Message, OwnedHeader, Payload, timestamp_ms, to_headers};
+use crate::process::{ForkGuard, forked};
+use crate::reports::{ProducerIdentity, SharedReports};
 use crate::tally::Tally;
 use crate::waiting;
 
@@ -70,7 +70,7 @@ impl ProducerSettings {
             // pykafka 2 sent "at least two" as a number, which Kafka 0.9 stopped to accept; all is what keeps that promise.
             _ => Acks::All,
         };
-        let codec = CompressionType::from_id(compression).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let codec = CompressionType::from_id(compression).map_err(|error| errors::invalid(&error))?;
         config.compression = Compression::from(codec);
         config.ack_timeout = Duration::from_millis(ack_timeout_ms.min(i32::MAX as u64));
         config.delivery_timeout = Duration::from_millis(delivery_timeout_ms);
@@ -78,7 +78,7 @@ impl ProducerSettings {
         config.max_queued_records = max_queued_messages;
         config.max_request_size = max_request_size;
         config.retries = max_retries.map_or(u32::MAX, |retries| u32::try_from(retries).unwrap_or(u32::MAX));
-        config.validate().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        config.validate().map_err(|error| errors::invalid(&error))?;
         Ok(Self {
             config,
             block_on_queue_full,
@@ -116,8 +116,8 @@ pub(crate) struct Running {
 #[pyclass(frozen, subclass, module = "pykafka._engine")]
 #[derive(Debug, Default)]
 pub(crate) struct Producer {
-    running: GilCell<Native<Running>>,
-    owner: Owner,
+    running: Slot<Arc<ForkGuard<Running>>>,
+    identity: ProducerIdentity,
 }
 
 #[pymethods]
@@ -132,7 +132,7 @@ impl Producer {
     ///
     /// :param message: bytes, or None for a tombstone; with a `serializer` whatever that takes.
     /// :param partition_key: bytes or None; messages with the same key go to the same partition.
-    /// :param timestamp: milliseconds since 1970, or a datetime (naive: UTC); None: now.
+    /// :param timestamp: an int of milliseconds since 1970, or a datetime (naive: UTC); None: now.
     /// :param headers: `(name, value)` pairs, in order: a str and bytes or None. New in version 3.
     /// :raises TypeError: if one of them is something else; `ValueError` if it is out of range.
     /// :raises MessageSizeTooLarge: if the message is larger than `max_request_size`.
@@ -149,7 +149,7 @@ impl Producer {
         timestamp: Option<&Bound<'py, PyAny>>,
         headers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Message>> {
-        let Some(running) = self.running.get(py) else { return Err(stopped(py)) };
+        let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
         let settings = running.settings.get();
         let serialized = match &settings.serializer {
@@ -176,17 +176,17 @@ impl Producer {
             partition,
             timestamp_ms,
         };
-        let mine = settings.delivery_reports.then(|| self.owner.mine());
+        let reports = settings.delivery_reports.then(|| self.identity.reports_of_this_thread());
         let payload_bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let delivery = enqueue(py, running, &record, mine.as_ref())?;
+        let delivery = enqueue(py, running, &record, reports.as_ref())?;
         let payload = |bytes: Option<&Bound<'py, PyBytes>>| {
             bytes.map_or(Payload::Null, |bytes| Payload::Object(bytes.clone().into_any().unbind()))
         };
         let message = Message::produced(payload(value), payload(key), headers.map(Box::new), timestamp_ms, delivery);
         let message = Bound::new(py, message)?;
         let Some(delivery) = &message.get().delivery else { return Ok(message) };
-        if let Some(mine) = mine {
-            mine.borrow_mut().expect(message.clone().unbind(), payload_bytes, delivery);
+        if let Some(reports) = reports {
+            reports.borrow_mut().expect(message.clone().unbind(), payload_bytes, delivery);
         }
         if running.is_counted && delivery.index() == 0 {
             Tally::watch(&running.tally, delivery.completion());
@@ -211,19 +211,20 @@ impl Producer {
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, Message>, Option<PyErr>)> {
         let limit = if block { timeout.map(report_limit).transpose()? } else { Some(Duration::ZERO) };
-        if let Some(running) = self.running.get(py)
+        if let Some(running) = self.running.get()
             && !running.check(py)?.settings.get().delivery_reports
         {
             return Err(errors::named(py, "KafkaException", "delivery_reports is off for this producer"));
         }
-        let mine = self.owner.mine();
+        let reports = self.identity.reports_of_this_thread();
         let begun = Instant::now();
         loop {
-            let finished = mine.borrow().finished();
+            let finished = reports.borrow().finished();
+            let finished = finished.ok_or_else(|| forked(py))?;
             while let Some(batch) = finished.pop(Duration::ZERO) {
-                mine.borrow_mut().take_over(&batch);
+                reports.borrow_mut().take_over(&batch);
             }
-            let report = mine.borrow_mut().next();
+            let report = reports.borrow_mut().next();
             if let Some((message, error)) = report {
                 return Ok((message.into_bound(py), error.map(|error| errors::undelivered(py, &error))));
             }
@@ -231,7 +232,7 @@ impl Producer {
             let Some(batch) = waiting::in_steps(py, left, |step| finished.pop(step))? else {
                 return Err(PyErr::from_value(py.import("queue")?.getattr("Empty")?.call0()?));
             };
-            mine.borrow_mut().take_over(&batch);
+            reports.borrow_mut().take_over(&batch);
         }
     }
 
@@ -243,7 +244,7 @@ impl Producer {
         topic: String,
         settings: Py<ProducerSettings>,
     ) -> PyResult<()> {
-        if let Some(running) = self.running.get(py) {
+        if let Some(running) = self.running.get() {
             return running.check(py).map(|_| ());
         }
         let config = settings.get().config.clone();
@@ -256,7 +257,7 @@ impl Producer {
             let found = waiting::forever(py, client.start(async move { engine.topic(&name, false).await }))?;
             found.map_err(|error| errors::to_python(py, &error))?
         };
-        let running = Arc::new(Native::new(Running {
+        let running = Arc::new(ForkGuard::new(Running {
             client,
             engine,
             topic_name: topic,
@@ -267,22 +268,22 @@ impl Producer {
             is_counted,
         }));
         closing::remember(&running);
-        drop(self.running.replace(py, Some(running)));
+        drop(self.running.replace(Some(running)));
         Ok(())
     }
 
     /// Sends what is buffered, waits for it and stops.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(running) = self.running.get(py) else { return Ok(()) };
+        let Some(running) = self.running.get() else { return Ok(()) };
         let limit = running.check(py)?.settings.get().pending_timeout;
         let outcome = closing::close(py, &running, limit);
-        drop(self.running.replace(py, None));
+        drop(self.running.replace(None));
         outcome
     }
 
     /// Stops without waiting: the engine goes on by itself.
     fn _abandon(&self, py: Python<'_>) {
-        if let Some(running) = self.running.replace(py, None)
+        if let Some(running) = self.running.replace(None)
             && running.check(py).is_ok()
         {
             closing::in_background(&running);
@@ -290,7 +291,6 @@ impl Producer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // SAFETY of the reading is the GIL, which garbage collection holds.
         self.running.visit(|running| visit.call(&running.settings))
     }
 }
@@ -300,13 +300,18 @@ fn view((key, value): &OwnedHeader) -> Header<'_> {
 }
 
 #[inline]
-fn enqueue(py: Python<'_>, running: &Running, record: &Record<'_>, mine: Option<&Mine>) -> PyResult<Delivery> {
-    if mine.is_some_and(|mine| mine.borrow().is_full()) {
+fn enqueue(
+    py: Python<'_>,
+    running: &Running,
+    record: &Record<'_>,
+    reports: Option<&SharedReports>,
+) -> PyResult<Delivery> {
+    if reports.is_some_and(|reports| reports.borrow().is_full()) {
         let text = "this thread has 1,000,000 unread delivery reports; read them with get_delivery_report() first";
         return Err(errors::named(py, "ProducerQueueFullError", text));
     }
-    if let Some(mine) = mine.filter(|mine| mine.borrow().holds_too_much()) {
-        wait_for_reports(py, running, mine)?;
+    if let Some(reports) = reports.filter(|reports| reports.borrow().holds_too_much()) {
+        wait_for_reports(py, running, reports)?;
     }
     if running.is_counted {
         running.tally.log_failures(py, &running.topic_name);
@@ -322,21 +327,22 @@ fn enqueue(py: Python<'_>, running: &Running, record: &Record<'_>, mine: Option<
 
 /// Waits until enough messages of this thread have their outcome, whether or not their reports are read.
 #[cold]
-fn wait_for_reports(py: Python<'_>, running: &Running, mine: &Mine) -> PyResult<()> {
+fn wait_for_reports(py: Python<'_>, running: &Running, reports: &SharedReports) -> PyResult<()> {
     // What lingers would not come back by waiting.
     running.engine.expedite();
     let blocks = running.settings.get().block_on_queue_full;
     let limit = if blocks { running.client.max_block() } else { Duration::ZERO };
-    let finished = mine.borrow().finished();
+    let finished = reports.borrow().finished();
+    let finished = finished.ok_or_else(|| forked(py))?;
     let begun = Instant::now();
-    while mine.borrow().holds_too_much() {
+    while reports.borrow().holds_too_much() {
         let left = limit.saturating_sub(begun.elapsed());
         let Some(batch) = waiting::in_steps(py, Some(left), |step| finished.pop(step))? else {
             let text = "the messages of this thread that are not acknowledged yet take all the memory they may beside \
-                        buffer.memory; wait for reports, or see whether the brokers answer";
+                        buffer_memory; wait for reports, or see whether the brokers answer";
             return Err(errors::named(py, "ProducerQueueFullError", text));
         };
-        mine.borrow_mut().take_over(&batch);
+        reports.borrow_mut().take_over(&batch);
     }
     Ok(())
 }
@@ -355,7 +361,11 @@ fn wait_for_room(py: Python<'_>, running: &Running, record: &Record<'_>) -> PyRe
 /// The exception for a record that the engine did not accept.
 #[cold]
 fn refused(py: Python<'_>, error: &kavka::Error) -> PyErr {
-    if error.kind() == ErrorKind::Closed { stopped(py) } else { errors::to_python(py, error) }
+    if error.kind() == ErrorKind::Closed {
+        closing::rest_if_exiting(py);
+        return stopped(py);
+    }
+    errors::to_python(py, error)
 }
 
 #[cold]
@@ -436,28 +446,6 @@ fn choose(
         return Err(PyValueError::new_err(text));
     }
     chosen.getattr(intern!(py, "id"))?.extract()
-}
-
-fn to_headers(headers: &Bound<'_, PyAny>) -> PyResult<Headers> {
-    if headers.is_instance_of::<PyString>() || headers.is_instance_of::<PyBytes>() {
-        return Err(errors::wrong_type("headers", "a list of (name, value) pairs", headers));
-    }
-    let not_a_list = |_| errors::wrong_type("headers", "a list of (name, value) pairs", headers);
-    headers.try_iter().map_err(not_a_list)?.map(|pair| to_header(&pair?)).collect()
-}
-
-fn to_header(pair: &Bound<'_, PyAny>) -> PyResult<OwnedHeader> {
-    let not_a_pair = |_| errors::wrong_type("a header", "a pair of name and value", pair);
-    let (name, value): Pair<'_> = pair.extract().map_err(not_a_pair)?;
-    let name = if name.is_instance_of::<PyString>() {
-        name.call_method1("encode", ("utf-8", "surrogateescape"))?
-    } else {
-        name
-    };
-    let name =
-        name.cast_exact::<PyBytes>().map_err(|_| errors::wrong_type("a header's name", "str or bytes", &name))?;
-    let value = bytes_or_none("a header's value", &value)?.map(|value| value.as_bytes().into());
-    Ok((name.as_bytes().into(), value))
 }
 
 fn report_limit(seconds: f64) -> PyResult<Duration> {

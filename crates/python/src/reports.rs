@@ -19,6 +19,7 @@ use kavka::{Completion, Delivery, Error};
 use pyo3::prelude::*;
 
 use crate::message::Message;
+use crate::process::ForkGuard;
 
 /// How many messages a thread may have produced without having read their reports.
 pub(crate) const MAX_UNREAD: usize = 1_000_000;
@@ -120,13 +121,25 @@ struct Waiting {
 }
 
 /// The messages that one thread has produced with one producer, and whose reports it has not read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ThreadReports {
     unread: usize,
     held_bytes: usize,
     open: HashMap<usize, Waiting, BuildHasherDefault<PointerHasher>>,
     ready: VecDeque<(Py<Message>, Option<Error>)>,
-    finished: Arc<Finished>,
+    finished: ForkGuard<Arc<Finished>>,
+}
+
+impl Default for ThreadReports {
+    fn default() -> Self {
+        Self {
+            unread: 0,
+            held_bytes: 0,
+            open: HashMap::default(),
+            ready: VecDeque::new(),
+            finished: ForkGuard::new(Arc::default()),
+        }
+    }
 }
 
 impl ThreadReports {
@@ -134,9 +147,9 @@ impl ThreadReports {
         self.unread >= MAX_UNREAD
     }
 
-    /// Where to wait for the next finished batch.
-    pub(crate) fn finished(&self) -> Arc<Finished> {
-        Arc::clone(&self.finished)
+    /// Where to wait for the next finished batch; None in a forked child.
+    pub(crate) fn finished(&self) -> Option<Arc<Finished>> {
+        self.finished.is_at_home().then(|| Arc::clone(&self.finished))
     }
 
     /// Whether no message should be added before batches have got their outcome.
@@ -184,32 +197,33 @@ impl ThreadReports {
     }
 }
 
-/// One thread's reports of one producer, shared by nobody else.
-pub(crate) type Mine = Rc<RefCell<ThreadReports>>;
+/// One thread's reports of one producer. They never leave their thread.
+pub(crate) type SharedReports = Rc<RefCell<ThreadReports>>;
 
-/// A producer, as the lists of its threads know it. They forget it once it is gone.
+/// What a thread's reports are found by. They are forgotten once the producer, and with it this, is gone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Owner(Arc<()>);
+pub(crate) struct ProducerIdentity(Arc<()>);
 
 thread_local! {
-    static MINE: RefCell<Vec<(Weak<()>, Mine)>> = const { RefCell::new(Vec::new()) };
+    static REPORTS: RefCell<Vec<(Weak<()>, SharedReports)>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Owner {
-    /// What the current thread has produced.
-    pub(crate) fn mine(&self) -> Mine {
-        let known = MINE.with_borrow(|mine| {
-            mine.iter().find(|(owner, _)| owner.as_ptr() == Arc::as_ptr(&self.0)).map(|(_, reports)| Rc::clone(reports))
+impl ProducerIdentity {
+    /// The reports of what the current thread has produced with this producer.
+    pub(crate) fn reports_of_this_thread(&self) -> SharedReports {
+        let is_ours = |identity: &Weak<()>| identity.as_ptr() == Arc::as_ptr(&self.0);
+        let known = REPORTS.with_borrow(|known| {
+            known.iter().find(|(identity, _)| is_ours(identity)).map(|(_, reports)| Rc::clone(reports))
         });
         known.unwrap_or_else(|| self.first_of_this_thread())
     }
 
     #[cold]
-    fn first_of_this_thread(&self) -> Mine {
-        let reports = Mine::default();
-        let forgotten: Vec<_> = MINE.with_borrow_mut(|mine| {
-            let forgotten = mine.extract_if(.., |(owner, _)| owner.strong_count() == 0).collect();
-            mine.push((Arc::downgrade(&self.0), Rc::clone(&reports)));
+    fn first_of_this_thread(&self) -> SharedReports {
+        let reports = SharedReports::default();
+        let forgotten: Vec<_> = REPORTS.with_borrow_mut(|known| {
+            let forgotten = known.extract_if(.., |(identity, _)| identity.strong_count() == 0).collect();
+            known.push((Arc::downgrade(&self.0), Rc::clone(&reports)));
             forgotten
         });
         // Only now: the messages in them are Python objects.

@@ -9,6 +9,7 @@ use std::task::{Wake, Waker};
 use kavka::{Completion, Error, Written};
 use pyo3::prelude::*;
 
+use crate::errors;
 use crate::reports::lock;
 
 /// The counters of one producer.
@@ -51,7 +52,7 @@ impl Tally {
         let log = || {
             let logger = py.import("logging")?.call_method1("getLogger", ("pykafka.producer",))?;
             let text = "%d messages of topic %s were not delivered; the first error was: %s";
-            logger.call_method1("error", (text, new, topic, error.map(|error| error.to_string())))
+            logger.call_method1("error", (text, new, topic, error.map(|error| errors::in_python(&error.to_string()))))
         };
         // A logger that raises must not make `produce` fail: the message is accepted or refused for its own sake.
         if let Err(error) = log() {

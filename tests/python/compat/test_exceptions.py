@@ -1,6 +1,7 @@
 """The exceptions of PyKafka 2.8, which `except` clauses rely on."""
 
 import inspect
+import pickle
 
 import pytest
 from pykafka import exceptions
@@ -71,6 +72,35 @@ def test_a_code_without_a_class_is_kept_on_the_exception():
 
 def test_an_owned_partition_is_kept_on_the_exception():
     assert exceptions.PartitionOwnedError("p").partition == "p"
+
+
+def marked(error, written):
+    error.written = written
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(getattr(exceptions, name)("text") for name in PLAIN),
+        exceptions.UnicodeException("text"),
+        exceptions.PartitionOwnedError(3, "text", 1),
+        exceptions.PartitionOwnedError(3),
+        marked(exceptions.ProduceFailureError("text"), "maybe"),
+        marked(exceptions.error_for_code(36, "text"), "maybe"),
+        exceptions.error_for_code(3, "text"),
+    ],
+    ids=repr,
+)
+def test_an_exception_comes_back_from_another_process_as_it_was(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+
+
+def test_the_owner_of_a_partition_comes_back_by_its_number(topic):
+    error = exceptions.PartitionOwnedError(topic.partitions[2], "text")
+    assert pickle.loads(pickle.dumps(error)).partition == 2
 
 
 def test_what_is_not_there_yet_is_a_kafka_exception_too():

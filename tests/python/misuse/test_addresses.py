@@ -142,7 +142,7 @@ def test_half_an_answer_and_then_nothing(peer):
 
 
 @pytest.mark.parametrize(
-    "hosts", ["", None, "h", ":9092", "h:", "h:0", "h:65536", "h:-1", "h:x", "::1", "PLAINTEXT://h:9092", "h\0:9092"]
+    "hosts", ["", None, ":9092", "h:", "h:0", "h:65536", "h:-1", "h:x", "::1", "PLAINTEXT://h:9092", "h\0:9092"]
 )
 def test_what_is_no_address_is_a_value_error_before_anything_is_dialled(hosts):
     with pytest.raises(ValueError, match="hosts"):

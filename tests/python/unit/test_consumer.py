@@ -125,13 +125,50 @@ def test_a_group_goes_on_where_it_committed(lone_topic, group):
         assert values(consumer) == [2, 3, 4]
 
 
-def test_a_group_without_a_commit_starts_by_the_reset_and_commits_that_at_once(lone_topic, group):
+def committed(topic, group):
+    """What the group has committed for the first partition, or None."""
+    with topic.get_simple_consumer(consumer_group=group, reset_offset_on_fetch=False) as looker:
+        ((_, answer),) = looker.fetch_offsets()
+    return answer.offset if answer.offset >= 0 else None
+
+
+@pytest.mark.parametrize("reset", [OffsetType.EARLIEST, OffsetType.LATEST])
+def test_looking_at_a_group_writes_nothing(lone_topic, group, reset):
     fill(lone_topic, 3)
-    with consumer_of(lone_topic, consumer_group=group, auto_offset_reset=OffsetType.LATEST):
-        pass
-    fill(lone_topic, 1)
-    with consumer_of(lone_topic, consumer_group=group) as consumer:
-        assert [message.offset for message in consumer] == [3]
+    with consumer_of(lone_topic, consumer_group=group, reset_offset_on_fetch=False, auto_offset_reset=reset) as looker:
+        looker.fetch_offsets()
+    assert committed(lone_topic, group) is None
+
+
+def test_a_reset_on_start_is_committed(lone_topic, group):
+    fill(lone_topic, 3)
+    options = {"consumer_group": group, "auto_offset_reset": OffsetType.LATEST, "reset_offset_on_start": True}
+    with consumer_of(lone_topic, **options):
+        assert committed(lone_topic, group) == 3
+
+
+def test_a_consumer_that_was_never_started_has_nothing_to_commit(topic, group):
+    with consumer_of(topic, consumer_group=group) as consumer:
+        consumer.commit_offsets([(partition, 7) for partition in topic.partitions.values()])
+    consumer = topic.get_simple_consumer(consumer_group=group, auto_start=False)
+    consumer.commit_offsets()
+    assert consumer.held_offsets == dict.fromkeys(range(3), -2)
+    with consumer_of(topic, consumer_group=group) as consumer:
+        assert [answer.offset for _, answer in consumer.fetch_offsets()] == [7, 7, 7]
+
+
+def test_a_consumer_that_was_never_started_commits_what_it_is_given(lone_topic, group):
+    consumer = lone_topic.get_simple_consumer(consumer_group=group, auto_start=False)
+    consumer.commit_offsets([(lone_topic.partitions[0], 3)])
+    assert committed(lone_topic, group) == 3
+
+
+def test_a_deserializer_may_stop_the_consumer_it_belongs_to(lone_topic):
+    fill(lone_topic, 3)
+    consumer = consumer_of(lone_topic, deserializer=lambda value, key: (consumer.stop(), value))
+    assert consumer.consume().partition_key == b"0"
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
 
 
 def test_offsets_given_to_commit_are_the_next_to_read(lone_topic, group):
@@ -220,7 +257,7 @@ def test_a_commit_of_something_else_is_refused(lone_topic, group, offset):
     with consumer_of(lone_topic, consumer_group=group) as consumer:
         with pytest.raises(ValueError, match="offset"):
             consumer.commit_offsets([(lone_topic.partitions[0], offset)])
-        assert [committed.offset for _, committed in consumer.fetch_offsets()] == [0]
+        assert [answer.offset for _, answer in consumer.fetch_offsets()] == [-1]
 
 
 def test_the_last_n_messages_are_found_as_the_old_manual_shows(lone_topic):

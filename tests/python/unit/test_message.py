@@ -1,5 +1,7 @@
 """`Message`, as both ends see it."""
 
+import copy
+import pickle
 from datetime import datetime
 
 import pytest
@@ -38,9 +40,37 @@ def test_a_time_reads_as_naive_utc():
     assert Message(b"", timestamp=0).timestamp_dt is None
 
 
-def test_without_a_time_there_is_no_datetime():
-    with pytest.raises(TypeError):
-        Message(b"").timestamp_dt  # noqa: B018
+@pytest.mark.parametrize("timestamp", [None, 253_402_300_800_000, (1 << 63) - 1, -(10**17), -(1 << 63) + 1])
+def test_a_time_that_no_datetime_can_hold_reads_as_none(timestamp):
+    message = Message(b"", timestamp=timestamp)
+    assert message.timestamp_dt is None
+    assert message.timestamp == timestamp
+
+
+def test_a_message_can_be_pickled_and_copied():
+    message = Message({"a": [1]}, b"k", 1, 7, 3, 2, 1, 5, headers=[("h", b"1"), ("\udcff", None)])
+    for again in (pickle.loads(pickle.dumps(message)), copy.copy(message), copy.deepcopy(message)):
+        assert attributes(again) == attributes(message)
+    assert copy.copy(message).value is message.value
+    assert copy.deepcopy(message).value is not message.value
+
+
+def test_a_delivered_and_a_consumed_message_can_be_pickled_and_leave_their_batch_behind(lone_topic):
+    with lone_topic.get_producer() as producer:
+        produced = producer.produce(b"v" * 2_000, b"k", timestamp=5, headers=[("h", b"1")])
+    with lone_topic.get_simple_consumer(consumer_timeout_ms=5_000) as consumer:
+        consumed = consumer.consume()
+    for message in (produced, consumed):
+        again = pickle.loads(pickle.dumps(message))
+        assert attributes(again) == attributes(message)
+        assert again.offset == 0
+        assert again.partition is None
+
+
+def attributes(message):
+    names = ("value", "partition_key", "compression_type", "offset", "partition_id", "produce_attempt")
+    names += ("protocol_version", "timestamp", "headers")
+    return [getattr(message, name) for name in names]
 
 
 @pytest.mark.parametrize(("given", "kept"), [(datetime(1970, 1, 2), 86_400_000), (12, 12), (12.9, 12), (None, None)])

@@ -16,6 +16,7 @@ from pykafka.exceptions import (
     ProducerStoppedException,
 )
 from pykafka.partitioners import RandomPartitioner, hashing_partitioner
+from pykafka.protocol import CreateTopicRequest
 from pykafka.utils import deserialize_utf8, serialize_utf8
 
 
@@ -199,6 +200,34 @@ def test_a_message_the_broker_finds_too_large_fails_alone(lone_topic):
     assert (errors[6], errors[5]) == (None, None)
     assert isinstance(errors[1_100_000], MessageSizeTooLarge)
     assert errors[1_100_000].written == "no"
+
+
+def test_a_delivered_message_has_the_time_that_the_broker_gave_it(client):
+    settings = [("message.timestamp.type", "LogAppendTime")]
+    client.brokers[1].create_topics([CreateTopicRequest("log-append-time", 1, 1, [], settings)])
+    topic = client.topics["log-append-time"]
+    with topic.get_producer() as producer:
+        messages = [producer.produce(b"v", timestamp=5), producer.produce(b"v")]
+    assert [message.timestamp for message in messages] == [message.timestamp for message in consumed(topic)]
+    assert messages[0].timestamp > 1_000_000_000_000
+
+
+def test_an_error_names_what_can_be_typed(own_broker):
+    client = KafkaClient(own_broker.bootstrap_servers, buffer_memory=100_000, max_block_ms=200)
+    topic = client.topics["typed"]
+    with topic.get_producer() as producer, pytest.raises(MessageSizeTooLarge, match=r"max_request_size \(1000012\)"):
+        producer.produce(bytes(2_000_000))
+    own_broker.silence()
+    producer = topic.get_producer(delivery_timeout_ms=1_000, delivery_reports=True)
+    begun = time.monotonic()
+    with pytest.raises(ProducerQueueFullError, match="raise buffer_memory"):
+        for _ in range(1_000):
+            producer.produce(bytes(1_000))
+    assert 0.2 <= time.monotonic() - begun < 5
+    _, error = producer.get_delivery_report()
+    assert "within delivery_timeout_ms" in str(error)
+    own_broker.heal()
+    producer.stop()
 
 
 def test_a_count_of_messages_is_honoured_and_waited_for_no_longer_than_asked(own_broker):
