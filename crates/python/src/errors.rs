@@ -3,38 +3,29 @@
 //! The classes live in `pykafka.exceptions`. The text is the engine's sentence, with the names that a Python program
 //! can type; `written` says whether the record may be in the log.
 
-use kavka::{Error, ErrorKind, Written};
+use kavka::{Error, ErrorKind, Written, config};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// What the engine's sentences call things, and what they are called in Python.
-const NAMES: &[(&str, &str)] = &[
-    ("bootstrap.servers", "hosts"),
-    ("buffer.memory", "buffer_memory"),
-    ("delivery.timeout.ms", "delivery_timeout_ms"),
-    ("fetch.max.bytes", "fetch_max_bytes"),
-    ("fetch.max.wait.ms", "fetch_wait_max_ms"),
-    ("fetch.min.bytes", "fetch_min_bytes"),
-    ("linger.ms", "linger_ms"),
-    ("max.block.ms", "max_block_ms"),
-    ("max.partition.fetch.bytes", "fetch_message_max_bytes"),
-    ("max.request.size", "max_request_size"),
-    ("request.timeout.ms", "socket_timeout_ms"),
-    ("socket.connection.setup.timeout.ms", "socket_timeout_ms"),
-    ("seek past it", "reset_offsets() past it"),
-    ("seek to say", "call reset_offsets() to say"),
-];
+/// What the engine's hints call a method that has another name in Python.
+const METHODS: &[(&str, &str)] =
+    &[("seek past it", "reset_offsets() past it"), ("seek to say", "call reset_offsets() to say")];
 
-/// The engine's sentence for a reader of Python.
+/// The engine's sentence for a reader of Python: with the keywords that can be typed in place of Kafka's settings.
 pub(crate) fn in_python(text: &str) -> String {
-    NAMES.iter().fold(
-        text.to_owned(),
-        |text, (engine, python)| {
-            if text.contains(engine) { text.replace(engine, python) } else { text }
-        },
-    )
+    let mut text = text.to_owned();
+    for setting in config::all_settings() {
+        let Some(keyword) = setting.pykafka else { continue };
+        // A name without a dot is also a word: it is the setting's only where a sentence begins with it.
+        if setting.name.contains('.') {
+            text = text.replace(setting.name, keyword);
+        } else if let Some(rest) = text.strip_prefix(setting.name).filter(|rest| rest.starts_with(' ')) {
+            text = format!("{keyword}{rest}");
+        }
+    }
+    METHODS.iter().fold(text, |text, (engine, python)| text.replace(engine, python))
 }
 
 static EXCEPTIONS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();

@@ -47,15 +47,15 @@ settings! {
         metadata_max_age: Duration = 300_000;
 
         /// How many bytes an answer may have: a longer one is refused before it is read.
-        #[setting(ours = "max.response.bytes", range = 1..=INT)]
+        #[setting(ours = "max.response.bytes", pykafka = "max_response_bytes", range = 1..=INT)]
         max_response_bytes: usize = 100_000_000;
 
         /// How many bytes all producers of the client may buffer together.
-        #[setting(kafka = "buffer.memory", range = 65_536..=LONG)]
+        #[setting(kafka = "buffer.memory", pykafka = "buffer_memory", range = 65_536..=LONG)]
         buffer_memory: usize = 33_554_432;
 
         /// How long a call waits for metadata, or for room in the buffer.
-        #[setting(kafka = "max.block.ms", range = 0..=LONG)]
+        #[setting(kafka = "max.block.ms", pykafka = "max_block_ms", range = 0..=LONG)]
         max_block: Duration = 60_000;
     }
 }

@@ -39,7 +39,7 @@ settings! {
         fetch_min_bytes: u32 = 1;
 
         /// How many bytes one fetch may return.
-        #[setting(kafka = "fetch.max.bytes", range = 1..=INT)]
+        #[setting(kafka = "fetch.max.bytes", pykafka = "fetch_max_bytes", range = 1..=INT)]
         fetch_max_bytes: u32 = 52_428_800;
 
         /// How many bytes one partition may return in one fetch.
@@ -47,7 +47,7 @@ settings! {
         max_partition_fetch_bytes: u32 = 1_048_576;
 
         /// How many bytes may be fetched ahead and not handed out yet, requests in flight included.
-        #[setting(ours = "fetch.buffer", range = 1..=LONG)]
+        #[setting(ours = "fetch.buffer", pykafka = "fetch_buffer", range = 1..=LONG)]
         fetch_buffer: usize = 67_108_864;
 
         /// How many bytes one batch may decompress to.
