@@ -234,7 +234,7 @@ impl Client {
     fn enqueue(&mut self, around: &mut Surroundings<'_>, ask: Ask) {
         let endpoint = match ask.target {
             Target::Broker(id) => Endpoint::Broker(id),
-            Target::Any | Target::Controller => {
+            Target::Any | Target::Controller | Target::Coordinator(..) => {
                 let sessions = &self.sessions;
                 let is_connected = |endpoint| sessions.contains_key(&(Lane::Control, endpoint));
                 self.route.any(self.refresh.metadata(), is_connected).expect("there is a bootstrap server")

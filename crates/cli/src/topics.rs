@@ -20,7 +20,9 @@ pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), F
             TopicsAction::Describe { name } => describe(&client, &name).await,
             TopicsAction::Create { name, partitions, replication_factor, configs } => {
                 client.ready().await?;
-                client.create_topic(&NewTopic { name, partitions, replication_factor, configs }).await?;
+                client
+                    .create_topic(&NewTopic { name, partitions, replication_factor, configs, ..NewTopic::default() })
+                    .await?;
                 Ok(String::new())
             }
             TopicsAction::Delete { name } => {

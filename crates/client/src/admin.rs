@@ -4,19 +4,24 @@
 //! whose creation was asked for twice because the first answer was lost is reported as existing: the caller decides
 //! whether that is a fault.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::cluster::{Call, Target};
-use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, printable};
-use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
-use kavka_core::wire::messages::delete_topics::DeleteTopicState;
+use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
+use kavka_core::wire::messages::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsResponse,
+};
+use kavka_core::wire::messages::delete_topics::DeleteTopicsResponse;
 use kavka_core::wire::messages::{CreateTopicsRequest, DeleteTopicsRequest};
-use kavka_core::wire::primitives::Uuid;
 use kavka_core::wire::{ErrorCode, Request};
-use tokio::time::{sleep, timeout};
 
+use crate::call::Verdict;
 use crate::client::{Client, check_topic_name};
+
+/// The newest version of `DeleteTopics` that names topics in a plain list; later ones can name them by id, too.
+const DELETE_BY_NAME: i16 = 5;
 
 /// A topic to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,9 +32,35 @@ pub struct NewTopic {
     pub partitions: Option<i32>,
     /// How many replicas of each; `None` leaves it to the broker (`default.replication.factor`), from Kafka 2.4 on.
     pub replication_factor: Option<i16>,
+    /// The brokers that hold each partition, instead of a number of partitions and replicas.
+    pub assignments: Vec<(i32, Vec<i32>)>,
     /// Settings that differ from the broker's defaults, such as `cleanup.policy`.
     pub configs: Vec<(String, String)>,
 }
+
+impl NewTopic {
+    fn to_wire(&self) -> CreatableTopic {
+        let config =
+            |(name, value): &(String, String)| CreatableTopicConfig { name: name.clone(), value: Some(value.clone()) };
+        let assignment = |(partition_index, broker_ids): &(i32, Vec<i32>)| CreatableReplicaAssignment {
+            partition_index: *partition_index,
+            broker_ids: broker_ids.clone(),
+        };
+        CreatableTopic {
+            name: self.name.clone(),
+            num_partitions: self.partitions,
+            replication_factor: self.replication_factor,
+            assignments: self.assignments.iter().map(assignment).collect(),
+            configs: self.configs.iter().map(config).collect(),
+        }
+    }
+}
+
+/// What became of each topic of a request, by its name.
+pub type TopicOutcomes = BTreeMap<String, Result<()>>;
+
+/// A topic in an answer: its name, the code and the controller's words.
+type Answered = (String, ErrorCode, Option<String>);
 
 impl Client {
     /// Makes a topic. It may take the brokers a moment to know it: [`Client::topic`] waits for that.
@@ -38,24 +69,26 @@ impl Client {
     ///
     /// `Broker` with the controller's code and words: `TOPIC_ALREADY_EXISTS`, `INVALID_REPLICATION_FACTOR`, ...
     pub async fn create_topic(&self, topic: &NewTopic) -> Result<()> {
-        check_topic_name(&topic.name)?;
-        let config =
-            |(name, value): &(String, String)| CreatableTopicConfig { name: name.clone(), value: Some(value.clone()) };
+        only(&topic.name, self.create_topics(std::slice::from_ref(topic), self.half_a_request()).await?)
+    }
+
+    /// Makes topics. The controller may work on them for `timeout`; after that it goes on, but does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// Why there was no answer for any of them; otherwise each topic has its own.
+    pub async fn create_topics(&self, topics: &[NewTopic], timeout: Duration) -> Result<TopicOutcomes> {
+        topics.iter().try_for_each(|topic| check_topic_name(&topic.name))?;
         let request = CreateTopicsRequest {
-            topics: vec![CreatableTopic {
-                name: topic.name.clone(),
-                num_partitions: topic.partitions,
-                replication_factor: topic.replication_factor,
-                configs: topic.configs.iter().map(config).collect(),
-                ..CreatableTopic::default()
-            }],
-            timeout_ms: self.controller_timeout_ms(),
+            topics: topics.iter().map(NewTopic::to_wire).collect(),
+            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             ..CreateTopicsRequest::default()
         };
-        self.ask_controller(&topic.name, request, |response| {
-            response.topics.into_iter().next().map(|topic| (topic.error_code, topic.error_message))
-        })
-        .await
+        let names = topics.iter().map(|topic| topic.name.as_str());
+        let answered = |response: CreateTopicsResponse| {
+            response.topics.into_iter().map(|topic| (topic.name, topic.error_code, topic.error_message)).collect()
+        };
+        self.ask_controller(Call::new(Target::Controller, request), names, answered).await
     }
 
     /// Removes a topic with everything in it.
@@ -64,83 +97,91 @@ impl Client {
     ///
     /// `Broker` with the controller's code: `UNKNOWN_TOPIC_OR_PARTITION`, `TOPIC_DELETION_DISABLED`, ...
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
-        check_topic_name(name)?;
+        only(name, self.delete_topics(&[name.to_owned()], self.half_a_request()).await?)
+    }
+
+    /// Removes topics with everything in them. The controller may work on them for `timeout`; after that it goes on, but
+    /// does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// Why there was no answer for any of them; otherwise each topic has its own.
+    pub async fn delete_topics(&self, names: &[String], timeout: Duration) -> Result<TopicOutcomes> {
+        names.iter().try_for_each(|name| check_topic_name(name))?;
         let request = DeleteTopicsRequest {
-            topics: vec![DeleteTopicState { name: Some(name.to_owned()), topic_id: Uuid::ZERO }],
-            topic_names: vec![name.to_owned()],
-            timeout_ms: self.controller_timeout_ms(),
+            topic_names: names.to_vec(),
+            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+            ..DeleteTopicsRequest::default()
         };
-        self.ask_controller(name, request, |response| {
-            response.responses.into_iter().next().map(|topic| (topic.error_code, topic.error_message))
-        })
-        .await?;
-        self.driver.remove_topic(name);
-        Ok(())
-    }
-
-    /// How long the controller may work on it; the answer still has to travel.
-    fn controller_timeout_ms(&self) -> i32 {
-        i32::try_from(self.config().request_timeout.as_millis() / 2).unwrap_or(i32::MAX)
-    }
-
-    /// Asks about one topic until the answer is final.
-    async fn ask_controller<R: Request + Clone>(
-        &self,
-        topic: &str,
-        request: R,
-        verdict: impl Fn(R::Response) -> Option<(ErrorCode, Option<String>)>,
-    ) -> Result<()> {
-        self.driver.with_timers(self.ask_controller_in_time(topic, request, verdict)).await
-    }
-
-    async fn ask_controller_in_time<R: Request + Clone>(
-        &self,
-        topic: &str,
-        request: R,
-        verdict: impl Fn(R::Response) -> Option<(ErrorCode, Option<String>)>,
-    ) -> Result<()> {
-        let deadline = self.driver.now() + self.max_block();
-        let mut backoff = self.config().retry_backoff;
-        let mut last: Option<Error> = None;
-        loop {
-            let call = self.call(Call::new(Target::Controller, request.clone()));
-            let answer = timeout(deadline.since(self.driver.now()), call).await.unwrap_or_else(|_| {
-                let what = "no answer from the controller within max.block.ms";
-                let error = Error::new(ErrorKind::TimedOut(Phase::Request), what);
-                Err(last.take().map_or(error.clone(), |last| error.with_source(last)))
-            });
-            let error = match answer.map(&verdict) {
-                Ok(Some((ErrorCode::NONE, _))) => return Ok(()),
-                Ok(Some((code, message))) => refused(code, message),
-                Ok(None) => Error::new(ErrorKind::Malformed, "the controller's answer does not name the topic"),
-                Err(error) => error,
-            };
-            let error = error.at(Place { topic: Some(Arc::from(topic)), ..Place::default() });
-            let left = deadline.since(self.driver.now());
-            if !is_worth_a_retry(&error) || backoff >= left {
-                return Err(error);
-            }
-            // The controller may be another broker by now.
-            let attempt = self.driver.next_metadata_attempt();
-            self.driver.refresh_metadata();
-            if timeout(left, async { (attempt.await.is_ok(), sleep(backoff).await) }).await.is_err() {
-                return Err(error);
-            }
-            last = Some(error);
-            backoff = (backoff * 2).min(self.config().retry_backoff_max).max(Duration::from_millis(1));
+        let call = Call { max_version: DELETE_BY_NAME, ..Call::new(Target::Controller, request) };
+        let answered = |response: DeleteTopicsResponse| {
+            let topics = response.responses.into_iter();
+            topics.map(|topic| (topic.name.unwrap_or_default(), topic.error_code, topic.error_message)).collect()
+        };
+        let outcomes = self.ask_controller(call, names.iter().map(String::as_str), answered).await?;
+        for (name, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
+            self.driver.remove_topic(name);
         }
+        Ok(outcomes)
+    }
+
+    /// How long the controller may work on a request if nobody says so; the answer still has to travel.
+    fn half_a_request(&self) -> Duration {
+        self.config().request_timeout / 2
+    }
+
+    /// Asks until the answer is final for a topic: when none of them got further, all of them are asked about again.
+    async fn ask_controller<'a, R: Request + Clone>(
+        &self,
+        call: Call<R>,
+        names: impl Iterator<Item = &'a str> + Clone,
+        answered: impl Fn(R::Response) -> Vec<Answered>,
+    ) -> Result<TopicOutcomes> {
+        let asked = self.driver.call(call, self.max_block(), |response| {
+            let mut outcomes: TopicOutcomes = names.clone().map(|name| (name.to_owned(), Err(unnamed(name)))).collect();
+            for (name, code, message) in answered(response) {
+                let outcome = refused(&name, code, message).map_or(Ok(()), Err);
+                outcomes.entry(name).and_modify(|slot| *slot = outcome);
+            }
+            let again = |outcome: &Result<()>| outcome.as_ref().is_err_and(is_worth_a_retry);
+            match outcomes.values().next() {
+                Some(Err(error)) if outcomes.values().all(again) => Verdict::Again(error.clone()),
+                _ => Verdict::Done(outcomes),
+            }
+        });
+        let topic = names.clone().next().filter(|_| names.clone().count() == 1).map(Arc::from);
+        let in_time = |error: Error| match error.kind() {
+            ErrorKind::TimedOut(phase) => {
+                Error::new(ErrorKind::TimedOut(phase), "no answer from the controller within max.block.ms")
+                    .with_source(error)
+            }
+            _ => error,
+        };
+        asked.await.map_err(|error| in_time(error).at(Place { topic, ..Place::default() }))
     }
 }
 
-/// A topic that is unknown when it shall be removed stays unknown, although a client that reads should ask again.
-fn is_worth_a_retry(error: &Error) -> bool {
-    error.is_retriable() && error.code() != Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+/// The outcome of the only topic of a request.
+fn only(name: &str, mut outcomes: TopicOutcomes) -> Result<()> {
+    outcomes.remove(name).unwrap_or_else(|| Err(unnamed(name)))
 }
 
-fn refused(code: ErrorCode, message: Option<String>) -> Error {
-    let error = Error::new(ErrorKind::Broker(code), format!("the controller answered {code}"));
-    match message.filter(|message| !message.is_empty()) {
+fn unnamed(name: &str) -> Error {
+    let error = Error::new(ErrorKind::Malformed, "the controller's answer does not name the topic");
+    error.at(Place { topic: Some(name.into()), ..Place::default() })
+}
+
+/// A topic that is unknown when it shall be removed stays unknown, although a client that reads should ask again. A
+/// controller that answers that the time was too short goes on working: the next answer would be that the topic exists.
+fn is_worth_a_retry(error: &Error) -> bool {
+    let is_final = [ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::REQUEST_TIMED_OUT];
+    error.is_retriable() && !error.code().is_some_and(|code| is_final.contains(&code))
+}
+
+fn refused(name: &str, code: ErrorCode, message: Option<String>) -> Option<Error> {
+    let error = Error::from_code(code)?.at(Place { topic: Some(name.into()), ..Place::default() });
+    Some(match message.filter(|message| !message.is_empty()) {
         Some(message) => error.with_source(std::io::Error::other(printable(&message))),
         None => error,
-    }
+    })
 }

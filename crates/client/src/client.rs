@@ -52,7 +52,7 @@ impl Client {
     /// The same with a resolver and dialer of the caller's, and with a `tap` that sees every frame.
     pub fn with_network(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>) -> Result<Self> {
         let seed = getrandom::u64()
-            .map_err(|cause| Error::new(ErrorKind::Misuse, "the system gives no random numbers").with_source(cause))?;
+            .map_err(|cause| Error::new(ErrorKind::System, "the system gives no random numbers").with_source(cause))?;
         let memory = Memory::new(config.buffer_memory);
         let (driver, alive) = Driver::start(config, network, tap, seed)?;
         Ok(Self { driver, alive, memory })

@@ -79,6 +79,7 @@
 
 mod admin;
 pub mod blocking;
+mod call;
 mod client;
 mod consumer;
 mod driver;
@@ -90,7 +91,7 @@ mod role;
 mod topics;
 
 // The way in.
-pub use admin::NewTopic;
+pub use admin::{NewTopic, TopicOutcomes};
 pub use client::Client;
 pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
 pub use topics::Admin;

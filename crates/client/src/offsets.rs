@@ -5,14 +5,13 @@
 //! long as the group has none).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{Call, Owner, Target};
+use kavka_core::cluster::{Call, CoordinatorKind, Owner, Target};
 use kavka_core::config::IsolationLevel;
 use kavka_core::consumer::{CommittedOffset, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
-use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::random::Random;
+use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -22,15 +21,12 @@ use kavka_core::wire::messages::offset_commit::{
 use kavka_core::wire::messages::offset_fetch::{
     OffsetFetchRequestTopic, OffsetFetchResponse, OffsetFetchResponsePartition,
 };
-use kavka_core::wire::messages::{FindCoordinatorRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kavka_core::wire::messages::{ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
-use tokio::time::{sleep, timeout_at};
 
 use crate::Client;
-use crate::driver::Driver;
+use crate::call::{Retry, Verdict};
 
-/// The newest version of `FindCoordinator` that asks for one group.
-const FIND_ONE_COORDINATOR: i16 = 3;
 /// The newest version of `OffsetCommit` that names topics.
 const COMMIT_BY_NAME: i16 = 9;
 /// The newest version of `OffsetFetch` for one group.
@@ -51,51 +47,6 @@ pub struct FoundOffset {
     pub timestamp_ms: Option<i64>,
     /// The epoch of the leader that appended the record (Kafka 2.1 on).
     pub leader_epoch: Option<i32>,
-}
-
-/// Tries again until a limit.
-struct Retry {
-    driver: Driver,
-    backoff: Backoff,
-    random: Random,
-    deadline: Option<Instant>,
-    attempts: u32,
-    /// Why the last try failed.
-    last: Option<Error>,
-}
-
-impl Retry {
-    fn new(driver: &Driver, limit: Duration) -> Self {
-        let config = driver.config();
-        let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
-        let deadline = Instant::now().checked_add(limit);
-        let random = Random::new(driver.next_seed());
-        Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None }
-    }
-
-    /// Waits for one try, but no longer than the limit; then the error is that of the try before, if there was one.
-    async fn attempt<T>(&self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(deadline) = self.deadline else { return attempt.await };
-        let none = || {
-            let error = Error::new(ErrorKind::TimedOut(Phase::Request), "no answer within the limit of the call");
-            self.driver.unreachable().into_iter().fold(error, Error::with_source)
-        };
-        let tried = self.driver.with_timers(async { timeout_at(deadline.into(), attempt).await }).await;
-        tried.unwrap_or_else(|_| Err(self.last.clone().unwrap_or_else(none)))
-    }
-
-    /// Waits if another try makes sense, or gives the error back with the number of tries.
-    async fn pause(&mut self, error: Error) -> Result<()> {
-        self.attempts = self.attempts.saturating_add(1);
-        let delay = self.backoff.delay(self.attempts, &mut self.random);
-        let comes_too_late = self.deadline.is_some_and(|deadline| Instant::now() + delay > deadline);
-        if !error.is_retriable() || comes_too_late {
-            return Err(error.at(Place { attempts: Some(self.attempts), ..Place::default() }));
-        }
-        self.last = Some(error);
-        self.driver.with_timers(async { sleep(delay).await }).await;
-        Ok(())
-    }
 }
 
 fn refusal(code: ErrorCode, key: &TopicPartition) -> Option<Error> {
@@ -341,23 +292,10 @@ impl Client {
             topics: topics.into_iter().map(topic).collect(),
             ..OffsetCommitRequest::default()
         };
-        let mut retry = Retry::new(&self.driver, limit);
-        while let Err(error) = retry.attempt(self.commit_once(group_id, &request, offsets)).await {
-            retry.pause(error).await?;
-        }
-        Ok(())
-    }
-
-    async fn commit_once(
-        &self,
-        group_id: &str,
-        request: &OffsetCommitRequest,
-        offsets: &BTreeMap<TopicPartition, CommittedOffset>,
-    ) -> Result<()> {
-        let coordinator = self.find_group_coordinator(group_id).await?;
-        let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(Target::Broker(coordinator), request.clone()) };
-        let response = self.driver.send(call).await?;
-        check_committed(response, offsets.keys())
+        let target = Target::Coordinator(group_id.into(), CoordinatorKind::Group);
+        let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(target, request) };
+        let verdict = |response| Verdict::from(check_committed(response, offsets.keys()));
+        self.driver.call(call, limit, verdict).await.map_err(|error| of_group(error, group_id))
     }
 
     /// What a group has committed for these partitions; those without a commit are left out. `limit` is for all tries
@@ -372,49 +310,58 @@ impl Client {
         keys: &[TopicPartition],
         limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+        let group: Arc<str> = group_id.into();
         let mut retry = Retry::new(&self.driver, limit);
         loop {
-            match retry.attempt(self.committed_once(group_id, keys)).await {
+            let error = match retry.attempt(self.committed_once(&group, keys, retry.share())).await {
                 Ok(committed) => return Ok(committed),
-                Err(error) => retry.pause(error).await?,
-            }
+                Err(error) => error,
+            };
+            self.driver.handle_coordinator_error(&group, CoordinatorKind::Group, &error);
+            retry.pause(error).await.map_err(|error| of_group(error, group_id))?;
         }
     }
 
     async fn committed_once(
         &self,
-        group_id: &str,
+        group: &Arc<str>,
         keys: &[TopicPartition],
+        limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
-        let coordinator = self.find_group_coordinator(group_id).await?;
+        let coordinator = self.driver.find_coordinator(group, CoordinatorKind::Group).await?;
         let version = self.driver.api_version(coordinator, Owner::Control, ApiKey::OffsetFetch).await?;
         let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
         let request = OffsetFetchRequest {
-            group_id: group_id.into(),
+            group_id: group.to_string(),
             topics: Some(names(keys).into_iter().map(topic).collect()),
             // A transaction that commits these offsets is waited for, or its records would be read twice.
             require_stable: version >= REQUIRE_STABLE_SINCE,
             ..OffsetFetchRequest::default()
         };
-        let call = Call { max_version: FETCH_ONE_GROUP, ..Call::new(Target::Broker(coordinator), request) };
-        let response = self.driver.send(call).await?;
-        take_committed(response, version, keys)
+        let target = Target::Broker(coordinator);
+        let call = Call { max_version: FETCH_ONE_GROUP, timeout: Some(limit), ..Call::new(target, request) };
+        take_committed(self.driver.send(call).await?, version, keys)
     }
 
-    /// The broker that keeps a group's offsets.
-    async fn find_group_coordinator(&self, group_id: &str) -> Result<i32> {
-        let request = FindCoordinatorRequest { key: group_id.into(), ..FindCoordinatorRequest::default() };
-        let call = Call { max_version: FIND_ONE_COORDINATOR, ..Call::new(Target::Any, request) };
-        let response = self.driver.send(call).await?;
-        if let Some(error) = Error::from_code(response.error_code) {
-            return Err(error);
+    /// The id of the broker that coordinates a group. `limit` is for all tries together.
+    ///
+    /// # Errors
+    ///
+    /// `Broker` with the code of the last answer, or why there was none.
+    pub async fn group_coordinator(&self, group_id: &str, limit: Duration) -> Result<i32> {
+        let group: Arc<str> = group_id.into();
+        let mut retry = Retry::new(&self.driver, limit);
+        loop {
+            match retry.attempt(self.driver.find_coordinator(&group, CoordinatorKind::Group)).await {
+                Ok(broker_id) => return Ok(broker_id),
+                Err(error) => retry.pause(error).await.map_err(|error| of_group(error, group_id))?,
+            }
         }
-        if self.driver.metadata().broker(response.node_id).is_none() {
-            // It may be newer than our view of the cluster, which the next try has.
-            self.driver.refresh_metadata();
-        }
-        Ok(response.node_id)
     }
+}
+
+fn of_group(error: Error, group_id: &str) -> Error {
+    error.at(Place { group: Some(group_id.into()), ..Place::default() })
 }
 
 /// Whether every one of `keys` was committed: one that the answer leaves out was not, for all we know.

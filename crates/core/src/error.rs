@@ -13,7 +13,6 @@ use crate::wire::error_code::ErrorCode;
 
 /// What kind of thing went wrong; decides what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ErrorKind {
     /// A broker answered with this code; the code's row says whether a retry can help.
     Broker(ErrorCode),
@@ -39,11 +38,14 @@ pub enum ErrorKind {
     Config,
     /// A call was made with arguments, or at a time, that cannot work.
     Misuse,
+    /// The system refused what every client needs: a thread, random numbers.
+    System,
+    /// The engine broke a rule of its own: a bug of this library.
+    Internal,
 }
 
 /// What was going on when a limit passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Phase {
     /// Looking up, connecting and shaking hands with a broker; `socket.connection.setup.timeout.ms`.
     Connect,
@@ -91,6 +93,8 @@ impl fmt::Display for Written {
 /// Where an error happened: whatever is known of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
+    /// The group, if one is concerned.
+    pub group: Option<Arc<str>>,
     /// The topic, if one is concerned.
     pub topic: Option<Arc<str>>,
     /// The partition of `topic`.
@@ -110,6 +114,7 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = Vec::new();
+        parts.extend(self.group.as_deref().map(|group| format!("group {}", printable(group))));
         if let Some(topic) = &self.topic {
             let mut part = printable(topic);
             if let Some(partition) = self.partition {
@@ -176,6 +181,7 @@ impl Error {
         self.change(|inner| {
             let old = std::mem::take(&mut inner.place);
             inner.place = Place {
+                group: place.group.or(old.group),
                 topic: place.topic.or(old.topic),
                 partition: place.partition.or(old.partition),
                 offset: place.offset.or(old.offset),
@@ -240,7 +246,16 @@ impl Error {
         match self.0.kind {
             ErrorKind::Broker(code) => code.is_retriable(),
             ErrorKind::Disconnected | ErrorKind::TimedOut(_) | ErrorKind::BufferFull => true,
-            _ => false,
+            ErrorKind::NotDelivered
+            | ErrorKind::Authentication
+            | ErrorKind::Unsupported
+            | ErrorKind::Malformed
+            | ErrorKind::Fenced
+            | ErrorKind::Closed
+            | ErrorKind::Config
+            | ErrorKind::Misuse
+            | ErrorKind::System
+            | ErrorKind::Internal => false,
         }
     }
 
@@ -251,7 +266,10 @@ impl Error {
 
     /// Whether the object that returned it is of no further use.
     pub fn is_fatal(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Authentication | ErrorKind::Fenced | ErrorKind::Closed)
+        matches!(
+            self.0.kind,
+            ErrorKind::Authentication | ErrorKind::Fenced | ErrorKind::Closed | ErrorKind::System | ErrorKind::Internal
+        )
     }
 
     /// Whether the record may be in the log; `No` for errors that concern no record.

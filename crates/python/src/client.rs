@@ -3,13 +3,9 @@
 //! Answers are plain numbers and strings; the names and classes around them are Python.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kavka::wire::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest,
-    create_topics::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig},
-};
-use kavka::{Call, ClientConfig, CommittedOffset, Error, IsolationLevel, Target, Topic, TopicPartition};
+use kavka::{ClientConfig, CommittedOffset, ErrorCode, IsolationLevel, Topic, TopicOutcomes, TopicPartition};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -176,20 +172,7 @@ impl Client {
     /// The id of the broker that keeps a group's offsets.
     fn group_coordinator(&self, py: Python<'_>, group: String) -> PyResult<i32> {
         let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
-        self.run(py, async move {
-            let begun = Instant::now();
-            loop {
-                let request = FindCoordinatorRequest { key: group.clone(), ..FindCoordinatorRequest::default() };
-                // Version 4 asks for several groups at once.
-                let answer = client.call(Call { max_version: 3, ..Call::new(Target::Any, request) }).await;
-                match answer.and_then(|found| Error::from_code(found.error_code).map_or(Ok(found.node_id), Err)) {
-                    Err(error) if error.is_retriable() && begun.elapsed() < limit => {
-                        tokio::time::sleep(client.config().retry_backoff).await;
-                    }
-                    other => return other,
-                }
-            }
-        })
+        self.run(py, async move { client.group_coordinator(&group, limit).await })
     }
 
     /// Commits `(partition, offset, metadata)` for a group without members.
@@ -223,41 +206,35 @@ impl Client {
     }
 
     /// Creates topics; the answer has an error code for each.
-    fn create_topics(&self, py: Python<'_>, topics: Vec<NewTopic>, timeout_ms: i32) -> PyResult<Vec<TopicOutcome>> {
-        let topics = topics.into_iter().map(creatable).collect();
+    fn create_topics(&self, py: Python<'_>, topics: Vec<NewTopic>, timeout_ms: u64) -> PyResult<Vec<TopicOutcome>> {
+        let topics: Vec<_> = topics.into_iter().map(new_topic).collect();
         let client = self.engine(py)?.clone();
-        let request = CreateTopicsRequest { topics, timeout_ms, ..CreateTopicsRequest::default() };
-        let answer = self.run(py, async move { client.call(Call::new(Target::Controller, request)).await })?;
-        let outcome = answer.topics.into_iter().map(|topic| {
-            let text = topic.error_message.unwrap_or_else(|| topic.error_code.to_string());
-            (topic.name, topic.error_code.0, text)
-        });
-        Ok(outcome.collect())
+        let timeout = Duration::from_millis(timeout_ms);
+        Ok(outcomes(self.run(py, async move { client.create_topics(&topics, timeout).await })?))
     }
 
     /// Deletes topics; the answer has an error code for each.
-    fn delete_topics(&self, py: Python<'_>, topics: Vec<String>, timeout_ms: i32) -> PyResult<Vec<TopicOutcome>> {
+    fn delete_topics(&self, py: Python<'_>, topics: Vec<String>, timeout_ms: u64) -> PyResult<Vec<TopicOutcome>> {
         let client = self.engine(py)?.clone();
-        let request = DeleteTopicsRequest { topic_names: topics, timeout_ms, ..DeleteTopicsRequest::default() };
-        // Version 6 can name topics by id, which is of no use here.
-        let call = Call { max_version: 5, ..Call::new(Target::Controller, request) };
-        let answer = self.run(py, async move { client.call(call).await })?;
-        let outcome = answer.responses.into_iter().map(|topic| {
-            let text = topic.error_message.unwrap_or_else(|| topic.error_code.to_string());
-            (topic.name.unwrap_or_default(), topic.error_code.0, text)
-        });
-        Ok(outcome.collect())
+        let timeout = Duration::from_millis(timeout_ms);
+        Ok(outcomes(self.run(py, async move { client.delete_topics(&topics, timeout).await })?))
     }
 }
 
-fn creatable((name, partitions, replication_factor, assignments, configs): NewTopic) -> CreatableTopic {
-    let assignment = |(partition_index, broker_ids)| CreatableReplicaAssignment { partition_index, broker_ids };
-    let config = |(name, value)| CreatableTopicConfig { name, value: Some(value) };
-    CreatableTopic {
+fn new_topic((name, partitions, replication_factor, assignments, configs): NewTopic) -> kavka::NewTopic {
+    kavka::NewTopic {
         name,
-        num_partitions: Some(partitions).filter(|count| *count >= 0),
+        partitions: Some(partitions).filter(|count| *count >= 0),
         replication_factor: Some(replication_factor).filter(|factor| *factor >= 0),
-        assignments: assignments.into_iter().map(assignment).collect(),
-        configs: configs.into_iter().map(config).collect(),
+        assignments,
+        configs,
     }
+}
+
+fn outcomes(outcomes: TopicOutcomes) -> Vec<TopicOutcome> {
+    let described = outcomes.into_iter().map(|(name, outcome)| match outcome {
+        Ok(()) => (name, 0, String::new()),
+        Err(error) => (name, error.code().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR).0, error.to_string()),
+    });
+    described.collect()
 }

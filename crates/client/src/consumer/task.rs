@@ -49,7 +49,7 @@ impl Role for Shared {
             ConsumerRequest::Versions => {
                 let (driver, owner, broker_id) = (self.driver.clone(), call.owner, call.broker_id());
                 Box::pin(async move {
-                    let unknown = || Error::new(ErrorKind::Misuse, "versions are those of one broker");
+                    let unknown = || Error::new(ErrorKind::Internal, "versions are those of one broker");
                     let broker_id = broker_id.ok_or_else(unknown)?;
                     versions(&driver, owner, broker_id).await.map(ConsumerResponse::Versions)
                 })

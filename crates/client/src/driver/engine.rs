@@ -31,7 +31,7 @@ impl Driver {
     ) -> Result<(Self, Arc<Alive>)> {
         config.validate()?;
         let cannot =
-            |what: &str, cause| Error::new(ErrorKind::Misuse, format!("{what} cannot be started")).with_source(cause);
+            |what: &str, cause| Error::new(ErrorKind::System, format!("{what} cannot be started")).with_source(cause);
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(16)

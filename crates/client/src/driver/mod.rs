@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{
-    BootstrapServer, Call, Endpoint, Metadata, MetadataRefresh, Notice, Owner, RefreshConfig, Route, Target,
+    BootstrapServer, Call, CoordinatorKind, Coordinators, Endpoint, Metadata, MetadataRefresh, Notice, Owner,
+    RefreshConfig, Route, Target,
 };
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
@@ -82,6 +83,7 @@ struct State {
     random: Random,
     connections: HashMap<ConnectionKey, mpsc::UnboundedSender<Mail>>,
     next_owner: u64,
+    coordinators: Coordinators,
     /// Why metadata could not be had the last time it was asked for.
     metadata_error: Option<Error>,
     /// Those that could not be reached the last time.
@@ -142,6 +144,7 @@ impl Shared {
             random: Random::new(seed),
             connections: HashMap::new(),
             next_owner: 0,
+            coordinators: Coordinators::default(),
             metadata_error: None,
             unreachable: HashMap::new(),
         };
@@ -349,19 +352,30 @@ impl Driver {
 
     /// One request, one attempt. The error says where, and whether the broker may have carried it out.
     ///
-    /// It is queued on its connection before this returns, so requests to one broker keep their order.
-    pub(crate) fn send<R: Request>(
-        &self,
-        call: Call<R>,
-    ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
+    /// It is queued on its connection before this returns, so requests to one broker keep their order. A coordinator that
+    /// is not known is looked up first.
+    pub(crate) fn send<R: Request>(&self, call: Call<R>) -> BoxFuture<'static, Result<R::Response>> {
         let driver = self.clone();
+        let unknown = match &call.target {
+            Target::Coordinator(key, kind) if self.known_coordinator(key, *kind).is_none() => {
+                Some((Arc::clone(key), *kind))
+            }
+            _ => None,
+        };
+        if let Some((key, kind)) = unknown {
+            let found = async move {
+                let broker_id = driver.find_coordinator(&key, kind).await?;
+                driver.send(Call { target: Target::Broker(broker_id), ..call }).await
+            };
+            return Box::pin(found) as BoxFuture<'static, Result<R::Response>>;
+        }
         let sent = self.endpoint(&call.target).map(|endpoint| {
             let asks_any = matches!(call.target, Target::Any);
             let limit = asks_any.then(|| driver.patience(call.failures));
             let key = ConnectionKey { owner: call.owner, endpoint };
             (key, limit, driver.begin(endpoint, call))
         });
-        async move {
+        Box::pin(async move {
             let (key, limit, answer) = sent?;
             let answer = match limit {
                 Some(limit) => driver.answer_within(key, R::KEY, limit, answer).await,
@@ -373,7 +387,29 @@ impl Driver {
                 driver.refresh_metadata();
             }
             answer
+        })
+    }
+
+    /// The coordinator that was named last, if it has not failed since.
+    pub(crate) fn known_coordinator(&self, key: &str, kind: CoordinatorKind) -> Option<i32> {
+        self.shared.lock().coordinators.get(key, kind)
+    }
+
+    /// Remembers a coordinator that a broker named.
+    pub(crate) fn learn_coordinator(&self, key: Arc<str>, kind: CoordinatorKind, broker_id: i32) {
+        let mut state = self.shared.lock();
+        state.coordinators.learn(key, kind, broker_id);
+        let is_unknown = state.refresh.metadata().broker(broker_id).is_none();
+        drop(state);
+        if is_unknown {
+            // It may be newer than our view of the cluster, which the next try has.
+            self.refresh_metadata();
         }
+    }
+
+    /// Forgets a coordinator after an error that may mean that it is another broker now.
+    pub(crate) fn handle_coordinator_error(&self, key: &str, kind: CoordinatorKind, error: &Error) {
+        self.shared.lock().coordinators.handle_error(key, kind, error);
     }
 
     /// The newest version of an API that both sides speak, connecting if need be.
@@ -389,6 +425,7 @@ impl Driver {
         let known = match target {
             Target::Broker(id) => Some(*id),
             Target::Controller => metadata.controller_id,
+            Target::Coordinator(key, kind) => state.coordinators.get(key, *kind),
             Target::Any => None,
         };
         if let Some(id) = known {

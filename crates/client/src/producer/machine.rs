@@ -238,7 +238,7 @@ impl SharedMachine {
                 (sealed, compressor)
             });
             let interrupted =
-                |cause| Error::new(ErrorKind::Misuse, "compressing a batch was interrupted").with_source(cause);
+                |cause| Error::new(ErrorKind::Internal, "compressing a batch was interrupted").with_source(cause);
             elsewhere.await.map_err(interrupted)?
         };
         *self.compressor.lock().unwrap_or_else(PoisonError::into_inner) = Some(compressor);

@@ -3,6 +3,7 @@
 //! A [`Call`] says everything that whoever sends it must know: which broker ([`Target`]), on whose connection
 //! ([`Owner`]), in which versions, for how long. The body is the machine's own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which broker a request goes to.
@@ -14,6 +15,27 @@ pub enum Target {
     Controller,
     /// This broker.
     Broker(i32),
+    /// The broker that coordinates this group or transactional id.
+    Coordinator(Arc<str>, CoordinatorKind),
+}
+
+/// What a coordinator looks after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CoordinatorKind {
+    /// The members and committed offsets of a group.
+    Group,
+    /// The transactions of a producer.
+    Transaction,
+}
+
+impl CoordinatorKind {
+    /// Its number in `FindCoordinator`.
+    pub fn key_type(self) -> i8 {
+        match self {
+            Self::Group => 0,
+            Self::Transaction => 1,
+        }
+    }
 }
 
 /// Whose connection a request takes.
@@ -77,7 +99,7 @@ impl<B> Call<B> {
     pub fn broker_id(&self) -> Option<i32> {
         match self.target {
             Target::Broker(id) => Some(id),
-            Target::Any | Target::Controller => None,
+            Target::Any | Target::Controller | Target::Coordinator(..) => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::records::{BatchBuilder, BufferPool, Decompressor, Header, Recor
 /// Their memory comes from outside the pool of the producer: the batch they replace is still held there, and the
 /// replacement must not fail or wait.
 pub(super) fn rebuild(records: &Records, ranges: &[Range<u32>]) -> Result<Vec<BatchBuilder>> {
-    let unreadable = || Error::new(ErrorKind::Misuse, "a sealed record batch cannot be read back");
+    let unreadable = || Error::new(ErrorKind::Internal, "a sealed record batch cannot be read back");
     let raw = batches(records.clone().into_bytes()).next().ok_or_else(unreadable)??;
     let mut batch = raw.open(&mut Decompressor::new(), usize::MAX)?;
     let data = batch.data().clone();
@@ -33,7 +33,7 @@ pub(super) fn rebuild(records: &Records, ranges: &[Range<u32>]) -> Result<Vec<Ba
             let headers: Vec<Header<'_>> = record.headers(&data).collect();
             builder
                 .append(record.timestamp_ms, key, value, &headers)
-                .map_err(|error| Error::new(ErrorKind::Misuse, error.to_string()))?;
+                .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
         }
         index += 1;
     }

@@ -184,7 +184,7 @@ impl BatchBuilder {
     /// `Misuse` if the batch is empty, or whatever the codec reports.
     pub fn seal(self, stamp: Stamp, compressor: &mut Compressor) -> Result<Records, Error> {
         if self.record_count == 0 {
-            return Err(Error::new(ErrorKind::Misuse, "an empty record batch was sealed"));
+            return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
         }
         let mut sealing = Sealing {
             stamp,
@@ -203,7 +203,7 @@ impl BatchBuilder {
         sealing.compression_type = super::CompressionType::None;
         let mut chunks = self.chunks.into_iter();
         let Some(mut first) = chunks.next() else {
-            return Err(Error::new(ErrorKind::Misuse, "an empty record batch was sealed"));
+            return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
         };
         let rest: Vec<Bytes> = chunks.map(Chunk::freeze).collect();
         write_header(&sealing, first.written(), &rest)?;

@@ -36,7 +36,7 @@ impl Encoder {
             let status = self
                 .deflate
                 .compress_vec(rest, output, FlushCompress::Finish)
-                .map_err(|error| Error::new(ErrorKind::Misuse, "gzip cannot compress").with_source(error))?;
+                .map_err(|error| Error::new(ErrorKind::Internal, "gzip cannot compress").with_source(error))?;
             let read = self.deflate.total_in().wrapping_sub(before) as usize;
             rest = rest.get(read..).unwrap_or_default();
             if status == Status::StreamEnd {

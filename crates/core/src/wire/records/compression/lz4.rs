@@ -39,7 +39,7 @@ impl Encoder {
         for block in input.chunks(BLOCK_BYTES) {
             let written = compress_into_with_table(block, &mut self.block, &mut self.table);
             let written =
-                written.map_err(|error| Error::new(ErrorKind::Misuse, "lz4 cannot compress").with_source(error))?;
+                written.map_err(|error| Error::new(ErrorKind::Internal, "lz4 cannot compress").with_source(error))?;
             if let Some(compressed) = self.block.get(..written).filter(|_| written < block.len()) {
                 output.extend_from_slice(&(written as u32).to_le_bytes());
                 output.extend_from_slice(compressed);

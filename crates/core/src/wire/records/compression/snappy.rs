@@ -29,8 +29,8 @@ impl Encoder {
         output.extend_from_slice(&VERSIONS);
         for block in input.chunks(BLOCK_BYTES) {
             let written = self.snappy.compress(block, &mut self.block);
-            let written =
-                written.map_err(|error| Error::new(ErrorKind::Misuse, "snappy cannot compress").with_source(error))?;
+            let written = written
+                .map_err(|error| Error::new(ErrorKind::Internal, "snappy cannot compress").with_source(error))?;
             output.extend_from_slice(&(written as u32).to_be_bytes());
             output.extend_from_slice(self.block.get(..written).unwrap_or_default());
         }

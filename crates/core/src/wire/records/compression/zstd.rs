@@ -29,7 +29,7 @@ impl Encoder {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Misuse, "zstd cannot compress").with_source(error)
+    Error::new(ErrorKind::Internal, "zstd cannot compress").with_source(error)
 }
 
 #[derive(Default)]
