@@ -1,13 +1,13 @@
-//! Answers to produce requests that are wrong in ways that bytes on a network are not: entries that are missing, that
-//! stand there twice, or that are about a partition nobody asked about. Brokers and proxies have sent all of them.
+//! Answers to produce requests that are well-formed and still wrong: a partition is missing, is there twice with two
+//! outcomes, or was never asked about. Brokers and proxies have sent all of them.
 
 use bytes::Bytes;
 use kavka_core::random::Random;
-use kavka_core::wire::Decoder;
 use kavka_core::wire::api::{RequestHeader, encode_response};
 use kavka_core::wire::message::Message;
 use kavka_core::wire::messages::ProduceResponse;
 use kavka_core::wire::messages::produce::PartitionProduceResponse;
+use kavka_core::wire::{Decoder, ErrorCode};
 
 /// Where the correlation id begins and ends in a frame.
 const CORRELATION_ID: std::ops::Range<usize> = 4..8;
@@ -23,10 +23,15 @@ pub(crate) fn odd_produce_answer(random: &mut Random, header: &RequestHeader, fr
         let at = random.below(entries.len());
         match random.below(3) {
             0 => drop(entries.remove(at)),
-            1 => entries.push(entries[at].clone()),
+            1 => entries.push(contradiction(&entries[at])),
             _ => entries.push(PartitionProduceResponse { index: 77, base_offset: 1, ..Default::default() }),
         }
     }
     let encoded = encode_response(header.key, header.version, header.correlation_id, &response);
     encoded.expect("what was decoded can be encoded").concat().into()
+}
+
+/// Another outcome for the same partition.
+fn contradiction(entry: &PartitionProduceResponse) -> PartitionProduceResponse {
+    PartitionProduceResponse { error_code: ErrorCode::NONE, base_offset: entry.base_offset + 1_000, ..entry.clone() }
 }

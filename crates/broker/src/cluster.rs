@@ -1,7 +1,7 @@
 //! The cluster and its connections: frames in, frames out, strictly in order.
 //!
-//! A broker carries out one request of a connection at a time and looks at the next one when that is answered, as
-//! Kafka does. So a fetch that waits holds up what is behind it on the same connection, and nothing else.
+//! As in Kafka, a broker works on one request of a connection at a time. A fetch that waits for records holds up the
+//! requests behind it on its connection, and nothing else.
 //!
 //! Driven like every machine: after a `handle_*`, call [`Cluster::poll_event`] until there is none, and come back with
 //! [`Cluster::handle_timeout`] at [`Cluster::poll_timeout`].
@@ -18,7 +18,7 @@ use kavka_core::wire::messages::ApiVersionsResponse;
 
 use crate::apis::{self, Context, Outcome};
 use crate::configs;
-use crate::faults::{Faults, Met, Then};
+use crate::faults::{Candidate, Faults, Then};
 use crate::state::State;
 use crate::waits::{Wait, Wake};
 
@@ -26,7 +26,7 @@ use crate::waits::{Wait, Wake};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// What a cluster is made of. The defaults are those of one broker for a quick start.
+/// The settings of a cluster. The defaults make one broker for a quick start.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
     /// How many brokers there are; their ids begin at 1. Default: 1.
@@ -51,7 +51,7 @@ pub struct ClusterConfig {
     pub max_fetch_sessions: usize,
     /// What the wall clock said at `Instant(0)`, in milliseconds since 1970. Default: 0.
     pub wall_clock_ms: i64,
-    /// Topic ids and session ids come from this number. Default: 0.
+    /// Topic ids and session ids follow from this number. Default: 0.
     pub seed: u64,
 }
 
@@ -73,7 +73,7 @@ impl Default for ClusterConfig {
     }
 }
 
-/// Something for whoever holds the sockets.
+/// Something for the sockets' side to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Send this frame, whose segments are never copied together.
@@ -186,7 +186,7 @@ impl Cluster {
         timers.into_iter().chain(self.state.groups.poll_timeout()).min()
     }
 
-    /// How many requests of a connection are not answered yet. Whoever reads its frames should wait when it is large.
+    /// How many requests of a connection are not answered yet. When there are many, stop reading from it for a while.
     pub fn backlog(&self, connection: ConnectionId) -> usize {
         let backlog = |known: &Connection| known.queue.len().saturating_add(known.current.is_some().into());
         self.connections.get(&connection).map_or(0, backlog)
@@ -238,7 +238,7 @@ impl Cluster {
             return self.refuse_version(connection, header);
         }
         let client_id = header.client_id.as_deref();
-        let mishap = self.faults.meet(&Met { api: header.key, broker_id, connection, client_id });
+        let mishap = self.faults.strike(&Candidate { api: header.key, broker_id, connection, client_id });
         let context = Context { now, connection, broker_id, header };
         let outcome = apis::dispatch(&mut self.state, &context, mishap, decoder.into_rest());
         let Context { header, .. } = context;
@@ -316,7 +316,7 @@ impl Cluster {
     }
 }
 
-/// What tests, the simulator and the command do with a cluster, past its protocol.
+/// What tests, the simulator and the command do to a cluster without going through the protocol.
 impl Cluster {
     /// What goes wrong on purpose.
     pub fn faults(&mut self) -> &mut Faults {
@@ -451,8 +451,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loses the end of a log in a new leader epoch, as an unclean election does. The batch that `end_offset` lies in
-    /// goes as a whole.
+    /// Drops the end of a log in a new leader epoch, as an unclean election does, and with it the whole batch that holds
+    /// `end_offset`.
     pub fn truncate(&mut self, now: Instant, topic: &str, partition: i32, end_offset: i64) -> Result<(), ErrorCode> {
         self.state.truncate(topic, partition, end_offset)?;
         self.settle(now);

@@ -1,8 +1,8 @@
 //! What goes wrong on purpose.
 //!
-//! A [`Fault`] says for which requests it is meant, how often, and what happens to them. The first fault that fits a
-//! request is used; faults stay in the order in which they were added. The most treacherous one is
-//! [`Fault::lose_answer`]: the request is carried out and the client cannot know.
+//! A [`Fault`] says which requests it strikes, how often, and what happens to them. Of several that fit a request the
+//! one that was added first strikes. The most treacherous one is [`Fault::lose_answer`]: the request is carried out,
+//! and the client cannot know.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ pub struct Fault {
     broker_id: Option<i32>,
     connection: Option<ConnectionId>,
     client_id: Option<String>,
-    /// How many requests it spares before it begins.
+    /// How many requests it lets pass first.
     after: u32,
-    /// How many requests it meets; `None` for every one.
+    /// How many requests it strikes; `None` for all.
     times: Option<u32>,
     then: Then,
     is_applied: bool,
@@ -117,14 +117,14 @@ impl Fault {
         self
     }
 
-    /// Spares this many requests first. Default: 0.
+    /// Lets this many requests pass first. Default: 0.
     #[must_use]
     pub fn after(mut self, requests: u32) -> Self {
         self.after = requests;
         self
     }
 
-    fn fits(&self, request: &Met) -> bool {
+    fn fits(&self, request: &Candidate) -> bool {
         self.api.map_or(request.api != ApiKey::ApiVersions, |api| api == request.api)
             && self.broker_id.is_none_or(|broker_id| broker_id == request.broker_id)
             && self.connection.is_none_or(|connection| connection == request.connection)
@@ -133,14 +133,14 @@ impl Fault {
 }
 
 /// A request, as faults see it.
-pub(crate) struct Met<'a> {
+pub(crate) struct Candidate<'a> {
     pub(crate) api: ApiKey,
     pub(crate) broker_id: i32,
     pub(crate) connection: ConnectionId,
     pub(crate) client_id: Option<&'a str>,
 }
 
-/// What happens to a request that a fault met.
+/// What happens to a request that a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mishap {
     /// Whether the request is carried out.
@@ -176,7 +176,7 @@ impl Faults {
         self.faults.clear();
     }
 
-    /// How many requests a fault has met so far.
+    /// How many requests a fault has struck so far.
     pub fn injected(&self) -> u64 {
         self.injected
     }
@@ -187,7 +187,7 @@ impl Faults {
     }
 
     /// What happens to this request.
-    pub(crate) fn meet(&mut self, request: &Met) -> Mishap {
+    pub(crate) fn strike(&mut self, request: &Candidate) -> Mishap {
         const NONE: Mishap = Mishap { is_applied: true, then: Then::Answer };
         let fitting = self.faults.iter_mut().enumerate().find(|(_, fault)| fault.fits(request));
         let Some((index, fault)) = fitting else { return NONE };

@@ -1,10 +1,10 @@
 //! One partition's log: record batches as they came, and where to find them.
 //!
-//! A batch is stored as its header, in which the base offset and the leader epoch were written (the CRC covers
-//! neither), and the rest, which stays a range of the request's frame: nothing is copied on the way in. On the way
-//! out a large batch is such a range again; a small one is copied, since a segment costs more than it saves.
+//! A batch is stored in two parts. Its header is a copy, into which the base offset and the leader epoch are written
+//! (the CRC covers neither). Its records stay where they are in the request's frame, so that appending copies nothing.
+//! Reading hands a large batch out from there too; a small one is copied, since a segment costs more than it saves.
 //!
-//! Only whole batches are served. Kafka may cut off the last one; a client that can live with that can live with this.
+//! Only whole batches are served. Kafka may cut the last one short, so every client copes with more than this.
 //!
 //! Every replica is the same log, so that the high watermark is the log end offset. The log keeps the leader epochs
 //! with the offset at which each began (KIP-101). It is in memory and is kept whole unless a limit is set.
@@ -153,7 +153,7 @@ impl Log {
         self.log_start_offset = before_offset;
     }
 
-    /// Loses the end of the log, as an unclean election does. A batch that `end_offset` lies in goes as a whole.
+    /// Drops the end of the log, as an unclean election does, and with it the whole batch that holds `end_offset`.
     pub(crate) fn truncate(&mut self, end_offset: i64) {
         while let Some(stored) = self.batches.back().filter(|stored| stored.last_offset >= end_offset) {
             self.bytes = self.bytes.saturating_sub(stored.len() as u64);
@@ -268,7 +268,7 @@ impl Stored {
 
 /// What is wrong with a batch that a producer sent, by the rules of Kafka's `LogValidator`, and in words.
 ///
-/// Whether the records are well formed is not looked at, unlike in Kafka: that would open every batch.
+/// Unlike Kafka it does not look whether the records are well formed: that would open every batch.
 pub(crate) fn check(batch: &RawBatch, max_bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
     let BatchHeader { base_offset, last_offset, record_count, is_transactional, is_control, producer, .. } =
         *batch.header();

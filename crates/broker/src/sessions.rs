@@ -1,7 +1,7 @@
 //! Fetch sessions (KIP-227): what a connection's earlier fetches asked for, so that later ones say only what changed.
 //!
-//! A session belongs to a broker, not to a connection. Partitions are served in turn: one that brought records goes to
-//! the end, so that a busy partition cannot starve the others.
+//! A session belongs to a broker, not to a connection. Partitions take turns: one that gave records moves to the end,
+//! so that a busy partition cannot starve the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Cached {
         Self { wanted, high_watermark: -1, log_start_offset: None }
     }
 
-    /// Whether the client must hear of `data`; remembers what it heard.
+    /// Whether `data` differs from what the client was told last; remembers it as told.
     fn is_news(&mut self, data: &PartitionData) -> bool {
         let is_news = has_records(data)
             || self.high_watermark != data.high_watermark
@@ -51,7 +51,7 @@ impl Cached {
         self.high_watermark = data.high_watermark;
         self.log_start_offset = data.log_start_offset;
         if data.error_code != ErrorCode::NONE {
-            // An error is told again and again, and its end as well.
+            // Forgotten, so that the first answer without the error is news too.
             self.high_watermark = -1;
         }
         is_news

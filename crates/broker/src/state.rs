@@ -1,7 +1,7 @@
 //! What the cluster is: its brokers, its topics, who leads which partition.
 //!
-//! The APIs read and change it; it knows nothing of connections except which of them wait for a partition. Changes to
-//! leadership raise the leader epoch and wake whoever waits.
+//! The APIs read and change it. Of connections it knows only which of them wait for a partition. A new leader raises the
+//! leader epoch and wakes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::{ClusterConfig, ConnectionId};
 
 /// The longest topic name, in bytes.
 const MAX_TOPIC_NAME: usize = 249;
-/// Partitions of one topic, and of one request: what a test cluster could want, and no more.
+/// The most partitions that one request may create.
 const MAX_PARTITIONS: i32 = 100_000;
 
 /// One broker of the cluster.

@@ -1,4 +1,4 @@
-//! `FindCoordinator` v0-6: which broker looks after a group.
+//! `FindCoordinator` v0-6: which broker coordinates a group.
 //!
 //! Not here: share groups, whose coordinators are `COORDINATOR_NOT_AVAILABLE`; transactions. Asked for the coordinator
 //! of a transaction it says `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, since that is the one error which ends

@@ -23,7 +23,7 @@ use crate::groups::{Group, Join, refused_join, refused_sync};
 use crate::state::State;
 use crate::waits::Wait;
 
-/// Whether this broker looks after the group, and the group may have members.
+/// Whether this broker coordinates the group, and the group's id may have members.
 fn check_group(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
     if group_id.is_empty() {
         return Err(ErrorCode::INVALID_GROUP_ID);

@@ -1,7 +1,7 @@
 //! `Metadata` v0-13: the brokers, and who leads which partition.
 //!
 //! A topic is created when a client asks for it by name, allows it (v4 on) and the cluster has it so
-//! (`auto.create.topics.enable`); it is there in the same answer, where Kafka says to ask again.
+//! (`auto.create.topics.enable`). It is in the same answer already, where Kafka tells the client to ask again.
 //!
 //! A topic can be asked for by its id alone from v12 on; before that such a request closes the connection.
 //!

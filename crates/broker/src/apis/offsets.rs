@@ -1,7 +1,7 @@
 //! `OffsetCommit` v0-10 and `OffsetFetch` v0-10: how far a group has come.
 //!
-//! Consumers that are no members commit with generation -1, and only while the group has no members. Versions 0, which
-//! meant ZooKeeper once, use the same store. Offsets stay until their topic is deleted.
+//! A consumer that is not a member commits with generation -1, which works only while the group has no members. Version
+//! 0, which once meant ZooKeeper, uses the same store. Offsets stay until their topic is deleted.
 //!
 //! Not here: transactional commits, so that `require_stable` changes nothing; KIP-848's member epochs.
 
@@ -74,7 +74,7 @@ fn answered(
     OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
 }
 
-/// Whether this broker looks after the group.
+/// Whether this broker coordinates the group.
 pub(super) fn check_coordinator(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
     let is_here = state.coordinator(group_id).is_some_and(|broker| broker.id == context.broker_id);
     if is_here { Ok(()) } else { Err(ErrorCode::NOT_COORDINATOR) }

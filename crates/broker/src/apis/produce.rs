@@ -1,8 +1,7 @@
 //! `Produce` v3-13: appends record batches.
 //!
-//! Every replica is the same log, so a write is in all of them as soon as it is in one; `acks=all` still refuses to
-//! write where fewer replicas live than `min.insync.replicas`. v0-2 are advertised as Kafka 4 does, which librdkafka
-//! needs, and refused. New leaders are named from v10 on (KIP-951).
+//! All replicas share one log, so a write is on every replica at once. `acks=all` is still refused while fewer replicas
+//! are up than `min.insync.replicas`. v0-2 are advertised, because librdkafka needs that, and refused, as in Kafka 4. New leaders are named from v10 on (KIP-951).
 //!
 //! Not here: transactions, recompression, checks of single records and of timestamps.
 
@@ -52,7 +51,7 @@ impl Handle for ProduceRequest {
         }
         let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         let is_failed = partitions.into_iter().any(|partition| partition.error_code != ErrorCode::NONE);
-        // Without answers, closing the connection is how Kafka says that something went wrong.
+        // With acks=0 there is no answer to carry the error: Kafka closes the connection instead.
         if is_failed { Answer::Close } else { Answer::Nothing }
     }
 

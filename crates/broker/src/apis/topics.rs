@@ -1,6 +1,6 @@
 //! `CreateTopics` v0-7, `DeleteTopics` v0-6, `CreatePartitions` v0-3.
 //!
-//! Any broker takes them, as in KRaft. Everything is done at once: the time-outs of the requests have no meaning.
+//! Any broker takes them, as in KRaft. Everything is done at once, so the requests' time-outs are ignored.
 //!
 //! Not here: deletion by a topic id that stands for a topic of another name, policies.
 

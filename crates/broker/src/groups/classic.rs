@@ -1,8 +1,8 @@
 //! One classic group: its members, and how they agree on a generation.
 //!
-//! A rebalance has two rounds. *Preparing*: every member joins, or is dropped when the longest rebalance timeout ends.
-//! *Completing*: the leader sends everyone's assignment. Then the group is stable until a member comes, goes, changes
-//! what it asks for or falls silent.
+//! A rebalance has two rounds. *Preparing*: every member joins again; who has not joined when the longest rebalance
+//! timeout ends is dropped. *Completing*: the leader sends the assignment of every member. Then the group is stable
+//! until a member joins, leaves, changes its subscription or misses its heartbeats.
 //!
 //! Not here: the delay of a group's first rebalance (`group.initial.rebalance.delay.ms` is 0), static members that
 //! come back without a rebalance (KIP-345: they keep their place but the group rebalances), group size limits.
@@ -56,7 +56,7 @@ struct Member {
     rebalance_timeout: Duration,
     protocols: Vec<(String, Bytes)>,
     waits: Waits,
-    /// When its session ends unless it is heard of.
+    /// When its session ends unless it is heard from.
     expires: Instant,
 }
 
@@ -77,7 +77,7 @@ impl Member {
         }
     }
 
-    fn heard_of(&mut self, now: Instant) {
+    fn heard_from(&mut self, now: Instant) {
         self.expires = now + self.session_timeout;
     }
 
@@ -150,7 +150,7 @@ impl ClassicGroup {
         }
     }
 
-    /// Keeps a member id for a member that has yet to join with it (KIP-394).
+    /// Reserves a member id for a member that was told to join with it (KIP-394).
     pub(crate) fn expect_member(&mut self, now: Instant, member_id: String, session_timeout_ms: i32) {
         self.pending.insert(member_id, now + millis(session_timeout_ms));
     }
@@ -167,7 +167,7 @@ impl ClassicGroup {
             let is_unchanged = member.protocols == protocols;
             (member.protocols, member.session_timeout, member.rebalance_timeout) =
                 (protocols, session_timeout, rebalance_timeout);
-            member.heard_of(now);
+            member.heard_from(now);
             let keeps_generation = match self.phase {
                 Phase::Stable => is_unchanged && self.leader != member_id,
                 Phase::Completing(_) => is_unchanged,
@@ -273,14 +273,14 @@ impl ClassicGroup {
         self.phase = Phase::Completing(now + self.rebalance_timeout());
         let joined: Vec<_> = self.members.keys().map(|member_id| self.joined(member_id)).collect();
         for (member, response) in self.members.values_mut().zip(joined) {
-            member.heard_of(now);
+            member.heard_from(now);
             if let Waits::Join(connection) = std::mem::replace(&mut member.waits, Waits::No) {
                 wakes.join(connection, response);
             }
         }
     }
 
-    /// The assignor that all members have and most of them like best.
+    /// Of the assignors that every member supports, the one that most members prefer.
     fn choose_protocol(&self) -> String {
         let has = |member: &Member, name: &str| member.protocols.iter().any(|(theirs, _)| theirs == name);
         let is_common = |name: &str| self.members.values().all(|member| has(member, name));
@@ -316,7 +316,7 @@ impl ClassicGroup {
         if generation_id != self.generation_id {
             return Err(ErrorCode::ILLEGAL_GENERATION);
         }
-        member.heard_of(now);
+        member.heard_from(now);
         Ok(member)
     }
 
@@ -358,7 +358,7 @@ impl ClassicGroup {
         for member in self.members.values_mut() {
             if let Waits::Sync(connection) = member.waits {
                 member.waits = Waits::No;
-                member.heard_of(now);
+                member.heard_from(now);
                 let response = SyncGroupResponse {
                     protocol_type: Some(self.protocol_type.clone()),
                     protocol_name: Some(self.protocol_name.clone()),
@@ -408,7 +408,7 @@ impl ClassicGroup {
         if is_completing { Err(ErrorCode::REBALANCE_IN_PROGRESS) } else { Ok(()) }
     }
 
-    /// Nobody waits on this connection any more: the session of whoever did goes on to its end.
+    /// The connection is gone: its member waits no longer, and its session ends unless it comes back.
     pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
         for member in self.members.values_mut() {
             if matches!(member.waits, Waits::Join(waiting) | Waits::Sync(waiting) if waiting == connection) {

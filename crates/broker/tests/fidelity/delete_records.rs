@@ -13,7 +13,7 @@ on_every_broker!(
     an_offset_before_the_start_of_the_log_changes_nothing,
     an_offset_behind_the_end_is_out_of_range,
     a_partition_that_does_not_exist_is_unknown,
-    who_does_not_lead_deletes_nothing,
+    only_the_leader_deletes_records,
 );
 
 const EARLIEST: i64 = -2;
@@ -77,7 +77,7 @@ fn a_partition_that_does_not_exist_is_unknown(cluster: &Cluster) {
     assert_eq!(delete(&mut connection, "nowhere", 0, Some(0)), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
 }
 
-fn who_does_not_lead_deletes_nothing(cluster: &Cluster) {
+fn only_the_leader_deletes_records(cluster: &Cluster) {
     let (topic, _) = written(cluster);
     let mut other = cluster.connect(3 - topic.leaders[0]);
     assert_eq!(delete(&mut other, &topic.name, 0, Some(1)), (ErrorCode::NOT_LEADER_OR_FOLLOWER, None));

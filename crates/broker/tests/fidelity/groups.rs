@@ -18,10 +18,10 @@ on_every_broker!(
     a_commit_for_an_unknown_partition_is_refused,
     a_commit_of_a_member_that_does_not_exist_is_refused,
     metadata_over_4096_bytes_is_refused,
-    who_does_not_coordinate_says_so,
+    a_broker_that_does_not_coordinate_the_group_refuses,
     a_group_without_members_is_deleted_with_its_offsets,
     a_group_with_members_is_not_deleted,
-    what_is_no_group_cannot_be_deleted,
+    only_the_coordinator_deletes_a_group_that_exists,
 );
 
 fn find_coordinator(cluster: &Cluster, group_id: &str) -> i32 {
@@ -158,7 +158,7 @@ fn metadata_over_4096_bytes_is_refused(cluster: &Cluster) {
     assert_eq!(fetch_one(&mut connection, &group_id, &topic).2, Some(5));
 }
 
-fn who_does_not_coordinate_says_so(cluster: &Cluster) {
+fn a_broker_that_does_not_coordinate_the_group_refuses(cluster: &Cluster) {
     let topic = cluster.topic();
     let (group_id, _) = group(cluster);
     let mut other = cluster.connect(3 - find_coordinator(cluster, &group_id));
@@ -197,7 +197,7 @@ fn a_group_with_members_is_not_deleted(cluster: &Cluster) {
     assert_eq!(delete(&mut connection, &group_id), ErrorCode::NON_EMPTY_GROUP);
 }
 
-fn what_is_no_group_cannot_be_deleted(cluster: &Cluster) {
+fn only_the_coordinator_deletes_a_group_that_exists(cluster: &Cluster) {
     let (group_id, mut connection) = group(cluster);
     assert_eq!(delete(&mut connection, &group_id), ErrorCode::GROUP_ID_NOT_FOUND);
     let mut other = cluster.connect(3 - find_coordinator(cluster, &group_id));
