@@ -13,6 +13,9 @@ use kavka_core::wire::error_code::ErrorCode;
 pub(crate) const BROKERS: i32 = 3;
 pub(crate) const PARTITIONS: i32 = 3;
 
+/// The limit of a topic that takes small batches only: room for one record or two.
+const SMALL_BATCH_BYTES: usize = 130;
+
 /// Something that happens to the cluster, not to one connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
@@ -86,7 +89,7 @@ impl Plan {
             batch_bytes: [120, 200, 400][random.below(3)],
             linger: Duration::from_millis([0, 5, 30][random.below(3)]),
             is_compressed: random.below(3) == 0,
-            max_message_bytes: (!is_curable && random.below(2) == 0).then_some(260),
+            max_message_bytes: (!is_curable && random.below(2) == 0).then_some(SMALL_BATCH_BYTES),
             fetch_bytes: 100 + random.below(2_000) as u32,
             fetch_buffer: 4_000 + random.below(20_000),
             fetch_version: if random.below(4) == 0 { 6 } else { 18 },
