@@ -124,23 +124,30 @@ fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> A
     Ask { asker, id, target, lane, max_version, timeout, question }
 }
 
-/// The producer machine and what its role task would have.
+/// The producer machine, its handles, and what its role task would have.
 #[derive(Debug)]
 pub(crate) struct ProducerMachine {
     machine: Producer,
     compressor: Compressor,
-    handle: HandleId,
-    topic: TopicIndex,
+    handles: Vec<(HandleId, TopicIndex)>,
 }
 
 impl ProducerMachine {
-    pub(crate) fn new(config: ProducerConfig, metadata: &Metadata, seed: u64) -> Self {
+    pub(crate) fn new(config: ProducerConfig, seed: u64) -> Self {
         let compressor = Compressor::new(config.compression).expect("the codec is known");
         let pool = BufferPool::new(4 << 20, Arc::new(|| ()));
-        let mut machine = Producer::new(config, BACKOFF, pool, seed);
-        let handle = machine.open(None);
-        let topic = machine.topic(Instant(0), handle, TOPIC, metadata);
-        Self { machine, compressor, handle, topic }
+        Self { machine: Producer::new(config, BACKOFF, pool, seed), compressor, handles: Vec::new() }
+    }
+
+    /// Opens one more handle, with the next number.
+    pub(crate) fn open(&mut self, now: Instant, metadata: &Metadata) {
+        let handle = self.machine.open(None);
+        self.handles.push((handle, self.machine.topic(now, handle, TOPIC, metadata)));
+    }
+
+    /// Nobody will use the handle any more; what it has is still delivered.
+    pub(crate) fn release(&mut self, now: Instant, handle: usize) {
+        self.machine.release(now, self.handles[handle].0);
     }
 
     pub(crate) fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
@@ -180,12 +187,12 @@ impl ProducerMachine {
     }
 
     /// Hands a record in. `None` if there is no room, or nothing is known of the topic yet.
-    pub(crate) fn append(&mut self, now: Instant, partition: i32, value: &[u8]) -> Option<Appended> {
-        self.machine.append(now, self.topic, Some(partition), 0, None, Some(value), &[]).ok()
+    pub(crate) fn append(&mut self, now: Instant, handle: usize, partition: i32, value: &[u8]) -> Option<Appended> {
+        self.machine.append(now, self.handles[handle].1, Some(partition), 0, None, Some(value), &[]).ok()
     }
 
-    pub(crate) fn flush(&mut self, now: Instant) {
-        self.machine.flush(now, self.handle);
+    pub(crate) fn flush(&mut self, now: Instant, handle: usize) {
+        self.machine.flush(now, self.handles[handle].0);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -52,7 +52,7 @@ struct Session {
     sent: BTreeMap<u64, (Asker, u64)>,
 }
 
-/// A client with one producer and one consumer.
+/// A client with one producer machine, which its handles share, and one consumer.
 #[derive(Debug)]
 pub(crate) struct Client {
     refresh: MetadataRefresh,
@@ -78,19 +78,14 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Client {
-    pub(crate) fn new(
-        make_producer: impl FnOnce(&kavka_core::cluster::Metadata) -> ProducerMachine,
-        consumer: ConsumerMachine,
-        fetch_version: i16,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(producer: ProducerMachine, consumer: ConsumerMachine, fetch_version: i16, seed: u64) -> Self {
         let config = RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF };
         let mut refresh = MetadataRefresh::new(config, seed);
         refresh.add_topic(TOPIC.into(), false);
         refresh.add_topic(LEDGER.into(), false);
         let servers = vec![BootstrapServer { host: "127.0.0.1".into(), port: PORT_BASE + 1 }];
         Self {
-            producer: make_producer(refresh.metadata()),
+            producer,
             consumer,
             refresh,
             seen_version: None,
@@ -101,6 +96,11 @@ impl Client {
             fetch_version,
             said: VecDeque::new(),
         }
+    }
+
+    /// Opens one more handle of the producer.
+    pub(crate) fn open_handle(&mut self, now: Instant) {
+        self.producer.open(now, self.refresh.metadata());
     }
 
     /// Something reached the client's end of a link.

@@ -34,6 +34,8 @@ enum Report {
 
 #[derive(Debug)]
 struct Accepted {
+    /// Which of the producer's handles it was given to.
+    handle: usize,
     partition: i32,
     at: Instant,
     /// It is larger than the topic may take.
@@ -51,13 +53,18 @@ enum Step {
     Shown(i64),
 }
 
-/// What happened in one of the partitions that the consumer reads; the producer writes the first half of them.
+/// What one handle of the producer did in one partition.
 #[derive(Debug, Default)]
-struct PartitionHistory {
+struct HandleHistory {
     last_accepted: Option<u64>,
     last_reported: Option<u64>,
     /// A record failed: no record up to this one may be delivered any more.
     doomed_up_to: Option<u64>,
+}
+
+/// What happened in one of the partitions that the consumer reads; the producer writes the first half of them.
+#[derive(Debug, Default)]
+struct PartitionHistory {
     steps: Vec<Step>,
     /// Everything that ever was in the log and may be seen.
     truth: BTreeMap<i64, Vec<u8>>,
@@ -68,6 +75,7 @@ struct PartitionHistory {
 pub(crate) struct Judge {
     accepted: Vec<Accepted>,
     partitions: Vec<PartitionHistory>,
+    handles: BTreeMap<(usize, i32), HandleHistory>,
     /// Per batch: the records without a report, and how many have one.
     batches: BTreeMap<usize, (VecDeque<u64>, u32)>,
     /// Kept alive, so that no other batch gets its address.
@@ -91,7 +99,8 @@ impl Judge {
         let written = (0..PARTITIONS).map(|_| PartitionHistory::default());
         let ledgers = ledgers.into_iter().map(|truth| PartitionHistory { truth, ..PartitionHistory::default() });
         let partitions = written.chain(ledgers).collect();
-        Self { accepted: Vec::new(), partitions, batches: BTreeMap::new(), kept: Vec::new() }
+        let (handles, batches) = (BTreeMap::new(), BTreeMap::new());
+        Self { accepted: Vec::new(), partitions, handles, batches, kept: Vec::new() }
     }
 
     /// The number of the next record.
@@ -104,12 +113,18 @@ impl Judge {
     }
 
     /// The producer accepted the record with the next number.
-    pub(crate) fn accepted(&mut self, at: Instant, partition: i32, is_fat: bool, completion: Arc<Completion>) {
+    pub(crate) fn accepted(
+        &mut self,
+        at: Instant,
+        (handle, partition): (usize, i32),
+        is_fat: bool,
+        completion: Arc<Completion>,
+    ) {
         let id = self.next_id();
         self.batches.entry(Arc::as_ptr(&completion) as usize).or_default().0.push_back(id);
         self.kept.push(completion);
-        self.partition(partition).last_accepted = Some(id);
-        self.accepted.push(Accepted { partition, at, is_fat, report: None });
+        self.handles.entry((handle, partition)).or_default().last_accepted = Some(id);
+        self.accepted.push(Accepted { handle, partition, at, is_fat, report: None });
     }
 
     /// The producer reported some records.
@@ -141,8 +156,7 @@ impl Judge {
         assert!(record.report.is_none(), "record {id} was reported twice");
         let is_delivered = matches!(report, Report::Delivered(_));
         record.report = Some((now, report));
-        let partition = record.partition;
-        let history = self.partition(partition);
+        let history = self.handles.entry((record.handle, record.partition)).or_default();
         assert!(history.last_reported < Some(id), "the report of record {id} comes out of order");
         history.last_reported = Some(id);
         if is_delivered {
@@ -210,13 +224,14 @@ impl Judge {
     pub(crate) fn judge_producer(&self, plan: &Plan, recovered_at: Instant) {
         let mut places: BTreeMap<u64, Vec<(i32, i64)>> = BTreeMap::new();
         for (partition, history) in (0..PARTITIONS).zip(&self.partitions) {
-            let mut last = None;
+            let mut last: BTreeMap<usize, u64> = BTreeMap::new();
             for (offset, found) in &history.truth {
                 let id = id(found);
                 let is_fat = found.len() > FAT_BYTES;
                 assert_eq!(*found, value(id, is_fat), "record {id} is damaged in partition {partition}");
-                assert!(last < Some(id), "record {id} is out of order in partition {partition}");
-                last = Some(id);
+                let handle = self.accepted[id as usize].handle;
+                let before = last.insert(handle, id);
+                assert!(before < Some(id), "record {id} is out of order in partition {partition}");
                 places.entry(id).or_default().push((partition, *offset));
             }
         }

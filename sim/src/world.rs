@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kavka_broker::{Cluster, ClusterConfig};
-use kavka_core::cluster::Metadata;
 use kavka_core::config::{ConsumerConfig, ProducerConfig};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
@@ -21,6 +20,8 @@ use crate::trace::Trace;
 
 /// How many partitions are read: those of both topics.
 const READ: i32 = 2 * PARTITIONS;
+/// How many handles of the producer are open at a time.
+const HANDLES: usize = 2;
 const RECORDS: usize = 250;
 /// Records that are produced when everything is well again; the first of them this long after the faults have ended.
 const LATE_RECORDS: u64 = 20;
@@ -46,6 +47,9 @@ struct World {
     next_event: u64,
     network: Network,
     client: Client,
+    /// The producer's handles that are open.
+    handles: Vec<usize>,
+    next_handle: usize,
     judge: Judge,
     trace: Trace,
 }
@@ -97,8 +101,9 @@ impl World {
             ..ConsumerConfig::default()
         };
         let consumer = ConsumerMachine::new(consumer, READ, seed);
-        let producer = |metadata: &Metadata| ProducerMachine::new(producer, metadata, seed);
-        let client = Client::new(producer, consumer, plan.fetch_version, seed);
+        let producer = ProducerMachine::new(producer, seed);
+        let mut client = Client::new(producer, consumer, plan.fetch_version, seed);
+        (0..HANDLES).for_each(|_| client.open_handle(Instant(0)));
         let mut world = Self {
             now: Instant(0),
             network: Network::new(cluster, network_random, plan.odds, plan.latency),
@@ -106,6 +111,8 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             client,
+            handles: (0..HANDLES).collect(),
+            next_handle: HANDLES,
             judge,
             trace: Trace::new(print),
             plan,
@@ -223,13 +230,23 @@ impl World {
         let partition = self.random.below(PARTITIONS as usize) as i32;
         let id = self.judge.next_id();
         let is_fat = self.plan.max_message_bytes.is_some() && self.random.below(100) == 0;
-        if let Some(appended) = self.client.producer.append(self.now, partition, &judge::value(id, is_fat)) {
+        let turn = self.random.below(HANDLES);
+        let handle = self.handles[turn];
+        if let Some(appended) = self.client.producer.append(self.now, handle, partition, &judge::value(id, is_fat)) {
             let what = if is_fat { "fat record" } else { "record" };
-            self.trace.say(self.now, format_args!("{what} {id} is accepted for partition {partition}"));
-            self.judge.accepted(self.now, partition, is_fat, appended.completion);
+            self.trace
+                .say(self.now, format_args!("{what} {id} is accepted from handle {handle} for partition {partition}"));
+            self.judge.accepted(self.now, (handle, partition), is_fat, appended.completion);
         }
         if self.random.below(20) == 0 {
-            self.client.producer.flush(self.now);
+            self.client.producer.flush(self.now, handle);
+        }
+        if self.random.below(50) == 0 {
+            self.trace.say(self.now, format_args!("handle {handle} is released, and another one opened"));
+            self.client.producer.release(self.now, handle);
+            self.client.open_handle(self.now);
+            self.handles[turn] = self.next_handle;
+            self.next_handle += 1;
         }
     }
 
