@@ -35,15 +35,22 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def kafka():
     """Three brokers of the newest Kafka, shared by all tests: make your own topics, leave every broker running."""
-    with _MODULE.Cluster("4.4.0", brokers=3) as cluster:
+    with _MODULE.Cluster(brokers=3) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def start_kafka():
-    """Starts clusters of this test's own: `start_kafka("3.9.2", brokers=3, settings={...})`, see `Cluster`."""
+    """Starts clusters of this test's own: `start_kafka("1.1.1", brokers=3, settings={...})`, see `Cluster`.
+
+    The version may also be `LATEST` or `LATEST_3`, which is what the harness calls the two that most tests run on.
+    """
     with contextlib.ExitStack() as clusters:
-        yield lambda *args, **kwargs: clusters.enter_context(_MODULE.Cluster(*args, **kwargs))
+
+        def start(version, **kwargs):
+            return clusters.enter_context(_MODULE.Cluster(getattr(_MODULE, version, version), **kwargs))
+
+        yield start
 
 
 @pytest.fixture

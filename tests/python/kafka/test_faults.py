@@ -174,12 +174,12 @@ def run(kafka, name, *faults):
 
 
 def test_brokers_killed_one_after_the_other_and_one_frozen_lose_and_repeat_nothing(start_kafka):
-    kafka = start_kafka("4.4.0", brokers=3)
+    kafka = start_kafka("LATEST", brokers=3)
     run(kafka, "short", lambda: kill_each(kafka, 1), lambda: freeze_one(kafka, 1, 8))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("version", ["4.4.0", "3.9.2"])
+@pytest.mark.parametrize("version", ["LATEST", "LATEST_3"])
 def test_many_rounds_of_kills_and_freezes_lose_and_repeat_nothing(start_kafka, version):
     kafka = start_kafka(version, brokers=3)
     for number in range(5):
