@@ -159,6 +159,9 @@ impl World {
             for (link, arrival) in around.network.handle_timeout(around.now, around.trace) {
                 self.client.handle_arrival(&mut around, link, arrival);
             }
+            // What an answer decides is reported before the application hands in more: a record that was not buffered yet
+            // when one before it failed has a fate of its own.
+            self.drive();
             while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now.0) {
                 let event = entry.remove();
                 self.handle(event);
