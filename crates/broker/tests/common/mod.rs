@@ -23,7 +23,7 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// So many brokers and one topic, `t`, with one partition, led by broker 1.
+    /// This many brokers and one topic, `t`, with one partition, led by broker 1.
     pub fn new(brokers: u16) -> Self {
         Self::with(ClusterConfig { brokers, ..ClusterConfig::default() })
     }

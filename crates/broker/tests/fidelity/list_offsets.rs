@@ -17,7 +17,7 @@ on_every_broker!(
     a_time_after_every_record_finds_nothing,
     the_largest_timestamp_is_found_with_its_record,
     an_unknown_partition_has_no_offsets,
-    who_does_not_lead_has_no_offsets,
+    a_broker_that_does_not_lead_has_no_offsets,
     leader_epochs_are_compared,
     every_epoch_ends_where_the_next_one_begins,
 );
@@ -101,7 +101,7 @@ fn an_unknown_partition_has_no_offsets(cluster: &Cluster) {
     assert_eq!((answer.error_code, answer.offset), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
 }
 
-fn who_does_not_lead_has_no_offsets(cluster: &Cluster) {
+fn a_broker_that_does_not_lead_has_no_offsets(cluster: &Cluster) {
     let topic = cluster.create(1, 2, &[]);
     let answer = list(&mut cluster.connect(3 - topic.leaders[0]), &topic, LATEST);
     assert_eq!((answer.error_code, answer.offset), (ErrorCode::NOT_LEADER_OR_FOLLOWER, None));

@@ -16,10 +16,10 @@ on_every_broker!(
     a_wrong_crc_is_corrupt,
     a_batch_cut_short_is_no_batch,
     two_batches_for_one_partition_are_refused,
-    an_sequenced_needs_no_acks_all,
+    an_idempotent_batch_needs_no_acks_all,
     an_unknown_topic_or_partition_is_told_apart_from_the_others,
     an_unknown_topic_id_is_named_so,
-    who_does_not_lead_names_the_leader,
+    a_broker_that_does_not_lead_names_the_leader,
     acks_other_than_all_0_and_1_are_refused,
     with_acks_0_there_is_no_answer,
     with_acks_0_an_error_closes_the_connection,
@@ -108,7 +108,7 @@ fn two_batches_for_one_partition_are_refused(cluster: &Cluster) {
     assert_eq!(produce(&mut connection, &topic, twice).error_code, ErrorCode::INVALID_RECORD);
 }
 
-fn an_sequenced_needs_no_acks_all(cluster: &Cluster) {
+fn an_idempotent_batch_needs_no_acks_all(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     let answer = connection.call(&produce_request(&topic, 0, 1, sequenced(12_345, 0, 0, &["a"])));
@@ -145,7 +145,7 @@ fn an_unknown_topic_id_is_named_so(cluster: &Cluster) {
     assert_eq!(produce(&mut connection, &nowhere, batch(&["a"])).error_code, ErrorCode::UNKNOWN_TOPIC_ID);
 }
 
-fn who_does_not_lead_names_the_leader(cluster: &Cluster) {
+fn a_broker_that_does_not_lead_names_the_leader(cluster: &Cluster) {
     for replicas in [1, 2] {
         let topic = cluster.create(1, replicas, &[]);
         let leader = topic.leaders[0];
