@@ -324,3 +324,18 @@ fn a_partition_that_has_just_appeared_can_be_named() {
     }
     rig.flush(&producer);
 }
+
+#[test]
+fn records_for_a_topic_that_was_deleted_fail_within_seconds_and_say_so() {
+    let rig = Rig::new(3, 1, |_| ());
+    let (producer, topic) = rig.producer(|_| ());
+    enqueue(&producer, topic, b"stored");
+    rig.flush(&producer);
+    assert!(rig.broker.with(|cluster, now| cluster.delete_topic(now, TOPIC)));
+    let begun = Instant::now();
+    let delivery = enqueue(&producer, topic, b"lost");
+    let error = rig.client.start(delivery).wait(WAIT).expect("long before delivery.timeout.ms").unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+    assert!(error.to_string().contains("the topic was deleted"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}

@@ -577,3 +577,85 @@ fn a_record_that_ran_out_of_time_says_what_it_waited_for() {
     let error = failure(&nameless);
     assert!(error.to_string().contains("no broker has given a producer id yet"), "{error}");
 }
+
+#[test]
+fn a_record_that_never_fits_into_the_memory_is_refused_at_once_naming_the_limit_that_is_in_the_way() {
+    let large = ProducerConfig { max_request_size: 64 << 20, ..config() };
+    let mut producer = Producer::new(large, BACKOFF, pool(1 << 20), 1);
+    let metadata = metadata(&kavka_core::cluster::Metadata::default(), 1, &[(1, 1)]);
+    let handle = producer.open(None);
+    let topic = producer.topic(Instant(0), handle, TOPIC, &metadata);
+    for bytes in [1 << 20, 5 << 20] {
+        match producer.append(Instant(0), topic, None, 0, None, Some(&vec![0; bytes]), &[]) {
+            Err(AppendError::Refused(error)) => {
+                assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
+                assert!(error.to_string().contains("buffer.memory (1048576)"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(producer.append(Instant(0), topic, None, 0, None, Some(&vec![0; 1_000_000]), &[]).is_ok());
+}
+
+#[test]
+fn without_idempotence_a_batch_that_goes_again_is_not_overtaken() {
+    let mut rig = Rig::new(ProducerConfig { acks: Acks::Leader, ..config() }, 1);
+    rig.append_alone(0, "first");
+    let first = rig.sent();
+    rig.append_alone(0, "second");
+    assert!(rig.poll().is_none(), "the first may have to go again");
+    rig.answer(&first, ErrorCode::NOT_LEADER_OR_FOLLOWER, -1);
+    rig.after(130);
+    let again = rig.sent();
+    assert_eq!(again.values(), ["first"]);
+    rig.answer(&again, ErrorCode::NONE, 0);
+    assert_eq!(rig.sent().values(), ["second"]);
+
+    let never_again = ProducerConfig { acks: Acks::Leader, retries: 0, ..config() };
+    let mut rig = Rig::new(never_again, 1);
+    rig.append_alone(0, "first");
+    drop(rig.sent());
+    rig.append_alone(0, "second");
+    assert_eq!(rig.sent().values(), ["second"], "nothing goes again");
+}
+
+#[test]
+fn records_of_a_topic_that_was_deleted_are_given_up_within_seconds() {
+    let mut rig = Rig::warm(config());
+    let record = rig.append(0, "lost");
+    let mut sent = rig.sent();
+    rig.see_no_topic();
+    for _ in 0..10 {
+        rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        rig.after(1_100);
+        match rig.poll() {
+            Some(again) => sent = again,
+            None => break,
+        }
+    }
+    rig.events();
+    let error = failure(&record);
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+    assert!(error.to_string().contains("the topic was deleted"), "{error}");
+    assert!(rig.now < Instant(8_000), "{:?}", rig.now);
+    let refused = rig.producer.append(rig.now, rig.topic, Some(0), 0, None, None, &[]);
+    assert!(matches!(refused, Err(AppendError::Refused(error)) if error.to_string().contains("deleted")));
+    rig.leaders(2, &[(1, 0)]);
+    rig.append_alone(0, "anew");
+    rig.after(1_100);
+    assert_eq!(rig.sent().values(), ["anew"]);
+}
+
+#[test]
+fn a_broker_that_lags_behind_does_not_make_a_topic_deleted() {
+    let mut rig = Rig::warm(config());
+    let record = rig.append(0, "slow");
+    let sent = rig.sent();
+    rig.see_no_topic();
+    rig.after(20_000);
+    assert!(rig.poll().is_none());
+    rig.events();
+    assert!(is_open(&record), "its leader has not said that it does not know the topic");
+    rig.answer(&sent, ErrorCode::NONE, 1);
+    assert_eq!(offset(&record), Some(1));
+}

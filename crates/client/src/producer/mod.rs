@@ -166,9 +166,9 @@ fn refused(error: AppendError) -> Error {
                 .with_hint("wait for reports, raise buffer.memory, or see whether the brokers answer")
         }
         AppendError::TooManyRecords(limit) => {
-            let what = format!("{limit} records are not acknowledged yet, and max_queued_records allows no more");
+            let what = format!("{limit} records are not acknowledged yet, and max.queued.records allows no more");
             Error::new(ErrorKind::BufferFull, what)
-                .with_hint("wait for reports, raise max_queued_records, or see whether the brokers answer")
+                .with_hint("wait for reports, raise max.queued.records, or see whether the brokers answer")
         }
     }
 }

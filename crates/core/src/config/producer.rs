@@ -61,7 +61,9 @@ settings! {
         #[setting(kafka = "delivery.timeout.ms", pykafka = "delivery_timeout_ms", range = 1..=LONG)]
         delivery_timeout: Duration = 120_000;
 
-        /// How many batches of one partition may be on their way at once; at most 5 for an idempotent producer.
+        /// How many batches of one partition may be on their way at once; at most 5 for an idempotent producer. Without
+        /// idempotence it is 1 for each partition as long as `retries` is not 0, because a batch that is sent again would
+        /// be stored behind the next one.
         #[setting(kafka = "max.in.flight.requests.per.connection", range = 1..=INT)]
         max_in_flight: usize = 5;
 

@@ -90,6 +90,11 @@ impl Producer {
         if let Some(error) = self.refusal.as_ref().or(handle.refusal()) {
             return Err(AppendError::Refused(error.clone()));
         }
+        if let Some(error) = topic.refusal() {
+            // It may have been made anew.
+            self.refresh_metadata = true;
+            return Err(AppendError::Refused(error));
+        }
         if handle.is_full() {
             let limit = handle.max_queued_records().unwrap_or_default();
             // Waiting for reports would be waiting for the linger.

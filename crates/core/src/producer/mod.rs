@@ -130,6 +130,8 @@ pub struct Producer {
     /// When partitions may try again.
     retries: BTreeSet<(Instant, PartitionId)>,
     leaderless: advance::Leaderless,
+    /// Topics that brokers do not know, and when that is believed.
+    unseen: BTreeSet<(Instant, TopicIndex)>,
     requests: BTreeMap<u64, Sent>,
     next_request_id: u64,
     events: VecDeque<ProducerEvent>,
@@ -165,6 +167,7 @@ impl Producer {
             ledger: Ledger::default(),
             retries: BTreeSet::new(),
             leaderless: advance::Leaderless::default(),
+            unseen: BTreeSet::new(),
             requests: BTreeMap::new(),
             next_request_id: 0,
             events: VecDeque::new(),
@@ -211,7 +214,9 @@ impl Producer {
         let linger = self.lingering.first_key_value().map(|(_, (due, _))| *due);
         let delivery = self.ledger.front().map(|(.., deadline)| deadline);
         let retry = self.retries.first().map(|(at, _)| *at);
-        [identity, linger, delivery, retry, self.leaderless.due()].into_iter().flatten().min()
+        // A topic nobody sends to need not be given up.
+        let unseen = self.unseen.first().map(|(at, _)| *at).filter(|_| !self.ledger.is_empty());
+        [identity, linger, delivery, retry, unseen, self.leaderless.due()].into_iter().flatten().min()
     }
 
     /// Lets everything go at once, without linger, that the handle appended so far. The mark tells when all of it is

@@ -119,6 +119,7 @@ impl Producer {
         self.ripen_due(now);
         self.retry_due(now);
         self.ask_for_leaders(now);
+        self.give_up_deleted(now);
         let request = match self.poll_init_producer_id(now) {
             Some(request) => Some(request),
             None => self.poll_produce(now),

@@ -1,13 +1,15 @@
 //! The topics of a producer: their partitions, and what the metadata says of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arena::Arena;
 use super::partition::Partition;
 use super::{HandleId, LaneId, PartitionId, Producer, TopicIndex};
 use crate::cluster::{self, Metadata};
-use crate::error::{Error, ErrorKind, Written};
+use crate::error::{Error, ErrorKind, Place, Written};
 use crate::time::Instant;
+use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
 /// A topic of one handle.
@@ -28,6 +30,25 @@ pub(super) struct Topic {
     next_sticky: u32,
     /// Its handle is gone; it stays until its last request is answered.
     is_orphan: bool,
+    presence: Presence,
+}
+
+/// Whether the cluster has the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// As far as is known.
+    There,
+    /// Brokers say since then that they do not know it. One that lags behind may say so of a topic that is there.
+    Unseen(Instant),
+    /// It was deleted.
+    Deleted,
+}
+
+/// How long brokers must say that they do not know a topic before that is believed.
+const DELETED_AFTER: Duration = Duration::from_secs(5);
+
+fn deleted() -> Error {
+    Error::new(ErrorKind::Broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "the topic was deleted")
 }
 
 impl Topic {
@@ -43,6 +64,7 @@ impl Topic {
             sticky: None,
             next_sticky,
             is_orphan: false,
+            presence: Presence::There,
         }
     }
 
@@ -73,6 +95,15 @@ impl Topic {
         self.sticky = at(index).map(|partition| (index, partition.closed_batches()));
         self.next_sticky = (index + 1) % count;
         index
+    }
+
+    /// Why it takes no records, if it was deleted.
+    #[inline]
+    pub(super) fn refusal(&self) -> Option<Error> {
+        (self.presence == Presence::Deleted).then(|| {
+            let topic = Some(Arc::clone(&self.name));
+            deleted().with_written(Written::No).at(Place { topic, ..Place::default() })
+        })
     }
 
     /// Whether the snapshot says of it anything that was not known.
@@ -135,6 +166,7 @@ impl Producer {
     }
 
     fn update_topic(&mut self, now: Instant, index: TopicIndex, metadata: &Metadata) {
+        self.update_presence(now, index, metadata);
         let topic = self.topics.get_mut(index);
         // A topic that is not in the answer for a moment keeps its partitions and sequences.
         let Some(news) = metadata.topic(&topic.name).filter(|news| !news.partitions.is_empty()) else { return };
@@ -156,6 +188,44 @@ impl Producer {
             }
             let leader = news.partitions.get(at).and_then(|partition| partition.leader);
             if partition.handle_leader(leader) || made_anew {
+                self.advance(now, id);
+            }
+        }
+    }
+
+    fn update_presence(&mut self, now: Instant, index: TopicIndex, metadata: &Metadata) {
+        let topic = self.topics.get_mut(index);
+        let is_unseen = match metadata.topic(&topic.name) {
+            Some(news) => news.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            None => topic.seen.is_some(),
+        };
+        match topic.presence {
+            _ if !is_unseen => topic.presence = Presence::There,
+            Presence::There => {
+                topic.presence = Presence::Unseen(now);
+                self.unseen.insert((now + DELETED_AFTER, index));
+            }
+            Presence::Unseen(_) | Presence::Deleted => {}
+        }
+    }
+
+    /// Gives up the records of topics that have not been seen for a while, if a leader does not know them either.
+    pub(super) fn give_up_deleted(&mut self, now: Instant) {
+        while let Some((_, index)) = self.unseen.first().copied().filter(|(due, _)| *due <= now) {
+            self.unseen.pop_first();
+            let Some(topic) = self.topics.find(index) else { continue };
+            let Presence::Unseen(since) = topic.presence else { continue };
+            let due = since + DELETED_AFTER;
+            let partitions = topic.partitions.clone();
+            let is_unknown = |id: &PartitionId| self.partitions.get(*id).is_unknown_to_leader();
+            if due > now || !partitions.iter().any(is_unknown) {
+                // It came back in between, or nothing was sent to it since, or only some brokers say so.
+                self.unseen.insert((due.max(now + Duration::from_secs(1)), index));
+                continue;
+            }
+            self.topics.get_mut(index).presence = Presence::Deleted;
+            for id in partitions {
+                self.partitions.get_mut(id).fail_all(deleted());
                 self.advance(now, id);
             }
         }

@@ -35,6 +35,16 @@ pub fn metadata(before: &Metadata, id: u8, leaders: &[(i32, i32)]) -> Metadata {
     )
 }
 
+/// A snapshot in which the broker does not know the topic.
+pub fn metadata_without_topic(before: &Metadata) -> Metadata {
+    let topic = MetadataResponseTopic {
+        error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        name: Some(TOPIC.into()),
+        ..Default::default()
+    };
+    before.merged(MetadataResponse { brokers: brokers(), topics: vec![topic], ..Default::default() }, false)
+}
+
 /// A snapshot of topics that have one partition each, led by broker 1.
 pub fn metadata_of(before: &Metadata, names: impl IntoIterator<Item = String>) -> Metadata {
     let topics = names.into_iter().map(|name| {
@@ -175,6 +185,11 @@ impl Rig {
 
     pub fn leaders(&mut self, topic_id: u8, leaders: &[(i32, i32)]) {
         self.metadata = metadata(&self.metadata, topic_id, leaders);
+        self.producer.handle_metadata(self.now, &Arc::new(self.metadata.clone()));
+    }
+
+    pub fn see_no_topic(&mut self) {
+        self.metadata = metadata_without_topic(&self.metadata);
         self.producer.handle_metadata(self.now, &Arc::new(self.metadata.clone()));
     }
 

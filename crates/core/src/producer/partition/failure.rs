@@ -51,6 +51,13 @@ impl Partition {
         !self.sequences.start_next_epoch()
     }
 
+    /// Whether the last attempt was refused because its leader does not know the topic, or it has no leader to ask.
+    pub(in crate::producer) fn is_unknown_to_leader(&self) -> bool {
+        let code = self.last_error.as_ref().and_then(Error::code);
+        let unknown = matches!(code, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID));
+        !self.queue.is_empty() && (unknown || self.leader.is_none())
+    }
+
     /// How often in a row it was sent in vain.
     pub(in crate::producer) fn failures(&self) -> u32 {
         self.failures
