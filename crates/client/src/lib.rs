@@ -102,8 +102,8 @@ pub use kavka_core::wire::records::Header;
 pub use producer::{Delivery, Producer, ProducerTopic, Record};
 
 // Reading.
-pub use consumer::{Batch, Consumer, ConsumerRecord, RecordHeader, Records, Reset};
-pub use kavka_core::consumer::{CommittedOffset, RecordCursor, StartPosition, TopicPartition};
+pub use consumer::{Batch, Commit, Consumer, ConsumerRecord, RecordHeader, Records, Reset};
+pub use kavka_core::consumer::{CommittedOffset, Offsets, RecordCursor, StartPosition, TopicPartition};
 pub use kavka_core::wire::records::{Headers, RecordView, Span};
 pub use offsets::FoundOffset;
 

@@ -10,25 +10,23 @@ use std::time::Duration;
 
 use kavka_core::cluster::{Call, CoordinatorKind, Owner, Target};
 use kavka_core::config::IsolationLevel;
-use kavka_core::consumer::{CommittedOffset, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition};
+use kavka_core::consumer::{
+    COMMIT_BY_NAME, CommittedOffset, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition, commit_request,
+    not_committed,
+};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic,
 };
-use kavka_core::wire::messages::offset_commit::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
-};
 use kavka_core::wire::messages::offset_fetch::{
     OffsetFetchRequestTopic, OffsetFetchResponse, OffsetFetchResponsePartition,
 };
-use kavka_core::wire::messages::{ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kavka_core::wire::messages::{ListOffsetsRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::Client;
 use crate::call::{Retry, Verdict};
 
-/// The newest version of `OffsetCommit` that names topics.
-const COMMIT_BY_NAME: i16 = 9;
 /// The newest version of `OffsetFetch` for one group.
 const FETCH_ONE_GROUP: i16 = 7;
 /// The last version of `OffsetFetch` in which a partition without a commit may be called unknown.
@@ -272,29 +270,12 @@ impl Client {
         offsets: &BTreeMap<TopicPartition, CommittedOffset>,
         limit: Duration,
     ) -> Result<()> {
-        let mut topics: BTreeMap<String, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-        for (key, committed) in offsets {
-            if committed.offset < 0 {
-                let error = Error::new(ErrorKind::Misuse, "an offset to commit must not be negative");
-                return Err(error.at_partition(&key.topic, key.partition));
-            }
-            topics.entry(key.topic.to_string()).or_default().push(OffsetCommitRequestPartition {
-                partition_index: key.partition,
-                committed_offset: committed.offset,
-                committed_leader_epoch: committed.leader_epoch,
-                committed_metadata: Some(committed.metadata.clone()),
-                ..OffsetCommitRequestPartition::default()
-            });
-        }
-        let topic = |(name, partitions)| OffsetCommitRequestTopic { name, partitions, ..Default::default() };
-        let request = OffsetCommitRequest {
-            group_id: group_id.into(),
-            topics: topics.into_iter().map(topic).collect(),
-            ..OffsetCommitRequest::default()
-        };
+        let request = commit_request(group_id, offsets)?;
         let target = Target::Coordinator(group_id.into(), CoordinatorKind::Group);
         let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(target, request) };
-        let verdict = |response| Verdict::from(check_committed(response, offsets.keys()));
+        let verdict = |response| {
+            Verdict::from(not_committed(&response, group_id, offsets).map_or(Ok(()), |(_, error)| Err(error)))
+        };
         self.driver.call(call, limit, verdict).await.map_err(|error| of_group(error, group_id))
     }
 
@@ -364,24 +345,6 @@ fn of_group(error: Error, group_id: &str) -> Error {
     error.at(Place { group: Some(group_id.into()), ..Place::default() })
 }
 
-/// Whether every one of `keys` was committed: one that the answer leaves out was not, for all we know.
-fn check_committed<'a>(
-    response: OffsetCommitResponse,
-    keys: impl Iterator<Item = &'a TopicPartition> + Clone,
-) -> Result<()> {
-    let mut answered = BTreeSet::new();
-    for topic in response.topics {
-        for partition in topic.partitions {
-            let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
-            if let Some(error) = refusal(partition.error_code, &key) {
-                return Err(error);
-            }
-            answered.insert(key);
-        }
-    }
-    require_answers(&answered, keys)
-}
-
 /// What was committed for `keys`. One that the answer leaves out is not one without a commit.
 fn take_committed(
     response: OffsetFetchResponse,
@@ -434,7 +397,6 @@ fn committed_offset(
 
 #[cfg(test)]
 mod tests {
-    use kavka_core::wire::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
     use kavka_core::wire::messages::offset_fetch::OffsetFetchResponseTopic;
 
     use super::*;
@@ -446,19 +408,6 @@ mod tests {
     fn fetched(partitions: Vec<OffsetFetchResponsePartition>) -> OffsetFetchResponse {
         let topics = vec![OffsetFetchResponseTopic { name: "orders".into(), partitions }];
         OffsetFetchResponse { topics, ..OffsetFetchResponse::default() }
-    }
-
-    #[test]
-    fn a_partition_that_the_answer_to_a_commit_leaves_out_is_not_committed() {
-        let partitions = vec![OffsetCommitResponsePartition::default()];
-        let topics = vec![OffsetCommitResponseTopic {
-            name: "orders".into(),
-            partitions,
-            ..OffsetCommitResponseTopic::default()
-        }];
-        let response = OffsetCommitResponse { topics, ..OffsetCommitResponse::default() };
-        let error = check_committed(response, keys().iter()).unwrap_err();
-        assert!(error.is_retriable() && error.to_string().contains("orders-1"), "{error}");
     }
 
     #[test]

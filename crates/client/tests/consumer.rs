@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kavka::{
-    ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, Record,
-    StartPosition, WireEvent, WireTap,
+    ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ErrorCode, ErrorKind, IsolationLevel, ProducerConfig,
+    Record, StartPosition, TopicPartition, WireEvent, WireTap,
 };
 use kavka_broker::Fault;
 use kavka_core::wire::ApiKey;
@@ -202,6 +202,76 @@ fn a_coordinator_that_says_nothing_is_waited_for_no_longer_than_asked() {
         assert!(client.beginning_offsets(&keys, limit).await.unwrap_err().is_retriable());
     });
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+/// A consumer that commits for the group "workers".
+fn group_consumer(rig: &Rig) -> Consumer {
+    let config = ConsumerConfig { group_id: Some("workers".into()), ..ConsumerConfig::default() };
+    let consumer = rig.client.consumer(config).expect("a consumer");
+    consumer.add(&key(0), StartPosition::Offset(0)).expect("the partition is added");
+    consumer
+}
+
+fn committed(rig: &Rig) -> BTreeMap<TopicPartition, CommittedOffset> {
+    let client = rig.client.clone();
+    wait(&rig.client, async move { client.committed_offsets("workers", &[key(0)], LIMIT).await.expect("an answer") })
+}
+
+#[test]
+fn positions_are_committed_as_they_are_even_when_the_consumer_is_closed_at_once() {
+    let rig = Rig::new(2, 1);
+    rig.write(1, 0, 10);
+    let consumer = group_consumer(&rig);
+    read(&consumer, 10);
+    let positions = consumer.positions();
+    assert!(positions[&key(0)].leader_epoch.is_some(), "the leader epoch is kept: {positions:?}");
+    let commit = consumer.commit(positions.clone(), LIMIT).expect("it has a group");
+    consumer.close();
+    wait(&rig.client, commit).expect("it is committed");
+    assert_eq!(committed(&rig), positions);
+    assert_eq!(consumer.commit(positions, LIMIT).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_commit_without_an_answer_blocks_nobody_and_is_not_overtaken() {
+    let rig = Rig::new(2, 1);
+    rig.write(1, 0, 10);
+    let consumer = group_consumer(&rig);
+    rig.broker.inject(Fault::silence().api(ApiKey::OffsetCommit).times(1));
+    let first = BTreeMap::from([(key(0), CommittedOffset::new(3))]);
+    let begun = Instant::now();
+    let mut first = consumer.commit(first, Duration::from_millis(200)).expect("it has a group");
+    let second = BTreeMap::from([(key(0), CommittedOffset::new(7))]);
+    let second = consumer.commit(second, LIMIT).expect("it has a group");
+    assert!(begun.elapsed() < Duration::from_millis(100), "nobody waits for the coordinator");
+    assert!(first.outcome().is_none());
+    read(&consumer, 10);
+    let error = wait(&rig.client, first).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::TimedOut(_)) && error.to_string().contains("workers"), "{error}");
+    wait(&rig.client, second).expect("it is committed over a new connection");
+    assert_eq!(committed(&rig)[&key(0)].offset, 7);
+}
+
+#[test]
+fn a_coordinator_is_looked_up_once_for_all_commits_and_again_when_it_moved() {
+    let lookups = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&lookups);
+    let tap: WireTap = Arc::new(move |event| {
+        if matches!(event, WireEvent::Sent { key: ApiKey::FindCoordinator, .. }) {
+            *counted.lock().expect("no panic") += 1;
+        }
+    });
+    let rig = Rig::of(cluster(2, 1), ClientConfig::default(), Some(tap));
+    let consumer = group_consumer(&rig);
+    let commit = |offset| {
+        let offsets = BTreeMap::from([(key(0), CommittedOffset::new(offset))]);
+        wait(&rig.client, consumer.commit(offsets, LIMIT).expect("it has a group")).expect("it is committed");
+    };
+    (0..5).for_each(&commit);
+    assert_eq!(*lookups.lock().expect("no panic"), 1);
+    rig.broker.inject(Fault::fail(ErrorCode::NOT_COORDINATOR).api(ApiKey::OffsetCommit).times(1));
+    commit(5);
+    assert_eq!(*lookups.lock().expect("no panic"), 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! A waiting caller is woken when a batch or an error comes; the role task is woken only while it sleeps and there is
 //! something for it to do.
 
+mod commit;
 mod record;
 mod stream;
 mod task;
@@ -19,17 +20,18 @@ use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Notice, Owner};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
-    CommittedOffset, Consumer as Machine, ConsumerEvent, FetchedBatch, RecordCursor, StartPosition, TopicPartition,
+    Consumer as Machine, ConsumerEvent, FetchedBatch, Offsets, RecordCursor, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::wire::records::Decompressor;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::Client;
 use crate::blocking::wait_for;
 use crate::driver::{Alive, Driver};
 use crate::role::{self, Wake};
 
+pub use commit::Commit;
 pub use record::{ConsumerRecord, RecordHeader};
 pub use stream::Records;
 
@@ -51,6 +53,8 @@ struct State {
     machine: Machine,
     errors: VecDeque<Error>,
     resets: VecDeque<Reset>,
+    /// Who waits for the outcome of which commit.
+    commits: BTreeMap<u64, oneshot::Sender<Result<()>>>,
     /// Why no more records are handed out.
     closed: Option<Error>,
 }
@@ -104,6 +108,7 @@ impl Client {
             machine: Machine::new(config, backoff, number, self.driver.next_seed()),
             errors: VecDeque::new(),
             resets: VecDeque::new(),
+            commits: BTreeMap::new(),
             closed: None,
         };
         let shared = Arc::new(Shared {
@@ -146,6 +151,12 @@ impl Shared {
                         state.resets.pop_front();
                     }
                     state.resets.push_back(Reset { topic_partition, from, to });
+                }
+                ConsumerEvent::Committed { number, outcome } => {
+                    if let Some(told) = state.commits.remove(&number) {
+                        // Nobody may want to know.
+                        drop(told.send(outcome));
+                    }
                 }
                 ConsumerEvent::Notice(notice) => for_driver.push(notice),
             }
@@ -325,7 +336,7 @@ impl Consumer {
     }
 
     /// The positions of all partitions whose start was found, at one moment, as they are to be committed.
-    pub fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
+    pub fn positions(&self) -> Offsets {
         self.shared.state().machine.positions()
     }
 

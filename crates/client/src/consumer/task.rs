@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, Metadata, Owner};
+use kavka_core::cluster::{Call, Metadata, Owner, Target};
 use kavka_core::consumer::{BrokerVersions, ConsumerRequest, ConsumerResponse};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
+use kavka_core::wire::messages::OffsetCommitResponse;
 
 use super::Shared;
 use crate::driver::Driver;
@@ -27,7 +28,9 @@ impl Role for Shared {
 
     fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<ConsumerRequest>>) -> Turn {
         let mut state = self.state();
-        if state.closed.is_some() {
+        // What was asked to be committed before it was closed is committed, and the outcome told.
+        if state.closed.is_some() && !state.machine.is_committing() {
+            Self::drain_events(&mut state);
             return Turn::Ended;
         }
         state.machine.handle_metadata(now, metadata);
@@ -69,6 +72,17 @@ impl Role for Shared {
                 let answer = self.driver.send(call.with_body(question));
                 Box::pin(async move { answer.await.map(ConsumerResponse::OffsetForLeaderEpoch) })
             }
+            ConsumerRequest::OffsetCommit(request) => {
+                let (driver, target) = (self.driver.clone(), call.target.clone());
+                let answer = self.driver.send(call.with_body(request));
+                Box::pin(async move {
+                    let answer = answer.await;
+                    if let (Target::Coordinator(group, kind), Some(error)) = (target, refusal(&answer)) {
+                        driver.handle_coordinator_error(&group, kind, &error);
+                    }
+                    answer.map(ConsumerResponse::OffsetCommit)
+                })
+            }
         }
     }
 
@@ -83,8 +97,22 @@ impl Role for Shared {
     }
 
     fn fail(&self, error: &Error) {
-        self.state().closed.get_or_insert_with(|| error.clone());
+        let mut state = self.state();
+        state.closed.get_or_insert_with(|| error.clone());
+        state.commits.clear();
+        drop(state);
         self.arrived.notify_waiters();
+    }
+}
+
+/// Why a commit failed, if it did.
+fn refusal(answer: &Result<OffsetCommitResponse>) -> Option<Error> {
+    match answer {
+        Ok(response) => {
+            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            partitions.map(|partition| partition.error_code).find_map(Error::from_code)
+        }
+        Err(error) => Some(error.clone()),
     }
 }
 

@@ -62,6 +62,11 @@ settings! {
         #[setting(kafka = "auto.offset.reset", pykafka = "auto_offset_reset")]
         auto_offset_reset: AutoOffsetReset = AutoOffsetReset::Earliest;
 
+        /// The group that offsets are committed for. The consumer does not join it: a coordinator takes such commits only
+        /// while the group has no members.
+        #[setting(kafka = "group.id", pykafka = "consumer_group")]
+        group_id: Option<String> = None;
+
         /// The rack we are in: a replica in the same rack may serve us instead of the leader (KIP-392).
         #[setting(kafka = "client.rack")]
         client_rack: Option<String> = None;

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Broker, Call, LeaderHint, Notice};
+use crate::cluster::{Broker, Call, LeaderHint, Notice, Target};
 use crate::error::Error;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
@@ -128,7 +128,7 @@ impl Consumer {
         self.reserved = self.reserved.saturating_add(reserved);
         let request = self.fetch_request(session, wait, limit);
         let in_flight = InFlight::Fetch { broker_id, sent_at: now, wait, reserved };
-        let request = self.send(broker_id, in_flight, ConsumerRequest::Fetch(Box::new(request)));
+        let request = self.send(Target::Broker(broker_id), in_flight, ConsumerRequest::Fetch(Box::new(request)));
         Some(Call { max_version, ..request })
     }
 

@@ -58,15 +58,17 @@ impl Consumer {
         }
     }
 
-    pub(super) fn send(&mut self, broker_id: i32, in_flight: InFlight, body: ConsumerRequest) -> Call<ConsumerRequest> {
+    pub(super) fn send(&mut self, target: Target, in_flight: InFlight, body: ConsumerRequest) -> Call<ConsumerRequest> {
         self.next_id += 1;
         self.in_flight.insert(self.next_id, in_flight);
         let owner = match body {
             // A fetch waits at the broker, and its versions are those of the connection it takes.
             ConsumerRequest::Versions | ConsumerRequest::Fetch(_) => Owner::Fetch(self.number),
-            ConsumerRequest::ListOffsets(_) | ConsumerRequest::OffsetForLeaderEpoch(_) => Owner::Control,
+            ConsumerRequest::ListOffsets(_)
+            | ConsumerRequest::OffsetForLeaderEpoch(_)
+            | ConsumerRequest::OffsetCommit(_) => Owner::Control,
         };
-        Call { id: self.next_id, owner, ..Call::new(Target::Broker(broker_id), body) }
+        Call { id: self.next_id, owner, ..Call::new(target, body) }
     }
 
     /// A broker's versions must be known before anything is asked of it.
@@ -76,7 +78,7 @@ impl Consumer {
         }
         let broker_id = self.brokers.to_connect()?;
         self.brokers.change(broker_id, now, |broker| broker.link = Link::Connecting);
-        Some(self.send(broker_id, InFlight::Versions { broker_id }, ConsumerRequest::Versions))
+        Some(self.send(Target::Broker(broker_id), InFlight::Versions { broker_id }, ConsumerRequest::Versions))
     }
 
     /// Nothing is known of the fate of a request.
@@ -92,6 +94,7 @@ impl Consumer {
             }
             InFlight::Locate { broker_id, asked } => self.handle_unanswered(now, broker_id, &asked, error, false),
             InFlight::Validate { broker_id, asked } => self.handle_unanswered(now, broker_id, &asked, error, true),
+            InFlight::Commit => self.handle_committed(now, Err(error)),
         }
     }
 

@@ -5,7 +5,7 @@
 //! for instance. That is reported and never passed over. Where only records that are still buffered are gone, they
 //! are fetched again.
 
-use crate::cluster::Call;
+use crate::cluster::{Call, Target};
 use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::error::{Error, ErrorKind};
 use crate::time::Instant;
@@ -53,7 +53,7 @@ impl Consumer {
         for id in ids {
             self.change(id, Partition::set_asking);
         }
-        Some(self.send(broker_id, in_flight, request))
+        Some(self.send(Target::Broker(broker_id), in_flight, request))
     }
 
     /// What goes on the wire for `isolation.level`.

@@ -20,6 +20,7 @@
 mod brokers;
 mod buffer;
 mod change;
+mod commit;
 mod fetch;
 mod handout;
 mod isolation;
@@ -42,15 +43,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::messages::{
-    FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse,
+    FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
+pub use commit::{COMMIT_BY_NAME, CommittedOffset, Offsets, commit_request, not_committed, refused_commit};
 pub use handout::{BadBatch, FetchedBatch, RecordCursor};
 
 use brokers::{Brokers, Link};
 use buffer::Front;
 use change::{check_start, misuse};
+use commit::Commits;
 use partition::{Partition, Standing};
 use partitions::{PartitionId, Partitions};
 
@@ -61,24 +64,6 @@ pub const EARLIEST_TIMESTAMP: i64 = -2;
 
 /// The shortest time between two fetches of which the first brought something that should not be (guarantee R16).
 const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);
-
-/// What a group committed, or is to commit, for one partition; also where a consumer stands in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// The offset of the next record to read.
-    pub offset: i64,
-    /// The leader epoch of the record before it, if it is known (KIP-320).
-    pub leader_epoch: Option<i32>,
-    /// Any text the committer wants to keep with it.
-    pub metadata: String,
-}
-
-impl CommittedOffset {
-    /// An offset with nothing to be kept with it.
-    pub fn new(offset: i64) -> Self {
-        Self { offset, leader_epoch: None, metadata: String::new() }
-    }
-}
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +111,8 @@ pub enum ConsumerRequest {
     ListOffsets(ListOffsetsRequest),
     /// Asks where leader epochs ended.
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
+    /// Commits offsets for the group.
+    OffsetCommit(OffsetCommitRequest),
 }
 
 /// The versions in which a broker's connection will send some requests.
@@ -148,6 +135,8 @@ pub enum ConsumerResponse {
     ListOffsets(ListOffsetsResponse),
     /// To [`ConsumerRequest::OffsetForLeaderEpoch`].
     OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
+    /// To [`ConsumerRequest::OffsetCommit`].
+    OffsetCommit(OffsetCommitResponse),
 }
 
 /// Something the application or the driver must know.
@@ -172,6 +161,13 @@ pub enum ConsumerEvent {
         /// The offset that is read next.
         to: i64,
     },
+    /// A commit has ended.
+    Committed {
+        /// The number that [`Consumer::commit`] gave.
+        number: u64,
+        /// How it ended.
+        outcome: Result<()>,
+    },
     /// For whoever keeps the metadata.
     Notice(Notice),
 }
@@ -182,6 +178,7 @@ enum InFlight {
     Fetch { broker_id: i32, sent_at: Instant, wait: Duration, reserved: usize },
     Locate { broker_id: i32, asked: Vec<(PartitionId, u64)> },
     Validate { broker_id: i32, asked: Vec<(PartitionId, u64)> },
+    Commit,
 }
 
 /// The machine behind one consumer. See the module's documentation.
@@ -206,6 +203,8 @@ pub struct Consumer {
     /// Partitions of which somebody holds a batch, or held one when they were looked at last.
     out: BTreeSet<PartitionId>,
     events: VecDeque<ConsumerEvent>,
+    /// None without a group.
+    commits: Option<Commits>,
     refresh_at: Instant,
     /// The time, as it was last told.
     now: Instant,
@@ -217,7 +216,9 @@ impl Consumer {
     /// A consumer without partitions, the owner of fetch connection `number`. `backoff` is between tries
     /// (`retry.backoff.ms`), `seed` for its jitter.
     pub fn new(config: ConsumerConfig, backoff: Backoff, number: u64, seed: u64) -> Self {
+        let commits = config.group_id.as_deref().map(|group_id| Commits::new(group_id.into(), backoff));
         Self {
+            commits,
             config,
             number,
             backoff,
@@ -324,6 +325,22 @@ impl Consumer {
         all.filter_map(|partition| Some((partition.key().clone(), partition.position()?))).collect()
     }
 
+    /// Begins to commit offsets for the group (`group.id`), which must have no members; the answer is the number by which
+    /// [`ConsumerEvent::Committed`] tells how that ended, within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// `Config` without a group, `Misuse` for a negative offset.
+    pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
+        let no_group = || Error::new(ErrorKind::Config, "offsets can only be committed with a group.id");
+        self.commits.as_mut().ok_or_else(no_group)?.ask(offsets, now + limit)
+    }
+
+    /// Whether somebody waits for the outcome of a commit.
+    pub fn is_committing(&self) -> bool {
+        self.commits.as_ref().is_some_and(Commits::is_busy)
+    }
+
     /// The offset behind the last record that is on every in-sync replica, as last heard of.
     pub fn high_watermark(&self, key: &TopicPartition) -> Option<i64> {
         self.partition(key)?.high_watermark()
@@ -361,7 +378,8 @@ impl Consumer {
             self.list(id);
         }
         self.brokers.handle_time(now);
-        self.poll_versions(now).or_else(|| self.poll_question()).or_else(|| self.poll_fetch(now))
+        let commit = self.poll_commit(now);
+        commit.or_else(|| self.poll_versions(now)).or_else(|| self.poll_question()).or_else(|| self.poll_fetch(now))
     }
 
     /// Learns of the answer to a request, or why there is none.
@@ -384,6 +402,9 @@ impl Consumer {
             (InFlight::Validate { asked, .. }, Ok(ConsumerResponse::OffsetForLeaderEpoch(response))) => {
                 self.handle_validated(now, &asked, response);
             }
+            (InFlight::Commit, Ok(ConsumerResponse::OffsetCommit(response))) => {
+                self.handle_committed(now, Ok(response));
+            }
             (in_flight, Err(error)) => self.handle_failure(now, in_flight, error),
             (in_flight, Ok(_)) => {
                 let error = Error::new(ErrorKind::Malformed, "the answer belongs to another request");
@@ -400,7 +421,9 @@ impl Consumer {
     /// When to ask [`Consumer::poll_request`] again if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let refresh = Some(self.refresh_at).filter(|at| self.partitions.lacks_leader() && *at > self.now);
-        refresh.into_iter().chain(self.partitions.next_due()).chain(self.brokers.next_due()).min()
+        let commit = self.commits.as_ref().and_then(Commits::poll_timeout);
+        let dues = [refresh, commit, self.partitions.next_due(), self.brokers.next_due()];
+        dues.into_iter().flatten().min()
     }
 
     /// Whether [`Consumer::take_batch`] may have something to give, or to report.
