@@ -256,6 +256,7 @@ impl ConsumerMachine {
             }
             ConsumerRequest::ListOffsets(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
             ConsumerRequest::OffsetForLeaderEpoch(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
+            ConsumerRequest::OffsetCommit(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
         };
         Some(ask(Asker::Consumer, call, timeout, question))
     }
@@ -273,7 +274,8 @@ impl ConsumerMachine {
     pub(crate) fn said(&mut self) -> Option<Said> {
         Some(match self.machine.poll_event()? {
             ConsumerEvent::PartitionError { topic_partition, error } => Said::PartitionError(topic_partition, error),
-            ConsumerEvent::Failed(error) => Said::Failed(error),
+            ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => Said::Failed(error),
+            ConsumerEvent::Committed { .. } => unreachable!("nobody commits"),
             ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
             ConsumerEvent::Notice(notice) => Said::Notice(notice),
         })

@@ -3,7 +3,7 @@
 mod consumer_kit;
 
 use bytes::Bytes;
-use consumer_kit::{Kit, TOPIC_ID, answer, batch, data, key, marker, metadata, refusal, transactional};
+use consumer_kit::{Kit, TOPIC, TOPIC_ID, answer, batch, data, key, marker, metadata, refusal, transactional};
 use kavka_core::cluster::Notice;
 use kavka_core::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, StartPosition};
@@ -662,10 +662,65 @@ fn a_follower_in_our_rack_is_read_and_its_word_on_offsets_is_not_trusted() {
     assert!(kit.events().is_empty());
 }
 
+/// Lets time pass in small steps, answering each fetch with what `answer` says; the answer is the errors by time.
+fn errors_over(kit: &mut Kit, millis: u64, mut answer_with: impl FnMut() -> ErrorCode) -> Vec<(u64, String)> {
+    let (begun, mut errors) = (kit.now.0, Vec::new());
+    while kit.now.0 < begun + millis {
+        while let Some(request) = kit.request() {
+            if let ConsumerRequest::Fetch(_) = request.body {
+                kit.answer_fetch(request.id, answer(9, vec![refusal(0, answer_with())]));
+            }
+        }
+        errors.extend(kit.errors().into_iter().map(|error| (kit.now.0 - begun, error)));
+        kit.pass(100);
+    }
+    errors
+}
+
+#[test]
+fn a_topic_that_was_deleted_is_told_within_seconds_and_again_while_it_lasts() {
+    let mut kit = kit(1);
+    kit.feed(vec![data(0, batch(0, &[b"a"]))]);
+    assert_eq!(kit.offsets(), [0]);
+    kit.unknown_topic(&metadata(&[(Some(1), 0)], TOPIC_ID));
+    let errors = errors_over(&mut kit, 30_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert!(errors.iter().all(|(_, error)| error.contains("the topic was deleted") && error.contains(TOPIC)));
+    assert!((2..=3).contains(&errors.len()) && errors[0].0 <= 5_000, "{errors:?}");
+    kit.leaders(&[(Some(1), 0)]);
+    assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::NONE), [], "it is back");
+}
+
+#[test]
+fn one_broker_that_lags_behind_does_not_make_a_topic_deleted() {
+    // In its metadata, while the leader serves the topic.
+    let mut kit = kit(1);
+    kit.unknown_topic(&metadata(&[(Some(1), 0)], TOPIC_ID));
+    assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::NONE), []);
+    // As a leader, while the metadata has the topic.
+    let mut kit = self::kit(1);
+    assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), []);
+    // Both, for a moment.
+    let mut kit = self::kit(1);
+    kit.unknown_topic(&metadata(&[(Some(1), 0)], TOPIC_ID));
+    assert_eq!(errors_over(&mut kit, 1_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), []);
+    kit.leaders(&[(Some(1), 0)]);
+    assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::NONE), []);
+}
+
+#[test]
+fn permission_that_is_taken_away_is_told_at_intervals_and_reading_goes_on_when_it_is_back() {
+    let mut kit = kit(1);
+    let errors = errors_over(&mut kit, 25_000, || ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    assert!(errors.len() == 3 && errors.iter().all(|(_, error)| error.contains("TOPIC_AUTHORIZATION_FAILED")));
+    assert_eq!(errors_over(&mut kit, 25_000, || ErrorCode::NONE), []);
+    kit.feed(vec![data(0, batch(0, &[b"a"]))]);
+    assert_eq!(kit.offsets(), [0], "nobody had to seek");
+}
+
 #[test]
 fn what_no_retry_can_mend_is_reported_once() {
     let mut kit = kit(1);
-    kit.feed(vec![refusal(0, ErrorCode::TOPIC_AUTHORIZATION_FAILED)]);
+    kit.feed(vec![refusal(0, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE)]);
     assert_eq!(kit.errors().len(), 1);
     assert!(kit.request().is_none());
 

@@ -146,6 +146,13 @@ impl Shared {
                 ConsumerEvent::PartitionError { error, .. } | ConsumerEvent::Failed(error) => {
                     state.errors.push_back(error);
                 }
+                ConsumerEvent::TopicError { error, .. } => {
+                    // It is told again and again: once is enough for who does not look.
+                    let is_same = |known: &Error| known.kind() == error.kind() && known.place() == error.place();
+                    if !state.errors.iter().any(is_same) {
+                        state.errors.push_back(error);
+                    }
+                }
                 ConsumerEvent::Reset { topic_partition, from, to } => {
                     if state.resets.len() == MAX_RESETS {
                         state.resets.pop_front();
@@ -271,8 +278,14 @@ impl Consumer {
     /// no broker accepts.
     pub fn add(&self, topic_partition: &TopicPartition, start: StartPosition) -> Result<()> {
         crate::check_topic_name(&topic_partition.topic)?;
-        self.shared.driver.add_topic(&topic_partition.topic, false);
-        self.change(|machine| machine.add(topic_partition, start))
+        self.change(|machine| {
+            let is_first = !machine.consumes(&topic_partition.topic);
+            machine.add(topic_partition, start)?;
+            if is_first {
+                self.shared.driver.add_topic(&topic_partition.topic, false);
+            }
+            Ok(())
+        })
     }
 
     /// Ends consuming a partition: no record of it is handed out after this. Returns its position, if it had one.

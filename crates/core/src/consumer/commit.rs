@@ -321,15 +321,14 @@ mod tests {
         partitions.map(|partition| (partition.partition_index, partition.committed_offset)).collect()
     }
 
-    fn answer(codes: &[(i32, ErrorCode)]) -> Result<OffsetCommitResponse> {
+    fn answer(codes: &[(i32, ErrorCode)]) -> OffsetCommitResponse {
         let partition = |(partition_index, error_code): &(i32, ErrorCode)| OffsetCommitResponsePartition {
             partition_index: *partition_index,
             error_code: *error_code,
-            ..Default::default()
         };
         let partitions = codes.iter().map(partition).collect();
         let topics = vec![OffsetCommitResponseTopic { name: "orders".into(), partitions, ..Default::default() }];
-        Ok(OffsetCommitResponse { topics, ..Default::default() })
+        OffsetCommitResponse { topics, ..Default::default() }
     }
 
     /// What was reported, errors as text.
@@ -346,11 +345,11 @@ mod tests {
         commits.ask(offsets(&[(0, 6), (1, 1)]), Instant(0) + LIMIT).unwrap();
         commits.ask(offsets(&[(0, 7)]), Instant(0) + LIMIT).unwrap();
         assert!(commits.poll_request(Instant(0)).is_none(), "one at a time");
-        commits.handle_response(Instant(1), answer(&[(0, ErrorCode::NONE)]), &mut Random::new(1));
+        commits.handle_response(Instant(1), Ok(answer(&[(0, ErrorCode::NONE)])), &mut Random::new(1));
         let (second, _) = commits.poll_request(Instant(1)).unwrap();
         assert_eq!(asked(&second), [(0, 7), (1, 1)]);
         let both = [(0, ErrorCode::NONE), (1, ErrorCode::NONE)];
-        commits.handle_response(Instant(2), answer(&both), &mut Random::new(1));
+        commits.handle_response(Instant(2), Ok(answer(&both)), &mut Random::new(1));
         assert_eq!(outcomes(&mut commits), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
         assert!(!commits.is_busy());
     }
@@ -363,11 +362,11 @@ mod tests {
         commits.ask(offsets(&[(0, 9)]), Instant(0) + LIMIT).unwrap();
         let codes =
             [(0, ErrorCode::NOT_COORDINATOR), (1, ErrorCode::NONE), (2, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)];
-        commits.handle_response(Instant(0), answer(&codes), &mut Random::new(1));
+        commits.handle_response(Instant(0), Ok(answer(&codes)), &mut Random::new(1));
         assert!(commits.poll_request(Instant(0)).is_none(), "not at once");
         let again = commits.poll_timeout().unwrap();
         assert_eq!(asked(&commits.poll_request(again).unwrap().0), [(0, 9), (2, 5)]);
-        commits.handle_response(again, answer(&[(0, ErrorCode::NONE), (2, ErrorCode::NONE)]), &mut Random::new(1));
+        commits.handle_response(again, Ok(answer(&[(0, ErrorCode::NONE), (2, ErrorCode::NONE)])), &mut Random::new(1));
         let mut numbers = outcomes(&mut commits);
         numbers.sort();
         assert_eq!(numbers, [(1, Ok(())), (2, Ok(()))]);
@@ -398,7 +397,7 @@ mod tests {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5)]), Instant(0) + LIMIT).unwrap();
         commits.poll_request(Instant(0)).unwrap();
-        commits.handle_response(Instant(0), answer(&[(0, ErrorCode::UNKNOWN_MEMBER_ID)]), &mut Random::new(1));
+        commits.handle_response(Instant(0), Ok(answer(&[(0, ErrorCode::UNKNOWN_MEMBER_ID)])), &mut Random::new(1));
         let told = outcomes(&mut commits);
         let error = told[0].1.as_ref().unwrap_err();
         assert!(error.contains("live members") && error.contains("billing") && error.contains("orders-0"), "{error}");
@@ -406,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_the_answer_leaves_out_is_not_committed() {
-        let response = answer(&[(0, ErrorCode::NONE)]).unwrap();
+        let response = answer(&[(0, ErrorCode::NONE)]);
         let (left, error) = not_committed(&response, "billing", &offsets(&[(0, 1), (1, 2)])).unwrap();
         assert_eq!(left, offsets(&[(1, 2)]));
         assert!(error.is_retriable() && error.to_string().contains("orders-1"), "{error}");

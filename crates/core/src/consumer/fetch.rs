@@ -293,15 +293,11 @@ impl Consumer {
             }
             return;
         }
-        if code.refreshes_metadata() {
-            self.refresh_metadata(now);
-        }
         match Error::from_code(code) {
             Some(error) if code == ErrorCode::CORRUPT_MESSAGE => {
                 self.fail(id, error.with_hint("the log of the broker is damaged there: seek past it"));
             }
-            Some(error) if !code.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR => self.fail(id, error),
-            _ => self.back_off(now, id),
+            _ => self.handle_refusal(now, id, code),
         }
     }
 

@@ -7,8 +7,9 @@ use crate::wire::error_code::ErrorCode;
 use std::sync::Arc;
 
 use super::brokers::Link;
-use super::partition::{Partition, State};
+use super::partition::State;
 use super::partitions::PartitionId;
+use super::trouble::may_heal;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 impl Consumer {
@@ -34,10 +35,15 @@ impl Consumer {
         };
         let key = partition.key().clone();
         let Some(topic) = self.metadata.topic(&key.topic).map(Arc::clone) else {
-            self.change(id, Partition::lose_leader);
+            // Metadata of every topic left it out. If it was deleted, its leader says so too.
+            if partition.leader().is_some() {
+                self.note_trouble(self.now, &key.topic, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false);
+            }
             return;
         };
-        if let Some(error) = Error::from_code(topic.error).filter(|error| !error.is_retriable()) {
+        if may_heal(topic.error) {
+            self.note_trouble(self.now, &key.topic, topic.error, false);
+        } else if let Some(error) = Error::from_code(topic.error).filter(|error| !error.is_retriable()) {
             self.fail(id, error);
             return;
         }
@@ -58,6 +64,11 @@ impl Consumer {
         }
     }
 
+    /// Whether new metadata may help something that does not work.
+    pub(super) fn waits_for_metadata(&self) -> bool {
+        self.partitions.lacks_leader() || !self.troubles.is_empty()
+    }
+
     pub(super) fn send(&mut self, target: Target, in_flight: InFlight, body: ConsumerRequest) -> Call<ConsumerRequest> {
         self.next_id += 1;
         self.in_flight.insert(self.next_id, in_flight);
@@ -73,7 +84,7 @@ impl Consumer {
 
     /// A broker's versions must be known before anything is asked of it.
     pub(super) fn poll_versions(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
-        if self.refresh_at <= now && self.partitions.lacks_leader() {
+        if self.refresh_at <= now && self.waits_for_metadata() {
             self.refresh_metadata(now);
         }
         let broker_id = self.brokers.to_connect()?;

@@ -5,6 +5,8 @@
 //! for instance. That is reported and never passed over. Where only records that are still buffered are gone, they
 //! are fetched again.
 
+use std::sync::Arc;
+
 use crate::cluster::{Call, Target};
 use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::error::{Error, ErrorKind};
@@ -19,6 +21,7 @@ use crate::wire::messages::{
 use super::brokers::{BrokerState, Question};
 use super::partition::{Partition, State, Truncation};
 use super::partitions::PartitionId;
+use super::trouble::may_heal;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP};
 
 /// The first version of `ListOffsets` that knows of transactions.
@@ -114,10 +117,17 @@ impl Consumer {
         self.events.extend(out_of_range.map(|from| ConsumerEvent::Reset { topic_partition, from, to: offset }));
     }
 
-    /// A leader did not answer a question about offsets.
-    fn handle_refusal(&mut self, now: Instant, id: PartitionId, code: ErrorCode) {
+    /// A broker did not do for a partition what it was asked.
+    pub(super) fn handle_refusal(&mut self, now: Instant, id: PartitionId, code: ErrorCode) {
         if code.refreshes_metadata() {
             self.refresh_metadata(now);
+        }
+        if may_heal(code) {
+            if let Some(topic) = self.partitions.get(id).map(|partition| Arc::clone(&partition.key().topic)) {
+                self.note_trouble(now, &topic, code, true);
+            }
+            self.back_off(now, id);
+            return;
         }
         match Error::from_code(code) {
             Some(error) if !code.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR => self.fail(id, error),

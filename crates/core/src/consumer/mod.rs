@@ -30,6 +30,7 @@ mod locate;
 mod partition;
 mod partitions;
 mod session;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -56,6 +57,7 @@ use change::{check_start, misuse};
 use commit::Commits;
 use partition::{Partition, Standing};
 use partitions::{PartitionId, Partitions};
+use trouble::Troubles;
 
 /// The timestamp that asks `ListOffsets` for the next offset to be written.
 pub const LATEST_TIMESTAMP: i64 = -1;
@@ -149,6 +151,14 @@ pub enum ConsumerEvent {
         /// What is wrong.
         error: Error,
     },
+    /// A topic cannot be read at the moment: it was deleted, or we may not read it. Told again at intervals while it lasts;
+    /// reading goes on by itself when it is over.
+    TopicError {
+        /// The topic.
+        topic: Arc<str>,
+        /// What is wrong.
+        error: Error,
+    },
     /// A broker cannot be used before this is mended (credentials, versions, answers that cannot be read). Reported
     /// once for each broker until a fetch from it succeeds.
     Failed(Error),
@@ -191,6 +201,7 @@ pub struct Consumer {
     metadata: Arc<Metadata>,
     partitions: Partitions,
     brokers: Brokers,
+    troubles: Troubles,
     in_flight: BTreeMap<u64, InFlight>,
     next_id: u64,
     next_stamp: u64,
@@ -226,6 +237,7 @@ impl Consumer {
             metadata: Arc::default(),
             partitions: Partitions::default(),
             brokers: Brokers::default(),
+            troubles: Troubles::default(),
             in_flight: BTreeMap::new(),
             next_id: 0,
             next_stamp: 0,
@@ -313,6 +325,11 @@ impl Consumer {
         self.partitions.iter().map(|partition| partition.key().clone())
     }
 
+    /// Whether some partition of this topic is consumed.
+    pub fn consumes(&self, topic: &str) -> bool {
+        self.partitions.own_name(topic).is_some()
+    }
+
     /// The offset of the next record to be handed out: what to commit. `None` until the start is found.
     pub fn position(&self, key: &TopicPartition) -> Option<i64> {
         self.partition(key)?.offset()
@@ -378,6 +395,7 @@ impl Consumer {
             self.list(id);
         }
         self.brokers.handle_time(now);
+        self.look_at_troubles(now);
         let commit = self.poll_commit(now);
         commit.or_else(|| self.poll_versions(now)).or_else(|| self.poll_question()).or_else(|| self.poll_fetch(now))
     }
@@ -420,9 +438,10 @@ impl Consumer {
 
     /// When to ask [`Consumer::poll_request`] again if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let refresh = Some(self.refresh_at).filter(|at| self.partitions.lacks_leader() && *at > self.now);
+        let refresh = Some(self.refresh_at).filter(|at| self.waits_for_metadata() && *at > self.now);
         let commit = self.commits.as_ref().and_then(Commits::poll_timeout);
-        let dues = [refresh, commit, self.partitions.next_due(), self.brokers.next_due()];
+        let trouble = self.troubles.next_due();
+        let dues = [refresh, commit, trouble, self.partitions.next_due(), self.brokers.next_due()];
         dues.into_iter().flatten().min()
     }
 

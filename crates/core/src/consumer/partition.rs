@@ -238,6 +238,10 @@ impl Partition {
         self.is_asking
     }
 
+    pub(super) fn leader(&self) -> Option<i32> {
+        self.leader
+    }
+
     pub(super) fn high_watermark(&self) -> Option<i64> {
         self.high_watermark
     }
@@ -368,11 +372,6 @@ impl Partition {
         // What the old leader answers, if it ever does, says nothing about the new one's log.
         self.set_state(stamp, state);
         true
-    }
-
-    /// Nothing is known of the topic.
-    pub(super) fn lose_leader(&mut self) {
-        self.leader = None;
     }
 
     /// Ends the hand-out of what is out now; the position stays.

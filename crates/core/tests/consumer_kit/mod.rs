@@ -146,6 +146,17 @@ impl Kit {
         self.consumer.handle_metadata(self.now, &metadata(leaders, TOPIC_ID));
     }
 
+    /// The brokers say that there is no such topic, as long as nothing else is told.
+    pub(crate) fn unknown_topic(&mut self, before: &Metadata) {
+        let topic = MetadataResponseTopic {
+            name: Some(TOPIC.into()),
+            error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ..Default::default()
+        };
+        let response = MetadataResponse { topics: vec![topic], ..Default::default() };
+        self.consumer.handle_metadata(self.now, &Arc::new(before.merged(response, false)));
+    }
+
     pub(crate) fn pass(&mut self, millis: u64) {
         self.now.0 += millis;
     }
@@ -247,7 +258,7 @@ impl Kit {
     /// The errors of partitions that were reported, as text.
     pub(crate) fn errors(&mut self) -> Vec<String> {
         let errors = self.events().into_iter().map(|event| match event {
-            ConsumerEvent::PartitionError { error, .. } => error.to_string(),
+            ConsumerEvent::PartitionError { error, .. } | ConsumerEvent::TopicError { error, .. } => error.to_string(),
             other => panic!("not an error: {other:?}"),
         });
         errors.collect()
