@@ -134,7 +134,7 @@ impl Plan {
 
     fn add_mishaps(&mut self, random: &mut Random) {
         if random.below(2) == 0 {
-            for _ in 0..random.below(15) {
+            for _ in 0..random.below(40) {
                 self.troubles.push((self.a_time(random), Trouble::Mishap(mishap(random, self.is_curable))));
             }
         }
@@ -143,7 +143,7 @@ impl Plan {
 
 fn odds(random: &mut Random) -> Odds {
     let mut sometimes = |percent: usize| if random.below(2) == 0 { 1 + random.below(percent) } else { 0 };
-    Odds { cut: sometimes(5), late: sometimes(3), mute: sometimes(2), odd: sometimes(5), partial: sometimes(30) }
+    Odds { cut: sometimes(5), late: sometimes(3), mute: sometimes(6), odd: sometimes(5), partial: sometimes(30) }
 }
 
 fn mishap(random: &mut Random, is_curable: bool) -> Fault {

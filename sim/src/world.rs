@@ -128,7 +128,7 @@ impl World {
 
     fn schedule_everything(&mut self) {
         // Some seeds crowd everything into a moment, so that batches queue up.
-        let append_until = [6_000, 1_500, 400][self.random.below(3)];
+        let append_until = [7_000, 5_000, 400][self.random.below(3)];
         for _ in 0..RECORDS {
             let at = self.random.below(append_until) as u64;
             // Some come in a burst, so that batches hold several.
