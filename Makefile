@@ -32,7 +32,7 @@ fmt: ## Format everything
 gen: ## Write docs/reference/ from the source
 	cargo run --quiet -p xtask -- gen
 
-tidy: ## What the house promises: no I/O in the core, imports one way, small files
+tidy: ## The rules for the source: no I/O in the core, imports one way, small files, documents that are true
 	cargo run --quiet -p xtask -- tidy
 
 parity: ## Compare every field of every message with Kafka's own schemas

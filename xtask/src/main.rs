@@ -1,10 +1,10 @@
-//! Checks of the project by the project: `cargo run -p xtask -- TASK`.
+//! The tasks that check the project's own source: `cargo run -p xtask -- TASK`.
 //!
 //! - `gen`: writes the pages of `docs/reference/` that are made from the source;
 //! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas inside Kafka's client jars;
-//! - `tidy`: what the house promises about its own source.
+//! - `tidy`: the rules for the source that no compiler checks.
 //!
-//! A task prints what it looked at, and ends with exit code 1 if anything is wrong. None skips in silence.
+//! A task prints what it looked at. If anything is wrong, or it cannot look, its exit code is 1.
 
 mod documents;
 mod parity;

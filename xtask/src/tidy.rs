@@ -1,7 +1,7 @@
-//! What the house promises about its own source, checked.
+//! The rules for the source that no compiler checks: sizes, imports, and what documents say of the code.
 //!
-//! Each rule says in its message what to do. A file or a function that must break one is in [`EXCEPTIONS`] with the
-//! reason; an exception that nothing needs any more is a fault too.
+//! The message of each rule says what to do. A file or function that has to break a rule is listed in [`EXCEPTIONS`] with
+//! the reason. An exception that is no longer needed is reported too.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 60;
 
-/// What core must not touch: it is told the time and given its bytes.
+/// What core must not use: its callers give it the time and the bytes.
 const IO: &[&str] = &[
     "std::net",
     "std::fs",
