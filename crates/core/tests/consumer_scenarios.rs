@@ -790,6 +790,21 @@ fn a_partition_with_enough_buffered_is_left_out_until_some_was_taken() {
 }
 
 #[test]
+fn a_buffer_that_turns_out_to_be_empty_when_the_next_batch_is_wanted_is_worth_a_poll() {
+    let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
+    let mut kit = Kit::of_partitions(config, 1);
+    kit.feed(vec![data(0, batch(0, &[&[b'x'; 300]]))]);
+    let mut cursor = kit.cursor();
+    // The engine looks when the batch was taken, and nothing of it is read yet.
+    assert!(kit.request().is_none());
+    assert!(cursor.next_record().is_some());
+    drop(cursor);
+    assert!(kit.consumer.take_batch().is_none());
+    assert!(kit.consumer.wants_poll(), "only the engine can bring more");
+    assert_eq!(asked(&kit.fetch().1.topics), [(0, 1)]);
+}
+
+#[test]
 fn a_broker_does_not_hold_a_fetch_for_long_while_a_partition_is_left_out() {
     let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
     let full_wait = i32::try_from(config.fetch_max_wait.as_millis()).unwrap();

@@ -150,10 +150,11 @@ fn a_megabyte_comes_back(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let writer = Writer::new(cluster, &topic);
     let sent: Vec<_> = (0..20_u8).map(|number| vec![number; 1_000_000]).collect();
-    for value in &sent {
-        writer.enqueue(&Record { value: Some(value), ..Record::default() });
+    let deliveries: Vec<_> =
+        sent.iter().map(|value| writer.enqueue(&Record { value: Some(value), ..Record::default() })).collect();
+    for (delivery, offset) in deliveries.into_iter().zip(0..) {
+        assert_eq!(writer.outcome(delivery).unwrap().offset, Some(offset));
     }
-    writer.flush();
     let read = &read_all(cluster, &topic, 1, sent.len())[&0];
     assert!(read.iter().zip(&sent).all(|(record, sent)| record.value.as_deref() == Some(sent)));
 }

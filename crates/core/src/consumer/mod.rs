@@ -383,9 +383,11 @@ impl Consumer {
         self.reserved.saturating_add(self.pinned.load(Ordering::Acquire))
     }
 
-    /// Whether taking batches has made room for another [`Consumer::poll_request`].
+    /// Whether taking batches may have made room for another [`Consumer::poll_request`].
     pub fn wants_poll(&self) -> bool {
-        self.lacks_room || self.brokers.any_with_full() || !self.events.is_empty()
+        // A full partition may have become one to fetch just now, when the batch before was found to be read.
+        let has_to_fetch = self.brokers.to_fetch().is_some();
+        has_to_fetch || self.lacks_room || self.brokers.any_with_full() || !self.events.is_empty()
     }
 
     /// What to send next; to be asked until there is nothing.
