@@ -148,6 +148,8 @@ class ConsumerSettings:
         *,
         auto_commit_interval_ms: int | None,
         auto_offset_reset: int,
+        commit_metadata: str,
+        consumer_group: str | None,
         consumer_timeout_ms: int | None,
         fetch_buffer: int,
         fetch_max_bytes: int,
@@ -169,8 +171,9 @@ class Consumer:
         topic: str,
         partitions: Sequence[tuple[int, Any, int]],
         settings: ConsumerSettings,
-        commit: Callable[[dict[int, int]], None],
+        commit_failed: Callable[[Exception], None],
     ) -> None: ...
+    def _commit_offsets(self, client: Client, offsets: Mapping[int, int]) -> bool: ...
     def _close(self, last_message_done: bool) -> dict[int, int]: ...
     def _is_running(self) -> bool: ...
     def _position(self, partition: int) -> int | None: ...

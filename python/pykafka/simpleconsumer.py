@@ -150,9 +150,13 @@ class SimpleConsumer(_engine.Consumer):
         self.generation_id = generation_id
         timeout_ms = valid_int(consumer_timeout_ms, allow_zero=True, allow_negative=True, name="consumer_timeout_ms")
         commit_interval_ms = valid_int(auto_commit_interval_ms, name="auto_commit_interval_ms")
+        who = {"consumer_id": self.consumer_id.decode("ascii"), "hostname": socket.gethostname()}
+        self._commit_metadata = json.dumps(who)
         self._settings = _engine.ConsumerSettings(
             auto_commit_interval_ms=commit_interval_ms if self._auto_commit_enable and self._group else None,
             auto_offset_reset=auto_offset_reset,
+            commit_metadata=self._commit_metadata,
+            consumer_group=self._group,
             consumer_timeout_ms=timeout_ms if timeout_ms > 0 else None,
             fetch_buffer=valid_int(fetch_buffer, name="fetch_buffer"),
             fetch_max_bytes=valid_int(fetch_max_bytes, name="fetch_max_bytes"),
@@ -209,7 +213,7 @@ class SimpleConsumer(_engine.Consumer):
             self._topic.name.decode("ascii"),
             [(partition.id, partition, {**positions, **found}[partition.id]) for partition in self._partitions],
             self._settings,
-            self._auto_commit,
+            self._commit_failed,
         )
         if self._group is not None and self._reset_offset_on_start:
             self._commit(found)
@@ -324,19 +328,17 @@ class SimpleConsumer(_engine.Consumer):
         assert self._group is not None
         if not positions:
             return
-        who = json.dumps({"consumer_id": self.consumer_id.decode("ascii"), "hostname": socket.gethostname()})
+        if self._commit_offsets(self._cluster._engine, positions):
+            return
         self._cluster._engine.commit_offsets(
             self._group,
             self._topic.name.decode("ascii"),
-            [(partition, offset, who) for partition, offset in positions.items()],
+            [(partition, offset, self._commit_metadata) for partition, offset in positions.items()],
         )
 
-    def _auto_commit(self, positions: dict[int, int]) -> None:
-        """Called by `consume` when the interval has passed, with the positions that may be committed."""
-        try:
-            self._commit(positions)
-        except KafkaException as error:
-            log.error("offsets of group %r were not committed; the next attempt follows: %s", self._group, error)
+    def _commit_failed(self, error: Exception) -> None:
+        """Called by `consume` when the auto-commit that was begun by an earlier call has failed."""
+        log.error("offsets of group %r were not committed; the next attempt follows: %s", self._group, error)
 
     def __enter__(self) -> Self:
         return self

@@ -36,8 +36,13 @@ impl Client {
         self.engine.check(py)
     }
 
+    /// How long a call about offsets may take.
+    pub(crate) fn offsets_timeout(&self) -> Duration {
+        self.offsets_timeout
+    }
+
     /// Runs a future on the engine and waits for its answer.
-    fn run<T, F>(&self, py: Python<'_>, future: F) -> PyResult<T>
+    pub(crate) fn run<T, F>(&self, py: Python<'_>, future: F) -> PyResult<T>
     where
         T: Send + 'static,
         F: Future<Output = kavka::Result<T>> + Send + 'static,

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use kavka::wire::records::{RecordView, Span};
-use kavka::{AutoOffsetReset, Batch, ConsumerConfig, ErrorKind, StartPosition, TopicPartition};
+use kavka::{
+    AutoOffsetReset, Batch, Commit, CommittedOffset, ConsumerConfig, ErrorKind, StartPosition, TopicPartition,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -21,6 +23,7 @@ use crate::client::Client;
 use crate::errors;
 use crate::message::{Headers, Lazy, Message, Payload};
 use crate::process::{ForkGuard, forked};
+use crate::reports::lock;
 use crate::waiting;
 
 /// Below this a key or value is made into a Python object at once: that is cheaper than to keep the buffer, and
@@ -36,6 +39,8 @@ const MAX_PINNED_BYTES: usize = 16 << 20;
 pub(crate) struct ConsumerSettings {
     config: ConsumerConfig,
     auto_commit_interval: Option<Duration>,
+    /// Kept with every committed offset.
+    commit_metadata: String,
     timeout: Option<Duration>,
     deserializer: Option<Py<PyAny>>,
 }
@@ -44,13 +49,16 @@ pub(crate) struct ConsumerSettings {
 impl ConsumerSettings {
     #[new]
     #[pyo3(signature = (
-        *, auto_commit_interval_ms, auto_offset_reset, consumer_timeout_ms, fetch_buffer, fetch_max_bytes,
+        *, auto_commit_interval_ms, auto_offset_reset, commit_metadata, consumer_group, consumer_timeout_ms, fetch_buffer,
+        fetch_max_bytes,
         fetch_message_max_bytes, fetch_min_bytes, fetch_wait_max_ms, deserializer
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         auto_commit_interval_ms: Option<u64>,
         auto_offset_reset: i32,
+        commit_metadata: String,
+        consumer_group: Option<String>,
         consumer_timeout_ms: Option<u64>,
         fetch_buffer: usize,
         fetch_max_bytes: u64,
@@ -65,6 +73,7 @@ impl ConsumerSettings {
         let mut config = ConsumerConfig::default();
         config.auto_offset_reset =
             if auto_offset_reset == -1 { AutoOffsetReset::Latest } else { AutoOffsetReset::Earliest };
+        config.group_id = consumer_group;
         config.fetch_buffer = fetch_buffer;
         config.fetch_max_bytes = bytes("fetch_max_bytes", fetch_max_bytes)?;
         config.max_partition_fetch_bytes = bytes("fetch_message_max_bytes", fetch_message_max_bytes)?;
@@ -74,6 +83,7 @@ impl ConsumerSettings {
         Ok(Self {
             config,
             auto_commit_interval: auto_commit_interval_ms.map(Duration::from_millis),
+            commit_metadata,
             timeout: consumer_timeout_ms.map(Duration::from_millis),
             deserializer,
         })
@@ -92,9 +102,13 @@ struct Running {
     /// The `Partition` objects by number.
     partitions: BTreeMap<i32, Py<PyAny>>,
     settings: Py<ConsumerSettings>,
-    /// Called with the positions that may be committed.
-    commit: Py<PyAny>,
+    /// Called with the exception of an auto-commit that failed.
+    commit_failed: Py<PyAny>,
     commit_is_due: Arc<AtomicBool>,
+    /// The auto-commit that was begun last, until its outcome is known.
+    auto_commit: Mutex<Option<Commit>>,
+    /// How long a commit is tried.
+    offsets_timeout: Duration,
     pinned: Arc<AtomicUsize>,
 }
 
@@ -174,11 +188,12 @@ impl Consumer {
         topic: &str,
         partitions: Vec<(i32, Py<PyAny>, i64)>,
         settings: Py<ConsumerSettings>,
-        commit: Py<PyAny>,
+        commit_failed: Py<PyAny>,
     ) -> PyResult<()> {
         if let Some(running) = self.running.get() {
             return running.check(py).map(|_| ());
         }
+        let offsets_timeout = client.get().offsets_timeout();
         let client = client.get().engine(py)?;
         let engine = client.consumer(settings.get().config.clone()).map_err(|error| errors::to_python(py, &error))?;
         let topic: Arc<str> = topic.into();
@@ -195,8 +210,10 @@ impl Consumer {
             topic,
             partitions: partitions.into_iter().map(|(number, partition, _)| (number, partition)).collect(),
             settings,
-            commit,
+            commit_failed,
             commit_is_due,
+            auto_commit: Mutex::default(),
+            offsets_timeout,
             pinned: Arc::default(),
         }));
         drop(self.hand.replace(Some(Hand { running: Arc::clone(&running), batch: None, last: None })));
@@ -238,6 +255,26 @@ impl Consumer {
         Ok(self.positions.lock().as_ref().and_then(|stopped| stopped.get(&partition).copied()))
     }
 
+    /// Commits `(partition, offset)` and waits for the answer, in order with the auto-commits. Does nothing, and says so, if
+    /// the consumer is stopped.
+    fn _commit_offsets(
+        &self,
+        py: Python<'_>,
+        client: &Bound<'_, Client>,
+        offsets: BTreeMap<i32, i64>,
+    ) -> PyResult<bool> {
+        let Some(running) = self.running.get() else { return Ok(false) };
+        let running = running.check(py)?;
+        let metadata = &running.settings.get().commit_metadata;
+        let offsets = offsets.into_iter().map(|(partition, offset)| {
+            let committed = CommittedOffset { metadata: metadata.clone(), ..CommittedOffset::new(offset) };
+            (TopicPartition::new(Arc::clone(&running.topic), partition), committed)
+        });
+        let commit = running.engine.commit(offsets.collect(), running.offsets_timeout);
+        client.get().run(py, commit.map_err(|error| failed(py, &error))?)?;
+        Ok(true)
+    }
+
     /// Moves partitions to other offsets. What was fetched ahead from there is thrown away.
     fn _seek(&self, py: Python<'_>, positions: BTreeMap<i32, i64>) -> PyResult<()> {
         let Some(running) = self.running.get() else { return Err(stopped(py)) };
@@ -255,7 +292,7 @@ impl Consumer {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.running.visit(|running| {
             visit.call(&running.settings)?;
-            visit.call(&running.commit)?;
+            visit.call(&running.commit_failed)?;
             running.partitions.values().try_for_each(|partition| visit.call(partition))
         })
     }
@@ -318,6 +355,7 @@ impl Consumer {
                 return Ok(Some(message));
             }
             log_resets(py, running);
+            tell_failed_commit(py, running);
             let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
             let step = left.map_or(waiting::STEP, |left| left.min(waiting::STEP));
             let polled = py.detach(|| running.engine.poll_batch(step));
@@ -370,11 +408,38 @@ fn remind(client: &kavka::Client, interval: Duration, due: &Arc<AtomicBool>) {
     }));
 }
 
-/// Commits what earlier calls have returned: by calling again, the application says that it is done with all of it.
+/// Begins to commit what earlier calls have returned, without waiting for the answer: by calling again, the application
+/// says that it is done with all of it.
 #[cold]
 fn commit(py: Python<'_>, running: &Running) -> PyResult<()> {
     running.commit_is_due.store(false, Ordering::Relaxed);
-    running.commit.call1(py, (positions(running),)).map(drop)
+    tell_failed_commit(py, running);
+    let mut offsets = running.engine.positions();
+    for committed in offsets.values_mut() {
+        committed.metadata.clone_from(&running.settings.get().commit_metadata);
+    }
+    let commit = running.engine.commit(offsets, running.offsets_timeout).map_err(|error| failed(py, &error))?;
+    // One that is still on its way, or failed, is made up for by this one, which is newer.
+    drop(lock(&running.auto_commit).replace(commit));
+    Ok(())
+}
+
+/// Tells Python if the auto-commit that was begun last has failed.
+fn tell_failed_commit(py: Python<'_>, running: &Running) {
+    let outcome = {
+        let mut commit = lock(&running.auto_commit);
+        let outcome = commit.as_mut().and_then(Commit::outcome);
+        if outcome.is_some() {
+            *commit = None;
+        }
+        outcome
+    };
+    if let Some(Err(error)) = outcome
+        && let Err(error) = running.commit_failed.call1(py, (errors::to_python(py, &error).into_value(py),))
+    {
+        // A logger that raises must not make `consume` fail.
+        error.write_unraisable(py, None);
+    }
 }
 
 fn positions(running: &Running) -> BTreeMap<i32, i64> {

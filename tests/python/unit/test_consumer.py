@@ -209,6 +209,27 @@ def test_auto_commit_happens_while_consuming(lone_topic, group):
     consumer.stop()
 
 
+def test_auto_commit_never_makes_a_call_wait_for_the_coordinator(own_broker, group):
+    from pykafka import KafkaClient
+
+    own_broker.create_topic("quiet")
+    client = KafkaClient(own_broker.bootstrap_servers)
+    topic = client.topics["quiet"]
+    fill(topic, 5)
+    options = {"consumer_group": group, "auto_commit_enable": True, "auto_commit_interval_ms": 50}
+    consumer = topic.get_simple_consumer(auto_offset_reset=OffsetType.EARLIEST, reset_offset_on_start=True, **options)
+    assert consumer.consume() is not None
+    own_broker.silence()
+    begun = time.monotonic()
+    longest = 0.0
+    while time.monotonic() - begun < 1:
+        called = time.monotonic()
+        consumer.consume(block=False)
+        longest = max(longest, time.monotonic() - called)
+    own_broker.heal()
+    assert longest < 0.5
+
+
 def test_stop_commits_what_was_returned(lone_topic, group):
     fill(lone_topic, 5)
     with consumer_of(lone_topic, consumer_group=group, auto_commit_enable=True) as consumer:
