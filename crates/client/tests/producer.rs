@@ -282,26 +282,25 @@ fn a_topic_of_another_producer_is_refused() {
 
 #[test]
 fn memory_that_lingers_in_other_producers_comes_back_when_it_is_needed() {
-    let rig = Rig::new(1, 1, |config| config.buffer_memory = 128 << 10);
+    let rig = Rig::new(1, 2, |config| config.buffer_memory = 128 << 10);
     rig.create_topic("other");
     let hour = Duration::from_secs(3_600);
     let settings =
         |linger| move |config: &mut ProducerConfig| (config.linger, config.delivery_timeout) = (linger, 2 * hour);
     let (holder, held) = rig.producer(settings(hour));
     let (producer, topic) = rig.producer_of("other", settings(Duration::ZERO));
-    enqueue(&holder, held, b"alone");
-    rig.flush(&holder);
-    let first = enqueue(&holder, held, b"at once");
-    let mut lingering = Vec::new();
-    while let Ok(delivery) = holder.try_enqueue(held, &value(&[7; 30_000])) {
-        lingering.push(delivery);
-        if lingering.len() == 3 {
-            break;
-        }
+    rig.broker.inject(Fault::delay(Duration::from_secs(1)).api(ApiKey::Produce));
+    let to = |partition, bytes: &[u8]| {
+        let record = Record { value: Some(bytes), partition: Some(partition), ..Record::default() };
+        holder.try_enqueue(held, &record).unwrap()
+    };
+    let first = to(0, b"lone, so it goes at once");
+    for _ in 0..3 {
+        to(1, &vec![7; 30_000]);
     }
     rig.client.start(first).wait(WAIT).unwrap().unwrap();
     let begun = Instant::now();
-    let deliveries: Vec<_> = (0..3).map(|_| enqueue(&producer, topic, &[7; 60_000])).collect();
+    let deliveries: Vec<_> = (0..3).map(|_| enqueue(&producer, topic, &vec![7; 60_000])).collect();
     rig.flush(&producer);
     assert!(deliveries.iter().all(|delivery| delivery.offset().is_some()));
     assert!(begun.elapsed() < Duration::from_secs(15), "it waited for the linger of the other");

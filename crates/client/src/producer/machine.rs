@@ -125,9 +125,9 @@ impl State {
     fn open(&mut self, max_queued_records: Option<usize>) -> (HandleId, Reported) {
         let handle = self.machine.open(max_queued_records);
         let reporter = Arc::new(watch::Sender::new(self.machine.settled(handle)));
-        let reported = reporter.subscribe();
+        let receiver = reporter.subscribe();
         self.reporters.insert(handle, reporter);
-        (handle, reported)
+        (handle, receiver)
     }
 
     /// How far handles have come, to be told when the events are carried out.

@@ -171,7 +171,7 @@ impl Producer {
         if self.refusal.is_some() {
             return;
         }
-        let error = Error::new(ErrorKind::Closed, format!("the producer stopped itself, because {what}"))
+        let error = Error::new(ErrorKind::Internal, format!("the producer stopped itself, because {what}"))
             .with_hint("this is a bug in kavka: please report it");
         self.refusal = Some(error.clone());
         for id in self.partitions.keys().collect::<Vec<_>>() {

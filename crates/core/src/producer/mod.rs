@@ -311,3 +311,53 @@ impl Producer {
         self.requests.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::arena::Key;
+    use super::*;
+    use crate::cluster::Metadata;
+    use crate::wire::messages::MetadataResponse;
+    use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+
+    #[test]
+    fn a_mistake_of_ours_stops_the_machine_and_reports_every_record_of_every_handle() {
+        let partitions = vec![MetadataResponsePartition::default()];
+        let topic = |name: &str| MetadataResponseTopic {
+            name: Some(name.into()),
+            partitions: partitions.clone(),
+            ..Default::default()
+        };
+        let response = MetadataResponse { topics: vec![topic("a"), topic("b")], ..Default::default() };
+        let metadata = Metadata::default().merged(response, true);
+        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let pool = BufferPool::new(1 << 20, Arc::new(|| ()));
+        let mut producer = Producer::new(ProducerConfig::default(), backoff, pool, 1);
+        let opened: Vec<_> = ["a", "b"]
+            .into_iter()
+            .map(|name| {
+                let handle = producer.open(None);
+                (handle, producer.topic(Instant(0), handle, name, &metadata))
+            })
+            .collect();
+        let append = |producer: &mut Producer, topic| producer.append(Instant(0), topic, None, 0, None, None, &[]);
+        let records: Vec<_> = opened.iter().map(|(_, topic)| append(&mut producer, *topic).unwrap()).collect();
+        let mark = producer.flush(Instant(0), opened[0].0);
+
+        producer.partitions.get(PartitionId::new(99));
+        assert!(producer.poll_request(Instant(0)).is_none());
+
+        while let Some(event) = producer.poll_event() {
+            if let ProducerEvent::Completed(completed) = event {
+                completed.carry_out();
+            }
+        }
+        for record in &records {
+            assert_eq!(record.completion.outcome(0).unwrap().unwrap_err().kind(), ErrorKind::Internal);
+        }
+        assert!(producer.is_flushed(opened[0].0, mark) && producer.is_idle());
+        assert!(matches!(append(&mut producer, opened[1].1), Err(AppendError::Refused(_))));
+    }
+}

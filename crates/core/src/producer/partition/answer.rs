@@ -173,7 +173,7 @@ impl Partition {
     /// Lets a batch go again once its partition has drained, after a back-off.
     fn retry(&mut self, at: usize, cause: Error, rules: Rules) -> bool {
         if self.queue.get(at).is_some_and(|batch| batch.attempts > rules.retries) {
-            let what = "the record was not acknowledged within the allowed number of retries";
+            let what = "the record was not acknowledged within the attempts that retries allows";
             self.fail_at(at, Error::new(ErrorKind::NotDelivered, what).with_source(cause));
             return false;
         }

@@ -138,7 +138,7 @@ impl Payload {
         compressor: &mut Compressor,
     ) -> Result<Records> {
         let mut seal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let interrupted = Error::new(ErrorKind::Misuse, "sealing a record batch was interrupted");
+        let interrupted = Error::new(ErrorKind::Internal, "sealing a record batch was interrupted");
         *seal = match std::mem::replace(&mut *seal, Seal::Broken(interrupted)) {
             Seal::Filled(builder) => match builder.seal(Stamp { producer, ..Stamp::default() }, compressor) {
                 Ok(records) => Seal::Sealed(records),
@@ -149,7 +149,7 @@ impl Payload {
         match &*seal {
             Seal::Sealed(records) => Ok(records.clone()),
             Seal::Broken(error) => Err(error.clone()),
-            Seal::Filled(_) => Err(Error::new(ErrorKind::Misuse, "a record batch was not sealed")),
+            Seal::Filled(_) => Err(Error::new(ErrorKind::Internal, "a record batch was not sealed")),
         }
     }
 

@@ -167,7 +167,7 @@ impl Partition {
         let Some(batch) = self.queue.get(at) else { return };
         let ranges: Vec<_> =
             pieces.iter().filter(|piece| piece.failure.is_none()).map(|piece| piece.range.clone()).collect();
-        let nothing = || Error::new(ErrorKind::Misuse, "a batch was refused that was never sealed");
+        let nothing = || Error::new(ErrorKind::Internal, "a batch was refused that was never sealed");
         let rebuilt = batch.payload.records().ok_or_else(nothing).and_then(|records| rebuild(&records, &ranges));
         let mut builders = match rebuilt {
             Ok(builders) => builders.into_iter(),
