@@ -118,7 +118,7 @@ impl Run<'_> {
                 if let Err(error) = self.output.flush() {
                     return if is_closed(&error) { Ok(()) } else { Err(Output::failure(&error)) };
                 }
-                batch = self.consumer.poll_batch(STEP)?;
+                batch = self.consumer.wait_batch(STEP)?;
             }
             if let Some(batch) = batch
                 && let Err(error) = self.batch(batch)

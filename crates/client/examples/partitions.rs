@@ -71,7 +71,7 @@ fn consume(client: &Client, partitions: i32) -> Result<(), Error> {
     let added = (client_cpu_nanos() - cpu) / 1e6;
     let mut records = 0;
     while records < RECORDS {
-        let Some(mut batch) = consumer.poll_batch(Duration::from_secs(10))? else { break };
+        let Some(mut batch) = consumer.wait_batch(Duration::from_secs(10))? else { break };
         while batch.next_record().is_some() {
             records += 1;
         }

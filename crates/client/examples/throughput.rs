@@ -75,7 +75,7 @@ fn consume(client: &Client, starts: &[i64], count: u32) -> Result<(), Error> {
     }
     let (mut records, mut bytes) = (0, 0);
     while records < count {
-        let Some(mut batch) = consumer.poll_batch(Duration::from_secs(10))? else { break };
+        let Some(mut batch) = consumer.wait_batch(Duration::from_secs(10))? else { break };
         while let Some(record) = batch.next_record() {
             records += 1;
             bytes += record.value.map_or(0, |value| value.range().len());

@@ -20,7 +20,7 @@ fn read(consumer: &Consumer, count: usize) -> BTreeMap<i32, i64> {
     let mut seen = 0;
     while seen < count {
         assert!(Instant::now() < deadline, "{seen} of {count} records came");
-        let Some(mut batch) = consumer.poll_batch(Duration::from_secs(1)).expect("no error") else { continue };
+        let Some(mut batch) = consumer.wait_batch(Duration::from_secs(1)).expect("no error") else { continue };
         let partition = batch.topic_partition().partition;
         while let Some(record) = batch.next_record() {
             let next = next.entry(partition).or_insert(record.offset);
@@ -62,7 +62,7 @@ fn a_thread_that_waits_is_woken_by_the_record_it_waits_for() {
     let rig = Rig::new(2, 1);
     let consumer = Arc::new(rig.consumer(1, StartPosition::Earliest));
     let waiting = Arc::clone(&consumer);
-    let thread = std::thread::spawn(move || waiting.poll_record(LIMIT));
+    let thread = std::thread::spawn(move || waiting.wait_record(LIMIT));
     rig.write(1, 0, 1);
     let record = thread.join().expect("no panic").expect("no error").expect("a record");
     assert_eq!((record.offset, record.value.as_deref()), (0, Some(&b"0"[..])));
@@ -85,7 +85,7 @@ fn closing_wakes_who_waits_and_refuses_what_comes_later() {
     let rig = Rig::new(2, 1);
     let consumer = Arc::new(rig.consumer(1, StartPosition::Latest));
     let waiting = Arc::clone(&consumer);
-    let thread = std::thread::spawn(move || waiting.poll_batch(LIMIT).map(|batch| batch.is_some()));
+    let thread = std::thread::spawn(move || waiting.wait_batch(LIMIT).map(|batch| batch.is_some()));
     let begun = Instant::now();
     consumer.close();
     assert_eq!(thread.join().expect("no panic").unwrap_err().kind(), ErrorKind::Closed);
@@ -100,13 +100,13 @@ fn a_few_records_at_a_time_come_in_order_and_none_is_lost_between_calls() {
     let consumer = rig.consumer(1, StartPosition::Earliest);
     let mut next = 0;
     while next < 100 {
-        for record in consumer.poll_records(7, LIMIT).expect("no error") {
+        for record in consumer.wait_records(7, LIMIT).expect("no error") {
             assert_eq!(record.offset, next);
             next += 1;
         }
         assert_eq!(consumer.position(&key(0)), Some(next));
     }
-    assert_eq!(consumer.poll_records(7, Duration::ZERO).expect("no error"), []);
+    assert_eq!(consumer.wait_records(7, Duration::ZERO).expect("no error"), []);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_seek_is_followed_by_the_record_that_was_sought() {
     let consumer = rig.consumer(1, StartPosition::Earliest);
     for offset in [50, 3, 99, 0] {
         consumer.seek(&key(0), StartPosition::Offset(offset)).expect("it is consumed");
-        assert_eq!(consumer.poll_record(LIMIT).expect("no error").expect("a record").offset, offset);
+        assert_eq!(consumer.wait_record(LIMIT).expect("no error").expect("a record").offset, offset);
     }
 }
 
@@ -127,7 +127,7 @@ fn an_offset_that_is_gone_is_reset_and_the_reset_is_told() {
     rig.write(1, 50, 100);
     rig.broker.with(|cluster, _| cluster.delete_records(TOPIC, 0, 50)).expect("the records are deleted");
     let consumer = rig.consumer(1, StartPosition::Offset(5));
-    let first = consumer.poll_record(LIMIT).expect("no error").expect("a record");
+    let first = consumer.wait_record(LIMIT).expect("no error").expect("a record");
     let resets = consumer.take_resets();
     assert_eq!(resets.len(), 1);
     assert_eq!((resets[0].from, resets[0].to, first.offset), (5, 50, 50));
@@ -140,7 +140,7 @@ fn a_consumer_with_nothing_to_read_does_not_delay_another_of_the_same_client() {
     let idle = rig.client.consumer(config).expect("a consumer");
     idle.add(&key(0), StartPosition::Latest).expect("the partition is added");
     idle.add(&key(1), StartPosition::Latest).expect("the partition is added");
-    assert!(idle.poll_batch(Duration::from_millis(300)).expect("no error").is_none());
+    assert!(idle.wait_batch(Duration::from_millis(300)).expect("no error").is_none());
     idle.pause(&key(0)).expect("it is consumed");
     let begun = Instant::now();
     let busy = rig.consumer(1, StartPosition::Earliest);
@@ -288,7 +288,7 @@ fn a_fetch_may_be_held_by_the_broker_for_longer_than_other_requests() {
     let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(2), ..ConsumerConfig::default() };
     let consumer = rig.client.consumer(config).expect("a consumer");
     consumer.add(&key(0), StartPosition::Offset(0)).expect("the partition is added");
-    assert!(consumer.poll_batch(Duration::from_secs(3)).expect("no error").is_none());
+    assert!(consumer.wait_batch(Duration::from_secs(3)).expect("no error").is_none());
     let frames = frames.lock().expect("no panic");
     assert_eq!(frames.get(..3), Some(&["sent", "answered", "sent"][..]), "{frames:?}");
 }
@@ -308,7 +308,7 @@ fn a_record_that_is_kept_does_not_keep_a_response_many_times_its_size() {
         producer.flush().await;
     });
     let consumer = rig.consumer(1, StartPosition::Earliest);
-    let record = consumer.poll_record(LIMIT).expect("no error").expect("a record");
+    let record = consumer.wait_record(LIMIT).expect("no error").expect("a record");
     assert!(record.value.expect("a value").is_unique(), "it was copied");
 }
 

@@ -243,7 +243,7 @@ impl Work {
         for consumer in &world.consumers {
             let mut read = 0;
             while read < BROKERS {
-                let mut batch = consumer.poll_batch(LIMIT).unwrap().expect("records come");
+                let mut batch = consumer.wait_batch(LIMIT).unwrap().expect("records come");
                 read += i32::try_from(std::iter::from_fn(|| batch.next_record().map(drop)).count()).unwrap();
             }
         }

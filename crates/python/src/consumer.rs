@@ -358,7 +358,7 @@ impl Consumer {
             tell_failed_commit(py, running);
             let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
             let step = left.map_or(waiting::STEP, |left| left.min(waiting::STEP));
-            let polled = py.detach(|| running.engine.poll_batch(step));
+            let polled = py.detach(|| running.engine.wait_batch(step));
             if let Some(batch) = polled.map_err(|error| failed(py, &error))? {
                 self.take_in_hand(py, running, batch)?;
                 continue;

@@ -34,7 +34,7 @@ impl Consumer {
     ///
     /// As [`crate::Consumer::try_batch`].
     pub fn next_batch(&self, limit: Duration) -> Result<Option<Batch>> {
-        self.0.poll_batch(limit)
+        self.0.wait_batch(limit)
     }
 
     /// Waits up to `limit` for one record; `None` if none came.
@@ -43,7 +43,7 @@ impl Consumer {
     ///
     /// As [`crate::Consumer::try_batch`].
     pub fn next_record(&self, limit: Duration) -> Result<Option<ConsumerRecord>> {
-        self.0.poll_record(limit)
+        self.0.wait_record(limit)
     }
 
     /// Waits up to `limit` for records and returns up to `max` of those that are there.
@@ -52,7 +52,7 @@ impl Consumer {
     ///
     /// As [`crate::Consumer::try_batch`]; one that is found behind some records is kept for the next call.
     pub fn next_records(&self, max: usize, limit: Duration) -> Result<Vec<ConsumerRecord>> {
-        self.0.poll_records(max, limit)
+        self.0.wait_records(max, limit)
     }
 
     /// The records one after the other, as long as none lets itself be waited for longer than `limit`.

@@ -382,7 +382,7 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`Consumer::try_batch`].
-    pub fn poll_batch(&self, limit: Duration) -> Result<Option<Batch>> {
+    pub fn wait_batch(&self, limit: Duration) -> Result<Option<Batch>> {
         // Most often there is something, and nobody needs a waker.
         if let Some(batch) = self.try_batch()? {
             return Ok(Some(batch));
@@ -405,8 +405,8 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`Consumer::try_batch`].
-    pub fn poll_record(&self, limit: Duration) -> Result<Option<ConsumerRecord>> {
-        Ok(self.poll_records(1, limit)?.pop())
+    pub fn wait_record(&self, limit: Duration) -> Result<Option<ConsumerRecord>> {
+        Ok(self.wait_records(1, limit)?.pop())
     }
 
     /// Waits up to `limit` for records and returns up to `max` of those that are there.
@@ -414,7 +414,7 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`Consumer::try_batch`]; one that is found behind some records is kept for the next call.
-    pub fn poll_records(&self, max: usize, limit: Duration) -> Result<Vec<ConsumerRecord>> {
+    pub fn wait_records(&self, max: usize, limit: Duration) -> Result<Vec<ConsumerRecord>> {
         let mut records = Vec::new();
         let mut current = lock(&self.shared.current).take();
         while records.len() < max {
@@ -426,7 +426,7 @@ impl Consumer {
             }
             // Its partition cannot be taken from while the finished batch is held.
             drop(current.take());
-            let next = if records.is_empty() { self.poll_batch(limit) } else { self.try_batch() };
+            let next = if records.is_empty() { self.wait_batch(limit) } else { self.try_batch() };
             current = match next {
                 Ok(next) => next,
                 Err(error) if records.is_empty() => return Err(error),

@@ -136,7 +136,7 @@ mod tests {
         let consumer = Arc::new(client.consumer(ConsumerConfig::default()).unwrap());
         let wait = Duration::from_secs(20);
         client.start(panicked(Arc::clone(&consumer.shared))).wait(Some(wait)).unwrap();
-        let error = consumer.poll_batch(wait).unwrap_err();
+        let error = consumer.wait_batch(wait).unwrap_err();
         assert!(error.to_string().contains("a bug of this library"), "{error}");
     }
 }

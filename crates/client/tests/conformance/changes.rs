@@ -90,7 +90,7 @@ fn a_topic_made_again_stops_its_readers_with_an_error(cluster: &Cluster) {
     make_again(cluster, &writer, &topic);
     writer.write(numbered(10..20));
     let partition = TopicPartition::new(topic.as_str(), 0);
-    let error = until("the error", || match consumer.poll_records(1, Duration::from_millis(500)) {
+    let error = until("the error", || match consumer.wait_records(1, Duration::from_millis(500)) {
         Ok(records) => {
             // What was fetched before it was deleted may still be handed out.
             assert!(records.iter().all(|record| record.offset >= 5));

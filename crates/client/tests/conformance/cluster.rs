@@ -202,7 +202,7 @@ pub(crate) fn take(consumer: &Consumer, count: usize) -> Vec<ConsumerRecord> {
     let begin = Instant::now();
     let mut records = Vec::new();
     while records.len() < count {
-        records.extend(consumer.poll_records(count - records.len(), Duration::from_secs(1)).unwrap());
+        records.extend(consumer.wait_records(count - records.len(), Duration::from_secs(1)).unwrap());
         assert!(begin.elapsed() < LIMIT, "{} of {count} records within {LIMIT:?}", records.len());
     }
     records

@@ -84,7 +84,7 @@ fn waiting(writer: &Writer, empty: &str) -> kavka::Consumer {
     let config = ConsumerConfig { fetch_max_wait: LONG_WAIT, ..ConsumerConfig::default() };
     let consumer = writer.client.consumer(config).unwrap();
     consumer.add(&TopicPartition::new(empty, 0), StartPosition::Earliest).unwrap();
-    assert!(consumer.poll_batch(Duration::from_millis(300)).unwrap().is_none());
+    assert!(consumer.wait_batch(Duration::from_millis(300)).unwrap().is_none());
     consumer
 }
 
@@ -134,5 +134,5 @@ fn a_closed_consumer_refuses_to_read(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let consumer = reader_from(&cluster.client(), &topic, [0], StartPosition::Latest);
     consumer.close();
-    assert_eq!(consumer.poll_records(1, AT_ONCE).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(consumer.wait_records(1, AT_ONCE).unwrap_err().kind(), ErrorKind::Closed);
 }

@@ -125,7 +125,7 @@ fn out_of_range_begins_at_the_latest_by_policy(cluster: &Cluster) {
 
 fn out_of_range_without_a_policy_is_an_error_once(cluster: &Cluster) {
     let (_writer, consumer, partition) = out_of_range(cluster, AutoOffsetReset::None);
-    let error = until("the error", || consumer.poll_records(1, std::time::Duration::from_secs(1)).err());
+    let error = until("the error", || consumer.wait_records(1, std::time::Duration::from_secs(1)).err());
     assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
     assert_eq!((error.place().topic.as_deref(), error.place().partition), (Some(&*partition.topic), Some(0)));
     assert_nothing_comes(cluster, &consumer);

@@ -151,7 +151,7 @@ fn read(consumer: &Consumer, count: usize, is_failed: &AtomicBool) -> BTreeMap<i
     let mut read = BTreeMap::<i32, Vec<(i64, String)>>::new();
     let mut seen = 0;
     while seen < count && !is_failed.load(Ordering::Relaxed) {
-        for record in consumer.poll_records(count, Duration::from_millis(200)).unwrap() {
+        for record in consumer.wait_records(count, Duration::from_millis(200)).unwrap() {
             let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
             read.entry(record.topic_partition.partition).or_default().push((record.offset, value));
             seen += 1;

@@ -83,7 +83,7 @@ fn consume(bytes: Vec<u8>, start: i64) -> (Server, Vec<Error>, [usize; 2]) {
     let (mut errors, mut records) = (Vec::new(), [0; 2]);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(1) || records[1] == 0 && begin.elapsed() < Duration::from_secs(30) {
-        match consumer.poll_records(100, Duration::from_millis(100)) {
+        match consumer.wait_records(100, Duration::from_millis(100)) {
             Ok(found) => {
                 for record in found {
                     records[record.topic_partition.partition as usize] += 1;
@@ -186,7 +186,7 @@ fn nonsense_instead_of_an_answer_is_no_hot_loop() {
         consumer.add(&TopicPartition::new(TOPIC, 0), StartPosition::Offset(0)).unwrap();
         let (begin, mut errors) = (Instant::now(), Vec::new());
         while begin.elapsed() < Duration::from_secs(2) {
-            match consumer.poll_records(1, Duration::from_millis(100)) {
+            match consumer.wait_records(1, Duration::from_millis(100)) {
                 Ok(records) => assert_eq!(records, []),
                 Err(error) => errors.push(error.to_string()),
             }
