@@ -97,7 +97,7 @@ impl Producer {
         }
         if handle.is_full() {
             let limit = handle.max_queued_records().unwrap_or_default();
-            // Waiting for reports would be waiting for the linger.
+            // The caller waits for reports now, and batches that linger get none.
             self.flush(now, id);
             return Err(AppendError::TooManyRecords(limit));
         }
@@ -178,7 +178,7 @@ impl Producer {
         error.at(Place { topic, ..Place::default() })
     }
 
-    /// Nothing can be added to the pool by waiting for batches to linger: all of them go now.
+    /// Memory comes back when batches are acknowledged, so none may go on lingering while a caller waits for memory.
     #[cold]
     fn buffer_full(&mut self, now: Instant) -> AppendError {
         self.expedite(now);

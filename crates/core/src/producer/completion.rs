@@ -185,7 +185,7 @@ impl Completed {
         self.outcome.as_ref().err()
     }
 
-    /// Writes the outcome and wakes who waits for it.
+    /// Writes the outcome and wakes everybody who waits for it.
     pub fn carry_out(self) {
         self.completion.resolve(self.end, self.outcome);
     }

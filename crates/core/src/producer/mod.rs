@@ -219,8 +219,8 @@ impl Producer {
         [identity, linger, delivery, retry, unseen, self.leaderless.due()].into_iter().flatten().min()
     }
 
-    /// Lets everything go at once, without linger, that the handle appended so far. The mark tells when all of it is
-    /// reported.
+    /// Sends everything that the handle appended so far without waiting for its linger. The mark tells when all of it
+    /// is reported.
     pub fn flush(&mut self, now: Instant, handle: HandleId) -> FlushMark {
         let next_number = self.ledger.next_number();
         for number in self.handles.get_mut(handle).expedite(next_number) {
@@ -230,7 +230,7 @@ impl Producer {
         FlushMark(next_number)
     }
 
-    /// Lets everything go at once, without linger, whosoever it is.
+    /// Ends the linger of every open batch of every handle, to get their memory back sooner.
     pub fn expedite(&mut self, now: Instant) {
         while let Some((number, _)) = self.lingering.first_key_value() {
             self.ripen(now, *number);
@@ -254,7 +254,7 @@ impl Producer {
         self.refusal.is_some()
     }
 
-    /// Refuses further records of the handle and lets everything go at once that it has buffered.
+    /// Refuses further records of the handle and sends what it has buffered without waiting for the linger.
     pub fn close(&mut self, now: Instant, handle: HandleId) {
         self.handles.get_mut(handle).refuse(Error::new(ErrorKind::Closed, "the producer is closed"));
         self.flush(now, handle);

@@ -23,7 +23,7 @@ pub(in crate::producer) enum Answer {
     None(Error),
 }
 
-/// More bad records than this are not picked out one by one; the batch is halved instead.
+/// If a broker names more bad records than this, the batch is halved instead of cutting out each of them.
 const MOST_BAD_RECORDS: usize = 16;
 
 /// Whether the code says that nothing was appended.
