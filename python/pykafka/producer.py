@@ -68,7 +68,7 @@ class Producer(_engine.Producer):
         linger_ms: int = 5,
         queue_empty_timeout_ms: int = 0,
         block_on_queue_full: bool = True,
-        max_request_size: int = 1000012,
+        max_request_size: int = 1_048_576,
         sync: bool = False,
         delivery_reports: bool = False,
         pending_timeout_ms: int | None = None,

@@ -55,7 +55,7 @@ PRODUCER = {
     "linger_ms": 5,
     "queue_empty_timeout_ms": 0,
     "block_on_queue_full": True,
-    "max_request_size": 1000012,
+    "max_request_size": 1_048_576,
     "sync": False,
     "delivery_reports": False,
     "pending_timeout_ms": None,

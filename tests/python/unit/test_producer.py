@@ -215,7 +215,7 @@ def test_a_delivered_message_has_the_time_that_the_broker_gave_it(client):
 def test_an_error_names_what_can_be_typed(own_broker):
     client = KafkaClient(own_broker.bootstrap_servers, buffer_memory=100_000, max_block_ms=200)
     topic = client.topics["typed"]
-    with topic.get_producer() as producer, pytest.raises(MessageSizeTooLarge, match=r"max_request_size \(1000012\)"):
+    with topic.get_producer() as producer, pytest.raises(MessageSizeTooLarge, match=r"max_request_size \(1048576\)"):
         producer.produce(bytes(2_000_000))
     own_broker.silence()
     producer = topic.get_producer(delivery_timeout_ms=1_000, delivery_reports=True)
