@@ -94,12 +94,10 @@ impl World {
         let judge = Judge::new(create_topics(&mut cluster, &plan, &mut random));
         let network_random = Random::new(random.next_u64());
         let producer = producer_config(&plan);
-        let consumer = ConsumerConfig {
-            fetch_max_wait: Duration::from_millis(500),
-            max_partition_fetch_bytes: plan.fetch_bytes,
-            fetch_buffer: plan.fetch_buffer,
-            ..ConsumerConfig::default()
-        };
+        let consumer = ConsumerConfig::default()
+            .fetch_max_wait(Duration::from_millis(500))
+            .max_partition_fetch_bytes(plan.fetch_bytes)
+            .fetch_buffer(plan.fetch_buffer);
         let consumer = ConsumerMachine::new(consumer, READ, seed);
         let producer = ProducerMachine::new(producer, seed);
         let mut client = Client::new(producer, consumer, plan.fetch_version, seed);
@@ -338,11 +336,9 @@ fn create_topics(cluster: &mut Cluster, plan: &Plan, random: &mut Random) -> Vec
 
 fn producer_config(plan: &Plan) -> ProducerConfig {
     let lz4 = || Compression::from(CompressionType::Lz4);
-    ProducerConfig {
-        delivery_timeout: plan.delivery_timeout,
-        batch_size: plan.batch_bytes,
-        linger: plan.linger,
-        compression: if plan.is_compressed { lz4() } else { Compression::default() },
-        ..ProducerConfig::default()
-    }
+    ProducerConfig::default()
+        .delivery_timeout(plan.delivery_timeout)
+        .batch_size(plan.batch_bytes)
+        .linger(plan.linger)
+        .compression(if plan.is_compressed { lz4() } else { Compression::default() })
 }

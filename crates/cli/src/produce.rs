@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use kavka::config::producer_properties;
-use kavka::{ErrorCode, ErrorKind, Header, Producer, ProducerConfig, ProducerTopic, Record};
+use kavka::{ErrorCode, ErrorKind, Header, Producer, ProducerTopic, Record};
 use memchr::memmem::Finder;
 
 use crate::arguments::{Cluster, ProduceArguments};
@@ -32,7 +32,7 @@ pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(),
     let session = Session::new(client)?;
     let acks = arguments.acks.unwrap_or(config.acks);
     let compression = arguments.compression.unwrap_or(config.compression);
-    let config = ProducerConfig { acks, compression, ..config };
+    let config = config.acks(acks).compression(compression);
     let limit = config.delivery_timeout + CLOSING;
     let producer = session.client.producer(config)?;
     let topic = {

@@ -24,7 +24,7 @@ fn main() -> Result<(), Error> {
         let broker = Broker::start(Options { cluster, ports: vec![] }).map_err(cannot)?;
         broker.with(|cluster, _| cluster.create_topic("many", count, 1)).expect("a new cluster has no topics");
         let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers())?;
-        let client = Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() })?;
+        let client = Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers))?;
         produce(&client, count)?;
         consume(&client, count)?;
     }
@@ -48,7 +48,7 @@ fn on_engine<T: Send + 'static>(client: &Client, future: impl Future<Output = T>
 }
 
 fn produce(client: &Client, partitions: i32) -> Result<(), Error> {
-    let config = ProducerConfig { batch_size: 11_000, ..ProducerConfig::default() };
+    let config = ProducerConfig::default().batch_size(11_000);
     let producer = client.producer(config)?;
     let opening = producer.clone();
     let topic = on_engine(client, async move { opening.topic("many", false).await })??;

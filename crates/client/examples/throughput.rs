@@ -17,7 +17,7 @@ fn main() -> Result<(), Error> {
     let count: u32 = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
     let (host, port) = address.rsplit_once(':').unwrap_or((&address, "9092"));
     let bootstrap_servers = vec![(host.to_owned(), port.parse().unwrap_or(9092))];
-    let client = Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() })?;
+    let client = Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers))?;
     let starts = produce(&client, count)?;
     consume(&client, &starts, count)
 }

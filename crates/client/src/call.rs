@@ -215,7 +215,7 @@ mod tests {
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
+            let config = ClientConfig::default().bootstrap_servers(bootstrap_servers);
             let client = Client::with_network(config, Arc::new(Tcp::default()), Some(tap)).unwrap();
             let opening = client.clone();
             client.start(async move { opening.topic("orders", true).await }).wait(Some(LIMIT)).unwrap().unwrap();

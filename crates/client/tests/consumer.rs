@@ -136,7 +136,7 @@ fn an_offset_that_is_gone_is_reset_and_the_reset_is_told() {
 #[test]
 fn a_consumer_with_nothing_to_read_does_not_delay_another_of_the_same_client() {
     let rig = Rig::new(2, 2);
-    let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(15), ..ConsumerConfig::default() };
+    let config = ConsumerConfig::default().fetch_max_wait(Duration::from_secs(15));
     let idle = rig.client.consumer(config).expect("a consumer");
     idle.add(&key(0), StartPosition::Latest).expect("the partition is added");
     idle.add(&key(1), StartPosition::Latest).expect("the partition is added");
@@ -206,7 +206,7 @@ fn a_coordinator_that_says_nothing_is_waited_for_no_longer_than_asked() {
 
 /// A consumer that commits for the group "workers".
 fn group_consumer(rig: &Rig) -> Consumer {
-    let config = ConsumerConfig { group_id: Some("workers".into()), ..ConsumerConfig::default() };
+    let config = ConsumerConfig::default().group_id(Some("workers".into()));
     let consumer = rig.client.consumer(config).expect("a consumer");
     consumer.add(&key(0), StartPosition::Offset(0)).expect("the partition is added");
     consumer
@@ -283,9 +283,9 @@ fn a_fetch_may_be_held_by_the_broker_for_longer_than_other_requests() {
         WireEvent::Received { key: ApiKey::Fetch, .. } => seen.lock().expect("no panic").push("answered"),
         _ => {}
     });
-    let config = ClientConfig { request_timeout: Duration::from_millis(200), ..ClientConfig::default() };
+    let config = ClientConfig::default().request_timeout(Duration::from_millis(200));
     let rig = Rig::of(cluster(2, 1), config, Some(tap));
-    let config = ConsumerConfig { fetch_max_wait: Duration::from_secs(2), ..ConsumerConfig::default() };
+    let config = ConsumerConfig::default().fetch_max_wait(Duration::from_secs(2));
     let consumer = rig.client.consumer(config).expect("a consumer");
     consumer.add(&key(0), StartPosition::Offset(0)).expect("the partition is added");
     assert!(consumer.wait_batch(Duration::from_secs(3)).expect("no error").is_none());
@@ -315,7 +315,7 @@ fn a_record_that_is_kept_does_not_keep_a_response_many_times_its_size() {
 #[test]
 fn fetches_larger_than_a_response_may_be_are_refused_before_anything_is_sent() {
     let rig = Rig::new(2, 1);
-    let config = ConsumerConfig { fetch_buffer: 1 << 30, fetch_max_bytes: 1 << 30, ..ConsumerConfig::default() };
+    let config = ConsumerConfig::default().fetch_buffer(1 << 30).fetch_max_bytes(1 << 30);
     let error = rig.client.consumer(config).unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("fetch.max.bytes"), "{error}");
 }

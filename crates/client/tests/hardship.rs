@@ -44,7 +44,7 @@ fn cluster(brokers: i32, partitions: i32) -> Broker {
 
 fn config(broker: &Broker) -> ClientConfig {
     let bootstrap_servers = kavka::parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
-    ClientConfig { bootstrap_servers, ..ClientConfig::default() }
+    ClientConfig::default().bootstrap_servers(bootstrap_servers)
 }
 
 fn topic(client: &Client, producer: &Producer) -> kavka::Result<ProducerTopic> {
@@ -139,7 +139,7 @@ fn making_a_topic_takes_no_longer_than_max_block_and_says_why_it_failed() {
     for (fault, why) in [silence, refusal] {
         let broker = cluster(1, 1);
         broker.inject(fault.api(ApiKey::CreateTopics).always());
-        let client = Client::new(ClientConfig { max_block: Duration::from_secs(1), ..config(&broker) }).unwrap();
+        let client = Client::new(config(&broker).max_block(Duration::from_secs(1))).unwrap();
         let topic = NewTopic { name: "new".into(), ..NewTopic::default() };
         let made = client.clone().start(async move { client.create_topic(&topic).await }).wait(WAIT);
         let error = made.expect("it ends in time").unwrap_err();
@@ -151,7 +151,7 @@ fn making_a_topic_takes_no_longer_than_max_block_and_says_why_it_failed() {
 fn a_wait_for_a_topic_that_runs_out_says_what_stood_in_the_way() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let bootstrap_servers = vec![("127.0.0.1".to_owned(), free.port())];
-    let config = ClientConfig { bootstrap_servers, max_block: Duration::from_millis(150), ..ClientConfig::default() };
+    let config = ClientConfig::default().bootstrap_servers(bootstrap_servers).max_block(Duration::from_millis(150));
     let client = Client::new(config).unwrap();
     let asking = client.clone();
     let error = client.start(async move { asking.topic(TOPIC, false).await }).wait(WAIT).unwrap().unwrap_err();
@@ -202,7 +202,7 @@ fn an_answer_that_comes_too_late_for_its_records_does_not_hold_up_the_next_ones(
     let broker = cluster(1, 1);
     let client = Client::new(config(&broker)).unwrap();
     let delivery_timeout = Duration::from_secs(1);
-    let producer = client.producer(ProducerConfig { delivery_timeout, ..ProducerConfig::default() }).unwrap();
+    let producer = client.producer(ProducerConfig::default().delivery_timeout(delivery_timeout)).unwrap();
     let topic = topic(&client, &producer).unwrap();
     broker.inject(Fault::silence().api(ApiKey::Produce));
     let stored = (0..10).position(|_| {

@@ -178,7 +178,7 @@ impl World {
         let broker = Broker::start(Options { cluster, ports: Vec::new() }).unwrap();
         broker.with(|cluster, _| cluster.create_topic(TOPIC, BROKERS, 1)).unwrap();
         let bootstrap_servers = kavka::parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
-        let config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
+        let config = ClientConfig::default().bootstrap_servers(bootstrap_servers);
         let network = Weathered::new();
         let client = Client::with_network(config, Arc::clone(&network) as Arc<dyn Network>, None).unwrap();
         let producer = client.producer(ProducerConfig::default()).unwrap();

@@ -38,7 +38,7 @@ impl Rig {
             .map(|server| server.rsplit_once(':').unwrap())
             .map(|(host, port)| (host.to_owned(), port.parse().unwrap()))
             .collect();
-        let mut config = ClientConfig { bootstrap_servers, ..ClientConfig::default() };
+        let mut config = ClientConfig::default().bootstrap_servers(bootstrap_servers);
         change(&mut config);
         Self { broker, client: Client::with_network(config, Arc::new(Tcp::default()), tap).unwrap() }
     }

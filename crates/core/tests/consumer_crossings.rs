@@ -25,7 +25,7 @@ fn failures(kit: &mut Kit) -> usize {
 
 #[test]
 fn a_paused_partition_that_gave_up_its_buffer_while_its_log_was_in_question_goes_on_when_resumed() {
-    let config = ConsumerConfig { fetch_buffer: 4_000, max_partition_fetch_bytes: 2_000, ..config() };
+    let config = config().fetch_buffer(4_000).max_partition_fetch_bytes(2_000);
     let mut kit = Kit::of_partitions(config, 2);
     kit.leaders(&[(Some(1), 0), (Some(2), 0)]);
     let ((id, _), (idle, _)) = (kit.fetch(), kit.fetch());
@@ -187,7 +187,7 @@ fn brokers_that_send_us_in_circles_are_asked_a_few_times_a_second_at_most() {
         |broker_id| if broker_id == 1 { redirect(2) } else { refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE) },
     ];
     for sent_back in sent_back {
-        let mut kit = Kit::of_partitions(ConsumerConfig { client_rack: Some("a".into()), ..config() }, 1);
+        let mut kit = Kit::of_partitions(config().client_rack(Some("a".into())), 1);
         let mut fetches = 0;
         for _ in 0..1_000 {
             while let Some(request) = kit.request() {

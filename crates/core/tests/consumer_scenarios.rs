@@ -243,7 +243,7 @@ fn out_of_range_resets_by_the_policy_with_one_warning_that_names_both_offsets() 
 
 #[test]
 fn without_a_policy_out_of_range_is_an_error_and_the_position_stays() {
-    let mut kit = Kit::of_partitions(ConsumerConfig { auto_offset_reset: AutoOffsetReset::None, ..config() }, 1);
+    let mut kit = Kit::of_partitions(config().auto_offset_reset(AutoOffsetReset::None), 1);
     kit.consumer.seek(&key(0), StartPosition::Offset(5)).unwrap();
     kit.feed(vec![refusal(0, ErrorCode::OFFSET_OUT_OF_RANGE)]);
     let errors = kit.errors();
@@ -472,7 +472,7 @@ fn a_broker_that_has_waited_and_has_nothing_is_asked_again_at_once() {
 
 #[test]
 fn a_batch_larger_than_the_limit_of_its_partition_is_asked_for_whole() {
-    let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
+    let config = config().max_partition_fetch_bytes(100);
     let mut kit = Kit::of_partitions(config, 1);
     kit.versions.fetch = 2;
     let large = batch(0, &[&[b'x'; 1_000]]);
@@ -510,7 +510,7 @@ fn read_committed_hands_out_neither_aborted_records_nor_markers() {
 
 #[test]
 fn read_uncommitted_hands_out_everything_but_markers() {
-    let config = ConsumerConfig { isolation_level: IsolationLevel::ReadUncommitted, ..config() };
+    let config = config().isolation_level(IsolationLevel::ReadUncommitted);
     let mut kit = Kit::of_partitions(config, 1);
     let (id, request) = kit.fetch();
     assert_eq!(request.isolation_level, 0);
@@ -649,7 +649,7 @@ fn each_broker_has_one_fetch_on_its_way_and_does_not_wait_for_another() {
 
 #[test]
 fn a_follower_in_our_rack_is_read_and_its_word_on_offsets_is_not_trusted() {
-    let mut kit = Kit::of_partitions(ConsumerConfig { client_rack: Some("a".into()), ..config() }, 1);
+    let mut kit = Kit::of_partitions(config().client_rack(Some("a".into())), 1);
     let (id, request) = kit.fetch();
     assert_eq!(request.rack_id, "a");
     let redirect = PartitionData { preferred_read_replica: Some(3), ..data(0, Bytes::new()) };
@@ -738,7 +738,7 @@ fn what_no_retry_can_mend_is_reported_once() {
 #[test]
 fn fetches_in_flight_and_buffers_together_stay_within_the_bound() {
     let value = vec![b'x'; 1 << 10];
-    let config = ConsumerConfig { fetch_buffer: 64 << 10, max_partition_fetch_bytes: 16 << 10, ..config() };
+    let config = config().fetch_buffer(64 << 10).max_partition_fetch_bytes(16 << 10);
     let mut kit = Kit::of_partitions(config, 12);
     kit.leaders(&(0..12).map(|index| (Some(1 + index % 3), 0)).collect::<Vec<_>>());
     let record_bytes = batch(0, &[&value]).len();
@@ -777,7 +777,7 @@ fn fetches_in_flight_and_buffers_together_stay_within_the_bound() {
 
 #[test]
 fn a_partition_with_enough_buffered_is_left_out_until_some_was_taken() {
-    let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
+    let config = config().max_partition_fetch_bytes(100);
     let mut kit = Kit::of_partitions(config, 2);
     kit.feed(vec![data(0, batch(0, &[&[b'x'; 300]]))]);
     let (id, request) = kit.fetch();
@@ -791,7 +791,7 @@ fn a_partition_with_enough_buffered_is_left_out_until_some_was_taken() {
 
 #[test]
 fn a_buffer_that_turns_out_to_be_empty_when_the_next_batch_is_wanted_is_worth_a_poll() {
-    let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
+    let config = config().max_partition_fetch_bytes(100);
     let mut kit = Kit::of_partitions(config, 1);
     kit.feed(vec![data(0, batch(0, &[&[b'x'; 300]]))]);
     let mut cursor = kit.cursor();
@@ -806,7 +806,7 @@ fn a_buffer_that_turns_out_to_be_empty_when_the_next_batch_is_wanted_is_worth_a_
 
 #[test]
 fn a_broker_does_not_hold_a_fetch_for_long_while_a_partition_is_left_out() {
-    let config = ConsumerConfig { max_partition_fetch_bytes: 100, ..config() };
+    let config = config().max_partition_fetch_bytes(100);
     let full_wait = i32::try_from(config.fetch_max_wait.as_millis()).unwrap();
     let mut kit = Kit::of_partitions(config, 2);
     kit.feed(vec![data(0, batch(0, &[&[b'x'; 300]]))]);
@@ -824,7 +824,7 @@ fn a_broker_does_not_hold_a_fetch_for_long_while_a_partition_is_left_out() {
 
 #[test]
 fn the_buffers_of_paused_partitions_make_room_for_others() {
-    let config = ConsumerConfig { fetch_buffer: 4_000, max_partition_fetch_bytes: 2_000, ..config() };
+    let config = config().fetch_buffer(4_000).max_partition_fetch_bytes(2_000);
     let mut kit = Kit::of_partitions(config, 2);
     kit.feed(vec![data(0, batch(0, &[&[b'x'; 3_000]]))]);
     kit.consumer.pause(&key(0)).unwrap();

@@ -116,7 +116,7 @@ fn is_open(appended: &Appended) -> bool {
 }
 
 fn lingers() -> ProducerConfig {
-    ProducerConfig { linger: std::time::Duration::from_secs(60), ..ProducerConfig::default() }
+    ProducerConfig::default().linger(std::time::Duration::from_secs(60))
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_lone_record_leaves_at_once_and_the_next_ones_linger() {
 
 #[test]
 fn a_full_batch_does_not_linger() {
-    let mut rig = Rig::warm(ProducerConfig { ..small_batches(200) });
+    let mut rig = Rig::warm(small_batches(200));
     let lone = rig.append(0, "lone");
     let sent = rig.sent();
     assert!(!(0..3).any(|i| rig.append(0, &format!("{i:030}")).wake && i > 0));
@@ -538,7 +538,7 @@ fn a_request_stays_within_its_size_and_the_rest_follows_in_the_next() {
 
 #[test]
 fn a_record_that_cannot_go_yet_still_sets_the_alarm_of_its_delivery_timeout() {
-    let mut rig = Rig::warm(ProducerConfig { delivery_timeout: Duration::from_secs(1), ..config() });
+    let mut rig = Rig::warm(config().delivery_timeout(Duration::from_secs(1)));
     let first = rig.append(0, "first");
     let unanswered = rig.sent();
     rig.after(1_000);
@@ -557,7 +557,7 @@ fn a_record_that_cannot_go_yet_still_sets_the_alarm_of_its_delivery_timeout() {
 
 #[test]
 fn a_record_that_ran_out_of_time_says_what_it_waited_for() {
-    let config = ProducerConfig { delivery_timeout: Duration::from_secs(1), ..config() };
+    let config = config().delivery_timeout(Duration::from_secs(1));
     let mut rig = Rig::warm(config.clone());
     rig.leaders(1, &[(-1, 2)]);
     let leaderless = rig.append(0, "leaderless");
@@ -580,7 +580,7 @@ fn a_record_that_ran_out_of_time_says_what_it_waited_for() {
 
 #[test]
 fn a_record_that_never_fits_into_the_memory_is_refused_at_once_naming_the_limit_that_is_in_the_way() {
-    let large = ProducerConfig { max_request_size: 64 << 20, ..config() };
+    let large = config().max_request_size(64 << 20);
     let mut producer = Producer::new(large, BACKOFF, pool(1 << 20), 1);
     let metadata = metadata(&kavka_core::cluster::Metadata::default(), 1, &[(1, 1)]);
     let handle = producer.open(None);
@@ -599,7 +599,7 @@ fn a_record_that_never_fits_into_the_memory_is_refused_at_once_naming_the_limit_
 
 #[test]
 fn without_idempotence_a_batch_that_goes_again_is_not_overtaken() {
-    let mut rig = Rig::new(ProducerConfig { acks: Acks::Leader, ..config() }, 1);
+    let mut rig = Rig::new(config().acks(Acks::Leader), 1);
     rig.append_alone(0, "first");
     let first = rig.sent();
     rig.append_alone(0, "second");
@@ -611,7 +611,7 @@ fn without_idempotence_a_batch_that_goes_again_is_not_overtaken() {
     rig.answer(&again, ErrorCode::NONE, 0);
     assert_eq!(rig.sent().values(), ["second"]);
 
-    let never_again = ProducerConfig { acks: Acks::Leader, retries: 0, ..config() };
+    let never_again = config().acks(Acks::Leader).retries(0);
     let mut rig = Rig::new(never_again, 1);
     rig.append_alone(0, "first");
     drop(rig.sent());

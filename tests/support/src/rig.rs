@@ -35,7 +35,7 @@ impl Rig {
 
     /// A client of this cluster, whose wire events go to `tap`.
     pub fn of(broker: Broker, config: ClientConfig, tap: Option<WireTap>) -> Self {
-        let config = ClientConfig { bootstrap_servers: servers(&broker), ..config };
+        let config = config.bootstrap_servers(servers(&broker));
         let client = Client::with_network(config, Arc::new(Tcp::default()), tap).unwrap();
         Self { broker, client }
     }

@@ -264,7 +264,7 @@ mod tests {
         let broker = Broker::start(Options::default()).unwrap();
         broker.inject(Fault::silence().api(ApiKey::Produce).always());
         let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
-        let client = Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap();
+        let client = Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers)).unwrap();
         let producer = client.producer(ProducerConfig::default()).unwrap();
         let wait = Some(Duration::from_secs(20));
         let opening = producer.clone();

@@ -29,7 +29,7 @@ impl Cluster {
 
     pub(crate) fn client(&self) -> Client {
         let bootstrap_servers = parse_bootstrap_servers(&self.0.bootstrap_servers()).unwrap();
-        Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap()
+        Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers)).unwrap()
     }
 
     /// A new topic with one replica of each partition.

@@ -46,7 +46,7 @@ fn both_isolation_levels_read_what_is_not_transactional(cluster: &Cluster) {
     let writer = Writer::new(cluster, &topic);
     writer.write(numbered(0..100));
     for isolation_level in [IsolationLevel::ReadUncommitted, IsolationLevel::ReadCommitted] {
-        let config = ConsumerConfig { isolation_level, ..ConsumerConfig::default() };
+        let config = ConsumerConfig::default().isolation_level(isolation_level);
         let consumer = writer.client.consumer(config).unwrap();
         consumer.add(&TopicPartition::new(topic.as_str(), 0), StartPosition::Earliest).unwrap();
         assert_eq!(values(&take(&consumer, 100)), numbered(0..100), "{isolation_level:?}");
@@ -81,7 +81,7 @@ const LONG_WAIT: Duration = Duration::from_secs(25);
 
 /// A consumer whose fetch of an empty topic waits at the broker for a long time.
 fn waiting(writer: &Writer, empty: &str) -> kavka::Consumer {
-    let config = ConsumerConfig { fetch_max_wait: LONG_WAIT, ..ConsumerConfig::default() };
+    let config = ConsumerConfig::default().fetch_max_wait(LONG_WAIT);
     let consumer = writer.client.consumer(config).unwrap();
     consumer.add(&TopicPartition::new(empty, 0), StartPosition::Earliest).unwrap();
     assert!(consumer.wait_batch(Duration::from_millis(300)).unwrap().is_none());
@@ -104,7 +104,7 @@ fn two_consumers_of_one_client_do_not_delay_each_other(cluster: &Cluster) {
 fn a_lone_record_is_not_delayed_by_a_waiting_fetch(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let linger = LONG_WAIT;
-    let writer = Writer::with(cluster, &topic, ProducerConfig { linger, ..ProducerConfig::default() });
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(linger));
     let waiting = waiting(&writer, &topic);
     let begin = Instant::now();
     writer.write(["lone"]);
@@ -114,15 +114,10 @@ fn a_lone_record_is_not_delayed_by_a_waiting_fetch(cluster: &Cluster) {
 
 fn small_limits_still_read_everything(cluster: &Cluster) {
     let topic = cluster.topic(2);
-    let writer = Writer::with(cluster, &topic, ProducerConfig { batch_size: 2000, ..ProducerConfig::default() });
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().batch_size(2000));
     let sent: Vec<_> = (0..200).map(|number| format!("{number}-{}", "x".repeat(number * 20))).collect();
     writer.write(&sent);
-    let config = ConsumerConfig {
-        fetch_max_bytes: 1000,
-        max_partition_fetch_bytes: 500,
-        fetch_buffer: 5000,
-        ..ConsumerConfig::default()
-    };
+    let config = ConsumerConfig::default().fetch_max_bytes(1000).max_partition_fetch_bytes(500).fetch_buffer(5000);
     let consumer = writer.client.consumer(config).unwrap();
     for partition in [0, 1] {
         consumer.add(&TopicPartition::new(topic.as_str(), partition), StartPosition::Earliest).unwrap();

@@ -104,7 +104,7 @@ fn the_position_is_behind_the_last_record_handed_out(cluster: &Cluster) {
 
 fn out_of_range(cluster: &Cluster, auto_offset_reset: AutoOffsetReset) -> (Writer, Consumer, TopicPartition) {
     let (writer, _, partition) = hundred(cluster);
-    let consumer = writer.client.consumer(ConsumerConfig { auto_offset_reset, ..ConsumerConfig::default() }).unwrap();
+    let consumer = writer.client.consumer(ConsumerConfig::default().auto_offset_reset(auto_offset_reset)).unwrap();
     consumer.add(&partition, StartPosition::Offset(5000)).unwrap();
     (writer, consumer, partition)
 }

@@ -60,7 +60,7 @@ fn every_part_of_a_record_comes_back_with_every_codec(cluster: &Cluster) {
     let topic = cluster.topic(5);
     for (partition, codec) in (0..).zip(codecs) {
         let compression = Compression::new(codec, None).unwrap();
-        let writer = Writer::with(cluster, &topic, ProducerConfig { compression, ..ProducerConfig::default() });
+        let writer = Writer::with(cluster, &topic, ProducerConfig::default().compression(compression));
         for ((key, value, headers), time) in sent.iter().zip(1_600_000_000_000..) {
             let (key, value, partition, timestamp_ms) = (*key, *value, Some(partition), Some(time));
             writer.enqueue(&Record { key, value, headers, partition, timestamp_ms });
@@ -108,7 +108,7 @@ fn a_key_always_goes_to_the_same_partition(cluster: &Cluster) {
 
 fn records_without_a_key_reach_every_partition(cluster: &Cluster) {
     let topic = cluster.topic(3);
-    let writer = Writer::with(cluster, &topic, ProducerConfig { batch_size: 1000, ..ProducerConfig::default() });
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().batch_size(1000));
     for value in numbered(0..3000) {
         writer.enqueue(&Record { value: Some(value.as_bytes()), ..Record::default() });
     }
@@ -119,7 +119,7 @@ fn records_without_a_key_reach_every_partition(cluster: &Cluster) {
 fn every_choice_of_acks_writes(cluster: &Cluster) {
     let topic = cluster.create(&unique("acks"), 3, 2, &[]);
     for (partition, acks) in (0..).zip([Acks::None, Acks::Leader, Acks::All]) {
-        let writer = Writer::with(cluster, &topic, ProducerConfig { acks, ..ProducerConfig::default() });
+        let writer = Writer::with(cluster, &topic, ProducerConfig::default().acks(acks));
         let send = |value: &String| {
             let record = Record { value: Some(value.as_bytes()), partition: Some(partition), ..Record::default() };
             writer.enqueue(&record)
@@ -137,7 +137,7 @@ fn every_choice_of_acks_writes(cluster: &Cluster) {
 
 fn order_is_kept_with_many_small_batches_on_their_way(cluster: &Cluster) {
     let topic = cluster.topic(1);
-    let config = ProducerConfig { batch_size: 500, linger: Duration::ZERO, ..ProducerConfig::default() };
+    let config = ProducerConfig::default().batch_size(500).linger(Duration::ZERO);
     let writer = Writer::with(cluster, &topic, config);
     for value in numbered(0..5000) {
         writer.send(&value);

@@ -39,7 +39,7 @@ fn every_report_names_the_place_of_its_record(cluster: &Cluster) {
 
 fn reports_of_a_partition_come_in_order(cluster: &Cluster) {
     let topic = cluster.topic(1);
-    let config = ProducerConfig { batch_size: 500, ..ProducerConfig::default() };
+    let config = ProducerConfig::default().batch_size(500);
     let writer = Writer::with(cluster, &topic, config);
     let deliveries: Vec<_> = numbered(0..2000).iter().map(|value| writer.send(value)).collect();
     let last = deliveries.last().unwrap().clone();
@@ -55,7 +55,7 @@ fn reports_of_a_partition_come_in_order(cluster: &Cluster) {
 fn a_flush_leaves_nothing_unreported(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let linger = Duration::from_secs(50);
-    let writer = Writer::with(cluster, &topic, ProducerConfig { linger, ..ProducerConfig::default() });
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(linger));
     let deliveries: Vec<_> = numbered(0..1000).iter().map(|value| writer.send(value)).collect();
     writer.flush();
     assert!(deliveries.iter().zip(0..).all(|(delivery, offset)| delivery.offset() == Some(offset)));
@@ -65,7 +65,7 @@ fn a_flush_leaves_nothing_unreported(cluster: &Cluster) {
 fn closing_sends_what_is_buffered_and_reports_it(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let linger = Duration::from_secs(50);
-    let writer = Writer::with(cluster, &topic, ProducerConfig { linger, ..ProducerConfig::default() });
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(linger));
     let deliveries: Vec<_> = numbered(0..1000).iter().map(|value| writer.send(value)).collect();
     wait(&writer.client, writer.producer.close(LIMIT)).unwrap();
     assert!(deliveries.iter().zip(0..).all(|(delivery, offset)| delivery.offset() == Some(offset)));
@@ -94,7 +94,7 @@ fn a_dropped_producer_still_sends(cluster: &Cluster) {
 
 fn a_record_too_large_for_the_broker_fails_alone(cluster: &Cluster) {
     let topic = cluster.create(&unique("small"), 1, 1, &[("max.message.bytes", "20000")]);
-    let writer = Writer::with(cluster, &topic, ProducerConfig { linger: LIMIT / 2, ..ProducerConfig::default() });
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(LIMIT / 2));
     // More than the broker takes in one batch, with one record that is too large by itself.
     let mut sent: Vec<_> = (0..300).map(|number| format!("{number}-{}", "x".repeat(200))).collect();
     sent[150] = "x".repeat(30_000);

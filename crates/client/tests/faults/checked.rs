@@ -17,14 +17,12 @@ use kavka_test_support::{LIMIT, brokers};
 
 /// Limits that make a client notice and retry fast.
 pub(crate) fn fast() -> ClientConfig {
-    ClientConfig {
-        request_timeout: Duration::from_millis(500),
-        retry_backoff: Duration::from_millis(10),
-        retry_backoff_max: Duration::from_millis(50),
-        reconnect_backoff: Duration::from_millis(10),
-        reconnect_backoff_max: Duration::from_millis(50),
-        ..ClientConfig::default()
-    }
+    ClientConfig::default()
+        .request_timeout(Duration::from_millis(500))
+        .retry_backoff(Duration::from_millis(10))
+        .retry_backoff_max(Duration::from_millis(50))
+        .reconnect_backoff(Duration::from_millis(10))
+        .reconnect_backoff_max(Duration::from_millis(50))
 }
 
 /// What is sent, and how.
@@ -38,7 +36,7 @@ pub(crate) struct Workload {
 impl Default for Workload {
     fn default() -> Self {
         // Batches of a few records: many requests, and five of them on their way at once.
-        let producer = ProducerConfig { batch_size: 300, ..ProducerConfig::default() };
+        let producer = ProducerConfig::default().batch_size(300);
         Self { partitions: 3, records: 3000, client: fast(), producer }
     }
 }
@@ -58,7 +56,7 @@ impl Run {
         let broker = brokers::start(3);
         broker.with(|cluster, _| cluster.create_topic(TOPIC, workload.partitions, 3)).unwrap();
         let bootstrap_servers = rig::servers(&broker);
-        let client = Client::new(ClientConfig { bootstrap_servers, ..workload.client.clone() }).unwrap();
+        let client = Client::new(workload.client.clone().bootstrap_servers(bootstrap_servers)).unwrap();
         let producer = client.producer(workload.producer.clone()).unwrap();
         let topic = rig::find_topic(&client, &producer, TOPIC, false).unwrap();
         Self { broker, producer, topic, client, partitions: workload.partitions, records: workload.records }

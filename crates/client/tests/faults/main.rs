@@ -9,7 +9,7 @@ mod checked;
 use std::time::{Duration, Instant};
 
 use checked::{Run, Workload, error_of, fast};
-use kavka::{ClientConfig, ErrorCode, ErrorKind, Phase, ProducerConfig, Record, Written};
+use kavka::{ErrorCode, ErrorKind, Phase, ProducerConfig, Record, Written};
 use kavka_broker::Fault;
 use kavka_core::wire::ApiKey;
 
@@ -161,7 +161,7 @@ fn an_error_code_nobody_knows_fails_what_is_behind_it_and_leaves_no_hole() {
 #[test]
 fn what_a_silent_broker_was_sent_may_be_written_and_the_rest_is_not() {
     let delivery_timeout = Duration::from_millis(1200);
-    let producer = ProducerConfig { delivery_timeout, batch_size: 200, ..ProducerConfig::default() };
+    let producer = ProducerConfig::default().delivery_timeout(delivery_timeout).batch_size(200);
     let run = Run::new(&Workload { partitions: 1, records: 0, producer, ..Workload::default() });
     run.outcome(&run.send(0)).unwrap();
     run.broker.inject(Fault::silence_after_applying().api(ApiKey::Produce).always());
@@ -185,7 +185,7 @@ fn what_a_silent_broker_was_sent_may_be_written_and_the_rest_is_not() {
 
 #[test]
 fn while_no_broker_can_be_reached_every_record_fails_in_time_and_names_that() {
-    let producer = ProducerConfig { delivery_timeout: Duration::from_millis(700), ..ProducerConfig::default() };
+    let producer = ProducerConfig::default().delivery_timeout(Duration::from_millis(700));
     let run = Run::new(&Workload { partitions: 1, records: 0, producer, ..Workload::default() });
     run.outcome(&run.send(0)).unwrap();
     for broker_id in 1..=3 {
@@ -206,7 +206,7 @@ fn while_no_broker_can_be_reached_every_record_fails_in_time_and_names_that() {
 #[test]
 fn memory_is_bounded_while_the_broker_is_silent() {
     const BUFFER_MEMORY: usize = 2 << 20;
-    let client = ClientConfig { buffer_memory: BUFFER_MEMORY, ..fast() };
+    let client = fast().buffer_memory(BUFFER_MEMORY);
     let run = Run::new(&Workload { partitions: 3, records: 0, client, producer: ProducerConfig::default() });
     run.broker.inject(Fault::silence().always());
     let value = [b'x'; 1000];

@@ -16,8 +16,8 @@ fn produced(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Serv
         ApiKey::Produce => answer(request),
         _ => Reply::Behave,
     });
-    let client = server.client_with(ClientConfig { request_timeout: Duration::from_millis(400), ..Default::default() });
-    let config = ProducerConfig { delivery_timeout: DELIVERY_TIMEOUT, ..ProducerConfig::default() };
+    let client = server.client_with(ClientConfig::default().request_timeout(Duration::from_millis(400)));
+    let config = ProducerConfig::default().delivery_timeout(DELIVERY_TIMEOUT);
     let producer = client.producer(config).unwrap();
     let known = producer.clone();
     let topic = client.start(async move { known.topic(TOPIC, false).await }).wait(Some(LIMIT)).unwrap().unwrap();

@@ -53,7 +53,7 @@ fn a_silent_peer_is_given_up_at_the_limit_of_connecting() {
     });
     let connection_setup_timeout = Duration::from_millis(400);
     let begin = Instant::now();
-    let error = server.refusal(ClientConfig { connection_setup_timeout, ..ClientConfig::default() });
+    let error = server.refusal(ClientConfig::default().connection_setup_timeout(connection_setup_timeout));
     assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Connect), "{error}");
     assert!(begin.elapsed() >= connection_setup_timeout && begin.elapsed() < Duration::from_secs(20));
 }
@@ -69,7 +69,7 @@ fn a_port_that_nobody_listens_on_is_refused_by_name() {
 #[test]
 fn a_host_that_has_no_address_is_named() {
     let bootstrap_servers = vec![("no-such-host.invalid".to_owned(), 9092)];
-    let client = kavka::Client::new(ClientConfig { bootstrap_servers, ..ClientConfig::default() }).unwrap();
+    let client = kavka::Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers)).unwrap();
     let owned = client.clone();
     let error = client.start(async move { owned.ready().await }).wait(Some(LIMIT)).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
@@ -188,12 +188,9 @@ fn metadata_without_a_usable_broker_leads_nowhere() {
                 _ => Reply::Behave,
             }
         });
-        let config = ClientConfig { max_block: Duration::from_secs(1), ..ClientConfig::default() };
+        let config = ClientConfig::default().max_block(Duration::from_secs(1));
         let client = server.client_with(config);
-        let producer = client.producer(kavka::ProducerConfig {
-            delivery_timeout: Duration::from_millis(800),
-            ..kavka::ProducerConfig::default()
-        });
+        let producer = client.producer(kavka::ProducerConfig::default().delivery_timeout(Duration::from_millis(800)));
         let producer = producer.unwrap();
         let known = producer.clone();
         let found = client.start(async move { known.topic(crate::server::TOPIC, false).await }).wait(Some(LIMIT));

@@ -113,7 +113,7 @@ impl Server {
 
     pub(crate) fn client_with(&self, config: ClientConfig) -> Client {
         let bootstrap_servers = vec![(self.address.ip().to_string(), self.address.port())];
-        Client::new(ClientConfig { bootstrap_servers, ..config }).unwrap()
+        Client::new(config.bootstrap_servers(bootstrap_servers)).unwrap()
     }
 
     /// Why a client cannot connect.

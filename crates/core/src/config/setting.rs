@@ -108,6 +108,7 @@ macro_rules! settings {
     ) => {
         $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
         pub struct $config {$(
             $(#[doc = $doc])+
             #[doc = ""]
