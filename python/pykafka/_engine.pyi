@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, NoReturn, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -15,11 +15,13 @@ __all__ = [
     "Producer",
     "ProducerSettings",
     "__version__",
+    "forward_log",
     "parse_hosts",
 ]
 
 __version__: str
 
+def forward_log() -> NoReturn: ...
 def parse_hosts(hosts: str) -> list[tuple[str, int]]: ...
 
 @final

@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import _engine
+from . import _engine, _logs
 from .broker import Broker
 from .exceptions import NotInThisRelease
 from .utils.error_handlers import valid_int
@@ -117,6 +117,7 @@ class Cluster:
             if given:
                 raise NotInThisRelease(f"{name} is not in this release of pykafka; leave it out to connect without it")
         request_timeout_ms = valid_int(socket_timeout_ms, name="socket_timeout_ms")
+        _logs.start()
         self._engine = _engine.Client(
             bootstrap_servers=parse_hosts(hosts),
             request_timeout_ms=request_timeout_ms,

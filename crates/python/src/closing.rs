@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::errors;
+use crate::logs;
 use crate::process::ForkGuard;
 use crate::producer::Running;
 use crate::reports::lock;
@@ -118,6 +119,11 @@ fn say(outcome: &Result<(), String>) {
 #[pyfunction]
 pub(crate) fn at_exit(py: Python<'_>) {
     EXIT.get_or_init(|| thread::current().id());
+    deliver(py);
+    logs::flush(py);
+}
+
+fn deliver(py: Python<'_>) {
     let running: Vec<_> = lock(&RUNNING).drain(..).filter_map(|known| known.upgrade()).collect();
     let mut closing: Vec<Closing> = running
         .iter()

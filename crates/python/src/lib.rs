@@ -15,6 +15,7 @@ mod client;
 mod closing;
 mod consumer;
 mod errors;
+mod logs;
 mod message;
 mod process;
 mod producer;
@@ -27,12 +28,14 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     process::claim_interpreter(module.py())?;
+    logs::register();
     // Cargo's "3.0.0-alpha.1" is Python's "3.0.0a1".
     module.add(
         "__version__",
         env!("CARGO_PKG_VERSION").replace("-alpha.", "a").replace("-beta.", "b").replace("-rc.", "rc"),
     )?;
     module.add_function(wrap_pyfunction!(client::parse_hosts, module)?)?;
+    module.add_function(wrap_pyfunction!(logs::forward_log, module)?)?;
     module.add_class::<message::Message>()?;
     module.add_class::<client::Client>()?;
     module.add_class::<producer::Producer>()?;

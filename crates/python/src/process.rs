@@ -15,11 +15,15 @@ use pyo3::prelude::*;
 
 use crate::{closing, errors};
 
-/// How often this process, and those it comes from, were forked.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// The interpreter that imported the module; -1: none yet.
 static INTERPRETER: AtomicI64 = AtomicI64::new(-1);
+
+/// How often this process, and those it comes from, were forked.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
 
 /// Called by Python in every forked child.
 #[pyfunction]
@@ -39,13 +43,13 @@ pub(crate) struct ForkGuard<T> {
 impl<T> ForkGuard<T> {
     #[inline]
     pub(crate) fn new(inner: T) -> Self {
-        Self { forks: FORKS.load(Ordering::Relaxed), inner: Some(inner) }
+        Self { forks: forks(), inner: Some(inner) }
     }
 
     /// Whether this is the process that it was made in.
     #[inline]
     pub(crate) fn is_at_home(&self) -> bool {
-        self.forks == FORKS.load(Ordering::Relaxed)
+        self.forks == forks()
     }
 
     /// Refuses to go on in a forked child.

@@ -1,0 +1,82 @@
+"""What the engine has to say arrives in `logging`, and nothing stands in its way."""
+
+import logging
+import time
+
+import pytest
+from pykafka import KafkaClient
+
+
+def heard(records, text, seconds=20):
+    """Waits until a record with this text is there."""
+    deadline = time.monotonic() + seconds
+    while not any(text in record.getMessage() for record in records):
+        assert time.monotonic() < deadline, f"{text!r} not in {[record.getMessage() for record in records]}"
+        time.sleep(0.01)
+    return next(record for record in records if text in record.getMessage())
+
+
+def test_a_broker_that_is_lost_and_comes_back_is_one_line_each(own_broker, caplog):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["watched"]
+    with caplog.at_level(logging.INFO, "pykafka"), topic.get_producer() as producer:
+        producer.produce(b"before")
+        own_broker.set_broker_down(1)
+        producer.produce(b"meanwhile")
+        lost = heard(caplog.records, "is lost")
+        own_broker.set_broker_up(1)
+        heard(caplog.records, "is back")
+    assert (lost.name, lost.levelno) == ("pykafka.engine", logging.INFO)
+    assert sum("is lost" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_handler_that_uses_the_client_does_not_stop_the_engine(own_broker, caplog):
+    client = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=1_000)
+    topic = client.topics["handled"]
+    answers = []
+
+    class Curious(logging.Handler):
+        def emit(self, record):
+            answers.append(len(topic.partitions))
+
+    handler = Curious(logging.INFO)
+    logger = logging.getLogger("pykafka.engine")
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, "pykafka"), topic.get_producer() as producer:
+            own_broker.set_broker_down(1)
+            producer.produce(b"v")
+            heard(caplog.records, "is lost")
+            own_broker.set_broker_up(1)
+            heard(caplog.records, "is back")
+    finally:
+        logger.removeHandler(handler)
+    assert answers == [1] * len(answers) != []
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_lines_come_in_every_process_and_none_is_said_without_a_handler(run_python, fork):
+    program = """
+        import logging, os, sys, threading
+        import pykafka, pykafka.testing
+        before = pykafka.testing.Broker()
+        pykafka.KafkaClient(before.bootstrap_servers)
+        if FORK and (child := os.fork()):
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        arrived = threading.Event()
+        class Handler(logging.Handler):
+            def emit(self, record):
+                arrived.set()
+        broker = pykafka.testing.Broker()
+        client = pykafka.KafkaClient(broker.bootstrap_servers, socket_timeout_ms=500)
+        logger = logging.getLogger("pykafka.engine")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(Handler())
+        broker.set_broker_down(1)
+        try:
+            client.update_cluster()
+        except pykafka.exceptions.KafkaException:
+            pass
+        assert arrived.wait(20)
+    """
+    done = run_python(program.replace("FORK", str(fork)))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
