@@ -16,10 +16,12 @@ __all__ = [
     "ProducerSettings",
     "__version__",
     "forward_log",
+    "is_main_interpreter",
     "parse_hosts",
 ]
 
 __version__: str
+is_main_interpreter: bool
 
 def forward_log() -> NoReturn: ...
 def parse_hosts(hosts: str) -> list[tuple[str, int]]: ...

@@ -5,23 +5,29 @@ import threading
 
 from . import _engine
 
-_starting = threading.Lock()
-_pid: int | None = None
+
+class _Forwarding:
+    """The thread of this process. A forked child starts its own."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Takes up the work anew, in a child that has neither the thread nor the lock of its parent."""
+        self._starting = threading.Lock()
+        self._is_started = False
+
+    def start(self) -> None:
+        """Starts the thread, unless there is one.
+
+        Python aborts when an interpreter other than the first ends while it has a daemon thread.
+        """
+        with self._starting:
+            if _engine.is_main_interpreter and not self._is_started:
+                threading.Thread(target=_engine.forward_log, name="pykafka-log", daemon=True).start()
+                self._is_started = True
 
 
-def start() -> None:
-    """Starts the thread, unless this process has one. A forked child starts its own."""
-    global _pid
-    with _starting:
-        if _pid == os.getpid():
-            return
-        _pid = os.getpid()
-        threading.Thread(target=_engine.forward_log, name="pykafka-log", daemon=True).start()
-
-
-def _forget_lock_of_the_parent() -> None:
-    global _starting
-    _starting = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_lock_of_the_parent)
+_forwarding = _Forwarding()
+os.register_at_fork(after_in_child=_forwarding.forget)
+start = _forwarding.start

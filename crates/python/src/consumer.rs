@@ -4,7 +4,7 @@
 //! engine is asked only when the batch is at its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,13 @@ impl ConsumerSettings {
     }
 }
 
+impl ConsumerSettings {
+    /// When an auto-commit is due that is one interval away.
+    fn next_commit(&self) -> Option<Instant> {
+        self.auto_commit_interval.and_then(|interval| Instant::now().checked_add(interval))
+    }
+}
+
 /// A started consumer: what is thrown away when it stops.
 #[derive(Debug)]
 struct Running {
@@ -104,7 +111,6 @@ struct Running {
     settings: Py<ConsumerSettings>,
     /// Called with the exception of an auto-commit that failed.
     commit_failed: Py<PyAny>,
-    commit_is_due: Arc<AtomicBool>,
     /// The auto-commit that was begun last, until its outcome is known.
     auto_commit: Mutex<Option<Commit>>,
     /// How long a commit is tried.
@@ -119,6 +125,8 @@ struct Hand {
     batch: Option<(ForkGuard<Batch>, Py<PyAny>)>,
     /// Partition and offset of the message the application works on: not to be committed by us yet.
     last: Option<(i32, i64)>,
+    /// When the next auto-commit is due.
+    commit_at: Option<Instant>,
 }
 
 /// Counts a buffer as kept by the application until its last message is gone.
@@ -201,22 +209,18 @@ impl Consumer {
             let partition = TopicPartition::new(Arc::clone(&topic), *number);
             engine.add(&partition, StartPosition::Offset(*position)).map_err(|error| errors::to_python(py, &error))?;
         }
-        let commit_is_due = Arc::new(AtomicBool::new(false));
-        if let Some(interval) = settings.get().auto_commit_interval {
-            remind(client, interval, &commit_is_due);
-        }
+        let commit_at = settings.get().next_commit();
         let running = Arc::new(ForkGuard::new(Running {
             engine,
             topic,
             partitions: partitions.into_iter().map(|(number, partition, _)| (number, partition)).collect(),
             settings,
             commit_failed,
-            commit_is_due,
             auto_commit: Mutex::default(),
             offsets_timeout,
             pinned: Arc::default(),
         }));
-        drop(self.hand.replace(Some(Hand { running: Arc::clone(&running), batch: None, last: None })));
+        drop(self.hand.replace(Some(Hand { running: Arc::clone(&running), batch: None, last: None, commit_at })));
         drop(self.running.replace(Some(running)));
         Ok(())
     }
@@ -303,7 +307,7 @@ impl Consumer {
     #[inline]
     fn next_in_hand<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
         let mut hand = self.hand.lock();
-        let Some(Hand { running, batch: in_hand, last }) = hand.as_mut() else {
+        let Some(Hand { running, batch: in_hand, last, commit_at }) = hand.as_mut() else {
             drop(hand);
             return Err(stopped(py));
         };
@@ -311,7 +315,8 @@ impl Consumer {
             drop(hand);
             return Err(forked(py));
         }
-        if running.commit_is_due.load(Ordering::Relaxed) {
+        if commit_at.is_some_and(|due| due <= Instant::now()) {
+            *commit_at = running.settings.get().next_commit();
             let running = Arc::clone(running);
             drop(hand);
             commit(py, &running)?;
@@ -396,23 +401,10 @@ impl Consumer {
     }
 }
 
-/// Sets `due` every now and then, for as long as anybody looks at it.
-fn remind(client: &kavka::Client, interval: Duration, due: &Arc<AtomicBool>) {
-    let due = Arc::downgrade(due);
-    drop(client.start(async move {
-        loop {
-            tokio::time::sleep(interval).await;
-            let Some(due) = due.upgrade() else { return };
-            due.store(true, Ordering::Relaxed);
-        }
-    }));
-}
-
 /// Begins to commit what earlier calls have returned, without waiting for the answer: by calling again, the application
 /// says that it is done with all of it.
 #[cold]
 fn commit(py: Python<'_>, running: &Running) -> PyResult<()> {
-    running.commit_is_due.store(false, Ordering::Relaxed);
     tell_failed_commit(py, running);
     let mut offsets = running.engine.positions();
     for committed in offsets.values_mut() {

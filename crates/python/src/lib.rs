@@ -29,6 +29,7 @@ use pyo3::prelude::*;
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     process::claim_interpreter(module.py())?;
     logs::register();
+    module.add("is_main_interpreter", process::is_main_interpreter())?;
     // Cargo's "3.0.0-alpha.1" is Python's "3.0.0a1".
     module.add(
         "__version__",

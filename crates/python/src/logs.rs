@@ -2,7 +2,8 @@
 //!
 //! The engine's thread only puts a line into a queue: it never waits for the GIL, which a thread that waits for the
 //! engine may hold. A daemon thread of Python takes the lines out and logs them under `pykafka.engine`; at exit, what is
-//! left is logged once more. If nobody takes them, the queue forgets the oldest lines and says how many.
+//! left is logged too. Only a process's first interpreter can have such a thread; in another all lines come at exit. If
+//! nobody takes them, the queue forgets the oldest lines and says how many.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};

@@ -109,6 +109,11 @@ pub(crate) fn claim_interpreter(_py: Python<'_>) -> PyResult<()> {
     }
 }
 
+/// Whether the interpreter that imported the module is the process's first.
+pub(crate) fn is_main_interpreter() -> bool {
+    INTERPRETER.load(Ordering::Relaxed) == 0
+}
+
 /// Asks Python to call us in forked children and at exit.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
