@@ -81,8 +81,8 @@ impl Client {
     pub(crate) fn new(producer: ProducerMachine, consumer: ConsumerMachine, fetch_version: i16, seed: u64) -> Self {
         let config = RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF };
         let mut refresh = MetadataRefresh::new(config, seed);
-        refresh.add_topic(TOPIC.into(), false);
-        refresh.add_topic(LEDGER.into(), false);
+        refresh.hold_topic(TOPIC.into());
+        refresh.hold_topic(LEDGER.into());
         let servers = vec![BootstrapServer { host: "127.0.0.1".into(), port: PORT_BASE + 1 }];
         Self {
             producer,

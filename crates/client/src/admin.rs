@@ -120,7 +120,7 @@ impl Client {
         };
         let outcomes = self.ask_controller(call, names.iter().map(String::as_str), answered).await?;
         for (name, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
-            self.driver.remove_topic(name);
+            self.driver.forget_topic(name);
         }
         Ok(outcomes)
     }

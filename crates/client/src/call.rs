@@ -124,6 +124,10 @@ impl Retry {
 
     fn tell(&mut self) {
         self.tell_at = None;
+        if self.driver.is_broker_lost() {
+            // The log says so already.
+            return;
+        }
         match self.last.clone().or_else(|| self.driver.unreachable()) {
             Some(error) => log::info!("still trying after {} s: {error}", QUIET.as_secs()),
             None => log::info!("still waiting for a broker's answer after {} s", QUIET.as_secs()),

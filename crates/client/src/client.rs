@@ -4,28 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, Metadata, Topic};
+use kavka_core::cluster::{Call, Lookup, Metadata, Reachability, Step, Topic};
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::time::Instant;
 use kavka_core::wire::{ErrorCode, Request};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::blocking::Pending;
 use crate::driver::{Alive, Driver, Network, Tcp, WireTap};
 use crate::memory::Memory;
-
-/// How often every bootstrap server is tried before a first call gives up.
-const CONNECT_ROUNDS: usize = 3;
-
-/// How often a topic that the brokers do not know is asked for before that is believed: a new topic takes a moment to
-/// be known to all of them.
-const UNKNOWN_TOPIC_TRIES: usize = 4;
-/// The same for a topic that the broker was asked to create: it says so until it has (with the default back-off 10 s).
-const CREATED_TOPIC_TRIES: usize = 100;
-
-/// How often a topic of which some partitions have no leader is asked for before those that have one are enough.
-const LEADERLESS_TRIES: usize = 10;
 
 /// A client of one Kafka cluster. Cheap to clone.
 ///
@@ -80,30 +67,13 @@ impl Client {
     /// Every bootstrap server is tried up to three times, or once if they do not even refuse; the error is the last
     /// one's, with its root cause.
     pub async fn ready(&self) -> Result<Arc<Metadata>> {
-        let started = self.driver.now();
-        let mut failures = 0;
+        let mut reachability = self.reachability();
         loop {
             match self.refresh_metadata().await {
-                Err(error) if error.is_retriable() => {
-                    failures += 1;
-                    if self.is_unreachable(failures, started) {
-                        return Err(error);
-                    }
-                }
-                result => return result,
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => reachability.handle_attempt(self.driver.now(), Err(error))?,
             }
         }
-    }
-
-    /// Whether to believe that nobody answers, after this many failures in a row.
-    ///
-    /// A refusal comes at once and may be over at once, so each server gets some tries. Silence takes
-    /// `socket.connection.setup.timeout.ms` each time, and once is enough.
-    fn is_unreachable(&self, failures: usize, started: Instant) -> bool {
-        let config = self.config();
-        let servers = config.bootstrap_servers.len();
-        failures >= servers * CONNECT_ROUNDS
-            || failures >= servers && self.driver.now().since(started) >= config.connection_setup_timeout
     }
 
     /// What is known of the cluster now.
@@ -111,11 +81,15 @@ impl Client {
         self.driver.metadata()
     }
 
-    /// Asks once for the brokers and every topic, and waits for the answer.
+    /// Asks for the brokers and every topic, and waits for an answer to a request that was sent after this call.
     pub async fn refresh_metadata(&self) -> Result<Arc<Metadata>> {
-        let attempt = self.driver.next_metadata_attempt();
-        self.driver.refresh_all_topics();
-        attempt.await
+        self.driver.refreshed_all().await?;
+        Ok(self.driver.metadata())
+    }
+
+    fn reachability(&self) -> Reachability {
+        let config = self.config();
+        Reachability::new(self.driver.now(), config.bootstrap_servers.len(), config.connection_setup_timeout)
     }
 
     /// Waits until a topic is known and its partitions have leaders.
@@ -142,57 +116,16 @@ impl Client {
     }
 
     async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {
-        let tries = if create { CREATED_TOPIC_TRIES } else { UNKNOWN_TOPIC_TRIES };
-        let (mut unknown, mut leaderless) = (0, 0);
-        let mut failures = 0;
-        let mut was_answered = false;
-        let mut started = self.driver.now();
-        let mut attempt = self.driver.next_metadata_attempt();
-        let is_new = self.driver.add_topic(name, create);
+        let _in_use = self.driver.hold_topic(name);
+        let mut lookup = Lookup::new(Arc::clone(name), create, self.reachability());
         loop {
-            let metadata = self.driver.metadata();
-            let code = match metadata.topic(name) {
-                Some(topic) if topic.error == ErrorCode::NONE && has_enough_leaders(topic, leaderless) => {
-                    return Ok(Arc::clone(topic));
-                }
-                Some(topic) => topic.error,
-                // A snapshot of every topic leaves out those that do not exist.
-                None if was_answered => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                None => ErrorCode::NONE,
+            let outcome = match lookup.poll_step(&self.driver.metadata()) {
+                Step::Found(topic) => return Ok(topic),
+                Step::Failed(error) => return Err(error),
+                Step::Ask { create: true } => self.driver.refreshed_new(name).await,
+                Step::Ask { create: false } => self.driver.refreshed().await,
             };
-            match code {
-                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => leaderless += 1,
-                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unknown < tries => unknown += 1,
-                code => {
-                    // One that was in use before stays in use: a producer may be waiting for it to come back.
-                    if is_new {
-                        self.driver.remove_topic(name);
-                    }
-                    let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
-                    return Err(Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place));
-                }
-            }
-            match attempt.await {
-                Ok(_) => {
-                    was_answered = true;
-                    failures = 0;
-                    started = self.driver.now();
-                }
-                Err(error) if !error.is_retriable() => return Err(error),
-                Err(error) => {
-                    failures += 1;
-                    if self.is_unreachable(failures, started) {
-                        return Err(error);
-                    }
-                }
-            }
-            let settled = self.driver.metadata().topic(name).is_some_and(|topic| topic.error == ErrorCode::NONE);
-            if !settled {
-                sleep(self.config().retry_backoff).await;
-            }
-            attempt = self.driver.next_metadata_attempt();
-            self.driver.add_topic(name, create);
-            self.driver.refresh_metadata();
+            lookup.handle_attempt(self.driver.now(), outcome);
         }
     }
 
@@ -210,12 +143,6 @@ impl Client {
     pub fn max_block(&self) -> Duration {
         self.config().max_block
     }
-}
-
-/// Whether the topic can be used: every partition has a leader, or after so many tries at least one.
-fn has_enough_leaders(topic: &Topic, tries: usize) -> bool {
-    let led = topic.partitions.iter().filter(|partition| partition.leader.is_some()).count();
-    led == topic.partitions.len() || led > 0 && tries >= LEADERLESS_TRIES
 }
 
 /// Refuses a name that no broker accepts, before anything is sent.

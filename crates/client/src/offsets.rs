@@ -130,8 +130,10 @@ impl Client {
         limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
         let mut retry = Retry::new(&self.driver, limit);
+        let mut in_use = Vec::new();
         for topic in names(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()).keys() {
             retry.attempt(self.topic(topic, false)).await?;
+            in_use.push(self.driver.hold_topic(&Arc::from(topic.as_str())));
         }
         let mut left: BTreeMap<TopicPartition, i64> = wanted.iter().cloned().collect();
         let mut found = BTreeMap::new();

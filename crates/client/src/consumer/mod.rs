@@ -28,7 +28,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::Client;
 use crate::blocking::wait_for;
-use crate::driver::{Alive, Driver};
+use crate::driver::{Alive, Driver, TopicHold};
 use crate::role::{self, Wake};
 
 pub use commit::Commit;
@@ -69,6 +69,8 @@ struct Shared {
     decompressors: Mutex<Vec<Decompressor>>,
     /// What [`Consumer::next_record`] reads from.
     current: Mutex<Option<Batch>>,
+    /// The topics that are consumed.
+    topics: Mutex<BTreeMap<Arc<str>, TopicHold>>,
 }
 
 /// Reads the partitions it is given. Shared by reference among threads and tasks.
@@ -119,6 +121,7 @@ impl Client {
             wake: Wake::default(),
             decompressors: Mutex::default(),
             current: Mutex::default(),
+            topics: Mutex::default(),
         });
         let (running, driver) = (role::start(Arc::clone(&shared)), self.driver.clone());
         self.driver.spawn(async move {
@@ -282,7 +285,8 @@ impl Consumer {
             let is_first = !machine.consumes(&topic_partition.topic);
             machine.add(topic_partition, start)?;
             if is_first {
-                self.shared.driver.add_topic(&topic_partition.topic, false);
+                let held = self.shared.driver.hold_topic(&topic_partition.topic);
+                lock(&self.shared.topics).insert(Arc::clone(&topic_partition.topic), held);
             }
             Ok(())
         })
@@ -294,7 +298,13 @@ impl Consumer {
     ///
     /// `Misuse` if it is not consumed.
     pub fn remove(&self, topic_partition: &TopicPartition) -> Result<Option<i64>> {
-        self.change(|machine| machine.remove(topic_partition))
+        self.change(|machine| {
+            let position = machine.remove(topic_partition)?;
+            if !machine.consumes(&topic_partition.topic) {
+                lock(&self.shared.topics).remove(&topic_partition.topic);
+            }
+            Ok(position)
+        })
     }
 
     /// Goes on from somewhere else, from the very next record. A partition that an error stopped works again.
@@ -454,6 +464,7 @@ impl Consumer {
         }
         drop(state);
         drop(lock(&self.shared.current).take());
+        lock(&self.shared.topics).clear();
         self.shared.arrived.notify_waiters();
         self.shared.wake.wake();
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, Metadata, Target};
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
+
+use crate::role;
 
 use super::{ConnectionKey, Driver, Network, Shared, WireTap};
 
@@ -40,7 +40,7 @@ impl Driver {
         let driver =
             Self { shared: Arc::new(Shared::new(config, network, tap, seed)), runtime: runtime.handle().clone() };
         let (stop, stopped) = oneshot::channel::<()>();
-        driver.spawn(keep_metadata(driver.clone()));
+        driver.spawn(role::start(Arc::new(driver.clone())));
         let shared = Arc::clone(&driver.shared);
         thread::Builder::new()
             .name("kavka".into())
@@ -52,18 +52,6 @@ impl Driver {
             })
             .map_err(|cause| cannot("the engine thread", cause))?;
         Ok((driver, Arc::new(Alive { _stop: stop })))
-    }
-
-    async fn fetch_metadata(&self, now: Instant) -> Option<(bool, Arc<Metadata>)> {
-        let (request, failures) = {
-            let mut state = self.shared.lock();
-            (state.refresh.poll_request(now)?, state.refresh.failures())
-        };
-        let answer = self.send(Call { failures, ..Call::new(Target::Any, request) }).await;
-        let mut state = self.shared.lock();
-        state.metadata_error = answer.as_ref().err().cloned();
-        let changed = state.refresh.handle_response(self.now(), answer);
-        Some((changed, Arc::clone(state.refresh.metadata())))
     }
 
     /// How long to wait for an answer of whichever broker seems best, after so many failures in a row.
@@ -116,24 +104,6 @@ fn patience(failures: u32, candidates: usize, most: Duration) -> Duration {
     }
     let rounds = failures / u32::try_from(candidates).unwrap_or(u32::MAX);
     SILENCE.saturating_mul(1 << rounds.min(16)).min(most)
-}
-
-/// Asks for metadata whenever the machine wants it, for as long as the engine runs.
-async fn keep_metadata(driver: Driver) {
-    loop {
-        if let Some((changed, metadata)) = driver.fetch_metadata(driver.now()).await {
-            if changed {
-                driver.shared.publish(metadata);
-            }
-            driver.shared.attempts.send_modify(|attempts| *attempts += 1);
-        }
-        let due = driver.shared.lock().refresh.poll_timeout();
-        let wait = sleep(due.map_or(Duration::MAX, |due| due.since(driver.now())));
-        tokio::select! {
-            () = driver.shared.refresh_wanted.notified() => {}
-            () = wait => {}
-        }
-    }
 }
 
 #[cfg(test)]

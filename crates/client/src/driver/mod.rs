@@ -10,6 +10,7 @@
 pub(crate) mod clock;
 mod connection;
 mod engine;
+mod metadata;
 mod network;
 
 use std::collections::HashMap;
@@ -19,8 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{
-    BootstrapServer, Call, CoordinatorKind, Coordinators, Endpoint, Metadata, MetadataRefresh, Notice, Owner,
-    RefreshConfig, Route, Target,
+    BootstrapServer, Call, CoordinatorKind, Coordinators, Endpoint, MetadataRefresh, Owner, RefreshConfig, Route,
+    Target,
 };
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
@@ -29,10 +30,12 @@ use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::{ApiKey, Message, Request};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use connection::{Mail, Outgoing};
 pub(crate) use engine::Alive;
+use metadata::Snapshots;
+pub(crate) use metadata::TopicHold;
 pub use network::{BoxFuture, Network, Stream, Tcp};
 
 /// One frame, as it was handed to or taken from a connection.
@@ -84,8 +87,6 @@ struct State {
     connections: HashMap<ConnectionKey, mpsc::UnboundedSender<Mail>>,
     next_owner: u64,
     coordinators: Coordinators,
-    /// Why metadata could not be had the last time it was asked for.
-    metadata_error: Option<Error>,
     /// Those that could not be reached the last time.
     unreachable: HashMap<Endpoint, Away>,
 }
@@ -104,10 +105,7 @@ struct Shared {
     tap: Option<WireTap>,
     read_pool: ReadPool,
     state: Mutex<State>,
-    metadata: watch::Sender<Arc<Metadata>>,
-    /// Counts the attempts to get metadata, so that one who waits learns of failures too.
-    attempts: watch::Sender<u64>,
-    refresh_wanted: Notify,
+    metadata: Snapshots,
     /// Changes when a dial has succeeded or failed, for the connections that wait for that.
     dialled: watch::Sender<()>,
 }
@@ -145,7 +143,6 @@ impl Shared {
             connections: HashMap::new(),
             next_owner: 0,
             coordinators: Coordinators::default(),
-            metadata_error: None,
             unreachable: HashMap::new(),
         };
         Self {
@@ -155,9 +152,7 @@ impl Shared {
             tap,
             read_pool: ReadPool::default(),
             state: Mutex::new(state),
-            metadata: watch::Sender::new(Arc::default()),
-            attempts: watch::Sender::new(0),
-            refresh_wanted: Notify::new(),
+            metadata: Snapshots::default(),
             dialled: watch::Sender::new(()),
         }
     }
@@ -209,22 +204,11 @@ impl Shared {
             log::info!("broker {id} is lost: {error}");
         }
         self.dialled.send_replace(());
-        self.refresh_wanted.notify_one();
+        self.metadata.wake.wake();
     }
 
     fn forget(&self, key: ConnectionKey) {
         self.lock().connections.remove(&key);
-    }
-
-    fn publish(&self, metadata: Arc<Metadata>) {
-        // Snapshots are made under the lock and published outside it, by several threads.
-        self.metadata.send_if_modified(|current| {
-            let is_newer = metadata.version > current.version;
-            if is_newer {
-                *current = metadata;
-            }
-            is_newer
-        });
     }
 }
 
@@ -271,27 +255,9 @@ impl Driver {
         self.shared.lock().random.next_u64()
     }
 
-    /// The newest snapshot.
-    pub(crate) fn metadata(&self) -> Arc<Metadata> {
-        Arc::clone(&self.shared.metadata.borrow())
-    }
-
-    /// The snapshots of the cluster from now on; the newest one first.
-    pub(crate) fn watch_metadata(&self) -> watch::Receiver<Arc<Metadata>> {
-        self.shared.metadata.subscribe()
-    }
-
-    /// Waits for the first attempt to get metadata that ends after this call, well or not; says why if it failed.
-    pub(crate) fn next_metadata_attempt(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static {
-        let shared = Arc::clone(&self.shared);
-        let mut attempts = shared.attempts.subscribe();
-        async move {
-            drop(attempts.changed().await);
-            match shared.lock().metadata_error.clone() {
-                Some(error) => Err(error),
-                None => Ok(Arc::clone(&shared.metadata.borrow())),
-            }
-        }
+    /// Whether a broker is lost at the moment.
+    pub(crate) fn is_broker_lost(&self) -> bool {
+        self.shared.lock().unreachable.keys().any(|endpoint| matches!(endpoint, Endpoint::Broker(_)))
     }
 
     /// Why a broker that cannot be reached is not dialled at the moment, if there is one: who waits, waits for that.
@@ -300,54 +266,6 @@ impl Driver {
         let state = self.shared.lock();
         let backing_off = |endpoint: &Endpoint| state.route.not_before(*endpoint) > now;
         state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint)).map(|(_, away)| away.error.clone())
-    }
-
-    /// Why metadata could not be had the last time it was asked for, if it could not.
-    pub(crate) fn metadata_error(&self) -> Option<Error> {
-        self.shared.lock().metadata_error.clone()
-    }
-
-    /// Adds a topic in use; `allow_create` lets the broker create it. Says whether it was not in use yet.
-    pub(crate) fn add_topic(&self, topic: &Arc<str>, allow_create: bool) -> bool {
-        let is_new = self.shared.lock().refresh.add_topic(Arc::clone(topic), allow_create);
-        self.shared.refresh_wanted.notify_one();
-        is_new
-    }
-
-    /// Forgets a topic in use.
-    pub(crate) fn remove_topic(&self, topic: &str) {
-        let mut state = self.shared.lock();
-        state.refresh.remove_topic(topic);
-        let metadata = Arc::clone(state.refresh.metadata());
-        drop(state);
-        self.shared.publish(metadata);
-    }
-
-    /// Asks for metadata soon.
-    pub(crate) fn refresh_metadata(&self) {
-        self.shared.lock().refresh.request();
-        self.shared.refresh_wanted.notify_one();
-    }
-
-    /// Asks for the metadata of every topic, now and from now on.
-    pub(crate) fn refresh_all_topics(&self) {
-        self.shared.lock().refresh.request_all_topics();
-        self.shared.refresh_wanted.notify_one();
-    }
-
-    /// Takes in what a machine learnt about the cluster.
-    pub(crate) fn take_notice(&self, notice: Notice) {
-        match notice {
-            Notice::RefreshMetadata => self.refresh_metadata(),
-            Notice::LeaderHints { hints, endpoints } => {
-                let mut state = self.shared.lock();
-                if state.refresh.handle_leader_hints(&hints, endpoints) {
-                    let metadata = Arc::clone(state.refresh.metadata());
-                    drop(state);
-                    self.shared.publish(metadata);
-                }
-            }
-        }
     }
 
     /// One request, one attempt. The error says where, and whether the broker may have carried it out.
@@ -502,19 +420,4 @@ fn decode<R: Request>(answer: Answer, place: Place) -> Result<R::Response> {
         // The broker carried the request out, for all we know; we only cannot read what it says of it.
         if R::KEY == ApiKey::Produce { error.with_written(Written::Maybe) } else { error }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_older_snapshot_never_replaces_a_newer_one() {
-        let shared = Shared::new(ClientConfig::default(), Arc::new(Tcp::default()), None, 1);
-        let older = Metadata::default().without_brokers();
-        let newer = older.without_brokers();
-        shared.publish(Arc::new(newer));
-        shared.publish(Arc::new(older));
-        assert_eq!(shared.metadata.borrow().version, 2);
-    }
 }

@@ -20,8 +20,8 @@ use kavka_core::wire::records::{CompressionType, Compressor};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::driver::Driver;
 use crate::driver::clock::Clock;
+use crate::driver::{Driver, TopicHold};
 use crate::memory::{Memory, Tenant};
 use crate::role::{Answer, Role, Turn, Wake};
 
@@ -51,6 +51,8 @@ pub(super) struct SharedMachine {
     pub(super) memory: Memory,
     pub(super) clock: Clock,
     pub(super) driver: Driver,
+    /// Topics with records, or to which records may come: their leaders must be known until the last one is reported.
+    topics: Mutex<BTreeMap<Arc<str>, TopicHold>>,
     /// Kept for the next batch; gone while a batch is compressed elsewhere.
     compressor: Mutex<Option<Compressor>>,
     /// How long an answer is waited for: hardly longer than its records have.
@@ -77,6 +79,7 @@ impl SharedMachine {
             memory,
             clock: Clock::new(driver.now()),
             driver,
+            topics: Mutex::default(),
             compressor: Mutex::new(Some(compressor)),
             answer_limit,
         }
@@ -90,6 +93,15 @@ impl SharedMachine {
     #[inline]
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
         act(&mut self.state().machine)
+    }
+
+    /// Keeps the leaders of a topic known for as long as the machine lives.
+    pub(super) fn hold_topic(&self, name: &str) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if !topics.contains_key(name) {
+            let name: Arc<str> = name.into();
+            topics.insert(Arc::clone(&name), self.driver.hold_topic(&name));
+        }
     }
 
     /// Lets its task look.

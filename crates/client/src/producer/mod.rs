@@ -213,6 +213,7 @@ impl Producer {
         let (client, wanted) = (client.clone(), name.to_owned());
         let found = on_engine(&machine.driver, async move { client.topic(&wanted, create).await }).await;
         found.unwrap_or_else(|| Err(closed()))?;
+        machine.hold_topic(name);
         let metadata = machine.driver.metadata();
         let index = machine.with(|shared| shared.topic(machine.clock.now(), *id, name, &metadata));
         Ok(ProducerTopic { producer: *number, index })

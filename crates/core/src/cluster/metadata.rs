@@ -22,6 +22,56 @@ pub struct Metadata {
     pub controller_id: Option<i32>,
     brokers: BTreeMap<i32, Broker>,
     topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    replaced: ReplacedIds,
+}
+
+/// The ids that topics had before they were deleted and made anew.
+///
+/// Ids are random: of two of them nobody can tell which is the newer one. But a broker that lags behind names one that was
+/// replaced already.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct ReplacedIds(BTreeMap<Arc<str>, Replaced>);
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Replaced {
+    /// The newest last.
+    ids: Vec<Uuid>,
+    /// How many answers in a row named one of them.
+    insisting: u32,
+}
+
+/// How many replaced ids of a topic are kept.
+const MAX_REPLACED_IDS: usize = 4;
+
+/// After so many answers in a row that name a replaced id, it is believed: then it was the other one that came from a
+/// broker that lagged behind.
+const MAX_INSISTING: u32 = 5;
+
+impl ReplacedIds {
+    /// Whether an answer that gives a topic this id is older than what is known of the topic.
+    fn is_outdated(&mut self, known: &Topic, id: Uuid) -> bool {
+        if id == Uuid::ZERO || known.topic_id == Uuid::ZERO {
+            return false;
+        }
+        if id == known.topic_id {
+            if let Some(replaced) = self.0.get_mut(&known.name) {
+                replaced.insisting = 0;
+            }
+            return false;
+        }
+        let replaced = self.0.entry(Arc::clone(&known.name)).or_default();
+        if replaced.ids.contains(&id) && replaced.insisting < MAX_INSISTING {
+            replaced.insisting += 1;
+            return true;
+        }
+        replaced.insisting = 0;
+        replaced.ids.retain(|replaced| *replaced != id);
+        replaced.ids.push(known.topic_id);
+        if replaced.ids.len() > MAX_REPLACED_IDS {
+            replaced.ids.remove(0);
+        }
+        false
+    }
 }
 
 /// One broker, as it advertises itself.
@@ -113,11 +163,6 @@ impl Metadata {
         self.topics.values()
     }
 
-    /// The topic with this id.
-    pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
-        self.topics.values().find(|topic| topic.topic_id == id)
-    }
-
     /// The leader of a partition and the epoch of its leadership.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, Option<i32>)> {
         let topic = self.topics.get(topic)?;
@@ -127,8 +172,10 @@ impl Metadata {
 
     /// The snapshot after `response`; `all_topics` says that topics it leaves out are gone.
     ///
-    /// A topic that comes back with an error keeps its partitions: a broker that cannot see a
-    /// topic for a moment must not make a producer forget where its records go.
+    /// If nothing is different it has the same version, and a topic that is as it was stays the same [`Arc`].
+    ///
+    /// A topic that comes back with an error keeps its partitions: a broker that cannot see a topic for a moment must not
+    /// make a producer forget where its records go.
     #[must_use]
     pub fn merged(&self, response: MetadataResponse, all_topics: bool) -> Self {
         let brokers: BTreeMap<i32, Broker> = response
@@ -137,20 +184,46 @@ impl Metadata {
             .filter_map(|broker| Broker::new(broker.node_id, &broker.host, broker.port, broker.rack))
             .map(|broker| (broker.id, broker))
             .collect();
+        let mut replaced = self.replaced.clone();
         let mut topics = if all_topics { BTreeMap::new() } else { self.topics.clone() };
         for topic in response.topics {
             let known = topic.name.as_deref().and_then(|name| self.topics.get(name));
-            if let Some(topic) = merged_topic(known, topic).map(Arc::new).or_else(|| known.cloned()) {
-                topics.insert(Arc::clone(&topic.name), topic);
-            }
+            let is_outdated = known.is_some_and(|known| replaced.is_outdated(known, topic.topic_id));
+            let merged = if is_outdated { None } else { merged_topic(known, topic) };
+            let topic = match (merged, known) {
+                (Some(merged), Some(known)) if merged == **known => Arc::clone(known),
+                (Some(merged), _) => Arc::new(merged),
+                (None, Some(known)) => Arc::clone(known),
+                (None, None) => continue,
+            };
+            topics.insert(Arc::clone(&topic.name), topic);
         }
-        Self {
-            version: self.version + 1,
+        let next = Self {
+            version: self.version,
             cluster_id: response.cluster_id.or_else(|| self.cluster_id.clone()),
             controller_id: response.controller_id,
             brokers: if brokers.is_empty() { self.brokers.clone() } else { brokers },
             topics,
-        }
+            replaced,
+        };
+        let version = if next.shows_the_same(self) { self.version } else { self.version + 1 };
+        Self { version, ..next }
+    }
+
+    fn shows_the_same(&self, other: &Self) -> bool {
+        let same_topic = |(one, other): (&Arc<Topic>, &Arc<Topic>)| Arc::ptr_eq(one, other) || one == other;
+        self.cluster_id == other.cluster_id
+            && self.controller_id == other.controller_id
+            && self.brokers == other.brokers
+            && self.topics.len() == other.topics.len()
+            && self.topics.values().zip(other.topics.values()).all(same_topic)
+    }
+
+    /// Forgets the topics of which `keep` says no.
+    pub(super) fn retain_topics(&mut self, keep: impl Fn(&str) -> bool) {
+        let before = self.topics.len();
+        self.topics.retain(|name, _| keep(name));
+        self.version += u64::from(self.topics.len() != before);
     }
 
     /// The snapshot after brokers named new leaders; older epochs are ignored.

@@ -2,6 +2,8 @@
 
 mod call;
 mod coordinators;
+mod interest;
+mod lookup;
 mod metadata;
 mod notice;
 mod refresh;
@@ -9,7 +11,9 @@ mod route;
 
 pub use call::{Call, CoordinatorKind, Owner, Target};
 pub use coordinators::Coordinators;
+pub use interest::Interest;
+pub use lookup::{Lookup, Reachability, Step};
 pub use metadata::{Broker, LeaderHint, Metadata, Partition, Topic};
 pub use notice::Notice;
-pub use refresh::{MetadataRefresh, RefreshConfig};
+pub use refresh::{MetadataRefresh, Progress, RefreshConfig, Scope, Ticket};
 pub use route::{BootstrapServer, Endpoint, Route};

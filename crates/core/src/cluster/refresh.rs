@@ -1,15 +1,20 @@
 //! When to ask for metadata, and for which topics.
 //!
-//! Asked for what the application uses, not for the whole cluster, unless everything was asked for
-//! once. A topic is forgotten by nobody but [`MetadataRefresh::remove_topic`].
+//! Asked for are the topics in use ([`Interest`]), once every topic of the cluster when somebody wants to see them all,
+//! and new topics by themselves, because asking for one may create it.
+//!
+//! Machines ask for a refresh whenever something looks old to them, as often as they like. As long as nothing changes,
+//! they are given one less and less often: a partition without a leader costs one request per `retry.backoff.max.ms`.
+//! Who asks on a caller's behalf ([`MetadataRefresh::request_now`]) waits no longer than `retry.backoff.ms`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::cluster::interest::Interest;
 use crate::cluster::metadata::{Broker, LeaderHint, Metadata, Topic};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
@@ -25,43 +30,123 @@ pub struct RefreshConfig {
     pub backoff: Backoff,
 }
 
+/// What one request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// New topics, which it may create.
+    New,
+    /// The topics in use.
+    InUse,
+    /// Every topic.
+    All,
+}
+
+/// A request that is still to be sent, and what it must ask for: what a caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// The first request that was built after the ticket was taken has this number, or a higher one.
+    number: u64,
+    scope: Scope,
+}
+
+/// How the requests so far have ended.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// The newest answered request of each scope; a wider one counts for the narrower ones, too.
+    new: u64,
+    in_use: u64,
+    all: u64,
+    /// The newest request that failed, and why.
+    failed: Option<(u64, Error)>,
+}
+
+impl Progress {
+    /// How what the ticket stands for has ended, if it has. An answer counts more than a failure.
+    pub fn outcome(&self, ticket: Ticket) -> Option<Result<()>> {
+        let answered = match ticket.scope {
+            Scope::New => self.new,
+            Scope::InUse => self.in_use,
+            Scope::All => self.all,
+        };
+        if answered >= ticket.number {
+            return Some(Ok(()));
+        }
+        self.failed.as_ref().filter(|(number, _)| *number >= ticket.number).map(|(_, error)| Err(error.clone()))
+    }
+
+    /// Why the last request failed, if it did.
+    pub fn error(&self) -> Option<&Error> {
+        let answered = self.new.max(self.in_use).max(self.all);
+        self.failed.as_ref().filter(|(number, _)| *number > answered).map(|(_, error)| error)
+    }
+
+    /// Every request from now on has failed: there will be none.
+    pub fn fail_for_good(&mut self, error: Error) {
+        self.failed = Some((u64::MAX, error));
+    }
+}
+
+/// How urgently the topics in use are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted {
+    No,
+    /// When nothing says that it would be in vain.
+    Soon,
+    Now,
+}
+
+#[derive(Debug)]
+struct Asked {
+    scope: Scope,
+    new: BTreeSet<Arc<str>>,
+}
+
 /// Keeps the snapshot and decides when a new one is due.
 #[derive(Debug)]
 pub struct MetadataRefresh {
     config: RefreshConfig,
     random: Random,
     metadata: Arc<Metadata>,
-    /// Topics in use, and whether asking for one may create it.
-    topics: BTreeMap<Arc<str>, bool>,
-    all_topics: bool,
-    wanted: bool,
+    interest: Interest,
+    wanted: Wanted,
+    wants_all: bool,
+    /// Topics to be asked for by themselves, in a request that may create them.
+    new: BTreeSet<Arc<str>>,
     in_flight: Option<Asked>,
+    /// How many requests were built; the number of the newest.
+    sent: u64,
+    progress: Progress,
     failures: u32,
+    /// How many answers in a row changed nothing.
+    in_vain: u32,
     not_before: Instant,
+    /// Before this only [`Wanted::Now`] counts.
+    quiet_until: Instant,
     stale_at: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    all_topics: bool,
-    /// Something was asked for after this request was built, so its answer does not settle it.
-    wanted_more: bool,
+    /// When what is known of topics that nobody uses is forgotten.
+    forget_at: Instant,
 }
 
 impl MetadataRefresh {
-    /// Nothing is known, and nothing asked for until [`request`](Self::request).
+    /// Nothing is known, and nothing asked for until somebody wants it.
     pub fn new(config: RefreshConfig, seed: u64) -> Self {
         Self {
             config,
             random: Random::new(seed),
             metadata: Arc::default(),
-            topics: BTreeMap::new(),
-            all_topics: false,
-            wanted: false,
+            interest: Interest::default(),
+            wanted: Wanted::No,
+            wants_all: false,
+            new: BTreeSet::new(),
             in_flight: None,
+            sent: 0,
+            progress: Progress::default(),
             failures: 0,
+            in_vain: 0,
             not_before: Instant(0),
+            quiet_until: Instant(0),
             stale_at: None,
+            forget_at: Instant::FAR,
         }
     }
 
@@ -70,96 +155,179 @@ impl MetadataRefresh {
         &self.metadata
     }
 
+    /// How the requests so far have ended.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// How often in a row it could not be had.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Adds a topic in use; asks for it unless all is known of it. `allow_create` lets the broker create it.
-    ///
-    /// Says whether it was not in use yet.
-    pub fn add_topic(&mut self, topic: Arc<str>, allow_create: bool) -> bool {
-        let has_leaders = |topic: &Arc<Topic>| topic.partitions.iter().all(|partition| partition.leader.is_some());
-        let known = self.metadata.topic(&topic).filter(|topic| topic.error == ErrorCode::NONE).is_some_and(has_leaders);
-        let is_new = !self.topics.contains_key(&topic);
-        let entry = self.topics.entry(topic).or_insert(false);
-        *entry |= allow_create;
-        if !known || allow_create {
-            self.request();
+    /// Notes one more user of a topic, and asks for it unless all is known of it.
+    pub fn hold_topic(&mut self, topic: Arc<str>) {
+        let is_led = |topic: &Arc<Topic>| topic.partitions.iter().all(|partition| partition.leader.is_some());
+        let known = self.metadata.topic(&topic).filter(|topic| topic.error == ErrorCode::NONE);
+        if self.interest.hold(topic) && !known.is_some_and(is_led) {
+            self.wanted = Wanted::Now;
         }
-        is_new
     }
 
-    /// Forgets a topic.
-    pub fn remove_topic(&mut self, topic: &str) {
-        self.topics.remove(topic);
+    /// Notes that one user of a topic has gone. One without users is no longer asked for.
+    pub fn release_topic(&mut self, topic: &str) {
+        self.interest.release(topic);
+    }
+
+    /// Forgets what is known of a topic: it was deleted. Its users hear from the brokers what became of it.
+    pub fn forget_topic(&mut self, topic: &str) {
         self.metadata = Arc::new(self.metadata.without_topic(topic));
-    }
-
-    /// Asks for a new snapshot soon: at once, or when the back-off after a failure has passed.
-    pub fn request(&mut self) {
-        self.wanted = true;
-        if let Some(asked) = &mut self.in_flight {
-            asked.wanted_more = true;
+        if self.interest.contains(topic) {
+            self.wanted = Wanted::Now;
         }
     }
 
-    /// Asks for every topic of the cluster, now and in every later snapshot.
-    pub fn request_all_topics(&mut self) {
-        self.all_topics = true;
-        self.request();
+    /// Asks for a snapshot as soon as that may bring something new.
+    pub fn request(&mut self) {
+        self.wanted = self.wanted.max(Wanted::Soon);
+    }
+
+    /// Asks for a snapshot of the topics in use, at once or when the back-off between two requests has passed.
+    pub fn request_now(&mut self) -> Ticket {
+        self.wanted = Wanted::Now;
+        self.ticket(Scope::InUse)
+    }
+
+    /// Asks for a new topic by itself, which lets the brokers create it (`auto.create.topics.enable`).
+    ///
+    /// A topic that was seen is not asked for like that: it would come back if it is deleted at this moment.
+    pub fn request_new(&mut self, topic: &Arc<str>) -> Ticket {
+        let was_seen =
+            |topic: &Arc<Topic>| !topic.partitions.is_empty() || topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        if self.metadata.topic(topic).is_some_and(was_seen) {
+            return self.request_now();
+        }
+        self.new.insert(Arc::clone(topic));
+        self.ticket(Scope::New)
+    }
+
+    /// Asks once for every topic of the cluster.
+    pub fn request_all_topics(&mut self) -> Ticket {
+        self.wants_all = true;
+        self.ticket(Scope::All)
+    }
+
+    fn ticket(&self, scope: Scope) -> Ticket {
+        Ticket { number: self.sent.saturating_add(1), scope }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        match self.wanted {
+            Wanted::Now => true,
+            Wanted::Soon if self.quiet_until <= now => true,
+            Wanted::Soon | Wanted::No => self.stale_at.is_some_and(|at| at <= now),
+        }
     }
 
     /// The request to send now, to any broker.
     pub fn poll_request(&mut self, now: Instant) -> Option<MetadataRequest> {
-        let stale = self.stale_at.is_some_and(|at| at <= now);
-        if self.in_flight.is_some() || !(self.wanted || stale) || now < self.not_before {
+        if self.in_flight.is_some() || now < self.not_before {
             return None;
         }
-        self.wanted = false;
-        // An automatic creation must name its topic, so it goes alone, before a request for everything.
-        let creating: Vec<&Arc<str>> =
-            self.topics.iter().filter(|(_, create)| **create).map(|(name, _)| name).collect();
-        let all_topics = self.all_topics && creating.is_empty();
-        self.in_flight = Some(Asked { all_topics, wanted_more: self.all_topics && !all_topics });
-        let named = |name: &Arc<str>| MetadataRequestTopic { name: Some(name.to_string()), ..Default::default() };
-        let topics = if creating.is_empty() {
-            self.topics.keys().map(named).collect()
+        let scope = if !self.new.is_empty() {
+            Scope::New
+        } else if self.wants_all {
+            Scope::All
+        } else if self.is_due(now) {
+            Scope::InUse
         } else {
-            creating.iter().map(|name| named(name)).collect()
+            return None;
         };
-        Some(MetadataRequest {
-            topics: (!all_topics).then_some(topics),
-            allow_auto_topic_creation: !creating.is_empty(),
-            ..Default::default()
-        })
+        if scope != Scope::New {
+            self.wanted = Wanted::No;
+        }
+        self.wants_all &= scope != Scope::All;
+        // A cluster that was quiet for long is not one that was asked in vain a moment ago.
+        if now.since(self.quiet_until) > self.config.backoff.max {
+            self.in_vain = 0;
+        }
+        self.sent += 1;
+        let new = std::mem::take(&mut self.new);
+        let named = |name: &Arc<str>| MetadataRequestTopic { name: Some(name.to_string()), ..Default::default() };
+        let topics = match scope {
+            Scope::New => Some(new.iter().map(named).collect()),
+            Scope::InUse => Some(self.interest.topics().map(named).collect()),
+            Scope::All => None,
+        };
+        self.in_flight = Some(Asked { scope, new });
+        Some(MetadataRequest { topics, allow_auto_topic_creation: scope == Scope::New, ..Default::default() })
     }
 
     /// Takes the answer in. Says whether there is a new snapshot.
-    pub fn handle_response(&mut self, now: Instant, answer: Result<MetadataResponse, Error>) -> bool {
+    pub fn handle_response(&mut self, now: Instant, answer: Result<MetadataResponse>) -> bool {
         let Some(asked) = self.in_flight.take() else { return false };
-        let Ok(response) = answer else {
-            self.failures = self.failures.saturating_add(1);
-            self.not_before = now + self.config.backoff.delay(self.failures, &mut self.random);
-            self.wanted = true;
-            return false;
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                self.handle_failure(now, asked, error);
+                return false;
+            }
         };
         self.failures = 0;
-        // However many ask, however often: not more than one request per back-off.
-        self.not_before = now + self.config.backoff.initial;
-        self.stale_at = Some(now + self.config.max_age);
-        for create in self.topics.values_mut() {
-            *create = false;
+        self.note_answer(asked.scope);
+        if asked.scope == Scope::All {
+            self.forget_at = now + self.config.max_age;
         }
         // The broker is about to leave the cluster or never was of it: begin again with the bootstrap servers (KIP-1102).
         let rebootstrap = response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED;
-        self.metadata = Arc::new(if rebootstrap {
+        let before = self.metadata.version;
+        let mut next = if rebootstrap {
+            self.wanted = Wanted::Now;
             self.metadata.without_brokers()
         } else {
-            self.metadata.merged(response, asked.all_topics)
-        });
-        self.wanted = asked.wanted_more || rebootstrap;
-        true
+            self.metadata.merged(response, asked.scope == Scope::All)
+        };
+        if self.forget_at <= now {
+            // Nobody asked for them for so long that they may be gone.
+            self.forget_at = Instant::FAR;
+            next.retain_topics(|topic| self.interest.contains(topic));
+        }
+        self.metadata = Arc::new(next);
+        if asked.scope == Scope::All && self.interest.topics().any(|topic| self.metadata.topic(topic).is_none()) {
+            // It does not say why they are left out.
+            self.request();
+        }
+        let is_new = self.metadata.version != before;
+        self.in_vain = if is_new { 0 } else { self.in_vain.saturating_add(1) };
+        // However many ask, however often: not more than one request per back-off.
+        self.not_before = now + self.config.backoff.initial;
+        self.quiet_until = now + self.config.backoff.delay(self.in_vain.saturating_add(1), &mut self.random);
+        if asked.scope != Scope::New || self.stale_at.is_none() {
+            self.stale_at = Some(now + self.config.max_age);
+        }
+        is_new
+    }
+
+    fn note_answer(&mut self, scope: Scope) {
+        let Progress { new, in_use, all, .. } = &mut self.progress;
+        match scope {
+            Scope::New => *new = self.sent,
+            Scope::InUse => (*new, *in_use) = (self.sent, self.sent),
+            Scope::All => (*new, *in_use, *all) = (self.sent, self.sent, self.sent),
+        }
+    }
+
+    /// What was asked for is asked for again, after a back-off.
+    fn handle_failure(&mut self, now: Instant, asked: Asked, error: Error) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + self.config.backoff.delay(self.failures, &mut self.random);
+        self.progress.failed = Some((self.sent, error));
+        self.new.extend(asked.new);
+        match asked.scope {
+            Scope::New => {}
+            Scope::InUse => self.wanted = Wanted::Now,
+            Scope::All => self.wants_all = true,
+        }
     }
 
     /// Takes in new leaders that a broker named with its error. Says whether there is a new snapshot.
@@ -177,7 +345,12 @@ impl MetadataRefresh {
         if self.in_flight.is_some() {
             return None;
         }
-        let wanted = self.wanted.then_some(self.not_before);
+        let wanted = match self.wanted {
+            _ if self.wants_all || !self.new.is_empty() => Some(self.not_before),
+            Wanted::Now => Some(self.not_before),
+            Wanted::Soon => Some(self.not_before.max(self.quiet_until)),
+            Wanted::No => None,
+        };
         let stale = self.stale_at.map(|at| at.max(self.not_before));
         wanted.into_iter().chain(stale).min()
     }
@@ -219,7 +392,7 @@ mod tests {
     fn nothing_is_asked_for_until_somebody_wants_it() {
         let mut refresh = refresh();
         assert!(refresh.poll_request(Instant(0)).is_none());
-        refresh.add_topic("orders".into(), false);
+        refresh.hold_topic("orders".into());
         let request = refresh.poll_request(Instant(0)).unwrap();
         assert_eq!(request.topics.unwrap().len(), 1);
         assert!(!request.allow_auto_topic_creation);
@@ -248,18 +421,59 @@ mod tests {
         assert!(refresh.poll_request(refresh.poll_timeout().unwrap()).is_some());
     }
 
+    fn asked_for(request: &MetadataRequest) -> Option<Vec<&str>> {
+        let topics = request.topics.as_ref()?;
+        Some(topics.iter().map(|topic| topic.name.as_deref().unwrap()).collect())
+    }
+
     #[test]
     fn only_a_request_that_may_create_names_its_topic_alone() {
         let mut refresh = refresh();
         refresh.request_all_topics();
-        refresh.add_topic("new".into(), true);
+        refresh.hold_topic("new".into());
+        refresh.request_new(&"new".into());
         let request = refresh.poll_request(Instant(0)).unwrap();
         assert!(request.allow_auto_topic_creation);
-        assert_eq!(request.topics.unwrap().len(), 1);
+        assert_eq!(asked_for(&request), Some(vec!["new"]));
         refresh.handle_response(Instant(0), Ok(response(1, 5)));
         let request = refresh.poll_request(Instant(1_000)).unwrap();
         assert!(!request.allow_auto_topic_creation);
         assert!(request.topics.is_none());
+    }
+
+    #[test]
+    fn a_request_that_may_create_drops_no_other_topic() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        refresh.hold_topic("new".into());
+        refresh.request_new(&"new".into());
+        assert_eq!(asked_for(&refresh.poll_request(Instant(0)).unwrap()), Some(vec!["new"]));
+        // Another one is to be created while the first request is in flight.
+        refresh.request_new(&"newer".into());
+        refresh.handle_response(Instant(0), Ok(MetadataResponse::default()));
+        assert_eq!(asked_for(&refresh.poll_request(Instant(200)).unwrap()), Some(vec!["newer"]));
+        refresh.handle_response(Instant(200), Ok(MetadataResponse::default()));
+        assert_eq!(asked_for(&refresh.poll_request(Instant(400)).unwrap()), Some(vec!["new", "orders"]));
+    }
+
+    #[test]
+    fn a_topic_that_was_seen_is_not_created_again() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        let deleted = |refresh: &mut MetadataRefresh, now| {
+            let request = refresh.poll_request(Instant(now)).unwrap();
+            assert!(!request.allow_auto_topic_creation, "at {now} ms");
+            let mut response = response(1, 5);
+            response.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            response.topics[0].partitions.clear();
+            refresh.handle_response(Instant(now), Ok(response));
+        };
+        refresh.request_new(&"orders".into());
+        deleted(&mut refresh, 1_000);
+        refresh.request_new(&"orders".into());
+        deleted(&mut refresh, 3_000);
     }
 
     #[test]
@@ -270,15 +484,73 @@ mod tests {
             (ErrorCode::NONE, None, true),
         ] {
             let mut refresh = refresh();
-            assert!(refresh.add_topic("orders".into(), false), "it is new");
+            refresh.request_all_topics();
             refresh.poll_request(Instant(0)).unwrap();
             let mut response = response(1, 5);
             response.topics[0].error_code = error_code;
             response.topics[0].partitions[0].leader_id = leader_id;
             refresh.handle_response(Instant(0), Ok(response));
-            assert!(!refresh.add_topic("orders".into(), false), "it is in use");
+            refresh.hold_topic("orders".into());
             assert_eq!(refresh.poll_request(Instant(1_000)).is_some(), asks, "{error_code} {leader_id:?}");
         }
+    }
+
+    #[test]
+    fn what_nobody_uses_any_more_is_not_asked_for_any_more() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        refresh.hold_topic("bills".into());
+        refresh.request_all_topics();
+        assert_eq!(asked_for(&refresh.poll_request(Instant(0)).unwrap()), None);
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        refresh.release_topic("orders");
+        let mut bills = response(1, 5);
+        bills.topics[0].name = Some("bills".into());
+        assert_eq!(asked_for(&refresh.poll_request(Instant(300_000)).unwrap()), Some(vec!["bills"]));
+        refresh.handle_response(Instant(300_000), Ok(bills));
+        assert!(refresh.metadata().topic("orders").is_none(), "nobody has looked at it for so long");
+        assert!(refresh.metadata().topic("bills").is_some());
+    }
+
+    #[test]
+    fn while_nothing_changes_machines_are_heard_less_and_less_often() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        let mut asked = Vec::new();
+        for now in 0..120_000 {
+            refresh.request();
+            if refresh.poll_request(Instant(now)).is_some() {
+                asked.push(now);
+                let mut leaderless = response(1, 5);
+                leaderless.topics[0].partitions[0].leader_id = None;
+                let is_new = refresh.handle_response(Instant(now), Ok(leaderless));
+                assert_eq!(is_new, asked.len() == 1, "an equal snapshot is not a new one");
+            }
+        }
+        assert!((100..=150).contains(&asked.len()), "{} requests in two minutes", asked.len());
+        refresh.request();
+        refresh.request_now();
+        assert!(refresh.poll_request(Instant(120_100)).is_some(), "a caller does not wait that long");
+        assert!(refresh.handle_response(Instant(120_100), Ok(response(2, 6))));
+        refresh.request();
+        assert!(refresh.poll_timeout().unwrap() <= Instant(120_220), "after a change it begins anew");
+    }
+
+    #[test]
+    fn a_ticket_is_for_a_request_that_is_built_after_it_was_taken() {
+        let mut refresh = refresh();
+        refresh.request_all_topics();
+        refresh.poll_request(Instant(0)).unwrap();
+        let ticket = refresh.request_all_topics();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        assert!(refresh.progress().outcome(ticket).is_none(), "that one was under way already");
+        refresh.poll_request(Instant(200)).unwrap();
+        refresh.handle_response(Instant(200), Err(disconnected()));
+        assert!(refresh.progress().outcome(ticket).unwrap().is_err());
+        let ticket = refresh.request_now();
+        refresh.poll_request(Instant(1_000)).unwrap();
+        refresh.handle_response(Instant(1_000), Ok(response(1, 5)));
+        assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
     }
 
     #[test]
@@ -319,6 +591,35 @@ mod tests {
         let mut recreated = response(1, 0);
         recreated.topics[0].topic_id = Uuid([2; 16]);
         assert_eq!(metadata.merged(recreated, false).leader("orders", 0), Some((1, Some(0))));
+    }
+
+    #[test]
+    fn a_broker_that_lags_behind_cannot_bring_an_older_topic_of_the_name_back() {
+        let with_id = |id, epoch| {
+            let mut response = response(1, epoch);
+            response.topics[0].topic_id = Uuid([id; 16]);
+            response
+        };
+        let id = |metadata: &Metadata| metadata.topic("orders").unwrap().topic_id.0[0];
+        let metadata = Metadata::default().merged(with_id(1, 9), false).merged(with_id(2, 0), false);
+        let lagging = metadata.merged(with_id(1, 9), false);
+        assert_eq!((id(&lagging), lagging.version), (2, metadata.version));
+        // If every broker goes on to say so, we were wrong about which is the older one.
+        let insisting = (0..10).fold(metadata, |metadata, _| metadata.merged(with_id(1, 9), false));
+        assert_eq!(id(&insisting), 1);
+    }
+
+    #[test]
+    fn what_did_not_change_stays_the_same_object() {
+        let mut two = response(1, 5);
+        let mut bills = two.topics[0].clone();
+        bills.name = Some("bills".into());
+        two.topics.push(bills);
+        let before = Metadata::default().merged(two, false);
+        let after = before.merged(response(2, 6), false);
+        assert!(after.version > before.version);
+        assert!(Arc::ptr_eq(before.topic("bills").unwrap(), after.topic("bills").unwrap()));
+        assert!(!Arc::ptr_eq(before.topic("orders").unwrap(), after.topic("orders").unwrap()));
     }
 
     #[test]
@@ -367,7 +668,7 @@ mod tests {
     fn however_many_ask_there_is_one_request_per_back_off() {
         let mut refresh = refresh();
         let asked = (0..1_000).filter(|now| {
-            refresh.request();
+            refresh.request_now();
             let asked = refresh.poll_request(Instant(*now)).is_some();
             if asked {
                 refresh.handle_response(Instant(*now), Ok(response(1, 5)));

@@ -1,0 +1,208 @@
+//! The metadata of the cluster: the task that keeps it fresh, and everything others ask of it.
+//!
+//! The rules are [`MetadataRefresh`]'s. Here is one watch of the newest snapshot, for the machines, and one of how the
+//! requests so far have ended, for whoever waits for one.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use kavka_core::cluster::{Call, Metadata, Notice, Progress, Target, Ticket};
+use kavka_core::error::{Error, Result};
+use kavka_core::time::Instant;
+use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
+use tokio::sync::watch;
+
+use super::{Driver, Shared};
+use crate::role::{Answer, Role, Turn, Wake};
+
+/// What the metadata task tells the others.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    newest: watch::Sender<Arc<Metadata>>,
+    progress: watch::Sender<Progress>,
+    pub(super) wake: Wake,
+}
+
+impl Snapshots {
+    fn publish(&self, metadata: &Arc<Metadata>) {
+        // Snapshots are made under the lock and published outside it, by several threads.
+        self.newest.send_if_modified(|current| {
+            let is_newer = metadata.version > current.version;
+            if is_newer {
+                *current = Arc::clone(metadata);
+            }
+            is_newer
+        });
+    }
+}
+
+/// The task that keeps the metadata fresh.
+impl Role for Driver {
+    type Request = MetadataRequest;
+    type Response = MetadataResponse;
+
+    fn driver(&self) -> &Driver {
+        self
+    }
+
+    fn wake(&self) -> &Wake {
+        &self.shared.metadata.wake
+    }
+
+    fn turn(&self, now: Instant, _: &Arc<Metadata>, calls: &mut Vec<Call<MetadataRequest>>) -> Turn {
+        let mut state = self.shared.lock();
+        let failures = state.refresh.failures();
+        let call = |request| Call { failures, ..Call::new(Target::Any, request) };
+        calls.extend(state.refresh.poll_request(now).map(call));
+        Turn::Until(state.refresh.poll_timeout())
+    }
+
+    async fn send(&self, call: Call<MetadataRequest>) -> Answer<MetadataResponse> {
+        Driver::send(self, call)
+    }
+
+    fn handle_response(&self, now: Instant, _: u64, response: Result<MetadataResponse>) {
+        let mut state = self.shared.lock();
+        state.refresh.handle_response(now, response);
+        let (metadata, progress) = (Arc::clone(state.refresh.metadata()), state.refresh.progress().clone());
+        drop(state);
+        // The snapshot first: who waits for an answer looks at it then.
+        self.shared.metadata.publish(&metadata);
+        self.shared.metadata.progress.send_replace(progress);
+    }
+
+    fn fail(&self, error: &Error) {
+        self.shared.metadata.progress.send_modify(|progress| progress.fail_for_good(error.clone()));
+    }
+}
+
+/// Keeps a topic among those in use, until it is dropped.
+pub(crate) struct TopicHold {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+}
+
+impl std::fmt::Debug for TopicHold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TopicHold").field(&self.name).finish()
+    }
+}
+
+impl Drop for TopicHold {
+    fn drop(&mut self) {
+        self.shared.lock().refresh.release_topic(&self.name);
+    }
+}
+
+impl Driver {
+    /// The newest snapshot.
+    pub(crate) fn metadata(&self) -> Arc<Metadata> {
+        Arc::clone(&self.shared.metadata.newest.borrow())
+    }
+
+    /// The snapshots of the cluster from now on; the newest one first.
+    pub(crate) fn watch_metadata(&self) -> watch::Receiver<Arc<Metadata>> {
+        self.shared.metadata.newest.subscribe()
+    }
+
+    /// Why metadata could not be had the last time it was asked for, if it could not.
+    pub(crate) fn metadata_error(&self) -> Option<Error> {
+        self.shared.metadata.progress.borrow().error().cloned()
+    }
+
+    /// Keeps a topic among those whose metadata is kept fresh.
+    pub(crate) fn hold_topic(&self, name: &Arc<str>) -> TopicHold {
+        self.shared.lock().refresh.hold_topic(Arc::clone(name));
+        self.shared.metadata.wake.wake();
+        TopicHold { shared: Arc::clone(&self.shared), name: Arc::clone(name) }
+    }
+
+    /// Forgets what is known of a topic that was deleted.
+    pub(crate) fn forget_topic(&self, name: &str) {
+        let mut state = self.shared.lock();
+        state.refresh.forget_topic(name);
+        let metadata = Arc::clone(state.refresh.metadata());
+        drop(state);
+        self.shared.metadata.publish(&metadata);
+        self.shared.metadata.wake.wake();
+    }
+
+    /// Asks for metadata as soon as that may bring something new.
+    pub(crate) fn refresh_metadata(&self) {
+        self.shared.lock().refresh.request();
+        self.shared.metadata.wake.wake();
+    }
+
+    /// Asks for the metadata of the topics in use, in a request that is sent after this call, and waits for its answer.
+    pub(crate) fn refreshed(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let ticket = self.shared.lock().refresh.request_now();
+        self.progressed(ticket)
+    }
+
+    /// The same for a new topic, which the brokers may create.
+    pub(crate) fn refreshed_new(&self, name: &Arc<str>) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let ticket = self.shared.lock().refresh.request_new(name);
+        self.progressed(ticket)
+    }
+
+    /// The same for every topic of the cluster.
+    pub(crate) fn refreshed_all(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let ticket = self.shared.lock().refresh.request_all_topics();
+        self.progressed(ticket)
+    }
+
+    fn progressed(&self, ticket: Ticket) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let mut progress = self.shared.metadata.progress.subscribe();
+        self.shared.metadata.wake.wake();
+        async move {
+            let ended = progress.wait_for(|progress| progress.outcome(ticket).is_some()).await;
+            // The sender lives as long as the engine, on which this runs.
+            ended.map_or_else(|_| Err(super::closed()), |progress| progress.outcome(ticket).unwrap_or(Ok(())))
+        }
+    }
+
+    /// Takes in what a machine learnt about the cluster.
+    pub(crate) fn take_notice(&self, notice: Notice) {
+        match notice {
+            Notice::RefreshMetadata => self.refresh_metadata(),
+            Notice::LeaderHints { hints, endpoints } => {
+                let mut state = self.shared.lock();
+                if state.refresh.handle_leader_hints(&hints, endpoints) {
+                    let metadata = Arc::clone(state.refresh.metadata());
+                    drop(state);
+                    self.shared.metadata.publish(&metadata);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::role::tests::panicked;
+    use crate::{Client, ClientConfig};
+
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(20));
+
+    #[test]
+    fn an_older_snapshot_never_replaces_a_newer_one() {
+        let snapshots = Snapshots::default();
+        let older = Metadata::default().without_brokers();
+        let newer = older.without_brokers();
+        snapshots.publish(&Arc::new(newer));
+        snapshots.publish(&Arc::new(older));
+        assert_eq!(snapshots.newest.borrow().version, 2);
+    }
+
+    #[test]
+    fn who_waits_for_metadata_is_told_when_its_task_panics() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        client.start(panicked(Arc::new(client.driver.clone()))).wait(LIMIT).unwrap();
+        let asking = client.clone();
+        let error = client.start(async move { asking.refresh_metadata().await }).wait(LIMIT).unwrap().unwrap_err();
+        assert!(error.to_string().contains("a bug of this library"), "{error}");
+    }
+}

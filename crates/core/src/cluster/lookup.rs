@@ -1,0 +1,246 @@
+//! Finding a topic, or having it created: when it counts as found, and when to stop looking.
+//!
+//! The rules:
+//!
+//! - a topic is found when every partition has a leader; after some answers one partition with a leader is enough;
+//! - a topic that the brokers do not know is asked for a few times, because a new topic takes a moment to be known to all
+//!   of them, and longer if they were asked to create it;
+//! - only a topic that was never seen is asked for in a way that may create it: the first time, and now and then again in
+//!   case the request to create it was lost;
+//! - when no broker answers, each of them gets some tries, or one if even that takes long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::metadata::{Metadata, Topic};
+use crate::error::{Error, ErrorKind, Place, Result};
+use crate::time::Instant;
+use crate::wire::error_code::ErrorCode;
+
+/// How often every bootstrap server is tried before nobody is believed to answer.
+const CONNECT_ROUNDS: u32 = 3;
+
+/// How often a topic that the brokers do not know is asked for before that is believed.
+const UNKNOWN_TRIES: u32 = 4;
+/// The same for a topic that the brokers were asked to create (with the default back-off 10 s).
+const CREATED_TRIES: u32 = 100;
+/// A topic to be created that is still unknown is asked to be created again every so many tries.
+const CREATE_AGAIN: u32 = 20;
+
+/// How often a topic of which some partitions have no leader is asked for before those that have one are enough.
+const LEADERLESS_TRIES: u32 = 10;
+
+/// Whether to believe that nobody answers.
+///
+/// A refusal comes at once and may be over at once, so each server gets some tries. Silence takes
+/// `socket.connection.setup.timeout.ms` each time, and once is enough.
+#[derive(Debug)]
+pub struct Reachability {
+    servers: u32,
+    set_up: Duration,
+    failures: u32,
+    since: Instant,
+}
+
+impl Reachability {
+    /// As many `servers` may be asked, and setting up a connection to one may take `set_up`.
+    pub fn new(now: Instant, servers: usize, set_up: Duration) -> Self {
+        Self { servers: u32::try_from(servers).unwrap_or(u32::MAX), set_up, failures: 0, since: now }
+    }
+
+    /// Learns how one attempt ended; returns the error if it is to be believed.
+    pub fn handle_attempt(&mut self, now: Instant, outcome: Result<()>) -> Result<()> {
+        let Err(error) = outcome else {
+            (self.failures, self.since) = (0, now);
+            return Ok(());
+        };
+        self.failures = self.failures.saturating_add(1);
+        let is_over = self.failures >= self.servers.saturating_mul(CONNECT_ROUNDS)
+            || self.failures >= self.servers && now.since(self.since) >= self.set_up;
+        if is_over || !error.is_retriable() { Err(error) } else { Ok(()) }
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Step {
+    /// The topic can be used.
+    Found(Arc<Topic>),
+    /// Metadata must be asked for; [`Lookup::handle_attempt`] wants to know how that ended.
+    Ask {
+        /// Whether the request may create the topic.
+        create: bool,
+    },
+    /// There is no such topic, or no use in looking further.
+    Failed(Error),
+}
+
+/// The search for one topic.
+#[derive(Debug)]
+pub struct Lookup {
+    name: Arc<str>,
+    /// Whether it may still be created.
+    create: bool,
+    /// How often it may be unknown.
+    tries: u32,
+    reachability: Reachability,
+    unknown: u32,
+    leaderless: u32,
+    was_answered: bool,
+    failed: Option<Error>,
+}
+
+impl Lookup {
+    /// Looks for a topic; `create` lets the brokers create it.
+    pub fn new(name: Arc<str>, create: bool, reachability: Reachability) -> Self {
+        let tries = if create { CREATED_TRIES } else { UNKNOWN_TRIES };
+        Self { name, create, tries, reachability, unknown: 0, leaderless: 0, was_answered: false, failed: None }
+    }
+
+    /// Learns how the attempt to get metadata ended that the last [`Step::Ask`] asked for.
+    pub fn handle_attempt(&mut self, now: Instant, outcome: Result<()>) {
+        self.was_answered |= outcome.is_ok();
+        self.failed = self.reachability.handle_attempt(now, outcome).err();
+    }
+
+    /// What to do, now that `metadata` is known.
+    pub fn poll_step(&mut self, metadata: &Metadata) -> Step {
+        if let Some(error) = self.failed.take() {
+            return Step::Failed(error);
+        }
+        let code = match metadata.topic(&self.name) {
+            Some(topic) if topic.error == ErrorCode::NONE && self.has_enough_leaders(topic) => {
+                return Step::Found(Arc::clone(topic));
+            }
+            Some(topic) => {
+                if !topic.partitions.is_empty() {
+                    // It was there. From here on it is not created, even if it goes away.
+                    (self.create, self.tries) = (false, UNKNOWN_TRIES);
+                }
+                topic.error
+            }
+            // A snapshot of every topic leaves out those that do not exist.
+            None if self.was_answered => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            None => return Step::Ask { create: self.create },
+        };
+        match code {
+            ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => {
+                self.leaderless += 1;
+                self.create = false;
+                Step::Ask { create: false }
+            }
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if self.unknown < self.tries => {
+                let create = self.create && self.unknown.is_multiple_of(CREATE_AGAIN) && !self.was_asked_once();
+                self.unknown += 1;
+                Step::Ask { create }
+            }
+            code => {
+                let place = Place { topic: Some(Arc::clone(&self.name)), ..Place::default() };
+                Step::Failed(Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place))
+            }
+        }
+    }
+
+    /// Whether the first request, which may create it, was answered just now.
+    fn was_asked_once(&self) -> bool {
+        self.was_answered && self.unknown == 0
+    }
+
+    fn has_enough_leaders(&self, topic: &Topic) -> bool {
+        let led = topic.partitions.iter().filter(|partition| partition.leader.is_some()).count();
+        led == topic.partitions.len() || led > 0 && self.leaderless >= LEADERLESS_TRIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::messages::MetadataResponse;
+    use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+
+    const SET_UP: Duration = Duration::from_secs(10);
+
+    fn lookup(create: bool) -> Lookup {
+        Lookup::new("orders".into(), create, Reachability::new(Instant(0), 2, SET_UP))
+    }
+
+    fn snapshot(error_code: ErrorCode, leaders: &[i32]) -> Metadata {
+        let partition = |(index, leader): (usize, &i32)| MetadataResponsePartition {
+            partition_index: i32::try_from(index).unwrap(),
+            leader_id: Some(*leader),
+            ..MetadataResponsePartition::default()
+        };
+        let topic = MetadataResponseTopic {
+            name: Some("orders".into()),
+            error_code,
+            partitions: leaders.iter().enumerate().map(partition).collect(),
+            ..MetadataResponseTopic::default()
+        };
+        Metadata::default().merged(MetadataResponse { topics: vec![topic], ..MetadataResponse::default() }, false)
+    }
+
+    /// Asks until there is a result, which every answer shows in `metadata`. Says which requests may create.
+    fn asks(lookup: &mut Lookup, metadata: &Metadata) -> (Vec<bool>, Step) {
+        let mut asked = Vec::new();
+        loop {
+            match lookup.poll_step(metadata) {
+                Step::Ask { create } => asked.push(create),
+                step => return (asked, step),
+            }
+            lookup.handle_attempt(Instant(0), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_known_is_found_without_asking() {
+        let (asked, step) = asks(&mut lookup(true), &snapshot(ErrorCode::NONE, &[1, 2]));
+        assert!(asked.is_empty() && matches!(step, Step::Found(_)));
+    }
+
+    #[test]
+    fn one_partition_with_a_leader_is_enough_after_some_tries() {
+        let (asked, step) = asks(&mut lookup(true), &snapshot(ErrorCode::NONE, &[1, -1]));
+        assert!(matches!(step, Step::Found(_)));
+        assert_eq!(asked, [false; 10], "a topic that was seen is not created");
+    }
+
+    #[test]
+    fn a_topic_that_nobody_knows_is_believed_to_be_missing_after_a_few_tries() {
+        let unknown = snapshot(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]);
+        let (asked, step) = asks(&mut lookup(false), &unknown);
+        assert!(asked.len() == 4 && matches!(step, Step::Failed(_)), "{asked:?}");
+        assert!(asked.iter().all(|create| !create));
+    }
+
+    #[test]
+    fn only_the_first_request_creates_and_now_and_then_one_in_case_it_was_lost() {
+        let mut lookup = lookup(true);
+        assert!(matches!(lookup.poll_step(&Metadata::default()), Step::Ask { create: true }));
+        lookup.handle_attempt(Instant(0), Ok(()));
+        let (asked, step) = asks(&mut lookup, &snapshot(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]));
+        assert!(matches!(step, Step::Failed(_)));
+        let creating: Vec<_> = (0..asked.len()).filter(|at| asked[*at]).collect();
+        assert_eq!(creating, [20, 40, 60, 80]);
+    }
+
+    #[test]
+    fn a_topic_that_was_seen_and_went_away_is_not_created() {
+        let mut lookup = lookup(true);
+        assert!(matches!(lookup.poll_step(&Metadata::default()), Step::Ask { create: true }));
+        lookup.handle_attempt(Instant(0), Ok(()));
+        let being_made = snapshot(ErrorCode::LEADER_NOT_AVAILABLE, &[]);
+        assert!(matches!(lookup.poll_step(&being_made), Step::Ask { create: false }));
+        let (asked, _) = asks(&mut lookup, &snapshot(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]));
+        assert!(asked.iter().all(|create| !create), "{asked:?}");
+    }
+
+    #[test]
+    fn refusals_are_tried_again_and_silence_only_once_per_server() {
+        let gone = || Err(Error::new(ErrorKind::Disconnected, "gone"));
+        let tries = |pause: u64| {
+            let mut reachability = Reachability::new(Instant(0), 2, SET_UP);
+            (1..100).find(|at| reachability.handle_attempt(Instant(at * pause), gone()).is_err()).unwrap()
+        };
+        assert_eq!((tries(1), tries(6_000)), (6, 2));
+    }
+}
