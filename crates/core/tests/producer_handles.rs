@@ -269,3 +269,24 @@ fn a_topic_with_a_batch_in_flight_is_forgotten_when_it_is_answered() {
     assert_eq!(first.producer_id, third.producer_id);
     assert!(first.producer_epoch < third.producer_epoch);
 }
+
+#[test]
+fn a_partition_on_the_list_of_a_forgotten_one_is_numbered_with_its_own_producer_id() {
+    let mut config = ProducerConfig::default();
+    config.max_in_flight = 1;
+    let mut rig = Rig::new(2, config);
+    let ((_, first), (forgotten, gone)) = (rig.open(0, None), rig.open(1, None));
+    rig.append(first).unwrap();
+    let sent = rig.poll();
+    rig.append(gone).unwrap();
+    assert!(rig.poll().is_empty(), "the broker is busy");
+    rig.machine.abandon(rig.now, forgotten, &Error::new(ErrorKind::TimedOut(Phase::Close), "over"));
+    rig.machine.release(rig.now, forgotten);
+    rig.carry_out();
+    let (_, second) = rig.open(0, None);
+    rig.append(second).unwrap();
+    rig.store(&sent[0]);
+    let other = rig.poll();
+    assert_ne!(sent[0].stamps()[0], other[0].stamps()[0], "the broker would take it for the first record once more");
+    assert_ne!(sent[0].stamps()[0].producer_id, other[0].stamps()[0].producer_id);
+}

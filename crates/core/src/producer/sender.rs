@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::identity::ProducerId;
 use super::leaders::Destination;
-use super::partition::{Payload, Taken};
+use super::partition::{Partition, Payload, Taken};
 use super::{LaneId, PartitionId, Producer, TopicIndex};
 use crate::cluster::{Call, Owner, Target};
 use crate::config::Acks;
@@ -203,8 +203,10 @@ impl Producer {
         let mut taken_bytes = 0usize;
         let mut again = Vec::new();
         while let Some(id) = self.leaders.pop(to) {
-            // A list may still have a partition that is gone, or that another list has by now.
-            if !self.partitions.find(id).is_some_and(|partition| partition.is_listed(to.broker_id)) {
+            // A list may still name a partition that is gone, or that another list has by now. Numbers are used again,
+            // so the number may even be that of another partition now, with another producer id.
+            let is_here = |partition: &Partition| partition.is_listed(to.broker_id) && partition.lane() == to.lane;
+            if !self.partitions.find(id).is_some_and(is_here) {
                 continue;
             }
             let partition = self.partitions.get_mut(id);
