@@ -290,3 +290,15 @@ fn a_partition_on_the_list_of_a_forgotten_one_is_numbered_with_its_own_producer_
     assert_ne!(sent[0].stamps()[0], other[0].stamps()[0], "the broker would take it for the first record once more");
     assert_ne!(sent[0].stamps()[0].producer_id, other[0].stamps()[0].producer_id);
 }
+
+#[test]
+fn a_handle_that_is_full_is_told_of_room_when_there_is_some_and_not_before() {
+    let mut rig = Rig::new(1, lingers());
+    let (_, topic) = rig.open(0, Some(1));
+    rig.append(topic).unwrap();
+    let sent = rig.poll();
+    assert!(matches!(rig.append(topic), Err(AppendError::TooManyRecords(1))));
+    assert_eq!(rig.machine.poll_progress(rig.now), None, "who waits would try again, in vain, and again");
+    rig.store(&sent[0]);
+    rig.append(topic).unwrap();
+}

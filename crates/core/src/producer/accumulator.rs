@@ -97,8 +97,9 @@ impl Producer {
         }
         if handle.is_full() {
             let limit = handle.max_queued_records().unwrap_or_default();
-            // The caller waits for reports now, and batches that linger get none.
-            self.flush(now, id);
+            // The caller waits for reports now, and batches that linger get none. To tell of progress here would wake the
+            // caller, who would come again at once.
+            self.expedite_handle(now, id);
             return Err(AppendError::TooManyRecords(limit));
         }
         Ok(())

@@ -222,12 +222,17 @@ impl Producer {
     /// Sends everything that the handle appended so far without waiting for its linger. The mark tells when all of it
     /// is reported.
     pub fn flush(&mut self, now: Instant, handle: HandleId) -> FlushMark {
+        self.expedite_handle(now, handle);
+        self.progressed.insert(handle);
+        FlushMark(self.ledger.next_number())
+    }
+
+    /// Ends the linger of every open batch of a handle.
+    fn expedite_handle(&mut self, now: Instant, handle: HandleId) {
         let next_number = self.ledger.next_number();
         for number in self.handles.get_mut(handle).expedite(next_number) {
             self.ripen(now, number);
         }
-        self.progressed.insert(handle);
-        FlushMark(next_number)
     }
 
     /// Ends the linger of every open batch of every handle, to get their memory back sooner.
