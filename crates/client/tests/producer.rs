@@ -325,6 +325,20 @@ fn a_partition_that_has_just_appeared_can_be_named() {
 }
 
 #[test]
+fn a_partition_that_does_not_exist_is_refused_at_once_also_by_a_call_that_waits_for_room() {
+    let rig = Rig::new(1, 1, |_| ());
+    let (producer, topic) = rig.producer(|_| ());
+    let begun = Instant::now();
+    let nowhere = Record { partition: Some(1), ..value(b"v") };
+    let error = producer.enqueue(topic, &nowhere, Duration::from_secs(10)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+    let sending = async move { producer.send(topic, &Record { partition: Some(1), ..value(b"v") }).await.unwrap_err() };
+    let error = rig.client.start(sending).wait(WAIT).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn records_for_a_topic_that_was_deleted_fail_within_seconds_and_say_so() {
     let rig = Rig::new(3, 1, |_| ());
     let (producer, topic) = rig.producer(|_| ());

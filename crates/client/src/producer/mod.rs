@@ -123,6 +123,8 @@ impl Handle {
                 }
                 Ok(Delivery { completion: appended.completion, index: appended.index })
             }
+            // No waiting for room makes a partition.
+            Err(AppendError::NoSuchPartition(error)) => Err(AppendError::Refused(error)),
             Err(error) => {
                 // What is buffered was made ready to go, so that room comes.
                 self.machine.wake();
