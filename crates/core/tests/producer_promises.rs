@@ -659,3 +659,22 @@ fn a_broker_that_lags_behind_does_not_make_a_topic_deleted() {
     rig.answer(&sent, ErrorCode::NONE, 1);
     assert_eq!(offset(&record), Some(1));
 }
+
+#[test]
+fn a_record_appended_by_a_clock_that_lags_behind_the_end_of_the_back_off_is_sent() {
+    let mut short = config();
+    short.delivery_timeout = Duration::from_millis(50);
+    let mut rig = Rig::warm(short);
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    rig.answer(&sent, ErrorCode::NOT_ENOUGH_REPLICAS, -1);
+    rig.after(50);
+    assert!(rig.poll().is_none(), "it is given up");
+    let end = rig.producer.poll_timeout().expect("the partition backs off");
+    rig.now = end;
+    assert!(rig.poll().is_none());
+    rig.now = Instant(end.0 - 4);
+    rig.append_alone(0, "b");
+    rig.now = end;
+    assert_eq!(rig.sent().values(), ["b"]);
+}

@@ -105,7 +105,10 @@ impl Producer {
     pub(super) fn retry_due(&mut self, now: Instant) {
         while let Some((_, id)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.pop_first();
-            self.consider(now, id);
+            if self.partitions.find(id).is_some() {
+                self.partitions.get_mut(id).end_back_off(now);
+                self.consider(now, id);
+            }
         }
     }
 

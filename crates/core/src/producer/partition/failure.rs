@@ -68,6 +68,12 @@ impl Partition {
         self.retry_at = Some(until);
     }
 
+    /// Lets it send again if its back-off is over. From then on no clock is asked: one that lags behind, as that of those
+    /// who append does, would keep it waiting for an alarm that has gone off already.
+    pub(in crate::producer) fn end_back_off(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+    }
+
     /// Gives up the batch with this number in the ledger, which was not acknowledged in time, and what is behind it.
     /// `no_identity` says why there is no producer id, if it waits for one. False if there is no such batch.
     pub(in crate::producer) fn expire(&mut self, number: u64, no_identity: Option<&Error>) -> bool {
