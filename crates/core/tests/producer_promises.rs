@@ -2,6 +2,7 @@
 
 mod producer_support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::config::{Acks, ProducerConfig};
@@ -677,4 +678,17 @@ fn a_record_appended_by_a_clock_that_lags_behind_the_end_of_the_back_off_is_sent
     rig.append_alone(0, "b");
     rig.now = end;
     assert_eq!(rig.sent().values(), ["b"]);
+}
+
+#[test]
+fn an_older_snapshot_takes_nothing_back() {
+    let mut rig = Rig::new(config(), 1);
+    let older = Arc::new(rig.metadata.clone());
+    rig.leaders(1, &[(2, 2), (2, 2)]);
+    rig.producer.handle_metadata(rig.now, &older);
+    assert_eq!(rig.producer.partition_count(rig.topic), 2);
+    let newest = rig.metadata.clone();
+    rig.producer.topic(rig.now, rig.handle, TOPIC, &newest);
+    rig.append_alone(0, "a");
+    assert_eq!(rig.sent().broker_id, 2);
 }

@@ -125,16 +125,19 @@ impl Topic {
 }
 
 impl Producer {
-    /// The index of a topic of a handle, to append with; the same for the same name. `metadata` is the snapshot of the
-    /// moment: if it has the topic, records can be appended at once.
+    /// The index of a topic of a handle, to append with; the same for the same name. `metadata` is the newest snapshot:
+    /// if it has the topic, records can be appended at once.
     pub fn topic(&mut self, now: Instant, handle: HandleId, name: &str, metadata: &Metadata) -> TopicIndex {
+        self.handle_metadata(now, metadata);
         let known = self.lanes.keys().find_map(|lane| {
             let index = *self.lanes.get(lane).names.get(name)?;
             (self.topics.get(index).handle == handle && !self.topics.get(index).is_orphan).then_some(index)
         });
-        let index = known.unwrap_or_else(|| self.add_topic(handle, name));
-        self.update_topic(now, index, metadata);
-        index
+        known.unwrap_or_else(|| {
+            let index = self.add_topic(handle, name);
+            self.update_topic(now, index, metadata);
+            index
+        })
     }
 
     fn add_topic(&mut self, handle: HandleId, name: &str) -> TopicIndex {
@@ -153,11 +156,13 @@ impl Producer {
         self.topics.find(topic).map_or(0, |topic| topic.partition_count)
     }
 
-    /// Takes notice of a new snapshot: new partitions, leaders that moved, topics that were made anew.
-    pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
-        if self.metadata_version.replace(metadata.version) == Some(metadata.version) {
+    /// Takes notice of a new snapshot: new partitions, leaders that moved, topics that were made anew. One that is older
+    /// than what is known, because several threads hand them over, is passed over.
+    pub fn handle_metadata(&mut self, now: Instant, metadata: &Metadata) {
+        if self.metadata_version.is_some_and(|known| known >= metadata.version) {
             return;
         }
+        self.metadata_version = Some(metadata.version);
         let changed = self.topics.keys().filter(|index| self.topics.get(*index).has_news(metadata));
         for index in changed.collect::<Vec<_>>() {
             self.update_topic(now, index, metadata);
