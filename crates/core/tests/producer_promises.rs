@@ -624,21 +624,19 @@ fn without_idempotence_a_batch_that_goes_again_is_not_overtaken() {
 fn records_of_a_topic_that_was_deleted_are_given_up_within_seconds() {
     let mut rig = Rig::warm(config());
     let record = rig.append(0, "lost");
-    let mut sent = rig.sent();
+    let mut sent = rig.poll();
     rig.see_no_topic();
-    for _ in 0..10 {
-        rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
-        rig.after(1_100);
-        match rig.poll() {
-            Some(again) => sent = again,
-            None => break,
+    while rig.now < Instant(7_000) {
+        if let Some(sent) = sent {
+            rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
         }
+        rig.after(1_100);
+        sent = rig.poll();
     }
     rig.events();
     let error = failure(&record);
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
     assert!(error.to_string().contains("the topic was deleted"), "{error}");
-    assert!(rig.now < Instant(8_000), "{:?}", rig.now);
     let refused = rig.producer.append(rig.now, rig.topic, Some(0), 0, None, None, &[]);
     assert!(matches!(refused, Err(AppendError::Refused(error)) if error.to_string().contains("deleted")));
     rig.leaders(2, &[(1, 0)]);
@@ -677,6 +675,40 @@ fn a_record_appended_by_a_clock_that_lags_behind_the_end_of_the_back_off_is_sent
     rig.now = Instant(end.0 - 4);
     rig.append_alone(0, "b");
     rig.now = end;
+    assert_eq!(rig.sent().values(), ["b"]);
+}
+
+#[test]
+fn one_answer_long_ago_does_not_make_a_topic_deleted() {
+    let mut rig = Rig::warm(config());
+    rig.see_no_topic();
+    rig.after(60_000);
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    rig.after(2_000);
+    rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    assert!(rig.poll().is_none());
+    rig.after(1_000);
+    assert_eq!(rig.sent().values(), ["a"]);
+    assert!(rig.reports.is_empty(), "{:?}", rig.reports);
+}
+
+#[test]
+fn what_a_leader_said_of_earlier_records_does_not_make_a_topic_deleted() {
+    let mut short = config();
+    short.delivery_timeout = Duration::from_secs(2);
+    let mut rig = Rig::warm(short);
+    rig.see_no_topic();
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    rig.after(1_000);
+    let sent = rig.sent();
+    rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    rig.after(1_000);
+    assert!(rig.poll().is_none(), "it ran out of time");
+    rig.after(60_000);
+    rig.append_alone(0, "b");
     assert_eq!(rig.sent().values(), ["b"]);
 }
 

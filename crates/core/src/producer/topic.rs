@@ -38,14 +38,18 @@ pub(super) struct Topic {
 enum Presence {
     /// As far as is known.
     There,
-    /// Brokers say since then that they do not know it. One that lags behind may say so of a topic that is there.
-    Unseen(Instant),
+    /// The last answer was that the broker does not know it. One that lags behind may say so of a topic that is there. With
+    /// it, since when a leader has been found to say so too, whenever it was looked at.
+    Unseen(Option<Instant>),
     /// It was deleted.
     Deleted,
 }
 
-/// How long brokers must say that they do not know a topic before that is believed.
+/// How long a leader and the metadata must say that they do not know a topic before that is believed.
 const DELETED_AFTER: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they still say so.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 fn deleted() -> Error {
     Error::new(ErrorKind::Broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "the topic was deleted")
@@ -207,25 +211,25 @@ impl Producer {
         match topic.presence {
             _ if !is_unseen => topic.presence = Presence::There,
             Presence::There => {
-                topic.presence = Presence::Unseen(now);
-                self.unseen.insert((now + DELETED_AFTER, index));
+                topic.presence = Presence::Unseen(None);
+                self.unseen.insert((now + LOOK_EVERY, index));
             }
             Presence::Unseen(_) | Presence::Deleted => {}
         }
     }
 
-    /// Gives up the records of topics that have not been seen for a while, if a leader does not know them either.
+    /// Gives up the records of topics that neither the metadata nor a leader has known for a while.
     pub(super) fn give_up_deleted(&mut self, now: Instant) {
         while let Some((_, index)) = self.unseen.first().copied().filter(|(due, _)| *due <= now) {
             self.unseen.pop_first();
             let Some(topic) = self.topics.find(index) else { continue };
             let Presence::Unseen(since) = topic.presence else { continue };
-            let due = since + DELETED_AFTER;
             let partitions = topic.partitions.clone();
-            let is_unknown = |id: &PartitionId| self.partitions.get(*id).is_unknown_to_leader();
-            if due > now || !partitions.iter().any(is_unknown) {
-                // It came back in between, or nothing was sent to it since, or only some brokers say so.
-                self.unseen.insert((due.max(now + Duration::from_secs(1)), index));
+            let is_unknown = partitions.iter().any(|id| self.partitions.get(*id).is_unknown_to_leader());
+            let since = is_unknown.then(|| since.unwrap_or(now));
+            if since.is_none_or(|since| since + DELETED_AFTER > now) {
+                self.topics.get_mut(index).presence = Presence::Unseen(since);
+                self.unseen.insert((now + LOOK_EVERY, index));
                 continue;
             }
             self.topics.get_mut(index).presence = Presence::Deleted;

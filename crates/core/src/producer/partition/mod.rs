@@ -159,6 +159,10 @@ impl Partition {
     /// Opens a batch, which takes records from now on; none is open.
     pub(super) fn open(&mut self, number: u64, builder: BatchBuilder, ripe: bool) -> Arc<Completion> {
         let completion = Arc::new(Completion::new(Arc::clone(&self.topic_name), self.index));
+        if self.queue.is_empty() {
+            // It was the cause of the trouble of records that are all reported.
+            self.last_error = None;
+        }
         self.open = Some(Open { number, builder, completion: Arc::clone(&completion), ripe });
         completion
     }
