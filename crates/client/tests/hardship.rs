@@ -234,3 +234,34 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
     let error = ask().wait(WAIT).expect("it ends in time").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request), "one slow request still ends at its limit");
 }
+
+#[test]
+fn a_request_that_may_be_repeated_survives_a_connection_that_dies() {
+    let broker = cluster(1, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let ask = || {
+        let asking = client.clone();
+        client.start(async move { asking.call(Call::new(Target::Any, MetadataRequest::default())).await }).wait(WAIT)
+    };
+    ask().unwrap().unwrap();
+    broker.inject(Fault::close().api(ApiKey::Metadata));
+    ask().unwrap().expect("the second attempt is answered");
+    broker.inject(Fault::close().api(ApiKey::Metadata).times(2));
+    assert_eq!(ask().unwrap().unwrap_err().kind(), ErrorKind::Disconnected, "there is no third");
+}
+
+#[test]
+fn an_idle_connection_is_closed_by_the_client_and_made_anew_when_it_is_needed() {
+    let broker = cluster(1, 1);
+    let network = Arc::new(CountingTcp::default());
+    let config = config(&broker).connections_max_idle(Duration::from_millis(100));
+    let client = Client::with_network(config, Arc::clone(&network) as Arc<dyn Network>, None).unwrap();
+    for dials in 1..=3 {
+        let asking = client.clone();
+        let asked = client.start(async move { asking.call(Call::new(Target::Any, MetadataRequest::default())).await });
+        asked.wait(WAIT).unwrap().unwrap();
+        assert_eq!(network.dials.load(Ordering::SeqCst), dials);
+        // The time itself is what is tested.
+        std::thread::sleep(Duration::from_millis(600));
+    }
+}

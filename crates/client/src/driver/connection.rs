@@ -44,7 +44,30 @@ pub(super) enum Mail {
 pub(super) struct Outgoing {
     pub(super) request: Box<dyn AnyRequest>,
     pub(super) options: SendOptions,
+    /// Whether it was sent before, over a connection that died.
+    pub(super) is_repeated: bool,
     pub(super) reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// A request that waits for its answer.
+struct Waiting {
+    reply: oneshot::Sender<Result<Answer>>,
+    sent_at: Instant,
+    /// The request, if it may be sent once more.
+    again: Option<(Box<dyn AnyRequest>, SendOptions)>,
+}
+
+/// How a connection ended.
+enum End {
+    /// Nobody had used it for long. It is forgotten already, and its mailbox is empty.
+    Idle,
+    Failed(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Mail {
@@ -58,29 +81,40 @@ impl Mail {
     }
 }
 
-/// Dials `key` and serves `mailbox` until the connection ends.
+/// Dials `key` and serves `mailbox` until the connection ends. What may be sent twice is sent once more over a new
+/// connection if the old one, which had been of use, turns out to be dead.
 pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
-    let error = match open(&shared, key).await {
-        Ok((connection, stream)) => {
-            shared.handle_opened(key);
-            let mut task = Task::new(&shared, key, connection, stream, mailbox);
-            let error = poll_fn(|context| task.poll(context)).await;
-            task.fail_all(&error);
-            // A broker that shakes hands and then hangs up is as good as one that cannot be reached.
-            if !task.was_of_use && error.kind() != ErrorKind::Closed {
+    let mut again: Vec<Outgoing> = Vec::new();
+    let error = loop {
+        let (connection, stream) = match open(&shared, key).await {
+            Ok(opened) => opened,
+            Err(error) => {
                 shared.handle_unreachable(key, &error);
+                break error;
             }
-            mailbox = task.mailbox;
-            error
+        };
+        shared.handle_opened(key);
+        let mut task = Task::new(&shared, key, connection, stream, mailbox);
+        for outgoing in again.drain(..) {
+            task.send(outgoing);
         }
-        Err(error) => {
+        let End::Failed(error) = poll_fn(|context| task.poll(context)).await else { return };
+        again = task.fail_all(&error);
+        // A broker that shakes hands and then hangs up is as good as one that cannot be reached.
+        if !task.was_of_use && error.kind() != ErrorKind::Closed {
             shared.handle_unreachable(key, &error);
-            error
+        }
+        mailbox = task.mailbox;
+        if again.is_empty() {
+            break error;
         }
     };
     // Forgotten first: once the mailbox is closed, a sender may put another connection in its place.
     shared.forget(key);
     mailbox.close();
+    for outgoing in again {
+        Mail::Request(outgoing).fail(&error);
+    }
     while let Some(mail) = mailbox.recv().await {
         mail.fail(&error);
     }
@@ -245,7 +279,7 @@ struct Task<'a> {
     connection: Connection,
     stream: Box<dyn Stream>,
     mailbox: mpsc::UnboundedReceiver<Mail>,
-    waiting: HashMap<RequestId, oneshot::Sender<Result<Answer>>>,
+    waiting: HashMap<RequestId, Waiting>,
     next_id: u64,
     answers: Vec<Answer>,
     /// Whether the broker answered a request.
@@ -277,14 +311,14 @@ impl<'a> Task<'a> {
     }
 
     /// Ready when the connection has ended, with the reason.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
         match self.try_poll(context) {
             Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(error),
+            Err(end) => Poll::Ready(end),
         }
     }
 
-    fn try_poll(&mut self, context: &mut Context<'_>) -> Result<()> {
+    fn try_poll(&mut self, context: &mut Context<'_>) -> std::result::Result<(), End> {
         loop {
             let mut progress = self.poll_mailbox(context)?;
             progress |= write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
@@ -327,17 +361,20 @@ impl<'a> Task<'a> {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
+        let now = self.shared.now();
+        let Outgoing { request, options, is_repeated, reply } = outgoing;
         let segments_before = self.shared.tap.is_some().then(|| self.connection.output().count());
-        let request = outgoing.request.as_ref();
-        match self.connection.send(self.shared.now(), id, request, outgoing.options) {
+        match self.connection.send(now, id, request.as_ref(), options) {
             Ok(version) => {
-                self.waiting.insert(id, outgoing.reply);
                 if let (Some(tap), Some(before)) = (&self.shared.tap, segments_before) {
                     let frame = self.connection.output().skip(before).cloned().collect();
                     tap(&WireEvent::Sent { key: request.key(), version, frame });
                 }
+                let may_repeat = request.key().is_repeatable() && !is_repeated;
+                let again = may_repeat.then_some((request, options));
+                self.waiting.insert(id, Waiting { reply, sent_at: now, again });
             }
-            Err(error) => drop(outgoing.reply.send(Err(error))),
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 
@@ -374,18 +411,26 @@ impl<'a> Task<'a> {
             let body = answer.body.clone();
             tap(&WireEvent::Received { key: answer.key, version: answer.version, body });
         }
-        if let Some(reply) = self.waiting.remove(&answer.id) {
-            drop(reply.send(Ok(answer)));
+        if let Some(waiting) = self.waiting.remove(&answer.id) {
+            drop(waiting.reply.send(Ok(answer)));
         }
     }
 
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Result<()> {
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> std::result::Result<(), End> {
         loop {
             let now = self.shared.now();
             if let Some(error) = self.connection.handle_timeout(now) {
-                return Err(error);
+                return Err(error.into());
             }
-            let due = self.connection.poll_timeout().into_iter().chain(self.connection.throttled_until(now)).min();
+            let throttled_until = self.connection.throttled_until(now);
+            // Mail may wait for the end of a throttle.
+            let idle_since = self.connection.idle_since().filter(|_| throttled_until.is_none());
+            let idle_until = idle_since.map(|since| since + self.shared.config.connections_max_idle);
+            if idle_until.is_some_and(|until| until <= now) && self.shared.forget_unused(self.key, &self.mailbox) {
+                return Err(End::Idle);
+            }
+            let timeout = self.connection.poll_timeout().or(idle_until);
+            let due = timeout.into_iter().chain(throttled_until).min();
             let Some(due) = due else { return Ok(()) };
             if self.timer.as_ref().is_none_or(|(at, _)| *at > due) {
                 self.timer = Some((due, Box::pin(tokio::time::sleep(due.since(now)))));
@@ -400,11 +445,23 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn fail_all(&mut self, error: &Error) {
+    /// Fails what is not answered, and gives back what is worth a second attempt over a new connection.
+    fn fail_all(&mut self, error: &Error) -> Vec<Outgoing> {
+        let is_worth_it = self.was_of_use && error.kind() == ErrorKind::Disconnected;
+        let now = self.shared.now();
+        let mut again = Vec::new();
         for failed in self.connection.fail_all(error) {
-            if let Some(reply) = self.waiting.remove(&failed.id) {
-                drop(reply.send(Err(failed.error)));
+            let Some(Waiting { reply, sent_at, again: request }) = self.waiting.remove(&failed.id) else { continue };
+            let left =
+                request.map(|(request, options)| (request, options, options.limit.saturating_sub(now.since(sent_at))));
+            match left {
+                Some((request, options, limit)) if is_worth_it && !limit.is_zero() => {
+                    let options = SendOptions { limit, ..options };
+                    again.push(Outgoing { request, options, is_repeated: true, reply });
+                }
+                _ => drop(reply.send(Err(failed.error))),
             }
         }
+        again
     }
 }

@@ -210,6 +210,16 @@ impl Shared {
     fn forget(&self, key: ConnectionKey) {
         self.lock().connections.remove(&key);
     }
+
+    /// Forgets a connection whose mailbox is empty, so that nothing can be put into it any more. Says whether it did.
+    fn forget_unused(&self, key: ConnectionKey, mailbox: &mpsc::UnboundedReceiver<Mail>) -> bool {
+        let mut state = self.lock();
+        let is_unused = mailbox.is_empty();
+        if is_unused {
+            state.connections.remove(&key);
+        }
+        is_unused
+    }
 }
 
 impl Driver {
@@ -367,6 +377,7 @@ impl Driver {
                 is_answered,
                 limit: call.timeout.unwrap_or(self.shared.config.request_timeout),
             },
+            is_repeated: false,
             reply,
         });
         let mailbox = self.post(key, mail);

@@ -42,6 +42,10 @@ settings! {
         #[setting(kafka = "reconnect.backoff.max.ms", range = 1..=LONG)]
         reconnect_backoff_max: Duration = 1_000;
 
+        /// How long a connection may be idle before the client closes it. Brokers close theirs after ten minutes.
+        #[setting(kafka = "connections.max.idle.ms", range = 1..=LONG)]
+        connections_max_idle: Duration = 540_000;
+
         /// How old the client's view of the cluster may become before it asks again without another reason.
         #[setting(kafka = "metadata.max.age.ms", range = 1..=LONG)]
         metadata_max_age: Duration = 300_000;

@@ -31,6 +31,12 @@ const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
 /// Longer throttling than this is not believed.
 const MAX_THROTTLE: Duration = Duration::from_secs(30);
 
+/// Nothing is known of a connection that was quiet for so long: a NAT or a firewall may have forgotten it.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// How long such a connection may take for a sign of life at the most.
+const MAX_DOUBT: Duration = Duration::from_secs(5);
+
 /// What a connection needs to know before it begins.
 #[derive(Debug, Clone)]
 pub struct ConnectionConfig {
@@ -112,6 +118,10 @@ pub struct Connection {
     sent_bytes: u64,
     output: VecDeque<Bytes>,
     throttled_until: Instant,
+    /// When bytes passed the last time.
+    last_used: Instant,
+    /// Until when the connection must show a sign of life; none unless it was quiet before the request that is next.
+    doubted_until: Option<Instant>,
     /// Requests without an answer, and where each ends in the stream of all bytes sent.
     unanswered: VecDeque<(InFlight, u64)>,
 }
@@ -131,6 +141,8 @@ impl Connection {
             sent_bytes: 0,
             output: VecDeque::new(),
             throttled_until: Instant(0),
+            last_used: Instant(0),
+            doubted_until: None,
             unanswered: VecDeque::new(),
         };
         connection.take_step(&first)?;
@@ -165,7 +177,11 @@ impl Connection {
             .ok_or_else(not_ready)?
             .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
+        let was_quiet = self.idle_since().is_some_and(|since| now.since(since) >= QUIET);
         self.queue(Some(id), request, version, options.limit)?;
+        if was_quiet && request.key().is_repeatable() {
+            self.doubted_until = Some(now + (options.limit / 3).min(MAX_DOUBT));
+        }
         if !options.is_answered
             && let Some(request) = self.in_flight.pop_back()
         {
@@ -213,6 +229,7 @@ impl Connection {
     /// Notes that the first `bytes` bytes of the output were written.
     pub fn handle_written(&mut self, now: Instant, mut bytes: usize) {
         self.sent_bytes += bytes as u64;
+        self.last_used = now;
         self.start_clocks(now);
         while let Some(front) = self.output.front_mut() {
             if front.len() > bytes {
@@ -233,6 +250,8 @@ impl Connection {
     ///
     /// After an error the connection is of no further use: close it and call [`fail_all`](Self::fail_all).
     pub fn handle_read(&mut self, now: Instant, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
+        self.last_used = now;
+        self.doubted_until = None;
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.handle_read(bytes, &mut frames);
         let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(frame, answers));
@@ -297,14 +316,25 @@ impl Connection {
         next.filter_map(|request| Some((request, request.due?))).min_by_key(|(_, due)| *due)
     }
 
-    /// When the first request that is not done is overdue.
+    /// Since when nothing is under way, if nothing is.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.in_flight.is_empty() && self.unanswered.is_empty() && self.output.is_empty();
+        is_idle.then_some(self.last_used)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_due().map(|(_, due)| due)
+        self.next_due().map(|(_, due)| due).into_iter().chain(self.doubted_until).min()
     }
 
     /// The error to close the connection with if a request is overdue at `now`: not answered, or, if it has no
-    /// answer, not even written.
+    /// answer, not even written. Earlier if the connection was quiet for long and shows no sign of life: it has most
+    /// likely been dead all the time, and a request that is safe to repeat has a better chance on a new one.
     pub fn handle_timeout(&self, now: Instant) -> Option<Error> {
+        if self.doubted_until.is_some_and(|until| until <= now) {
+            let what = "no sign of life on a connection that had been idle";
+            return Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
+        }
         let (overdue, _) = self.next_due().filter(|(_, due)| *due <= now)?;
         let api = Some((overdue.key.name(), overdue.version));
         let what = format!("no answer while {}", Phase::Request);
@@ -532,6 +562,37 @@ mod tests {
         connection.handle_written(Instant(400), half);
         assert_eq!(connection.poll_unanswered(Instant(400)).unwrap().id, RequestId(1));
         assert_eq!(connection.poll_timeout(), Some(Instant(900)));
+    }
+
+    #[test]
+    fn a_connection_that_was_quiet_for_long_must_show_a_sign_of_life_soon() {
+        let late = Instant(30_000);
+        for (request, due) in [(&MetadataRequest::default() as &dyn AnyRequest, 166), (&ProduceRequest::default(), 500)]
+        {
+            let mut connection = ready();
+            write_all(&mut connection);
+            connection.send(late, RequestId(1), request, OPTIONS).unwrap();
+            let due = late + Duration::from_millis(due);
+            assert!(connection.poll_timeout().is_some_and(|at| at <= due + Duration::from_millis(1)));
+            assert_eq!(connection.handle_timeout(Instant(due.0 - 1)).map(|error| error.kind()), None);
+            let is_dead =
+                connection.handle_timeout(due + Duration::from_millis(1)).unwrap().kind() == ErrorKind::Disconnected;
+            assert_eq!(is_dead, request.key().is_repeatable());
+        }
+        let mut connection = ready();
+        write_all(&mut connection);
+        connection.send(Instant(29_999), RequestId(1), &MetadataRequest::default(), OPTIONS).unwrap();
+        assert_eq!(connection.poll_timeout(), Some(Instant(30_499)), "it was heard of lately");
+    }
+
+    #[test]
+    fn a_sign_of_life_ends_the_doubt() {
+        let mut connection = ready();
+        write_all(&mut connection);
+        connection.send(Instant(30_000), RequestId(1), &MetadataRequest::default(), OPTIONS).unwrap();
+        connection.send(Instant(30_000), RequestId(2), &MetadataRequest::default(), OPTIONS).unwrap();
+        answer_metadata(&mut connection, Instant(30_100), 1);
+        assert_eq!(connection.poll_timeout(), Some(Instant(30_600)));
     }
 
     #[test]

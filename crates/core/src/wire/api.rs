@@ -101,6 +101,39 @@ impl ApiKey {
         self as i16
     }
 
+    /// Whether a request may reach the broker twice without any harm, whatever it says: those that only read, and commits,
+    /// which name the offset itself.
+    pub fn is_repeatable(self) -> bool {
+        match self {
+            Self::ListOffsets
+            | Self::Metadata
+            | Self::OffsetCommit
+            | Self::OffsetFetch
+            | Self::FindCoordinator
+            | Self::DescribeGroups
+            | Self::ListGroups
+            | Self::ApiVersions
+            | Self::OffsetForLeaderEpoch
+            | Self::DescribeConfigs => true,
+            // A fetch moves the epoch of its session.
+            Self::Fetch
+            | Self::Produce
+            | Self::JoinGroup
+            | Self::Heartbeat
+            | Self::LeaveGroup
+            | Self::SyncGroup
+            | Self::SaslHandshake
+            | Self::CreateTopics
+            | Self::DeleteTopics
+            | Self::DeleteRecords
+            | Self::InitProducerId
+            | Self::SaslAuthenticate
+            | Self::CreatePartitions
+            | Self::DeleteGroups
+            | Self::IncrementalAlterConfigs => false,
+        }
+    }
+
     fn is_flexible(self, version: i16) -> bool {
         version >= self.flexible_since()
     }
