@@ -182,6 +182,10 @@ impl Driver {
             return Err(error);
         }
         self.learn_coordinator(Arc::clone(key), kind, response.node_id);
+        if self.metadata().broker(response.node_id).is_none() {
+            // It is newer than our view of the cluster, which has yet to say where it is.
+            self.refreshed().await?;
+        }
         Ok(response.node_id)
     }
 }
@@ -201,6 +205,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
+    /// A cluster, and a client of it that counts how often it looks a coordinator up.
     struct Rig {
         broker: Broker,
         client: Client,
@@ -208,9 +213,15 @@ mod tests {
     }
 
     impl Rig {
-        /// A cluster with the topic "orders", and a client that counts what it asks of coordinators.
+        /// With the topic "orders".
         fn new() -> Self {
-            let broker = Broker::start(Options::default()).unwrap();
+            let rig = Self::of(Broker::start(Options::default()).unwrap());
+            let opening = rig.client.clone();
+            rig.client.start(async move { opening.topic("orders", true).await }).wait(Some(LIMIT)).unwrap().unwrap();
+            rig
+        }
+
+        fn of(broker: Broker) -> Self {
             let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
             let lookups = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&lookups);
@@ -221,8 +232,6 @@ mod tests {
             });
             let config = ClientConfig::default().bootstrap_servers(bootstrap_servers);
             let client = Client::with_network(config, Arc::new(Tcp::default()), Some(tap)).unwrap();
-            let opening = client.clone();
-            client.start(async move { opening.topic("orders", true).await }).wait(Some(LIMIT)).unwrap().unwrap();
             Self { broker, client, lookups }
         }
 
@@ -244,6 +253,15 @@ mod tests {
         rig.broker.inject(Fault::fail(ErrorCode::NOT_COORDINATOR).api(ApiKey::OffsetCommit).times(1));
         rig.commit(LIMIT).unwrap();
         assert_eq!(rig.lookups.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_coordinator_is_looked_up_once_although_the_metadata_does_not_name_it_yet() {
+        let broker = Broker::start(Options::default()).unwrap();
+        broker.with(|cluster, _| cluster.create_topic("orders", 1, 1)).unwrap();
+        let rig = Rig::of(broker);
+        rig.commit(LIMIT).unwrap();
+        assert_eq!(rig.lookups.load(Ordering::Relaxed), 1);
     }
 
     #[test]

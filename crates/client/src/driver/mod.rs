@@ -325,14 +325,7 @@ impl Driver {
 
     /// Remembers a coordinator that a broker named.
     pub(crate) fn learn_coordinator(&self, key: Arc<str>, kind: CoordinatorKind, broker_id: i32) {
-        let mut state = self.shared.lock();
-        state.coordinators.learn(key, kind, broker_id);
-        let is_unknown = state.refresh.metadata().broker(broker_id).is_none();
-        drop(state);
-        if is_unknown {
-            // It may be newer than our view of the cluster, which the next try has.
-            self.refresh_metadata();
-        }
+        self.shared.lock().coordinators.learn(key, kind, broker_id);
     }
 
     /// Forgets a coordinator after an error that may mean that it is another broker now.
