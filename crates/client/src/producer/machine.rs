@@ -40,7 +40,14 @@ struct State {
     machine: Machine,
     /// Tells the handles how far their reports are. When one is dropped, everything of its handle is reported.
     reporters: BTreeMap<HandleId, Arc<watch::Sender<FlushMark>>>,
+    /// The topics of each handle: their leaders must be known until its last record is reported.
+    topics: BTreeMap<HandleId, Topics>,
 }
+
+type Topics = BTreeMap<Arc<str>, TopicHold>;
+
+/// What was learnt of handles under the lock, to be told and let go without it.
+type Told = Vec<(Arc<watch::Sender<FlushMark>>, Progress, Option<Topics>)>;
 
 /// See the module's text.
 pub(super) struct SharedMachine {
@@ -51,8 +58,6 @@ pub(super) struct SharedMachine {
     pub(super) memory: Memory,
     pub(super) clock: Clock,
     pub(super) driver: Driver,
-    /// Topics with records, or to which records may come: their leaders must be known until the last one is reported.
-    topics: Mutex<BTreeMap<Arc<str>, TopicHold>>,
     /// Kept for the next batch; gone while a batch is compressed elsewhere.
     compressor: Mutex<Option<Compressor>>,
     /// How long an answer is waited for: hardly longer than its records have.
@@ -73,13 +78,12 @@ impl SharedMachine {
         let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
         let machine = Machine::new(config.clone(), backoff, memory.pool.clone(), driver.next_seed());
         Self {
-            state: Mutex::new(State { machine, reporters: BTreeMap::new() }),
+            state: Mutex::new(State { machine, reporters: BTreeMap::new(), topics: BTreeMap::new() }),
             config,
             wake: Wake::default(),
             memory,
             clock: Clock::new(driver.now()),
             driver,
-            topics: Mutex::default(),
             compressor: Mutex::new(Some(compressor)),
             answer_limit,
         }
@@ -95,13 +99,12 @@ impl SharedMachine {
         act(&mut self.state().machine)
     }
 
-    /// Keeps the leaders of a topic known for as long as the machine lives.
-    pub(super) fn hold_topic(&self, name: &str) {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        if !topics.contains_key(name) {
-            let name: Arc<str> = name.into();
-            topics.insert(Arc::clone(&name), self.driver.hold_topic(&name));
-        }
+    /// Keeps the leaders of a topic known for as long as a handle that lives has records, or may get some.
+    pub(super) fn hold_topic(&self, handle: HandleId, name: &str) {
+        let name: Arc<str> = name.into();
+        let held = self.driver.hold_topic(&name);
+        let before = self.state().topics.entry(handle).or_default().insert(name, held);
+        drop(before);
     }
 
     /// Lets its task look.
@@ -143,15 +146,15 @@ impl State {
     }
 
     /// How far handles have come, to be told when the events are carried out.
-    fn poll_progress(&mut self, now: Instant) -> Vec<(Arc<watch::Sender<FlushMark>>, Progress)> {
+    fn poll_progress(&mut self, now: Instant) -> Told {
         let mut told = Vec::new();
         while let Some(progress) = self.machine.poll_progress(now) {
-            let reporter = if progress.is_over {
-                self.reporters.remove(&progress.handle)
+            let (reporter, topics) = if progress.is_over {
+                (self.reporters.remove(&progress.handle), self.topics.remove(&progress.handle))
             } else {
-                self.reporters.get(&progress.handle).cloned()
+                (self.reporters.get(&progress.handle).cloned(), None)
             };
-            told.extend(reporter.map(|reporter| (reporter, progress)));
+            told.extend(reporter.map(|reporter| (reporter, progress, topics)));
         }
         told
     }
@@ -182,10 +185,10 @@ impl Role for SharedMachine {
         state.machine.handle_metadata(now, metadata);
         calls.extend(std::iter::from_fn(|| state.machine.poll_request(now)));
         let events: Vec<_> = std::iter::from_fn(|| state.machine.poll_event()).collect();
-        let progress = state.poll_progress(now);
+        let told = state.poll_progress(now);
         let turn = if state.machine.is_over() { Turn::Ended } else { Turn::Until(state.machine.poll_timeout()) };
         drop(state);
-        self.carry_out(events, progress);
+        self.carry_out(events, told);
         turn
     }
 
@@ -220,7 +223,7 @@ impl Role for SharedMachine {
 }
 
 impl SharedMachine {
-    fn carry_out(&self, events: Vec<ProducerEvent>, progress: Vec<(Arc<watch::Sender<FlushMark>>, Progress)>) {
+    fn carry_out(&self, events: Vec<ProducerEvent>, told: Told) {
         for event in events {
             match event {
                 ProducerEvent::Completed(completed) => completed.carry_out(),
@@ -228,7 +231,7 @@ impl SharedMachine {
             }
         }
         let mut makes_room = false;
-        for (reporter, Progress { settled, is_bounded, .. }) in progress {
+        for (reporter, Progress { settled, is_bounded, .. }, _topics) in told {
             makes_room |= is_bounded;
             reporter.send_if_modified(|mark| std::mem::replace(mark, settled) != settled);
         }
@@ -287,5 +290,28 @@ mod tests {
 
         let error = delivery.outcome().unwrap().unwrap_err();
         assert!(error.to_string().contains("a bug of this library"), "{error}");
+    }
+
+    #[test]
+    fn the_topics_of_a_producer_that_is_gone_are_let_go_although_others_use_the_machine() {
+        let broker = Broker::start(Options::default()).unwrap();
+        let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
+        let client = Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers)).unwrap();
+        let open = |topic: &'static str| {
+            let producer = client.producer(ProducerConfig::default()).unwrap();
+            let opening = producer.clone();
+            let opened = client.start(async move { opening.topic(topic, true).await.map(drop) });
+            opened.wait(Some(Duration::from_secs(20))).unwrap().unwrap();
+            producer
+        };
+        let (stays, goes) = (open("orders"), open("bills"));
+        let machine = Arc::clone(&stays.0.machine);
+        assert_eq!(machine.state().topics.len(), 2, "they share it");
+
+        drop(goes);
+        machine.turn(machine.driver.now(), &machine.driver.metadata(), &mut Vec::new());
+
+        let state = machine.state();
+        assert_eq!(state.topics.values().flat_map(Topics::keys).map(AsRef::as_ref).collect::<Vec<_>>(), ["orders"]);
     }
 }

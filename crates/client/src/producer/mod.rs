@@ -215,7 +215,7 @@ impl Producer {
         let (client, wanted) = (client.clone(), name.to_owned());
         let found = on_engine(&machine.driver, async move { client.topic(&wanted, create).await }).await;
         found.unwrap_or_else(|| Err(closed()))?;
-        machine.hold_topic(name);
+        machine.hold_topic(*id, name);
         // The snapshot is taken under the lock: the machine may have seen a newer one than this thread just before.
         let index = machine.with(|shared| shared.topic(machine.clock.now(), *id, name, &machine.driver.metadata()));
         Ok(ProducerTopic { producer: *number, index })
