@@ -88,10 +88,7 @@ pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mp
     let error = loop {
         let (connection, stream) = match open(&shared, key).await {
             Ok(opened) => opened,
-            Err(error) => {
-                shared.handle_unreachable(key, &error);
-                break error;
-            }
+            Err(error) => break error,
         };
         shared.handle_opened(key);
         let mut task = Task::new(&shared, key, connection, stream, mailbox);
@@ -121,14 +118,19 @@ pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mp
 }
 
 async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+    // If that ends with the failed dial of another connection, it was reported, and counts once.
     wait_for_turn(shared, key).await?;
+    set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))
+}
+
+async fn set_up(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
     let (host, port) = shared.address(key)?;
     let place =
         Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
     let limit = shared.config.connection_setup_timeout;
     let started = shared.now();
     let mut last_error = None;
-    let set_up = async {
+    let trying = async {
         let addresses = shared.network.resolve(&host, port).await.map_err(|cause| {
             Error::new(ErrorKind::Disconnected, "the broker's name cannot be resolved")
                 .at(place.clone())
@@ -148,7 +150,7 @@ async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dy
         let none = || Error::new(ErrorKind::Disconnected, "the broker's name has no address").at(place.clone());
         Err(last_error.clone().unwrap_or_else(none))
     };
-    match timeout(limit, set_up).await {
+    match timeout(limit, trying).await {
         Ok(opened) => opened,
         Err(_) => Err(last_error.unwrap_or_else(|| set_up_timed_out(&place))),
     }
@@ -463,5 +465,46 @@ impl<'a> Task<'a> {
             }
         }
         again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kavka_core::cluster::{Endpoint, Owner};
+    use kavka_core::config::ClientConfig;
+
+    use super::super::{BoxFuture, Network};
+    use super::*;
+
+    struct Refusing;
+
+    impl Network for Refusing {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+        }
+    }
+
+    #[test]
+    fn a_dial_that_fails_counts_once_however_many_wait_for_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = ClientConfig::default().bootstrap_servers(vec![("kafka".into(), 9092)]);
+            let shared = Arc::new(Shared::new(config, Arc::new(Refusing), None, 1));
+            let endpoint = Endpoint::Bootstrap(0);
+            let key = |owner| ConnectionKey { owner, endpoint };
+            shared.handle_unreachable(key(Owner::Control), &Error::new(ErrorKind::Disconnected, "gone"));
+            let running = [Owner::Control, Owner::Produce, Owner::Fetch(1)].map(|owner| {
+                let (_, mailbox) = mpsc::unbounded_channel();
+                tokio::spawn(run(Arc::clone(&shared), key(owner), mailbox))
+            });
+            for run in running {
+                run.await.unwrap();
+            }
+            assert_eq!(shared.lock().route.failures(endpoint), 2);
+        });
     }
 }
