@@ -615,8 +615,10 @@ mod tests {
         let mut bills = two.topics[0].clone();
         bills.name = Some("bills".into());
         two.topics.push(bills);
-        let before = Metadata::default().merged(two, false);
-        let after = before.merged(response(2, 6), false);
+        let before = Metadata::default().merged(two.clone(), false);
+        two.topics[0].partitions[0].leader_id = Some(2);
+        two.topics[0].partitions[0].leader_epoch = Some(6);
+        let after = before.merged(two, false);
         assert!(after.version > before.version);
         assert!(Arc::ptr_eq(before.topic("bills").unwrap(), after.topic("bills").unwrap()));
         assert!(!Arc::ptr_eq(before.topic("orders").unwrap(), after.topic("orders").unwrap()));
