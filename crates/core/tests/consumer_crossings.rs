@@ -109,6 +109,14 @@ fn a_topic_without_an_id_is_fetched_by_its_name() {
 }
 
 #[test]
+fn a_broker_that_knows_no_topic_ids_does_not_make_us_forget_the_one_that_others_answer_with() {
+    let mut kit = Kit::of_partitions(config(), 1);
+    kit.consumer.handle_metadata(kit.now, &metadata(&[(Some(1), 0)], Uuid::ZERO));
+    kit.feed(vec![data(0, batch(0, &[b"a"]))]);
+    assert_eq!(kit.offsets(), [0]);
+}
+
+#[test]
 fn a_session_that_names_topics_is_not_told_to_forget_one_that_was_created_again() {
     let mut kit = Kit::of_partitions(config(), 1);
     kit.versions.fetch = 12;

@@ -153,14 +153,15 @@ impl Partitions {
         changed
     }
 
-    /// Remembers that the topic has this id.
+    /// Remembers that the topic has this id. A broker that tells none, in the middle of an upgrade, takes none away.
     pub(super) fn name_topic(&mut self, key: &TopicPartition, topic_id: Uuid) {
-        let Some(entry) = self.topics.get_mut(&key.topic).filter(|entry| entry.topic_id != topic_id) else { return };
+        let Some(entry) = self.topics.get_mut(&key.topic) else { return };
+        if topic_id.is_zero() || entry.topic_id == topic_id {
+            return;
+        }
         self.names.remove(&entry.topic_id);
         entry.topic_id = topic_id;
-        if !topic_id.is_zero() {
-            self.names.insert(topic_id, Arc::clone(&key.topic));
-        }
+        self.names.insert(topic_id, Arc::clone(&key.topic));
     }
 
     /// Brings counts and times in line with what a partition is now; returns its standing before and now.
