@@ -45,6 +45,10 @@ class Broker:
         """Answers the next produce requests with an error code, without carrying them out."""
         self._broker.refuse_produce(error_code, times)
 
+    def refuse_commits(self, error_code: int, times: int = 1) -> None:
+        """Answers the next commits of offsets with an error code, without carrying them out."""
+        self._broker.refuse_commits(error_code, times)
+
     def silence(self) -> None:
         """From now on takes requests and answers none of them."""
         self._broker.silence()
@@ -54,7 +58,7 @@ class Broker:
         self._broker.delay(milliseconds)
 
     def heal(self) -> None:
-        """Ends `silence`, `delay` and `refuse_produce`."""
+        """Ends `silence`, `delay`, `refuse_produce` and `refuse_commits`."""
         self._broker.heal()
 
     def stop(self) -> None:

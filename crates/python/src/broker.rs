@@ -64,6 +64,12 @@ impl Broker {
         self.with(py, |broker| broker.inject(fault))
     }
 
+    /// Answers commits of offsets with an error code, without carrying them out.
+    fn refuse_commits(&self, py: Python<'_>, code: i16, times: u32) -> PyResult<()> {
+        let fault = Fault::fail(ErrorCode(code)).api(kavka::wire::ApiKey::OffsetCommit).times(times);
+        self.with(py, |broker| broker.inject(fault))
+    }
+
     /// Takes requests and answers none of them, until [`Self::heal`].
     fn silence(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |broker| broker.inject(Fault::silence().always()))

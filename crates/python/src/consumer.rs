@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kavka::wire::records::{RecordView, Span};
 use kavka::{
-    AutoOffsetReset, Batch, Commit, CommittedOffset, ConsumerConfig, ErrorKind, StartPosition, TopicPartition,
+    AutoOffsetReset, Batch, Commit, CommittedOffset, ConsumerConfig, ErrorKind, Offsets, StartPosition, TopicPartition,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -18,6 +18,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::at_work::AtWork;
 use crate::cell::Slot;
 use crate::client::Client;
 use crate::errors;
@@ -118,13 +119,12 @@ struct Running {
     pinned: Arc<AtomicUsize>,
 }
 
-/// The batch that is being handed out, and the message that was handed out last.
+/// The batch that is being handed out, and the messages that the application works on.
 #[derive(Debug)]
 struct Hand {
     running: Arc<ForkGuard<Running>>,
     batch: Option<(ForkGuard<Batch>, Py<PyAny>)>,
-    /// Partition and offset of the message the application works on: not to be committed by us yet.
-    last: Option<(i32, i64)>,
+    at_work: AtWork,
     /// When the next auto-commit is due.
     commit_at: Option<Instant>,
 }
@@ -220,29 +220,32 @@ impl Consumer {
             offsets_timeout,
             pinned: Arc::default(),
         }));
-        drop(self.hand.replace(Some(Hand { running: Arc::clone(&running), batch: None, last: None, commit_at })));
+        let hand = Hand { running: Arc::clone(&running), batch: None, at_work: AtWork::default(), commit_at };
+        drop(self.hand.replace(Some(hand)));
         drop(self.running.replace(Some(running)));
         Ok(())
     }
 
-    /// Stops; the answer is the positions that may be committed, empty if it was stopped already.
+    /// Stops; does nothing if it is stopped already.
     ///
-    /// `last_message_done` says whether the message handed out last counts as worked off.
-    fn _close(&self, py: Python<'_>, last_message_done: bool) -> BTreeMap<i32, i64> {
-        let Some(running) = self.running.replace(None) else { return BTreeMap::new() };
+    /// With `client` it commits first, behind the auto-commits that are on their way, and waits for the answer.
+    /// `last_messages_done` says whether the messages that threads were handed last count as worked off.
+    fn _close(&self, py: Python<'_>, client: Option<&Bound<'_, Client>>, last_messages_done: bool) -> PyResult<()> {
+        let Some(running) = self.running.replace(None) else { return Ok(()) };
+        // From here on no thread is handed a message, so the positions are final.
         let hand = self.hand.replace(None);
-        if running.check(py).is_err() {
-            return BTreeMap::new();
+        if !running.is_at_home() {
+            return Ok(());
         }
-        let last = hand.as_ref().and_then(|hand| hand.last);
-        drop(hand);
-        let mut positions = positions(&running);
-        drop(self.positions.replace(Some(positions.clone())));
-        if !last_message_done {
-            hold_back(&mut positions, last);
+        let mut offsets = to_commit(&running);
+        let positions = offsets.iter().map(|(key, position)| (key.partition, position.offset)).collect();
+        drop(self.positions.replace(Some(positions)));
+        if let Some(hand) = hand.filter(|_| !last_messages_done) {
+            hand.at_work.hold_back(&mut offsets);
         }
+        let commit = client.map(|client| (client, running.engine.commit(offsets, running.offsets_timeout)));
         py.detach(|| running.engine.close());
-        positions
+        commit.map_or(Ok(()), |(client, commit)| client.get().run(py, commit.map_err(|error| failed(py, &error))?))
     }
 
     fn _is_running(&self) -> bool {
@@ -269,6 +272,7 @@ impl Consumer {
     ) -> PyResult<bool> {
         let Some(running) = self.running.get() else { return Ok(false) };
         let running = running.check(py)?;
+        self.pass(&offsets);
         let metadata = &running.settings.get().commit_metadata;
         let offsets = offsets.into_iter().map(|(partition, offset)| {
             let committed = CommittedOffset { metadata: metadata.clone(), ..CommittedOffset::new(offset) };
@@ -283,6 +287,7 @@ impl Consumer {
     fn _seek(&self, py: Python<'_>, positions: BTreeMap<i32, i64>) -> PyResult<()> {
         let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
+        self.pass(&positions);
         for (partition, position) in positions {
             let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
             running
@@ -307,7 +312,7 @@ impl Consumer {
     #[inline]
     fn next_in_hand<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
         let mut hand = self.hand.lock();
-        let Some(Hand { running, batch: in_hand, last, commit_at }) = hand.as_mut() else {
+        let Some(Hand { running, batch: in_hand, at_work, commit_at }) = hand.as_mut() else {
             drop(hand);
             return Err(stopped(py));
         };
@@ -319,7 +324,8 @@ impl Consumer {
             *commit_at = running.settings.get().next_commit();
             let running = Arc::clone(running);
             drop(hand);
-            commit(py, &running)?;
+            self.done_with_last();
+            self.commit(py, &running)?;
             return Ok(None);
         }
         let Some((batch, partition)) = in_hand else { return Ok(None) };
@@ -332,7 +338,7 @@ impl Consumer {
         let number = batch.topic_partition().partition;
         // Runs no Python code: what it makes is nothing that garbage collection looks at.
         let message = to_message(py, running, batch, &record, number, partition);
-        *last = Some((number, record.offset));
+        at_work.begin(number, record.offset);
         let deserializer = running.settings.get().deserializer.as_ref().map(|deserializer| deserializer.clone_ref(py));
         drop(hand);
         match deserializer {
@@ -353,6 +359,7 @@ impl Consumer {
     ) -> PyResult<Option<Bound<'py, Message>>> {
         let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
+        self.done_with_last();
         let limit = if block { running.settings.get().timeout } else { Some(Duration::ZERO) };
         let begun = Instant::now();
         loop {
@@ -374,7 +381,6 @@ impl Consumer {
                 None => false,
             };
             if is_unblocked || left.is_some_and(|left| left <= step) {
-                self.done_with_last();
                 return Ok(None);
             }
         }
@@ -393,27 +399,39 @@ impl Consumer {
         Ok(())
     }
 
-    /// Whoever asks for more has worked off what it was given.
+    /// A thread that asks for more has worked off what it was given.
     fn done_with_last(&self) {
         if let Some(hand) = self.hand.lock().as_mut() {
-            hand.last = None;
+            hand.at_work.end();
         }
     }
-}
 
-/// Begins to commit what earlier calls have returned, without waiting for the answer: by calling again, the application
-/// says that it is done with all of it.
-#[cold]
-fn commit(py: Python<'_>, running: &Running) -> PyResult<()> {
-    tell_failed_commit(py, running);
-    let mut offsets = running.engine.positions();
-    for committed in offsets.values_mut() {
-        committed.metadata.clone_from(&running.settings.get().commit_metadata);
+    /// What the program itself commits or seeks past is worked off.
+    fn pass(&self, offsets: &BTreeMap<i32, i64>) {
+        if let Some(hand) = self.hand.lock().as_mut() {
+            offsets.iter().for_each(|(partition, offset)| hand.at_work.pass(*partition, *offset));
+        }
     }
-    let commit = running.engine.commit(offsets, running.offsets_timeout).map_err(|error| failed(py, &error))?;
-    // One that is still on its way, or failed, is made up for by this one, which is newer.
-    drop(lock(&running.auto_commit).replace(commit));
-    Ok(())
+
+    /// Begins to commit what threads are done with, without waiting for the answer. Does nothing while the auto-commit
+    /// before is on its way: the next one is newer, and how this one ends must not be missed.
+    #[cold]
+    fn commit(&self, py: Python<'_>, running: &Running) -> PyResult<()> {
+        tell_failed_commit(py, running);
+        let mut auto_commit = lock(&running.auto_commit);
+        if auto_commit.is_some() {
+            return Ok(());
+        }
+        // First the positions: what is handed out from then on lies behind them.
+        let mut offsets = to_commit(running);
+        if let Some(hand) = self.hand.lock().as_ref() {
+            hand.at_work.hold_back(&mut offsets);
+        }
+        let begun = running.engine.commit(offsets, running.offsets_timeout);
+        let begun = begun.map(|commit| *auto_commit = Some(commit));
+        drop(auto_commit);
+        begun.map_err(|error| failed(py, &error))
+    }
 }
 
 /// Tells Python if the auto-commit that was begun last has failed.
@@ -434,8 +452,13 @@ fn tell_failed_commit(py: Python<'_>, running: &Running) {
     }
 }
 
-fn positions(running: &Running) -> BTreeMap<i32, i64> {
-    running.engine.positions().into_iter().map(|(key, position)| (key.partition, position.offset)).collect()
+/// The positions, as they are to be committed.
+fn to_commit(running: &Running) -> Offsets {
+    let mut offsets = running.engine.positions();
+    for committed in offsets.values_mut() {
+        committed.metadata.clone_from(&running.settings.get().commit_metadata);
+    }
+    offsets
 }
 
 /// Says in Python's log which positions were moved, and why.
@@ -450,13 +473,6 @@ fn log_resets(py: Python<'_>, running: &Running) {
         if let Err(error) = log() {
             error.write_unraisable(py, None);
         }
-    }
-}
-
-/// Takes the message the application may still work on out of what is committed.
-fn hold_back(positions: &mut BTreeMap<i32, i64>, last: Option<(i32, i64)>) {
-    if let Some((partition, offset)) = last {
-        positions.entry(partition).and_modify(|position| *position = offset.min(*position));
     }
 }
 

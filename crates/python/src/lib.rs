@@ -9,6 +9,7 @@
 //!
 //! The only crate that may use `unsafe`.
 
+mod at_work;
 mod broker;
 mod cell;
 mod client;

@@ -6,6 +6,7 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
+from pykafka import KafkaClient
 from pykafka.common import EPOCH, OffsetType
 from pykafka.exceptions import ConsumerStoppedException, KafkaException, OffsetRequestFailedError, UnicodeException
 
@@ -29,6 +30,23 @@ def values(consumer, count=None):
 
 def consumer_of(topic, **options):
     return topic.get_simple_consumer(**{"consumer_timeout_ms": 500} | options)
+
+
+#: What makes an auto-commit due in no time, and lets it fail soon.
+AUTO_COMMIT = {
+    "auto_commit_enable": True,
+    "auto_commit_interval_ms": 50,
+    "auto_offset_reset": OffsetType.EARLIEST,
+    "reset_offset_on_start": True,
+}
+
+
+def quiet_topic(broker):
+    """A topic with five messages, on a broker that may be silenced, whose client tries a commit for two seconds."""
+    broker.create_topic("quiet")
+    client = KafkaClient(broker.bootstrap_servers, offsets_channel_socket_timeout_ms=2_000)
+    fill(client.topics["quiet"], 5)
+    return client.topics["quiet"]
 
 
 def test_iteration_ends_when_the_timeout_passes(lone_topic):
@@ -228,6 +246,84 @@ def test_auto_commit_never_makes_a_call_wait_for_the_coordinator(own_broker, gro
         longest = max(longest, time.monotonic() - called)
     own_broker.heal()
     assert longest < 0.5
+
+
+def test_an_auto_commit_that_fails_is_told_however_often_the_next_one_is_due(own_broker, group, caplog):
+    topic = quiet_topic(own_broker)
+    consumer = topic.get_simple_consumer(**AUTO_COMMIT, consumer_group=group)
+    assert consumer.consume() is not None
+    own_broker.silence()
+    give_up = time.monotonic() + 10
+    while not caplog.records and time.monotonic() < give_up:
+        consumer.consume(block=False)
+        time.sleep(0.01)
+    own_broker.heal()
+    assert "were not committed" in caplog.text
+
+
+def test_an_auto_commit_that_is_tried_again_does_not_undo_the_commit_of_stop(own_broker, group):
+    topic = quiet_topic(own_broker)
+    consumer = topic.get_simple_consumer(**AUTO_COMMIT, consumer_group=group)
+    assert values(consumer, 1) == [0]
+    own_broker.refuse_commits(14)
+    time.sleep(0.1)
+    # The first call begins an auto-commit of what was returned before.
+    assert values(consumer, 4) == [1, 2, 3, 4]
+    consumer.stop()
+    time.sleep(0.5)
+    with consumer_of(topic, consumer_group=group) as other:
+        assert other.held_offsets == {0: 4}
+
+
+def test_auto_commit_leaves_out_what_other_threads_work_on_until_they_end(lone_topic, group):
+    fill(lone_topic, 5)
+    options = {"consumer_group": group, "auto_commit_enable": True, "auto_commit_interval_ms": 100}
+    consumer = consumer_of(lone_topic, **options)
+    is_taken, is_done = threading.Event(), threading.Event()
+
+    def work():
+        consumer.consume()
+        is_taken.set()
+        is_done.wait()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    is_taken.wait()
+    assert values(consumer) == [1, 2, 3, 4]
+    with consumer_of(lone_topic, consumer_group=group) as other:
+        assert values(other, 1) == [0]
+    is_done.set()
+    worker.join()
+    values(consumer)
+    with consumer_of(lone_topic, consumer_group=group) as other:
+        assert other.held_offsets == {0: 4}
+    consumer.stop()
+
+
+def test_leaving_by_an_exception_does_not_take_back_what_was_committed(lone_topic, group):
+    fill(lone_topic, 5)
+    options = {"consumer_group": group, "auto_commit_enable": True}
+    with pytest.raises(ZeroDivisionError), consumer_of(lone_topic, **options) as consumer:
+        values(consumer, 3)
+        consumer.commit_offsets()
+        raise ZeroDivisionError
+    with consumer_of(lone_topic, **options) as consumer:
+        assert values(consumer, 1) == [3]
+
+
+def test_leaving_by_an_exception_commits_nothing_that_a_thread_works_on(topic, group):
+    fill(topic, 900, partitioner=lambda partitions, key: partitions[next(turns) % 3])
+    with (
+        pytest.raises(ZeroDivisionError),
+        consumer_of(topic, consumer_group=group, auto_commit_enable=True) as consumer,
+    ):
+        first = consumer.consume()
+        worker = threading.Thread(target=values, args=(consumer, 350))
+        worker.start()
+        worker.join()
+        raise ZeroDivisionError
+    with consumer_of(topic, consumer_group=group) as consumer:
+        assert (first.partition_id, first.offset) in {(m.partition_id, m.offset) for m in consumer}
 
 
 def test_stop_commits_what_was_returned(lone_topic, group):
