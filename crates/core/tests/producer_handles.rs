@@ -298,7 +298,7 @@ fn a_handle_that_is_full_is_told_of_room_when_there_is_some_and_not_before() {
     rig.append(topic).unwrap();
     let sent = rig.poll();
     assert!(matches!(rig.append(topic), Err(AppendError::TooManyRecords(1))));
-    assert_eq!(rig.machine.poll_progress(rig.now), None, "who waits would try again, in vain, and again");
+    assert_eq!(rig.machine.poll_progress(rig.now), None, "a waiting caller would be woken for nothing");
     rig.store(&sent[0]);
     rig.append(topic).unwrap();
 }

@@ -1,7 +1,7 @@
 //! The message, as Python sees it: one class for what was produced and what was consumed.
 //!
 //! A produced message holds its batch's outcome cell: its offset appears when the batch is acknowledged. Of a consumed
-//! one a large value stays in the fetched buffer until it is read. Neither goes along into a pickle or a copy, nor is it
+//! one a large value stays in the fetched buffer until it is read. Neither is part of a pickle or a copy, nor is it
 //! touched when a forked child drops the message.
 
 use std::sync::OnceLock;

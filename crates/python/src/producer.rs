@@ -67,7 +67,7 @@ impl ProducerSettings {
         config.acks = match acks {
             0 => Acks::None,
             1 => Acks::Leader,
-            // pykafka 2 sent "at least two" as a number, which Kafka 0.9 stopped to accept; all is what keeps that promise.
+            // pykafka 2 sent "at least two" as a number. Kafka has refused that since 0.9; all keeps the promise.
             _ => Acks::All,
         };
         let codec = CompressionType::from_id(compression).map_err(|error| errors::invalid(&error))?;

@@ -1,6 +1,6 @@
 //! One classic group: its members, and how they agree on a generation.
 //!
-//! A rebalance has two rounds. *Preparing*: every member joins again; who has not joined when the longest rebalance
+//! A rebalance has two rounds. *Preparing*: every member joins again, and one that has not when the longest rebalance
 //! timeout ends is dropped. *Completing*: the leader sends the assignment of every member. Then the group is stable
 //! until a member joins, leaves, changes its subscription or misses its heartbeats.
 //!

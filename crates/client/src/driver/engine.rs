@@ -1,4 +1,4 @@
-//! The engine thread, from its first to its last breath.
+//! The engine thread: how it starts, and how it ends.
 
 use std::sync::Arc;
 use std::thread;

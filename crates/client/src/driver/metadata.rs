@@ -66,7 +66,7 @@ impl Role for Driver {
         state.refresh.handle_response(now, response);
         let (metadata, progress) = (Arc::clone(state.refresh.metadata()), state.refresh.progress().clone());
         drop(state);
-        // The snapshot first: who waits for an answer looks at it then.
+        // The snapshot first: a caller that hears of the answer reads the snapshot at once.
         self.shared.metadata.publish(&metadata);
         self.shared.metadata.progress.send_replace(progress);
     }

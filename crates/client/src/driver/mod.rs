@@ -270,7 +270,7 @@ impl Driver {
         self.shared.lock().unreachable.keys().any(|endpoint| matches!(endpoint, Endpoint::Broker(_)))
     }
 
-    /// Why a broker that cannot be reached is not dialled at the moment, if there is one: who waits, waits for that.
+    /// The failure of the last dial, if some broker is waiting for its back-off to end: it is why a call has to wait.
     pub(crate) fn unreachable(&self) -> Option<Error> {
         let now = self.now();
         let state = self.shared.lock();

@@ -30,7 +30,7 @@ pub(super) enum Link {
 struct Due {
     connect: bool,
     question: bool,
-    /// With the number of the last request before its last fetch: who has waited longest is first.
+    /// With the number of the last request before its last fetch: the one that has waited longest is first.
     fetch: Option<u64>,
     /// Something waits for the end of its back-off.
     later: Option<Instant>,

@@ -50,8 +50,8 @@ impl Consumer {
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.lacks_room = false;
         self.settle_those_out();
-        // Who has waited longest is first, and nobody overtakes it: room comes back bit by bit, and whoever needs less
-        // would take every bit.
+        // The broker that has waited longest is first, and none overtakes it: room comes back bit by bit, and one that
+        // needs less would take every bit.
         let broker_id = self.brokers.to_fetch()?;
         let total = self.brokers.get(broker_id)?.session.wanted_bytes();
         let limit = total.min(self.config.fetch_max_bytes as usize).min(self.share());

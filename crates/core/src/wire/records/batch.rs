@@ -1,6 +1,6 @@
 //! Magic-2 record batches as bytes: their header, finding them in a fetch response, and opening one.
 //!
-//! Three steps, so that the cheap ones can run under a lock and the dear one elsewhere: [`batches`] cuts a buffer
+//! Three steps, so that the cheap ones can run under a lock and the costly one without it: [`batches`] cuts a buffer
 //! into batches by their lengths; [`RawBatch::header`] says what a batch claims of itself, unchecked; and
 //! [`RawBatch::open`] checks the CRC, decompresses and hands out records. Nothing that a batch claims decides how
 //! much memory is taken.
