@@ -45,6 +45,27 @@ fn what_was_written_is_read_in_order_from_every_partition() {
 }
 
 #[test]
+fn a_topic_that_the_same_client_deletes_is_told_within_seconds() {
+    let rig = Rig::new(2, 1);
+    rig.write(1, 0, 10);
+    let consumer = rig.consumer(1, StartPosition::Earliest);
+    read(&consumer, 10);
+    let client = rig.client.clone();
+    let outcomes = rig.wait(async move { client.delete_topics(&[TOPIC.into()], LIMIT).await }).expect("an answer");
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+    let begun = Instant::now();
+    let error = loop {
+        assert!(begun.elapsed() < Duration::from_secs(12), "nothing was told");
+        match consumer.wait_batch(Duration::from_millis(500)) {
+            Ok(batch) => assert!(batch.is_none(), "a batch of a topic that is gone"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+    assert!(error.to_string().contains("the topic was deleted"), "{error}");
+}
+
+#[test]
 fn a_leader_that_moves_is_followed_without_a_gap() {
     let rig = Rig::new(2, 1);
     let consumer = rig.consumer(1, StartPosition::Earliest);

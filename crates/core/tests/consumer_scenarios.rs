@@ -2,6 +2,8 @@
 
 mod consumer_kit;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use consumer_kit::{Kit, TOPIC, TOPIC_ID, answer, batch, data, key, marker, metadata, refusal, transactional};
 use kavka_core::cluster::Notice;
@@ -9,6 +11,7 @@ use kavka_core::config::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::time::Instant;
+use kavka_core::wire::messages::MetadataResponse;
 use kavka_core::wire::messages::fetch::{AbortedTransaction, FetchTopic, PartitionData};
 use kavka_core::wire::records::{CompressionType, Stamp};
 use kavka_core::wire::{ErrorCode, Uuid};
@@ -685,6 +688,19 @@ fn a_topic_that_was_deleted_is_told_within_seconds_and_again_while_it_lasts() {
     kit.unknown_topic(&metadata(&[(Some(1), 0)], TOPIC_ID));
     let errors = errors_over(&mut kit, 30_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert!(errors.iter().all(|(_, error)| error.contains("the topic was deleted") && error.contains(TOPIC)));
+    assert!((2..=3).contains(&errors.len()) && errors[0].0 <= 5_000, "{errors:?}");
+    kit.leaders(&[(Some(1), 0)]);
+    assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::NONE), [], "it is back");
+}
+
+#[test]
+fn a_topic_that_was_deleted_is_told_also_when_metadata_has_forgotten_its_partitions() {
+    let mut kit = kit(1);
+    // As after a look at every topic of the cluster, or when the same client deleted it.
+    let left_out = metadata(&[(Some(1), 0)], TOPIC_ID).merged(MetadataResponse::default(), true);
+    kit.consumer.handle_metadata(kit.now, &Arc::new(left_out.clone()));
+    kit.unknown_topic(&left_out);
+    let errors = errors_over(&mut kit, 30_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert!((2..=3).contains(&errors.len()) && errors[0].0 <= 5_000, "{errors:?}");
     kit.leaders(&[(Some(1), 0)]);
     assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::NONE), [], "it is back");

@@ -43,6 +43,10 @@ impl Consumer {
         };
         if may_heal(topic.error) {
             self.note_trouble(self.now, &key.topic, topic.error, false);
+            if topic.partitions.is_empty() {
+                // It says nothing of who leads. The last known leader goes on being asked: what it says decides.
+                return;
+            }
         } else if let Some(error) = Error::from_code(topic.error).filter(|error| !error.is_retriable()) {
             self.fail(id, error);
             return;
