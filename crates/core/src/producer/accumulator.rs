@@ -14,7 +14,7 @@ use super::{Appended, PartitionId, Producer, TopicIndex};
 use crate::error::{Error, ErrorKind, Place, Written};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{self, BatchBuilder, HEADER_BYTES, Header};
+use crate::wire::records::{self, BatchBuilder, Header};
 
 /// Why a record was not accepted. Nothing of it was kept.
 #[derive(Debug, Clone)]
@@ -151,13 +151,8 @@ impl Producer {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> Result<()> {
-        const OVERHEAD_BYTES: usize = 128;
-        let payload_bytes = key.map_or(0, <[u8]>::len).saturating_add(value.map_or(0, <[u8]>::len));
         let limit = self.config.max_request_size.min(self.largest_buffer());
-        if headers.is_empty() && payload_bytes.saturating_add(OVERHEAD_BYTES) <= limit {
-            return Ok(());
-        }
-        let bytes = records::record_bytes(0, 0, key, value, headers).saturating_add(HEADER_BYTES);
+        let bytes = records::request_bytes(key, value, headers);
         if bytes <= limit { Ok(()) } else { Err(AppendError::Refused(self.too_large(topic, bytes))) }
     }
 

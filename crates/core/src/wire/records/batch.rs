@@ -1,4 +1,4 @@
-//! Magic-2 record batches as bytes: their header, finding them in a fetch response, and opening one.
+//! Record batches as bytes: their header, finding them in a fetch response, and opening one.
 //!
 //! Three steps, so that the cheap ones can run under a lock and the costly one without it: [`batches`] cuts a buffer
 //! into batches by their lengths; [`RawBatch::header`] says what a batch claims of itself, unchecked; and
@@ -12,21 +12,16 @@ use bytes::{Buf, BufMut, Bytes};
 use super::builder::{ProducerStamp, Stamp};
 use super::compression::{CompressionType, Decompressor};
 use super::crc::crc32c;
+use super::format::{Format, MAGIC_AT, PREFIX_BYTES};
 use super::record::{self, RecordView};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The size of a batch's header, that is of a batch without records.
+/// The size of the header of a batch of magic 2, that is of such a batch without records.
 pub const HEADER_BYTES: usize = 61;
-/// The base offset and the length: what the length does not count.
-const PREFIX_BYTES: usize = 12;
 /// What the CRC does not cover: everything up to and including itself.
 const BEFORE_CRC_BYTES: usize = 17;
 const BEFORE_ATTRIBUTES_BYTES: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
-const MAGIC_AT: usize = 16;
-const MAGIC: u8 = 2;
-/// A length, attributes, two deltas, two null fields and no headers.
-const SMALLEST_RECORD_BYTES: usize = 7;
 
 const COMPRESSION_BITS: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
@@ -67,12 +62,19 @@ pub struct BatchHeader {
     pub producer: Option<ProducerStamp>,
     /// How many records it holds; none if all were compacted away.
     pub record_count: u32,
+    format: Format,
     crc: u32,
 }
 
 impl BatchHeader {
-    /// Reads the header of a batch that is known to be whole and of magic 2.
-    fn parse(batch: &[u8]) -> Result<Self> {
+    /// Reads the header of a batch that is known to be whole and of this format.
+    fn parse(format: Format, batch: &[u8]) -> Result<Self> {
+        match format {
+            Format::V2 => Self::parse_v2(batch),
+        }
+    }
+
+    fn parse_v2(batch: &[u8]) -> Result<Self> {
         let Some(mut header) = batch.first_chunk::<HEADER_BYTES>().map(|header| &header[..]) else {
             return Err(malformed("a record batch is shorter than its header"));
         };
@@ -106,6 +108,7 @@ impl BatchHeader {
             max_timestamp,
             producer: (producer_id >= 0).then_some(ProducerStamp { producer_id, producer_epoch, base_sequence }),
             record_count: record_count.map_err(|_| malformed("a record batch has a negative number of records"))?,
+            format: Format::V2,
             crc,
         })
     }
@@ -113,6 +116,7 @@ impl BatchHeader {
 
 /// Everything that is needed to write the header of a batch that is sealed.
 pub(super) struct Sealing {
+    pub(super) format: Format,
     pub(super) stamp: Stamp,
     pub(super) compression_type: CompressionType,
     pub(super) record_count: u32,
@@ -122,6 +126,12 @@ pub(super) struct Sealing {
 
 /// Writes the header over the first bytes of `first`, and the CRC of the rest of it and of `rest`.
 pub(super) fn write_header(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
+    match sealing.format {
+        Format::V2 => write_header_v2(sealing, first, rest),
+    }
+}
+
+fn write_header_v2(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
     let bytes = rest.iter().map(Bytes::len).fold(first.len(), usize::saturating_add);
     let Ok(length) = i32::try_from(bytes.saturating_sub(PREFIX_BYTES)) else {
         return Err(Error::new(ErrorKind::Misuse, "a record batch is longer than 2 GiB"));
@@ -142,7 +152,7 @@ pub(super) fn write_header(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) 
     header.put_i64(0);
     header.put_i32(length);
     header.put_i32(-1);
-    header.put_u8(MAGIC);
+    header.put_u8(sealing.format.magic());
     header.put_u32(0);
     header.put_i16(attributes);
     header.put_i32(sealing.record_count.saturating_sub(1) as i32);
@@ -166,7 +176,7 @@ fn write_crc(first: &mut [u8], rest: &[Bytes]) {
 
 /// Gives a produced batch its place in the log. The CRC does not cover what this writes.
 ///
-/// `batch` is one whole batch, as [`RawBatch::bytes`] has it; without a header nothing is written.
+/// `batch` is one whole batch of magic 2, as [`RawBatch::bytes`] has it; without a header nothing is written.
 pub fn assign_offset(batch: &mut [u8], base_offset: i64, partition_leader_epoch: i32) {
     let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
     header[..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -174,7 +184,7 @@ pub fn assign_offset(batch: &mut [u8], base_offset: i64, partition_leader_epoch:
 }
 
 /// Gives every record of a batch the time it was appended, for a topic with `message.timestamp.type=LogAppendTime`,
-/// and writes the CRC anew. `batch` is one whole batch; without a header nothing is written.
+/// and writes the CRC anew. `batch` is one whole batch of magic 2; without a header nothing is written.
 pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
     let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
     header[BEFORE_ATTRIBUTES_BYTES + 1] |= LOG_APPEND_TIME as u8;
@@ -234,18 +244,12 @@ impl Iterator for BatchIterator {
         if bytes <= MAGIC_AT {
             return Some(self.end(malformed(format!("a record batch has a length of {length}, too little to be one"))));
         }
-        match self.rest.get(MAGIC_AT) {
+        let format = match self.rest.get(MAGIC_AT).copied().map(Format::from_magic) {
             None => return self.cut_off(bytes),
-            Some(&MAGIC) => {}
-            Some(magic @ (0 | 1)) => {
-                let what = format!("the records are a message set of magic {magic}, the format before Kafka 0.11");
-                return Some(self.end(Error::new(ErrorKind::Unsupported, what)));
-            }
-            Some(magic) => {
-                return Some(self.end(malformed(format!("a record batch has the unknown magic {magic}"))));
-            }
-        }
-        if bytes < HEADER_BYTES {
+            Some(Ok(format)) => format,
+            Some(Err(error)) => return Some(self.end(error)),
+        };
+        if bytes < format.header_bytes() {
             return Some(self.end(malformed(format!("a record batch has a length of {length}, less than its header"))));
         }
         if bytes > self.rest.len() {
@@ -253,7 +257,7 @@ impl Iterator for BatchIterator {
         }
         self.any = true;
         let bytes = self.rest.split_to(bytes);
-        match BatchHeader::parse(&bytes) {
+        match BatchHeader::parse(format, &bytes) {
             Ok(header) => Some(Ok(RawBatch { header, bytes })),
             Err(error) => Some(self.end(error)),
         }
@@ -286,7 +290,10 @@ impl RawBatch {
     ///
     /// `Malformed` if the CRC differs.
     pub fn check_crc(&self) -> Result<()> {
-        let computed = crc32c(self.bytes.get(BEFORE_ATTRIBUTES_BYTES..));
+        let covered = match self.header.format {
+            Format::V2 => self.bytes.get(BEFORE_ATTRIBUTES_BYTES..),
+        };
+        let computed = crc32c(covered);
         if computed == self.header.crc {
             return Ok(());
         }
@@ -307,11 +314,11 @@ impl RawBatch {
         self.check_crc()?;
         let header = self.header;
         let mut data = self.bytes.clone();
-        data.advance(HEADER_BYTES.min(data.len()));
+        data.advance(header.format.header_bytes().min(data.len()));
         if header.compression_type != CompressionType::None && !(data.is_empty() && header.record_count == 0) {
             data = decompressor.decompress(header.compression_type, &data, max_bytes)?;
         }
-        if (header.record_count as usize).saturating_mul(SMALLEST_RECORD_BYTES) > data.len() {
+        if (header.record_count as usize).saturating_mul(header.format.smallest_record_bytes()) > data.len() {
             return Err(malformed(format!(
                 "a record batch says that it holds {} records, in {} bytes",
                 header.record_count,
@@ -357,7 +364,10 @@ impl OpenBatch {
     #[inline]
     pub fn next_record(&mut self) -> Option<Result<RecordView>> {
         let Some(remaining) = self.remaining.checked_sub(1) else { return self.end() };
-        let (record, behind) = match record::decode(&self.data, self.at) {
+        let decoded = match self.header.format {
+            Format::V2 => record::decode(&self.data, self.at),
+        };
+        let (record, behind) = match decoded {
             Ok(decoded) => decoded,
             Err(why) => return Some(Err(self.broken(why))),
         };

@@ -1,4 +1,4 @@
-//! Building a magic-2 record batch: records are encoded in place as they come, and sealed once.
+//! Building a record batch: records are encoded in place as they come, and sealed once.
 //!
 //! [`BatchBuilder::append`] is the only copy a record's bytes take on their way to the socket. It allocates nothing
 //! but a chunk of the pool every 32 KiB, and a failed append changes nothing. What [`BatchBuilder::seal`] returns is
@@ -11,10 +11,11 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Records;
-use super::batch::{HEADER_BYTES, Sealing, write_header};
+use super::batch::{Sealing, write_header};
 use super::compression::Compressor;
+use super::format::Format;
 use super::pool::{BufferPool, CHUNK_BYTES, Chunk};
-use super::record::{Cursor, Header, Parts, Sink, body_bytes};
+use super::record::{Cursor, Header, Parts, Sink};
 use super::varint;
 use crate::error::{Error, ErrorKind};
 
@@ -64,9 +65,18 @@ pub struct ProducerStamp {
     pub base_sequence: i32,
 }
 
+/// How many bytes a batch with this one record takes before it is compressed: what is held against
+/// `max.request.size`.
+#[inline]
+pub fn request_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
+    let format = Format::BUILT;
+    Parts::new(format, 0, 0, key, value, headers).record_bytes().saturating_add(format.header_bytes())
+}
+
 /// A record batch that is being filled.
 #[derive(Debug)]
 pub struct BatchBuilder {
+    format: Format,
     pool: BufferPool,
     /// All but the last are filled to the brim.
     chunks: Vec<Chunk>,
@@ -81,11 +91,13 @@ impl BatchBuilder {
     /// An empty batch that grows by chunks of `pool` up to `ceiling_bytes` (Kafka: `batch.size`), header included.
     /// It takes no memory before its first record.
     pub fn new(pool: &BufferPool, ceiling_bytes: usize) -> Self {
+        let format = Format::BUILT;
         Self {
+            format,
             pool: pool.clone(),
             chunks: Vec::new(),
             ceiling_bytes: ceiling_bytes.min(i32::MAX as usize),
-            encoded_bytes: HEADER_BYTES,
+            encoded_bytes: format.header_bytes(),
             record_count: 0,
             base_timestamp: -1,
             max_timestamp: -1,
@@ -95,7 +107,7 @@ impl BatchBuilder {
     /// Encodes a record at the end and returns its index, which is its distance from the batch's base offset.
     ///
     /// `timestamp_ms` is in milliseconds since 1970; a `None` key or value is null. The first record may exceed
-    /// the ceiling: the caller holds it against `max.request.size` (see [`record_bytes`](super::record_bytes)).
+    /// the ceiling: the caller holds it against `max.request.size` (see [`request_bytes`]).
     #[inline]
     pub fn append(
         &mut self,
@@ -107,8 +119,8 @@ impl BatchBuilder {
         let offset_delta = self.record_count;
         let first = offset_delta == 0;
         let timestamp_delta = if first { 0 } else { timestamp_ms.wrapping_sub(self.base_timestamp) };
-        let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
-        let record_bytes = body_bytes.saturating_add(varint::size(body_bytes as i64));
+        let parts = Parts::new(self.format, timestamp_delta, offset_delta, key, value, headers);
+        let record_bytes = parts.record_bytes();
         let encoded_bytes = self.encoded_bytes.saturating_add(record_bytes);
         if encoded_bytes > self.ceiling_bytes {
             if !first {
@@ -118,7 +130,6 @@ impl BatchBuilder {
                 return Err(AppendError::TooLarge);
             }
         }
-        let parts = Parts { body_bytes, timestamp_delta, offset_delta, key, value, headers };
         match self.chunks.last_mut().map(Chunk::space) {
             Some(space) if space.len() >= record_bytes.saturating_add(Cursor::SLACK_BYTES) => {
                 let mut cursor = Cursor { space, at: 0 };
@@ -145,16 +156,14 @@ impl BatchBuilder {
     #[inline(never)]
     fn append_across_chunks(&mut self, parts: &Parts<'_>, record_bytes: usize) -> Result<(), AppendError> {
         let room = self.chunks.last_mut().map_or(0, |chunk| chunk.space().len());
-        let header = if self.chunks.is_empty() { HEADER_BYTES } else { 0 };
-        let missing = record_bytes.saturating_add(header).saturating_sub(room);
+        let header = if self.chunks.is_empty() { self.format.blank_header() } else { &[] };
+        let missing = record_bytes.saturating_add(header.len()).saturating_sub(room);
         let mut fresh = Vec::new();
         for _ in 0..missing.div_ceil(CHUNK_BYTES) {
             fresh.push(self.pool.try_acquire().ok_or(AppendError::PoolExhausted)?);
         }
         let mut spread = Spread { chunks: &mut self.chunks, fresh: fresh.into_iter() };
-        if header > 0 {
-            spread.put(&[0; HEADER_BYTES]);
-        }
+        spread.put(header);
         parts.encode(&mut spread);
         Ok(())
     }
@@ -187,6 +196,7 @@ impl BatchBuilder {
             return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
         }
         let mut sealing = Sealing {
+            format: self.format,
             stamp,
             compression_type: compressor.compression_type(),
             record_count: self.record_count,
@@ -220,9 +230,9 @@ impl BatchBuilder {
         }
         let mut pieces: Vec<&[u8]> = self.chunks.iter().map(AsRef::as_ref).collect();
         if let Some(first) = pieces.first_mut() {
-            *first = first.get(HEADER_BYTES..).unwrap_or_default();
+            *first = first.get(self.format.header_bytes()..).unwrap_or_default();
         }
-        let compressed = compressor.compress(&pieces, HEADER_BYTES)?;
+        let compressed = compressor.compress(&pieces, self.format.header_bytes())?;
         Ok((compressed.len() < self.encoded_bytes).then_some(compressed))
     }
 }
@@ -261,7 +271,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::wire::records::{Compression, CompressionType, Decompressor, batches};
+    use crate::wire::records::{Compression, CompressionType, Decompressor, HEADER_BYTES, batches};
 
     fn pool(chunks: usize) -> BufferPool {
         BufferPool::new(chunks * CHUNK_BYTES, Arc::new(|| {}))
@@ -329,10 +339,7 @@ mod tests {
         let mut builder = BatchBuilder::new(&pool(4), 100);
         assert_eq!(builder.append(0, None, Some(&[0; 1_000]), &[]), Ok(0));
         assert_eq!(builder.append(0, None, None, &[]), Err(AppendError::Full));
-        assert_eq!(
-            builder.encoded_bytes(),
-            HEADER_BYTES + super::super::record_bytes(0, 0, None, Some(&[0; 1_000]), &[])
-        );
+        assert_eq!(builder.encoded_bytes(), request_bytes(None, Some(&[0; 1_000]), &[]));
         assert_eq!(builder.seal(Stamp::default(), &mut uncompressed()).unwrap().len(), HEADER_BYTES + 1_009);
     }
 

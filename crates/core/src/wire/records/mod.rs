@@ -3,13 +3,14 @@
 //! [`Records`] is a rope: its segments are never joined on the way to or from a socket. [`BatchBuilder`] makes one from
 //! records, in memory of a [`BufferPool`]; [`batches`] and [`RawBatch::open`] find the records in one again.
 //!
-//! The format is that of magic 2 (Kafka 0.11, KIP-98).
+//! Which formats there are is said in `format.rs`: so far that of magic 2 alone (Kafka 0.11, KIP-98).
 
 mod batch;
 mod builder;
 mod compression;
 mod control;
 mod crc;
+mod format;
 mod pool;
 mod record;
 mod varint;
@@ -20,11 +21,11 @@ pub use batch::{
     BatchHeader, BatchIterator, HEADER_BYTES, OpenBatch, RawBatch, TimestampType, assign_offset, batches,
     set_log_append_time,
 };
-pub use builder::{AppendError, BatchBuilder, ProducerStamp, Stamp};
+pub use builder::{AppendError, BatchBuilder, ProducerStamp, Stamp, request_bytes};
 pub use compression::{Compression, CompressionType, Compressor, Decompressor};
 pub use control::{ControlType, end_transaction_marker};
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
-pub use record::{Header, Headers, RecordView, Span, record_bytes};
+pub use record::{Header, Headers, RecordView, Span};
 
 /// Encoded record batches of one partition, in one or more segments that are never copied together.
 ///

@@ -1,10 +1,11 @@
-//! One record of a magic-2 batch: its size, its bytes, and a view of it in a buffer.
+//! One record of a batch: its size, its bytes, and a view of it in a buffer.
 //!
 //! A view is made of [`Span`]s, not of slices of [`bytes::Bytes`]: counting references for every key and value costs
 //! more than all the rest of decoding.
 
 use std::ops::Range;
 
+use super::format::Format;
 use super::varint;
 
 /// A record header (KIP-82): a key, which Kafka takes for UTF-8 text, and a value, which may be null.
@@ -17,23 +18,9 @@ pub struct Header<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// How many bytes a record takes in a batch, its length prefix included.
-///
-/// `timestamp_delta` is in milliseconds since the first record of its batch, `offset_delta` the number of records
-/// before it: `record_bytes(0, 0, ..)` is the size of a record that is alone in its batch.
-pub fn record_bytes(
-    timestamp_delta: i64,
-    offset_delta: u32,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: &[Header<'_>],
-) -> usize {
-    let body = body_bytes(timestamp_delta, offset_delta, key, value, headers);
-    body.saturating_add(varint::size(body as i64))
-}
-
+/// What follows the length of a record, in magic 2.
 #[inline]
-pub(super) fn body_bytes(
+fn body_bytes(
     timestamp_delta: i64,
     offset_delta: u32,
     key: Option<&[u8]>,
@@ -92,18 +79,49 @@ impl Sink for Cursor<'_> {
 
 /// The parts of a record, and what of its place in the batch is written into it.
 pub(super) struct Parts<'a> {
-    pub(super) body_bytes: usize,
-    pub(super) timestamp_delta: i64,
-    pub(super) offset_delta: u32,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) headers: &'a [Header<'a>],
+    format: Format,
+    body_bytes: usize,
+    timestamp_delta: i64,
+    offset_delta: u32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [Header<'a>],
 }
 
-impl Parts<'_> {
-    /// Writes exactly [`record_bytes`] bytes.
+impl<'a> Parts<'a> {
+    #[inline]
+    pub(super) fn new(
+        format: Format,
+        timestamp_delta: i64,
+        offset_delta: u32,
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+        headers: &'a [Header<'a>],
+    ) -> Self {
+        let body_bytes = match format {
+            Format::V2 => body_bytes(timestamp_delta, offset_delta, key, value, headers),
+        };
+        Self { format, body_bytes, timestamp_delta, offset_delta, key, value, headers }
+    }
+
+    /// The size of the record, its length prefix included.
+    #[inline]
+    pub(super) fn record_bytes(&self) -> usize {
+        match self.format {
+            Format::V2 => self.body_bytes.saturating_add(varint::size(self.body_bytes as i64)),
+        }
+    }
+
+    /// Writes exactly [`record_bytes`](Self::record_bytes) bytes.
     #[inline]
     pub(super) fn encode(&self, sink: &mut impl Sink) {
+        match self.format {
+            Format::V2 => self.encode_v2(sink),
+        }
+    }
+
+    #[inline]
+    fn encode_v2(&self, sink: &mut impl Sink) {
         sink.put_varint(self.body_bytes as i64);
         sink.put(&[0]);
         sink.put_varint(self.timestamp_delta);
@@ -354,11 +372,11 @@ mod tests {
             changes in prop::collection::vec((0..20_usize, any::<u8>()), 0..3),
         ) {
             let (key, value) = (key.as_deref(), value.as_deref());
-            let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, &[]);
-            let bytes = record_bytes(timestamp_delta, offset_delta, key, value, &[]);
+            let parts = Parts::new(Format::V2, timestamp_delta, offset_delta, key, value, &[]);
+            let bytes = parts.record_bytes();
             let mut data = vec![0; bytes + Cursor::SLACK_BYTES];
             let mut cursor = Cursor { space: &mut data, at: 0 };
-            Parts { body_bytes, timestamp_delta, offset_delta, key, value, headers: &[] }.encode(&mut cursor);
+            parts.encode(&mut cursor);
             prop_assert_eq!(cursor.at, bytes);
             data.resize(bytes + behind, 0);
             let (decoded, end) = decode(&data, 0).unwrap();
