@@ -1,7 +1,10 @@
 //! The producer over sockets, against the embedded broker, with things going wrong on purpose.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use kavka::{
@@ -178,6 +181,24 @@ fn closing_sends_what_is_buffered_and_then_refuses() {
     rig.client.start(producer.close(Duration::from_secs(20))).wait(WAIT).unwrap().unwrap();
     assert!(deliveries.iter().all(|delivery| delivery.offset().is_some()));
     assert_eq!(producer.try_enqueue(topic, &value(b"late")).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn who_waits_for_memory_learns_at_once_that_the_producer_was_closed() {
+    let rig = Rig::new(1, 1, |config| config.buffer_memory = 128 << 10);
+    let (holder, held) = rig.producer(|_| ());
+    let (producer, topic) = rig.producer(|_| ());
+    rig.broker.inject(Fault::silence().api(ApiKey::Produce).always());
+    while holder.try_enqueue(held, &value(&[7; 1_000])).is_ok() {}
+    let sending = async move {
+        let record = value(b"v");
+        let mut sending = pin!(producer.send(topic, &record));
+        assert!(poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending())).await);
+        producer.close(Duration::from_secs(20)).await.unwrap();
+        sending.await.unwrap_err()
+    };
+    let error = rig.client.start(sending).wait(WAIT).expect("long before max.block.ms");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }
 
 #[test]

@@ -332,6 +332,8 @@ impl Producer {
     pub fn close(&self, limit: Duration) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         let Handle { machine, id, .. } = &*self.0;
         machine.with(|shared| shared.close(machine.clock.now(), *id));
+        // Whoever waits for room need not wait any longer.
+        machine.memory.room.signal();
         let flushed = self.flush();
         let (producer, driver) = (self.clone(), machine.driver.clone());
         async move {
