@@ -57,6 +57,13 @@ impl Buffer {
     }
 
     pub(super) fn push(&mut self, last_offset: i64, content: Content) {
+        // What is hidden counts for nothing in the fetch buffer, so a run of it must not grow with its length.
+        if matches!(content, Content::Hidden)
+            && let Some(back) = self.queue.back_mut().filter(|back| matches!(back.content, Content::Hidden))
+        {
+            back.last_offset = last_offset;
+            return;
+        }
         let bytes = if let Content::Batch(batch, _) = &content { batch.bytes().len() } else { 0 };
         self.bytes += bytes;
         self.queue.push_back(Buffered { last_offset, bytes, content });
@@ -97,5 +104,19 @@ impl Buffer {
         let error = error.clone();
         self.queue.pop_front();
         Some(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_hidden_batches_takes_the_place_of_one() {
+        let (mut buffer, lease) = (Buffer::default(), Lease::new(0));
+        (0..1_000).for_each(|offset| buffer.push(offset, Content::Hidden));
+        assert_eq!(buffer.queue.len(), 1);
+        assert_eq!(buffer.settle(&lease), Front::Nothing);
+        assert_eq!(lease.position(), Some(1_000));
     }
 }
