@@ -173,6 +173,10 @@ impl Commits {
     /// Asks for a commit; the answer is its number, by which its outcome is told.
     pub(super) fn ask(&mut self, offsets: Offsets, deadline: Instant) -> Result<u64> {
         commit_request(&self.group_id, &offsets)?;
+        if !self.is_busy() {
+            // Why an earlier commit failed says nothing of this one.
+            self.last_error = None;
+        }
         self.next_number += 1;
         let number = self.next_number;
         if offsets.is_empty() {
@@ -390,6 +394,22 @@ mod tests {
         let told = outcomes(&mut commits);
         assert!(told.len() == 1 && told[0].1.as_ref().unwrap_err().contains("planted"), "{told:?}");
         assert!(!commits.is_busy(), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_does_not_give_the_reason_of_an_earlier_one() {
+        let mut commits = commits();
+        commits.ask(offsets(&[(0, 5)]), Instant(50)).unwrap();
+        commits.poll_request(Instant(0)).unwrap();
+        let lost = Error::new(ErrorKind::Disconnected, "planted");
+        commits.handle_response(Instant(0), Err(lost), &mut Random::new(1));
+        assert!(commits.poll_request(Instant(50)).is_none());
+        assert!(outcomes(&mut commits)[0].1.as_ref().unwrap_err().contains("planted"));
+        commits.ask(offsets(&[(0, 6)]), Instant(900)).unwrap();
+        commits.poll_request(Instant(500)).unwrap();
+        commits.poll_request(Instant(900));
+        let told = outcomes(&mut commits);
+        assert!(!told[0].1.as_ref().unwrap_err().contains("planted"), "{told:?}");
     }
 
     #[test]
