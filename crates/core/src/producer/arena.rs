@@ -3,7 +3,8 @@
 //! A look-up with [`Arena::get`] or [`Arena::get_mut`] cannot fail, because the number of something that is gone is
 //! never kept: whoever takes a thing out first takes its number off every list where that matters. Should a mistake of
 //! ours break that rule, the look-up gives a blank in place of the thing, and [`Arena::is_broken`] says so until
-//! somebody acts on it. Lists that may hold old numbers use [`Arena::find`].
+//! somebody acts on it. Lists that may hold old numbers use [`Arena::find`]; what they find may be another thing, because
+//! numbers are used again.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -38,8 +38,8 @@ pub(super) struct Topic {
 enum Presence {
     /// As far as is known.
     There,
-    /// The last answer was that the broker does not know it. One that lags behind may say so of a topic that is there. With
-    /// it, since when a leader has been found to say so too, whenever it was looked at.
+    /// The metadata says that there is no such topic, which a broker that lags behind says of one that is there. The time
+    /// is since when one of its leaders says so too; none while none does.
     Unseen(Option<Instant>),
     /// It was deleted.
     Deleted,

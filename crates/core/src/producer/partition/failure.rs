@@ -68,8 +68,8 @@ impl Partition {
         self.retry_at = Some(until);
     }
 
-    /// Lets it send again if its back-off is over. From then on no clock is asked: one that lags behind, as that of those
-    /// who append does, would keep it waiting for an alarm that has gone off already.
+    /// Lets it send again if its back-off is over. Nobody may compare with a clock after that: the one that is read for
+    /// each append lags behind, and would keep the partition waiting for an alarm that has gone off already.
     pub(in crate::producer) fn end_back_off(&mut self, now: Instant) {
         self.retry_at = self.retry_at.filter(|at| *at > now);
     }
