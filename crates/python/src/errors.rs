@@ -75,8 +75,14 @@ fn class_of(error: &Error) -> &'static str {
         ErrorKind::NotDelivered => "ProduceFailureError",
         ErrorKind::BufferFull => "ProducerQueueFullError",
         ErrorKind::Malformed => "MessageSetDecodeFailure",
+        // What went wrong until the time was over is what a program can tell apart.
+        ErrorKind::TimedOut(_) => cause(error).map_or("KafkaException", class_of),
         _ => "KafkaException",
     }
+}
+
+fn cause(error: &Error) -> Option<&Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 fn with_class(py: Python<'_>, error: &Error, class: &str) -> PyErr {

@@ -8,7 +8,14 @@ from datetime import datetime, timedelta
 import pytest
 from pykafka import KafkaClient
 from pykafka.common import EPOCH, OffsetType
-from pykafka.exceptions import ConsumerStoppedException, KafkaException, OffsetRequestFailedError, UnicodeException
+from pykafka.exceptions import (
+    ConsumerStoppedException,
+    GroupLoadInProgress,
+    KafkaException,
+    OffsetRequestFailedError,
+    SocketDisconnectedError,
+    UnicodeException,
+)
 
 _groups = itertools.count()
 
@@ -273,6 +280,28 @@ def test_an_auto_commit_that_is_tried_again_does_not_undo_the_commit_of_stop(own
     time.sleep(0.5)
     with consumer_of(topic, consumer_group=group) as other:
         assert other.held_offsets == {0: 4}
+
+
+def test_a_stop_that_is_refused_says_why_within_its_time(own_broker, group):
+    consumer = quiet_topic(own_broker).get_simple_consumer(group, auto_commit_enable=True)
+    assert values(consumer, 1) == [0]
+    own_broker.refuse_commits(GroupLoadInProgress.ERROR_CODE, times=1_000)
+    begun = time.monotonic()
+    with pytest.raises(GroupLoadInProgress):
+        consumer.stop()
+    assert 1 < time.monotonic() - begun < 3
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+
+
+def test_a_stop_whose_coordinator_is_gone_says_so(own_broker, group):
+    consumer = quiet_topic(own_broker).get_simple_consumer(group, auto_commit_enable=True)
+    assert values(consumer, 1) == [0]
+    own_broker.stop()
+    begun = time.monotonic()
+    with pytest.raises(SocketDisconnectedError, match=group):
+        consumer.stop()
+    assert time.monotonic() - begun < 3
 
 
 def test_auto_commit_leaves_out_what_other_threads_work_on_until_they_end(lone_topic, group):
