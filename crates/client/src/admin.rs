@@ -13,15 +13,12 @@ use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
 use kavka_core::wire::messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsResponse,
 };
-use kavka_core::wire::messages::delete_topics::DeleteTopicsResponse;
+use kavka_core::wire::messages::delete_topics::{DELETE_BY_NAME, DeleteTopicsResponse};
 use kavka_core::wire::messages::{CreateTopicsRequest, DeleteTopicsRequest};
 use kavka_core::wire::{ErrorCode, Request};
 
 use crate::call::Verdict;
 use crate::client::{Client, check_topic_name};
-
-/// The newest version of `DeleteTopics` that names topics in a plain list; later ones can name them by id, too.
-const DELETE_BY_NAME: i16 = 5;
 
 /// A topic to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,12 +13,10 @@ use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::Request;
 use kavka_core::wire::messages::FindCoordinatorRequest;
+use kavka_core::wire::messages::find_coordinator::FIND_ONE_COORDINATOR;
 use tokio::time::{sleep, timeout};
 
 use crate::driver::Driver;
-
-/// The newest version of `FindCoordinator` that asks for one key.
-const FIND_ONE_COORDINATOR: i16 = 3;
 
 /// No try is given less than this, however little of the limit is left to halve.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);

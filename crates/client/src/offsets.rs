@@ -10,31 +10,22 @@ use std::time::Duration;
 
 use kavka_core::cluster::{Call, CoordinatorKind, Owner, Target};
 use kavka_core::config::IsolationLevel;
-use kavka_core::consumer::{
-    COMMIT_BY_NAME, CommittedOffset, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition, commit_request,
-    not_committed,
-};
+use kavka_core::consumer::{CommittedOffset, TopicPartition, commit_request, not_committed};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::wire::messages::list_offsets::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopic,
+    EARLIEST_TIMESTAMP, ISOLATION_SINCE, LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsPartitionResponse,
+    ListOffsetsResponse, ListOffsetsTopic,
 };
+use kavka_core::wire::messages::offset_commit::COMMIT_BY_NAME;
 use kavka_core::wire::messages::offset_fetch::{
-    OffsetFetchRequestTopic, OffsetFetchResponse, OffsetFetchResponsePartition,
+    FETCH_ONE_GROUP, NOTHING_IS_UNKNOWN_UNTIL, OffsetFetchRequestTopic, OffsetFetchResponse,
+    OffsetFetchResponsePartition, REQUIRE_STABLE_SINCE,
 };
 use kavka_core::wire::messages::{ListOffsetsRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::Client;
 use crate::call::{Retry, Verdict};
-
-/// The newest version of `OffsetFetch` for one group.
-const FETCH_ONE_GROUP: i16 = 7;
-/// The last version of `OffsetFetch` in which a partition without a commit may be called unknown.
-const NOTHING_IS_UNKNOWN_UNTIL: i16 = 1;
-/// The first version of `OffsetFetch` that waits for transactions that commit offsets (KIP-447).
-const REQUIRE_STABLE_SINCE: i16 = 7;
-/// The first version of `ListOffsets` that knows of transactions.
-const ISOLATION_SINCE: i16 = 2;
 
 /// An offset, and what the leader said of the record there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +243,7 @@ fn take_answer(
 }
 
 fn found_offset(answer: &ListOffsetsPartitionResponse) -> Option<FoundOffset> {
-    let offset = answer.offset.or(answer.old_style_offsets.first().copied()).filter(|offset| *offset >= 0)?;
+    let offset = answer.found()?;
     let timestamp_ms = answer.timestamp.filter(|timestamp| *timestamp >= 0);
     Some(FoundOffset { offset, timestamp_ms, leader_epoch: answer.leader_epoch.filter(|epoch| *epoch >= 0) })
 }

@@ -6,10 +6,11 @@ mod consumer_kit;
 use bytes::Bytes;
 use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
 use kavka_core::config::ConsumerConfig;
-use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, EARLIEST_TIMESTAMP, StartPosition};
+use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::wire::messages::ListOffsetsResponse;
 use kavka_core::wire::messages::fetch::PartitionData;
+use kavka_core::wire::messages::list_offsets::EARLIEST_TIMESTAMP;
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kavka_core::wire::{ErrorCode, Uuid};
 

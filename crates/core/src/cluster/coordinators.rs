@@ -29,7 +29,7 @@ impl Coordinators {
     pub fn handle_error(&mut self, key: &str, kind: CoordinatorKind, error: &Error) {
         let may_have_moved = match error.kind() {
             ErrorKind::Disconnected | ErrorKind::TimedOut(_) => true,
-            _ => matches!(error.code(), Some(ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE)),
+            _ => error.code().is_some_and(ErrorCode::moves_coordinator),
         };
         if may_have_moved && let Some(known) = self.known.get_mut(&kind) {
             known.remove(key);

@@ -3,10 +3,11 @@
 
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::time::Instant;
+use crate::wire::messages::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
 use super::partition::{Partition, State};
 use super::partitions::PartitionId;
-use super::{Consumer, ConsumerEvent, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, StartPosition, TopicPartition};
+use super::{Consumer, ConsumerEvent, StartPosition, TopicPartition};
 
 impl Consumer {
     /// Changes a partition, and brings lists and counts in line with what it is then.

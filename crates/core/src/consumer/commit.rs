@@ -17,13 +17,10 @@ use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::OffsetCommitRequest;
 use crate::wire::messages::offset_commit::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
+    COMMIT_BY_NAME, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
 };
 
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, TopicPartition};
-
-/// The newest version of `OffsetCommit` that names topics.
-pub const COMMIT_BY_NAME: i16 = 9;
 
 /// No request is given less time than this, however little of the limit is left to halve.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);

@@ -15,7 +15,9 @@ use crate::cluster::{Broker, Call, LeaderHint, Notice, Target};
 use crate::error::Error;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::messages::fetch::{FetchableTopicResponse, NodeEndpoint, PartitionData};
+use crate::wire::messages::fetch::{
+    FetchableTopicResponse, NodeEndpoint, PartitionData, RESPONSE_LIMIT_SINCE, TOPIC_NAMES_UNTIL,
+};
 use crate::wire::messages::{FetchRequest, FetchResponse};
 use crate::wire::records::Records;
 
@@ -27,10 +29,6 @@ use super::partitions::PartitionId;
 use super::session::{SessionFetch, Wanted};
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, ODD_ANSWER_BACKOFF};
 
-/// The first version of Fetch with a limit for the whole response.
-const RESPONSE_LIMIT_SINCE: i16 = 3;
-/// The last version of Fetch that names topics; later ones have ids alone (KIP-516).
-const TOPIC_NAMES_UNTIL: i16 = 12;
 /// How many fetches' worth a partition keeps buffered before it is left out.
 const BUFFERED_FETCHES: usize = 2;
 

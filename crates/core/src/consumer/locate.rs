@@ -12,7 +12,10 @@ use crate::config::{AutoOffsetReset, IsolationLevel};
 use crate::error::{Error, ErrorKind};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopic};
+use crate::wire::messages::list_offsets::{
+    EARLIEST_TIMESTAMP, ISOLATION_SINCE, LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsPartitionResponse,
+    ListOffsetsTopic, RECORDS_SINCE,
+};
 use crate::wire::messages::offset_for_leader_epoch::{EpochEndOffset, OffsetForLeaderPartition, OffsetForLeaderTopic};
 use crate::wire::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
@@ -22,12 +25,7 @@ use super::brokers::{BrokerState, Question};
 use super::partition::{Partition, State, Truncation};
 use super::partitions::PartitionId;
 use super::trouble::may_heal;
-use super::{Consumer, ConsumerEvent, ConsumerRequest, EARLIEST_TIMESTAMP, InFlight, LATEST_TIMESTAMP};
-
-/// The first version of `ListOffsets` that knows of transactions.
-const ISOLATION_SINCE: i16 = 2;
-/// The first version of `ListOffsets` that looks for records; before it tells segments that begin before a time.
-const RECORDS_SINCE: i16 = 1;
+use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 impl Consumer {
     /// What partitions of one broker need to know about offsets; from now on they wait for the answer.
@@ -101,8 +99,7 @@ impl Consumer {
             self.handle_refusal(now, id, code);
             return;
         }
-        let offset = located.offset.or(located.old_style_offsets.first().copied()).filter(|offset| *offset >= 0);
-        match (offset, otherwise) {
+        match (located.found(), otherwise) {
             (Some(offset), _) => self.handle_found(id, offset, located.leader_epoch, out_of_range),
             (None, Some(state)) => self.set_state(id, state),
             (None, None) => self.back_off(now, id),

@@ -48,7 +48,7 @@ use crate::wire::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
-pub use commit::{COMMIT_BY_NAME, CommittedOffset, Offsets, commit_request, not_committed, refused_commit};
+pub use commit::{CommittedOffset, Offsets, commit_request, not_committed, refused_commit};
 pub use handout::{BadBatch, FetchedBatch, RecordCursor};
 
 use brokers::{Brokers, Link};
@@ -58,11 +58,6 @@ use commit::Commits;
 use partition::{Partition, Standing};
 use partitions::{PartitionId, Partitions};
 use trouble::Troubles;
-
-/// The timestamp that asks `ListOffsets` for the next offset to be written.
-pub const LATEST_TIMESTAMP: i64 = -1;
-/// The timestamp that asks `ListOffsets` for the oldest offset there is.
-pub const EARLIEST_TIMESTAMP: i64 = -2;
 
 /// The shortest time between two fetches of which the first brought something that should not be (guarantee R16).
 const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);

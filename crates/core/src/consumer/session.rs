@@ -10,16 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::wire::error_code::ErrorCode;
-use crate::wire::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic};
+use crate::wire::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic, SESSIONS_SINCE, TOPIC_IDS_SINCE};
 use crate::wire::primitives::Uuid;
 
 use super::TopicPartition;
 use super::partitions::PartitionId;
-
-/// The first version of Fetch with sessions.
-const SESSIONS_SINCE: i16 = 7;
-/// The first version of Fetch in which a topic is its id; before that it is its name.
-const TOPIC_IDS_SINCE: i16 = 13;
 
 /// What a broker is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -26,13 +26,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What is wrong with a topic, if the code says that something is which may heal.
 pub(super) fn may_heal(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-            | ErrorCode::UNKNOWN_TOPIC_ID
-            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
-            | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-    )
+    code.is_unknown_topic() || is_refusal(code)
 }
 
 fn is_refusal(code: ErrorCode) -> bool {

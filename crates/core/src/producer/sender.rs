@@ -15,13 +15,10 @@ use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::messages::produce::{PartitionProduceData, TopicProduceData};
+use crate::wire::messages::produce::{PRODUCE_BY_NAME, PartitionProduceData, TopicProduceData};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 use crate::wire::primitives::Uuid;
 use crate::wire::records::{Compressor, ProducerStamp};
-
-/// The newest version of Produce that names topics; later ones have ids alone (KIP-516).
-const PRODUCE_BY_NAME: i16 = 12;
 
 /// A request that is not answered yet.
 #[derive(Debug)]

@@ -17,6 +17,8 @@ enum Then {
     Retry,
     /// Refresh the metadata, then try again.
     Refresh,
+    /// Look up the coordinator anew, then try again.
+    FindCoordinator,
 }
 
 macro_rules! error_codes {
@@ -55,6 +57,16 @@ impl ErrorCode {
     pub fn refreshes_metadata(self) -> bool {
         self.then() == Then::Refresh
     }
+
+    /// Whether another broker may coordinate the group or transactional id by now.
+    pub fn moves_coordinator(self) -> bool {
+        self.then() == Then::FindCoordinator
+    }
+
+    /// Whether the broker does not know the topic, or not that partition of it.
+    pub fn is_unknown_topic(self) -> bool {
+        matches!(self, Self::UNKNOWN_TOPIC_OR_PARTITION | Self::UNKNOWN_TOPIC_ID)
+    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -89,8 +101,8 @@ error_codes! {
     12 OFFSET_METADATA_TOO_LARGE Fail,
     13 NETWORK_EXCEPTION Refresh,
     14 COORDINATOR_LOAD_IN_PROGRESS Retry,
-    15 COORDINATOR_NOT_AVAILABLE Retry,
-    16 NOT_COORDINATOR Retry,
+    15 COORDINATOR_NOT_AVAILABLE FindCoordinator,
+    16 NOT_COORDINATOR FindCoordinator,
     17 INVALID_TOPIC_EXCEPTION Fail,
     18 RECORD_LIST_TOO_LARGE Fail,
     19 NOT_ENOUGH_REPLICAS Retry,

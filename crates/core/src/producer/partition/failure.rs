@@ -54,7 +54,7 @@ impl Partition {
     /// Whether the last attempt was refused because its leader does not know the topic, or it has no leader to ask.
     pub(in crate::producer) fn is_unknown_to_leader(&self) -> bool {
         let code = self.last_error.as_ref().and_then(Error::code);
-        let unknown = matches!(code, Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID));
+        let unknown = code.is_some_and(ErrorCode::is_unknown_topic);
         !self.queue.is_empty() && (unknown || self.leader.is_none())
     }
 

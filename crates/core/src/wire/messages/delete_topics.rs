@@ -5,6 +5,9 @@ use kavka_derive::Message;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
+/// The newest version that names topics in a plain list; later ones can name them by id, too.
+pub const DELETE_BY_NAME: i16 = 5;
+
 /// Asks for topics to be removed.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "DeleteTopics", response = DeleteTopicsResponse, versions = "0-6", flexible = 4)]

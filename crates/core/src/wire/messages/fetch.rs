@@ -8,6 +8,15 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::Records;
 
+/// The first version with a limit for the whole response.
+pub const RESPONSE_LIMIT_SINCE: i16 = 3;
+/// The first version with sessions (KIP-227).
+pub const SESSIONS_SINCE: i16 = 7;
+/// The last version that names topics.
+pub const TOPIC_NAMES_UNTIL: i16 = TOPIC_IDS_SINCE - 1;
+/// The first version in which a topic is its id alone (KIP-516).
+pub const TOPIC_IDS_SINCE: i16 = 13;
+
 /// Asks for records. Within a fetch session (KIP-227) it names only the partitions that changed.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "Fetch", response = FetchResponse, versions = "0-18", flexible = 12)]

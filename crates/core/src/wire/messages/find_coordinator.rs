@@ -4,6 +4,9 @@ use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
+/// The newest version that asks for one key.
+pub const FIND_ONE_COORDINATOR: i16 = 3;
+
 /// Asks for the coordinators of some groups or transactional ids; of one below version 4 (KIP-699).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "FindCoordinator", response = FindCoordinatorResponse, versions = "0-6", flexible = 3)]

@@ -4,6 +4,16 @@ use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
+/// The timestamp that asks for the next offset to be written.
+pub const LATEST_TIMESTAMP: i64 = -1;
+/// The timestamp that asks for the oldest offset there is.
+pub const EARLIEST_TIMESTAMP: i64 = -2;
+
+/// The first version that looks for records; before it tells segments that begin before a time.
+pub const RECORDS_SINCE: i16 = 1;
+/// The first version that knows of transactions.
+pub const ISOLATION_SINCE: i16 = 2;
+
 /// Asks for offsets by timestamp.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "ListOffsets", response = ListOffsetsResponse, versions = "0-11", flexible = 6)]
@@ -37,7 +47,7 @@ pub struct ListOffsetsPartition {
     /// The leader's epoch as the client knows it: a broker with another one refuses (KIP-320).
     #[kafka(since = 4, ignorable)]
     pub current_leader_epoch: Option<i32>,
-    /// Milliseconds since 1970; or -1 for the end, -2 for the start, -3 for the record with the highest timestamp
+    /// Milliseconds since 1970; or [`LATEST_TIMESTAMP`], [`EARLIEST_TIMESTAMP`], -3 for the record with the highest timestamp
     /// (KIP-734), -4 and -5 for the ends of local and of tiered storage (KIP-405, KIP-1005), -6 for the first offset
     /// that is not in tiered storage yet (KIP-1023).
     pub timestamp: i64,
@@ -85,4 +95,11 @@ pub struct ListOffsetsPartitionResponse {
     /// The leader's epoch of the record found (KIP-320).
     #[kafka(since = 4)]
     pub leader_epoch: Option<i32>,
+}
+
+impl ListOffsetsPartitionResponse {
+    /// The offset that was asked for, in whichever field the version has it; none if there is none.
+    pub fn found(&self) -> Option<i64> {
+        self.offset.or(self.old_style_offsets.first().copied()).filter(|offset| *offset >= 0)
+    }
 }

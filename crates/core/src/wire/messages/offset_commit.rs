@@ -5,6 +5,9 @@ use kavka_derive::Message;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
+/// The newest version that names topics.
+pub const COMMIT_BY_NAME: i16 = 9;
+
 /// Stores positions of a group.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "OffsetCommit", response = OffsetCommitResponse, versions = "0-10", flexible = 8)]

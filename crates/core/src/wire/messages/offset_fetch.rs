@@ -5,6 +5,13 @@ use kavka_derive::Message;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
+/// The newest version for one group.
+pub const FETCH_ONE_GROUP: i16 = 7;
+/// The last version in which a partition without a commit may be called unknown.
+pub const NOTHING_IS_UNKNOWN_UNTIL: i16 = 1;
+/// The first version that waits for transactions that commit offsets (KIP-447).
+pub const REQUIRE_STABLE_SINCE: i16 = 7;
+
 /// Asks for positions of groups; of one, in the request itself, below version 8 (KIP-709).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "OffsetFetch", response = OffsetFetchResponse, versions = "0-10", flexible = 6)]

@@ -8,6 +8,9 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::Records;
 
+/// The newest version that names topics; later ones have ids alone (KIP-516).
+pub const PRODUCE_BY_NAME: i16 = 12;
+
 /// Asks the leaders of some partitions to append record batches.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "Produce", response = ProduceResponse, versions = "0-13", flexible = 9)]
