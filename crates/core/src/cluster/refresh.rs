@@ -119,7 +119,12 @@ pub struct MetadataRefresh {
     failures: u32,
     /// How many answers in a row changed nothing.
     in_vain: u32,
+    /// The back-off after a failure.
     not_before: Instant,
+    /// Before this nothing is asked for again that was asked for already.
+    repeat_at: Instant,
+    /// Whether somebody wants a topic that was never asked for.
+    wants_unasked: bool,
     /// Before this only [`Wanted::Now`] counts.
     quiet_until: Instant,
     stale_at: Option<Instant>,
@@ -144,6 +149,8 @@ impl MetadataRefresh {
             failures: 0,
             in_vain: 0,
             not_before: Instant(0),
+            repeat_at: Instant(0),
+            wants_unasked: false,
             quiet_until: Instant(0),
             stale_at: None,
             forget_at: Instant::FAR,
@@ -169,8 +176,10 @@ impl MetadataRefresh {
     pub fn hold_topic(&mut self, topic: Arc<str>) {
         let is_led = |topic: &Arc<Topic>| topic.partitions.iter().all(|partition| partition.leader.is_some());
         let known = self.metadata.topic(&topic).filter(|topic| topic.error == ErrorCode::NONE);
+        let is_unasked = self.metadata.topic(&topic).is_none();
         if self.interest.hold(topic) && !known.is_some_and(is_led) {
             self.wanted = Wanted::Now;
+            self.wants_unasked |= is_unasked;
         }
     }
 
@@ -207,6 +216,7 @@ impl MetadataRefresh {
         if self.metadata.topic(topic).is_some_and(was_seen) {
             return self.request_now();
         }
+        self.wants_unasked |= self.metadata.topic(topic).is_none();
         self.new.insert(Arc::clone(topic));
         self.ticket(Scope::New)
     }
@@ -221,6 +231,12 @@ impl MetadataRefresh {
         Ticket { number: self.sent.saturating_add(1), scope }
     }
 
+    /// When the next request may go. A topic that was never asked for does not wait for the back-off between two
+    /// answers, or a thousand topics opened one after the other would take a hundred seconds.
+    fn earliest(&self) -> Instant {
+        if self.wants_unasked { self.not_before } else { self.not_before.max(self.repeat_at) }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         match self.wanted {
             Wanted::Now => true,
@@ -231,7 +247,7 @@ impl MetadataRefresh {
 
     /// The request to send now, to any broker.
     pub fn poll_request(&mut self, now: Instant) -> Option<MetadataRequest> {
-        if self.in_flight.is_some() || now < self.not_before {
+        if self.in_flight.is_some() || now < self.earliest() {
             return None;
         }
         let scope = if !self.new.is_empty() {
@@ -252,6 +268,7 @@ impl MetadataRefresh {
             self.in_vain = 0;
         }
         self.sent += 1;
+        self.wants_unasked = false;
         let new = std::mem::take(&mut self.new);
         let named = |name: &Arc<str>| MetadataRequestTopic { name: Some(name.to_string()), ..Default::default() };
         let topics = match scope {
@@ -300,7 +317,7 @@ impl MetadataRefresh {
         let is_new = self.metadata.version != before;
         self.in_vain = if is_new { 0 } else { self.in_vain.saturating_add(1) };
         // However many ask, however often: not more than one request per back-off.
-        self.not_before = now + self.config.backoff.initial;
+        self.repeat_at = now + self.config.backoff.initial;
         self.quiet_until = now + self.config.backoff.delay(self.in_vain.saturating_add(1), &mut self.random);
         if asked.scope != Scope::New || self.stale_at.is_none() {
             self.stale_at = Some(now + self.config.max_age);
@@ -345,13 +362,14 @@ impl MetadataRefresh {
         if self.in_flight.is_some() {
             return None;
         }
+        let earliest = self.earliest();
         let wanted = match self.wanted {
-            _ if self.wants_all || !self.new.is_empty() => Some(self.not_before),
-            Wanted::Now => Some(self.not_before),
-            Wanted::Soon => Some(self.not_before.max(self.quiet_until)),
+            _ if self.wants_all || !self.new.is_empty() => Some(earliest),
+            Wanted::Now => Some(earliest),
+            Wanted::Soon => Some(earliest.max(self.quiet_until)),
             Wanted::No => None,
         };
-        let stale = self.stale_at.map(|at| at.max(self.not_before));
+        let stale = self.stale_at.map(|at| at.max(earliest));
         wanted.into_iter().chain(stale).min()
     }
 }
@@ -664,6 +682,30 @@ mod tests {
         let mut anew = response(1, 0);
         anew.topics[0].topic_id = Uuid([2; 16]);
         assert_eq!(metadata.merged(anew, false).topic("orders").unwrap().partitions.len(), 1);
+    }
+
+    #[test]
+    fn topics_opened_one_after_the_other_do_not_wait_for_each_other() {
+        let mut refresh = refresh();
+        for number in 0..1_000u16 {
+            let name: Arc<str> = format!("orders.{number}").into();
+            refresh.request_new(&name);
+            refresh.hold_topic(Arc::clone(&name));
+            assert!(refresh.poll_request(Instant(1)).is_some(), "{name}");
+            let mut response = response(1, 5);
+            response.topics[0].name = Some(name.to_string());
+            refresh.handle_response(Instant(1), Ok(response));
+        }
+    }
+
+    #[test]
+    fn a_new_topic_waits_for_the_back_off_after_a_failure() {
+        let mut refresh = refresh();
+        refresh.request_new(&"orders".into());
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Err(disconnected()));
+        refresh.request_new(&"invoices".into());
+        assert!(refresh.poll_request(Instant(10)).is_none());
     }
 
     #[test]
