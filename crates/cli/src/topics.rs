@@ -20,14 +20,13 @@ pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), F
             TopicsAction::Describe { name } => describe(&client, &name).await,
             TopicsAction::Create { name, partitions, replication_factor, configs } => {
                 client.ready().await?;
-                client
-                    .create_topic(&NewTopic { name, partitions, replication_factor, configs, ..NewTopic::default() })
-                    .await?;
+                let topic = NewTopic { name, partitions, replication_factor, configs, ..NewTopic::default() };
+                client.admin().create_topic(&topic).await?;
                 Ok(String::new())
             }
             TopicsAction::Delete { name } => {
                 client.ready().await?;
-                client.delete_topic(&name).await?;
+                client.admin().delete_topic(&name).await?;
                 Ok(String::new())
             }
         }

@@ -50,8 +50,7 @@ fn on_engine<T: Send + 'static>(client: &Client, future: impl Future<Output = T>
 fn produce(client: &Client, partitions: i32) -> Result<(), Error> {
     let config = ProducerConfig::default().batch_size(11_000);
     let producer = client.producer(config)?;
-    let opening = producer.clone();
-    let topic = on_engine(client, async move { opening.topic("many", false).await })??;
+    let topic = on_engine(client, producer.topic("many", false))??;
     let value = [b'v'; 100];
     for turn in 0..RECORDS / BATCH_RECORDS {
         let record = Record { partition: Some(turn.rem_euclid(partitions)), value: Some(&value), ..Record::default() };

@@ -44,14 +44,11 @@ fn on_engine<T: Send + 'static>(client: &Client, future: impl Future<Output = T>
 /// Returns where each partition began.
 fn produce(client: &Client, count: u32) -> Result<Vec<i64>, Error> {
     let producer = client.producer(ProducerConfig::default())?;
-    let opening = producer.clone();
-    let topic = on_engine(client, async move { opening.topic(TOPIC, true).await })??;
-    let looking = client.clone();
+    let topic = on_engine(client, producer.topic(TOPIC, true))??;
     let partitions = producer.partition_count(topic) as i32;
     let keys: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(TOPIC, partition)).collect();
-    let ends = on_engine(client, async move {
-        looking.end_offsets(&keys, IsolationLevel::ReadUncommitted, Duration::from_secs(30)).await
-    })??;
+    let limit = Duration::from_secs(30);
+    let ends = on_engine(client, client.end_offsets(&keys, IsolationLevel::ReadUncommitted, limit))??;
     let value: Vec<u8> = (0..100).collect();
     let record = Record { value: Some(&value), ..Record::default() };
     let (started, cpu) = (Instant::now(), cpu_seconds());

@@ -1,14 +1,15 @@
-//! Topics made and removed, as plain `async` functions over [`Client::call`] (KIP-4).
+//! What is done to topics as a whole: they are made and removed (KIP-4), listed and described.
 //!
 //! A call is sent to the controller, and sent again while that can help and `max.block.ms` has not passed. A topic
 //! whose creation was asked for twice because the first answer was lost is reported as existing: the caller decides
 //! whether that is a fault.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, Target};
+use kavka_core::cluster::{Call, Target, Topic};
 use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
 use kavka_core::wire::messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsResponse,
@@ -59,14 +60,27 @@ pub type TopicOutcomes = BTreeMap<String, Result<()>>;
 /// A topic in an answer: its name, the code and the controller's words.
 type Answered = (String, ErrorCode, Option<String>);
 
+/// Makes, removes, lists and describes topics; from [`Client::admin`].
+#[derive(Debug, Clone)]
+pub struct Admin(Client);
+
 impl Client {
-    /// Makes a topic. It may take the brokers a moment to know it: [`Client::topic`] waits for that.
+    /// What is done to topics as a whole.
+    pub fn admin(&self) -> Admin {
+        Admin(self.clone())
+    }
+}
+
+impl Admin {
+    /// Makes a topic. It may take the brokers a moment to know it: [`describe_topic`](Self::describe_topic) waits.
     ///
     /// # Errors
     ///
     /// `Broker` with the controller's code and words: `TOPIC_ALREADY_EXISTS`, `INVALID_REPLICATION_FACTOR`, ...
-    pub async fn create_topic(&self, topic: &NewTopic) -> Result<()> {
-        only(&topic.name, self.create_topics(std::slice::from_ref(topic), self.half_a_request()).await?)
+    pub fn create_topic(&self, topic: &NewTopic) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let name = topic.name.clone();
+        let created = self.create_topics(std::slice::from_ref(topic), self.half_a_request());
+        async move { only(&name, created.await?) }
     }
 
     /// Makes topics. The controller may work on them for `timeout`; after that it goes on, but does not wait for it.
@@ -74,7 +88,16 @@ impl Client {
     /// # Errors
     ///
     /// Why there was no answer for any of them; otherwise each topic has its own.
-    pub async fn create_topics(&self, topics: &[NewTopic], timeout: Duration) -> Result<TopicOutcomes> {
+    pub fn create_topics(
+        &self,
+        topics: &[NewTopic],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<TopicOutcomes>> + Send + 'static + use<> {
+        let (admin, topics) = (self.clone(), topics.to_vec());
+        async move { admin.ask_to_create(&topics, timeout).await }
+    }
+
+    async fn ask_to_create(&self, topics: &[NewTopic], timeout: Duration) -> Result<TopicOutcomes> {
         topics.iter().try_for_each(|topic| check_topic_name(&topic.name))?;
         let request = CreateTopicsRequest {
             topics: topics.iter().map(NewTopic::to_wire).collect(),
@@ -93,8 +116,10 @@ impl Client {
     /// # Errors
     ///
     /// `Broker` with the controller's code: `UNKNOWN_TOPIC_OR_PARTITION`, `TOPIC_DELETION_DISABLED`, ...
-    pub async fn delete_topic(&self, name: &str) -> Result<()> {
-        only(name, self.delete_topics(&[name.to_owned()], self.half_a_request()).await?)
+    pub fn delete_topic(&self, name: &str) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let name = name.to_owned();
+        let deleted = self.delete_topics(std::slice::from_ref(&name), self.half_a_request());
+        async move { only(&name, deleted.await?) }
     }
 
     /// Removes topics with everything in them. The controller may work on them for `timeout`; after that it goes on, but
@@ -103,7 +128,31 @@ impl Client {
     /// # Errors
     ///
     /// Why there was no answer for any of them; otherwise each topic has its own.
-    pub async fn delete_topics(&self, names: &[String], timeout: Duration) -> Result<TopicOutcomes> {
+    pub fn delete_topics(
+        &self,
+        names: &[String],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<TopicOutcomes>> + Send + 'static + use<> {
+        let (admin, names) = (self.clone(), names.to_vec());
+        async move { admin.ask_to_delete(&names, timeout).await }
+    }
+
+    /// Every topic that we may see, by name; [`Topic::is_internal`] marks Kafka's own.
+    pub fn list_topics(&self) -> impl Future<Output = Result<Vec<Arc<Topic>>>> + Send + 'static + use<> {
+        let refreshed = self.0.refresh_metadata();
+        async move { Ok(refreshed.await?.topics().map(Arc::clone).collect()) }
+    }
+
+    /// The partitions of one topic with their leaders and replicas.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::topic`].
+    pub fn describe_topic(&self, name: &str) -> impl Future<Output = Result<Arc<Topic>>> + Send + 'static + use<> {
+        self.0.topic(name, false)
+    }
+
+    async fn ask_to_delete(&self, names: &[String], timeout: Duration) -> Result<TopicOutcomes> {
         names.iter().try_for_each(|name| check_topic_name(name))?;
         let request = DeleteTopicsRequest {
             topic_names: names.to_vec(),
@@ -117,14 +166,14 @@ impl Client {
         };
         let outcomes = self.ask_controller(call, names.iter().map(String::as_str), answered).await?;
         for (name, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
-            self.driver.forget_topic(name);
+            self.0.driver.forget_topic(name);
         }
         Ok(outcomes)
     }
 
     /// How long the controller may work on a request if nobody says so; the answer still has to travel.
     fn half_a_request(&self) -> Duration {
-        self.config().request_timeout / 2
+        self.0.config().request_timeout / 2
     }
 
     /// Asks until the answer is final for a topic: when none of them got further, all of them are asked about again.
@@ -134,7 +183,7 @@ impl Client {
         names: impl Iterator<Item = &'a str> + Clone,
         answered: impl Fn(R::Response) -> Vec<Answered>,
     ) -> Result<TopicOutcomes> {
-        let asked = self.driver.call(call, self.max_block(), |response| {
+        let asked = self.0.driver.call(call, self.0.max_block(), |response| {
             let mut outcomes: TopicOutcomes = names.clone().map(|name| (name.to_owned(), Err(unnamed(name)))).collect();
             for (name, code, message) in answered(response) {
                 let outcome = refused(&name, code, message).map_or(Ok(()), Err);

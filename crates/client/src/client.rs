@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kavka_core::cluster::{Call, Lookup, Metadata, Reachability, Step, Topic};
 use kavka_core::config::ClientConfig;
+use kavka_core::consumer::TopicPartition;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::{ErrorCode, Request};
 use tokio::time::timeout;
@@ -56,22 +57,28 @@ impl Client {
     /// # Errors
     ///
     /// `Config`, naming the server that cannot be read; those of [`ready`](Self::ready).
-    pub async fn connect(bootstrap_servers: &str) -> Result<Self> {
-        let client = Self::new(ClientConfig::new(bootstrap_servers)?)?;
-        client.ready().await?;
-        Ok(client)
+    pub fn connect(bootstrap_servers: &str) -> impl Future<Output = Result<Self>> + Send + 'static + use<> {
+        let config = ClientConfig::new(bootstrap_servers);
+        async move {
+            let client = Self::new(config?)?;
+            client.ready().await?;
+            Ok(client)
+        }
     }
 
     /// Waits for the first metadata.
     ///
     /// Every bootstrap server is tried up to three times, or once if they do not even refuse; the error is the last
     /// one's, with its root cause.
-    pub async fn ready(&self) -> Result<Arc<Metadata>> {
-        let mut reachability = self.reachability();
-        loop {
-            match self.refresh_metadata().await {
-                Ok(metadata) => return Ok(metadata),
-                Err(error) => reachability.handle_attempt(self.driver.now(), Err(error))?,
+    pub fn ready(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
+        let client = self.clone();
+        async move {
+            let mut reachability = client.reachability();
+            loop {
+                match client.refresh_metadata().await {
+                    Ok(metadata) => return Ok(metadata),
+                    Err(error) => reachability.handle_attempt(client.driver.now(), Err(error))?,
+                }
             }
         }
     }
@@ -81,10 +88,14 @@ impl Client {
         self.driver.metadata()
     }
 
-    /// Asks for the brokers and every topic, and waits for an answer to a request that was sent after this call.
-    pub async fn refresh_metadata(&self) -> Result<Arc<Metadata>> {
-        self.driver.refreshed_all().await?;
-        Ok(self.driver.metadata())
+    /// Asks for the brokers and every topic, and waits for an answer to a request that was sent after the future was
+    /// first polled.
+    pub fn refresh_metadata(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
+        let client = self.clone();
+        async move {
+            client.driver.refreshed_all().await?;
+            Ok(client.driver.metadata())
+        }
     }
 
     fn reachability(&self) -> Reachability {
@@ -99,9 +110,13 @@ impl Client {
     ///
     /// With `create`, a broker that allows it creates the topic (`auto.create.topics.enable`). The limit is
     /// `max.block.ms`; a topic that no broker knows is refused much earlier.
-    pub async fn topic(&self, name: &str, create: bool) -> Result<Arc<Topic>> {
-        check_topic_name(name)?;
-        let name: Arc<str> = name.into();
+    pub fn topic(&self, name: &str, create: bool) -> impl Future<Output = Result<Arc<Topic>>> + Send + 'static + use<> {
+        let (client, name) = (self.clone(), Arc::from(name));
+        async move { client.wait_for_topic(name, create).await }
+    }
+
+    async fn wait_for_topic(&self, name: Arc<str>, create: bool) -> Result<Arc<Topic>> {
+        check_topic_name(&name)?;
         let limit = self.config().max_block;
         let found = self.driver.with_timers(async { timeout(limit, self.find_topic(&name, create)).await });
         found.await.unwrap_or_else(|_| {
@@ -129,9 +144,30 @@ impl Client {
         }
     }
 
+    /// The partitions of a topic, in order. It is not created.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`topic`](Self::topic).
+    pub fn partitions(
+        &self,
+        topic: &str,
+    ) -> impl Future<Output = Result<Vec<TopicPartition>>> + Send + 'static + use<> {
+        let found = self.topic(topic, false);
+        async move {
+            let topic = found.await?;
+            let partitions = (0..).zip(&topic.partitions);
+            Ok(partitions.map(|(number, _)| TopicPartition::new(Arc::clone(&topic.name), number)).collect())
+        }
+    }
+
     /// Sends any request, once, and returns the answer; error codes inside it are the caller's to read.
-    pub async fn call<R: Request>(&self, call: Call<R>) -> Result<R::Response> {
-        self.driver.send(call).await
+    pub fn call<R: Request>(
+        &self,
+        call: Call<R>,
+    ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
+        let client = self.clone();
+        async move { client.driver.send(call).await }
     }
 
     /// Runs a future on the engine thread, for a caller that is a plain thread.

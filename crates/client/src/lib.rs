@@ -88,13 +88,11 @@ mod offsets;
 mod producer;
 mod record;
 mod role;
-mod topics;
 
 // The way in.
-pub use admin::{NewTopic, TopicOutcomes};
+pub use admin::{Admin, NewTopic, TopicOutcomes};
 pub use client::Client;
 pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
-pub use topics::Admin;
 
 // Writing.
 pub use kavka_core::producer::RecordMetadata;

@@ -58,12 +58,12 @@ impl Client {
     /// # Errors
     ///
     /// Of the first partition that has none, or the last one when the limit has passed.
-    pub async fn beginning_offsets(
+    pub fn beginning_offsets(
         &self,
         keys: &[TopicPartition],
         limit: Duration,
-    ) -> Result<BTreeMap<TopicPartition, i64>> {
-        self.special_offsets(keys, EARLIEST_TIMESTAMP, IsolationLevel::ReadUncommitted, limit).await
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, i64>>> + Send + 'static + use<> {
+        self.special_offsets(keys, EARLIEST_TIMESTAMP, IsolationLevel::ReadUncommitted, limit)
     }
 
     /// The offset behind the last record of each partition: with `read_committed` the first that is not yet decided.
@@ -72,25 +72,28 @@ impl Client {
     /// # Errors
     ///
     /// Of the first partition that has none, or the last one when the limit has passed.
-    pub async fn end_offsets(
+    pub fn end_offsets(
         &self,
         keys: &[TopicPartition],
         isolation_level: IsolationLevel,
         limit: Duration,
-    ) -> Result<BTreeMap<TopicPartition, i64>> {
-        self.special_offsets(keys, LATEST_TIMESTAMP, isolation_level, limit).await
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, i64>>> + Send + 'static + use<> {
+        self.special_offsets(keys, LATEST_TIMESTAMP, isolation_level, limit)
     }
 
-    async fn special_offsets(
+    fn special_offsets(
         &self,
         keys: &[TopicPartition],
         timestamp: i64,
         isolation_level: IsolationLevel,
         limit: Duration,
-    ) -> Result<BTreeMap<TopicPartition, i64>> {
-        let wanted: Vec<(TopicPartition, i64)> = keys.iter().map(|key| (key.clone(), timestamp)).collect();
-        let found = self.list_offsets(&wanted, isolation_level, limit).await?;
-        Ok(found.into_iter().filter_map(|(key, found)| Some((key, found?.offset))).collect())
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, i64>>> + Send + 'static + use<> {
+        let client = self.clone();
+        let wanted: BTreeMap<TopicPartition, i64> = keys.iter().map(|key| (key.clone(), timestamp)).collect();
+        async move {
+            let found = client.list_offsets(wanted, isolation_level, limit).await?;
+            Ok(found.into_iter().filter_map(|(key, found)| Some((key, found?.offset))).collect())
+        }
     }
 
     /// The first offset in each partition whose record is not older than a time, in milliseconds since 1970; none if
@@ -102,31 +105,34 @@ impl Client {
     ///
     /// `Misuse` for a negative time; otherwise of the first partition that fails, or the last one when the limit has
     /// passed.
-    pub async fn offsets_for_times(
+    pub fn offsets_for_times(
         &self,
         times: &[(TopicPartition, i64)],
         limit: Duration,
-    ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
-        if let Some((key, _)) = times.iter().find(|(_, time)| *time < 0) {
-            let error = Error::new(ErrorKind::Misuse, "a time to look for must not be before 1970");
-            return Err(error.at_partition(&key.topic, key.partition));
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, Option<FoundOffset>>>> + Send + 'static + use<> {
+        let client = self.clone();
+        let times: BTreeMap<TopicPartition, i64> = times.iter().cloned().collect();
+        async move {
+            if let Some((key, _)) = times.iter().find(|(_, time)| **time < 0) {
+                let error = Error::new(ErrorKind::Misuse, "a time to look for must not be before 1970");
+                return Err(error.at_partition(&key.topic, key.partition));
+            }
+            client.list_offsets(times, IsolationLevel::ReadUncommitted, limit).await
         }
-        self.list_offsets(times, IsolationLevel::ReadUncommitted, limit).await
     }
 
     async fn list_offsets(
         &self,
-        wanted: &[(TopicPartition, i64)],
+        mut left: BTreeMap<TopicPartition, i64>,
         isolation_level: IsolationLevel,
         limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
         let mut retry = Retry::new(&self.driver, limit);
         let mut in_use = Vec::new();
-        for topic in names(&wanted.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()).keys() {
-            retry.attempt(self.topic(topic, false)).await?;
-            in_use.push(self.driver.hold_topic(&Arc::from(topic.as_str())));
+        for topic in left.keys().map(|key| Arc::clone(&key.topic)).collect::<BTreeSet<_>>() {
+            retry.attempt(self.topic(&topic, false)).await?;
+            in_use.push(self.driver.hold_topic(&topic));
         }
-        let mut left: BTreeMap<TopicPartition, i64> = wanted.iter().cloned().collect();
         let mut found = BTreeMap::new();
         loop {
             let outcome = retry.attempt(self.list_offsets_once(&mut left, isolation_level, &mut found)).await;
@@ -257,19 +263,22 @@ impl Client {
     ///
     /// `Misuse` for a negative offset; `Broker` with the coordinator's code for the first partition it refuses: the
     /// others may be committed.
-    pub async fn commit_offsets(
+    pub fn commit_offsets(
         &self,
         group_id: &str,
         offsets: &BTreeMap<TopicPartition, CommittedOffset>,
         limit: Duration,
-    ) -> Result<()> {
-        let request = commit_request(group_id, offsets)?;
-        let target = Target::Coordinator(group_id.into(), CoordinatorKind::Group);
-        let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(target, request) };
-        let verdict = |response| {
-            Verdict::from(not_committed(&response, group_id, offsets).map_or(Ok(()), |(_, error)| Err(error)))
-        };
-        self.driver.call(call, limit, verdict).await.map_err(|error| of_group(error, group_id))
+    ) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let (client, group, offsets) = (self.clone(), Arc::<str>::from(group_id), offsets.clone());
+        async move {
+            let request = commit_request(&group, &offsets)?;
+            let target = Target::Coordinator(Arc::clone(&group), CoordinatorKind::Group);
+            let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(target, request) };
+            let verdict = |response| {
+                Verdict::from(not_committed(&response, &group, &offsets).map_or(Ok(()), |(_, error)| Err(error)))
+            };
+            client.driver.call(call, limit, verdict).await.map_err(|error| of_group(error, &group))
+        }
     }
 
     /// What a group has committed for these partitions; those without a commit are left out. `limit` is for all tries
@@ -278,21 +287,23 @@ impl Client {
     /// # Errors
     ///
     /// `Broker` with the coordinator's code for the group or the first partition it refuses.
-    pub async fn committed_offsets(
+    pub fn committed_offsets(
         &self,
         group_id: &str,
         keys: &[TopicPartition],
         limit: Duration,
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
-        let group: Arc<str> = group_id.into();
-        let mut retry = Retry::new(&self.driver, limit);
-        loop {
-            let error = match retry.attempt(self.committed_once(&group, keys, retry.share())).await {
-                Ok(committed) => return Ok(committed),
-                Err(error) => error,
-            };
-            self.driver.handle_coordinator_error(&group, CoordinatorKind::Group, &error);
-            retry.pause(error).await.map_err(|error| of_group(error, group_id))?;
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, CommittedOffset>>> + Send + 'static + use<> {
+        let (client, group, keys) = (self.clone(), Arc::from(group_id), keys.to_vec());
+        async move {
+            let mut retry = Retry::new(&client.driver, limit);
+            loop {
+                let error = match retry.attempt(client.committed_once(&group, &keys, retry.share())).await {
+                    Ok(committed) => return Ok(committed),
+                    Err(error) => error,
+                };
+                client.driver.handle_coordinator_error(&group, CoordinatorKind::Group, &error);
+                retry.pause(error).await.map_err(|error| of_group(error, &group))?;
+            }
         }
     }
 
@@ -322,13 +333,19 @@ impl Client {
     /// # Errors
     ///
     /// `Broker` with the code of the last answer, or why there was none.
-    pub async fn group_coordinator(&self, group_id: &str, limit: Duration) -> Result<i32> {
-        let group: Arc<str> = group_id.into();
-        let mut retry = Retry::new(&self.driver, limit);
-        loop {
-            match retry.attempt(self.driver.find_coordinator(&group, CoordinatorKind::Group)).await {
-                Ok(broker_id) => return Ok(broker_id),
-                Err(error) => retry.pause(error).await.map_err(|error| of_group(error, group_id))?,
+    pub fn group_coordinator(
+        &self,
+        group_id: &str,
+        limit: Duration,
+    ) -> impl Future<Output = Result<i32>> + Send + 'static + use<> {
+        let (client, group) = (self.clone(), Arc::from(group_id));
+        async move {
+            let mut retry = Retry::new(&client.driver, limit);
+            loop {
+                match retry.attempt(client.driver.find_coordinator(&group, CoordinatorKind::Group)).await {
+                    Ok(broker_id) => return Ok(broker_id),
+                    Err(error) => retry.pause(error).await.map_err(|error| of_group(error, &group))?,
+                }
             }
         }
     }

@@ -51,7 +51,8 @@ fn a_topic_that_the_same_client_deletes_is_told_within_seconds() {
     let consumer = rig.consumer(1, StartPosition::Earliest);
     read(&consumer, 10);
     let client = rig.client.clone();
-    let outcomes = rig.wait(async move { client.delete_topics(&[TOPIC.into()], LIMIT).await }).expect("an answer");
+    let outcomes =
+        rig.wait(async move { client.admin().delete_topics(&[TOPIC.into()], LIMIT).await }).expect("an answer");
     assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
     let begun = Instant::now();
     let error = loop {

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // The `main` of each example, and what a test does not look at.
 
 use std::future::Future;
+use std::time::Duration;
 
 use kavka::blocking::{self, wait};
 use kavka::{
@@ -105,6 +106,24 @@ fn a_stream_can_live_in_a_task_of_its_own_and_ends_with_its_consumer() {
         drop(consumer);
         assert!(task.await.unwrap().is_none());
     });
+}
+
+#[test]
+fn a_record_is_accepted_by_send_itself_and_copied_only_to_wait_for_room() {
+    let (_broker, servers) = broker();
+    let client = wait(Client::connect(&servers)).unwrap();
+    let producer =
+        client.producer(ProducerConfig::default().max_queued_records(Some(1)).linger(Duration::from_secs(1))).unwrap();
+    let topic = wait(producer.topic("letters", true)).unwrap();
+    let first = producer.send(topic, &Record::new("first"));
+    assert_eq!(producer.queued_records(), 1);
+    let second = {
+        let (key, value) = ("k".to_owned(), "second".to_owned());
+        producer.send(topic, &Record::new(&value).key(&key))
+    };
+    let second = std::thread::spawn(|| wait(async { second.await?.await })).join().unwrap().unwrap();
+    assert_eq!(wait(wait(first).unwrap()).unwrap().offset, Some(0));
+    assert_eq!(second.offset, Some(1));
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn making_a_topic_takes_no_longer_than_max_block_and_says_why_it_failed() {
         broker.inject(fault.api(ApiKey::CreateTopics).always());
         let client = Client::new(config(&broker).max_block(Duration::from_secs(1))).unwrap();
         let topic = NewTopic { name: "new".into(), ..NewTopic::default() };
-        let made = client.clone().start(async move { client.create_topic(&topic).await }).wait(WAIT);
+        let made = client.start(client.admin().create_topic(&topic)).wait(WAIT);
         let error = made.expect("it ends in time").unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
@@ -192,9 +192,9 @@ fn what_waits_for_a_time_works_on_any_executor() {
     let client = Client::new(config(&broker)).unwrap();
     let new = NewTopic { name: "new".into(), partitions: Some(2), ..NewTopic::default() };
     block_on(client.ready()).unwrap();
-    block_on(client.create_topic(&new)).unwrap();
+    block_on(client.admin().create_topic(&new)).unwrap();
     assert_eq!(block_on(client.topic("new", false)).unwrap().partitions.len(), 2);
-    block_on(client.delete_topic("new")).unwrap();
+    block_on(client.admin().delete_topic("new")).unwrap();
 }
 
 #[test]

@@ -215,14 +215,14 @@ impl Client {
         let topics: Vec<_> = topics.into_iter().map(new_topic).collect();
         let client = self.engine(py)?.clone();
         let timeout = Duration::from_millis(timeout_ms);
-        Ok(outcomes(self.run(py, async move { client.create_topics(&topics, timeout).await })?))
+        Ok(outcomes(self.run(py, client.admin().create_topics(&topics, timeout))?))
     }
 
     /// Deletes topics; the answer has an error code for each.
     fn delete_topics(&self, py: Python<'_>, topics: Vec<String>, timeout_ms: u64) -> PyResult<Vec<TopicOutcome>> {
         let client = self.engine(py)?.clone();
         let timeout = Duration::from_millis(timeout_ms);
-        Ok(outcomes(self.run(py, async move { client.delete_topics(&topics, timeout).await })?))
+        Ok(outcomes(self.run(py, client.admin().delete_topics(&topics, timeout))?))
     }
 }
 

@@ -5,6 +5,7 @@
 //! send. What is added here is waiting: for metadata, for memory, for reports.
 
 mod delivery;
+mod kept;
 mod machine;
 
 use std::future::Future;
@@ -19,14 +20,16 @@ use kavka_core::wire::records::{Compressor, Header};
 use tokio::sync::oneshot;
 
 use crate::client::Client;
-use crate::driver::Driver;
 use crate::driver::clock;
+use crate::driver::{BoxFuture, Driver};
 use crate::role;
 
 pub use delivery::Delivery;
+use kept::KeptRecord;
 use machine::{Reported, SharedMachine};
 
-/// A record to send. Everything is borrowed, and copied once while it is accepted.
+/// A record to send. Everything is borrowed, and copied once while it is accepted ([`Producer::send`] copies it once more
+/// if it must wait for room).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<'a> {
     /// Its key; `None` is null. Without a `partition` it decides about it, as in Java's client (murmur2).
@@ -210,15 +213,21 @@ impl Producer {
     /// # Errors
     ///
     /// Those of [`Client::topic`].
-    pub async fn topic(&self, name: &str, create: bool) -> Result<ProducerTopic> {
-        let Handle { machine, client, id, number, .. } = &*self.0;
-        let (client, wanted) = (client.clone(), name.to_owned());
-        let found = on_engine(&machine.driver, async move { client.topic(&wanted, create).await }).await;
-        found.unwrap_or_else(|| Err(closed()))?;
-        machine.hold_topic(*id, name);
-        // The snapshot is taken under the lock: the machine may have seen a newer one than this thread just before.
-        let index = machine.with(|shared| shared.topic(machine.clock.now(), *id, name, &machine.driver.metadata()));
-        Ok(ProducerTopic { producer: *number, index })
+    pub fn topic(
+        &self,
+        name: &str,
+        create: bool,
+    ) -> impl Future<Output = Result<ProducerTopic>> + Send + 'static + use<> {
+        let (producer, name, found) = (self.clone(), name.to_owned(), self.0.client.topic(name, create));
+        async move {
+            let Handle { machine, id, number, .. } = &*producer.0;
+            on_engine(&machine.driver, found).await.unwrap_or_else(|| Err(closed()))?;
+            machine.hold_topic(*id, &name);
+            // The snapshot is taken under the lock: the machine may have seen a newer one than this thread just before.
+            let index =
+                machine.with(|shared| shared.topic(machine.clock.now(), *id, &name, &machine.driver.metadata()));
+            Ok(ProducerTopic { producer: *number, index })
+        }
     }
 
     /// How many partitions the topic has.
@@ -267,18 +276,49 @@ impl Producer {
 
     /// Accepts a record, waiting up to `max.block.ms` while there is no room for it.
     ///
+    /// If there is room, the record is accepted by the call itself, before the future is polled. If there is none, the
+    /// future keeps a copy of the record and accepts it while it is polled: await it before the next `send`, or records
+    /// that are sent meanwhile may overtake this one, and dropping it gives the record up.
+    ///
     /// The [`Delivery`] is ready when the record has its outcome; the record goes whether or not it is awaited.
     ///
     /// # Errors
     ///
     /// Those of [`try_enqueue`](Self::try_enqueue).
-    pub async fn send(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
-        let handle = &*self.0;
-        match handle.try_append(topic, record) {
-            Err(AppendError::Refused(error)) => return Err(error),
-            Ok(delivery) => return Ok(delivery),
-            Err(_) => {}
+    #[inline]
+    pub fn send(
+        &self,
+        topic: ProducerTopic,
+        record: &Record<'_>,
+    ) -> impl Future<Output = Result<Delivery>> + Send + 'static + use<> {
+        let accepted = match self.0.try_append(topic, record) {
+            Ok(delivery) => Ok(Ok(delivery)),
+            Err(AppendError::Refused(error)) => Ok(Err(error)),
+            Err(_) => Err(self.send_when_there_is_room(topic, record)),
+        };
+        async move {
+            match accepted {
+                Ok(outcome) => outcome,
+                Err(waiting) => waiting.await,
+            }
         }
+    }
+
+    #[cold]
+    fn send_when_there_is_room(
+        &self,
+        topic: ProducerTopic,
+        record: &Record<'_>,
+    ) -> BoxFuture<'static, Result<Delivery>> {
+        let (producer, kept) = (self.clone(), KeptRecord::new(record));
+        Box::pin(async move {
+            let headers = kept.headers();
+            producer.wait_and_append(topic, &kept.record(&headers)).await
+        })
+    }
+
+    async fn wait_and_append(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
+        let handle = &*self.0;
         let driver = &handle.machine.driver;
         let deadline = driver.now() + handle.client.max_block();
         loop {

@@ -14,7 +14,7 @@ mod value;
 
 pub use client::ClientConfig;
 pub use consumer::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
-pub use names::{all_settings, pykafka_keyword};
+pub use names::all_settings;
 pub use producer::{Acks, ProducerConfig};
 pub use servers::parse_bootstrap_servers;
 pub use setting::Setting;
@@ -148,7 +148,7 @@ mod tests {
         let text = refusal(ProducerConfig::from_properties([("lingr.ms", "5")]));
         assert_eq!(text, "no setting is called `lingr.ms`; did you mean linger.ms?");
         let text = refusal(producer_properties([("fetch.min.bytes", "5")]));
-        assert_eq!(text, "fetch.min.bytes is not a setting of this kind; it belongs to ConsumerConfig");
+        assert_eq!(text, "fetch.min.bytes is not a setting of this kind; it is a consumer's setting");
         let text = refusal(consumer_properties([("sasl.mechanism", "PLAIN")]));
         assert_eq!(text, "no setting is called `sasl.mechanism`");
     }

@@ -8,24 +8,29 @@ pub fn all_settings() -> impl Iterator<Item = &'static Setting> {
     [ClientConfig::SETTINGS, ProducerConfig::SETTINGS, ConsumerConfig::SETTINGS].into_iter().flatten()
 }
 
-/// The keyword argument of PyKafka that sets what properties call `name`, if it has one.
-///
-/// `request.timeout.ms` belongs to the client and to the producer, and the client's keyword is given.
-pub fn pykafka_keyword(name: &str) -> Option<&'static str> {
-    all_settings().find(|setting| setting.name == name)?.pykafka
-}
-
 /// The error for a name that is in none of `tables`.
 pub(super) fn unknown(name: &str, tables: &[&'static [Setting]]) -> Error {
     let shown = printable(name);
     let what = if let Some(other) = all_settings().find(|setting| setting.name == name) {
-        format!("{name} is not a setting of this kind; it belongs to {}", other.config)
+        format!("{name} is not a setting of this kind; it is {}", owner(other))
     } else if let Some(nearest) = nearest(name, tables) {
         format!("no setting is called `{shown}`; did you mean {nearest}?")
     } else {
         format!("no setting is called `{shown}`")
     };
     Error::new(ErrorKind::Config, what)
+}
+
+/// Whose setting it is, in words.
+fn owner(setting: &Setting) -> &'static str {
+    let is_in = |table: &[Setting]| table.iter().any(|other| other.name == setting.name);
+    if is_in(ClientConfig::SETTINGS) {
+        "a client's setting"
+    } else if is_in(ProducerConfig::SETTINGS) {
+        "a producer's setting"
+    } else {
+        "a consumer's setting"
+    }
 }
 
 /// The setting that somebody who wrote `name` most likely meant.
@@ -91,13 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_one_setting_of_a_config_and_one_keyword() {
+    fn a_name_stands_for_one_setting_of_a_config() {
         for settings in [ClientConfig::SETTINGS, ProducerConfig::SETTINGS, ConsumerConfig::SETTINGS] {
             for (index, setting) in settings.iter().enumerate() {
                 assert!(!settings[..index].iter().any(|other| other.name == setting.name), "{}", setting.name);
             }
         }
-        assert_eq!(pykafka_keyword("linger.ms"), Some("linger_ms"));
-        assert_eq!(pykafka_keyword("no.such"), None);
     }
 }
