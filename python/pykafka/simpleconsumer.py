@@ -220,11 +220,11 @@ class SimpleConsumer(_engine.Consumer):
 
     def stop(self) -> None:
         """Commits, if `auto_commit_enable` says so, and closes; does nothing if it is stopped."""
-        self._stop(last_messages_done=True)
+        self._stop(last_message_done=True)
 
-    def _stop(self, last_messages_done: bool) -> None:
+    def _stop(self, last_message_done: bool) -> None:
         commits = self._auto_commit_enable and self._group is not None
-        self._close(self._cluster._engine if commits else None, last_messages_done)
+        self._close(self._cluster._engine if commits else None, last_message_done)
 
     def fetch(self) -> None:
         """Does nothing: the engine fetches ahead by itself."""
@@ -345,7 +345,7 @@ class SimpleConsumer(_engine.Consumer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop(last_messages_done=error is None)
+        self._stop(last_message_done=error is None)
 
     def __del__(self) -> None:
         # Garbage collection must not wait for a commit; the messages handed out last are handed out again.

@@ -1,7 +1,7 @@
 //! Which messages the application may still be working on: they are not to be committed for it (guarantee R12).
 //!
-//! A thread works on the message it was handed last until it asks for more, or ends. What it was handed before counts as
-//! worked off.
+//! A thread works on the message it was handed last until it asks for more, or ends. It is done with what it was handed
+//! before.
 
 use std::sync::{Arc, Weak};
 

@@ -229,8 +229,9 @@ impl Consumer {
     /// Stops; does nothing if it is stopped already.
     ///
     /// With `client` it commits first, behind the auto-commits that are on their way, and waits for the answer.
-    /// `last_messages_done` says whether the messages that threads were handed last count as worked off.
-    fn _close(&self, py: Python<'_>, client: Option<&Bound<'_, Client>>, last_messages_done: bool) -> PyResult<()> {
+    /// `last_message_done` says whether this thread is done with the message it was handed last. What other threads work
+    /// on is not committed.
+    fn _close(&self, py: Python<'_>, client: Option<&Bound<'_, Client>>, last_message_done: bool) -> PyResult<()> {
         let Some(running) = self.running.replace(None) else { return Ok(()) };
         // From here on no thread is handed a message, so the positions are final.
         let hand = self.hand.replace(None);
@@ -240,7 +241,10 @@ impl Consumer {
         let mut offsets = to_commit(&running);
         let positions = offsets.iter().map(|(key, position)| (key.partition, position.offset)).collect();
         drop(self.positions.replace(Some(positions)));
-        if let Some(hand) = hand.filter(|_| !last_messages_done) {
+        if let Some(mut hand) = hand {
+            if last_message_done {
+                hand.at_work.end();
+            }
             hand.at_work.hold_back(&mut offsets);
         }
         let commit = client.map(|client| (client, running.engine.commit(offsets, running.offsets_timeout)));
@@ -399,14 +403,14 @@ impl Consumer {
         Ok(())
     }
 
-    /// A thread that asks for more has worked off what it was given.
+    /// A thread that asks for more is done with what it was given.
     fn done_with_last(&self) {
         if let Some(hand) = self.hand.lock().as_mut() {
             hand.at_work.end();
         }
     }
 
-    /// What the program itself commits or seeks past is worked off.
+    /// The program is done with what it commits or seeks past.
     fn pass(&self, offsets: &BTreeMap<i32, i64>) {
         if let Some(hand) = self.hand.lock().as_mut() {
             offsets.iter().for_each(|(partition, offset)| hand.at_work.pass(*partition, *offset));
@@ -424,8 +428,11 @@ impl Consumer {
         }
         // First the positions: what is handed out from then on lies behind them.
         let mut offsets = to_commit(running);
-        if let Some(hand) = self.hand.lock().as_ref() {
-            hand.at_work.hold_back(&mut offsets);
+        let is_held_back = self.hand.lock().as_ref().map(|hand| hand.at_work.hold_back(&mut offsets)).is_some();
+        if !is_held_back {
+            // Another thread stops the consumer, and commits what is done.
+            drop(auto_commit);
+            return Err(stopped(py));
         }
         let begun = running.engine.commit(offsets, running.offsets_timeout);
         let begun = begun.map(|commit| *auto_commit = Some(commit));

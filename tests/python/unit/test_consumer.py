@@ -329,6 +329,28 @@ def test_auto_commit_leaves_out_what_other_threads_work_on_until_they_end(lone_t
     consumer.stop()
 
 
+def test_stop_leaves_out_what_another_thread_works_on(lone_topic, group):
+    fill(lone_topic, 5)
+    consumer = consumer_of(lone_topic, consumer_group=group, auto_commit_enable=True)
+    is_taken, is_done = threading.Event(), threading.Event()
+
+    def work():
+        consumer.consume()
+        consumer.consume()
+        is_taken.set()
+        is_done.wait()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    is_taken.wait()
+    assert values(consumer) == [2, 3, 4]
+    consumer.stop()
+    with consumer_of(lone_topic, consumer_group=group) as other:
+        assert values(other, 1) == [1]
+    is_done.set()
+    worker.join()
+
+
 def test_leaving_by_an_exception_does_not_take_back_what_was_committed(lone_topic, group):
     fill(lone_topic, 5)
     options = {"consumer_group": group, "auto_commit_enable": True}
