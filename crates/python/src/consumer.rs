@@ -413,7 +413,9 @@ impl Consumer {
     /// The program is done with what it commits or seeks past.
     fn pass(&self, offsets: &BTreeMap<i32, i64>) {
         if let Some(hand) = self.hand.lock().as_mut() {
-            offsets.iter().for_each(|(partition, offset)| hand.at_work.pass(*partition, *offset));
+            for (partition, offset) in offsets {
+                hand.at_work.pass(*partition, *offset);
+            }
         }
     }
 
