@@ -42,7 +42,7 @@ pub struct Options {
 /// A cluster that listens. Dropping it stops it.
 #[derive(Debug)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    shared: Arc<Hub>,
     addresses: Vec<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,7 +69,7 @@ impl Broker {
             addresses.push(address);
             listeners.push((id, address, listener));
         }
-        let shared = Arc::new(Shared::new(cluster));
+        let shared = Arc::new(Hub::new(cluster));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = shared.clone();
         let thread = std::thread::Builder::new().name("kavka-broker".to_owned()).spawn(move || {
@@ -133,8 +133,8 @@ impl Drop for Broker {
 
 /// What the tasks and the owner share.
 #[derive(Debug)]
-struct Shared {
-    inner: Mutex<Inner>,
+struct Hub {
+    hosted: Mutex<Hosted>,
     started: std::time::Instant,
     /// The timer must look at its deadline again.
     deadline_changed: Notify,
@@ -143,7 +143,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Hosted {
     cluster: Cluster,
     /// Where the answers of a connection go. Without its entry a connection ends.
     outlets: BTreeMap<ConnectionId, UnboundedSender<Vec<Bytes>>>,
@@ -151,10 +151,10 @@ struct Inner {
     deadline: Option<Instant>,
 }
 
-impl Shared {
+impl Hub {
     fn new(cluster: Cluster) -> Self {
         Self {
-            inner: Mutex::new(Inner { cluster, outlets: BTreeMap::new(), deadline: None }),
+            hosted: Mutex::new(Hosted { cluster, outlets: BTreeMap::new(), deadline: None }),
             started: std::time::Instant::now(),
             deadline_changed: Notify::new(),
             brokers_changed: watch::Sender::new(()),
@@ -166,40 +166,40 @@ impl Shared {
         Instant(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Hosted> {
+        self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new connection, and where its answers come out. Both are known before anything can close it.
     fn connect(&self, broker_id: i32) -> Option<(ConnectionId, UnboundedReceiver<Vec<Bytes>>)> {
-        let mut inner = self.lock();
-        let connection = inner.cluster.handle_connect(broker_id)?;
+        let mut hosted = self.lock();
+        let connection = hosted.cluster.handle_connect(broker_id)?;
         let (outlet, answers) = unbounded_channel();
-        inner.outlets.insert(connection, outlet);
+        hosted.outlets.insert(connection, outlet);
         Some((connection, answers))
     }
 
     /// Acts on the cluster and carries out what it then wants.
     fn with<T>(&self, act: impl FnOnce(&mut Cluster, Instant) -> T) -> T {
         let now = self.now();
-        let mut inner = self.lock();
-        let done = act(&mut inner.cluster, now);
-        while let Some(event) = inner.cluster.poll_event() {
+        let mut hosted = self.lock();
+        let done = act(&mut hosted.cluster, now);
+        while let Some(event) = hosted.cluster.poll_event() {
             match event {
                 Event::Response { connection, segments } => {
-                    if let Some(outlet) = inner.outlets.get(&connection) {
+                    if let Some(outlet) = hosted.outlets.get(&connection) {
                         // The connection has just ended if nobody listens.
                         let _ = outlet.send(segments);
                     }
                 }
                 Event::Close { connection } => {
-                    inner.outlets.remove(&connection);
+                    hosted.outlets.remove(&connection);
                 }
             }
         }
-        let deadline = inner.cluster.poll_timeout();
-        if deadline.is_some_and(|next| inner.deadline.is_none_or(|set| next < set)) {
-            inner.deadline = deadline;
+        let deadline = hosted.cluster.poll_timeout();
+        if deadline.is_some_and(|next| hosted.deadline.is_none_or(|set| next < set)) {
+            hosted.deadline = deadline;
             self.deadline_changed.notify_one();
         }
         done
@@ -207,7 +207,7 @@ impl Shared {
 }
 
 /// Tells the cluster when its time has come.
-async fn keep_time(shared: Arc<Shared>) {
+async fn keep_time(shared: Arc<Hub>) {
     loop {
         let deadline = shared.lock().deadline;
         let wait = deadline.map(|deadline| deadline.since(shared.now()));
@@ -221,7 +221,7 @@ async fn keep_time(shared: Arc<Shared>) {
 }
 
 /// Accepts connections for one broker, while it is up.
-async fn listen(shared: Arc<Shared>, broker_id: i32, address: SocketAddr, mut listener: Option<TcpListener>) {
+async fn listen(shared: Arc<Hub>, broker_id: i32, address: SocketAddr, mut listener: Option<TcpListener>) {
     let mut news = shared.brokers_changed.subscribe();
     loop {
         let is_up = shared.with(|cluster, _| cluster.brokers().any(|broker| broker == (broker_id, true)));
@@ -254,7 +254,7 @@ async fn listen(shared: Arc<Shared>, broker_id: i32, address: SocketAddr, mut li
 }
 
 /// One connection, from its beginning to its end.
-async fn serve(shared: Arc<Shared>, broker_id: i32, mut stream: TcpStream) {
+async fn serve(shared: Arc<Hub>, broker_id: i32, mut stream: TcpStream) {
     let Some((connection, mut answers)) = shared.connect(broker_id) else { return };
     // Without it answers are only later; there is nothing else to do about it.
     let _ = stream.set_nodelay(true);

@@ -148,10 +148,10 @@ pub fn printable(text: &str) -> String {
 
 /// What went wrong, where, why, and what can be done about it.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error(Arc<Details>);
 
 #[derive(Clone)]
-struct Inner {
+struct Details {
     kind: ErrorKind,
     what: String,
     place: Place,
@@ -167,7 +167,7 @@ impl Error {
     /// An error that says `what` failed (lower case, no full stop).
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         let what = what.into();
-        Self(Arc::new(Inner { kind, what, place: Place::default(), written: None, hint: None, source: None }))
+        Self(Arc::new(Details { kind, what, place: Place::default(), written: None, hint: None, source: None }))
     }
 
     /// The error that `code` in a broker's answer means, or none if it means success.
@@ -178,9 +178,9 @@ impl Error {
     /// Adds what is known of the place; what `place` leaves out is kept.
     #[must_use]
     pub fn at(self, place: Place) -> Self {
-        self.change(|inner| {
-            let old = std::mem::take(&mut inner.place);
-            inner.place = Place {
+        self.change(|details| {
+            let old = std::mem::take(&mut details.place);
+            details.place = Place {
                 group: place.group.or(old.group),
                 topic: place.topic.or(old.topic),
                 partition: place.partition.or(old.partition),
@@ -202,25 +202,25 @@ impl Error {
     /// Says whether the record may be in the log.
     #[must_use]
     pub fn with_written(self, written: Written) -> Self {
-        self.change(|inner| inner.written = Some(written))
+        self.change(|details| details.written = Some(written))
     }
 
     /// Says what to do about it.
     #[must_use]
     pub fn with_hint(self, hint: &'static str) -> Self {
-        self.change(|inner| inner.hint = Some(hint))
+        self.change(|details| details.hint = Some(hint))
     }
 
     /// Keeps the cause, which [`Display`](fmt::Display) prints after the sentence.
     #[must_use]
     pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.change(|inner| inner.source = Some(Arc::new(source)))
+        self.change(|details| details.source = Some(Arc::new(source)))
     }
 
-    fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Arc::unwrap_or_clone(self.0);
-        change(&mut inner);
-        Self(Arc::new(inner))
+    fn change(self, change: impl FnOnce(&mut Details)) -> Self {
+        let mut details = Arc::unwrap_or_clone(self.0);
+        change(&mut details);
+        Self(Arc::new(details))
     }
 
     /// What kind of error it is.

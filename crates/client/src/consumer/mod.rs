@@ -8,9 +8,9 @@
 //! something for it to do.
 
 mod commit;
+mod machine;
 mod record;
 mod stream;
-mod task;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,7 +59,7 @@ struct State {
     closed: Option<Error>,
 }
 
-struct Shared {
+struct SharedMachine {
     driver: Driver,
     max_decompressed_batch: usize,
     state: Mutex<State>,
@@ -77,7 +77,7 @@ struct Shared {
 ///
 /// Dropping it stops fetching; what was fetched and not handed out was never read, as far as positions go.
 pub struct Consumer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedMachine>,
     _alive: Arc<Alive>,
 }
 
@@ -113,7 +113,7 @@ impl Client {
             commits: BTreeMap::new(),
             closed: None,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedMachine {
             driver: self.driver.clone(),
             max_decompressed_batch,
             state: Mutex::new(state),
@@ -136,7 +136,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl SharedMachine {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -244,7 +244,7 @@ pub struct Batch {
     _released: Released,
 }
 
-struct Released(Arc<Shared>);
+struct Released(Arc<SharedMachine>);
 
 impl std::fmt::Debug for Released {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use kavka_core::error::{ErrorKind, Result};
 
-use super::{Batch, Consumer, ConsumerRecord, Shared};
+use super::{Batch, Consumer, ConsumerRecord, SharedMachine};
 use crate::driver::BoxFuture;
 
 /// The records of a [`Consumer`], one after the other; from [`Consumer::records`].
@@ -16,7 +16,7 @@ use crate::driver::BoxFuture;
 /// to a task of its own while the consumer is used to seek, pause and commit. An error stops one partition; the stream
 /// goes on with the others. It ends when the consumer is closed or dropped.
 pub struct Records {
-    shared: Arc<Shared>,
+    shared: Arc<SharedMachine>,
     /// The batch whose records come now; what is left of it when the stream is dropped comes again.
     current: Option<Batch>,
     /// The wait for the next batch, when there is none.

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
 
 use super::network::Stream;
-use super::{ConnectionKey, Shared, WireEvent};
+use super::{ConnectionKey, Switchboard, WireEvent};
 
 /// How many segments one write takes at the most.
 const SEGMENTS_PER_WRITE: usize = 64;
@@ -83,7 +83,7 @@ impl Mail {
 
 /// Dials `key` and serves `mailbox` until the connection ends. What may be sent twice is sent once more over a new
 /// connection if the old one, which had been of use, turns out to be dead.
-pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
+pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     let mut again: Vec<Outgoing> = Vec::new();
     let error = loop {
         let (connection, stream) = match open(&shared, key).await {
@@ -117,13 +117,13 @@ pub(super) async fn run(shared: Arc<Shared>, key: ConnectionKey, mut mailbox: mp
     }
 }
 
-async fn open(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
     // If that ends with the failed dial of another connection, it was reported, and counts once.
     wait_for_turn(shared, key).await?;
     set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))
 }
 
-async fn set_up(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
     let (host, port) = shared.address(key)?;
     let place =
         Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
@@ -157,7 +157,7 @@ async fn set_up(shared: &Shared, key: ConnectionKey) -> Result<(Connection, Box<
 }
 
 /// Waits until the broker may be dialled. It is over early if another connection's dial fails meanwhile, with its error.
-async fn wait_for_turn(shared: &Shared, key: ConnectionKey) -> Result<()> {
+async fn wait_for_turn(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
     let mut dialled = shared.dialled.subscribe();
     let before = shared.lock().route.failures(key.endpoint);
     loop {
@@ -186,7 +186,7 @@ fn set_up_timed_out(place: &Place) -> Error {
 }
 
 async fn shake_hands(
-    shared: &Shared,
+    shared: &Switchboard,
     host: &str,
     address: SocketAddr,
     place: &Place,
@@ -215,7 +215,7 @@ async fn shake_hands(
 
 /// Dials until there is an outcome, and every second anew beside the first dial: a kernel whose first packet was lost
 /// waits for longer and longer before it sends the next one, and the machine may be back by then.
-async fn dial(shared: &Shared, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+async fn dial(shared: &Switchboard, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
     let mut dials = vec![shared.network.dial(host, address)];
     let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
     poll_fn(|context| {
@@ -276,7 +276,7 @@ fn read_once(
 }
 
 struct Task<'a> {
-    shared: &'a Shared,
+    shared: &'a Switchboard,
     key: ConnectionKey,
     connection: Connection,
     stream: Box<dyn Stream>,
@@ -292,7 +292,7 @@ struct Task<'a> {
 
 impl<'a> Task<'a> {
     fn new(
-        shared: &'a Shared,
+        shared: &'a Switchboard,
         key: ConnectionKey,
         connection: Connection,
         stream: Box<dyn Stream>,
@@ -493,7 +493,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let config = ClientConfig::default().bootstrap_servers(vec![("kafka".into(), 9092)]);
-            let shared = Arc::new(Shared::new(config, Arc::new(Refusing), None, 1));
+            let shared = Arc::new(Switchboard::new(config, Arc::new(Refusing), None, 1));
             let endpoint = Endpoint::Bootstrap(0);
             let key = |owner| ConnectionKey { owner, endpoint };
             shared.handle_unreachable(key(Owner::Control), &Error::new(ErrorKind::Disconnected, "gone"));

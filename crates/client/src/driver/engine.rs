@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::role;
 
-use super::{ConnectionKey, Driver, Network, Shared, WireTap};
+use super::{ConnectionKey, Driver, Network, Switchboard, WireTap};
 
 /// Keeps the engine thread alive: it ends when the last one is dropped.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Driver {
             .build()
             .map_err(|cause| cannot("the engine", cause))?;
         let driver =
-            Self { shared: Arc::new(Shared::new(config, network, tap, seed)), runtime: runtime.handle().clone() };
+            Self { shared: Arc::new(Switchboard::new(config, network, tap, seed)), runtime: runtime.handle().clone() };
         let (stop, stopped) = oneshot::channel::<()>();
         driver.spawn(role::start(Arc::new(driver.clone())));
         let shared = Arc::clone(&driver.shared);

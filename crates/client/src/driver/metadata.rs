@@ -12,7 +12,7 @@ use kavka_core::time::Instant;
 use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
 use tokio::sync::watch;
 
-use super::{Driver, Shared};
+use super::{Driver, Switchboard};
 use crate::role::{Answer, Role, Turn, Wake};
 
 /// What the metadata task tells the others.
@@ -78,7 +78,7 @@ impl Role for Driver {
 
 /// Keeps a topic among those in use, until it is dropped.
 pub(crate) struct TopicHold {
-    shared: Arc<Shared>,
+    shared: Arc<Switchboard>,
     name: Arc<str>,
 }
 

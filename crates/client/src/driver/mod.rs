@@ -98,7 +98,9 @@ struct Away {
     error: Error,
 }
 
-struct Shared {
+/// What handles, the metadata task and the connection tasks meet at: the settings, the connections, and what is known of
+/// the cluster.
+struct Switchboard {
     config: ClientConfig,
     started: std::time::Instant,
     network: Arc<dyn Network>,
@@ -113,7 +115,7 @@ struct Shared {
 /// A handle on the engine thread.
 #[derive(Clone)]
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
+    shared: Arc<Switchboard>,
     runtime: Handle,
 }
 
@@ -131,7 +133,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl Switchboard {
     fn new(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>, seed: u64) -> Self {
         let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
         let reconnect = Backoff { initial: config.reconnect_backoff, max: config.reconnect_backoff_max };

@@ -23,9 +23,9 @@ pub type OnRelease = Arc<dyn Fn() + Send + Sync>;
 
 /// A bounded pool of chunks; cheap to clone, every clone is the same pool.
 #[derive(Clone)]
-pub struct BufferPool(Arc<Shared>);
+pub struct BufferPool(Arc<Pool>);
 
-struct Shared {
+struct Pool {
     capacity: usize,
     state: Mutex<State>,
     somebody_waits: AtomicBool,
@@ -38,7 +38,7 @@ struct State {
     free: Vec<Box<[u8]>>,
 }
 
-impl Shared {
+impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,7 +63,7 @@ impl BufferPool {
     /// bytes come back that were waited for.
     pub fn new(capacity: usize, on_release: OnRelease) -> Self {
         let state = Mutex::new(State::default());
-        Self(Arc::new(Shared { capacity, state, somebody_waits: AtomicBool::new(false), on_release }))
+        Self(Arc::new(Pool { capacity, state, somebody_waits: AtomicBool::new(false), on_release }))
     }
 
     /// A chunk, or none if it would exceed the capacity.
@@ -117,7 +117,7 @@ pub struct Chunk {
     /// [`CHUNK_BYTES`] long. What is behind `written` is left from an earlier use.
     buffer: Box<[u8]>,
     written: usize,
-    pool: Arc<Shared>,
+    pool: Arc<Pool>,
 }
 
 impl Chunk {
@@ -176,7 +176,7 @@ impl fmt::Debug for Chunk {
 /// Bytes of a pool that are in use outside its chunks; given back when dropped.
 pub struct Reservation {
     bytes: usize,
-    pool: Arc<Shared>,
+    pool: Arc<Pool>,
 }
 
 impl Reservation {

@@ -10,11 +10,11 @@ use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 use kavka_core::wire::messages::OffsetCommitResponse;
 
-use super::Shared;
+use super::SharedMachine;
 use crate::driver::Driver;
 use crate::role::{Answer, Role, Turn, Wake};
 
-impl Role for Shared {
+impl Role for SharedMachine {
     type Request = ConsumerRequest;
     type Response = ConsumerResponse;
 
