@@ -6,22 +6,23 @@ BIN := $(VENV)/bin
 VERSION ?= $(shell cat tests/kafka/versions/latest)
 BROKERS ?= 1
 SEEDS ?= 200
+FROM ?= 0
 SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt gen tidy parity sim replay rust-test python-test kafka-test kafka bench-quick
-.PHONY: bench-topics bench-partitions clean
+.PHONY: help demo test test-long check fmt gen docs tidy parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
+.PHONY: bench-topics bench-partitions bench-groups clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
-demo: $(VENV)/installed ## Produce and consume a million messages (BOOTSTRAP=host:port; an embedded broker without it)
+demo: $(VENV)/installed ## Produce and consume a million messages (on BOOTSTRAP=host:port, or on an embedded broker)
 	$(BIN)/python -m pykafka.demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
 
 test: check rust-test parity python-test kafka-test ## Run every test that fits in half an hour
 
-check: tidy ## Format, lints and the rules of the house
+check: tidy ## Check format, lints and the rules for the source
 	cargo fmt --check
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 
@@ -32,49 +33,66 @@ fmt: ## Format everything
 gen: ## Write docs/reference/ from the source
 	cargo run --quiet -p xtask -- gen
 
-tidy: ## The rules for the source: no I/O in the core, imports one way, small files, documents that are true
+docs: $(VENV)/tested ## Write the reference of the Python package to target/api
+	$(BIN)/python docs/reference.py target/api
+
+tidy: ## Check the rules for the source: no I/O in the core, imports in one direction, small files, true documents
 	cargo run --quiet -p xtask -- tidy
 
-parity: ## Compare every field of every message with Kafka's own schemas
+parity: ## Compare every field of every message with Kafka's schemas
 	cargo run --quiet -p xtask -- parity
 
-rust-test: ## Unit, wire, scenario and simulation tests, and the conformance suite on the embedded broker
+rust-test: ## Run unit, wire, scenario and simulation tests, and the conformance suite on the embedded broker
 	cargo test --quiet
 
-sim: ## Run the simulator: make sim SEEDS=200
-	cargo run --quiet -p kavka-sim -- $(SEEDS)
+sim: ## Run the simulator: make sim SEEDS=200 FROM=0
+	cargo run --quiet -p kavka-sim -- $(SEEDS) $(FROM)
+
+plants: ## Plant bugs of other clients in the group member, and show which seed of the simulator finds each: make plants SEEDS=2000
+	cargo run --quiet --release -p kavka-sim --features planted-bugs -- planted $(SEEDS)
 
 replay: ## Run one seed of the simulator and print what happens: make replay SEED=7
 	cargo run --quiet -p kavka-sim -- replay $(SEED)
 
-python-test: $(VENV)/tested ## Unit, compatibility, misuse and life-cycle tests of the Python package
+replay-group: ## Run one seed of the simulator's group and print what happens: make replay-group SEED=7
+	cargo run --quiet -p kavka-sim -- replay-group $(SEED)
+
+python-test: $(VENV)/tested ## Run unit, compatibility, misuse and life-cycle tests of the Python package
 	$(BIN)/ruff format --check --quiet python tests bench
 	$(BIN)/ruff check --quiet python tests bench
 	$(BIN)/mypy python/pykafka
+	$(BIN)/mypy --strict tests/python/typing
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/python/typing
 	$(BIN)/python -m mypy.stubtest pykafka._engine
 	$(BIN)/pytest --override-ini=faulthandler_timeout=300 tests/python/unit tests/python/compat tests/python/misuse
 
-kafka-test: $(VENV)/tested ## Everything that needs real Kafka: conformance, fidelity, interoperability, brokers killed
-	for file in tests/kafka/versions/*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done
+kafka-test: $(VENV)/tested ## Run all tests that need real Kafka: conformance, fidelity, interoperability, killed brokers
+	for file in tests/kafka/versions/latest*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done
 	cargo test --quiet -p kavka-test-kafka
 	cargo test --quiet -p kavka-broker --features real-kafka --test fidelity
 	cargo test --quiet -p kavka --features real-kafka --test conformance
 	$(BIN)/pytest -m 'not long' tests/python/kafka
 
-test-long: $(VENV)/tested ## What takes longer than `make test` allows
+test-long: $(VENV)/tested ## Run the tests that take too long for `make test`
 	$(BIN)/pytest -m long tests/python
+
+churn: $(VENV)/tested ## Let groups of every kind read a million messages while members and brokers die; takes about ten minutes
+	$(BIN)/pytest -s -m long tests/python/kafka/test_group_churn.py tests/python/kafka/test_balanced_churn.py
 
 kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)
 
-bench-quick: $(VENV)/tested ## A million messages each way beside confluent-kafka, in under three minutes
+bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; takes under three minutes
 	$(BIN)/python bench/quick.py
 
-bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics beside confluent-kafka, in about three minutes
+bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics, compared with confluent-kafka; takes about four minutes
 	$(BIN)/python bench/scale.py topics
 
-bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions beside confluent-kafka, in about two minutes
+bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions, compared with confluent-kafka; takes about two minutes
 	$(BIN)/python bench/scale.py partitions
+
+bench-groups: $(VENV)/tested ## Kill members of groups, compared with confluent-kafka; takes about two minutes
+	$(BIN)/python bench/groups.py
 
 clean: ## Remove what was built and fetched
 	rm -rf target $(VENV) .kafka

@@ -1,4 +1,4 @@
-"""One client, one piece of work, once: prints what it took as JSON. Called by `bench/quick.py` and `bench/scale.py`."""
+"""One client doing one piece of work once; prints the cost as JSON. `bench/quick.py` and `bench/scale.py` run it."""
 
 import json
 import resource
@@ -7,7 +7,7 @@ import time
 from itertools import cycle, islice
 
 VALUE = bytes(range(100))
-# What a record with this value takes in a batch, and a batch without records.
+# The size of a record with this value in a batch, and of a batch without records.
 RECORD_BYTES, BATCH_BYTES = 110, 61
 
 
@@ -84,7 +84,7 @@ def consume_with_confluent(bootstrap, topic, count):
 def produce_topics_with_pykafka(bootstrap, topic, count, topics, burst, batch_messages):
     from pykafka import KafkaClient
 
-    # A request's limit is a batch's limit too: the only way to bound a batch here.
+    # The limit of a request also limits a batch: there is no other way to limit a batch here.
     limit = {"max_request_size": batch_messages * RECORD_BYTES + BATCH_BYTES} if batch_messages else {}
     client = KafkaClient(hosts=bootstrap)
     producers = [client.topics[f"{topic}-{number}"].get_producer(**limit) for number in range(topics)]
@@ -161,7 +161,7 @@ def idle_with_confluent(bootstrap, topic, seconds):
 
 
 def fill_with_confluent(bootstrap, topic, count, partitions):
-    """Writes `count` messages to the partitions in turn, a batch of 100 to each."""
+    """Writes `count` messages, in batches of 100 to each partition in turn."""
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1000, "batch.num.messages": 100})
@@ -179,7 +179,7 @@ def fill_with_confluent(bootstrap, topic, count, partitions):
 
 
 def cpu_seconds():
-    """User and system time of this process so far."""
+    """The user and system time of this process so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

@@ -1,10 +1,11 @@
-"""A million messages of 100 bytes, each way, beside confluent-kafka: `make bench-quick`.
+"""A million messages of 100 bytes each way, compared with confluent-kafka: `make bench-quick`.
 
-Rounds are interleaved, and every run is a process of its own (`bench/one.py`), pinned to the first CPU with the brokers
-on the last. Machines change speed between runs: only the ratios inside one round mean anything.
+Rounds alternate between the clients, and every run is a separate process (`bench/one.py`), pinned to the first CPU,
+with the brokers on the last one. The speed of a machine changes between runs: only ratios within one round are
+meaningful.
 
-confluent-kafka runs at its best known settings: idempotent, `fetch.queue.backoff.ms=1`, `consume(1000)`. Both
-consumers read the same topic, which confluent-kafka wrote.
+confluent-kafka runs with its best known settings: idempotent, `fetch.queue.backoff.ms=1`, `consume(1000)`. Both
+consumers read the same topic, which confluent-kafka has written.
 """
 
 import argparse
@@ -30,7 +31,7 @@ BROKER_CPU, CLIENT_CPU = CPUS[-1], CPUS[0]
 @contextmanager
 def real_kafka(version):
     """Yields the address of a single broker of Apache Kafka and a function that creates topics there."""
-    # The harness starts brokers quickly; here they must run quickly.
+    # The harness is tuned for brokers that start fast; here they must run fast.
     options = {"heap_mib": 1024, "java_options": ["-XX:TieredStopAtLevel=4"]}
     with Cluster(version, brokers=1, **options) as cluster:
         yield cluster.bootstrap, lambda topic: cluster.create_topic(topic, partitions=3, replication_factor=1)
@@ -38,7 +39,7 @@ def real_kafka(version):
 
 @contextmanager
 def embedded_broker(brokers=1):
-    """Yields the address of the embedded broker as a separate process; it creates topics when they are used."""
+    """Yields the address of the embedded broker in a separate process; it creates topics on first use."""
     kavka = ROOT / "target" / "release" / "kavka"
     subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "kavka-cli"], cwd=ROOT, check=True)
     command = [kavka, "broker", "--port", "0", "--partitions", "3", "--brokers", str(brokers)]
@@ -50,7 +51,7 @@ def embedded_broker(brokers=1):
 
 
 def measure(client, action, bootstrap, topic, *numbers):
-    """Runs one client once and returns what it says of itself."""
+    """Runs one client once, and returns its measurements."""
     command = [sys.executable, ROOT / "bench" / "one.py", client, action, bootstrap, topic, *map(str, numbers)]
     pin = partial(os.sched_setaffinity, 0, {CLIENT_CPU})
     run = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=pin)
@@ -60,7 +61,7 @@ def measure(client, action, bootstrap, topic, *numbers):
 
 
 def compare(bootstrap, create_topic, rounds, count):
-    """Prints the table of one broker."""
+    """Prints the table for one broker."""
     row = "| {:8} | {:5} | {:>9} | {:>9} | {:>5} | {:>7} | {:>7} | {:>5} | {:>6} | {:>6} |"
     print(row.format("", "round", "k msg/s", "confluent", "ratio", "CPU us", "confl.", "ratio", "MiB", "confl."))
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")

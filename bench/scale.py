@@ -1,16 +1,17 @@
-"""What many topics and many partitions cost, beside confluent-kafka: `make bench-topics`, `make bench-partitions`.
+"""The cost of many topics and many partitions, compared with confluent-kafka: `make bench-topics`, `bench-partitions`.
 
 `topics`: one client writes messages of 100 bytes to 1, 100 and 1,000 topics of one partition, with one PyKafka producer
-each. Message by message in turn, as programs do, where the batches become smaller with more topics; then 10 and 100
-messages to a topic at a time, with batches of that size for one topic too, so that only the number of topics differs.
-On Apache Kafka.
+for each. First message by message in turn, as programs do, so that more topics mean smaller batches. Then 10 and 100
+messages per topic at a time, also in batches of that size for a single topic, so that only the number of topics
+differs. Runs on Apache Kafka, after each client has written to every topic once: the broker needs several times as long
+for the first write to a topic, and whichever client came first would pay for it.
 
 `partitions`: one consumer reads the same number of messages from 10, 1,000 and 10,000 partitions of one topic, in
-batches of 100; then it waits for 10 seconds and its CPU time is taken. On three embedded brokers, whose cost per
-partition is small: this says what the client costs, not how fast Kafka is.
+batches of 100; then it waits for 10 seconds, and its CPU time is measured. Runs on three embedded brokers, whose cost
+per partition is small: this measures the client, not Kafka.
 
-As in `bench/quick.py` every run is a process of its own, clients on the first CPU and brokers on the last, and only
-the ratios inside one run of this program mean anything.
+As in `bench/quick.py`, every run is a separate process, with clients on the first CPU and brokers on the last, and only
+ratios within one run of this program are meaningful.
 """
 
 import argparse
@@ -25,7 +26,7 @@ RULE = "|---:|---|---:|---:|---:|---:|---:|---:|"
 
 
 def create_topics(bootstrap, partitions_by_name):
-    """Makes topics, all in one request, and waits until they are there."""
+    """Creates topics with one request, and waits until they exist."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
     topics = [NewTopic(name, partitions, 1) for name, partitions in partitions_by_name.items()]
@@ -36,7 +37,7 @@ def create_topics(bootstrap, partitions_by_name):
 
 
 def row(count, what, results, per):
-    """Prints what the clients took for one piece of work, `per` so many messages or seconds."""
+    """Prints what the clients used for one piece of work, `per` this many messages or seconds."""
     ours, theirs = (results[client] for client in CLIENTS)
     seconds = [result["seconds"] for result in (ours, theirs)]
     cpus = [result["cpu_seconds"] / per * 1e6 for result in (ours, theirs)]
@@ -47,27 +48,30 @@ def row(count, what, results, per):
 
 
 def head(what):
-    """Prints the head of a table."""
+    """Prints the header of a table."""
     print(ROW.format(what, "", "s", "confluent", "ratio", "us CPU", "confluent", "ratio"))
     print(RULE)
 
 
 def growth(cpus):
-    """Says what the most costs beside the fewest."""
+    """Prints the cost of the largest number relative to the smallest."""
     for index, client in enumerate(CLIENTS):
         print(f"{client}: {cpus[-1][index] / cpus[0][index]:.2f} times the CPU time per message of the first row")
 
 
 def topics(arguments):
-    """Many producers on one client."""
+    """Many producers of one client."""
     print(f"Apache Kafka {arguments.version}, {arguments.count:,} messages of 100 bytes, acks=all\n")
     with real_kafka(arguments.version) as (bootstrap, _):
-        create_topics(bootstrap, {f"t-{number}": 1 for number in range(max(arguments.topics))})
+        most = max(arguments.topics)
+        create_topics(bootstrap, {f"t-{number}": 1 for number in range(most)})
+        for client in CLIENTS:
+            measure(client, "produce_topics", bootstrap, "t", max(arguments.count, most), most, 1, 0)
         for burst in arguments.bursts:
             head("topics")
             cpus = []
             for number, count in enumerate(arguments.topics):
-                # One topic would fill batches that many cannot.
+                # A single topic would fill batches that many topics cannot fill.
                 batch_messages = burst if burst > 1 and count == 1 else 0
                 order = CLIENTS if number % 2 else CLIENTS[::-1]
                 work = ("produce_topics", bootstrap, "t", arguments.count, count, burst, batch_messages)

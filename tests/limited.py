@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Runs a Rust test binary and ends it when one of its tests hangs, with the name of that test.
+"""Runs a Rust test binary; if one of its tests hangs, kills the binary and names the test.
 
 Cargo calls this for every program it starts (`.cargo/config.toml`). Test binaries are recognised by their folder,
-`deps`; everything else is started as it is.
+`deps`; all other programs are started as they are.
 
-A test has `KAVKA_TEST_LIMIT` seconds, 180 without it and never less than 60. libtest tells which tests are slow after
-60 seconds; a test that runs past the limit is killed with every process it has started. Tests begin with the default
-handling of SIGINT and SIGQUIT, which a shell ignores in the jobs it runs in the background: programs that they start
-and interrupt would never end.
+A test has `KAVKA_TEST_LIMIT` seconds: by default 180, and at least 60. libtest names slow tests after 60 seconds; a
+test that exceeds the limit is killed, together with every process it has started. Tests begin with the default handling
+of SIGINT and SIGQUIT: a shell ignores these signals in background jobs, and a program that a test starts and interrupts
+would then never end.
 
-With `--quiet` only failures and the summary are shown.
+With `--quiet`, only failures and the summary are shown.
 """
 
 import os
@@ -28,7 +28,7 @@ ROUTINE = re.compile(r"|running \d+ tests?|test .* \.\.\. (ok|ignored.*)")
 
 
 class Run:
-    """A test binary while it runs, and what it has said."""
+    """A running test binary, and its output."""
 
     def __init__(self, command):
         self.is_quiet = "--quiet" in command or "-q" in command
@@ -39,12 +39,12 @@ class Run:
         self.slow = {}
 
     def kill(self):
-        """Ends the tests and all that they have started."""
+        """Kills the tests and all processes that they have started."""
         os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
 
     def wait(self):
-        """Returns the exit code, having killed the tests if one of them hangs."""
+        """Returns the exit code; kills the tests if one hangs."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while not (hung := self.hung()):
@@ -63,18 +63,18 @@ class Run:
         return self.process.wait()
 
     def hung(self):
-        """The name of a test beyond its limit; if nothing is heard and none has a name, what was said last."""
+        """The name of a test that exceeds its limit; if none is known, the last line of output."""
         now = time.monotonic()
         for name, begin in self.slow.items():
             if now - begin > LIMIT:
                 return name
-        # With one thread for all tests libtest names a test before it runs it and tells no slow ones.
+        # With a single thread for all tests, libtest names each test before it runs it, and reports no slow ones.
         if now - self.heard > LIMIT:
             return self.partial.decode(errors="replace").strip() or self.process.args[0]
         return None
 
     def read(self, chunk):
-        """Takes over some of the output."""
+        """Processes some of the output."""
         self.heard = time.monotonic()
         *lines, self.partial = (self.partial + chunk).split(b"\n")
         for line in lines:
@@ -86,7 +86,7 @@ class Run:
             self.show(line + b"\n")
 
     def show(self, line):
-        """Prints a line, unless it is of no interest."""
+        """Prints a line, unless it is uninteresting."""
         if not (self.is_quiet and ROUTINE.fullmatch(line.decode(errors="replace").rstrip("\n"))):
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
@@ -97,7 +97,7 @@ def main():
     command = sys.argv[1:]
     if Path(command[0]).parent.name != "deps" or "--list" in command:
         os.execv(command[0], command)
-    # What has a handler here has the default handling in the program; what was ignored stays without effect here.
+    # A signal with a handler here has its default handling in the program; ignored ones have no effect here.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         was_ignored = signal.getsignal(number) == signal.SIG_IGN
         signal.signal(number, (lambda *_: None) if was_ignored else signal.default_int_handler)

@@ -12,15 +12,34 @@ From nothing to a message and back::
 
 import logging
 
+from . import partitioners as partitioners
 from ._engine import __version__
+from .balancedconsumer import BalancedConsumer
 from .broker import Broker
 from .client import KafkaClient
 from .cluster import Cluster
+from .connection import SslConfig
+from .managedbalancedconsumer import ManagedBalancedConsumer
+from .membershipprotocol import RangeProtocol, RoundRobinProtocol
 from .partition import Partition
 from .producer import Producer
 from .simpleconsumer import SimpleConsumer
 from .topic import Topic
 
-__all__ = ["Broker", "Cluster", "KafkaClient", "Partition", "Producer", "SimpleConsumer", "Topic", "__version__"]
+__all__ = [
+    "BalancedConsumer",
+    "Broker",
+    "Cluster",
+    "KafkaClient",
+    "ManagedBalancedConsumer",
+    "Partition",
+    "Producer",
+    "RangeProtocol",
+    "RoundRobinProtocol",
+    "SimpleConsumer",
+    "SslConfig",
+    "Topic",
+    "__version__",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,31 +1,39 @@
-"""The way in: `KafkaClient`."""
+"""`KafkaClient`, where every program starts."""
 
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+from .broker import Broker
 from .cluster import BUFFER_MEMORY, MAX_BLOCK_MS, MAX_RESPONSE_BYTES, Cluster, TopicDict
 
 
 class KafkaClient:
     """A connection to a Kafka cluster.
 
-    Connects at once and returns when the cluster has answered. It need not be kept: topics, producers
-    and consumers keep what they use alive.
+    Connects at once, and returns when the cluster has answered. You need not keep the client: topics, producers and
+    consumers keep alive what they use.
 
-    :param hosts: `host:port`, separated by commas; the rest of the cluster is found from there.
-    :param zookeeper_hosts: not in this release.
-    :param socket_timeout_ms: the limit of one request; connecting has the same limit, but never over 10 s.
+    :param hosts: one or more `host:port`, separated by commas; they name the rest of the cluster.
+    :param zookeeper_hosts: ZooKeeper's addresses (`host:port,host:port/chroot`). If given, the client starts from the
+        brokers registered there, and ignores `hosts`. Needs `pykafka[zookeeper]`.
+    :param socket_timeout_ms: the limit of one request; also of connecting, which never takes longer than 10 s.
     :param offsets_channel_socket_timeout_ms: the limit of one commit or fetch of offsets.
-    :param use_greenlets: not in this release.
-    :param exclude_internal_topics: hides topics whose name begins with two underscores.
-    :param source_address: not in this release.
-    :param ssl_config: not in this release.
-    :param broker_version: accepted and not used: versions are negotiated with each broker.
-    :param buffer_memory: what all producers of the client may buffer together, in bytes. New in version 3.
-    :param max_block_ms: how long `produce` waits for memory, and the look for a new topic for its leader. New in
+    :param use_greenlets: for gevent programs: every call that waits lets other greenlets of its thread run, even if
+        gevent has patched nothing. It applies to all clients of the process from then on. If gevent has patched
+        threads, it is always on.
+    :param exclude_internal_topics: hides topics whose names begin with two underscores.
+    :param source_address: the local address to connect from; if empty, the system chooses. A port other than 0 is
+        refused.
+    :param ssl_config: not in this release; refused.
+    :param broker_version: accepted and ignored: versions are negotiated with each broker.
+    :param buffer_memory: how many bytes all producers of the client together may buffer. New in version 3.
+    :param max_block_ms: how long `produce` waits for buffer memory, and how long a new topic is waited for. New in
         version 3.
-    :param max_response_bytes: the largest answer that is accepted from a broker. New in version 3.
-    :raises NoBrokersAvailableError: when none of the hosts answers; the text says why.
-    :raises ValueError: when `hosts` or a number cannot work.
+    :param max_response_bytes: the longest response accepted from a broker. New in version 3.
+    :raises NoBrokersAvailableError: if none of the hosts answers; the text says why.
+    :raises ZooKeeperError: if ZooKeeper does not answer.
+    :raises ImportError: with `use_greenlets` or `zookeeper_hosts`, if gevent or kazoo is not installed.
+    :raises ValueError: if `hosts` or a number is invalid.
     """
 
     def __init__(
@@ -59,8 +67,12 @@ class KafkaClient:
             max_block_ms=max_block_ms,
             max_response_bytes=max_response_bytes,
         )
-        self.brokers = self.cluster.brokers
         self._hosts = hosts
+
+    @property
+    def brokers(self) -> dict[int, Broker]:
+        """The brokers by id: always the same dict, updated each time it is read."""
+        return self.cluster.brokers
 
     @property
     def topics(self) -> TopicDict:
@@ -68,8 +80,25 @@ class KafkaClient:
         return self.cluster.topics
 
     def update_cluster(self) -> None:
-        """Asks the cluster anew for its brokers and topics."""
+        """Refreshes brokers and topics from the cluster."""
         self.cluster.update()
+
+    def close(self) -> None:
+        """Stops the client's producers and consumers, and closes its connections. New in version 3.
+
+        Optional: a client that is no longer used closes by itself. Does nothing if the client is closed.
+
+        :raises KafkaException: the error of the first `stop` that failed, after everything was closed.
+        """
+        self.cluster.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} (hosts={self._hosts!r})>"

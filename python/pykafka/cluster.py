@@ -1,50 +1,62 @@
-"""Brokers and topics, as the engine knows them at the moment.
+"""Brokers and topics, as the engine knows them now.
 
-The engine refreshes its view of the cluster by itself. The objects here follow it: each look at
-`brokers`, `topics` or a partition's `leader` first takes over what has changed, and objects keep
-their identity while it does.
+The engine refreshes its metadata by itself. The objects here follow: reading `brokers`, `topics` or a partition's
+`leader` first applies what has changed. An object stays the same while its broker or topic exists.
 """
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from . import _engine, _logs
+from . import _engine, _greenlets, _logs, handlers
 from .broker import Broker
-from .exceptions import NotInThisRelease
+from .exceptions import (
+    GroupCoordinatorNotAvailable,
+    NoBrokersAvailableError,
+    NotInThisRelease,
+    SocketDisconnectedError,
+    error_for_code,
+)
+from .protocol import ApiVersionsSpec, DescribeGroupResponse
 from .utils.error_handlers import valid_int
-from .utils.names import parse_hosts, to_bytes
+from .utils.names import parse_hosts, parse_source_address, to_bytes
 
 if TYPE_CHECKING:
     from .topic import Topic
 
 log = logging.getLogger(__name__)
 
-#: The limit of connecting to one broker, name look-up and handshakes included, in milliseconds.
+#: The limit for connecting to a broker, including the name look-up and handshakes, in milliseconds.
 CONNECT_TIMEOUT_MS = 10_000
 
-#: What all producers of a client may buffer together, in bytes. Kafka: `buffer.memory`.
+#: How many bytes all producers of a client together may buffer. Kafka: `buffer.memory`.
 BUFFER_MEMORY = 32 << 20
 
-#: How long calls wait for memory or a leader, in milliseconds. Kafka: `max.block.ms`.
+#: How long calls wait for buffer memory or a leader, in milliseconds. Kafka: `max.block.ms`.
 MAX_BLOCK_MS = 60_000
 
-#: An answer longer than this is refused before it is read.
+#: A longer response is refused before it is read, in bytes.
 MAX_RESPONSE_BYTES = 100_000_000
 
 
-class TopicDict(dict[bytes, "Topic"]):
-    """The topics of a cluster by name; `name` may be str or bytes.
+class _Stoppable(Protocol):
+    def stop(self) -> None: ...
 
-    `topics[name]` creates a topic that does not exist, as in pykafka 2, if the broker allows that. Nothing else here
-    asks the cluster: `update_cluster` brings the dictionary up to date.
+
+class TopicDict(dict[bytes, "Topic"]):
+    """The topics of a cluster by name, which may be str or bytes.
+
+    As in pykafka 2, `topics[name]` creates a topic that does not exist, if the cluster allows that. No other method
+    asks the cluster: `update_cluster` refreshes the dictionary.
     """
 
     def __init__(self, cluster: "Cluster", exclude_internal: bool) -> None:
         super().__init__()
         self._cluster = cluster
         self._exclude_internal = exclude_internal
-        # Held while topics are added and removed, never while the cluster is asked.
+        # Held while topics are added and removed, never while waiting for the cluster.
         self._changing = threading.Lock()
 
     def __getitem__(self, name: str | bytes) -> "Topic":
@@ -62,7 +74,7 @@ class TopicDict(dict[bytes, "Topic"]):
         return super().__contains__(_key(name))
 
     def get(self, name: str | bytes, default: Any = None) -> Any:
-        """The topic, or `default` if it is not among those that the last update found; never creates one."""
+        """The topic, or `default` if the last update did not find it; never creates one."""
         return super().get(_key(name), default)
 
     def _is_excluded(self, name: bytes) -> bool:
@@ -74,7 +86,7 @@ class TopicDict(dict[bytes, "Topic"]):
         return self.setdefault(name, Topic(self._cluster, name))
 
     def _follow(self, names: set[bytes]) -> None:
-        """Drops the topics that are gone and adds those that are new."""
+        """Removes topics that no longer exist, and adds new ones."""
         with self._changing:
             for name in set(self) - names:
                 self.pop(name, None)
@@ -84,12 +96,12 @@ class TopicDict(dict[bytes, "Topic"]):
 
 
 def _key(name: Any) -> Any:
-    """A name as the dictionary keeps it; what cannot be a name stays what it is, and is not found."""
+    """The key for a name. Something that cannot be a name stays as it is, and is not found."""
     return name.encode("ascii") if isinstance(name, str) and name.isascii() else name
 
 
 class Cluster:
-    """The brokers and topics behind a `KafkaClient`; its arguments are described there."""
+    """The brokers and topics of a `KafkaClient`, which documents the arguments."""
 
     def __init__(
         self,
@@ -108,27 +120,34 @@ class Cluster:
         max_block_ms: int = MAX_BLOCK_MS,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        for name, given in {
-            "zookeeper_hosts": zookeeper_hosts,
-            "use_greenlets": use_greenlets,
-            "source_address": source_address,
-            "ssl_config": ssl_config,
-        }.items():
-            if given:
-                raise NotInThisRelease(f"{name} is not in this release of pykafka; leave it out to connect without it")
+        if ssl_config is not None:
+            raise NotInThisRelease("ssl_config is not in this release of pykafka; leave it out to connect without it")
+        _greenlets.use(use_greenlets)
         request_timeout_ms = valid_int(socket_timeout_ms, name="socket_timeout_ms")
         _logs.start()
+        if zookeeper_hosts is None:
+            servers = parse_hosts(hosts)
+        else:
+            from ._discovery import brokers_in_zookeeper
+
+            servers = brokers_in_zookeeper(zookeeper_hosts, request_timeout_ms)
         self._engine = _engine.Client(
-            bootstrap_servers=parse_hosts(hosts),
+            bootstrap_servers=servers,
             request_timeout_ms=request_timeout_ms,
             connect_timeout_ms=min(request_timeout_ms, CONNECT_TIMEOUT_MS),
             offsets_timeout_ms=valid_int(offsets_channel_socket_timeout_ms, name="offsets_channel_socket_timeout_ms"),
             buffer_memory=valid_int(buffer_memory, name="buffer_memory"),
             max_block_ms=valid_int(max_block_ms, name="max_block_ms"),
             max_response_bytes=valid_int(max_response_bytes, name="max_response_bytes"),
+            source_address=parse_source_address(source_address),
         )
-        self.handler = handler
-        # Held while `_brokers` changes, never while the cluster is asked.
+        if handler is None:
+            handler = handlers.GEventHandler() if use_greenlets else handlers.ThreadingHandler()
+        self._handler = handler
+        # The producers and consumers that were started, for `close`.
+        self._users: weakref.WeakSet[_Stoppable] = weakref.WeakSet()
+        self._zookeeper_connect = zookeeper_hosts
+        # Held while `_brokers` changes, never while waiting for the cluster.
         self._changing = threading.Lock()
         self._version = -1
         self._brokers: dict[int, Broker] = {}
@@ -136,6 +155,11 @@ class Cluster:
         self._topics = TopicDict(self, exclude_internal_topics)
         self._engine.connect()
         self._follow()
+
+    @property
+    def handler(self) -> Any:
+        """The client's way of starting and waiting, for use by the program: see `pykafka.handlers`."""
+        return self._handler
 
     @property
     def brokers(self) -> dict[int, Broker]:
@@ -150,12 +174,16 @@ class Cluster:
 
     @property
     def controller_broker(self) -> Broker | None:
-        """The broker that creates and deletes topics, if the cluster names one."""
+        """The broker that creates and deletes topics, if the cluster has one."""
         brokers = self.brokers
         return None if self._controller_id is None else brokers.get(self._controller_id)
 
     def update(self) -> None:
-        """Asks the cluster anew for its brokers and all its topics."""
+        """Refreshes the brokers and all topics from the cluster.
+
+        :raises SocketDisconnectedError: if no broker could be reached.
+        :raises KafkaException: if no broker answered in time, or the client is closed.
+        """
         self._engine.refresh()
         self._follow()
 
@@ -164,7 +192,7 @@ class Cluster:
         self._topics._follow({name.encode("ascii", "replace") for name in self._engine.topic_names()})
 
     def get_group_coordinator(self, consumer_group: str | bytes) -> Broker:
-        """The broker that keeps the group's offsets.
+        """The broker that coordinates a group and stores its offsets.
 
         :raises GroupCoordinatorNotAvailable: if there is none after several tries.
         """
@@ -172,10 +200,85 @@ class Cluster:
         broker_id = self._engine.group_coordinator(group)
         if broker_id not in self.brokers:
             self.update()
-        return self._brokers[broker_id]
+        broker = self._brokers.get(broker_id)
+        if broker is None:
+            raise GroupCoordinatorNotAvailable(
+                f"broker {broker_id} coordinates the group {group!r}, but the metadata has no address for it"
+            )
+        return broker
+
+    def get_offset_manager(self, consumer_group: str | bytes) -> Broker:
+        """An old name of `get_group_coordinator`."""
+        log.warning("Cluster.get_offset_manager is deprecated since pykafka 2.3: use Cluster.get_group_coordinator")
+        return self.get_group_coordinator(consumer_group)
+
+    def get_managed_group_descriptions(self) -> dict[bytes, DescribeGroupResponse]:
+        """The state and members of all groups that Kafka coordinates, by id.
+
+        :raises SocketDisconnectedError: if a broker cannot be reached, because its groups would be missing.
+        :raises ProtocolClientError: if a broker refuses to list its groups.
+        """
+        descriptions: dict[bytes, DescribeGroupResponse] = {}
+        for broker in list(self.brokers.values()):
+            listed = broker.list_groups()
+            if listed.error != 0:
+                raise error_for_code(listed.error, f"broker {broker.id} does not list its groups")
+            if listed.groups:
+                descriptions.update(broker.describe_groups(listed.groups).groups)
+        return descriptions
+
+    def fetch_api_versions(self) -> dict[int, ApiVersionsSpec]:
+        """The versions of each API that one of the brokers supports, by API number.
+
+        For information only: the engine negotiates versions with each broker.
+
+        :raises SocketDisconnectedError: if no broker could be reached.
+        """
+        brokers = list(self.brokers.values())
+        for broker in brokers[:-1]:
+            try:
+                return broker.fetch_api_versions().api_versions
+            except SocketDisconnectedError as error:
+                log.info("broker %s does not answer, asking the next one: %s", broker.id, error)
+        if not brokers:
+            raise NoBrokersAvailableError("the cluster names no broker")
+        return brokers[-1].fetch_api_versions().api_versions
+
+    def close(self) -> None:
+        """Stops the running producers and consumers of this cluster, and closes its connections. New in version 3.
+
+        Does nothing if the cluster is closed. Later calls raise `KafkaException`.
+
+        :raises KafkaException: the error of the first `stop` that failed, after everything was closed.
+        """
+        failure: BaseException | None = None
+        with self._changing:
+            users = list(self._users)
+        for user in users:
+            try:
+                user.stop()
+            except Exception as error:
+                log.warning("while the client was closed, %r did not stop cleanly: %s", user, error)
+                failure = failure or error
+        self._engine.close()
+        if failure is not None:
+            raise failure
+
+    def _register(self, user: _Stoppable) -> None:
+        """Registers something that `close` must stop, without keeping it alive."""
+        with self._changing:
+            self._users.add(user)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _sync(self) -> None:
-        """Takes over what the engine has learnt of the brokers since the last look."""
+        """Applies what the engine has learnt about brokers since the last call."""
         with self._changing:
             version, controller_id, brokers = self._engine.brokers()
             if version == self._version:
@@ -191,6 +294,6 @@ class Cluster:
                     known._move(host.encode("ascii", "replace"), port)
 
     def _find_topic(self, name: bytes) -> None:
-        """Waits until the cluster has a topic, creating it if the broker allows that."""
-        log.info("topic %r is not known: asking the cluster for it, which creates it where that is allowed", name)
+        """Waits until the cluster has a topic; creates it if the cluster allows that."""
+        log.info("topic %r is not known: asking the cluster for it, which creates it if that is allowed", name)
         self._engine.topic(name.decode("ascii"), True)

@@ -1,4 +1,4 @@
-"""Names that several modules and every program share."""
+"""Names that several modules and most programs use."""
 
 from datetime import datetime
 from typing import Final
@@ -7,12 +7,12 @@ from ._engine import Message
 
 __all__ = ["EPOCH", "CompressionType", "Message", "OffsetType"]
 
-#: The zero of Kafka's timestamps, as naive UTC like every datetime in pykafka.
+#: The time 0 of Kafka's timestamps; naive UTC, like every datetime in pykafka.
 EPOCH: Final = datetime(1970, 1, 1)
 
 
 class CompressionType:
-    """How a batch of messages is compressed."""
+    """The compression of message batches."""
 
     NONE: Final = 0
     GZIP: Final = 1
@@ -23,7 +23,7 @@ class CompressionType:
 
 
 class OffsetType:
-    """Names for the two ends of a partition."""
+    """The beginning and the end of a partition, in place of an offset or a time."""
 
     EARLIEST: Final = -2
     LATEST: Final = -1

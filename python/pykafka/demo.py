@@ -2,7 +2,7 @@
 
 Two ways to run it::
 
-    python -m pykafka.demo                        # with a broker in a process of its own, in memory
+    python -m pykafka.demo                        # with an in-memory broker in a separate process
     python -m pykafka.demo --bootstrap host:9092  # with any Kafka
 """
 
@@ -19,7 +19,7 @@ from pykafka.exceptions import KafkaException
 MESSAGES = 1_000_000
 VALUE = b"x" * 100
 
-#: Runs the embedded broker until its standard input is closed, however this process ends.
+#: Runs the embedded broker until its standard input is closed, however the demo ends.
 _BROKER = """
 import sys
 from pykafka.testing import Broker
@@ -30,7 +30,7 @@ with Broker(partitions=3) as broker:
 
 
 class Progress:
-    """A bar in one line of a terminal; silent elsewhere. `done` prints the rate."""
+    """A progress bar in one line of a terminal; silent elsewhere. `done` prints the rate."""
 
     def __init__(self, what: str, total: int) -> None:
         self._what = what
@@ -39,7 +39,7 @@ class Progress:
         self._begun = time.perf_counter()
 
     def at(self, count: int) -> None:
-        """Shows how far it is."""
+        """Shows the progress."""
         if self._shown:
             filled = 40 * count // self._total
             print(
@@ -49,7 +49,7 @@ class Progress:
             )
 
     def done(self) -> None:
-        """Shows that it is over, and how fast it was."""
+        """Shows the end, and the rate."""
         seconds = time.perf_counter() - self._begun
         start = "\r\033[K" if self._shown else ""
         print(
@@ -73,7 +73,7 @@ def greet(topic: Topic) -> None:
 
 
 def produce_many(topic: Topic) -> None:
-    """Produces a million messages; returns when every one is acknowledged."""
+    """Produces a million messages; returns when all are acknowledged."""
     progress = Progress("produced", MESSAGES)
     with topic.get_producer() as producer:
         for count in range(0, MESSAGES, 10_000):
@@ -86,7 +86,7 @@ def produce_many(topic: Topic) -> None:
 def consume_many(topic: Topic) -> None:
     """Consumes a million messages.
 
-    :raises SystemExit: if fewer came.
+    :raises SystemExit: if some are missing.
     """
     progress = Progress("consumed", MESSAGES)
     count = 0
@@ -104,7 +104,7 @@ def consume_many(topic: Topic) -> None:
 
 @contextmanager
 def embedded_broker() -> Iterator[str]:
-    """The address of a broker in a process of its own, so that it does not compete for the interpreter."""
+    """The address of a broker in a separate process, so that it does not compete for the interpreter."""
     command = [sys.executable, "-c", _BROKER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -112,7 +112,7 @@ def embedded_broker() -> Iterator[str]:
 
 
 def run(bootstrap: str) -> None:
-    """The demo, on the cluster at this address."""
+    """Runs the demo on the cluster at this address."""
     client = KafkaClient(hosts=bootstrap)
     print(f"Connected to {bootstrap}: brokers {sorted(client.brokers)}")
     name = f"pykafka.demo.{time.time_ns() // 1_000_000}"
@@ -123,7 +123,7 @@ def run(bootstrap: str) -> None:
 
 
 def main() -> None:
-    """Reads the command line and runs the demo."""
+    """Parses the command line, and runs the demo."""
     parser = argparse.ArgumentParser(
         prog="python -m pykafka.demo", description="Produces and consumes a million messages."
     )

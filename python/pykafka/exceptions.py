@@ -1,38 +1,38 @@
-"""Every exception pykafka raises: old names, old hierarchy.
+"""All exceptions of pykafka, with the old names and the old hierarchy.
 
-The engine's errors become one of these in one place (`crates/python/src/errors.rs`), with the
-engine's sentence as their text. An error about a record says in `written` whether the record may
-be in the log: `"no"` (safe to send again) or `"maybe"`.
+The engine's errors become these exceptions in one place (`crates/python/src/errors.rs`), with the engine's text. The
+attribute `written` of an error about a message says whether the message may be in the log: `"no"` (safe to send it
+again) or `"maybe"`.
 """
 
 from typing import Self
 
 
 class UnicodeException(Exception):
-    """A name that Kafka keeps in ASCII was given with other characters. Not a `KafkaException`."""
+    """A name that must be ASCII has other characters. Not a `KafkaException`."""
 
 
 class KafkaException(Exception):
-    """The base of everything below."""
+    """The base class of all exceptions below."""
 
-    #: Whether the record concerned may be in the log: `"no"` or `"maybe"`.
+    #: Whether the message may be in the log: `"no"` or `"maybe"`.
     written: str = "no"
 
 
 class NotInThisRelease(KafkaException, NotImplementedError):
-    """Something pykafka 2 has that this release of version 3 does not have yet."""
+    """A feature of pykafka 2 that is not in this release of version 3."""
 
 
 class NoBrokersAvailableError(KafkaException):
-    """None of the given hosts could be reached; the text carries the root cause."""
+    """None of the given hosts could be reached; the text says why."""
 
 
 class LeaderNotFoundError(KafkaException):
-    """A partition has no leader, or its leader is not among the known brokers."""
+    """A partition has no leader, or its leader is not a known broker."""
 
 
 class SocketDisconnectedError(KafkaException):
-    """A connection to a broker could not be made or was lost."""
+    """A connection to a broker could not be opened, or was lost."""
 
 
 class ProduceFailureError(KafkaException):
@@ -40,7 +40,7 @@ class ProduceFailureError(KafkaException):
 
 
 class ConsumerStoppedException(KafkaException):
-    """The consumer was used while it was stopped."""
+    """The consumer is stopped."""
 
 
 class NoMessagesConsumedError(KafkaException):
@@ -48,25 +48,25 @@ class NoMessagesConsumedError(KafkaException):
 
 
 class MessageSetDecodeFailure(KafkaException):
-    """Bytes from a broker are not what the protocol says; of a partition's data: `reset_offsets` past it to go on."""
+    """A broker sent bytes that do not follow the protocol. For a damaged partition: `reset_offsets` to skip them."""
 
 
 class ProducerQueueFullError(KafkaException):
-    """The producer's memory, message count or unread delivery reports are at their limit."""
+    """The producer's buffer, number of messages or unread delivery reports are at their limit."""
 
 
 class ProducerStoppedException(KafkaException):
-    """The producer was used while it was stopped."""
+    """The producer is stopped."""
 
 
 class OffsetRequestFailedError(KafkaException):
-    """Offsets could not be found or committed."""
+    """Offsets could not be fetched or committed."""
 
 
 class PartitionOwnedError(KafkaException):
-    """Another member of the group holds the partition.
+    """Another member of the group owns the partition.
 
-    In another process, after pickling, `partition` is the partition's number: a `Partition` stays with its cluster.
+    After pickling, `partition` is the partition's number, because a `Partition` belongs to its cluster.
     """
 
     def __init__(self, partition: object, *args: object) -> None:
@@ -78,34 +78,38 @@ class PartitionOwnedError(KafkaException):
         return type(self), (number, *self.args), {**vars(self), "partition": number}
 
 
+class ZooKeeperError(KafkaException):
+    """ZooKeeper could not be reached, or did not answer in time. New in version 3."""
+
+
 class RdKafkaException(KafkaException):
-    """Kept for `except` clauses: the engine is never librdkafka."""
+    """Kept for `except` clauses; never raised, because the engine is not librdkafka."""
 
 
 class RdKafkaStoppedException(RdKafkaException):
-    """Kept for `except` clauses: the engine is never librdkafka."""
+    """Kept for `except` clauses; never raised, because the engine is not librdkafka."""
 
 
 class ProtocolClientError(KafkaException):
-    """A broker answered with an error code; a code without a class of its own sets it on the instance."""
+    """A broker answered with an error code. If the code has no class of its own, the instance carries it."""
 
     ERROR_CODE: int | None = None
 
 
 class UnknownError(ProtocolClientError):
-    """The broker met an error it has no code for."""
+    """The broker met an error for which there is no code."""
 
     ERROR_CODE = -1
 
 
 class OffsetOutOfRangeError(ProtocolClientError):
-    """The offset is not, or no longer, in the log."""
+    """The offset is not in the log, or not any more."""
 
     ERROR_CODE = 1
 
 
 class InvalidMessageError(ProtocolClientError):
-    """A message's checksum is wrong, or the broker refuses its form."""
+    """A message's checksum is wrong, or the broker rejects its format."""
 
     ERROR_CODE = 2
 
@@ -129,13 +133,13 @@ class LeaderNotAvailable(ProtocolClientError):
 
 
 class NotLeaderForPartition(ProtocolClientError):
-    """The broker asked is not the partition's leader."""
+    """The broker is not the partition's leader."""
 
     ERROR_CODE = 6
 
 
 class RequestTimedOut(ProtocolClientError):
-    """The broker did not finish within the limit it was given."""
+    """The broker did not finish within its time limit."""
 
     ERROR_CODE = 7
 
@@ -147,13 +151,13 @@ class MessageSizeTooLarge(ProtocolClientError):
 
 
 class OffsetMetadataTooLarge(ProtocolClientError):
-    """The text sent along with a committed offset is too long."""
+    """The metadata of a committed offset is too long."""
 
     ERROR_CODE = 12
 
 
 class GroupLoadInProgress(ProtocolClientError):
-    """The group's coordinator is still loading."""
+    """The group's coordinator is still loading the group."""
 
     ERROR_CODE = 14
 
@@ -165,7 +169,7 @@ class GroupCoordinatorNotAvailable(ProtocolClientError):
 
 
 class NotCoordinatorForGroup(ProtocolClientError):
-    """The broker asked is not the group's coordinator."""
+    """The broker is not the group's coordinator."""
 
     ERROR_CODE = 16
 
@@ -177,7 +181,7 @@ class InvalidTopic(ProtocolClientError):
 
 
 class IllegalGeneration(ProtocolClientError):
-    """The group has moved on to another generation."""
+    """The group has moved on to another generation without this member."""
 
     ERROR_CODE = 22
 
@@ -189,7 +193,7 @@ class InconsistentGroupProtocol(ProtocolClientError):
 
 
 class UnknownMemberId(ProtocolClientError):
-    """The coordinator does not know the member, or not any more."""
+    """The coordinator does not know the member, or has removed it."""
 
     ERROR_CODE = 25
 
@@ -207,25 +211,25 @@ class RebalanceInProgress(ProtocolClientError):
 
 
 class TopicAuthorizationFailed(ProtocolClientError):
-    """The broker's access rules forbid this for the topic."""
+    """The client is not authorized to do this with the topic."""
 
     ERROR_CODE = 29
 
 
 class GroupAuthorizationFailed(ProtocolClientError):
-    """The broker's access rules forbid this for the group."""
+    """The client is not authorized to do this with the group."""
 
     ERROR_CODE = 30
 
 
-#: The class for each error code that has one of its own.
+#: The class for each error code that has its own.
 ERROR_CODES: dict[int, type[ProtocolClientError]] = {
     error.ERROR_CODE: error for error in ProtocolClientError.__subclasses__() if error.ERROR_CODE is not None
 }
 
 
 def error_for_code(code: int, text: str) -> ProtocolClientError:
-    """The exception for a broker's error code, whether or not the code has a class of its own."""
+    """The exception for a broker's error code; codes without a class get a `ProtocolClientError`."""
     error = ERROR_CODES.get(code, ProtocolClientError)(text)
     if error.ERROR_CODE is None:
         error.ERROR_CODE = code

@@ -20,19 +20,19 @@ class Partition:
 
     @property
     def id(self) -> int:
-        """Its number in the topic."""
+        """The partition number."""
         return self._id
 
     @property
     def topic(self) -> "Topic":
-        """The topic it is part of."""
+        """The partition's topic."""
         return self._topic
 
     @property
     def leader(self) -> Broker:
-        """The broker that leads it at the moment.
+        """The broker that leads it now.
 
-        :raises LeaderNotFoundError: if there is none.
+        :raises LeaderNotFoundError: if it has no leader.
         """
         leader, _, _ = self._topic._describe(self._id)
         broker = self._topic._cluster.brokers.get(leader) if leader is not None else None
@@ -42,12 +42,12 @@ class Partition:
 
     @property
     def replicas(self) -> list[Broker]:
-        """The brokers that keep a copy."""
+        """The brokers that hold a replica."""
         return self._brokers(self._topic._describe(self._id)[1])
 
     @property
     def isr(self) -> list[Broker]:
-        """The brokers whose copy is up to date."""
+        """The brokers whose replica is in sync."""
         return self._brokers(self._topic._describe(self._id)[2])
 
     def fetch_offset_limit(self, offsets_before: datetime | int, max_offsets: int = 1) -> list[int]:
@@ -55,12 +55,20 @@ class Partition:
         return self._topic._list_offsets([self._id], offsets_before)[self._id].offset[:max_offsets]
 
     def latest_available_offset(self) -> int:
-        """The offset that the next message will get."""
+        """The offset of the next message to be written."""
         return self.fetch_offset_limit(OffsetType.LATEST)[0]
 
     def earliest_available_offset(self) -> int:
-        """The offset of the oldest message that is still there."""
+        """The offset of the oldest message in the log."""
         return self.fetch_offset_limit(OffsetType.EARLIEST)[0]
+
+    def update(self, brokers: object = None, metadata: object = None) -> None:
+        """Refreshes the cluster. Optional: partitions follow the cluster by themselves.
+
+        :param brokers: ignored.
+        :param metadata: ignored.
+        """
+        self._topic._cluster.update()
 
     def _brokers(self, ids: list[int]) -> list[Broker]:
         brokers = self._topic._cluster.brokers

@@ -1,10 +1,10 @@
-"""Which partition a message goes to, when the engine's own rule is not wanted.
+"""Partitioners, for programs that do not want the engine's own rule.
 
-Without a partitioner the engine decides: a message with a key goes where Java's murmur2 puts it;
-messages without a key stay on one partition per batch.
+Without a partitioner, a message with a key goes to the partition that Kafka's Java client would choose (murmur2);
+messages without a key go to one partition per batch.
 
-A partitioner is any callable that takes the topic's partitions and the message's key and returns
-one of the partitions. It is called in the thread that produces.
+A partitioner is any callable that takes the topic's partitions and the message's key, and returns one of the
+partitions. It is called in the thread that produces.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ P = TypeVar("P")
 
 
 class BasePartitioner:
-    """What a partitioner looks like."""
+    """The interface of a partitioner."""
 
     def __call__(self, partitions: Sequence[P], key: bytes | None = None) -> P:
         """Returns the partition for a message with this key."""
@@ -24,7 +24,7 @@ class BasePartitioner:
 
 
 class RandomPartitioner(BasePartitioner):
-    """One partition after the other, whatever the key. It was never random; the name is pykafka's."""
+    """Each partition in turn, whatever the key. It was never random; the name is pykafka's."""
 
     def __init__(self) -> None:
         self.idx = 0
@@ -36,14 +36,14 @@ class RandomPartitioner(BasePartitioner):
 
 
 def _sha1(key: bytes) -> int:
-    # Not a matter of security: pykafka 2 placed messages by this number, and its topics live on.
+    # Not for security: pykafka 2 placed messages by this number, and existing topics rely on it.
     return int(hashlib.sha1(key, usedforsecurity=False).hexdigest(), 16)
 
 
 class HashingPartitioner(BasePartitioner):
-    """The same partition for the same key, by pykafka 2's rule: SHA-1 of the key, not Java's murmur2.
+    """The same partition for the same key, by the rule of pykafka 2: SHA-1 of the key, not Java's murmur2.
 
-    :param hash_func: a hash of the key to use instead.
+    :param hash_func: a hash of the key to use instead of SHA-1.
     """
 
     def __init__(self, hash_func: Callable[[bytes], int] | None = None) -> None:
@@ -60,10 +60,10 @@ class HashingPartitioner(BasePartitioner):
 
 
 class GroupHashingPartitioner(BasePartitioner):
-    """A random one of `group_size` neighbouring partitions that the key decides.
+    """A random one of `group_size` adjacent partitions, of which the key determines the first.
 
     :param hash_func: the hash of the key.
-    :param group_size: over how many partitions the messages of one key are spread, at least 1.
+    :param group_size: over how many partitions the messages of one key are spread; at least 1.
     """
 
     def __init__(self, hash_func: Callable[[bytes], int], group_size: int = 1) -> None:

@@ -1,12 +1,12 @@
 """Writes messages to one topic.
 
-This module checks the arguments and gives them to the engine. `produce` and `get_delivery_report`
-are methods of the engine's class, so that no line of Python stands in the way of a message.
+This module checks the arguments and passes them to the engine. `produce` and `get_delivery_report` are methods of the
+engine's class, so that a message needs no line of Python.
 """
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from . import _engine
 from .common import CompressionType
@@ -23,34 +23,33 @@ DELIVERY_TIMEOUT_MS = 120_000
 class Producer(_engine.Producer):
     """Writes messages to one topic; `topic.get_producer()` makes one.
 
-    With the defaults a message counts as delivered when every in-sync replica has it, is stored once
-    whatever is retried, and stays in the order of the `produce` calls within its partition. A
-    message that fails makes those behind it in its partition fail too, unless it was refused for
-    its own sake.
+    With the defaults, a message counts as delivered when every in-sync replica has it. It is stored once, even after
+    retries, and stays in the order of the `produce` calls within its partition. If a message fails, those behind it in
+    its partition fail, too, unless the broker rejected it for what it is (too large, invalid).
 
-    :param partitioner: `f(partitions, key)` that returns one of the partitions. None: murmur2 of the
-        key as Java does it; without a key, one partition per batch.
+    :param partitioner: `f(partitions, key)` that returns one of the partitions. None: murmur2 of the key, as in Kafka's
+        Java client; without a key, one partition per batch.
     :param compression: a `CompressionType`.
-    :param max_retries: how often a batch is sent again; None: until `delivery_timeout_ms`.
-    :param retry_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
-    :param required_acks: -1: every in-sync replica; 1: the leader alone; 0: nobody. With 0 and 1 messages
-        can be lost and stored twice.
+    :param max_retries: how often a batch is retried; None: until `delivery_timeout_ms`.
+    :param retry_backoff_ms: checked and ignored: the wait grows from 100 ms to 1 s.
+    :param required_acks: -1: every in-sync replica; 1: the leader only; 0: no acknowledgement. With 0 and 1, messages
+        can be lost, or stored twice.
     :param ack_timeout_ms: how long the leader may wait for its replicas.
-    :param max_queued_messages: how many messages may wait for their acknowledgement; None: only the
-        client's memory (32 MiB for all its producers) counts.
-    :param min_queued_messages: checked and not used: a batch leaves when it is full or has lingered.
+    :param max_queued_messages: how many messages may wait for their acknowledgement; None: limited only by the client's
+        buffer (32 MiB for all its producers).
+    :param min_queued_messages: checked and ignored: a batch is sent when it is full or has lingered.
     :param linger_ms: how long a batch waits for more messages. A lone message does not wait.
-    :param queue_empty_timeout_ms: checked and not used: nothing polls.
-    :param block_on_queue_full: whether `produce` waits for memory, up to 60 s, or raises
+    :param queue_empty_timeout_ms: checked and ignored: nothing polls.
+    :param block_on_queue_full: whether `produce` waits for buffer memory, up to 60 s, or raises
         `ProducerQueueFullError` at once.
     :param max_request_size: the largest message, and the largest request, in bytes.
-    :param sync: whether `produce` returns only when its message is written.
-    :param delivery_reports: whether there is a report of each message; see `get_delivery_report`.
-    :param pending_timeout_ms: how long a sync `produce`, and `stop`, wait for outstanding messages; -1 or None:
-        until they are resolved, which takes `delivery_timeout_ms` at most.
+    :param sync: whether `produce` returns only when the message is stored.
+    :param delivery_reports: whether each message gets a report; see `get_delivery_report`.
+    :param pending_timeout_ms: how long a sync `produce`, and `stop`, wait for messages to be stored; -1 or None: at
+        most `delivery_timeout_ms`.
     :param auto_start: whether the constructor calls `start`.
     :param serializer: `f(value, key)` that returns both as bytes or None.
-    :param delivery_timeout_ms: the limit from `produce` to the report. New in version 3.
+    :param delivery_timeout_ms: the time from `produce` to the report, at most. New in version 3.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Producer(_engine.Producer):
         self._topic = topic
         self._settings = _engine.ProducerSettings(
             acks=int(required_acks),
-            ack_timeout_ms=valid_int(ack_timeout_ms, name="ack_timeout_ms"),
+            ack_timeout_ms=valid_int(ack_timeout_ms, allow_zero=True, name="ack_timeout_ms"),
             block_on_queue_full=bool(block_on_queue_full),
             compression=compression,
             delivery_reports=bool(delivery_reports) and not sync,
@@ -110,14 +109,15 @@ class Producer(_engine.Producer):
             self.start()
 
     def start(self) -> None:
-        """Makes the producer ready for messages; does nothing if it is. A stopped producer can be started again."""
+        """Starts the producer; does nothing if it runs. A stopped producer can be started again."""
+        self._cluster._register(self)
         self._open(self._cluster._engine, self._topic.name.decode("ascii"), self._settings)
 
     def stop(self) -> None:
-        """Sends what is buffered, waits until it is acknowledged and closes; does nothing if it is stopped.
+        """Sends what is buffered, waits until it is acknowledged, and stops; does nothing if it is stopped.
 
-        :raises ProduceFailureError: if a message was not delivered and nobody has been told: its
-            report could not be read (`delivery_reports` is off), or the time did not suffice.
+        :raises ProduceFailureError: if a message was not delivered and that was not reported: `delivery_reports` is
+            off, or the time was too short.
         """
         self._close()
 
@@ -130,11 +130,23 @@ class Producer(_engine.Producer):
         self.stop()
 
     def __del__(self) -> None:
-        # Garbage collection must not wait: the engine goes on sending, and the interpreter's exit waits for it.
+        # The garbage collector must not wait: the engine sends in the background, and the interpreter's exit waits for
+        # it.
         self._abandon()
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} (topic={self._topic.name!r})>"
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name == "OwnedBroker":
+        # The import statement hides the text of an AttributeError.
+        raise ImportError(
+            f"pykafka.producer.{name} does not exist in pykafka 3: the engine keeps the messages of all brokers in one "
+            "place; use Producer",
+            name=__name__,
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _optional(value: int | None, name: str, allow_zero: bool = False) -> int | None:
@@ -142,7 +154,7 @@ def _optional(value: int | None, name: str, allow_zero: bool = False) -> int | N
 
 
 def _limit(value: int | None, name: str) -> int | None:
-    """A time limit in which -1 and None both mean that there is none."""
+    """A time limit for which both -1 and None mean that there is none."""
     if value is None:
         return None
     number = valid_int(value, allow_zero=True, allow_negative=True, name=name)

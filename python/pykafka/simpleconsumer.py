@@ -1,12 +1,13 @@
-"""Reads messages from the partitions it is given.
+"""Reads messages from given partitions.
 
-This module decides where to start and keeps pykafka's view of offsets. `consume` and iteration are
-methods of the engine's class, so that no line of Python stands between two messages.
+This module decides where to start, and maintains pykafka's offset attributes. `consume` and iteration are methods of
+the engine's class, so that a message needs no line of Python.
 
-Two meanings of an offset meet here. The engine's *position* is the offset of the next message; pykafka
-counts the *last consumed* one, which is one less.
+There are two kinds of offset here. The engine's *position* is the offset of the next message; pykafka's offsets are
+those of the *last consumed* message, which are one less.
 """
 
+import itertools
 import json
 import logging
 import socket
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The most that one fetch brings of all partitions, in bytes. Kafka: `fetch.max.bytes`.
+#: How many bytes one fetch may return. Kafka: `fetch.max.bytes`.
 FETCH_MAX_BYTES = 50 << 20
 
 #: How many bytes may be fetched ahead of `consume`.
 FETCH_BUFFER = 64 << 20
 
-#: What `held_offsets` says of a partition from which nothing can have been consumed.
+#: The value in `held_offsets` for a partition from which no message was consumed.
 NOTHING_CONSUMED = -2
 
 
 class OwnedPartition:
-    """What a consumer knows of one of its partitions."""
+    """The state of one of a consumer's partitions."""
 
     def __init__(self, consumer: "SimpleConsumer", partition: Partition) -> None:
         self.partition = partition
@@ -53,8 +54,8 @@ class OwnedPartition:
 
     @property
     def next_offset(self) -> int:
-        """The offset of the message that is handed out next; 0 before the consumer's first start."""
-        return self._consumer._position(self.partition.id) or 0
+        """The offset of the next message; 0 before the consumer's first start."""
+        return self._consumer._next_offset(self.partition.id) or 0
 
     @property
     def last_offset_consumed(self) -> int:
@@ -65,34 +66,34 @@ class OwnedPartition:
 class SimpleConsumer(_engine.Consumer):
     """Reads given partitions of one topic; `topic.get_simple_consumer()` makes one.
 
-    It is iterable; iteration ends when `consumer_timeout_ms` passes without a message. Where it starts:
-    at the group's committed offset if there is one; else, with a group or with
-    `reset_offset_on_start`, where `auto_offset_reset` says; else at the oldest message.
+    Iteration ends when `consumer_timeout_ms` passes without a message. The consumer starts at the group's committed
+    offset, if there is one; otherwise, with a group or `reset_offset_on_start`, where `auto_offset_reset` says;
+    otherwise at the oldest message.
 
-    :param consumer_group: where offsets are committed.
+    :param consumer_group: the group that offsets are committed for.
     :param partitions: which of the topic's partitions to read; None: all.
-    :param fetch_message_max_bytes: the most that one fetch brings of one partition.
-    :param num_consumer_fetchers: checked and not used: fetching takes no thread.
-    :param auto_commit_enable: whether `consume` commits by itself. It only ever commits messages that an
-        earlier call returned.
-    :param auto_commit_interval_ms: how often it does so.
-    :param queued_max_messages: checked and not used: `fetch_buffer` bounds what is fetched ahead.
-    :param fetch_min_bytes: a broker waits for that much, up to `fetch_wait_max_ms`.
-    :param fetch_error_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
-    :param offsets_channel_backoff_ms: checked and not used: the wait grows from 100 ms to 1 s.
-    :param offsets_commit_max_retries: checked and not used: committing and fetching offsets is tried again for
-        the client's `offsets_channel_socket_timeout_ms`.
-    :param auto_offset_reset: an `OffsetType`: where to go on when an offset is out of range.
-    :param consumer_timeout_ms: how long `consume` waits; 0 or less: for ever.
+    :param fetch_message_max_bytes: how many bytes of one partition one fetch may return.
+    :param num_consumer_fetchers: checked and ignored: fetching takes no thread.
+    :param auto_commit_enable: whether `consume` commits automatically. It commits only messages that earlier calls
+        returned.
+    :param auto_commit_interval_ms: the time between two automatic commits.
+    :param queued_max_messages: checked and ignored: `fetch_buffer` limits what is fetched ahead.
+    :param fetch_min_bytes: how many bytes a broker waits for, up to `fetch_wait_max_ms`.
+    :param fetch_error_backoff_ms: checked and ignored: the wait grows from 100 ms to 1 s.
+    :param offsets_channel_backoff_ms: checked and ignored: the wait grows from 100 ms to 1 s.
+    :param offsets_commit_max_retries: checked and ignored: commits and fetches of offsets are retried for the client's
+        `offsets_channel_socket_timeout_ms`.
+    :param auto_offset_reset: an `OffsetType`: where to continue if an offset is out of range.
+    :param consumer_timeout_ms: how long `consume` waits for a message; 0 or less: for ever.
     :param auto_start: whether the constructor calls `start`.
-    :param reset_offset_on_start: start where `auto_offset_reset` says and, with a group, commit that. Without it a
-        start commits nothing.
-    :param compacted_topic: accepted and not used: gaps between offsets are normal.
-    :param generation_id: accepted and not used.
-    :param consumer_id: sent along with commits.
+    :param reset_offset_on_start: start where `auto_offset_reset` says and, with a group, commit that. Otherwise
+        starting commits nothing.
+    :param compacted_topic: accepted and ignored: gaps between offsets are normal.
+    :param generation_id: accepted and ignored.
+    :param consumer_id: stored in the metadata of every committed offset.
     :param deserializer: `f(value, key)` that returns both, called by `consume`.
     :param reset_offset_on_fetch: whether `fetch_offsets` also moves the consumer.
-    :param fetch_max_bytes: the most that one fetch brings of all partitions. New in version 3.
+    :param fetch_max_bytes: how many bytes one fetch may return. New in version 3.
     :param fetch_buffer: how many bytes may be fetched ahead of `consume`. New in version 3.
     """
 
@@ -137,25 +138,26 @@ class SimpleConsumer(_engine.Consumer):
             raise TypeError(f"deserializer must be callable, not {type(deserializer).__name__}")
         self._topic = topic
         self._cluster = cluster
-        self._group = None if consumer_group is None else to_bytes(consumer_group, "consumer_group").decode("ascii")
+        group = None if consumer_group is None else to_bytes(consumer_group, "consumer_group").decode("ascii")
+        # As in pykafka 2, an empty name means no group.
+        self._group = group or None
         owned = self._own(partitions)
         self._partitions = {partition: OwnedPartition(self, partition) for partition in owned}
+        #: Cycles over the owned partitions, for programs that use it; `consume` does not.
+        self.partition_cycle = itertools.cycle(self._partitions.values())
+        # Where a stopped consumer was moved to.
+        self._moved_to: dict[int, int] = {}
         self._auto_commit_enable = bool(auto_commit_enable)
         self._auto_offset_reset = auto_offset_reset
         valid_int(offsets_channel_backoff_ms, allow_zero=True, name="offsets_channel_backoff_ms")
         valid_int(offsets_commit_max_retries, allow_zero=True, name="offsets_commit_max_retries")
         self._reset_offset_on_start = bool(reset_offset_on_start)
         self._reset_offset_on_fetch = bool(reset_offset_on_fetch)
-        self.consumer_id = to_bytes(consumer_id, "consumer_id")
-        self.generation_id = generation_id
         timeout_ms = valid_int(consumer_timeout_ms, allow_zero=True, allow_negative=True, name="consumer_timeout_ms")
         commit_interval_ms = valid_int(auto_commit_interval_ms, name="auto_commit_interval_ms")
-        who = {"consumer_id": self.consumer_id.decode("ascii"), "hostname": socket.gethostname()}
-        self._commit_metadata = json.dumps(who)
         self._settings = _engine.ConsumerSettings(
             auto_commit_interval_ms=commit_interval_ms if self._auto_commit_enable and self._group else None,
             auto_offset_reset=auto_offset_reset,
-            commit_metadata=self._commit_metadata,
             consumer_group=self._group,
             consumer_timeout_ms=timeout_ms if timeout_ms > 0 else None,
             fetch_buffer=valid_int(fetch_buffer, name="fetch_buffer"),
@@ -165,6 +167,8 @@ class SimpleConsumer(_engine.Consumer):
             fetch_wait_max_ms=valid_int(fetch_wait_max_ms, allow_zero=True, name="fetch_wait_max_ms"),
             deserializer=deserializer,
         )
+        self.consumer_id = consumer_id
+        self.generation_id = generation_id
         if auto_start:
             self.start()
 
@@ -179,32 +183,57 @@ class SimpleConsumer(_engine.Consumer):
         return sorted(owned)
 
     @property
+    def consumer_id(self) -> bytes:
+        """The id that, with the host name, is stored in the metadata of every committed offset."""
+        return self._consumer_id
+
+    @consumer_id.setter
+    def consumer_id(self, value: str | bytes) -> None:
+        self._consumer_id = to_bytes(value, "consumer_id")
+        who = {"consumer_id": self._consumer_id.decode("ascii"), "hostname": socket.gethostname()}
+        self._settings.commit_metadata = json.dumps(who)
+
+    @property
+    def generation_id(self) -> int:
+        """A value that the program can set; it has no effect."""
+        return self._generation_id
+
+    @generation_id.setter
+    def generation_id(self, value: int) -> None:
+        self._generation_id = valid_int(value, allow_zero=True, allow_negative=True, name="generation_id")
+
+    @property
     def topic(self) -> "Topic":
-        """The topic that is read."""
+        """The topic that it reads."""
         return self._topic
 
     @property
     def partitions(self) -> dict[int, Partition]:
-        """The partitions that are read, by number."""
+        """The partitions that it reads, by number."""
         return {partition.id: partition for partition in self._partitions}
 
     @property
     def held_offsets(self) -> dict[int, int]:
-        """For each partition the offset of the last message that was handed out, or -2 if there can be none."""
+        """For each partition the offset of the last message handed out, or -2 if there is none."""
         return {
             partition.id: owned.last_offset_consumed if owned.next_offset > 0 else NOTHING_CONSUMED
             for partition, owned in self._partitions.items()
         }
 
     def start(self) -> None:
-        """Finds out where to start and begins to fetch; does nothing if it runs."""
+        """Finds the offsets to start at, and starts to fetch; does nothing if it runs.
+
+        Without a group, a stopped consumer continues where it was, unless `reset_offset_on_start` is set.
+        """
         if self._is_running():
             return
+        self._cluster._register(self)
         reset = self._auto_offset_reset
         positions: dict[int, int] = {}
         if self._group is not None and not self._reset_offset_on_start:
             positions = {id_: answer.offset for id_, answer in self._committed() if answer.offset >= 0}
         elif not self._reset_offset_on_start:
+            positions = self._known_positions()
             reset = OffsetType.EARLIEST
         missing = [partition.id for partition in self._partitions if partition.id not in positions]
         found = self._offsets_at(dict.fromkeys(missing, reset))
@@ -215,11 +244,12 @@ class SimpleConsumer(_engine.Consumer):
             self._settings,
             self._commit_failed,
         )
+        self._moved_to.clear()
         if self._group is not None and self._reset_offset_on_start:
             self._commit(found)
 
     def stop(self) -> None:
-        """Commits, if `auto_commit_enable` says so, and closes; does nothing if it is stopped."""
+        """Commits, if `auto_commit_enable` is set, and stops; does nothing if it is stopped."""
         self._stop(last_message_done=True)
 
     def _stop(self, last_message_done: bool) -> None:
@@ -235,27 +265,26 @@ class SimpleConsumer(_engine.Consumer):
     def commit_offsets(self, partition_offsets: Iterable[tuple[Partition, int]] | None = None) -> None:
         """Commits offsets for the group.
 
-        :param partition_offsets: the next offset to read of each partition; None: of all partitions, behind the last
-            message handed out. A consumer that was never started has nothing of its own to commit.
-        :raises KafkaException: without a consumer_group, or for a partition that is not this consumer's.
-        :raises ValueError: for what is no offset; nothing is committed.
-        :raises ProtocolClientError: when the group's coordinator refuses, or goes on to fail after several tries.
+        :param partition_offsets: for each partition the offset of the next message to read; None: for all partitions,
+            the offset after the last message handed out. A consumer that was never started has nothing to commit then.
+        :raises KafkaException: without a consumer_group, or for a partition that this consumer does not read.
+        :raises ValueError: if an offset is invalid; nothing is committed.
+        :raises ProtocolClientError: if the group's coordinator refuses the commit, or retries do not succeed.
         """
         if self._group is None:
             raise KafkaException("offsets can only be committed with a consumer_group")
         if partition_offsets is None:
-            known = {partition.id: self._position(partition.id) for partition in self._partitions}
-            self._commit({id_: position for id_, position in known.items() if position is not None})
+            self._commit(self._known_positions())
             return
         positions = {self._check_owned(partition).id: offset for partition, offset in partition_offsets}
         for offset in positions.values():
-            # A negative one would be taken for no commit at all, and the group would begin anew.
+            # A negative offset would count as no commit, and the group would start anew.
             if not isinstance(offset, int) or not 0 <= offset < 1 << 63:
                 raise ValueError(f"an offset to commit must be an int from 0, not {offset!r}")
         self._commit(positions)
 
     def fetch_offsets(self) -> list[tuple[int, OffsetFetchPartitionResponse]]:
-        """The group's committed offsets; moves there too, unless `reset_offset_on_fetch` is off.
+        """The group's committed offsets. Also moves the consumer there, unless `reset_offset_on_fetch` is off.
 
         :raises KafkaException: without a consumer_group.
         """
@@ -265,14 +294,14 @@ class SimpleConsumer(_engine.Consumer):
         if self._reset_offset_on_fetch:
             positions = {id_: answer.offset for id_, answer in committed if answer.offset >= 0}
             missing = [id_ for id_, answer in committed if answer.offset < 0]
-            self._seek({**positions, **self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))})
+            self._move({**positions, **self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))})
         return committed
 
     def reset_offsets(self, partition_offsets: Iterable[tuple[Partition, int | datetime]] | None = None) -> None:
         """Moves to other offsets and, with a group, commits them.
 
-        :param partition_offsets: for each partition the offset of the last message to count as consumed, or an
-            `OffsetType`, or a datetime (naive UTC). None: all partitions, to `auto_offset_reset`.
+        :param partition_offsets: for each partition the offset of the last message to count as consumed, an
+            `OffsetType`, or a datetime (naive: UTC). None: all partitions, to `auto_offset_reset`.
         :raises ValueError: if an offset is none of these.
         :raises OffsetRequestFailedError: if an offset cannot be found.
         """
@@ -291,9 +320,22 @@ class SimpleConsumer(_engine.Consumer):
             else:
                 raise ValueError(f"an offset must be an int from -2, an OffsetType or a datetime, not {offset!r}")
         positions.update(self._offsets_at(lookups))
-        self._seek(positions)
+        self._move(positions)
         if self._group is not None:
             self._commit(positions)
+
+    def _next_offset(self, partition: int) -> int | None:
+        return self._moved_to.get(partition, self._position(partition))
+
+    def _known_positions(self) -> dict[int, int]:
+        known = {partition.id: self._next_offset(partition.id) for partition in self._partitions}
+        return {id_: position for id_, position in known.items() if position is not None}
+
+    def _move(self, positions: dict[int, int]) -> None:
+        if self._is_running():
+            self._seek(positions)
+        else:
+            self._moved_to.update(positions)
 
     def _check_owned(self, partition: Partition) -> Partition:
         if partition not in self._partitions:
@@ -301,7 +343,7 @@ class SimpleConsumer(_engine.Consumer):
         return partition
 
     def _offsets_at(self, timestamps: dict[int, int]) -> dict[int, int]:
-        """The offsets at these times; where nothing is that young, the oldest offset, as in pykafka 2."""
+        """The offsets at these times; if no message is that new, the oldest offset, as in pykafka 2."""
         if not timestamps:
             return {}
         name = self._topic.name.decode("ascii")
@@ -332,11 +374,11 @@ class SimpleConsumer(_engine.Consumer):
         self._cluster._engine.commit_offsets(
             self._group,
             self._topic.name.decode("ascii"),
-            [(partition, offset, self._commit_metadata) for partition, offset in positions.items()],
+            [(partition, offset, self._settings.commit_metadata) for partition, offset in positions.items()],
         )
 
     def _commit_failed(self, error: Exception) -> None:
-        """Called by `consume` when the auto-commit that was begun by an earlier call has failed."""
+        """Called by `consume` when the auto-commit of an earlier call has failed."""
         log.error("offsets of group %r were not committed; the next attempt follows: %s", self._group, error)
 
     def __enter__(self) -> Self:
@@ -348,7 +390,7 @@ class SimpleConsumer(_engine.Consumer):
         self._stop(last_message_done=error is None)
 
     def __del__(self) -> None:
-        # Garbage collection must not wait for a commit; the messages handed out last are handed out again.
+        # The garbage collector must not wait for a commit, so the last messages are handed out again.
         self._close(None, False)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A Kafka inside the process, for tests and for trying things out.
+"""An in-memory Kafka in this process, for tests and for trying things out.
 
 It speaks the real protocol on a real port::
 
@@ -14,11 +14,11 @@ from . import _engine
 
 
 class Broker:
-    """A cluster in memory that listens on loopback ports; it is empty when it starts and forgotten when it stops.
+    """An in-memory cluster that listens on loopback ports. It starts empty; when it stops, everything is lost.
 
-    :param brokers: how many brokers it has; their ids begin with 1.
-    :param partitions: how many partitions a topic gets that is created on demand.
-    :param ports: the port of each broker; free ones are found for those that have none.
+    :param brokers: the number of brokers; their ids start at 1.
+    :param partitions: the number of partitions of a topic that is created automatically.
+    :param ports: the ports of the brokers; for missing ones, free ports are used.
     """
 
     def __init__(self, brokers: int = 1, partitions: int = 1, ports: Sequence[int] = ()) -> None:
@@ -26,7 +26,7 @@ class Broker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What to give to `KafkaClient(hosts=...)`."""
+        """The addresses, for `KafkaClient(hosts=...)`."""
         return self._broker.bootstrap_servers
 
     def create_topic(self, name: str, partitions: int = 1, replication_factor: int = 1) -> None:
@@ -34,35 +34,38 @@ class Broker:
         self._broker.create_topic(name, partitions, replication_factor)
 
     def set_broker_down(self, broker_id: int) -> None:
-        """Stops one broker: its connections are closed and refused, and its leaders move."""
+        """Stops a broker: closes its connections, refuses new ones, and moves its partitions to other leaders."""
         self._broker.set_broker_down(broker_id)
 
     def set_broker_up(self, broker_id: int) -> None:
-        """Starts a stopped broker again, on the port that it had."""
+        """Starts a stopped broker again, on its old port."""
         self._broker.set_broker_up(broker_id)
 
     def refuse_produce(self, error_code: int, times: int = 1) -> None:
-        """Answers the next produce requests with an error code, without carrying them out."""
+        """Answers the next `times` produce requests with an error code, without executing them."""
         self._broker.refuse_produce(error_code, times)
 
     def refuse_commits(self, error_code: int, times: int = 1) -> None:
-        """Answers the next commits of offsets with an error code, without carrying them out."""
+        """Answers the next `times` offset commits with an error code, without executing them."""
         self._broker.refuse_commits(error_code, times)
 
     def silence(self) -> None:
-        """From now on takes requests and answers none of them."""
+        """From now on, reads requests but answers none."""
         self._broker.silence()
 
     def delay(self, milliseconds: int) -> None:
-        """From now on answers every request later than it could."""
+        """From now on, delays every response."""
         self._broker.delay(milliseconds)
 
     def heal(self) -> None:
-        """Ends `silence`, `delay`, `refuse_produce` and `refuse_commits`."""
+        """Ends `silence`, `delay`, `refuse_produce` and `refuse_commits`.
+
+        Connections on which a request was left without an answer are closed, so that clients send it again.
+        """
         self._broker.heal()
 
     def stop(self) -> None:
-        """Closes every connection and listener; does nothing the second time."""
+        """Closes all connections and ports; does nothing if it is stopped."""
         self._broker.stop()
 
     def __enter__(self) -> Self:

@@ -1,11 +1,14 @@
-"""A topic: its partitions, and the way to producers and consumers."""
+"""A topic: its partitions, and its producers and consumers."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .balancedconsumer import BalancedConsumer
 from .common import OffsetType
-from .exceptions import LeaderNotFoundError, NotInThisRelease
+from .exceptions import LeaderNotFoundError
+from .managedbalancedconsumer import ManagedBalancedConsumer
 from .partition import Partition
 from .producer import Producer
 from .protocol import OffsetPartitionResponse
@@ -15,9 +18,11 @@ from .utils.times import to_timestamp_ms
 if TYPE_CHECKING:
     from .cluster import Cluster
 
+log = logging.getLogger(__name__)
+
 
 class Topic:
-    """A topic of the cluster; `client.topics[name]` finds it."""
+    """A topic of the cluster, from `client.topics[name]`."""
 
     def __init__(self, cluster: "Cluster", name: bytes) -> None:
         self._cluster = cluster
@@ -38,12 +43,12 @@ class Topic:
     def get_producer(self, use_rdkafka: bool = False, **kwargs: Any) -> Producer:
         """A producer for this topic; the arguments are those of `Producer`.
 
-        :param use_rdkafka: accepted and not used: the engine is always the fast one.
+        :param use_rdkafka: accepted and ignored: there is only one engine.
         """
         return Producer(self._cluster, self, **kwargs)
 
     def get_sync_producer(self, **kwargs: Any) -> Producer:
-        """A producer whose `produce()` returns when the message is written."""
+        """A producer whose `produce()` returns when the message is stored."""
         return self.get_producer(sync=True, **kwargs)
 
     def get_simple_consumer(
@@ -51,26 +56,44 @@ class Topic:
     ) -> SimpleConsumer:
         """A consumer of this topic's partitions; the arguments are those of `SimpleConsumer`.
 
-        :param use_rdkafka: accepted and not used: the engine is always the fast one.
+        :param use_rdkafka: accepted and ignored: there is only one engine.
         """
         return SimpleConsumer(self, self._cluster, consumer_group=consumer_group, **kwargs)
 
-    def get_balanced_consumer(self, consumer_group: str | bytes, managed: bool = False, **kwargs: Any) -> Any:
-        """Not in this release.
+    def get_balanced_consumer(
+        self, consumer_group: str | bytes, managed: bool = False, **kwargs: Any
+    ) -> BalancedConsumer:
+        """A consumer that shares the topic's partitions with the other members of its group.
 
-        :raises NotInThisRelease: always.
+        If a ZooKeeper is given, here or to the client, they share through it; otherwise, or with `managed`, through
+        Kafka. The arguments are those of `BalancedConsumer` and `ManagedBalancedConsumer`.
         """
-        raise NotInThisRelease(
-            "consumers that share a topic's partitions in a group are not in this release of pykafka; "
-            "give each SimpleConsumer its own partitions= instead"
-        )
+        is_given = any(kwargs.get(name) is not None for name in ("zookeeper", "zookeeper_connect", "zookeeper_hosts"))
+        if not managed and (is_given or self._cluster._zookeeper_connect):
+            if not is_given:
+                kwargs["zookeeper_connect"] = self._cluster._zookeeper_connect
+            return BalancedConsumer(self, self._cluster, consumer_group, **kwargs)
+        if not managed:
+            log.info("no ZooKeeper is given: group %r shares topic %r through Kafka", consumer_group, self._name)
+            for name in ("zookeeper", "zookeeper_connect", "zookeeper_hosts", "zookeeper_connection_timeout_ms"):
+                kwargs.pop(name, None)
+            # There is only one engine.
+            kwargs.pop("use_rdkafka", None)
+        return ManagedBalancedConsumer(self, self._cluster, consumer_group, **kwargs)
+
+    def update(self, metadata: object = None) -> None:
+        """Refreshes the cluster. Optional: topics and partitions follow the cluster by themselves.
+
+        :param metadata: ignored.
+        """
+        self._cluster.update()
 
     def earliest_available_offsets(self) -> dict[int, OffsetPartitionResponse]:
-        """For each partition the offset of the oldest message that is still there."""
+        """For each partition the offset of the oldest message in the log."""
         return self.fetch_offset_limits(OffsetType.EARLIEST)
 
     def latest_available_offsets(self) -> dict[int, OffsetPartitionResponse]:
-        """For each partition the offset that the next message will get."""
+        """For each partition the offset of the next message to be written."""
         return self.fetch_offset_limits(OffsetType.LATEST)
 
     def fetch_offset_limits(
@@ -78,8 +101,8 @@ class Topic:
     ) -> dict[int, OffsetPartitionResponse]:
         """For each partition the offset of the first message at or after a time.
 
-        :param offsets_before: naive UTC, or milliseconds since 1970, or an `OffsetType`.
-        :param max_offsets: 0 for none; a partition has one answer at most.
+        :param offsets_before: a datetime (naive: UTC), milliseconds since 1970, or an `OffsetType`.
+        :param max_offsets: 0 for none; at most one offset is returned for each partition.
         """
         answers = self._list_offsets(self.partitions, offsets_before)
         return {id_: answer._replace(offset=answer.offset[:max_offsets]) for id_, answer in answers.items()}
@@ -93,7 +116,7 @@ class Topic:
         }
 
     def _describe(self, partition: int) -> tuple[int | None, list[int], list[int]]:
-        """Leader, replicas and in-sync replicas of a partition, as broker ids."""
+        """The leader, replicas and in-sync replicas of a partition, as broker ids."""
         partitions = self._cluster._engine.partitions(self._name.decode("ascii"))
         if partition >= len(partitions):
             raise LeaderNotFoundError(f"partition {self._name!r}-{partition} is not known to the cluster any more")

@@ -1,6 +1,6 @@
-//! The verbs of the engine's machines, in the one form that [`client`](crate::client) drives.
+//! Adapts the engine's machines to the form that [`client`](crate::client) drives.
 //!
-//! When a machine's requests or events change, this file changes and nothing else in the simulator does.
+//! When the requests or events of a machine change, only this file of the simulator changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,38 +29,43 @@ use crate::plan::PARTITIONS;
 
 /// The topic that the producer writes.
 pub(crate) const TOPIC: &str = "orders";
-/// The topic that was written before.
+/// The topic that was written before the run.
 pub(crate) const LEDGER: &str = "ledger";
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one broker may leave a request unanswered that any broker can answer.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a broker may leave a request unanswered that any other broker can answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-const MOST_DECOMPRESSED: usize = 1 << 20;
+pub(crate) const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+pub(crate) const MOST_DECOMPRESSED: usize = 1 << 20;
 
-/// Which machine asks.
+/// The machine that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Asker {
     Metadata,
     Producer,
     Consumer,
+    /// A member of a group.
+    Member,
+    /// The look-up of a group's coordinator.
+    Lookup,
 }
 
-/// On which of a broker's connections.
+/// Which of the connections to a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     Control,
     Produce,
     Fetch,
+    Coordinator,
 }
 
 #[derive(Debug)]
 pub(crate) enum Question {
     Request(Box<dyn AnyRequest>),
-    /// Which versions the connection has negotiated.
+    /// The negotiated versions of the connection.
     Versions,
 }
 
-/// A request that a machine wants sent.
+/// A request of a machine.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) asker: Asker,
@@ -72,14 +77,14 @@ pub(crate) struct Ask {
     pub(crate) question: Question,
 }
 
-/// What comes back.
+/// The response.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Message(Answer),
     Versions { fetch: i16, list_offsets: i16 },
 }
 
-/// What a machine has to say besides its requests.
+/// An event of a machine.
 #[derive(Debug)]
 pub(crate) enum Said {
     Notice(Notice),
@@ -89,10 +94,10 @@ pub(crate) enum Said {
     Reset(TopicPartition, i64, i64),
 }
 
-fn decode<R: Request>(reply: Reply) -> Result<R::Response> {
+pub(crate) fn decode<R: Request>(reply: Reply) -> Result<R::Response> {
     match reply {
         Reply::Message(answer) => R::Response::decode_exact(answer.version, answer.body).map_err(|error| {
-            // As in the real driver: the broker carried the request out, for all we know.
+            // As in the real driver: the broker may well have executed the request.
             let error = Error::from(error);
             if R::KEY == ApiKey::Produce { error.with_written(Written::Maybe) } else { error }
         }),
@@ -109,22 +114,23 @@ pub(crate) fn answer_metadata(refresh: &mut MetadataRefresh, now: Instant, reply
     refresh.handle_response(now, reply.and_then(decode::<MetadataRequest>));
 }
 
-fn any(asker: Asker, id: u64, request: impl Request + 'static) -> Ask {
+pub(crate) fn any(asker: Asker, id: u64, request: impl Request + 'static) -> Ask {
     let call = Call { id, ..Call::new(Target::Any, ()) };
     ask(asker, call, PATIENCE, Question::Request(Box::new(request)))
 }
 
-fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> Ask {
+pub(crate) fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> Ask {
     let Call { id, target, owner, max_version, .. } = call;
     let lane = match owner {
         Owner::Control => Lane::Control,
         Owner::Produce => Lane::Produce,
-        Owner::Fetch(_) | Owner::Coordinator(_) => Lane::Fetch,
+        Owner::Fetch(_) => Lane::Fetch,
+        Owner::Coordinator(_) => Lane::Coordinator,
     };
     Ask { asker, id, target, lane, max_version, timeout, question }
 }
 
-/// The producer machine, its handles, and what its role task would have.
+/// The producer machine, its handles, and the state of its role task.
 #[derive(Debug)]
 pub(crate) struct ProducerMachine {
     machine: Producer,
@@ -145,7 +151,7 @@ impl ProducerMachine {
         self.handles.push((handle, self.machine.topic(now, handle, TOPIC, metadata)));
     }
 
-    /// Nobody will use the handle any more; what it has is still delivered.
+    /// Releases a handle; its records are still delivered.
     pub(crate) fn release(&mut self, now: Instant, handle: usize) {
         self.machine.release(now, self.handles[handle].0);
     }
@@ -186,7 +192,7 @@ impl ProducerMachine {
         })
     }
 
-    /// Hands a record in. `None` if there is no room, or nothing is known of the topic yet.
+    /// Appends a record. `None` if there is no room, or the topic's metadata is not known yet.
     pub(crate) fn append(&mut self, now: Instant, handle: usize, partition: i32, value: &[u8]) -> Option<Appended> {
         self.machine.append(now, self.handles[handle].1, Some(partition), 0, None, Some(value), &[]).ok()
     }
@@ -211,14 +217,14 @@ pub(crate) struct Given {
     pub(crate) value: Vec<u8>,
 }
 
-/// The consumer machine and what its caller's thread would have.
+/// The consumer machine, and the state of the thread that reads from it.
 #[derive(Debug)]
 pub(crate) struct ConsumerMachine {
     machine: Consumer,
     decompressor: Decompressor,
 }
 
-/// The topic and the partition that the consumer reads under this number: first those of [`TOPIC`], then those of
+/// The topic and partition that the consumer reads under this number: first those of [`TOPIC`], then those of
 /// [`LEDGER`].
 pub(crate) fn place(number: i32) -> (&'static str, i32) {
     if number < PARTITIONS { (TOPIC, number) } else { (LEDGER, number - PARTITIONS) }
@@ -247,41 +253,30 @@ impl ConsumerMachine {
     }
 
     pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
-        let (call, request) = self.machine.poll_request(now)?.take_body();
-        let (timeout, question) = match request {
-            ConsumerRequest::Versions => (REQUEST_TIMEOUT, Question::Versions),
-            ConsumerRequest::Fetch(request) => {
-                let held = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-                (REQUEST_TIMEOUT + held, Question::Request(request))
-            }
-            ConsumerRequest::ListOffsets(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
-            ConsumerRequest::OffsetForLeaderEpoch(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
-            ConsumerRequest::OffsetCommit(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
-        };
-        Some(ask(Asker::Consumer, call, timeout, question))
+        Some(ask_for_consumer(self.machine.poll_request(now)?))
     }
 
     pub(crate) fn answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
-        let response = reply.and_then(|reply| match reply {
-            Reply::Versions { fetch, list_offsets } => {
-                Ok(ConsumerResponse::Versions(BrokerVersions { fetch, list_offsets }))
-            }
-            Reply::Message(answer) => decode_for_consumer(answer),
-        });
-        self.machine.handle_response(now, id, response);
+        self.machine.handle_response(now, id, reply.and_then(decode_for_consumer));
     }
 
     pub(crate) fn said(&mut self) -> Option<Said> {
-        Some(match self.machine.poll_event()? {
-            ConsumerEvent::PartitionError { topic_partition, error } => Said::PartitionError(topic_partition, error),
-            ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => Said::Failed(error),
-            ConsumerEvent::Committed { .. } => unreachable!("nobody commits"),
-            ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
-            ConsumerEvent::Notice(notice) => Said::Notice(notice),
-        })
+        while let Some(event) = self.machine.poll_event() {
+            return Some(match event {
+                ConsumerEvent::Located(_) => continue,
+                ConsumerEvent::PartitionError { topic_partition, error } => {
+                    Said::PartitionError(topic_partition, error)
+                }
+                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => Said::Failed(error),
+                ConsumerEvent::Committed { .. } => unreachable!("nobody commits"),
+                ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
+                ConsumerEvent::Notice(notice) => Said::Notice(notice),
+            });
+        }
+        None
     }
 
-    /// Takes the next batch and hands out up to `limit` records of it, with their partition.
+    /// Takes the next batch, and hands out up to `limit` of its records, with their partition.
     pub(crate) fn take(&mut self, limit: usize) -> Option<(i32, Vec<Given>)> {
         let batch = self.machine.take_batch()?;
         let partition = number(batch.topic_partition());
@@ -319,9 +314,31 @@ impl ConsumerMachine {
     }
 }
 
-fn decode_for_consumer(answer: Answer) -> Result<ConsumerResponse> {
-    let key = answer.key;
-    let reply = Reply::Message(answer);
+/// Converts a request of a consumer machine.
+pub(crate) fn ask_for_consumer(call: Call<ConsumerRequest>) -> Ask {
+    let (call, request) = call.take_body();
+    let (timeout, question) = match request {
+        ConsumerRequest::Versions => (REQUEST_TIMEOUT, Question::Versions),
+        ConsumerRequest::Fetch(request) => {
+            let held = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+            (REQUEST_TIMEOUT + held, Question::Request(request))
+        }
+        ConsumerRequest::ListOffsets(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
+        ConsumerRequest::OffsetForLeaderEpoch(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
+        ConsumerRequest::OffsetCommit(request) => (REQUEST_TIMEOUT, Question::Request(Box::new(request))),
+    };
+    ask(Asker::Consumer, call, timeout, question)
+}
+
+/// Converts the response for a consumer machine.
+pub(crate) fn decode_for_consumer(reply: Reply) -> Result<ConsumerResponse> {
+    let key = match &reply {
+        Reply::Versions { fetch, list_offsets } => {
+            let (fetch, list_offsets) = (*fetch, *list_offsets);
+            return Ok(ConsumerResponse::Versions(BrokerVersions { fetch, list_offsets }));
+        }
+        Reply::Message(answer) => answer.key,
+    };
     match key {
         ApiKey::Fetch => decode::<FetchRequest>(reply).map(Box::new).map(ConsumerResponse::Fetch),
         ApiKey::ListOffsets => decode::<ListOffsetsRequest>(reply).map(ConsumerResponse::ListOffsets),

@@ -1,35 +1,37 @@
-//! What the shell does in a real client, over the made-up network: connections, time limits, and carrying requests and
-//! answers between them and the machines. It decides nothing that Kafka defines.
+//! What the shell of a real client does, over the simulated network: connections, time limits, and passing requests and
+//! responses between connections and machines. The rules of the protocol are not here.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{BootstrapServer, Endpoint, MetadataRefresh, Notice, RefreshConfig, Route, Target};
+use kavka_core::cluster::{
+    BootstrapServer, Broker, Endpoint, Metadata, MetadataRefresh, Notice, RefreshConfig, Route, Target,
+};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
 use crate::adapter::{
-    Ask, Asker, ConsumerMachine, LEDGER, Lane, ProducerMachine, Question, Reply, Said, TOPIC, answer_metadata,
-    ask_metadata,
+    Ask, Asker, ConsumerMachine, Lane, ProducerMachine, Question, Reply, Said, answer_metadata, ask_metadata,
 };
 use crate::network::{Arrival, LinkId, Network};
 use crate::trace::Trace;
 
 const SET_UP_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-/// The port of the broker with id 1 is one above this; the bootstrap server is broker 1.
+/// Broker 1, which is also the bootstrap server, has the port after this one, and so on.
 const PORT_BASE: u16 = 9_091;
 
-/// Which connection: on which lane to which broker.
+/// A connection: its lane and its broker.
 type Whereto = (Lane, Endpoint);
 
 #[derive(Debug)]
 enum Stage {
-    /// The broker could not be reached lately: not dialled before this time.
+    /// The broker was unreachable; it is not dialled before this time.
     Waiting(Instant),
     Dialling {
         link: LinkId,
@@ -42,34 +44,86 @@ enum Stage {
     },
 }
 
-/// One connection, or the attempt to have one, and the requests for it.
+/// A connection, or the attempt to open one, with its requests.
 #[derive(Debug)]
 struct Session {
     stage: Stage,
-    /// What waits for the handshake, with the time until when.
+    /// Requests that wait for the handshake, with their deadlines.
     queue: VecDeque<(Instant, Ask)>,
-    /// What was sent, by its number on the connection.
+    /// Requests in flight, by their number on the connection.
     sent: BTreeMap<u64, (Asker, u64)>,
 }
 
-/// A client with one producer machine, which its handles share, and one consumer.
+/// The machines of one client.
+pub(crate) trait Machines {
+    fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>);
+
+    /// The next request of any machine.
+    fn ask(&mut self, now: Instant) -> Option<Ask>;
+
+    fn answer(&mut self, now: Instant, asker: Asker, id: u64, reply: Result<Reply>);
+
+    /// A broker whose address an answer has named.
+    fn named(&mut self) -> Option<Broker> {
+        None
+    }
+
+    /// The next event of any machine.
+    fn said(&mut self) -> Option<Said>;
+
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// One producer machine with its handles, and one consumer of given partitions.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct Pair {
+    pub(crate) producer: ProducerMachine,
+    pub(crate) consumer: ConsumerMachine,
+}
+
+impl Machines for Pair {
+    fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        self.producer.handle_metadata(now, metadata);
+        self.consumer.handle_metadata(now, metadata);
+    }
+
+    fn ask(&mut self, now: Instant) -> Option<Ask> {
+        self.producer.ask(now).or_else(|| self.consumer.ask(now))
+    }
+
+    fn answer(&mut self, now: Instant, asker: Asker, id: u64, reply: Result<Reply>) {
+        match asker {
+            Asker::Producer => self.producer.answer(now, id, reply),
+            _ => self.consumer.answer(now, id, reply),
+        }
+    }
+
+    fn said(&mut self) -> Option<Said> {
+        self.producer.said().or_else(|| self.consumer.said())
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.producer.poll_timeout().into_iter().chain(self.consumer.poll_timeout()).min()
+    }
+}
+
+/// A client: its connections, its metadata and its machines.
+#[derive(Debug)]
+pub(crate) struct Client<M> {
     refresh: MetadataRefresh,
     seen_version: Option<u64>,
     route: Route,
     sessions: BTreeMap<Whereto, Session>,
     by_link: BTreeMap<LinkId, Whereto>,
     next_request: u64,
-    /// The newest version of Fetch that is spoken.
+    /// The newest version of Fetch to use.
     fetch_version: i16,
-    pub(crate) producer: ProducerMachine,
-    pub(crate) consumer: ConsumerMachine,
-    /// What the application must be told.
+    pub(crate) machines: M,
+    /// Events for the application.
     pub(crate) said: VecDeque<Said>,
 }
 
-/// The surroundings of a client: the time, the network, and who keeps the record.
+/// The environment of a client: the time, the network and the trace.
 #[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
@@ -77,16 +131,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) trace: &'a mut Trace,
 }
 
-impl Client {
-    pub(crate) fn new(producer: ProducerMachine, consumer: ConsumerMachine, fetch_version: i16, seed: u64) -> Self {
-        let config = RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF };
-        let mut refresh = MetadataRefresh::new(config, seed);
-        refresh.hold_topic(TOPIC.into());
-        refresh.hold_topic(LEDGER.into());
+impl<M: Machines> Client<M> {
+    pub(crate) fn new(machines: M, topics: &[&str], max_age: Duration, fetch_version: i16, seed: u64) -> Self {
+        let mut refresh = MetadataRefresh::new(RefreshConfig { max_age, backoff: BACKOFF }, seed);
+        for topic in topics {
+            refresh.hold_topic((*topic).into());
+        }
         let servers = vec![BootstrapServer { host: "127.0.0.1".into(), port: PORT_BASE + 1 }];
         Self {
-            producer,
-            consumer,
+            machines,
             refresh,
             seen_version: None,
             route: Route::new(servers, BACKOFF, seed),
@@ -98,12 +151,7 @@ impl Client {
         }
     }
 
-    /// Opens one more handle of the producer.
-    pub(crate) fn open_handle(&mut self, now: Instant) {
-        self.producer.open(now, self.refresh.metadata());
-    }
-
-    /// Something reached the client's end of a link.
+    /// Handles what has reached the client's end of a link.
     pub(crate) fn handle_arrival(&mut self, around: &mut Surroundings<'_>, link: LinkId, arrival: Arrival) {
         let Some(whereto) = self.by_link.get(&link).copied() else { return };
         match arrival {
@@ -125,8 +173,12 @@ impl Client {
     fn shake_hands(&mut self, around: &mut Surroundings<'_>, whereto: Whereto, link: LinkId) {
         let Some(session) = self.sessions.get_mut(&whereto) else { return };
         let deadline = around.now + SET_UP_TIMEOUT;
-        let config =
-            ConnectionConfig { client_id: "sim".to_owned(), max_response_bytes: 64 << 20, place: Place::default() };
+        let config = ConnectionConfig {
+            client_id: "sim".to_owned(),
+            max_response_bytes: 64 << 20,
+            place: Place::default(),
+            has_spoken: false,
+        };
         let connection = Connection::new(config, ReadPool::default()).expect("its first request fits");
         session.stage = Stage::Connected { link, deadline, connection: Box::new(connection) };
     }
@@ -155,7 +207,7 @@ impl Client {
         }
     }
 
-    /// A connection is over: whatever was asked over it failed.
+    /// Ends a connection, and fails its requests.
     fn end(&mut self, around: &mut Surroundings<'_>, whereto: Whereto, error: &Error) {
         let Some(mut session) = self.sessions.remove(&whereto) else { return };
         let mut failed = Vec::new();
@@ -194,31 +246,29 @@ impl Client {
         }
         match asker {
             Asker::Metadata => answer_metadata(&mut self.refresh, now, reply),
-            Asker::Producer => self.producer.answer(now, id, reply),
-            Asker::Consumer => self.consumer.answer(now, id, reply),
+            asker => {
+                self.machines.answer(now, asker, id, reply);
+                self.machines.named().map(|broker| self.refresh.handle_broker(broker));
+            }
         }
     }
 
-    /// Asks the machines what they want until they want nothing more.
+    /// Sends the machines' requests until they have no more.
     pub(crate) fn drive(&mut self, around: &mut Surroundings<'_>) {
         let now = around.now;
         self.expire(around);
         loop {
             let metadata = self.refresh.metadata().clone();
             if self.seen_version.replace(metadata.version) != Some(metadata.version) {
-                self.producer.handle_metadata(now, &metadata);
-                self.consumer.handle_metadata(now, &metadata);
+                self.machines.handle_metadata(now, &metadata);
             }
-            let ask = ask_metadata(&mut self.refresh, now)
-                .or_else(|| self.producer.ask(now))
-                .or_else(|| self.consumer.ask(now));
-            if let Some(ask) = ask {
+            if let Some(ask) = ask_metadata(&mut self.refresh, now).or_else(|| self.machines.ask(now)) {
                 self.enqueue(around, ask);
                 continue;
             }
-            let Some(said) = self.producer.said().or_else(|| self.consumer.said()) else { break };
+            let Some(said) = self.machines.said() else { break };
             match said {
-                Said::Notice(Notice::RefreshMetadata) => self.refresh.request(),
+                Said::Notice(Notice::RefreshMetadata(outdated)) => self.refresh.request(outdated),
                 Said::Notice(Notice::LeaderHints { hints, endpoints }) => {
                     self.refresh.handle_leader_hints(&hints, endpoints);
                 }
@@ -248,7 +298,7 @@ impl Client {
         self.advance(around, whereto);
     }
 
-    /// Dials, sends what waits, and writes.
+    /// Advances a connection: dials, sends waiting requests, and writes.
     fn advance(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
         let now = around.now;
         let Some(session) = self.sessions.get_mut(&whereto) else { return };
@@ -354,6 +404,19 @@ impl Client {
         }
     }
 
+    /// Whether this link belongs to the client.
+    pub(crate) fn owns(&self, link: LinkId) -> bool {
+        self.by_link.contains_key(&link)
+    }
+
+    /// Ends the process: closes its connections, and sends nothing more.
+    pub(crate) fn kill(&mut self, around: &mut Surroundings<'_>) {
+        self.sessions.clear();
+        for (link, _) in std::mem::take(&mut self.by_link) {
+            around.network.close(around.now, link);
+        }
+    }
+
     /// When to [`drive`](Self::drive) the client if nothing arrives before.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let sessions = self.sessions.values().flat_map(|session| {
@@ -365,7 +428,14 @@ impl Client {
             };
             session.queue.iter().map(|(until, _)| *until).chain(stage)
         });
-        let machines = [self.refresh.poll_timeout(), self.producer.poll_timeout(), self.consumer.poll_timeout()];
+        let machines = [self.refresh.poll_timeout(), self.machines.poll_timeout()];
         sessions.chain(machines.into_iter().flatten()).min()
+    }
+}
+
+impl Client<Pair> {
+    /// Opens one more handle of the producer.
+    pub(crate) fn open_handle(&mut self, now: Instant) {
+        self.machines.producer.open(now, self.refresh.metadata());
     }
 }

@@ -1,11 +1,11 @@
-//! Holds what the application was told against what is truly in the logs.
+//! Compares what the application was told with what is really in the logs.
 //!
-//! For the producer: every accepted record has exactly one report, in order; a delivered one is in the log exactly
-//! once, where the report says; one that was reported as not written is not there; no record is there twice, in the
-//! wrong partition or out of order; after a failure, what was buffered behind it fails too.
+//! For the producer: every accepted record has exactly one report, in order. A delivered record is in the log exactly
+//! once, where the report says. A record that was reported as not written is not there. No record is there twice, in
+//! the wrong partition or out of order. After a failure, what was buffered behind it fails, too.
 //!
-//! For the consumer: every record that is handed out is the next one of the log behind the position, and the position
-//! moves only with records that were handed out, on request, or because the leader says that the offset is gone.
+//! For the consumer: every record that is handed out is the next one in the log after the position. The position moves
+//! only with records handed out, on request, or because the leader says that the offset is out of range.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::log;
 use crate::plan::{PARTITIONS, Plan};
 use crate::trace::Trace;
 
-/// The bytes of a record that a topic with a limit does not take.
+/// The size of a record that is too large for a topic with a limit.
 const FAT_BYTES: usize = 300;
 
-/// What a record's report said.
+/// The content of a record's report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Report {
     Delivered(Option<i64>),
@@ -34,22 +34,22 @@ enum Report {
 
 #[derive(Debug)]
 struct Accepted {
-    /// Which of the producer's handles it was given to.
+    /// The producer's handle that it was appended to.
     handle: usize,
     partition: i32,
     at: Instant,
-    /// It is larger than the topic may take.
+    /// Whether it is too large for the topic.
     is_fat: bool,
     report: Option<(Instant, Report)>,
 }
 
-/// What was handed out of one partition, and why the position moved otherwise.
+/// What was handed out of one partition, and other moves of its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Given(Given),
-    /// The application sought, or the leader said that the offset is gone.
+    /// The position was moved by a seek, or because the leader said that the offset is out of range.
     Moved(i64),
-    /// What the consumer shows as its position.
+    /// The position that the consumer showed.
     Shown(i64),
 }
 
@@ -58,15 +58,15 @@ enum Step {
 struct HandleHistory {
     last_accepted: Option<u64>,
     last_reported: Option<u64>,
-    /// A record failed: no record up to this one may be delivered any more.
+    /// A record failed; no record up to this one may be delivered any more.
     doomed_up_to: Option<u64>,
 }
 
-/// What happened in one of the partitions that the consumer reads; the producer writes the first half of them.
+/// The history of a partition that the consumer reads. The producer writes to the first half of them.
 #[derive(Debug, Default)]
 struct PartitionHistory {
     steps: Vec<Step>,
-    /// Everything that ever was in the log and may be seen.
+    /// Everything that was ever in the log and is visible.
     truth: BTreeMap<i64, Vec<u8>>,
 }
 
@@ -76,13 +76,13 @@ pub(crate) struct Judge {
     accepted: Vec<Accepted>,
     partitions: Vec<PartitionHistory>,
     handles: BTreeMap<(usize, i32), HandleHistory>,
-    /// Per batch: the records without a report, and how many have one.
+    /// For each batch: the records without a report, and the number of those with one.
     batches: BTreeMap<usize, (VecDeque<u64>, u32)>,
-    /// Kept alive, so that no other batch gets its address.
+    /// Kept alive, so that no other batch gets the same address.
     kept: Vec<Arc<Completion>>,
 }
 
-/// The value of the record with this number: the number, and some bytes that follow from it.
+/// The value of the record with this number: the number, followed by bytes that depend on it.
 pub(crate) fn value(id: u64, is_fat: bool) -> Vec<u8> {
     let mut value = id.to_be_bytes().to_vec();
     let filler = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
@@ -136,7 +136,7 @@ impl Judge {
         batch.1 += count;
         assert!(batch.0.len() >= count as usize, "more records are reported than were accepted");
         let ids: Vec<u64> = batch.0.drain(..count as usize).collect();
-        // A single record that was refused for its own sake fails alone.
+        // A single record that was rejected for what it is fails alone.
         let own_sake = [ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::INVALID_RECORD].map(ErrorKind::Broker);
         let refused_alone = completed.error().is_some_and(|error| own_sake.contains(&error.kind()) && count == 1);
         completed.carry_out();
@@ -167,18 +167,18 @@ impl Judge {
         }
     }
 
-    /// The consumer handed records out.
+    /// The consumer handed out records.
     pub(crate) fn given(&mut self, partition: i32, given: Vec<Given>) {
         self.partition(partition).steps.extend(given.into_iter().map(Step::Given));
     }
 
-    /// The position moved on request, or because the leader said that the offset is gone.
+    /// The position was moved by a seek, or because the leader said that the offset is out of range.
     pub(crate) fn moved(&mut self, partition: i32, to: i64) {
         self.partition(partition).steps.push(Step::Moved(to));
     }
 
-    /// The consumer shows a position. Its first one is where the leader said that the log begins, which is not behind
-    /// where it begins now.
+    /// The consumer shows a position. The first one is the log start offset at that time, which is not above the
+    /// current one.
     pub(crate) fn shown(&mut self, partition: i32, position: i64, log_start_offset: i64) {
         let steps = &mut self.partition(partition).steps;
         match steps.last() {
@@ -191,7 +191,7 @@ impl Judge {
         }
     }
 
-    /// Remembers what is in the logs now: some of it is about to be deleted, or the run is over.
+    /// Remembers what is in the logs now: some of it is about to be deleted, or the run has ended.
     pub(crate) fn look_at(&mut self, cluster: &Cluster) {
         for partition in 0..PARTITIONS {
             let history = self.partition(partition);
@@ -202,7 +202,7 @@ impl Judge {
         }
     }
 
-    /// Whether nothing that may be seen is behind this position. What was appended lately is not known yet.
+    /// Whether no visible record is known after this position; the newest records may not be known yet.
     pub(crate) fn is_read(&self, partition: i32, position: Option<i64>) -> bool {
         let truth = &self.partitions[partition as usize].truth;
         position.is_some_and(|position| truth.range(position..).next().is_none())
@@ -220,7 +220,7 @@ impl Judge {
         (delivered, self.accepted.len() as u64 - delivered)
     }
 
-    /// Judges the producer, once the truth is known.
+    /// Judges the producer, once the content of the logs is known.
     pub(crate) fn judge_producer(&self, plan: &Plan, recovered_at: Instant) {
         let mut places: BTreeMap<u64, Vec<(i32, i64)>> = BTreeMap::new();
         for (partition, history) in (0..PARTITIONS).zip(&self.partitions) {
@@ -260,7 +260,7 @@ impl Judge {
         }
     }
 
-    /// Judges the consumer, once the truth is known. Everything must have been read.
+    /// Judges the consumer, once the content of the logs is known. Everything must have been read.
     pub(crate) fn judge_consumer(&self) {
         for (partition, history) in (0..).zip(&self.partitions) {
             let mut position = 0;

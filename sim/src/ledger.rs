@@ -1,6 +1,5 @@
-//! A topic that was written by others before the run: with transactions, committed, aborted and open, and with the
-//! gaps that compaction leaves. Who writes it decides the fate of each transaction, and so knows what a reader with
-//! `read_committed` must see.
+//! A topic written before the run, with committed, aborted and open transactions, and with the gaps that compaction
+//! leaves. This file decides the fate of each transaction, so it knows what a reader with `read_committed` must see.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +13,10 @@ use kavka_core::wire::records::{
 
 const BATCHES: usize = 60;
 
-/// One partition of it.
+/// One partition of the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// In order, each with its offsets.
+    /// In order, with their offsets.
     pub(crate) batches: Vec<Bytes>,
     /// The records that a reader must see, by offset.
     pub(crate) visible: BTreeMap<i64, Vec<u8>>,
@@ -39,7 +38,7 @@ impl Ledger {
                     open.entry(producer_id).or_default().extend(end..end + count);
                 }
                 _ => {
-                    // A marker may stand alone: its transaction had no records here.
+                    // A marker may stand alone: its transaction has no records in this partition.
                     let is_aborted = random.below(2) == 0;
                     ledger.push_marker(end, producer_id, is_aborted);
                     for offset in open.remove(&producer_id).into_iter().flatten().filter(|_| is_aborted) {

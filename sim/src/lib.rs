@@ -1,29 +1,38 @@
-//! A simulator: the engine's machines against a whole cluster, in one thread, with time and bad luck decided by a seed.
+//! A simulator: the engine's machines against a whole cluster, in one thread, with time and faults decided by a seed.
 //!
-//! What runs here is the real thing: `kavka-core`'s connections, metadata refresh, producer and consumer on one side,
-//! `kavka-broker`'s cluster on the other. Only the network between them is made up ([`network`]): it delays, cuts and
-//! swallows bytes. A seed decides which faults a run has and when each of them strikes ([`plan`]).
+//! The code under test is the real one: on one side `kavka-core`'s connections, metadata refresh, producer, consumer
+//! and group member; on the other side `kavka-broker`'s cluster. Only the network between them is simulated
+//! ([`network`]): it delays, cuts and swallows bytes. A seed decides which faults a run has, and when each of them
+//! strikes ([`plan`]).
 //!
-//! A [`judge`] holds what the application was told against what is truly in the logs, which it reads with a decoder of
-//! its own ([`log`]). The first promise that is broken ends the run with a panic that names the seed; `make replay
-//! SEED=n` runs that seed again and prints what happened, one sentence a line.
+//! There are two worlds: a client that writes and reads ([`world`]), and the members of a group ([`groups`]).
 //!
-//! The same seed gives the same run, to the last byte. [`Outcome::trace_hash`] shows it.
+//! A [`judge`] compares what the application was told with what is really in the logs, which it reads with its own
+//! decoder ([`log`]). The first broken promise ends the run with a panic that names the seed; `make replay SEED=n` runs
+//! that seed again and prints what happens, one sentence per line.
+//!
+//! The same seed gives the same run, to the last byte; [`Outcome::trace_hash`] proves it.
 
 mod adapter;
 mod client;
+mod groups;
 mod judge;
 mod ledger;
 mod log;
 mod network;
 mod oddities;
 mod plan;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod trace;
 mod world;
 
+pub use groups::run_group;
+#[cfg(feature = "planted-bugs")]
+pub use planted::find_planted;
 pub use world::{Outcome, run};
 
-/// What a run prints while it goes.
+/// What a run prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Print {
     /// Nothing, unless a promise is broken.

@@ -1,17 +1,17 @@
-//! Reads record batches of magic 2, for the judge alone.
+//! Reads record batches of magic 2, for the judge only.
 //!
-//! It is simple, slow and independent of `kavka_core::wire`: a client whose decoder has a mistake must not be judged by
-//! that decoder. It knows no compression but LZ4, which is all that the simulator uses, and panics on whatever it does
-//! not understand: everything in a log was accepted by the broker.
+//! It is simple, slow and independent of `kavka_core::wire`: a client whose decoder has a bug must not be judged by
+//! that decoder. It supports no compression except LZ4, the only codec of the simulator, and panics on anything it does
+//! not understand, because the broker has accepted everything in a log.
 
-/// One record as it stands in a log.
+/// A record in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) offset: i64,
     pub(crate) value: Vec<u8>,
 }
 
-/// One batch as it stands in a log.
+/// A batch in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) records: Vec<Record>,
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Decodes the one batch in `bytes`.
+/// Decodes the single batch in `bytes`.
 pub(crate) fn batch(bytes: &[u8]) -> Batch {
     let mut reader = Reader(bytes);
     let base_offset = reader.number::<8>();

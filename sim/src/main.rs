@@ -1,9 +1,11 @@
-//! `kavka-sim SEEDS` runs that many seeds; `kavka-sim replay SEED` runs one and prints what happens.
+//! `kavka-sim SEEDS [FROM]` runs that many seeds of each world, from this one (0) on. `kavka-sim replay SEED` and `kavka-sim replay-group SEED` run
+//! one seed and print what happens. Built with `planted-bugs`, `kavka-sim planted SEEDS` looks for every planted bug.
 
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kavka_sim::{Print, run};
+use kavka_sim::{Outcome, Print, run, run_group};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -13,18 +15,37 @@ fn main() -> ExitCode {
             println!("{:?}", run(seed, Print::Trace));
             ExitCode::SUCCESS
         }
-        [seeds] if let Ok(seeds) = seeds.parse() => run_seeds(seeds),
+        ["replay-group", seed] if let Ok(seed) = seed.parse() => {
+            println!("{:?}", run_group(seed, Print::Trace));
+            ExitCode::SUCCESS
+        }
+        #[cfg(feature = "planted-bugs")]
+        ["planted", seeds] if let Ok(seeds) = seeds.parse() => {
+            if kavka_sim::find_planted(seeds) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        [seeds, ref from @ ..]
+            if let (Ok(seeds), Ok(from)) = (seeds.parse::<u64>(), from.first().unwrap_or(&"0").parse::<u64>()) =>
+        {
+            let seeds = from..from.saturating_add(seeds);
+            let is_kept = [run_seeds(seeds.clone(), run, "replay"), run_seeds(seeds, run_group, "replay-group")];
+            if is_kept == [true, true] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         _ => {
-            eprintln!("usage: kavka-sim SEEDS | kavka-sim replay SEED");
+            eprintln!("usage: kavka-sim SEEDS [FROM] | kavka-sim replay SEED | kavka-sim replay-group SEED");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run_seeds(seeds: u64) -> ExitCode {
+fn run_seeds(seeds: Range<u64>, run: fn(u64, Print) -> Outcome, replay: &str) -> bool {
     let started = Instant::now();
     let (mut broken, mut delivered, mut failed, mut events) = (0_u64, 0, 0, 0);
-    for seed in 0..seeds {
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
         let outcome = std::panic::catch_unwind(|| run(seed, Print::Nothing));
         if let Ok(outcome) = outcome {
             delivered += outcome.delivered;
@@ -32,12 +53,12 @@ fn run_seeds(seeds: u64) -> ExitCode {
             events += outcome.events;
         } else {
             broken += 1;
-            eprintln!("seed {seed} broke a promise: make replay SEED={seed}");
+            eprintln!("seed {seed} broke a promise: make {replay} SEED={seed}");
         }
     }
     let took = started.elapsed();
     println!(
-        "{seeds} seeds in {took:.1?}: {broken} broke a promise; {delivered} records delivered, {failed} failed, {events} events"
+        "{count} seeds in {took:.1?}: {broken} broke a promise; {delivered} records delivered, {failed} failed, {events} events"
     );
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    broken == 0
 }

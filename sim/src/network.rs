@@ -1,8 +1,8 @@
-//! The network and the cluster behind it.
+//! The network, and the cluster behind it.
 //!
-//! A [`LinkId`] is one TCP connection. Bytes of one link and one direction arrive in order, each piece after a delay of
-//! its own; pieces of different links overtake each other. The network decides what happens to them: they arrive, or
-//! the link is cut, or it goes mute. A frozen broker accepts connections and reads nothing until it thaws.
+//! A [`LinkId`] is one TCP connection. The bytes of one direction arrive in order, each piece after a delay of its own;
+//! pieces of different links overtake each other. The network decides what happens to them: they arrive, or the link is
+//! cut, or it goes mute. A frozen broker accepts connections, but reads nothing until it thaws.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,33 +17,33 @@ use crate::oddities::odd_produce_answer;
 use crate::plan::Odds;
 use crate::trace::Trace;
 
-/// One TCP connection, as the client numbers it.
+/// A TCP connection, as numbered by the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(crate) u64);
 
 /// Something that reaches one end of a link.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    /// The client's dialling succeeds, or is refused.
+    /// The client's dial succeeds, or is refused.
     Dialled { is_accepted: bool },
     /// Bytes reach the client.
     ToClient(Bytes),
-    /// The client learns that the link is gone.
+    /// The client learns that the link is cut.
     Broken,
     /// Bytes reach the broker.
     ToBroker(Bytes),
-    /// The broker learns that the link is gone.
+    /// The broker learns that the link is cut.
     Gone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Open,
-    /// Nothing passes, and neither end knows.
+    /// No bytes pass, and neither end knows.
     Mute,
-    /// The link is cut, which the client is about to learn.
+    /// The link is cut; the client will learn of it.
     Breaking,
-    /// The client's end is closed; what is under way to the broker still arrives.
+    /// The client has closed its end; bytes on their way to the broker still arrive.
     Closed,
 }
 
@@ -52,9 +52,9 @@ struct Link {
     broker_id: i32,
     at_broker: Option<ConnectionId>,
     condition: Condition,
-    /// The requests that the broker has and has not answered.
+    /// The requests that the broker has not answered yet.
     unanswered: VecDeque<RequestHeader>,
-    /// What reached the broker and is not a whole frame yet.
+    /// Bytes that reached the broker but are not a complete frame yet.
     inbox: BytesMut,
     /// When the last piece in each direction arrives.
     to_broker_at: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Network {
     /// What frozen brokers have yet to read, and to send.
     stalled: VecDeque<(LinkId, Arrival)>,
     stalled_answers: VecDeque<(LinkId, Bytes)>,
-    /// What is under way, by the time it arrives.
+    /// What is on its way, by its time of arrival.
     arrivals: BTreeMap<(u64, u64), (LinkId, Arrival)>,
     next_arrival: u64,
 }
@@ -110,7 +110,7 @@ impl Network {
         self.arrivals.insert((at, self.next_arrival), (link, arrival));
     }
 
-    /// Begins to dial a broker; [`Arrival::Dialled`] follows.
+    /// Dials a broker; [`Arrival::Dialled`] follows.
     pub(crate) fn dial(&mut self, now: Instant, broker_id: i32) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
@@ -134,7 +134,7 @@ impl Network {
         if self.chance(self.odds.partial) { 1 + self.random.below(bytes) } else { bytes }
     }
 
-    /// The client writes. The link may come to grief over it.
+    /// The client writes. This may cut the link or make it mute.
     pub(crate) fn write(&mut self, now: Instant, trace: &mut Trace, link: LinkId, bytes: Bytes) {
         let delay = self.delay();
         let Some(known) = self.links.get_mut(&link) else { return };
@@ -182,7 +182,7 @@ impl Network {
         }
     }
 
-    /// The client closes its end. A mute link takes that secret with it.
+    /// The client closes its end. On a mute link the broker does not learn of it.
     pub(crate) fn close(&mut self, now: Instant, link: LinkId) {
         let delay = self.delay();
         let Some(known) = self.links.get_mut(&link).filter(|known| known.condition == Condition::Open) else { return };
@@ -197,7 +197,7 @@ impl Network {
         arrival.into_iter().chain(self.cluster.poll_timeout()).min()
     }
 
-    /// Lets everything arrive that is due, and returns what reached the client.
+    /// Delivers everything that is due; returns what reached the client.
     pub(crate) fn handle_timeout(&mut self, now: Instant, trace: &mut Trace) -> Vec<(LinkId, Arrival)> {
         let mut at_client = Vec::new();
         if self.cluster.poll_timeout().is_some_and(|at| at <= now) {
@@ -251,7 +251,7 @@ impl Network {
         self.settle(now, trace);
     }
 
-    /// Puts what the cluster has to say on its way.
+    /// Puts the cluster's frames on their way.
     pub(crate) fn settle(&mut self, now: Instant, trace: &mut Trace) {
         while let Some(event) = self.cluster.poll_event() {
             match event {
@@ -306,12 +306,12 @@ impl Network {
         self.arrive(at + 1, link, Arrival::Gone);
     }
 
-    /// The broker's process stops.
+    /// Stops a broker's process.
     pub(crate) fn freeze(&mut self, broker_id: i32) {
         self.frozen.insert(broker_id);
     }
 
-    /// The broker's process goes on with what piled up meanwhile.
+    /// Resumes a broker's process, with everything that has arrived meanwhile.
     pub(crate) fn thaw(&mut self, now: Instant, trace: &mut Trace, broker_id: i32) {
         self.frozen.remove(&broker_id);
         for (link, bytes) in std::mem::take(&mut self.stalled_answers) {
@@ -323,7 +323,7 @@ impl Network {
     }
 }
 
-/// Cuts whole frames off the front, without their sizes.
+/// Cuts complete frames off the front, without their size fields.
 fn whole_frames(inbox: &mut BytesMut) -> Vec<Bytes> {
     let mut frames = Vec::new();
     while let Some((size, rest)) = inbox.split_first_chunk::<4>() {

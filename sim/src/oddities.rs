@@ -1,5 +1,5 @@
-//! Answers to produce requests that are well-formed and still wrong: a partition is missing, is there twice with two
-//! outcomes, or was never asked about. Brokers and proxies have sent all of them.
+//! Produce responses that are well-formed but wrong: a partition is missing, appears twice with different outcomes, or
+//! was not in the request. Brokers and proxies have sent all of these.
 
 use bytes::Bytes;
 use kavka_core::random::Random;
@@ -9,10 +9,10 @@ use kavka_core::wire::messages::ProduceResponse;
 use kavka_core::wire::messages::produce::PartitionProduceResponse;
 use kavka_core::wire::{Decoder, ErrorCode};
 
-/// Where the correlation id begins and ends in a frame.
+/// The position of the correlation id in a frame.
 const CORRELATION_ID: std::ops::Range<usize> = 4..8;
 
-/// The answer to a produce request, with something wrong.
+/// A produce response with something wrong in it.
 pub(crate) fn odd_produce_answer(random: &mut Random, header: &RequestHeader, frame: &Bytes) -> Bytes {
     let mut decoder = Decoder::from(frame.slice(CORRELATION_ID.end..));
     header.key.skip_response_header(header.version, &mut decoder).expect("the broker writes whole headers");

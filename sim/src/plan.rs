@@ -1,7 +1,7 @@
-//! What a seed decides before the run begins: the sizes of things, and which faults strike when.
+//! What a seed decides before the run: the sizes of things, and which faults strike when.
 //!
-//! Every kind of fault is switched on for about half of the seeds (*swarm testing*), so that some runs are calm enough
-//! to get far and others have few faults that meet in odd ways. All of them stop at [`Plan::heal_at`].
+//! Each kind of fault is on in about half of the seeds (*swarm testing*), so that some runs are calm enough to get far,
+//! and others have few faults that meet in unusual ways. All faults end at [`Plan::heal_at`].
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use kavka_core::wire::error_code::ErrorCode;
 pub(crate) const BROKERS: i32 = 3;
 pub(crate) const PARTITIONS: i32 = 3;
 
-/// The limit of a topic that takes small batches only: room for one record or two.
+/// The limit of a topic that accepts small batches only: room for one or two records.
 const SMALL_BATCH_BYTES: usize = 130;
 
-/// Something that happens to the cluster, not to one connection.
+/// Something that happens to the cluster rather than to one connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
     BrokerDown(i32),
@@ -24,50 +24,50 @@ pub(crate) enum Trouble {
     /// The process stops: its sockets stay open, and the kernel still accepts connections.
     Freeze(i32),
     Thaw(i32),
-    /// Another broker leads the partition. Clients are not told.
+    /// Another broker becomes the leader of the partition. Clients are not told.
     MoveLeader(i32),
-    /// Everything up to about the middle of the log is deleted, as retention does.
+    /// The first half of the log is deleted, as by retention.
     DeleteRecords(i32),
-    /// The broker meets a request with an error, in silence, late or with a lost answer.
+    /// The broker answers a request with an error, late or not at all, or its response is lost.
     Mishap(Fault),
 }
 
-/// How likely it is, in percent, that a connection suffers this when bytes pass over it.
+/// The chance, in percent, that something happens to a connection when bytes pass over it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Odds {
-    /// The connection breaks; what was under way is lost, or arrives in part, or arrives as if nothing were wrong.
+    /// The connection breaks. The bytes on their way are lost, or arrive in part or completely.
     pub(crate) cut: usize,
-    /// As a cut, but what was under way to the broker arrives seconds later.
+    /// Like `cut`, but the bytes on their way to the broker arrive seconds later.
     pub(crate) late: usize,
-    /// Nothing passes any more in either direction, and nobody is told.
+    /// No bytes pass in either direction any more, and neither end is told.
     pub(crate) mute: usize,
-    /// The answer to a produce request has an entry too few, or one too many.
+    /// The response to a produce request has one entry too few or too many.
     pub(crate) odd: usize,
     /// The socket takes only a part of what there is to write, and the rest a moment later.
     pub(crate) partial: usize,
 }
 
-/// One run's sizes and faults.
+/// The sizes and faults of one run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) heal_at: u64,
     pub(crate) odds: Odds,
-    /// The longest time that bytes are under way, in milliseconds, while there are faults.
+    /// The longest delay of bytes, in milliseconds, while there are faults.
     pub(crate) latency: usize,
     pub(crate) troubles: Vec<(u64, Trouble)>,
-    /// Nothing goes wrong that trying again does not cure, and there is time to: every record must be stored.
+    /// Whether retries cure every fault and have enough time: every record must then be stored.
     pub(crate) is_curable: bool,
     pub(crate) delivery_timeout: Duration,
     pub(crate) batch_bytes: usize,
     pub(crate) linger: Duration,
     pub(crate) is_compressed: bool,
-    /// The largest batch that the topic takes; batches above it have to be split. `None` leaves the default.
+    /// The largest batch that the topic accepts; larger ones must be split. `None`: the default.
     pub(crate) max_message_bytes: Option<usize>,
     pub(crate) fetch_bytes: u32,
     pub(crate) fetch_buffer: usize,
-    /// Below 7 there are no fetch sessions.
+    /// The newest version of Fetch to use; below 7 there are no fetch sessions.
     pub(crate) fetch_version: i16,
-    /// Fewer than there are brokers: sessions are lost all the time.
+    /// The number of fetch sessions; if it is smaller than the number of brokers, sessions are lost all the time.
     pub(crate) fetch_sessions: usize,
 }
 
@@ -166,7 +166,7 @@ fn mishap(random: &mut Random, is_curable: bool) -> Fault {
     fault.api(api).times(1 + random.below(3) as u32)
 }
 
-/// An error in place of the answer; for some, the batch is in the log all the same.
+/// A fault with an error code; for some codes the batch is in the log anyway.
 fn refusal(random: &mut Random, api: ApiKey, is_curable: bool) -> Fault {
     if api == ApiKey::InitProducerId {
         return Fault::fail(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
@@ -179,7 +179,7 @@ fn refusal(random: &mut Random, api: ApiKey, is_curable: bool) -> Fault {
         let codes = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::KAFKA_STORAGE_ERROR];
         return Fault::fail(codes[random.below(codes.len())]);
     }
-    // Only these say for sure that nothing was written.
+    // Only these codes say for certain that nothing was written.
     let definite = [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::MESSAGE_TOO_LARGE, ErrorCode::INVALID_RECORD];
     let indefinite = [
         ErrorCode::NOT_LEADER_OR_FOLLOWER,

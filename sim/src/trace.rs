@@ -1,4 +1,4 @@
-//! What happened in a run, as sentences; and one number that stands for all of them.
+//! What happened in a run, as sentences, and a hash of them all.
 
 use std::fmt::{Arguments, Write};
 
@@ -6,12 +6,12 @@ use kavka_core::time::Instant;
 
 use crate::Print;
 
-/// The record of a run.
+/// The trace of a run.
 #[derive(Debug)]
 pub(crate) struct Trace {
     print: Print,
     line: String,
-    /// FNV-1a over every sentence.
+    /// FNV-1a over all sentences.
     hash: u64,
     sentences: u64,
 }
@@ -21,7 +21,7 @@ impl Trace {
         Self { print, line: String::new(), hash: 0xcbf2_9ce4_8422_2325, sentences: 0 }
     }
 
-    /// Notes one event. The sentence has no full stop.
+    /// Adds an event; the sentence has no full stop.
     pub(crate) fn say(&mut self, now: Instant, sentence: Arguments<'_>) {
         self.line.clear();
         // Writing to a string cannot fail.

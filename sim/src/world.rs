@@ -1,4 +1,4 @@
-//! One run: an application that produces and consumes, trouble by plan, and the end of all trouble.
+//! The world of one client: an application produces and consumes, faults strike by plan, and then they end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use kavka_core::wire::records::{Compression, CompressionType};
 
 use crate::Print;
 use crate::adapter::{ConsumerMachine, LEDGER, ProducerMachine, Said, TOPIC, number, place};
-use crate::client::{Client, Surroundings};
+use crate::client::{Client, Pair, Surroundings};
 use crate::judge::{self, Judge};
 use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::plan::{BROKERS, Odds, PARTITIONS, Plan, Trouble};
 use crate::trace::Trace;
 
-/// How many partitions are read: those of both topics.
+/// The number of partitions that are read: those of both topics.
 const READ: i32 = 2 * PARTITIONS;
-/// How many handles of the producer are open at a time.
+/// The number of the producer's handles that are open at a time.
 const HANDLES: usize = 2;
 const RECORDS: usize = 250;
-/// Records that are produced when everything is well again; the first of them this long after the faults have ended.
+/// The number of records produced after the last fault; the first one comes `RECOVERY` milliseconds after it.
 const LATE_RECORDS: u64 = 20;
 const RECOVERY: u64 = 24_000;
-/// How long after the faults have ended everything must be reported and read.
+/// How long after the last fault, in milliseconds, everything must be reported and read.
 const END: u64 = 70_000;
 
 /// What the application or the world does next.
@@ -46,20 +46,20 @@ struct World {
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     network: Network,
-    client: Client,
-    /// The producer's handles that are open.
+    client: Client<Pair>,
+    /// The open handles of the producer.
     handles: Vec<usize>,
     next_handle: usize,
     judge: Judge,
     trace: Trace,
 }
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Stands for everything that happened, in order.
+    /// A hash of everything that happened, in order.
     pub trace_hash: u64,
-    /// How many things happened.
+    /// How many events there were.
     pub events: u64,
     /// How many records were delivered.
     pub delivered: u64,
@@ -69,7 +69,7 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// Runs a seed to its end.
+/// Runs one seed to its end.
 ///
 /// # Panics
 ///
@@ -100,7 +100,13 @@ impl World {
             .fetch_buffer(plan.fetch_buffer);
         let consumer = ConsumerMachine::new(consumer, READ, seed);
         let producer = ProducerMachine::new(producer, seed);
-        let mut client = Client::new(producer, consumer, plan.fetch_version, seed);
+        let mut client = Client::new(
+            Pair { producer, consumer },
+            &[TOPIC, LEDGER],
+            Duration::from_secs(300),
+            plan.fetch_version,
+            seed,
+        );
         (0..HANDLES).for_each(|_| client.open_handle(Instant(0)));
         let mut world = Self {
             now: Instant(0),
@@ -125,11 +131,11 @@ impl World {
     }
 
     fn schedule_everything(&mut self) {
-        // Some seeds crowd everything into a moment, so that batches queue up.
+        // In some seeds all appends come within a moment, so that batches queue up.
         let append_until = [7_000, 5_000, 400][self.random.below(3)];
         for _ in 0..RECORDS {
             let at = self.random.below(append_until) as u64;
-            // Some come in a burst, so that batches hold several.
+            // Some appends come in bursts, so that batches hold several records.
             self.schedule(at - at % 40, Event::Append);
         }
         let heal_at = self.plan.heal_at;
@@ -157,8 +163,8 @@ impl World {
             for (link, arrival) in around.network.handle_timeout(around.now, around.trace) {
                 self.client.handle_arrival(&mut around, link, arrival);
             }
-            // What an answer decides is reported before the application hands in more: a record that was not buffered yet
-            // when one before it failed has a fate of its own.
+            // Report outcomes before the application appends more: a record that was not buffered when an earlier one
+            // failed need not fail with it.
             self.drive();
             while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now.0) {
                 let event = entry.remove();
@@ -178,11 +184,11 @@ impl World {
     fn is_over(&self) -> bool {
         let is_read = |partition| {
             let end = self.network.cluster.offsets(TOPIC, partition).map(|(_, end)| end);
-            self.client.consumer.position(partition) == end
+            self.client.machines.consumer.position(partition) == end
         };
-        let is_read_ledger = |number| self.judge.is_read(number, self.client.consumer.position(number));
+        let is_read_ledger = |number| self.judge.is_read(number, self.client.machines.consumer.position(number));
         self.now.0 > self.plan.heal_at + RECOVERY + LATE_RECORDS * 100
-            && self.client.producer.is_idle()
+            && self.client.machines.producer.is_idle()
             && self.judge.unreported() == 0
             && (0..PARTITIONS).all(is_read)
             && (PARTITIONS..READ).all(is_read_ledger)
@@ -197,7 +203,7 @@ impl World {
         for partition in 0..READ {
             let (topic, index) = place(partition);
             let start = self.network.cluster.offsets(topic, index).map(|(start, _)| start);
-            if let Some((position, start)) = self.client.consumer.position(partition).zip(start) {
+            if let Some((position, start)) = self.client.machines.consumer.position(partition).zip(start) {
                 self.judge.shown(partition, position, start);
             }
         }
@@ -233,42 +239,44 @@ impl World {
         let is_fat = self.plan.max_message_bytes.is_some() && self.random.below(100) == 0;
         let turn = self.random.below(HANDLES);
         let handle = self.handles[turn];
-        if let Some(appended) = self.client.producer.append(self.now, handle, partition, &judge::value(id, is_fat)) {
+        if let Some(appended) =
+            self.client.machines.producer.append(self.now, handle, partition, &judge::value(id, is_fat))
+        {
             let what = if is_fat { "fat record" } else { "record" };
             self.trace
                 .say(self.now, format_args!("{what} {id} is accepted from handle {handle} for partition {partition}"));
             self.judge.accepted(self.now, (handle, partition), is_fat, appended.completion);
         }
         if self.random.below(20) == 0 {
-            self.client.producer.flush(self.now, handle);
+            self.client.machines.producer.flush(self.now, handle);
         }
         if self.random.below(50) == 0 {
             self.trace.say(self.now, format_args!("handle {handle} is released, and another one opened"));
-            self.client.producer.release(self.now, handle);
+            self.client.machines.producer.release(self.now, handle);
             self.client.open_handle(self.now);
             self.handles[turn] = self.next_handle;
             self.next_handle += 1;
         }
     }
 
-    /// What an application does: reads a batch or a part of one, seeks, pauses.
+    /// What the application does when it reads: takes a batch or a part of one, seeks, pauses.
     fn read(&mut self) {
         let partition = self.random.below(READ as usize) as i32;
         let is_wild = self.now.0 < self.plan.heal_at;
         if is_wild && self.random.below(100) < 2 {
             let offset = self.random.below(60) as i64;
-            if self.client.consumer.position(partition).is_some_and(|position| offset <= position) {
+            if self.client.machines.consumer.position(partition).is_some_and(|position| offset <= position) {
                 self.trace.say(self.now, format_args!("the application seeks partition {partition} to {offset}"));
-                self.client.consumer.seek(partition, offset);
+                self.client.machines.consumer.seek(partition, offset);
                 self.judge.moved(partition, offset);
             }
         }
         let is_paused = is_wild && self.random.below(100) < 3;
         if is_paused || self.random.below(3) == 0 {
-            self.client.consumer.set_paused(partition, is_paused);
+            self.client.machines.consumer.set_paused(partition, is_paused);
         }
         let limit = if is_wild && self.random.below(3) == 0 { 1 } else { usize::MAX };
-        if let Some((partition, given)) = self.client.consumer.take(limit) {
+        if let Some((partition, given)) = self.client.machines.consumer.take(limit) {
             let offsets: Vec<i64> = given.iter().map(|given| given.offset).collect();
             self.trace.say(self.now, format_args!("partition {partition} hands out {offsets:?}"));
             self.judge.given(partition, given);
@@ -289,7 +297,7 @@ impl World {
             Trouble::MoveLeader(number) => {
                 let (topic, partition) = place(number);
                 let broker = self.random.below(BROKERS as usize) as i32 + 1;
-                // A broker that is down cannot lead: then nothing happens.
+                // Fails if the broker is down and cannot lead; then nothing happens.
                 let _ = cluster.move_leader(now, topic, partition, broker);
             }
             Trouble::DeleteRecords(partition) => {
@@ -316,7 +324,7 @@ impl World {
     }
 }
 
-/// Creates both topics, and returns what a reader must see of each of the ledger's partitions.
+/// Creates both topics; returns what a reader must see of each partition of the ledger.
 fn create_topics(cluster: &mut Cluster, plan: &Plan, random: &mut Random) -> Vec<BTreeMap<i64, Vec<u8>>> {
     for topic in [TOPIC, LEDGER] {
         cluster.create_topic(topic, PARTITIONS, BROKERS as i16).expect("a new topic");

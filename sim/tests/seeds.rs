@@ -1,6 +1,6 @@
-//! A fixed number of seeds, and that a seed says everything about its run.
+//! Runs a fixed number of seeds, and checks that a seed determines its run completely.
 
-use kavka_sim::{Print, run};
+use kavka_sim::{Print, run, run_group};
 
 #[test]
 fn whatever_goes_wrong_no_promise_is_broken() {
@@ -21,4 +21,17 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(run(seed, Print::Nothing), run(seed, Print::Nothing));
     }
     assert_ne!(run(0, Print::Nothing).trace_hash, run(1, Print::Nothing).trace_hash);
+}
+
+#[test]
+fn whatever_goes_wrong_the_members_of_a_group_keep_their_promises() {
+    for seed in 0..60 {
+        let outcome = std::panic::catch_unwind(|| run_group(seed, Print::Nothing));
+        outcome.unwrap_or_else(|_| panic!("make replay-group SEED={seed}"));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_of_a_group() {
+    assert_eq!(run_group(1, Print::Nothing), run_group(1, Print::Nothing));
 }

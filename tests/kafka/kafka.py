@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Real Apache Kafka for tests: fetches any version from 0.8.2.2 on, starts brokers, breaks them, removes everything.
+"""Real Apache Kafka for tests: fetches any version from 0.8.2.2 on, starts and breaks brokers, and removes everything.
 
     python3 tests/kafka/kafka.py run --brokers 3
     python3 tests/kafka/kafka.py fetch --version 3.9.2
@@ -32,7 +32,7 @@ def main():
         print(json.dumps({"error": str(error)}), flush=True)
         return 1
     except (NobodyWaits, BrokenPipeError, KeyboardInterrupt):
-        # Nobody reads stdout any more: keep Python from flushing into it while it ends.
+        # Nobody reads stdout any more: keep Python from flushing it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -22,16 +22,16 @@ _VERSIONS = _PROGRAM.with_name("versions")
 
 #: The newest Kafka, on which everything is tested.
 LATEST = (_VERSIONS / "latest").read_text().strip()
-#: The last Kafka 3: the newest that speaks the versions of requests that Kafka 4 has dropped.
+#: The last Kafka 3: the newest that supports the request versions that Kafka 4 has dropped.
 LATEST_3 = (_VERSIONS / "latest_3").read_text().strip()
 
 
 class KafkaError(Exception):
-    """Kafka could not be had, or a command was refused."""
+    """Kafka could not be fetched or started, or a command failed."""
 
 
 class Cluster:
-    """A running Kafka cluster, ready when the constructor returns. Use as a context manager, or `close` it.
+    """A running Kafka cluster; ready when the constructor returns. Use it as a context manager, or call `close`.
 
     :param version: "0.8.2.2" to `LATEST`. Before 3.3 it comes with ZooKeeper.
     :param zookeeper: ask for ZooKeeper mode where both exist (3.3 to 3.9).
@@ -42,8 +42,8 @@ class Cluster:
     :raises KafkaError: with the end of the brokers' logs when it does not start.
 
     Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`,
-    `processes` (name: process id, as they were at the start). Commands may come from any thread; they are carried
-    out one after the other.
+    `processes` (name: process id, as they were at the start; a broker's name is its id). Commands may come from any
+    thread; they are carried out one after the other.
     """
 
     def __init__(self, version=LATEST, brokers=1, *, zookeeper=False, settings=None, heap_mib=256, java_options=()):
@@ -84,30 +84,30 @@ class Cluster:
         self.close()
 
     def close(self):
-        """Ends every process and removes every file. Calling it again does nothing."""
+        """Ends all processes, and removes all files. Does nothing if that is done."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
     def kill(self, broker_id):
-        """SIGKILL: gone at once, nobody is told."""
+        """SIGKILL: the broker is gone at once, and tells nobody."""
         self._command("kill", broker_id)
 
     def stop(self, broker_id):
-        """SIGTERM: hands its partitions over and ends; returns when it has."""
+        """SIGTERM: the broker hands over its partitions and ends; returns when it has."""
         self._command("stop", broker_id)
 
     def freeze(self, broker_id):
-        """SIGSTOP: keeps its connections and says nothing."""
+        """SIGSTOP: the broker keeps its connections but does not respond."""
         self._command("freeze", broker_id)
 
     def thaw(self, broker_id):
-        """SIGCONT: goes on where it was frozen."""
+        """SIGCONT: the broker continues."""
         self._command("thaw", broker_id)
 
     def start(self, broker_id, wait=True):
-        """Starts a broker that was killed or stopped, with its data and address.
+        """Starts a killed or stopped broker, with its data and address.
 
         :param wait: return only when it is ready; see `wait_ready`.
         """
@@ -116,15 +116,15 @@ class Cluster:
             self.wait_ready()
 
     def wait_ready(self):
-        """Waits until every running broker answers, and sees all that run and a controller."""
+        """Waits until all running brokers answer, and each sees all of them and a controller."""
         self._command("wait-ready")
 
     def wait_in_sync(self):
-        """Waits until every replica of every partition is in sync."""
+        """Waits until all replicas of all partitions are in sync."""
         self._command("wait-in-sync")
 
     def create_topic(self, topic, partitions=1, replication_factor=1, settings=None):
-        """Creates a topic; returns when every running broker knows a leader for each partition."""
+        """Creates a topic; returns when all running brokers know a leader for each partition."""
         given = (f"{name}={value}" for name, value in (settings or {}).items())
         self._command("topic", "create", topic, partitions, replication_factor, *given)
 
@@ -138,28 +138,28 @@ class Cluster:
         return self.describe_topic(topic)[partition]["leader"]
 
     def move_leader(self, topic, partition, broker_id):
-        """Makes a broker the leader of a partition; returns when every running broker knows. Needs Kafka 2.4."""
+        """Makes a broker the leader of a partition; returns when all running brokers know that. Needs Kafka 2.4."""
         self._command("topic", "lead", topic, partition, broker_id)
 
     def log_dir(self, broker_id):
-        """The folder in which a broker keeps its partitions' logs."""
+        """The folder with a broker's partition logs."""
         return Path(self._about["log_dirs"][str(broker_id)])
 
     def output(self, broker_id):
-        """What a broker has written to its console."""
+        """A broker's console output."""
         return Path(self._about["outputs"][str(broker_id)]).read_text(errors="replace")
 
     def tool_command(self, name):
-        """The start of the command line of one of Kafka's own tools, connected to this cluster. Add its arguments.
+        """The beginning of the command line for one of Kafka's tools, connected to this cluster; add its arguments.
 
         :param name: "console-producer", "console-consumer", "topics", "configs", "consumer-groups" or "dump-log".
         """
         return self._command("tool", name)["command"]
 
     def tool(self, name, *arguments, input=b"", timeout=60):
-        """Runs one of Kafka's own tools and returns what it printed.
+        """Runs one of Kafka's tools, and returns its output.
 
-        :raises KafkaError: if it ends with another status than 0.
+        :raises KafkaError: if its exit status is not 0.
         """
         command = [*self.tool_command(name), *map(str, arguments)]
         done = subprocess.run(command, input=input, capture_output=True, timeout=timeout)
@@ -169,14 +169,14 @@ class Cluster:
         return done.stdout
 
     def dump_log(self, topic, partition):
-        """What Kafka's DumpLogSegments prints of a partition's log on its leader, the records' contents included."""
+        """The output of Kafka's DumpLogSegments for a partition's log on its leader, with the contents of records."""
         segments = sorted(self.log_dir(self.leader(topic, partition)).glob(f"{topic}-{partition}/*.log"))
         arguments = ["--print-data-log", "--deep-iteration", "--files", ",".join(map(str, segments))]
         return self.tool("dump-log", *arguments).decode(errors="replace")
 
     def _command(self, *words):
         with self._lock:
-            # If the harness is gone, so is its answer, which says it.
+            # If the harness is gone there is no answer, which raises the error.
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(shlex.join(map(str, words)) + "\n")
                 self._process.stdin.flush()

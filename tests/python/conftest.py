@@ -1,11 +1,14 @@
-"""Fixtures of the tests that need no real Kafka: a broker in memory, and topics on it that nobody else uses."""
+"""Fixtures of the tests that need no real Kafka: an in-memory broker, and topics on it that nobody else uses."""
 
+import importlib.util
 import itertools
 import os
+import queue
 import signal
 import subprocess
 import sys
 import textwrap
+import uuid
 from pathlib import Path
 
 import pykafka
@@ -14,8 +17,8 @@ import pytest
 
 _numbers = itertools.count()
 
-# A shell ignores these in the jobs it runs in the background, and so would every program that a test starts and
-# interrupts. A signal that has a handler here has the default handling there; here it stays without effect.
+# A shell ignores these signals in background jobs, and programs that a test starts would inherit that. A signal with a
+# handler here has its default handling there; here it still has no effect.
 for _number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
@@ -23,7 +26,7 @@ for _number in (signal.SIGINT, signal.SIGQUIT):
 
 @pytest.fixture(scope="session")
 def shared_broker():
-    """A cluster of three brokers for tests that only read and write their own topics."""
+    """A cluster of three brokers, for tests that read and write only their own topics."""
     with pykafka.testing.Broker(brokers=3, partitions=3) as broker:
         yield broker
 
@@ -57,15 +60,91 @@ def lone_topic(client, shared_broker):
 
 
 @pytest.fixture
+def group():
+    """The name of a group that no other test uses."""
+    return f"group-{uuid.uuid4()}"
+
+
+class Rebalances:
+    """What the callbacks of balanced consumers were told."""
+
+    def __init__(self):
+        self._told = queue.Queue()
+
+    def note(self, consumer, old, new):
+        """The callback."""
+        self._told.put((consumer, old, new))
+
+    def until(self, consumer, count):
+        """Waits until a consumer was told that it has so many partitions; returns the old and the new offsets."""
+        while True:
+            who, old, new = self._told.get(timeout=60)
+            if who is consumer and len(new) == count:
+                return old, new
+
+    def empty(self):
+        """Whether there is nothing more."""
+        return self._told.empty()
+
+
+@pytest.fixture
+def rebalances():
+    """Notes the rebalances of the test's consumers."""
+    return Rebalances()
+
+
+@pytest.fixture(scope="session")
+def take():
+    """Reads messages: `take(consumer, 5)` returns the next five, however late they come on a busy machine."""
+
+    def take(consumer, count):
+        messages = []
+        while len(messages) < count:
+            message = consumer.consume()
+            if message is not None:
+                messages.append(message)
+        return messages
+
+    return take
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """Iteration ends only at the end of a topic, although a program's `consumer_timeout_ms` is short for a busy
+    machine."""
+    next_message = pykafka.SimpleConsumer.__next__
+
+    def patient(consumer):
+        while True:
+            try:
+                return next_message(consumer)
+            except StopIteration:
+                held, ends = consumer.held_offsets, consumer.topic.latest_available_offsets()
+                if all(max(offset + 1, 0) >= ends[id_].offset[0] for id_, offset in held.items()):
+                    raise
+
+    monkeypatch.setattr(pykafka.SimpleConsumer, "__next__", patient)
+
+
+@pytest.fixture(scope="session")
+def announcement():
+    """The code blocks of pykafka's announcement."""
+    spec = importlib.util.spec_from_file_location("announcement", Path(__file__).parent / "compat" / "announcement.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
 def own_broker():
-    """A broker that the test may stop or make misbehave."""
+    """A broker that the test may stop, or make misbehave."""
     with pykafka.testing.Broker() as broker:
         yield broker
 
 
 @pytest.fixture
 def remote_broker():
-    """The address of a broker in a process of its own, whose threads and memory are not ours."""
+    """The address of a broker in a separate process, whose threads and memory do not count as ours."""
     program = (
         "import sys; from pykafka.testing import Broker; b = Broker(); print(b.bootstrap_servers); sys.stdin.read()"
     )
@@ -74,14 +153,48 @@ def remote_broker():
         yield process.stdout.readline().strip()
 
 
+#: Begins the programs of `run_greenlets`. `beside` calls `f`, which waits for what `release` does. Another greenlet
+#: calls that after ten turns, so if `f` lets no others run, it never returns.
+BESIDE = """
+import time, queue
+import gevent
+from pykafka import KafkaClient
+
+def beside(f, release):
+    released = []
+    def run():
+        for _ in range(10):
+            gevent.sleep(0.001)
+        released.append(release())
+    other = gevent.spawn(run)
+    result = f()
+    assert released, "it did not wait"
+    other.join()
+    return result
+"""
+
+
+@pytest.fixture
+def run_greenlets(run_python):
+    """Runs a program that must succeed in a process with gevent, and returns what it prints."""
+
+    def run(patch, program, *arguments):
+        result = run_python("\n".join([patch, BESIDE, textwrap.dedent(program)]), *arguments)
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        return result.stdout
+
+    return run
+
+
 @pytest.fixture
 def run_python():
-    """Runs a program in a process of its own and returns what became of it.
+    """Runs a program in a separate process, and returns the finished process.
 
-    With `meanwhile` the program says that it is ready by a line; then that is called, and the program gets a line.
+    With `meanwhile`, the program prints a line when it is ready; then `meanwhile` is called, and the program gets a
+    line.
     """
 
-    def run(program, *arguments, timeout=60, meanwhile=None):
+    def run(program, *arguments, timeout=150, meanwhile=None):
         command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *map(str, arguments)]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         environment = os.environ | {"PYTHONFAULTHANDLER": "1"}

@@ -1,19 +1,19 @@
-//! What `KIPS.md` and `GUARANTEES.md` claim, held against the code: the tests they name exist, and each guarantee that
-//! the code cites is described.
+//! Checks the claims in `KIPS.md` and `GUARANTEES.md` against the code: the tests they name exist, and each guarantee
+//! that the code cites is described.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the source holds that documents speak of.
+/// What the documents refer to in the source.
 #[derive(Default)]
 pub(crate) struct Index {
-    /// The names of all functions, tests among them.
+    /// The names of all functions, including tests.
     functions: BTreeSet<String>,
-    /// Where each guarantee is cited first: `R8` and a path with a line.
+    /// Where each guarantee is first cited: `R8`, and a path with a line.
     citations: BTreeMap<String, String>,
 }
 
 impl Index {
-    /// Takes over what one file defines and cites.
+    /// Adds what one file defines and cites.
     pub(crate) fn file(&mut self, path: &str, text: &str) {
         let keyword = match path.rsplit('.').next() {
             Some("rs") => "fn ",
@@ -28,7 +28,7 @@ impl Index {
         }
     }
 
-    /// What is wrong in the two documents.
+    /// The errors in both documents.
     pub(crate) fn faults(&self, kips: &str, guarantees: &str) -> Vec<String> {
         let mut faults = self.missing("KIPS.md", last_columns(kips));
         let sections = sections(guarantees);
@@ -51,10 +51,10 @@ impl Index {
     }
 }
 
-/// How the paragraph of a guarantee begins that names its tests.
+/// The beginning of the paragraph that names a guarantee's tests.
 const SHOWN: &str = "Shown by:";
 
-/// How it begins when there is nothing to show.
+/// The beginning of that paragraph if there are none yet.
 const NOT_YET: &str = "Not promised yet:";
 
 /// Whether a word is the number of a guarantee: an `R` and one or two digits.
@@ -63,20 +63,20 @@ fn is_guarantee(word: &str) -> bool {
         .is_some_and(|number| (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The names of the functions of a file that begin a line, as those of tests do.
+/// The names of the functions in a file whose lines begin with `keyword`, as those of tests do.
 fn function_names(text: &str, keyword: &str) -> impl Iterator<Item = String> {
     text.lines()
         .filter_map(move |line| line.trim_start().strip_prefix(keyword)?.split_once('('))
         .map(|(name, _)| name.to_owned())
 }
 
-/// The tests that the last column of a table names, without their modules.
+/// The tests in the last column of a table, without their modules.
 fn last_columns(table: &str) -> impl Iterator<Item = &str> {
     let rows = table.lines().filter_map(|line| line.strip_prefix('|')?.trim_end().strip_suffix('|'));
     rows.filter_map(|row| row.rsplit('|').next()).flat_map(quoted)
 }
 
-/// The paragraphs of each guarantee that name its tests or say that there are none.
+/// For each guarantee, the paragraphs that name its tests or say that there are none.
 fn sections(guarantees: &str) -> BTreeMap<&str, Vec<&str>> {
     let sections = guarantees.split("\n## ").skip(1).filter_map(|section| section.split_once(':'));
     sections
@@ -87,7 +87,7 @@ fn sections(guarantees: &str) -> BTreeMap<&str, Vec<&str>> {
         .collect()
 }
 
-/// What stands between back quotes, without the modules before a name.
+/// The names between backticks, without their modules.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2).filter_map(|name| name.rsplit("::").next())
 }

@@ -1,10 +1,10 @@
 //! The tasks that check the project's own source: `cargo run -p xtask -- TASK`.
 //!
-//! - `gen`: writes the pages of `docs/reference/` that are made from the source;
-//! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas inside Kafka's client jars;
-//! - `tidy`: the rules for the source that no compiler checks.
+//! - `gen`: writes the pages of `docs/reference/`, which are generated from the source;
+//! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas in Kafka's client jars;
+//! - `tidy`: checks the rules for the source that no compiler checks.
 //!
-//! A task prints what it looked at. If anything is wrong, or it cannot look, its exit code is 1.
+//! A task prints what it has checked. If anything is wrong, or it cannot check, its exit code is 1.
 
 mod documents;
 mod parity;
@@ -15,7 +15,7 @@ mod tidy;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What a task found: a line on what it looked at, or everything that is wrong.
+/// The result of a task: a line about what it has checked, or all errors.
 type Outcome = Result<String, Vec<String>>;
 
 fn main() -> ExitCode {

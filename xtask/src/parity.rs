@@ -1,9 +1,9 @@
-//! Our messages against Kafka's own schemas, field by field and version by version.
+//! Compares our messages with Kafka's schemas, field by field and version by version.
 //!
-//! Kafka's schemas are the files `common/message/*.json` inside every `kafka-clients` jar; we copy none of
-//! them into the project. Two releases cover all versions: the last Kafka 3 has the old ones, which 4.0 dropped, and
-//! the newest Kafka the new ones. Where both have a version, it is compared with both. A version that its release calls
-//! unstable does not count, and we must speak every other one.
+//! Kafka's schemas are the files `common/message/*.json` in every `kafka-clients` jar; none of them is copied into the
+//! project. Two releases cover all versions: the last Kafka 3 has the old ones, which 4.0 has dropped, and the newest
+//! Kafka the new ones. A version that both have is compared with both. A version that its release marks as unstable is
+//! ignored; all others must be supported.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::Outcome;
 
-/// The releases whose schemas are compared when none are named, the newest last.
+/// The releases to compare with by default, the newest last.
 const RELEASES: [&str; 2] = [
     include_str!("../../tests/kafka/versions/latest_3").trim_ascii(),
     include_str!("../../tests/kafka/versions/latest").trim_ascii(),
@@ -26,15 +26,15 @@ const RELEASES: [&str; 2] = [
 /// The first and the last version.
 type Versions = (i16, i16);
 
-/// One field in one version, in words that can be compared.
+/// A field in one version, in a form that can be compared.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     path: String,
-    /// Kafka's type, nullability, tag, and the default where a peer can leave the field out.
+    /// Kafka's type, nullability and tag, and the default if a peer can leave the field out.
     description: String,
 }
 
-/// Compares all messages with the schemas in these jars or directories, or in [`RELEASES`].
+/// Compares all messages with the schemas in these jars or directories, by default those of [`RELEASES`].
 pub(crate) fn run(repository: &Path, sources: &[PathBuf]) -> Outcome {
     let sources = if sources.is_empty() { fetch(repository)? } else { sources.to_vec() };
     let directories = sources.iter().map(|source| unpack(repository, source)).collect::<Result<Vec<_>, _>>()?;
@@ -58,7 +58,7 @@ pub(crate) fn run(repository: &Path, sources: &[PathBuf]) -> Outcome {
     }
 }
 
-/// Compares one message; how many versions and fields there were, or what differs.
+/// Compares one message; returns the number of versions and fields, or the differences.
 fn compare(ours: &MessageSchema, number: i16, directories: &[PathBuf]) -> Result<(usize, usize), Vec<String>> {
     let name = ours.schema.name;
     let mut theirs = Vec::new();
@@ -91,7 +91,7 @@ fn compare(ours: &MessageSchema, number: i16, directories: &[PathBuf]) -> Result
     if faults.is_empty() { Ok((spoken.len(), spoken.values().sum())) } else { Err(faults) }
 }
 
-/// What differs between two lists of fields, in order.
+/// The differences between two lists of fields, in order.
 fn differences(ours: &[Line], theirs: &[Line]) -> impl Iterator<Item = String> {
     let describe = |line: Option<&Line>| {
         line.map_or_else(|| "nothing".to_owned(), |line| format!("{} {}", line.path, line.description))
@@ -100,7 +100,7 @@ fn differences(ours: &[Line], theirs: &[Line]) -> impl Iterator<Item = String> {
         .map(|index| (ours.get(index), theirs.get(index)))
         .filter(|(ours, theirs)| ours != theirs)
         .map(move |(ours, theirs)| format!("here {}, in Kafka {}", describe(ours), describe(theirs)))
-        // Everything after the first field that is out of place differs too.
+        // Everything after the first misplaced field differs, too.
         .take(3)
         .collect::<Vec<_>>()
         .into_iter()
@@ -135,7 +135,7 @@ fn our_type(field_type: &FieldType) -> (String, Option<&Schema>) {
     }
 }
 
-/// Our default in Kafka's words; a struct's is in its fields.
+/// Our default in Kafka's form; that of a struct is in its fields.
 fn our_default(field: &FieldSchema, is_struct: bool) -> String {
     let text = field.default.as_str();
     match &field.field_type {
@@ -153,7 +153,7 @@ fn our_default(field: &FieldSchema, is_struct: bool) -> String {
     }
 }
 
-/// A message as one release has it.
+/// A message in one release.
 struct TheirMessage {
     json: Value,
     first: i16,
@@ -164,7 +164,7 @@ struct TheirMessage {
 impl TheirMessage {
     fn read(directory: &Path, name: &str) -> Result<Self, Vec<String>> {
         let json = read_json(directory, name)?;
-        // Only the request says that the newest version of both is unstable.
+        // Only the request says that the newest version of both messages is unstable.
         let request = read_json(directory, &name.replace("Response", "Request"))?;
         let (first, last) = versions(&json["validVersions"]).ok_or_else(|| vec![format!("{name}: no versions")])?;
         let unstable = i16::from(request["latestVersionUnstable"] == true);
@@ -200,7 +200,7 @@ impl TheirMessage {
         Ok(finish(lines, tagged))
     }
 
-    /// The fields of the struct that a field holds: beside it, or shared by several fields.
+    /// The fields of the struct that a field holds: defined in the field, or shared by several fields.
     fn inner<'a>(&'a self, field: &'a Value, type_name: &str) -> Option<&'a Value> {
         let struct_name = type_name.trim_start_matches("[]");
         if !struct_name.starts_with(|first: char| first.is_ascii_uppercase()) {
@@ -219,7 +219,8 @@ fn read_json(directory: &Path, name: &str) -> Result<Value, Vec<String>> {
     serde_json::from_str(&without_comments(&text)).map_err(|error| fault(&error))
 }
 
-/// Kafka's default. Where Kafka makes an empty value of a nullable field that was not sent, we make null.
+/// Kafka's default. For a nullable field that was not sent, Kafka uses an empty value in some cases; we always use
+/// null.
 fn their_default(field: &Value, type_name: &str, is_struct: bool) -> String {
     let text = match &field["default"] {
         Value::Null if field.get("nullableVersions").is_some() => "null",
@@ -248,7 +249,7 @@ fn describe(type_name: &str, nullable: bool, tag: Option<u32>, default: Option<S
     format!("({type_name}{nullable}{tag}{default})")
 }
 
-/// Whether a version that has the struct `around` a field can lack the field, so that its default counts.
+/// Whether a version that has the struct around a field may lack the field, so that its default matters.
 fn can_lack(field: Versions, around: Versions) -> bool {
     within(field, around) != around
 }
@@ -257,7 +258,7 @@ fn within(inner: Versions, outer: Versions) -> Versions {
     (inner.0.max(outer.0), inner.1.min(outer.1))
 }
 
-/// Puts a field, and below it the fields of its struct, among the plain or the tagged ones.
+/// Adds a field, followed by the fields of its struct, to the plain or the tagged ones.
 fn add(lines: &mut Vec<Line>, tagged: &mut Vec<(u32, Vec<Line>)>, tag: Option<u32>, line: Line, parts: Vec<Line>) {
     let parent = line.path.clone();
     let parts = parts.into_iter().map(|part| Line { path: format!("{parent}.{}", part.path), ..part });
@@ -278,7 +279,7 @@ fn contains((first, last): Versions, version: i16) -> bool {
     (first..=last).contains(&version)
 }
 
-/// `0-12`, `3+` or `4`; none for `none` or a missing value.
+/// Parses `0-12`, `3+` or `4`; `None` for `none` or a missing value.
 fn versions(value: &Value) -> Option<Versions> {
     let text = value.as_str()?;
     if let Some(first) = text.strip_suffix('+') {
@@ -288,7 +289,7 @@ fn versions(value: &Value) -> Option<Versions> {
     Some((first.parse().ok()?, last.parse().ok()?))
 }
 
-/// `PartitionIndex` as `partition_index`.
+/// Converts `PartitionIndex` to `partition_index`.
 fn snake_case(name: &str) -> String {
     let mut snake = String::new();
     for character in name.chars() {
@@ -300,7 +301,7 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// JSON without the `//` comments of Kafka's files.
+/// Removes the `//` comments from Kafka's JSON files.
 fn without_comments(text: &str) -> String {
     let mut kept = String::new();
     for line in text.lines() {
@@ -319,7 +320,7 @@ fn without_comments(text: &str) -> String {
     kept
 }
 
-/// The jars of [`RELEASES`] in `.kafka/jars`, which Maven brings there if they are missing.
+/// The jars of [`RELEASES`] in `.kafka/jars`; Maven fetches missing ones.
 fn fetch(repository: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     let directory = repository.join(".kafka/jars");
     let mut jars = Vec::new();
@@ -337,7 +338,7 @@ fn fetch(repository: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     Ok(jars)
 }
 
-/// The directory that holds `common/message`: the source itself, or what Python's zip module takes out of a jar.
+/// The directory with `common/message`: the source itself, or extracted from a jar with Python's zip module.
 fn unpack(repository: &Path, source: &Path) -> Result<PathBuf, Vec<String>> {
     if source.is_dir() {
         return Ok(source.to_path_buf());

@@ -1,8 +1,8 @@
-//! `docs/reference/configuration.md`, written from the rows of `crates/core/src/config/`.
+//! Generates `docs/reference/configuration.md` from the rows in `crates/core/src/config/`.
 
 use std::path::Path;
 
-use kavka_core::config::{ClientConfig, ConsumerConfig, ProducerConfig, Setting};
+use kavka_core::config::{ClientConfig, ConsumerConfig, GroupConfig, ProducerConfig, Setting};
 
 use crate::Outcome;
 
@@ -13,11 +13,11 @@ const HEAD: &str = "\
 
 <!-- Written by `make gen` from the rows in crates/core/src/config/: change them, not this page. -->
 
-Kafka's name is the name: errors use it, `from_properties` reads it, and every other spelling stands beside it here. A
-setting that Kafka's own clients do not have is marked *ours*. Times are in milliseconds, sizes in bytes. A value out of
-range, or a name that no setting has, is refused before anything is sent.
+Each setting has its Kafka name, which errors and `from_properties` use, and its names in Rust and PyKafka. A setting
+that Kafka's own clients do not have is marked *ours*. Times are in milliseconds, sizes in bytes. An unknown name, or a
+value out of range, is refused before anything is sent.
 
-PyKafka's arguments that are not in these tables belong to PyKafka alone; the docstrings of its classes explain them.
+Arguments of PyKafka that are not in these tables have no such setting; the docstrings of its classes explain them.
 ";
 
 const TABLES: &[(&str, &str, &[Setting])] = &[
@@ -27,6 +27,11 @@ const TABLES: &[(&str, &str, &[Setting])] = &[
         "Consumer",
         "`kavka::ConsumerConfig`, and the arguments of `Topic.get_simple_consumer`.",
         ConsumerConfig::SETTINGS,
+    ),
+    (
+        "Group member",
+        "`kavka::GroupConfig`, in addition to `ConsumerConfig`, and the arguments of `Topic.get_balanced_consumer`.",
+        GroupConfig::SETTINGS,
     ),
 ];
 
@@ -38,7 +43,7 @@ pub(crate) fn generate(repository: &Path) -> Outcome {
     Ok(format!("{PATH} is written"))
 }
 
-/// What is wrong with the page that is there.
+/// The error if the page is not fresh.
 pub(crate) fn fault(repository: &Path) -> Option<String> {
     let there = std::fs::read_to_string(repository.join(PATH)).unwrap_or_default();
     (there != page()).then(|| format!("{PATH}: it is not what the rows in crates/core/src/config/ say: run `make gen`"))

@@ -1,15 +1,15 @@
-//! What tidy needs to know of a Rust file, without a compiler: its code, its paths and its functions.
+//! What tidy must know about a Rust file, without a compiler: its code, paths and functions.
 //!
-//! It reads text, so it knows only what rustfmt's layout and these simple rules tell; what it must not do is
-//! miss something. Macros are read like any other code.
+//! It reads text, and relies on rustfmt's layout. Its rules are simple, but must not miss anything. Macros are treated
+//! like any other code.
 
 /// One Rust file.
 pub(crate) struct Source {
-    /// The text with comments and the insides of literals blanked out, and without its unit tests.
+    /// The text without unit tests, with comments and the contents of literals blanked out.
     pub(crate) code: String,
 }
 
-/// One function: its name, its first line and how many lines it has.
+/// A function: its name, its first line, and its number of lines.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Function {
     pub(crate) name: String,
@@ -25,12 +25,12 @@ impl Source {
         Self { code: blanked.get(..tests).unwrap_or_default().to_owned() }
     }
 
-    /// How many lines it has without its unit tests.
+    /// The number of lines without unit tests.
     pub(crate) fn lines(&self) -> usize {
         self.code.lines().count()
     }
 
-    /// The line of each path in the code and the path, with the braces of `use` taken apart.
+    /// Each path in the code with its line; nested `use` trees are expanded.
     pub(crate) fn paths(&self) -> Vec<(usize, String)> {
         let mut paths = Vec::new();
         for (at, _) in self.code.match_indices("use ") {
@@ -53,7 +53,7 @@ impl Source {
         paths
     }
 
-    /// Every function with a body.
+    /// All functions with a body.
     pub(crate) fn functions(&self) -> Vec<Function> {
         let lines: Vec<&str> = self.code.lines().collect();
         let mut functions = Vec::new();
@@ -66,14 +66,14 @@ impl Source {
         functions
     }
 
-    /// The lines that hold this word.
+    /// The lines that contain this word.
     pub(crate) fn lines_with(&self, word: &str) -> Vec<usize> {
         let has = |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word);
         self.code.lines().enumerate().filter(|(_, line)| has(line)).map(|(index, _)| index + 1).collect()
     }
 }
 
-/// The name in a line that begins a function.
+/// The name of the function that begins in this line, if any.
 fn function_name(line: &str) -> Option<String> {
     let mut words = line.trim_start().split(' ').skip_while(|word| {
         word.starts_with("pub")
@@ -87,7 +87,7 @@ fn function_name(line: &str) -> Option<String> {
     Some(name.split(|c: char| !c.is_alphanumeric() && c != '_').next()?.to_owned())
 }
 
-/// How many lines a function has that begins in the first; none if it has no body.
+/// The number of lines of the function that begins in the first line; `None` if it has no body.
 fn body_lines(lines: &[&str]) -> Option<usize> {
     let (mut braces, mut brackets, mut has_body) = (0_usize, 0_usize, false);
     for (index, line) in lines.iter().enumerate() {
@@ -111,7 +111,7 @@ fn body_lines(lines: &[&str]) -> Option<usize> {
     None
 }
 
-/// The paths in the tree of a `use`.
+/// The paths in a `use` tree.
 fn expand(tree: &str) -> Vec<String> {
     let tree: String = tree.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some((prefix, rest)) = tree.split_once('{') else {
@@ -138,7 +138,7 @@ fn expand(tree: &str) -> Vec<String> {
     parts.iter().flat_map(|part| expand(part)).map(|path| format!("{}{path}", prefix.trim())).collect()
 }
 
-/// Blanks out comments, and what is inside strings and characters; lines stay where they are.
+/// Blanks out comments, and the contents of strings and characters; lines stay the same.
 fn blank(text: &str) -> String {
     let mut blanked = String::with_capacity(text.len());
     let mut rest = text;
@@ -156,7 +156,7 @@ fn blank(text: &str) -> String {
     blanked
 }
 
-/// How many bytes at the start are a comment or a literal, none if they are code.
+/// How many bytes at the start are a comment or a literal; `None` if they are code.
 fn skipped(rest: &str, before: Option<char>) -> Option<usize> {
     let in_word = before.is_some_and(|character| character.is_alphanumeric() || character == '_');
     if rest.starts_with("//") {
@@ -185,7 +185,7 @@ fn skipped(rest: &str, before: Option<char>) -> Option<usize> {
     }
 }
 
-/// Where a literal ends that begins with a quote.
+/// Where a literal that begins with a quote ends.
 fn literal_end(rest: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, character) in rest.char_indices().skip(1) {

@@ -1,7 +1,7 @@
-//! The rules for the source that no compiler checks: sizes, imports, and what documents say of the code.
+//! The rules for the source that no compiler checks: sizes, imports, and claims in documents.
 //!
-//! The message of each rule says what to do. A file or function that has to break a rule is listed in [`EXCEPTIONS`] with
-//! the reason. An exception that is no longer needed is reported too.
+//! The message of each rule says what to do. A file or function that must break a rule is listed in [`EXCEPTIONS`] with
+//! the reason; an exception that is no longer needed is an error, too.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::Outcome;
 use crate::documents::Index;
 use crate::source::Source;
 
-/// What may be longer than the rules say: a path, or a path and a function, and why.
+/// Files and functions that may be longer than allowed: a path, or a path and a function, and the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[];
 
 const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 60;
 
-/// What core must not use: its callers give it the time and the bytes.
+/// What core must not use: its callers pass in the time and the bytes.
 const IO: &[&str] = &[
     "std::net",
     "std::fs",
@@ -33,9 +33,11 @@ const IO: &[&str] = &[
     "rand",
 ];
 
-/// Which modules of core each of its modules may import. From `link` on, everybody also has those of [`EVERYBODYS`].
+/// The modules of core that each of its modules may import. From `link` on, all may also import those in
+/// [`EVERYBODYS`].
 const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
+    ("planted", &[]),
     ("random", &[]),
     ("backoff", &["random"]),
     ("config", &["backoff", "error", "time", "wire"]),
@@ -43,15 +45,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["error"]),
     ("link", &["wire"]),
     ("cluster", &["wire", "link"]),
-    ("group", &["wire", "link", "cluster"]),
     ("producer", &["wire", "link", "cluster"]),
-    ("consumer", &["wire", "link", "cluster", "group"]),
+    ("consumer", &["wire", "link", "cluster"]),
+    ("group", &["wire", "link", "cluster", "consumer"]),
     ("share", &["wire", "link", "cluster", "group"]),
 ];
 
-const EVERYBODYS: &[&str] = &["backoff", "config", "error", "random", "time"];
+const EVERYBODYS: &[&str] = &["backoff", "config", "error", "planted", "random", "time"];
 
-/// Which of our crates each of them may depend on.
+/// The workspace crates that each crate may depend on.
 const CRATES: &[(&str, &[&str])] = &[
     ("crates/derive", &[]),
     ("crates/core", &["kavka-derive"]),
@@ -63,7 +65,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("xtask", &["kavka-core"]),
 ];
 
-/// What only some files of a crate may use: the crate's sources, the path prefixes, and the files and folders.
+/// What only some files of a crate may use: the crate's sources, the path prefixes, and those files and folders.
 const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
     (
         "crates/client/src/",
@@ -78,7 +80,7 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
     (
         "crates/client/src/",
         &["std::time::Instant", "tokio::time::Instant"],
-        // A thread that waits for the engine, or for room in the producer's buffer, measures its limit itself.
+        // A thread that waits for the engine or for buffer memory measures its own time limit.
         &["crates/client/src/driver/", "crates/client/src/blocking/", "crates/client/src/producer/mod.rs"],
     ),
     (
@@ -88,10 +90,10 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// What the embedded broker may take from core: a broker that shares the client's logic shares its bugs.
+/// What the embedded broker may import from core: a broker that shared the client's logic would share its bugs.
 const BROKER_MAY_IMPORT: &[&str] = &["wire", "error", "time", "group::assignor"];
 
-/// Checks every file that git knows or would add.
+/// Checks all files that git tracks or would add.
 pub(crate) fn run(repository: &Path) -> Outcome {
     let mut check = Check::default();
     let files = files(repository)?;
@@ -149,9 +151,9 @@ impl Check {
         }
     }
 
-    /// Marks of work that is not done.
+    /// Finds marks of unfinished work.
     fn unfinished(&mut self, path: &str, text: &str) {
-        // Put together here, so that this file does not hold them.
+        // Concatenated, so that this file does not contain them.
         let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
         for (index, line) in text.lines().enumerate() {
             for mark in marks.iter().filter(|mark| line.contains(**mark)) {
@@ -214,7 +216,7 @@ impl Check {
         }
     }
 
-    /// Imports inside core point one way.
+    /// Checks that imports inside core go in one direction.
     fn layer(&mut self, path: &str, line: usize, import: &str) {
         let file = path.trim_start_matches("crates/core/src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let module: Vec<&str> = file.split('/').filter(|part| *part != "lib").collect();
@@ -266,12 +268,12 @@ impl Check {
     }
 }
 
-/// Whether a path is this one or something in it.
+/// Whether a path is `prefix` or something in it.
 fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The module of the crate that a path leads to from inside `module`, if it leads to one.
+/// The module of the crate to which an import in `module` leads, if it leads to one.
 fn target_module<'a>(module: &[&'a str], import: &'a str) -> Option<&'a str> {
     let mut parts = import.split("::");
     let mut place = module;

@@ -1,9 +1,9 @@
 //! The cluster and its connections: frames in, frames out, strictly in order.
 //!
-//! As in Kafka, a broker works on one request of a connection at a time. A fetch that waits for records holds up the
-//! requests behind it on its connection, and nothing else.
+//! As in Kafka, a broker works on one request of a connection at a time. A fetch that waits for records blocks the
+//! later requests on its own connection, and nothing else.
 //!
-//! Driven like every machine: after a `handle_*`, call [`Cluster::poll_event`] until there is none, and come back with
+//! Like every machine: after a `handle_*`, call [`Cluster::poll_event`] until it returns `None`, and call
 //! [`Cluster::handle_timeout`] at [`Cluster::poll_timeout`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,32 +26,32 @@ use crate::waits::{Wait, Wake};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// The settings of a cluster. The defaults make one broker for a quick start.
+/// The settings of a cluster. With the defaults it is a single broker for trying things out.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
-    /// How many brokers there are; their ids begin at 1. Default: 1.
+    /// The number of brokers; their ids start at 1. Default: 1.
     pub brokers: u16,
-    /// The name that clients see. Default: `kavka-broker`.
+    /// The cluster id that clients see. Default: `kavka-broker`.
     pub cluster_id: String,
-    /// The host that clients are told to connect to. Default: 127.0.0.1.
+    /// The host in the brokers' advertised addresses. Default: 127.0.0.1.
     pub host: String,
-    /// Partitions of a topic that is created without a number (Kafka: `num.partitions`). Default: 1.
+    /// The number of partitions of a topic created without one (Kafka: `num.partitions`). Default: 1.
     pub default_partitions: i32,
-    /// Replicas of a topic that is created without a number, at most one for each broker (Kafka:
+    /// The replication factor of a topic created without one, at most the number of brokers (Kafka:
     /// `default.replication.factor`). Default: 1.
     pub default_replication_factor: i16,
-    /// Whether asking for a topic can create it (Kafka: `auto.create.topics.enable`). Default: true.
+    /// Whether asking for an unknown topic creates it (Kafka: `auto.create.topics.enable`). Default: true.
     pub auto_create_topics: bool,
-    /// The largest batch in bytes, where a topic does not say (Kafka: `message.max.bytes`). Default: 1,048,588.
+    /// The largest batch, in bytes, of a topic without its own limit (Kafka: `message.max.bytes`). Default: 1,048,588.
     pub message_max_bytes: usize,
-    /// The oldest batches of a partition go when it is larger, where a topic does not say (Kafka:
-    /// `log.retention.bytes`). Default: none, everything stays in memory.
+    /// The size of a partition, in bytes, above which its oldest batches are deleted, for a topic without its own limit
+    /// (Kafka: `log.retention.bytes`). Default: `None`, which keeps everything in memory.
     pub max_partition_bytes: Option<u64>,
-    /// How many fetch sessions there can be (Kafka: `max.incremental.fetch.session.cache.slots`). Default: 1,000.
+    /// The largest number of fetch sessions (Kafka: `max.incremental.fetch.session.cache.slots`). Default: 1,000.
     pub max_fetch_sessions: usize,
-    /// What the wall clock said at `Instant(0)`, in milliseconds since 1970. Default: 0.
+    /// The wall-clock time at `Instant(0)`, in milliseconds since 1970. Default: 0.
     pub wall_clock_ms: i64,
-    /// Topic ids and session ids follow from this number. Default: 0.
+    /// The seed of topic ids and session ids. Default: 0.
     pub seed: u64,
 }
 
@@ -73,19 +73,19 @@ impl Default for ClusterConfig {
     }
 }
 
-/// Something for the sockets' side to do.
+/// What the owner of the sockets must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Send this frame, whose segments are never copied together.
+    /// Send this frame.
     Response {
-        /// Where to.
+        /// The connection to send it on.
         connection: ConnectionId,
-        /// The frame, its size included.
+        /// The frame, including its size; the segments need not be joined.
         segments: Vec<Bytes>,
     },
     /// Close the connection. The cluster has forgotten it.
     Close {
-        /// Which one.
+        /// The connection to close.
         connection: ConnectionId,
     },
 }
@@ -112,9 +112,9 @@ pub struct Cluster {
     faults: Faults,
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: u64,
-    /// Connections whose next request can be looked at.
+    /// Connections whose next request can be handled.
     ready: VecDeque<ConnectionId>,
-    /// When a connection has to be looked at again; some may be answered already.
+    /// When to check a connection again; it may already be answered by then.
     timers: BTreeSet<(Instant, ConnectionId)>,
     events: VecDeque<Event>,
     requests: BTreeMap<ApiKey, u64>,
@@ -135,7 +135,7 @@ impl Cluster {
         }
     }
 
-    /// A client connects. `None` if there is no such broker or it is stopped.
+    /// Opens a connection. `None` if the broker does not exist or is stopped.
     pub fn handle_connect(&mut self, broker_id: i32) -> Option<ConnectionId> {
         if !self.state.is_up(broker_id) {
             return None;
@@ -146,7 +146,7 @@ impl Cluster {
         Some(connection)
     }
 
-    /// A frame came in, without its size. Frames for connections that are closed are dropped.
+    /// Takes a frame, without its size. A frame for a closed connection is dropped.
     pub fn handle_frame(&mut self, now: Instant, connection: ConnectionId, frame: Bytes) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
         known.queue.push_back(frame);
@@ -154,14 +154,14 @@ impl Cluster {
         self.settle(now);
     }
 
-    /// A client is gone.
+    /// Notes that the client has closed the connection.
     pub fn handle_disconnect(&mut self, connection: ConnectionId) {
         if self.connections.remove(&connection).is_some() {
             self.state.forget_connection(connection);
         }
     }
 
-    /// Time has passed: call it at [`poll_timeout`](Self::poll_timeout).
+    /// Handles what is due; call it at [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((due, connection)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, connection));
@@ -186,18 +186,18 @@ impl Cluster {
         timers.into_iter().chain(self.state.groups.poll_timeout()).min()
     }
 
-    /// How many requests of a connection are not answered yet. When there are many, stop reading from it for a while.
+    /// How many requests of a connection are not answered. If there are many, stop reading from it for a while.
     pub fn backlog(&self, connection: ConnectionId) -> usize {
         let backlog = |known: &Connection| known.queue.len().saturating_add(known.current.is_some().into());
         self.connections.get(&connection).map_or(0, backlog)
     }
 
-    /// What is to be sent or closed, in order.
+    /// The next frame to send or connection to close, in order; call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Carries on until nothing can be done any more.
+    /// Handles requests until none can make progress.
     fn settle(&mut self, now: Instant) {
         loop {
             if let Some((connection, wake)) = self.state.wakes.pop() {
@@ -210,7 +210,7 @@ impl Cluster {
         }
     }
 
-    /// Ends a wait, unless the request waits for something else: a fault may have given it another answer.
+    /// Ends a request's wait, unless it waits for something else: a fault may have changed its response.
     fn wake(&mut self, now: Instant, connection: ConnectionId, wake: Wake) {
         let current = self.connections.get_mut(&connection).and_then(|known| known.current.as_mut());
         match (current.map(|current| &mut current.wait), wake) {
@@ -225,7 +225,7 @@ impl Cluster {
         }
     }
 
-    /// Carries out the next request of a connection, if it is not busy.
+    /// Starts the next request of a connection, unless it is busy.
     fn begin(&mut self, now: Instant, connection: ConnectionId) {
         let Some(known) = self.connections.get_mut(&connection).filter(|known| known.current.is_none()) else { return };
         let Some(frame) = known.queue.pop_front() else { return };
@@ -258,7 +258,8 @@ impl Cluster {
         }
     }
 
-    /// KIP-511: a client that is too new learns what to say instead. Any other request closes the connection.
+    /// An unsupported version: `ApiVersions` is answered with the supported ones (KIP-511); for any other API the
+    /// connection is closed.
     fn refuse_version(&mut self, connection: ConnectionId, mut header: RequestHeader) {
         if header.key != ApiKey::ApiVersions {
             return self.close(connection);
@@ -272,7 +273,7 @@ impl Cluster {
         }
     }
 
-    /// The answer to a request that waited.
+    /// Encodes and sends the response to a request that waited.
     fn answer<M: Message>(&mut self, now: Instant, connection: ConnectionId, response: &M) {
         let current = self.connections.get_mut(&connection).and_then(|known| known.current.take());
         let Some(Current { header, then, .. }) = current else { return };
@@ -282,7 +283,7 @@ impl Cluster {
         }
     }
 
-    /// Sends an answer, unless a fault has other plans for it.
+    /// Sends a response, unless a fault changes that.
     fn respond(
         &mut self,
         now: Instant,
@@ -300,7 +301,7 @@ impl Cluster {
         self.occupy(connection, Current { header, then, wait });
     }
 
-    /// Sends a frame, if there is anything in it, and lets the next request come.
+    /// Sends a frame, if it is not empty, and lets the connection's next request start.
     fn send(&mut self, connection: ConnectionId, segments: Vec<Bytes>) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
         known.current = None;
@@ -316,28 +317,39 @@ impl Cluster {
     }
 }
 
-/// What tests, the simulator and the command do to a cluster without going through the protocol.
+/// What tests, the simulator and the command do to a cluster, without the protocol.
 impl Cluster {
-    /// What goes wrong on purpose.
+    /// The faults to inject.
     pub fn faults(&mut self) -> &mut Faults {
         &mut self.faults
     }
 
-    /// The brokers' ids with whether they are up.
+    /// Removes all faults, and closes the connections on which one swallowed a request: no broker answers a request
+    /// after it has left out an earlier one of the same connection.
+    pub fn heal(&mut self) {
+        self.faults.clear();
+        let is_dead = |known: &Connection| matches!(&known.current, Some(Current { wait: Wait::Forever, .. }));
+        let dead = self.connections.iter().filter(|(_, known)| is_dead(known)).map(|(connection, _)| *connection);
+        for connection in dead.collect::<Vec<_>>() {
+            self.close(connection);
+        }
+    }
+
+    /// The id of each broker, and whether it is up.
     pub fn brokers(&self) -> impl Iterator<Item = (i32, bool)> {
         self.state.brokers.values().map(|broker| (broker.id, broker.is_up))
     }
 
-    /// Sets the port that clients are told for a broker.
+    /// Sets a broker's advertised port.
     pub fn set_port(&mut self, broker_id: i32, port: u16) {
         if let Some(broker) = self.state.brokers.get_mut(&broker_id) {
             broker.port = port;
         }
     }
 
-    /// Creates a topic with this many partitions and replicas.
+    /// Creates a topic.
     ///
-    /// The errors are those of `CreateTopics`.
+    /// Errors are those of `CreateTopics`.
     pub fn create_topic(&mut self, name: &str, partitions: i32, replication_factor: i16) -> Result<(), ErrorCode> {
         self.state.check_topic_name(name).map_err(|(error_code, _)| error_code)?;
         let assignment =
@@ -346,48 +358,58 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes a topic; says whether there was one.
+    /// Adds a partition to a topic.
+    ///
+    /// Errors are those of `CreatePartitions`.
+    pub fn add_partition(&mut self, topic: &str) -> Result<(), ErrorCode> {
+        let first = self.state.topic(topic).and_then(|topic| topic.partitions.first());
+        let replicas = first.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.replicas.clone();
+        self.state.add_partitions(topic, vec![replicas]);
+        Ok(())
+    }
+
+    /// Deletes a topic. Returns whether it existed.
     pub fn delete_topic(&mut self, now: Instant, name: &str) -> bool {
         let was_there = self.state.delete_topic(name);
         self.settle(now);
         was_there
     }
 
-    /// The topics' names with their numbers of partitions.
+    /// The name and number of partitions of each topic.
     pub fn topics(&self) -> impl Iterator<Item = (&str, usize)> {
         self.state.topics.values().map(|topic| (&*topic.name, topic.partitions.len()))
     }
 
-    /// The leader of a partition and its leader epoch.
+    /// The leader and leader epoch of a partition.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
         let partition = self.state.topic(topic)?.partition(partition)?;
         Some((partition.leader?, partition.leader_epoch))
     }
 
-    /// Makes a broker the leader of a partition, in a new leader epoch. One that was no replica takes the old
-    /// leader's place.
+    /// Makes a broker the leader of a partition, in a new leader epoch. If it is not a replica, it replaces the old
+    /// leader as one.
     ///
-    /// `UNKNOWN_TOPIC_OR_PARTITION`; `BROKER_NOT_AVAILABLE` if there is no such broker or it is stopped.
+    /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `BROKER_NOT_AVAILABLE` if the broker does not exist or is stopped.
     pub fn move_leader(&mut self, now: Instant, topic: &str, partition: i32, broker_id: i32) -> Result<(), ErrorCode> {
         self.state.move_leader(topic, partition, broker_id)?;
         self.settle(now);
         Ok(())
     }
 
-    /// Stops a broker: its connections close, and what it led goes to the next living replica or has no leader.
+    /// Stops a broker: closes its connections; its partitions move to the next living replica, or have no leader.
     pub fn set_broker_down(&mut self, now: Instant, broker_id: i32) {
         self.state.set_broker_up(broker_id, false);
         self.close_connections(broker_id);
         self.settle(now);
     }
 
-    /// Starts a broker that was stopped. It leads again what has no leader.
+    /// Starts a stopped broker. It leads its partitions that have no leader.
     pub fn set_broker_up(&mut self, now: Instant, broker_id: i32) {
         self.state.set_broker_up(broker_id, true);
         self.settle(now);
     }
 
-    /// Closes every connection to a broker.
+    /// Closes all connections to a broker.
     pub fn close_connections(&mut self, broker_id: i32) {
         let is_there = |(id, known): (&ConnectionId, &Connection)| (known.broker_id == broker_id).then_some(*id);
         let there: Vec<_> = self.connections.iter().filter_map(is_there).collect();
@@ -401,36 +423,36 @@ impl Cluster {
         self.connections.len()
     }
 
-    /// How many requests of an API came in so far.
+    /// How many requests of an API have arrived so far.
     pub fn requests(&self, api: ApiKey) -> u64 {
         self.requests.get(&api).copied().unwrap_or(0)
     }
 
-    /// The log start offset and the log end offset of a partition.
+    /// The log start offset and log end offset of a partition.
     pub fn offsets(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
         let log = &self.state.topic(topic)?.partition(partition)?.log;
         Some((log.log_start_offset(), log.log_end_offset()))
     }
 
-    /// Every batch of a partition, as a reader would get it: what is truly in the log.
+    /// All batches of a partition, as a reader gets them: what is really in the log.
     pub fn batches(&self, topic: &str, partition: i32) -> Vec<Bytes> {
         let partition = self.state.topic(topic).and_then(|topic| topic.partition(partition));
         partition.into_iter().flat_map(|partition| partition.log.batches()).collect()
     }
 
-    /// Appends a batch of another log as it stands, offset and all, as a follower does: so that a log can have the gaps
-    /// of compaction, and transactions.
+    /// Appends a batch of another log unchanged, with its offsets, as a follower does. So a log can have gaps, as after
+    /// compaction, and transactions.
     ///
-    /// `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if it is no record batch.
+    /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if it is not a record batch.
     pub fn replicate(&mut self, now: Instant, topic: &str, partition: i32, batch: Bytes) -> Result<(), ErrorCode> {
         self.state.replicate(topic, partition, batch)?;
         self.settle(now);
         Ok(())
     }
 
-    /// Sets one of a topic's settings, as `IncrementalAlterConfigs` does.
+    /// Sets a topic setting, as `IncrementalAlterConfigs` does.
     ///
-    /// `UNKNOWN_TOPIC_OR_PARTITION`; `INVALID_CONFIG` if there is no such setting or it cannot have this value.
+    /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `INVALID_CONFIG` if the setting does not exist or cannot have this value.
     pub fn set_topic_config(&mut self, topic: &str, name: &str, value: &str) -> Result<(), ErrorCode> {
         let topic = self.state.topics.get_mut(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         configs::topic_setting(name).and_then(|setting| setting.check(value)).map_err(|(error_code, _)| error_code)?;
@@ -438,21 +460,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a group has committed for a partition.
+    /// The committed offset of a group for a partition.
     pub fn committed_offset(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
         let offsets = self.state.groups.get(group_id)?.offsets();
         offsets.get(&(topic.into(), partition)).map(|committed| committed.offset)
     }
 
-    /// Moves the log start offset of a partition up, as `DeleteRecords` and retention do.
+    /// Raises the log start offset of a partition, as `DeleteRecords` and retention do.
     pub fn delete_records(&mut self, topic: &str, partition: i32, before_offset: i64) -> Result<(), ErrorCode> {
         let partition = self.state.partition_mut(topic, partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         partition.log.delete_records(before_offset);
         Ok(())
     }
 
-    /// Drops the end of a log in a new leader epoch, as an unclean election does, and with it the whole batch that holds
-    /// `end_offset`.
+    /// Truncates a log in a new leader epoch, as an unclean leader election does. The batch that holds `end_offset` is
+    /// lost as a whole.
     pub fn truncate(&mut self, now: Instant, topic: &str, partition: i32, end_offset: i64) -> Result<(), ErrorCode> {
         self.state.truncate(topic, partition, end_offset)?;
         self.settle(now);

@@ -1,7 +1,7 @@
-//! The settings that `DescribeConfigs` shows and `CreateTopics` and `IncrementalAlterConfigs` take: Kafka's names and
-//! defaults.
+//! The settings that `DescribeConfigs` returns, and `CreateTopics` and `IncrementalAlterConfigs` accept, with Kafka's
+//! names and defaults.
 //!
-//! Only those in [`TOPIC`] that have a constant change what the broker does; the others are accepted and shown.
+//! Only the settings that have a constant here have an effect; the others are stored and shown.
 
 use kavka_core::wire::error_code::ErrorCode;
 
@@ -10,7 +10,7 @@ use kavka_core::wire::error_code::ErrorCode;
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) default: &'static str,
-    /// Kafka's number for the type: 1 boolean, 2 string, 3 int, 5 long, 6 double, 7 list.
+    /// Kafka's number of its type: 1 boolean, 2 string, 3 int, 5 long, 6 double, 7 list.
     pub(crate) config_type: i8,
 }
 
@@ -18,16 +18,16 @@ const fn setting(name: &'static str, default: &'static str, config_type: i8) -> 
     Setting { name, default, config_type }
 }
 
-/// Appends take the broker's time instead of the producer's (`message.timestamp.type=LogAppendTime`).
+/// With `LogAppendTime`, appended records get the broker's time instead of the producer's.
 pub(crate) const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
-/// The largest batch.
+/// The largest batch, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-/// With `acks=all`, fewer living replicas than this refuse the write.
+/// With `acks=all`, a write is refused while fewer replicas than this are up.
 pub(crate) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
-/// The oldest batches go when a partition is larger; -1 keeps them.
+/// The size above which the oldest batches of a partition are deleted; -1: no limit.
 pub(crate) const RETENTION_BYTES: &str = "retention.bytes";
 
-/// Settings of a topic.
+/// The settings of a topic.
 pub(crate) const TOPIC: &[Setting] = &[
     setting("cleanup.policy", "delete", 7),
     setting("compression.type", "producer", 2),
@@ -57,7 +57,7 @@ pub(crate) const TOPIC: &[Setting] = &[
     setting("unclean.leader.election.enable", "false", 1),
 ];
 
-/// Settings of a broker, besides those that the cluster's own configuration decides.
+/// The settings of a broker, except those taken from [`ClusterConfig`](crate::ClusterConfig).
 pub(crate) const BROKER: &[Setting] = &[
     setting("log.cleanup.policy", "delete", 7),
     setting("log.retention.hours", "168", 3),
@@ -69,7 +69,7 @@ pub(crate) const BROKER: &[Setting] = &[
 ];
 
 impl Setting {
-    /// `INVALID_CONFIG` unless `value` is of the setting's type.
+    /// `INVALID_CONFIG` unless `value` has the setting's type.
     pub(crate) fn check(&self, value: &str) -> Result<(), (ErrorCode, &'static str)> {
         let is_of_type = match self.config_type {
             1 => matches!(value, "true" | "false"),
@@ -82,13 +82,13 @@ impl Setting {
         if is_of_type { Ok(()) } else { Err((ErrorCode::INVALID_CONFIG, "the value is not one of the setting's type")) }
     }
 
-    /// Whether its values are lists with commas between.
+    /// Whether its value is a comma-separated list.
     pub(crate) fn is_list(&self) -> bool {
         self.config_type == 7
     }
 }
 
-/// The setting of a topic that has this name; `INVALID_CONFIG` if there is none.
+/// The topic setting with this name; `INVALID_CONFIG` if there is none.
 pub(crate) fn topic_setting(name: &str) -> Result<&'static Setting, (ErrorCode, &'static str)> {
     let setting = TOPIC.iter().find(|setting| setting.name == name);
     setting.ok_or((ErrorCode::INVALID_CONFIG, "a topic has no setting of that name"))

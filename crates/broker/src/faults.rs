@@ -1,8 +1,8 @@
-//! What goes wrong on purpose.
+//! Faults to inject.
 //!
-//! A [`Fault`] says which requests it strikes, how often, and what happens to them. Of several that fit a request the
-//! one that was added first strikes. The most treacherous one is [`Fault::lose_answer`]: the request is carried out,
-//! and the client cannot know.
+//! A [`Fault`] says which requests it hits, how many, and what happens to them. If several match a request, the one
+//! added first hits it. The hardest for a client is [`Fault::lose_answer`]: the request is executed, and the client
+//! cannot know.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use kavka_core::wire::error_code::ErrorCode;
 
 use crate::ConnectionId;
 
-/// Something that goes wrong with requests of one API, or of all.
+/// A fault that hits requests of one API or of all.
 #[derive(Debug, Clone)]
 pub struct Fault {
     api: Option<ApiKey>,
     broker_id: Option<i32>,
     connection: Option<ConnectionId>,
     client_id: Option<String>,
-    /// How many requests it lets pass first.
+    /// How many matching requests it spares first.
     after: u32,
-    /// How many requests it strikes; `None` for all.
+    /// How many requests it hits; `None`: all.
     times: Option<u32>,
     then: Then,
     is_applied: bool,
@@ -40,84 +40,84 @@ impl Fault {
         }
     }
 
-    /// Answers with this error code, in every place that the response has for one; nothing is carried out.
+    /// Responds with this error code in every error field, without executing the request.
     pub fn fail(error_code: ErrorCode) -> Self {
         Self::new(Then::Fail(error_code), false)
     }
 
-    /// Carries the request out and still answers with this error code.
+    /// Executes the request, but responds with this error code.
     pub fn fail_after_applying(error_code: ErrorCode) -> Self {
         Self::new(Then::Fail(error_code), true)
     }
 
-    /// Carries the request out at once and answers later; requests behind it on the connection wait.
+    /// Executes the request at once, but responds later; later requests on the connection wait.
     pub fn delay(delay: Duration) -> Self {
         Self::new(Then::Delay(delay), true)
     }
 
-    /// Never answers, and reads nothing more from the connection; nothing is carried out.
+    /// Never responds, reads no more from the connection, and does not execute the request.
     pub fn silence() -> Self {
         Self::new(Then::Silence, false)
     }
 
-    /// Carries the request out and never answers.
+    /// Executes the request, but never responds.
     pub fn silence_after_applying() -> Self {
         Self::new(Then::Silence, true)
     }
 
-    /// Closes the connection; nothing is carried out.
+    /// Closes the connection, without executing the request.
     pub fn close() -> Self {
         Self::new(Then::Close, false)
     }
 
-    /// Carries the request out and closes the connection instead of answering.
+    /// Executes the request, and closes the connection instead of responding.
     pub fn lose_answer() -> Self {
         Self::new(Then::Close, true)
     }
 
-    /// Only for requests of this API; without it for all but `ApiVersions`.
+    /// Hits only requests of this API; by default all except `ApiVersions`.
     #[must_use]
     pub fn api(mut self, api: ApiKey) -> Self {
         self.api = Some(api);
         self
     }
 
-    /// Only at this broker.
+    /// Hits only requests to this broker.
     #[must_use]
     pub fn broker(mut self, broker_id: i32) -> Self {
         self.broker_id = Some(broker_id);
         self
     }
 
-    /// Only on this connection.
+    /// Hits only requests on this connection.
     #[must_use]
     pub fn connection(mut self, connection: ConnectionId) -> Self {
         self.connection = Some(connection);
         self
     }
 
-    /// Only for clients with this `client.id`.
+    /// Hits only clients with this `client.id`.
     #[must_use]
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = Some(client_id.into());
         self
     }
 
-    /// For this many requests. Default: 1.
+    /// Hits this many requests. Default: 1.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// For every request.
+    /// Hits every matching request.
     #[must_use]
     pub fn always(mut self) -> Self {
         self.times = None;
         self
     }
 
-    /// Lets this many requests pass first. Default: 0.
+    /// Spares this many matching requests first. Default: 0.
     #[must_use]
     pub fn after(mut self, requests: u32) -> Self {
         self.after = requests;
@@ -132,7 +132,7 @@ impl Fault {
     }
 }
 
-/// A request, as faults see it.
+/// The properties of a request that faults match.
 pub(crate) struct Candidate<'a> {
     pub(crate) api: ApiKey,
     pub(crate) broker_id: i32,
@@ -140,15 +140,15 @@ pub(crate) struct Candidate<'a> {
     pub(crate) client_id: Option<&'a str>,
 }
 
-/// What happens to a request that a fault strikes.
+/// What happens to a request that a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mishap {
-    /// Whether the request is carried out.
+    /// Whether the request is executed.
     pub(crate) is_applied: bool,
     pub(crate) then: Then,
 }
 
-/// What happens in place of the answer.
+/// What happens instead of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     Answer,
@@ -158,7 +158,7 @@ pub(crate) enum Then {
     Close,
 }
 
-/// The faults that are waiting for requests.
+/// The faults that are active.
 #[derive(Debug, Default)]
 pub struct Faults {
     faults: Vec<Fault>,
@@ -166,22 +166,22 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Adds a fault behind those that are there.
+    /// Adds a fault, after the existing ones.
     pub fn add(&mut self, fault: Fault) {
         self.faults.push(fault);
     }
 
-    /// Removes every fault.
+    /// Removes all faults.
     pub fn clear(&mut self) {
         self.faults.clear();
     }
 
-    /// How many requests a fault has struck so far.
+    /// How many requests faults have hit so far.
     pub fn injected(&self) -> u64 {
         self.injected
     }
 
-    /// Whether every fault with a number of times has been used up.
+    /// Whether no fault with a limited number of hits is left.
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }

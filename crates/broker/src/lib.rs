@@ -1,14 +1,15 @@
-//! A Kafka small enough to embed: for the quick start, for tests and for simulation.
+//! A small Kafka to embed: for trying things out, for tests and for simulation.
 //!
-//! [`Cluster`] is a whole cluster in memory without I/O: frames go in, frames come out, and time is told. Several
-//! broker ids live in it; leaders can be moved, brokers stopped, and answers lost on purpose ([`Fault`]). With the
-//! feature `serve`, [`serve::Broker`] puts it behind TCP listeners on a thread of its own.
+//! [`Cluster`] is a whole cluster in memory without I/O: frames go in, frames come out, and the caller passes the time.
+//! It has several broker ids; leaders can be moved, brokers stopped, and responses lost on purpose ([`Fault`]). With
+//! the feature `serve`, [`serve::Broker`] puts it behind TCP listeners, on a thread of its own.
 //!
-//! It shares the messages of `kavka_core::wire` with our clients and nothing else: a broker that shared their logic
-//! would share their mistakes.
+//! It shares the messages of `kavka_core::wire` with our client, and nothing else: a broker that shared the client's
+//! logic would share its mistakes.
 //!
-//! What it is not: durable, replicated (every replica is the same log), secured (no TLS, SASL or ACLs), compacting. It
-//! has no transactions of its own, and serves those of a log that was copied into it ([`Cluster::replicate`]). Each file in `apis/` begins with what its API leaves out.
+//! It is not durable, not replicated (all replicas are the same log), not secured (no TLS, SASL or ACLs), and does not
+//! compact. It has no transactions of its own, but serves those of a log that was copied into it
+//! ([`Cluster::replicate`]). Each file in `apis/` begins with what its API leaves out.
 // A session has a `session_epoch`, a log a `log_start_offset`: the names are Kafka's.
 #![allow(clippy::struct_field_names)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -1,13 +1,13 @@
-//! One partition's log: record batches as they came, and where to find them.
+//! The log of one partition: record batches as they arrived, and an index.
 //!
-//! A batch is stored in two parts. Its header is a copy, into which the base offset and the leader epoch are written
-//! (the CRC covers neither). Its records stay where they are in the request's frame, so that appending copies nothing.
-//! Reading hands a large batch out from there too; a small one is copied, since a segment costs more than it saves.
+//! A batch is stored in two parts. The header is copied, and base offset and leader epoch are written into the copy
+//! (the CRC covers neither). The records stay in the frame of the request, so appending copies nothing. Reading returns
+//! a large batch as segments, too; a small one is copied, since a segment would cost more than it saves.
 //!
-//! Only whole batches are served. Kafka may cut the last one short, so every client copes with more than this.
+//! Only whole batches are returned. Kafka may cut off the last one, so every client can handle more than this.
 //!
-//! Every replica is the same log, so that the high watermark is the log end offset. The log keeps the leader epochs
-//! with the offset at which each began (KIP-101). It is in memory and is kept whole unless a limit is set.
+//! All replicas are the same log, so the high watermark is the log end offset. The log stores the offset at which each
+//! leader epoch began (KIP-101). It is kept in memory, completely unless a limit is set.
 
 use std::collections::VecDeque;
 
@@ -18,12 +18,12 @@ use kavka_core::wire::records::{self, BatchHeader, Decompressor, HEADER_BYTES, R
 
 use crate::transactions::Transactions;
 
-/// Below this size a batch is copied into the response instead of becoming segments of it.
+/// A smaller batch is copied into the response, instead of becoming segments of it.
 const COPY_BELOW_BYTES: usize = 2048;
-/// How much a batch may decompress to when a timestamp is looked for inside it.
+/// The largest decompressed size of a batch in which a timestamp is looked up.
 const MAX_OPEN_BYTES: usize = 256 << 20;
 
-/// A batch at its place in the log.
+/// A batch and its position in the log.
 #[derive(Debug)]
 struct Stored {
     base_offset: i64,
@@ -47,7 +47,7 @@ impl Stored {
     }
 }
 
-/// An offset that was looked up by time.
+/// The result of looking up a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) offset: i64,
@@ -62,39 +62,39 @@ pub(crate) struct Log {
     log_start_offset: i64,
     log_end_offset: i64,
     bytes: u64,
-    /// Leader epochs with the offset at which each began, both ascending.
+    /// Leader epochs and their start offsets, both ascending.
     epochs: Vec<(i32, i64)>,
     transactions: Transactions,
 }
 
 impl Log {
-    /// The first offset that can be read.
+    /// The first readable offset.
     pub(crate) fn log_start_offset(&self) -> i64 {
         self.log_start_offset
     }
 
-    /// The offset that the next record gets; also the high watermark.
+    /// The offset of the next record; equals the high watermark.
     pub(crate) fn log_end_offset(&self) -> i64 {
         self.log_end_offset
     }
 
-    /// The offset up to which every transaction has been committed or aborted.
+    /// The offset up to which every transaction has ended.
     pub(crate) fn last_stable_offset(&self) -> i64 {
         self.transactions.first_open_offset().unwrap_or(self.log_end_offset)
     }
 
-    /// The transactions that were aborted and have batches between these offsets.
+    /// The aborted transactions with batches between these offsets.
     pub(crate) fn aborted_transactions(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
         self.transactions.aborted(from, to)
     }
 
-    /// Notes that a leader was elected: its epoch begins at the end of the log.
+    /// Starts a leader epoch at the end of the log.
     pub(crate) fn begin_epoch(&mut self, leader_epoch: i32) {
         self.epochs.retain(|(epoch, start)| *epoch < leader_epoch && *start < self.log_end_offset);
         self.epochs.push((leader_epoch, self.log_end_offset));
     }
 
-    /// Appends a batch that was checked, and returns the offset of its first record.
+    /// Appends a batch that was checked; returns the offset of its first record.
     ///
     /// The batch must hold at least one record.
     pub(crate) fn append(&mut self, batch: &RawBatch, leader_epoch: i32) -> i64 {
@@ -103,7 +103,7 @@ impl Log {
         base_offset
     }
 
-    /// Appends a batch of another log at the offset that it has there, as a follower does.
+    /// Appends a batch of another log at its own offset, as a follower does.
     pub(crate) fn replicate(&mut self, batch: &RawBatch, leader_epoch: i32) {
         self.store(batch, batch.header().base_offset.max(self.log_end_offset), leader_epoch);
     }
@@ -130,7 +130,7 @@ impl Log {
         self.transactions.handle_append(batch, base_offset);
     }
 
-    /// Drops whole batches from the front while the log is larger than `max_bytes`; the last batch stays.
+    /// Deletes whole batches from the front while the log is larger than `max_bytes`; the last batch stays.
     pub(crate) fn retain_bytes(&mut self, max_bytes: u64) {
         while self.bytes > max_bytes && self.batches.len() > 1 {
             self.drop_first();
@@ -144,7 +144,7 @@ impl Log {
         }
     }
 
-    /// Moves the log start offset up, as `DeleteRecords` does; batches that lie before it go.
+    /// Raises the log start offset, as `DeleteRecords` does, and deletes the batches before it.
     pub(crate) fn delete_records(&mut self, before_offset: i64) {
         let before_offset = before_offset.clamp(self.log_start_offset, self.log_end_offset);
         while self.batches.front().is_some_and(|stored| stored.last_offset < before_offset) {
@@ -153,7 +153,7 @@ impl Log {
         self.log_start_offset = before_offset;
     }
 
-    /// Drops the end of the log, as an unclean election does, and with it the whole batch that holds `end_offset`.
+    /// Truncates the log, as an unclean leader election does. The batch that holds `end_offset` is lost as a whole.
     pub(crate) fn truncate(&mut self, end_offset: i64) {
         while let Some(stored) = self.batches.back().filter(|stored| stored.last_offset >= end_offset) {
             self.bytes = self.bytes.saturating_sub(stored.len() as u64);
@@ -169,11 +169,11 @@ impl Log {
         self.batches.partition_point(|stored| stored.last_offset < offset)
     }
 
-    /// Reads batches from the one that holds `offset` on, as many as fit into `max_bytes` and begin before `up_to`.
-    /// Returns the offset behind them too.
+    /// Reads batches, starting with the one that holds `offset`: as many as fit into `max_bytes` and begin before
+    /// `up_to`. Also returns the offset after them.
     ///
-    /// With `at_least_one` the first batch comes even if it is larger. Nothing to read is no error; an offset
-    /// before the start or behind the end is `OFFSET_OUT_OF_RANGE`.
+    /// With `at_least_one` the first batch is returned even if it is larger. An offset at the end returns nothing; one
+    /// before the start or beyond the end is `OFFSET_OUT_OF_RANGE`.
     pub(crate) fn read(
         &self,
         offset: i64,
@@ -210,7 +210,7 @@ impl Log {
         Ok((Records::from_segments(segments), next_offset))
     }
 
-    /// The first record whose timestamp is at least `timestamp`, if there is one.
+    /// The first record with a timestamp of at least `timestamp`.
     pub(crate) fn find_timestamp(&self, timestamp: i64, decompressor: &mut Decompressor) -> Option<Found> {
         let candidates = self.batches.iter().filter(|stored| stored.max_timestamp >= timestamp);
         for stored in candidates {
@@ -222,18 +222,18 @@ impl Log {
         None
     }
 
-    /// The first record that has the largest timestamp of all (KIP-734).
+    /// The first record with the largest timestamp (KIP-734).
     pub(crate) fn find_max_timestamp(&self, decompressor: &mut Decompressor) -> Option<Found> {
         let max_timestamp = self.batches.iter().map(|stored| stored.max_timestamp).max()?;
         self.find_timestamp(max_timestamp, decompressor)
     }
 
-    /// The leader epoch in which `offset` was, or would be, written.
+    /// The leader epoch of `offset`, written or yet to be written.
     pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
         self.epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch)
     }
 
-    /// The largest known epoch that is not above `leader_epoch`, and the offset at which it ended (KIP-101, KIP-279).
+    /// The largest known epoch not above `leader_epoch`, and its end offset (KIP-101, KIP-279).
     pub(crate) fn epoch_end(&self, leader_epoch: i32) -> Option<(i32, i64)> {
         let next = self.epochs.iter().find(|(epoch, _)| *epoch > leader_epoch);
         let own = self.epochs.iter().rev().find(|(epoch, _)| *epoch <= leader_epoch);
@@ -245,14 +245,14 @@ impl Log {
         }
     }
 
-    /// Every batch, as a reader would get it.
+    /// All batches, as a reader gets them.
     pub(crate) fn batches(&self) -> impl Iterator<Item = Bytes> {
         self.batches.iter().map(Stored::to_bytes)
     }
 }
 
 impl Stored {
-    /// The first record that `matches` by offset and timestamp.
+    /// The first record whose offset and timestamp satisfy `matches`.
     fn find(&self, decompressor: &mut Decompressor, matches: impl Fn(i64, i64) -> bool) -> Option<Found> {
         let batch = records::batches(self.to_bytes()).next()?.ok()?;
         let mut open = batch.open(decompressor, MAX_OPEN_BYTES).ok()?;
@@ -266,9 +266,9 @@ impl Stored {
     }
 }
 
-/// What is wrong with a batch that a producer sent, by the rules of Kafka's `LogValidator`, and in words.
+/// Checks a produced batch by the rules of Kafka's `LogValidator`. Returns the error code and a message.
 ///
-/// Unlike Kafka it does not look whether the records are well formed: that would open every batch.
+/// Unlike Kafka it does not check the records, because it would have to open every batch.
 pub(crate) fn check(batch: &RawBatch, max_bytes: usize) -> Result<(), (ErrorCode, &'static str)> {
     let BatchHeader { base_offset, last_offset, record_count, is_transactional, is_control, producer, .. } =
         *batch.header();

@@ -1,16 +1,16 @@
-//! What one partition knows of its idempotent producers (KIP-98).
+//! The idempotent producers of one partition (KIP-98).
 //!
-//! Each producer id has an epoch, a last sequence and its last five batches. The rules are those of Kafka 2.5 and
-//! later (KIP-360): a producer the partition does not know may begin at any sequence.
+//! For each producer id it stores the epoch, the last sequence number and the last five batches. The rules are those of
+//! Kafka 2.5 and newer (KIP-360): a producer that the partition does not know may start at any sequence number.
 //!
-//! Not here: transactions, and forgetting producers that have been silent for a day.
+//! Not here: transactions, and forgetting producers that were silent for a day.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::records::ProducerStamp;
 
-/// How many batches of a producer are remembered: as many as may be unresolved.
+/// How many batches of a producer are remembered: as many as it may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
 
 /// A batch that was appended.
@@ -27,12 +27,12 @@ struct Producer {
     batches: VecDeque<Appended>,
 }
 
-/// Whether a batch is new.
+/// Whether to append a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is to be appended.
+    /// Append it.
     New,
-    /// It was appended before, at this offset.
+    /// It was already appended, at this offset.
     Duplicate(i64),
 }
 
@@ -43,8 +43,8 @@ pub(crate) struct Producers(BTreeMap<i64, Producer>);
 impl Producers {
     /// Whether a batch of `record_count` records may be appended.
     ///
-    /// `INVALID_PRODUCER_EPOCH` if a newer epoch has written, `OUT_OF_ORDER_SEQUENCE_NUMBER` if the sequence is not
-    /// the next one.
+    /// Errors: `INVALID_PRODUCER_EPOCH` if the producer has written with a newer epoch, `OUT_OF_ORDER_SEQUENCE_NUMBER`
+    /// if the sequence number is not the next one.
     pub(crate) fn check(&self, stamp: ProducerStamp, record_count: u32) -> Result<Verdict, ErrorCode> {
         let Some(producer) = self.0.get(&stamp.producer_id) else { return Ok(Verdict::New) };
         let last_sequence = last_sequence(stamp.base_sequence, record_count);
@@ -67,7 +67,7 @@ impl Producers {
         if stamp.base_sequence == expected { Ok(Verdict::New) } else { Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) }
     }
 
-    /// Remembers a batch that was appended.
+    /// Remembers an appended batch.
     pub(crate) fn appended(&mut self, stamp: ProducerStamp, record_count: u32, base_offset: i64) {
         let ProducerStamp { producer_id, producer_epoch, base_sequence } = stamp;
         let producer =
@@ -83,7 +83,7 @@ impl Producers {
         producer.batches.push_back(Appended { base_sequence, last_sequence, base_offset });
     }
 
-    /// Forgets batches that were lost with the end of the log; producers with no batch left are unknown again.
+    /// Forgets batches that were truncated; a producer without batches is unknown again.
     pub(crate) fn truncate(&mut self, end_offset: i64) {
         self.0.retain(|_, producer| {
             producer.batches.retain(|batch| batch.base_offset < end_offset);
@@ -92,7 +92,7 @@ impl Producers {
     }
 }
 
-/// Sequences go round: 0 follows `i32::MAX`.
+/// Sequence numbers wrap around: 0 follows `i32::MAX`.
 fn last_sequence(base_sequence: i32, record_count: u32) -> i32 {
     let last = i64::from(base_sequence).wrapping_add(i64::from(record_count)).wrapping_sub(1);
     (last & i64::from(i32::MAX)) as i32
@@ -110,7 +110,7 @@ mod tests {
         ProducerStamp { producer_id: 7, producer_epoch, base_sequence }
     }
 
-    /// A producer that has written `batches` batches of 10 records at sequences 0, 10, ...
+    /// A producer with `batches` batches of 10 records each, at sequence numbers 0, 10, ...
     fn after(batches: i32) -> Producers {
         let mut producers = Producers::default();
         for batch in 0..batches {

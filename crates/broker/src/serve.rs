@@ -1,8 +1,8 @@
-//! The cluster behind TCP listeners on loopback, one port for each broker id, on a thread of its own.
+//! Serves a cluster over TCP on loopback: one port for each broker id, all on one thread.
 //!
-//! Everything runs on one tokio current-thread runtime; the cluster is behind one lock, which is never held while
-//! waiting, so that tests can reach in from any thread ([`Broker::with`]). A frame is read into one buffer of its size,
-//! which the log then keeps; an answer is written from its segments without joining them.
+//! The thread runs a tokio current-thread runtime. The cluster is behind one lock, which is never held while waiting,
+//! so tests can reach in from any thread ([`Broker::with`]). Each frame is read into a buffer of its own size, which
+//! the log keeps. A response is written from its segments without joining them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -15,44 +15,46 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kavka_core::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 
 use crate::{Cluster, ClusterConfig, ConnectionId, Event, Fault};
 
-/// The longest frame that is read, in bytes (Kafka: `socket.request.max.bytes`); a longer one closes the connection.
+/// The longest frame, in bytes (Kafka: `socket.request.max.bytes`); a longer one closes the connection.
 const MAX_FRAME_BYTES: usize = 100 << 20;
-/// How many requests of one connection are read ahead of their answers.
+/// How many requests of one connection are read ahead.
 const MAX_READ_AHEAD: usize = 64;
-/// How many segments one system call writes.
+/// The most segments in one write.
 const MAX_SEGMENTS: usize = 256;
-/// How long a listener waits after an error, such as too many open files, before it tries again.
+/// How long a listener waits after an error, such as too many open files, before it accepts again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// What a served cluster is made of.
+/// The options of a served cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The cluster. Its `wall_clock_ms` is set to the clock's.
+    /// The cluster's settings. `wall_clock_ms` is replaced by the current time.
     pub cluster: ClusterConfig,
-    /// The port of each broker in the order of their ids; 0, or none, takes a free one.
+    /// The port of each broker, in the order of their ids; 0 or a missing one: any free port.
     pub ports: Vec<u16>,
 }
 
-/// A cluster that listens. Dropping it stops it.
+/// A cluster that listens on TCP ports. Dropping it stops it.
 #[derive(Debug)]
 pub struct Broker {
     shared: Arc<Hub>,
     addresses: Vec<SocketAddr>,
+    /// Keep the ports of stopped brokers.
+    _reserved: Vec<TcpSocket>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Broker {
-    /// Binds every port and starts the thread.
+    /// Binds all ports, and starts the thread.
     ///
     /// # Errors
     ///
-    /// A port that is taken, or no thread to be had.
+    /// If a port is taken, or the thread cannot be started.
     pub fn start(options: Options) -> io::Result<Self> {
         let mut config = options.cluster;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -61,7 +63,13 @@ impl Broker {
         let ids: Vec<i32> = cluster.brokers().map(|(id, _)| id).collect();
         let mut listeners = Vec::with_capacity(ids.len());
         let mut addresses = Vec::with_capacity(ids.len());
-        for (id, port) in ids.into_iter().zip(options.ports.into_iter().chain(std::iter::repeat(0))) {
+        let mut reserved = Vec::new();
+        for (id, mut port) in ids.into_iter().zip(options.ports.into_iter().chain(std::iter::repeat(0))) {
+            if cfg!(target_os = "linux") {
+                let socket = reserve(port)?;
+                port = socket.local_addr()?.port();
+                reserved.push(socket);
+            }
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
@@ -81,15 +89,15 @@ impl Broker {
                 served.stop.notified().await;
             });
         })?;
-        Ok(Self { shared, addresses, thread: Some(thread) })
+        Ok(Self { shared, addresses, _reserved: reserved, thread: Some(thread) })
     }
 
-    /// `host:port` of every broker, with commas between (Kafka: `bootstrap.servers`).
+    /// The `host:port` of every broker, separated by commas (Kafka: `bootstrap.servers`).
     pub fn bootstrap_servers(&self) -> String {
         self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
-    /// Does something with the cluster, which stands still meanwhile; the second argument is the time.
+    /// Calls `act` with the cluster, which handles no requests meanwhile, and the current time.
     pub fn with<T>(&self, act: impl FnOnce(&mut Cluster, Instant) -> T) -> T {
         self.shared.with(act)
     }
@@ -99,19 +107,19 @@ impl Broker {
         self.with(|cluster, _| cluster.faults().add(fault));
     }
 
-    /// Stops a broker: its port refuses connections, those it has are closed, and its leaders move.
+    /// Stops a broker: its port refuses connections, open ones are closed, and its partitions move to other leaders.
     pub fn set_broker_down(&self, broker_id: i32) {
         self.with(|cluster, now| cluster.set_broker_down(now, broker_id));
         self.shared.brokers_changed.send_replace(());
     }
 
-    /// Starts a broker again, on the port that it had.
+    /// Starts a stopped broker again, on its old port.
     pub fn set_broker_up(&self, broker_id: i32) {
         self.with(|cluster, now| cluster.set_broker_up(now, broker_id));
         self.shared.brokers_changed.send_replace(());
     }
 
-    /// Closes everything and waits until the thread has ended.
+    /// Closes everything, and waits for the thread to end.
     pub fn stop(mut self) {
         self.end();
     }
@@ -119,7 +127,7 @@ impl Broker {
     fn end(&mut self) {
         self.shared.stop.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was already printed by the thread.
+            // If the thread panicked, it has printed that.
             let _ = thread.join();
         }
     }
@@ -131,12 +139,12 @@ impl Drop for Broker {
     }
 }
 
-/// What the tasks and the owner share.
+/// Shared by the tasks and the owner.
 #[derive(Debug)]
 struct Hub {
     hosted: Mutex<Hosted>,
     started: std::time::Instant,
-    /// The timer must look at its deadline again.
+    /// Notified when the timer must check its deadline again.
     deadline_changed: Notify,
     brokers_changed: watch::Sender<()>,
     stop: Notify,
@@ -145,9 +153,9 @@ struct Hub {
 #[derive(Debug)]
 struct Hosted {
     cluster: Cluster,
-    /// Where the answers of a connection go. Without its entry a connection ends.
+    /// Where to send the responses of each connection. Removing the entry ends the connection.
     outlets: BTreeMap<ConnectionId, UnboundedSender<Vec<Bytes>>>,
-    /// When the timer is set to.
+    /// The time that the timer waits for.
     deadline: Option<Instant>,
 }
 
@@ -170,7 +178,7 @@ impl Hub {
         self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection, and where its answers come out. Both are known before anything can close it.
+    /// Opens a connection; returns its id and its responses. Both are registered before anything can close it.
     fn connect(&self, broker_id: i32) -> Option<(ConnectionId, UnboundedReceiver<Vec<Bytes>>)> {
         let mut hosted = self.lock();
         let connection = hosted.cluster.handle_connect(broker_id)?;
@@ -179,7 +187,7 @@ impl Hub {
         Some((connection, answers))
     }
 
-    /// Acts on the cluster and carries out what it then wants.
+    /// Calls `act` with the cluster, then carries out the cluster's events.
     fn with<T>(&self, act: impl FnOnce(&mut Cluster, Instant) -> T) -> T {
         let now = self.now();
         let mut hosted = self.lock();
@@ -188,7 +196,7 @@ impl Hub {
             match event {
                 Event::Response { connection, segments } => {
                     if let Some(outlet) = hosted.outlets.get(&connection) {
-                        // The connection has just ended if nobody listens.
+                        // If nobody receives it, the connection has just ended.
                         let _ = outlet.send(segments);
                     }
                 }
@@ -206,7 +214,7 @@ impl Hub {
     }
 }
 
-/// Tells the cluster when its time has come.
+/// Calls the cluster when its time has come.
 async fn keep_time(shared: Arc<Hub>) {
     loop {
         let deadline = shared.lock().deadline;
@@ -220,7 +228,16 @@ async fn keep_time(shared: Arc<Hub>) {
     }
 }
 
-/// Accepts connections for one broker, while it is up.
+/// A socket that has a port, and does not listen. While the broker is down, the kernel refuses connections to the port and
+/// gives it to nobody else, not even as the local port of a connection. Only Linux lets a listener have it meanwhile.
+fn reserve(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    Ok(socket)
+}
+
+/// Accepts connections for one broker while it is up.
 async fn listen(shared: Arc<Hub>, broker_id: i32, address: SocketAddr, mut listener: Option<TcpListener>) {
     let mut news = shared.brokers_changed.subscribe();
     loop {
@@ -253,10 +270,10 @@ async fn listen(shared: Arc<Hub>, broker_id: i32, address: SocketAddr, mut liste
     }
 }
 
-/// One connection, from its beginning to its end.
+/// Serves one connection.
 async fn serve(shared: Arc<Hub>, broker_id: i32, mut stream: TcpStream) {
     let Some((connection, mut answers)) = shared.connect(broker_id) else { return };
-    // Without it answers are only later; there is nothing else to do about it.
+    // Without it responses are only slower, so an error does not matter.
     let _ = stream.set_nodelay(true);
     let (reader, mut writer) = stream.split();
     let mut frames = Frames::new(reader);
@@ -284,10 +301,10 @@ async fn serve(shared: Arc<Hub>, broker_id: i32, mut stream: TcpStream) {
     shared.with(|cluster, _| cluster.handle_disconnect(connection));
 }
 
-/// The frames that come in on a connection. A frame that was begun is kept when waiting for it is given up.
+/// Reads the frames of a connection. Cancelling a read loses no bytes.
 struct Frames<'a> {
     reader: ReadHalf<'a>,
-    /// The size of the next frame, as far as it was read.
+    /// The size field of the next frame, and how much of it was read.
     prefix: ([u8; 4], usize),
     frame: Option<BytesMut>,
 }
@@ -297,7 +314,8 @@ impl<'a> Frames<'a> {
         Self { reader, prefix: ([0; 4], 0), frame: None }
     }
 
-    /// The next frame without its size. `None` when the client has closed; an error for a frame that is too long.
+    /// The next frame, without its size; `None` when the client has closed the connection; an error if the frame is too
+    /// long.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         let (prefix, filled) = &mut self.prefix;
         while let Some(rest) = prefix.get_mut(*filled..).filter(|rest| !rest.is_empty()) {

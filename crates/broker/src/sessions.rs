@@ -1,7 +1,7 @@
-//! Fetch sessions (KIP-227): what a connection's earlier fetches asked for, so that later ones say only what changed.
+//! Fetch sessions (KIP-227): the broker remembers what was fetched, so that later requests name only what has changed.
 //!
-//! A session belongs to a broker, not to a connection. Partitions take turns: one that gave records moves to the end,
-//! so that a busy partition cannot starve the others.
+//! A session belongs to a broker, not to a connection. Partitions take turns: one that returned records moves to the
+//! end, so that a busy partition cannot starve the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use kavka_core::wire::Uuid;
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::fetch::PartitionData;
 
-/// The topic of a fetch as the request named it: by name until v12, by id since.
+/// How a fetch request names a topic: by name up to v12, by id since.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TopicKey {
     pub(crate) name: Arc<str>,
     pub(crate) topic_id: Uuid,
 }
 
-/// What is asked of one partition.
+/// What a fetch asks for one partition.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) topic: TopicKey,
@@ -28,7 +28,7 @@ pub(crate) struct Wanted {
     pub(crate) max_bytes: i32,
 }
 
-/// A partition of a session, and what the client was told about it.
+/// A partition of a session, and what the client knows about it.
 #[derive(Debug, Clone)]
 struct Cached {
     wanted: Wanted,
@@ -41,7 +41,7 @@ impl Cached {
         Self { wanted, high_watermark: -1, log_start_offset: None }
     }
 
-    /// Whether `data` differs from what the client was told last; remembers it as told.
+    /// Whether `data` differs from what the client knows; remembers `data` as known.
     fn is_news(&mut self, data: &PartitionData) -> bool {
         let is_news = has_records(data)
             || self.high_watermark != data.high_watermark
@@ -51,7 +51,7 @@ impl Cached {
         self.high_watermark = data.high_watermark;
         self.log_start_offset = data.log_start_offset;
         if data.error_code != ErrorCode::NONE {
-            // Forgotten, so that the first answer without the error is news too.
+            // Forget the offset, so that the first response without the error counts as news.
             self.high_watermark = -1;
         }
         is_news
@@ -67,7 +67,7 @@ fn has_records(data: &PartitionData) -> bool {
 struct Session {
     session_epoch: i32,
     uses_topic_ids: bool,
-    /// In the order in which they are served.
+    /// In the order in which they are read.
     order: BTreeMap<u64, Cached>,
     places: BTreeMap<(TopicKey, i32), u64>,
     next_place: u64,
@@ -102,21 +102,21 @@ impl Session {
     }
 }
 
-/// How a fetch takes part in a session.
+/// How a fetch uses sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionUse {
-    /// Not at all: everything is asked for and everything is answered.
+    /// It uses none: it names everything, and the response contains everything.
     None,
-    /// Everything is asked for, and the answer opens a session if there is room.
+    /// It names everything; the response opens a session if there is room.
     Full,
-    /// Only changes are asked for, and only news are answered.
+    /// It names only changes; the response contains only news.
     Incremental {
-        /// The session.
+        /// The id of the session.
         session_id: i32,
     },
 }
 
-/// What a fetch asks for, once its session was looked up.
+/// A fetch after its session was looked up.
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) session_use: SessionUse,
@@ -132,7 +132,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// At most `max` sessions per cluster (Kafka: `max.incremental.fetch.session.cache.slots` per broker).
+    /// At most `max` sessions in the cluster (Kafka: `max.incremental.fetch.session.cache.slots`, per broker).
     pub(crate) fn new(max: usize) -> Self {
         Self { sessions: BTreeMap::new(), max, clock: 0 }
     }
@@ -141,9 +141,9 @@ impl Sessions {
         self.sessions.retain(|(broker, _), _| *broker != broker_id);
     }
 
-    /// Looks up the session of a fetch and lists every partition that it asks for.
+    /// Looks up the session of a fetch, and lists all partitions to read.
     ///
-    /// Session epoch 0 asks for a new session, -1 (`None`) for no session; both end the session that is named.
+    /// Session epoch 0 asks for a new session, -1 (`None`) for none; both end the session that the request names.
     pub(crate) fn begin(
         &mut self,
         broker_id: i32,
@@ -183,9 +183,9 @@ impl Sessions {
         Ok(Begun { session_use: SessionUse::Incremental { session_id }, wanted })
     }
 
-    /// Opens a session for a full fetch that is answered with `answered`, and returns its id; `new_id` is not 0.
+    /// Opens a session for a full fetch with the response `answered`; returns its id. `new_id` is not 0.
     ///
-    /// Where there is no room the session that was used least recently goes.
+    /// If there is no room, it replaces the session that was used least recently.
     pub(crate) fn open(
         &mut self,
         broker_id: i32,
@@ -212,7 +212,7 @@ impl Sessions {
         new_id
     }
 
-    /// Leaves in an incremental answer only what is news to the client.
+    /// Removes from an incremental response what the client already knows.
     pub(crate) fn retain_news(&mut self, broker_id: i32, session_id: i32, answered: &mut Vec<(Wanted, PartitionData)>) {
         let Some(session) = self.sessions.get_mut(&(broker_id, session_id)) else { return };
         answered.retain(|(wanted, data)| {

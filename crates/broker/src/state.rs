@@ -1,7 +1,7 @@
-//! What the cluster is: its brokers, its topics, who leads which partition.
+//! The state of the cluster: its brokers, topics and leaders.
 //!
-//! The APIs read and change it. Of connections it knows only which of them wait for a partition. A new leader raises the
-//! leader epoch and wakes them.
+//! The API handlers read and change it. Of connections it knows only which of them wait for a partition. A new leader
+//! bumps the leader epoch, and wakes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,17 +41,17 @@ pub(crate) struct Partition {
     pub(crate) replicas: Vec<i32>,
     pub(crate) log: Log,
     pub(crate) producers: Producers,
-    /// Connections with a fetch that waits for this partition. Some may have stopped waiting.
+    /// Connections with a fetch that waits for this partition. Some may no longer wait.
     pub(crate) waiters: BTreeSet<ConnectionId>,
 }
 
-/// One topic; the index of a partition is its number.
+/// A topic; the index of a partition is its number.
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     pub(crate) topic_id: Uuid,
     pub(crate) partitions: Vec<Partition>,
-    /// What was set for this topic, by Kafka's names.
+    /// The settings that were set for this topic, by Kafka's names.
     pub(crate) configs: BTreeMap<String, String>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct State {
     pub(crate) groups: Groups,
     pub(crate) next_producer_id: i64,
     pub(crate) decompressor: Decompressor,
-    /// What goes to the connections whose request waits.
+    /// Connections whose waiting request must be checked.
     pub(crate) wakes: Wakes,
     random: u64,
 }
@@ -103,7 +103,7 @@ impl State {
         }
     }
 
-    /// The next number of a fixed sequence (splitmix64): ids look random and are the same in every run.
+    /// The next number of a fixed sequence (splitmix64): ids look random, but are the same in every run.
     pub(crate) fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
@@ -120,7 +120,7 @@ impl State {
         Uuid(id)
     }
 
-    /// Milliseconds since 1970.
+    /// The wall-clock time, in milliseconds since 1970.
     pub(crate) fn wall_clock_ms(&self, now: Instant) -> i64 {
         self.config.wall_clock_ms.saturating_add(i64::try_from(now.0).unwrap_or(i64::MAX))
     }
@@ -133,18 +133,18 @@ impl State {
         self.brokers.get(&broker_id).is_some_and(|broker| broker.is_up)
     }
 
-    /// How many living replicas a partition has.
+    /// How many replicas of a partition are up.
     pub(crate) fn in_sync_replicas(&self, topic: &str, index: i32) -> usize {
         let replicas = self.topic(topic).and_then(|topic| topic.partition(index)).map(|partition| &partition.replicas);
         replicas.into_iter().flatten().filter(|id| self.is_up(**id)).count()
     }
 
-    /// The living broker with the smallest id.
+    /// The broker with the lowest id among those that are up.
     pub(crate) fn controller(&self) -> Option<i32> {
         self.alive().next().map(|broker| broker.id)
     }
 
-    /// The living broker that coordinates a group: always the same while it lives.
+    /// The broker that coordinates a group; stays the same while it is up.
     pub(crate) fn coordinator(&self, key: &str) -> Option<&Broker> {
         let hash = key.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let home = hash.checked_rem(self.brokers.len())?;
@@ -163,7 +163,7 @@ impl State {
         self.topics.get_mut(topic)?.partition_mut(index)
     }
 
-    /// The partition, if `broker_id` leads it and the client's leader epoch (KIP-320) is the current one.
+    /// The partition, if `broker_id` leads it and the request's leader epoch (KIP-320) is current.
     pub(crate) fn led_by(
         &mut self,
         broker_id: i32,
@@ -176,7 +176,7 @@ impl State {
         Ok(partition)
     }
 
-    /// Whether a topic of this name can be created.
+    /// Whether a topic with this name can be created.
     pub(crate) fn check_topic_name(&self, name: &str) -> Result<(), (ErrorCode, &'static str)> {
         let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.is_empty() || name == "." || name == ".." || name.len() > MAX_TOPIC_NAME || !name.chars().all(is_legal)
@@ -194,7 +194,7 @@ impl State {
         Ok(())
     }
 
-    /// Where the replicas of new partitions go; the defaults for what is not given.
+    /// Assigns replicas to new partitions; uses the defaults for what is not given.
     pub(crate) fn assign(
         &self,
         partitions: Option<i32>,
@@ -202,7 +202,7 @@ impl State {
     ) -> Result<Vec<Vec<i32>>, (ErrorCode, &'static str)> {
         let ids: Vec<i32> = self.alive().map(|broker| broker.id).collect();
         let partitions = partitions.unwrap_or(self.config.default_partitions);
-        // The default is as many as there can be; what is asked for must be possible.
+        // The default is lowered to what is possible; an explicit number must be possible.
         let replicas = match replication_factor {
             None => usize::try_from(self.config.default_replication_factor).unwrap_or(1).clamp(1, ids.len().max(1)),
             Some(factor) => usize::try_from(factor).unwrap_or(0),
@@ -248,7 +248,7 @@ impl State {
         }
     }
 
-    /// Deletes a topic and its offsets; says whether there was one.
+    /// Deletes a topic and its committed offsets. Returns whether it existed.
     pub(crate) fn delete_topic(&mut self, name: &str) -> bool {
         let Some(topic) = self.topics.remove(name) else { return false };
         self.topic_names.remove(&topic.topic_id);
@@ -259,7 +259,7 @@ impl State {
         true
     }
 
-    /// Makes a broker the leader of a partition in a new epoch; a broker that was no replica becomes one.
+    /// Makes a broker the leader of a partition, in a new epoch. If it is not a replica, it becomes one.
     pub(crate) fn move_leader(&mut self, topic: &str, index: i32, broker_id: i32) -> Result<(), ErrorCode> {
         if !self.is_up(broker_id) {
             return Err(ErrorCode::BROKER_NOT_AVAILABLE);
@@ -278,9 +278,9 @@ impl State {
         Ok(())
     }
 
-    /// Appends a batch of another log as it stands, offset included, in the current leader epoch.
+    /// Appends a batch of another log unchanged, with its offsets, in the current leader epoch.
     ///
-    /// `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if `bytes` are no batch.
+    /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if `bytes` is not a batch.
     pub(crate) fn replicate(&mut self, topic: &str, index: i32, bytes: Bytes) -> Result<(), ErrorCode> {
         let partition = self.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let batch = records::batches(bytes).next().and_then(Result::ok).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
@@ -290,7 +290,7 @@ impl State {
         Ok(())
     }
 
-    /// Loses the end of a log in a new leader epoch.
+    /// Truncates a log in a new leader epoch.
     pub(crate) fn truncate(&mut self, topic: &str, index: i32, end_offset: i64) -> Result<(), ErrorCode> {
         let partition = self.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         partition.log.truncate(end_offset);
@@ -301,7 +301,7 @@ impl State {
         Ok(())
     }
 
-    /// Stops or starts a broker. What a stopped broker led goes to the next living replica, or has no leader.
+    /// Stops or starts a broker. A stopped broker's partitions move to the next living replica, or have no leader.
     pub(crate) fn set_broker_up(&mut self, broker_id: i32, is_up: bool) {
         let Some(broker) = self.brokers.get_mut(&broker_id).filter(|broker| broker.is_up != is_up) else { return };
         broker.is_up = is_up;
@@ -320,7 +320,7 @@ impl State {
         }
     }
 
-    /// Drops a connection from everything that waits for it.
+    /// Forgets a connection and all that it waits for.
     pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             partition.waiters.remove(&connection);
@@ -339,7 +339,7 @@ impl Partition {
         }
     }
 
-    /// Whether the client's leader epoch (KIP-320) is the current one.
+    /// Checks that the request's leader epoch (KIP-320) is the current one.
     pub(crate) fn check_epoch(&self, current_leader_epoch: Option<i32>) -> Result<(), ErrorCode> {
         match current_leader_epoch {
             Some(epoch) if epoch < self.leader_epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),
@@ -348,7 +348,7 @@ impl Partition {
         }
     }
 
-    /// As Kafka's replica manager: a broker without a replica knows no epochs.
+    /// As in Kafka's replica manager, a broker without a replica knows no epochs.
     pub(crate) fn check_leader(&self, broker_id: i32, current_leader_epoch: Option<i32>) -> Result<(), ErrorCode> {
         if !self.replicas.contains(&broker_id) {
             return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);

@@ -1,14 +1,14 @@
-//! Where the transactions of one partition begin and end: what `isolation.level=read_committed` needs (KIP-98).
+//! Where the transactions of one partition begin and end, which `isolation.level=read_committed` needs (KIP-98).
 //!
-//! A transaction begins with its producer's first transactional batch and ends with the producer's next marker. Up to
-//! the first offset of the oldest open one everything is decided: that is the last stable offset.
+//! A transaction begins with its producer's first transactional batch, and ends with that producer's next marker. The
+//! last stable offset is the first offset of the oldest open transaction: all transactions before it have ended.
 
 use std::collections::BTreeMap;
 
 use kavka_core::wire::messages::fetch::AbortedTransaction;
 use kavka_core::wire::records::{BatchHeader, ControlType, Decompressor, RawBatch};
 
-/// A control batch is one small record.
+/// The largest control batch; it holds one small record.
 const MAX_MARKER_BYTES: usize = 4096;
 
 #[derive(Debug)]
@@ -22,14 +22,14 @@ struct Ended {
 /// The transactions of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
-    /// Producers with an open transaction, and its first offset.
+    /// The producers with an open transaction, and its first offset.
     open: BTreeMap<i64, i64>,
     /// In the order of their markers.
     ended: Vec<Ended>,
 }
 
 impl Transactions {
-    /// Learns of a batch that was appended at `base_offset`.
+    /// Notes a batch that was appended at `base_offset`.
     pub(crate) fn handle_append(&mut self, batch: &RawBatch, base_offset: i64) {
         let BatchHeader { is_transactional, is_control, producer, .. } = *batch.header();
         let Some(producer_id) = producer.map(|producer| producer.producer_id).filter(|_| is_transactional) else {
@@ -48,7 +48,7 @@ impl Transactions {
         }
     }
 
-    /// Forgets what was lost with the end of the log. A transaction whose marker was lost is open again.
+    /// Forgets what was truncated. A transaction whose marker was truncated is open again.
     pub(crate) fn truncate(&mut self, end_offset: i64) {
         self.open.retain(|_, first_offset| *first_offset < end_offset);
         while let Some(ended) = self.ended.pop_if(|ended| ended.marker_offset >= end_offset) {
@@ -63,7 +63,7 @@ impl Transactions {
         self.open.values().copied().min()
     }
 
-    /// The transactions that were aborted and have batches between these offsets.
+    /// The aborted transactions with batches between these offsets.
     pub(crate) fn aborted(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
         let is_there = |ended: &&Ended| ended.is_aborted && ended.first_offset < to && ended.marker_offset >= from;
         let describe =

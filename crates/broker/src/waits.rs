@@ -1,8 +1,8 @@
-//! Requests that are not answered yet.
+//! Requests that wait for their response.
 //!
-//! A request that has no answer at once becomes a [`Wait`], which its connection keeps. Whoever can end it names the
-//! connection in [`Wakes`]: a partition that got records, or a group that has an answer for a member. Time ends the
-//! others. So there is one place to look at for everything that waits, and one to ask for what goes on.
+//! A request that cannot be answered at once becomes a [`Wait`] of its connection. What can end the wait puts the
+//! connection into [`Wakes`]: a partition that got records, or a group that has a response for a member. Other waits
+//! end by time. So there is one place for everything that waits, and one for everything that can continue.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,20 +16,20 @@ use crate::apis::fetch;
 /// What a request waits for.
 #[derive(Debug)]
 pub(crate) enum Wait {
-    /// A fetch, for records of its partitions or the end of its time.
+    /// A fetch waits for records of its partitions, or for the end of its time.
     Records(Box<fetch::Waiting>),
-    /// A join, for the other members of the group.
+    /// A `JoinGroup` waits for the other members.
     Join,
-    /// A sync, for the assignment that the group's leader brings.
+    /// A `SyncGroup` waits for the leader's assignments.
     Sync,
-    /// A fault holds the answer back until this time.
+    /// A fault delays the response until this time.
     Until(Instant, Vec<Bytes>),
-    /// A fault swallowed the answer: the connection is never read again.
+    /// A fault dropped the response: the connection is never read again.
     Forever,
 }
 
 impl Wait {
-    /// When the connection must be looked at again.
+    /// When to check the connection again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Records(waiting) => Some(waiting.deadline),
@@ -39,14 +39,14 @@ impl Wait {
     }
 }
 
-/// Something for a request that waits.
+/// What a waiting request gets.
 #[derive(Debug)]
 pub(crate) enum Wake {
-    /// A partition of a fetch changed: there may be an answer now.
+    /// A partition of a fetch has changed: check whether it can be answered.
     LookAgain,
-    /// The answer to a join.
+    /// The response to a `JoinGroup`.
     Join(JoinGroupResponse),
-    /// The answer to a sync.
+    /// The response to a `SyncGroup`.
     Sync(SyncGroupResponse),
 }
 
@@ -58,28 +58,28 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    /// The fetches of these connections should look again.
+    /// Makes the fetches of these connections check again.
     pub(crate) fn look_again(&mut self, connections: impl IntoIterator<Item = ConnectionId>) {
         self.look_again.extend(connections);
     }
 
-    /// A join is answered.
+    /// Answers a `JoinGroup`.
     pub(crate) fn join(&mut self, connection: ConnectionId, response: JoinGroupResponse) {
         self.answers.push_back((connection, Wake::Join(response)));
     }
 
-    /// A sync is answered.
+    /// Answers a `SyncGroup`.
     pub(crate) fn sync(&mut self, connection: ConnectionId, response: SyncGroupResponse) {
         self.answers.push_back((connection, Wake::Sync(response)));
     }
 
-    /// The next connection, and what it gets.
+    /// The next connection, and what its request gets.
     pub(crate) fn pop(&mut self) -> Option<(ConnectionId, Wake)> {
         let look_again = self.look_again.pop_first().map(|connection| (connection, Wake::LookAgain));
         look_again.or_else(|| self.answers.pop_front())
     }
 
-    /// The connection is gone.
+    /// Forgets a connection that was closed.
     pub(crate) fn forget(&mut self, connection: ConnectionId) {
         self.look_again.remove(&connection);
         self.answers.retain(|(waiting, _)| *waiting != connection);

@@ -1,4 +1,4 @@
-//! Rules of single APIs, on the cluster itself: frames in, frames out, time told.
+//! Rules of single APIs, tested on the cluster itself: frames in, frames out, with a clock of the test.
 
 mod common;
 
@@ -17,7 +17,7 @@ use kavka_core::wire::records::{
 use kavka_core::wire::{Encoder, Request};
 use kavka_test_support::batches::{self, Batch, batch, sequenced};
 
-/// Sends a request in every version that the broker says it speaks; each must be answered in that version.
+/// Sends a request in every version that the broker supports; each must be answered in that version.
 fn is_answered_in_every_version<R: Request>(first: i16, fill: impl Fn(i16, &mut R)) {
     for version in first..=*R::KEY.versions().end() {
         let mut harness = Harness::new(1);
@@ -89,7 +89,7 @@ fn every_version_of_every_api_is_answered() {
     is_answered_in_every_version::<IncrementalAlterConfigsRequest>(0, |_, _| {});
 }
 
-/// Every other error makes Java or librdkafka ask again until the application's own time limit.
+/// After any other error, Java and librdkafka ask again until the application's own time limit.
 #[test]
 fn a_transactional_producer_learns_at_once_that_there_are_no_transactions() {
     let mut harness = Harness::new(1);
@@ -346,6 +346,21 @@ fn a_silent_broker_reads_nothing_more_from_that_connection() {
     assert_eq!(harness.receive::<ProduceRequest>(silent, 12), None);
     assert_eq!(harness.cluster.offsets("t", 0), Some((0, 1)));
     assert_eq!(harness.produce(other, batch(&["b"])).base_offset, 1);
+}
+
+#[test]
+fn a_cluster_that_is_healed_closes_the_connections_whose_requests_it_left_without_an_answer() {
+    let mut harness = Harness::new(1);
+    let (silent, slow) = (harness.connect(1), harness.connect(1));
+    harness.cluster.faults().add(Fault::silence().connection(silent));
+    harness.cluster.faults().add(Fault::delay(Duration::from_secs(1)).connection(slow));
+    for connection in [silent, slow] {
+        harness.send(connection, 12, &produce_request(batch(&["a"])));
+    }
+    harness.cluster.heal();
+    harness.pass(Duration::from_secs(1));
+    assert!(harness.is_closed(silent) && !harness.is_closed(slow));
+    assert!(harness.receive::<ProduceRequest>(slow, 12).is_some());
 }
 
 /// Writes the transactions of two producers into `t`: 7 aborts records 0 and 2, 8 commits record 1 and leaves 5 open.

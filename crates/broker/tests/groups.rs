@@ -1,4 +1,4 @@
-//! Classic groups, on the cluster itself: who joins, who is told what, and who is dropped.
+//! Classic groups, tested on the cluster itself: which members are admitted, what they are told, and which are removed.
 
 mod common;
 
@@ -16,7 +16,7 @@ use kavka_core::wire::messages::*;
 const JOIN: i16 = 5;
 const SYNC: i16 = 3;
 
-/// Asks to be in the group; with an empty id the first answer is the id to ask with.
+/// A `JoinGroup`; with an empty member id, the first response only contains the id to use.
 fn join(member_id: &str) -> JoinGroupRequest {
     JoinGroupRequest {
         group_id: "g".into(),

@@ -1,4 +1,4 @@
-//! The command line of `kavka`. Clap makes the parser and the help of it: the doc comments are the help texts.
+//! The command line of `kavka`. Clap derives parser and help from it: the doc comments are the help texts.
 
 use clap::{Args, Parser, Subcommand};
 use kavka::{Acks, Compression, CompressionType};
@@ -8,9 +8,9 @@ use crate::start::{self, Start};
 use crate::template::Template;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all went well, 1 something failed, 2 wrong usage, 130 after Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C.
 
-Without -b the cluster is the one in $KAVKA_BOOTSTRAP_SERVERS, else 127.0.0.1:9092.";
+Without -b, the cluster is the one in $KAVKA_BOOTSTRAP_SERVERS or, without that, 127.0.0.1:9092.";
 
 const PRODUCE_EXAMPLES: &str = "\
 Examples:
@@ -19,8 +19,8 @@ Examples:
   kavka produce letters --compression zstd:9 --print-offsets < lines.txt
   kavka produce letters -X linger.ms=100 -X max.request.size=4000000 < lines.txt
 
-The exit code is 0 when every record was delivered, 1 when some were not, 130 after Ctrl-C, which ends the reading;
-what was accepted by then is still delivered. A second Ctrl-C ends at once.";
+The exit code is 0 if all records were delivered, 1 if some were not, and 130 after Ctrl-C. Ctrl-C stops reading the
+input and delivers the records read so far; a second Ctrl-C ends at once.";
 
 const CONSUME_EXAMPLES: &str = "\
 Examples:
@@ -28,9 +28,11 @@ Examples:
   kavka consume letters --from @2024-01-31T12:00:00Z -n 10 --format '%p %o %k=%v'
   kavka consume letters --from -10 --exit-at-end
   kavka consume letters --from latest --json | jq .value
+  kavka consume letters -G readers
+  kavka consume --pattern 'letters-.*' -G readers -X group.protocol=classic
 
---from -10 begins ten offsets before the end of each partition; an offset that compaction or a transaction has left
-empty counts as one of them.
+--from -10 starts ten offsets before the end of each partition. Offsets without a record, which compaction and
+transactions leave, count.
 
 In --format: %v value, %k key, %t topic, %p partition, %o offset, %T timestamp in milliseconds since 1970, %h headers,
 %% a percent sign; \\n, \\t, \\0 and \\xHH as usual.";
@@ -41,13 +43,24 @@ Examples:
   kavka topics create letters --partitions 3 -c retention.ms=3600000
   kavka topics describe letters";
 
+const GROUPS_EXAMPLES: &str = "\
+Examples:
+  kavka groups
+  kavka groups describe billing
+  kavka groups lag billing --watch
+  kavka groups reset billing --topic orders --to @2024-01-31T12:00:00Z --dry-run
+  kavka groups reset billing --to earliest
+  kavka groups delete billing
+
+A group with live members is neither reset nor deleted: stop its members first.";
+
 const BROKER_EXAMPLES: &str = "\
 Example:
   kavka broker --partitions 3 &
   printf 'a\\nb\\n' | kavka produce letters
   kavka consume letters --exit-at-end
 
-The first line on standard output ends with what to give to -b. Nothing is kept on disk; Ctrl-C or SIGTERM ends it.";
+The first line of output ends with the addresses for -b. Nothing is stored on disk; Ctrl-C or SIGTERM ends it.";
 
 /// Reads and writes Kafka from the command line
 #[derive(Debug, Parser)]
@@ -70,26 +83,29 @@ pub(crate) enum Command {
     /// Lists, describes, creates and deletes topics
     #[command(after_help = TOPICS_EXAMPLES)]
     Topics(TopicsArguments),
-    /// Runs a Kafka in memory, for trying things out
+    /// Lists, describes, resets and deletes consumer groups, and shows their lag
+    #[command(after_help = GROUPS_EXAMPLES)]
+    Groups(GroupsArguments),
+    /// Runs a Kafka in memory, to try things out
     #[command(after_help = BROKER_EXAMPLES)]
     Broker(BrokerArguments),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Cluster {
-    /// Where to find the cluster: host:port, with commas between several
+    /// The cluster: one or more host:port, separated by commas
     #[arg(short, long, value_name = "HOST:PORT", global = true)]
     pub(crate) bootstrap_server: Option<String>,
-    /// A setting by Kafka's name, such as client.id=me; may be repeated; docs/reference/configuration.md lists them
+    /// A setting by its Kafka name, such as client.id=me; may be repeated; docs/reference/configuration.md lists all
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", global = true, value_parser = assignment)]
     pub(crate) properties: Vec<(String, String)>,
 }
 
-/// Where the cluster is, when no argument says so.
+/// The environment variable that names the cluster if no argument does.
 const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
 
 impl Cluster {
-    /// All settings by name, of which the last of a name counts: a command's own defaults come first, `-b` last.
+    /// All settings by name. If a name repeats, the last one counts: the command's own defaults come first, `-b` last.
     pub(crate) fn settings(&self, defaults: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let server = |list: String| ("bootstrap.servers".to_owned(), list);
@@ -102,39 +118,40 @@ impl Cluster {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProduceArguments {
-    /// The topic; brokers that allow it create it
+    /// The topic; created if the brokers allow it
     pub(crate) topic: String,
     /// The key of every record
     #[arg(short, long, conflicts_with = "key_separator")]
     pub(crate) key: Option<String>,
-    /// Ends the key in each line; a line without it is a value alone
+    /// Separates the key from the value in each line; a line without it has no key
     #[arg(long, value_name = "SEP", value_parser = escapes::separator)]
     pub(crate) key_separator: Option<Separator>,
-    /// Ends each record
+    /// Separates the records
     #[arg(long, value_name = "SEP", default_value = r"\n", value_parser = escapes::separator)]
     pub(crate) separator: Separator,
-    /// A key or value that is exactly this is null (a null value is a tombstone)
+    /// A key or value that equals this is null (a null value is a tombstone)
     #[arg(long, value_name = "TEXT")]
     pub(crate) null_marker: Option<String>,
-    /// A header of every record; without '=' its value is null; may be repeated
+    /// A header for every record; without '=' its value is null; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
     pub(crate) headers: Vec<String>,
-    /// The partition of every record; without it the key decides, or else one partition per batch
+    /// The partition for every record; by default the key decides or, without a key, each batch goes to another
+    /// partition
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
-    /// none (the default), gzip, snappy, lz4 or zstd, with its level behind a colon
+    /// none (default), gzip, snappy, lz4 or zstd, optionally with a level, such as zstd:3
     #[arg(short = 'z', long, value_name = "CODEC[:LEVEL]", value_parser = compression)]
     pub(crate) compression: Option<Compression>,
-    /// How many replicas must have stored a record: all that are in sync (the default), the leader (1), or none (0)
+    /// Which replicas must have stored a record: all in-sync ones (all, the default), the leader (1) or none (0)
     #[arg(long, value_name = "all|1|0", value_parser = acks)]
     pub(crate) acks: Option<Acks>,
     /// Fails if the topic does not exist
     #[arg(long)]
     pub(crate) no_create: bool,
-    /// Prints partition and offset of each record to standard output, in the order of the input
+    /// Prints the partition and offset of each record to standard output, in the order of the input
     #[arg(long)]
     pub(crate) print_offsets: bool,
-    /// Leaves out the summary on standard error
+    /// Prints no summary to standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -142,24 +159,32 @@ pub(crate) struct ProduceArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ConsumeArguments {
     /// The topic
+    #[arg(required_unless_present = "pattern", default_value = "", hide_default_value = true)]
     pub(crate) topic: String,
-    /// Where to begin: earliest, latest, an offset, -N for the last N records, or @ and a time
+    /// With -G, reads every topic whose whole name matches this regular expression, also those that are created later
+    #[arg(long, value_name = "REGEX", requires = "group", conflicts_with = "topic")]
+    pub(crate) pattern: Option<String>,
+    /// Where to start: earliest, latest, an offset, -N for the last N records, or @ followed by a time
     #[arg(short, long, value_name = "START", default_value = "earliest", allow_negative_numbers = true)]
     #[arg(value_parser = start::parse)]
     pub(crate) from: Start,
-    /// A partition to read; may be repeated; all of them without it
+    /// Joins this group, which assigns the partitions and stores the position; --from then applies only without a
+    /// committed offset, and is earliest or latest
+    #[arg(short = 'G', long, value_name = "GROUP", conflicts_with_all = ["partitions", "exit_at_end"])]
+    pub(crate) group: Option<String>,
+    /// A partition to read; may be repeated; by default all
     #[arg(short, long = "partition", value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partitions: Vec<i32>,
     /// Ends after this many records
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) count: Option<u64>,
-    /// Ends when everything that was there at the start is printed
+    /// Ends when everything that was there at the start has been printed
     #[arg(short, long)]
     pub(crate) exit_at_end: bool,
     /// What to print of each record
     #[arg(long, value_name = "TEXT", default_value = "%v", conflicts_with = "json", value_parser = Template::parse)]
     pub(crate) format: Template,
-    /// Prints each record as a JSON object; bytes that are not UTF-8 are in base64, in a field with that ending
+    /// Prints each record as a JSON object; a key or value that is not UTF-8 is in `key_base64` or `value_base64`
     #[arg(long)]
     pub(crate) json: bool,
     /// Printed after each record
@@ -178,32 +203,32 @@ pub(crate) struct TopicsArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicsAction {
-    /// Prints name and number of partitions of each topic (what `kavka topics` does)
+    /// Prints the name and number of partitions of each topic (the default of `kavka topics`)
     List {
-        /// Shows Kafka's own topics too
+        /// Also shows Kafka's internal topics
         #[arg(long)]
         internal: bool,
     },
-    /// Prints leader, replicas and offsets of each partition
+    /// Prints the leader, replicas and offsets of each partition
     Describe {
         /// The topic
         name: String,
     },
-    /// Makes a topic
+    /// Creates a topic
     Create {
         /// The topic
         name: String,
-        /// How many partitions; the broker's default without it
+        /// The number of partitions; by default the broker decides
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
         partitions: Option<i32>,
-        /// How many replicas of each partition; the broker's default without it
+        /// The number of replicas of each partition; by default the broker decides
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: Option<i16>,
         /// A setting of the topic; may be repeated
         #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = assignment)]
         configs: Vec<(String, String)>,
     },
-    /// Removes a topic with everything in it
+    /// Deletes a topic and all its records
     Delete {
         /// The topic
         name: String,
@@ -211,14 +236,73 @@ pub(crate) enum TopicsAction {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GroupsArguments {
+    #[command(subcommand)]
+    pub(crate) action: Option<GroupsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupsAction {
+    /// Prints each group with its state, type and protocol type (the default of `kavka groups`)
+    List {
+        /// Only groups in this state, such as Stable or Empty; may be repeated
+        #[arg(long = "state", value_name = "STATE")]
+        states: Vec<String>,
+    },
+    /// Prints a group's members and the partitions they have
+    Describe {
+        /// The group
+        group: String,
+    },
+    /// Prints the lag of a group in each partition
+    Lag {
+        /// The group
+        group: String,
+        /// Repeats until Ctrl-C; on a terminal, updates in place
+        #[arg(short, long)]
+        watch: bool,
+        /// Seconds between two updates
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "watch")]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+    },
+    /// Moves the committed offsets of a group
+    Reset(ResetArguments),
+    /// Deletes a group and its committed offsets
+    Delete {
+        /// The group
+        group: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArguments {
+    /// The group; created if it does not exist
+    pub(crate) group: String,
+    /// The topic; by default all topics for which the group has committed offsets
+    #[arg(short, long)]
+    pub(crate) topic: Option<String>,
+    /// A partition of the topic; may be repeated; by default all
+    #[arg(short, long = "partition", value_name = "N", requires = "topic")]
+    #[arg(value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) partitions: Vec<i32>,
+    /// The new position: earliest, latest, an offset, -N for the last N records, or @ followed by a time
+    #[arg(long, value_name = "START", allow_negative_numbers = true, value_parser = start::parse)]
+    pub(crate) to: Start,
+    /// Only prints what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct BrokerArguments {
-    /// The port of the first broker; the others take the next ones; 0 takes free ones
+    /// The port of the first broker; the others use the ports after it; 0: any free ports
     #[arg(long, default_value_t = 9092)]
     pub(crate) port: u16,
-    /// How many brokers to run
+    /// The number of brokers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) brokers: u16,
-    /// How many partitions a topic has that is made without a number
+    /// The number of partitions of a topic that is created without one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) partitions: i32,
 }

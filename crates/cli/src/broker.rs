@@ -9,7 +9,7 @@ use crate::arguments::{BrokerArguments, Cluster};
 use crate::failure::Failure;
 use crate::signals;
 
-/// How many replicas a topic has that is created without a number, if there are that many brokers.
+/// The replication factor of a topic created without one, if there are that many brokers.
 const DEFAULT_REPLICATION_FACTOR: u16 = 3;
 
 /// Serves until Ctrl-C or SIGTERM, which is its normal end.
@@ -29,19 +29,19 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
         let port = arguments.port;
         Failure::new(format!("cannot listen: 127.0.0.1:{port}; {error}; choose another --port, or 0 for a free one"))
     })?;
-    // Whoever started the broker may have closed its standard output; it serves all the same.
+    // The parent may have closed our standard output; the broker serves all the same.
     drop(writeln!(io::stdout(), "kavka broker listening on {}", broker.bootstrap_servers()));
     signals::wait(signals);
     broker.stop();
     Ok(())
 }
 
-/// One port for each broker, one after the other; none if each takes a free one.
+/// Consecutive ports, one for each broker; none if each may use any free port.
 fn ports(arguments: &BrokerArguments) -> Result<Vec<u16>, Failure> {
     if arguments.port == 0 {
         return Ok(Vec::new());
     }
     let port = |number| arguments.port.checked_add(number);
     let ports: Option<Vec<u16>> = (0..arguments.brokers).map(port).collect();
-    ports.ok_or_else(|| Failure::usage("--port leaves no room for as many --brokers; the last port is 65535"))
+    ports.ok_or_else(|| Failure::usage("--port is too high for this many --brokers; the last port is 65535"))
 }

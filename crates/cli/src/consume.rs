@@ -1,13 +1,15 @@
-//! `kavka consume`: the records of a topic, on standard output.
+//! `kavka consume`: prints the records of a topic to standard output.
 //!
-//! Output is buffered, and flushed whenever no record is ready: a program behind a pipe sees records as they arrive,
-//! and large amounts still go in large writes.
+//! Output is buffered, and flushed whenever no record is ready. So a program behind a pipe sees records as they arrive,
+//! and large amounts are still written in large blocks. A group member flushes before it commits what it has printed.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
-use kavka::config::consumer_properties;
-use kavka::{Batch, Consumer, IsolationLevel, StartPosition, TopicPartition};
+use kavka::blocking::{Consumer, GroupConsumer};
+use kavka::config::{consumer_properties, group_properties};
+use kavka::{Batch, Error, ErrorKind, GroupOptions, IsolationLevel, Reset, StartPosition, TopicPartition};
 
 use crate::arguments::{Cluster, ConsumeArguments};
 use crate::failure::Failure;
@@ -17,54 +19,63 @@ use crate::session::{STEP, Session};
 use crate::start::Start;
 use crate::template::write_json;
 
-/// Prints until `-n` or `--exit-at-end` is met, Ctrl-C comes, or the reader of the output goes away.
+/// How long a group member may take to give up its partitions and leave.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Prints until `-n` or `--exit-at-end` is satisfied, Ctrl-C comes, or the reader of the output goes away.
 pub(crate) fn run(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Failure> {
+    match &arguments.group {
+        Some(group) => run_member(cluster, arguments, group),
+        None => run_alone(cluster, arguments),
+    }
+}
+
+fn run_alone(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Failure> {
     let reset = match arguments.from {
-        // A user who names an offset wants that offset: fail if it does not exist.
+        // A user who names an offset wants exactly that one: fail if it does not exist.
         Start::At(StartPosition::Offset(_)) => "none",
         _ => "earliest",
     };
     let (client, config) = consumer_properties(cluster.settings(&[("auto.offset.reset", reset)]))?;
     let session = Session::new(client)?;
-    let keys = keys(&session, arguments)?;
-    let ends = if arguments.exit_at_end { Some(ends(&session, keys.clone())?) } else { None };
+    let keys = session.partitions(&arguments.topic, &arguments.partitions)?;
+    let ends = if arguments.exit_at_end { Some(ends(&session, &keys)?) } else { None };
     let starts = starts(&session, keys, arguments.from)?;
     let consumer = session.client.consumer(config)?;
     for (key, start) in &starts {
         consumer.add(key, *start)?;
     }
-    let mut run = Run {
-        arguments,
-        consumer,
-        ends,
-        left: arguments.count.unwrap_or(u64::MAX),
-        output: Output::new()?,
-        progress: Progress::new(!io::stdout().is_terminal(), None),
+    Run::new(arguments, Source::Partitions(consumer.into()), ends)?.print(&session)
+}
+
+fn run_member(cluster: &Cluster, arguments: &ConsumeArguments, group: &str) -> Result<(), Failure> {
+    let reset = match arguments.from {
+        Start::At(StartPosition::Earliest) => "earliest",
+        Start::At(StartPosition::Latest) => "latest",
+        _ => return Err(Failure::usage("a group stores its position: with -G, --from must be earliest or latest")),
     };
+    let settings = cluster.settings(&[("auto.offset.reset", reset), ("group.id", group)]);
+    let (client, consumer, config) = group_properties(settings)?;
+    let session = Session::new(client)?;
+    if arguments.pattern.is_none() {
+        session.partitions(&arguments.topic, &[])?;
+    }
+    let member = session.client.group_consumer(consumer, config, GroupOptions::default())?;
+    match &arguments.pattern {
+        Some(pattern) => member.subscribe_pattern(pattern)?,
+        None => member.subscribe(&[&arguments.topic])?,
+    }
+    let mut run = Run::new(arguments, Source::Group(member.into()), None)?;
     let result = run.print(&session);
-    run.progress.finish();
-    result
+    if let Source::Group(member) = run.source {
+        // Commits what was printed, whatever ended the printing.
+        result.and(member.close(LEAVE_LIMIT).map_err(Failure::from))
+    } else {
+        result
+    }
 }
 
-/// The partitions to read.
-fn keys(session: &Session, arguments: &ConsumeArguments) -> Result<Vec<TopicPartition>, Failure> {
-    let (client, name) = (session.client.clone(), arguments.topic.clone());
-    let topic = session.wait(async move { client.topic(&name, false).await })?;
-    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-    let mut partitions = arguments.partitions.clone();
-    partitions.sort_unstable();
-    partitions.dedup();
-    if partitions.is_empty() {
-        partitions = (0..count).collect();
-    }
-    if let Some(beyond) = partitions.iter().find(|partition| **partition >= count) {
-        let sentence = format!("no such partition: {}-{beyond}; the topic has {count}, which begin at 0", topic.name);
-        return Err(Failure::usage(sentence));
-    }
-    Ok(partitions.into_iter().map(|partition| TopicPartition::new(topic.name.clone(), partition)).collect())
-}
-
-/// Where to begin in each partition.
+/// Where to start in each partition.
 fn starts(
     session: &Session,
     keys: Vec<TopicPartition>,
@@ -74,35 +85,86 @@ fn starts(
         Start::At(start) => return Ok(keys.into_iter().map(|key| (key, start)).collect()),
         Start::Last(count) => count,
     };
-    let (client, asked) = (session.client.clone(), keys.clone());
-    let beginnings = session.wait(async move { client.beginning_offsets(&asked, client.max_block()).await })?;
+    let client = &session.client;
+    let beginnings = session.wait(client.beginning_offsets(&keys, client.max_block()))?;
     let start = |(key, end): (TopicPartition, i64)| {
         let beginning = beginnings.get(&key).copied().unwrap_or(0);
         (key, StartPosition::Offset(beginning.max(end.saturating_sub(count))))
     };
-    Ok(ends(session, keys)?.into_iter().map(start).collect())
+    Ok(ends(session, &keys)?.into_iter().map(start).collect())
 }
 
-/// Where each partition ends now.
-fn ends(session: &Session, keys: Vec<TopicPartition>) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
-    let client = session.client.clone();
-    session.wait(async move { client.end_offsets(&keys, IsolationLevel::ReadCommitted, client.max_block()).await })
+/// The current end of each partition.
+fn ends(session: &Session, keys: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
+    let client = &session.client;
+    session.wait(client.end_offsets(keys, IsolationLevel::ReadCommitted, client.max_block()))
+}
+
+/// Where records come from.
+enum Source {
+    Partitions(Consumer),
+    Group(GroupConsumer),
+}
+
+impl Source {
+    fn try_batch(&self) -> kavka::Result<Option<Batch>> {
+        match self {
+            Self::Partitions(consumer) => consumer.try_batch(),
+            Self::Group(member) => member.try_batch(),
+        }
+    }
+
+    fn wait_batch(&self) -> kavka::Result<Option<Batch>> {
+        match self {
+            Self::Partitions(consumer) => consumer.next_batch(STEP),
+            Self::Group(member) => member.next_batch(STEP),
+        }
+    }
+
+    /// A group member continues when it has lost its partitions or the coordinator is away; it only prints the error.
+    fn go_on(&self, error: Error) -> kavka::Result<Option<Batch>> {
+        let is_passing = error.kind() == ErrorKind::Fenced || error.is_retriable();
+        if matches!(self, Self::Partitions(_)) || !is_passing {
+            return Err(error);
+        }
+        eprintln!("kavka: {error}");
+        Ok(None)
+    }
+
+    fn take_resets(&self) -> Vec<Reset> {
+        match self {
+            Self::Partitions(consumer) => consumer.take_resets(),
+            Self::Group(member) => member.take_resets(),
+        }
+    }
 }
 
 struct Run<'a> {
     arguments: &'a ConsumeArguments,
-    consumer: Consumer,
-    /// With `--exit-at-end`: where each partition ended at the start. A partition leaves when it is read that far.
+    source: Source,
+    /// With `--exit-at-end`, the end of each partition at the start. A partition is removed when it was read up to
+    /// there.
     ends: Option<BTreeMap<TopicPartition, i64>>,
-    /// How many records may still be printed.
+    /// How many more records to print.
     left: u64,
     output: Output,
     progress: Progress,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        arguments: &'a ConsumeArguments,
+        source: Source,
+        ends: Option<BTreeMap<TopicPartition, i64>>,
+    ) -> Result<Self, Failure> {
+        let (left, output) = (arguments.count.unwrap_or(u64::MAX), Output::new()?);
+        let progress = Progress::new(!io::stdout().is_terminal(), None);
+        Ok(Self { arguments, source, ends, left, output, progress })
+    }
+
     fn print(&mut self, session: &Session) -> Result<(), Failure> {
         let result = self.batches(session);
+        self.progress.finish();
         let flushed = self.output.flush();
         match flushed {
             Err(error) if !is_closed(&error) => result.and(Err(Output::failure(&error))),
@@ -113,12 +175,12 @@ impl Run<'_> {
     fn batches(&mut self, session: &Session) -> Result<(), Failure> {
         while self.left > 0 && !self.is_at_end() {
             session.interrupt.check()?;
-            let mut batch = self.consumer.try_batch()?;
+            let mut batch = self.source.try_batch().or_else(|error| self.source.go_on(error))?;
             if batch.is_none() {
                 if let Err(error) = self.output.flush() {
                     return if is_closed(&error) { Ok(()) } else { Err(Output::failure(&error)) };
                 }
-                batch = self.consumer.wait_batch(STEP)?;
+                batch = self.source.wait_batch().or_else(|error| self.source.go_on(error))?;
             }
             if let Some(batch) = batch
                 && let Err(error) = self.batch(batch)
@@ -151,29 +213,32 @@ impl Run<'_> {
             self.left -= 1;
             self.output.flush_if_full()?;
         }
+        if matches!(self.source, Source::Group(_)) {
+            self.output.flush()?;
+        }
         Ok(())
     }
 
-    /// Whether every partition was read to where it ended at the start. Partitions that were are removed.
+    /// Whether every partition was read to its end at the start. Finished partitions are removed.
     fn is_at_end(&mut self) -> bool {
-        let Some(ends) = &mut self.ends else { return false };
+        let (Some(ends), Source::Partitions(consumer)) = (&mut self.ends, &self.source) else { return false };
         ends.retain(|key, end| {
-            let is_open = self.consumer.position(key).is_none_or(|position| position < *end);
+            let is_open = consumer.position(key).is_none_or(|position| position < *end);
             if !is_open {
-                // The consumer has this partition, so removing it cannot fail.
-                drop(self.consumer.remove(key));
+                // Cannot fail: the consumer has this partition.
+                drop(consumer.remove(key));
             }
             is_open
         });
         ends.is_empty()
     }
 
-    /// Warns of offsets that no longer exist, where records were skipped.
+    /// Warns about resets, where records may have been skipped.
     fn warn(&self) {
-        for reset in self.consumer.take_resets() {
+        for reset in self.source.take_resets() {
             let key = &reset.topic_partition;
             let (from, to) = (reset.from, reset.to);
-            eprintln!("kavka: {}-{} has no offset {from} any more; going on at {to}", key.topic, key.partition);
+            eprintln!("kavka: {}-{} no longer has offset {from}; continuing at {to}", key.topic, key.partition);
         }
     }
 }

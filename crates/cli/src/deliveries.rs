@@ -1,4 +1,4 @@
-//! The outcomes of the records that were sent, in the order of the input.
+//! The outcomes of the records, in the order of the input.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kavka::{Completion, Delivery, Error};
 
-/// Records that follow each other in one batch.
+/// Consecutive records in one batch.
 struct Run {
     completion: Arc<Completion>,
     first: u32,
@@ -32,13 +32,13 @@ impl Deliveries {
         }
     }
 
-    /// Adds a record that was refused.
+    /// Adds a record that the producer refused.
     pub(crate) fn add_refused(&mut self, error: Error) {
         self.failed += 1;
         self.first_error.get_or_insert(error);
     }
 
-    /// Counts the outcomes known by now, and writes partition and offset of each stored record to `print`.
+    /// Counts the outcomes so far, and writes the partition and offset of each stored record to `print`.
     pub(crate) fn settle(&mut self, mut print: Option<&mut Vec<u8>>) {
         while let Some(run) = self.open.front()
             && run.completion.is_resolved(run.last)

@@ -1,6 +1,6 @@
-//! What the shell makes hard to type: `\n`, `\t`, `\r`, `\0`, `\\` and `\xHH` in arguments.
+//! Escapes in arguments, for what is hard to type in a shell: `\n`, `\t`, `\r`, `\0`, `\\` and `\xHH`.
 
-/// The bytes that `text` stands for.
+/// Resolves the escapes in `text`.
 pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.chars();
@@ -27,18 +27,18 @@ pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// What is printed behind a record, which may be nothing.
+/// The bytes to print after each record; may be empty.
 pub(crate) fn ending(text: &str) -> Result<Separator, String> {
     unescape(text).map(Separator)
 }
 
-/// What the input is cut at, which must not be empty.
+/// The bytes that separate records in the input; must not be empty.
 pub(crate) fn separator(text: &str) -> Result<Separator, String> {
     let bytes = unescape(text)?;
     if bytes.is_empty() { Err("a separator has at least one byte".to_owned()) } else { Ok(Separator(bytes)) }
 }
 
-/// What stands between two records, or between a key and its value.
+/// Separates two records, or a key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Separator(pub(crate) Vec<u8>);
 

@@ -1,11 +1,11 @@
-//! Why the command did not do what it was asked: one line for people and a number for scripts.
+//! Why the command failed: one line for people, and an exit code for scripts.
 
 use std::fmt;
 use std::io;
 
 use kavka::{Error, ErrorCode, ErrorKind};
 
-/// What is printed on standard error, and the exit code.
+/// The line for standard error, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     exit_code: u8,
@@ -23,7 +23,7 @@ impl Failure {
         Self { exit_code: 2, sentence: sentence.into() }
     }
 
-    /// A signal ended it: exit code 128 and its number, as shells have it.
+    /// A signal ended it: exit code 128 plus its number, as in shells.
     pub(crate) fn interrupted(signal: u8, sentence: impl Into<String>) -> Self {
         Self { exit_code: signal.saturating_add(128), sentence: sentence.into() }
     }

@@ -1,6 +1,6 @@
-//! Standard input, cut into records on a thread of its own, so that a wait for input can be given up.
+//! Reads standard input in a thread, and cuts it into records, so that a wait for input can be interrupted.
 //!
-//! The thread reads large blocks and passes on blocks of whole records, so that records are not copied one by one.
+//! The thread reads large blocks, and passes on blocks of whole records, so that records are not copied one by one.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,33 +12,33 @@ use memchr::memmem::{Finder, FinderRev};
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
 
-/// How many pieces are read ahead.
+/// How many blocks are read ahead.
 const PIECES_AHEAD: usize = 4;
 
-/// A record longer than this ends the reading: the separator is probably not what it should be.
+/// A longer record is an error: the separator is probably wrong.
 const MAX_RECORD_BYTES: usize = 100 << 20;
 
 /// What came from standard input.
 pub(crate) enum Input {
-    /// Records, each ended by the separator; the very last one need not be.
+    /// Records, each ended by the separator, which may be missing after the very last one.
     Records(Vec<u8>),
-    /// Nothing yet.
+    /// Nothing arrived in time.
     Nothing,
-    /// There will be no more.
+    /// The end of the input.
     End,
 }
 
-/// The reading end.
+/// Receives the blocks.
 pub(crate) struct Reader(Receiver<io::Result<Vec<u8>>>);
 
 impl Reader {
-    /// Begins to read.
+    /// Starts the thread.
     pub(crate) fn start(source: impl Read + Send + 'static, separator: &[u8]) -> Self {
         let (sender, receiver) = sync_channel(PIECES_AHEAD);
         let separator = separator.to_vec();
         thread::spawn(move || {
             if let Err(error) = read(source, &separator, &sender) {
-                // If the receiver is gone, the program is ending and the error no longer matters.
+                // If the receiver is gone, the program is ending, and the error no longer matters.
                 drop(sender.send(Err(error)));
             }
         });
@@ -87,7 +87,7 @@ fn read(mut source: impl Read, separator: &[u8], sender: &SyncSender<io::Result<
     }
 }
 
-/// The records in a piece, without their separators.
+/// The records in a block, without their separators.
 pub(crate) fn records<'a>(piece: &'a [u8], separator: &'a Finder<'_>) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = piece;
     std::iter::from_fn(move || {
@@ -107,7 +107,7 @@ pub(crate) fn records<'a>(piece: &'a [u8], separator: &'a Finder<'_>) -> impl It
 mod tests {
     use super::*;
 
-    /// Gives a byte at a time, so that everything is cut everywhere.
+    /// Returns one byte at a time, so that a separator is cut in every possible place.
     struct Slowly(Vec<u8>);
 
     impl Read for Slowly {

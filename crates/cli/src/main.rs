@@ -1,7 +1,7 @@
-//! The `kavka` command: reads the arguments, carries them out, and tells the shell how it went.
+//! The `kavka` command: parses the arguments, runs the subcommand, and sets the exit code.
 //!
-//! Exit codes, for scripts: 0 all went well; 1 something failed, and standard error says what; 2 wrong usage;
-//! 130 (128 + the signal's number) after Ctrl-C.
+//! Exit codes, for scripts: 0 success; 1 failure, described on standard error; 2 wrong usage; 130 (128 plus the
+//! signal's number) after Ctrl-C.
 
 mod arguments;
 mod broker;
@@ -9,13 +9,16 @@ mod consume;
 mod deliveries;
 mod escapes;
 mod failure;
+mod groups;
 mod input;
+mod lag;
 mod output;
 mod produce;
 mod progress;
 mod session;
 mod signals;
 mod start;
+mod table;
 mod template;
 mod topics;
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Produce(arguments) => produce::run(&cluster, &arguments),
         Command::Consume(arguments) => consume::run(&cluster, &arguments),
         Command::Topics(arguments) => topics::run(&cluster, arguments),
+        Command::Groups(arguments) => groups::run(&cluster, arguments),
         Command::Broker(arguments) => broker::run(&cluster, &arguments),
     };
     match result {

@@ -1,15 +1,16 @@
-//! `kavka produce`: each line of standard input becomes a record.
+//! `kavka produce`: sends each line of standard input as a record.
 //!
-//! Ctrl-C has the effect of the end of the input: the records read so far are delivered, and the summary counts those
-//! that were and those that were not.
+//! Ctrl-C works like the end of the input: the records read so far are delivered, and the summary counts delivered and
+//! failed ones.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use kavka::blocking::Producer;
 use kavka::config::producer_properties;
-use kavka::{ErrorCode, ErrorKind, Header, Producer, ProducerTopic, Record};
+use kavka::{ErrorCode, ErrorKind, Header, ProducerTopic, Record};
 use memchr::memmem::Finder;
 
 use crate::arguments::{Cluster, ProduceArguments};
@@ -23,10 +24,10 @@ use crate::session::{STEP, Session};
 /// How much longer than `delivery.timeout.ms` to wait for the last reports.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How long to wait for the last reports after Ctrl-C before saying how many are missing.
+/// How long after Ctrl-C to wait for the last reports before printing how many are missing.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Reads to the end, and waits until every record is delivered or given up.
+/// Reads to the end of the input, and waits until every record is delivered or has failed.
 pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(), Failure> {
     let (client, config) = producer_properties(cluster.settings(&[]))?;
     let session = Session::new(client)?;
@@ -35,16 +36,13 @@ pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(),
     let config = config.acks(acks).compression(compression);
     let limit = config.delivery_timeout + CLOSING;
     let producer = session.client.producer(config)?;
-    let topic = {
-        let (producer, name, create) = (producer.clone(), arguments.topic.clone(), !arguments.no_create);
-        session.wait(async move { producer.topic(&name, create).await })?
-    };
+    let topic = session.wait(producer.topic(&arguments.topic, !arguments.no_create))?;
     let stdin = io::stdin();
     let total_bytes = size(&stdin);
     let mut run = Run {
         shape: Shape::new(arguments),
         session,
-        producer,
+        producer: producer.into(),
         topic,
         deliveries: Deliveries::default(),
         output: if arguments.print_offsets { Some(Output::new()?) } else { None },
@@ -56,13 +54,13 @@ pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(),
     run.conclude(read, arguments.quiet)
 }
 
-/// How many bytes a file on standard input has; none if it is something else.
+/// The size of standard input, in bytes, if it is a file.
 fn size(stdin: &io::Stdin) -> Option<u64> {
     let file = File::from(stdin.as_fd().try_clone_to_owned().ok()?);
     file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
 }
 
-/// How a line becomes a record.
+/// How to make a record from a line.
 struct Shape<'a> {
     key: Option<&'a [u8]>,
     key_separator: Option<Finder<'a>>,
@@ -109,7 +107,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Sends every record, until the input ends, Ctrl-C comes, or the producer refuses for good.
+    /// Sends every record, until the input ends, Ctrl-C comes, or the producer fails for good.
     fn read(&mut self, reader: &Reader, separator: &Finder<'_>) -> Result<(), Failure> {
         loop {
             self.session.interrupt.check()?;
@@ -127,10 +125,10 @@ impl Run<'_> {
         }
     }
 
-    /// Sends one record, waiting while the producer's buffer is full.
+    /// Sends one record; waits while the producer's buffer is full.
     fn send(&mut self, line: &[u8]) -> Result<(), Failure> {
         loop {
-            let result = self.producer.enqueue(self.topic, &self.shape.record(line), STEP);
+            let result = self.producer.send_within(self.topic, &self.shape.record(line), STEP);
             let error = match result {
                 Ok(delivery) => {
                     self.deliveries.add(&delivery);
@@ -145,7 +143,7 @@ impl Run<'_> {
                     self.settle()?;
                     self.session.interrupt.check()?;
                 }
-                // Only this record is refused; the next ones can be sent.
+                // Only this record is refused; later ones can be sent.
                 ErrorKind::Broker(ErrorCode::MESSAGE_TOO_LARGE) => {
                     self.deliveries.add_refused(error);
                     return Ok(());
@@ -164,12 +162,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits for the outcome of everything that was accepted.
+    /// Waits for the outcome of every accepted record.
     fn close(&mut self, limit: Duration) -> Result<(), Failure> {
-        let closing = self.session.client.start(self.producer.close(limit));
+        let closing = self.session.client.start((*self.producer).close(limit));
         let mut interrupted: Option<Instant> = None;
         let mut is_told = false;
-        // What was not delivered is in the reports, which say more than this result.
+        // The reports say which records were not delivered, and more than this result.
         closing.wait_in_steps(None, STEP, || {
             if !is_told && self.session.interrupt.signal().is_some() {
                 is_told = interrupted.get_or_insert_with(Instant::now).elapsed() >= SILENCE;
@@ -183,7 +181,7 @@ impl Run<'_> {
         self.settle()
     }
 
-    /// Says how it went: `read` is how the reading ended.
+    /// Prints the summary; `read` is how the reading ended.
     fn conclude(mut self, read: Result<(), Failure>, quiet: bool) -> Result<(), Failure> {
         let Deliveries { delivered, failed, ref first_error, .. } = self.deliveries;
         self.progress.records = delivered;

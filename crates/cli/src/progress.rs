@@ -1,17 +1,17 @@
-//! How far a long piece of work has come, on a terminal.
+//! A progress bar on the terminal.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-/// Work that takes less time than this shows no bar.
+/// Work that takes less time shows no bar.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
-/// The shortest time between two drawings of the bar.
+/// The shortest time between two redraws.
 const REDRAWN_AFTER: Duration = Duration::from_millis(100);
 
-/// The shortest work whose rate is worth showing, in milliseconds.
+/// For shorter work no rate is shown, in milliseconds.
 const MEASURED_MS: u64 = 100;
 
 /// Counts records and bytes, and shows a bar on a terminal.
@@ -26,14 +26,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `is_wanted` unless something else is on the terminal; `total_bytes` if they are known.
+    /// `is_wanted`: nothing else is printed to the terminal. `total_bytes`: the size of the input, if known.
     pub(crate) fn new(is_wanted: bool, total_bytes: Option<u64>) -> Self {
         let started = Instant::now();
         let is_watched = is_wanted && io::stderr().is_terminal();
         Self { started, drawn: started, is_watched, total_bytes, bar: None, records: 0, bytes: 0 }
     }
 
-    /// Draws the bar if it is time to.
+    /// Redraws the bar if it is time to.
     pub(crate) fn show(&mut self) {
         let now = Instant::now();
         if !self.is_watched || now - self.started < SHOWN_AFTER || now - self.drawn < REDRAWN_AFTER {
@@ -46,14 +46,14 @@ impl Progress {
             bar.set_message(message);
             bar.set_position(self.bytes);
         } else {
-            // The bar appears only now: what was done before counts too.
+            // The bar appears late: count what was done before it.
             let bar = bar(self.total_bytes).with_elapsed(elapsed).with_position(self.bytes).with_message(message);
             bar.tick();
             self.bar = Some(bar);
         }
     }
 
-    /// Removes the bar, and says how much was done and how long it took.
+    /// Removes the bar; returns the amount of work, its time and its rate.
     pub(crate) fn finish(&mut self) -> String {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -68,7 +68,7 @@ fn bar(total_bytes: Option<u64>) -> ProgressBar {
         Some(total) => (ProgressBar::new(total), "{wide_bar} {percent}% {msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
     };
-    // The templates above are valid; should one not be, the default is better than a panic.
+    // The templates are valid; if one were not, the default would be better than a panic.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process.
+//! Ctrl-C and SIGTERM: the first one asks for an orderly end, the second one ends the process.
 
 use std::process;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
 
-/// Whether Ctrl-C or SIGTERM came.
+/// Whether Ctrl-C or SIGTERM has come.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt {
-    /// The signal that came, or 0.
+    /// The number of the signal that came, or 0.
     signal: Arc<AtomicU8>,
 }
 
 impl Interrupt {
-    /// Begins to listen.
+    /// Starts to listen.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let mut signals = listen()?;
         let interrupt = Self { signal: Arc::default() };
@@ -34,23 +34,23 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// The signal that came, if one did.
+    /// The number of the signal that came, if any.
     pub(crate) fn signal(&self) -> Option<u8> {
         Some(self.signal.load(Ordering::Acquire)).filter(|signal| *signal != 0)
     }
 
-    /// Fails once a signal has come.
+    /// Fails if a signal has come.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.signal().map_or(Ok(()), |signal| Err(Failure::interrupted(signal, "interrupted")))
     }
 }
 
-/// Blocks until Ctrl-C or SIGTERM. [`listen`] comes first, so that none is missed.
+/// Blocks until Ctrl-C or SIGTERM. Call [`listen`] first, so that none is missed.
 pub(crate) fn wait(mut signals: Signals) {
     signals.forever().next();
 }
 
-/// Handles the two signals, which would otherwise end the process.
+/// Handles both signals, which would otherwise end the process.
 pub(crate) fn listen() -> Result<Signals, Failure> {
     Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure::io("cannot listen for Ctrl-C", &error))
 }

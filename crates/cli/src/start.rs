@@ -1,6 +1,6 @@
-//! Where to begin reading: `earliest`, `latest`, an offset, `-N` for the last N, or a time behind an `@`.
+//! Where to start reading: `earliest`, `latest`, an offset, `-N` for the last N records, or `@` followed by a time.
 //!
-//! A time is milliseconds since 1970 (`@1700000000000`) or a date as in RFC 3339, whose end may be left out:
+//! A time is in milliseconds since 1970 (`@1700000000000`), or a date as in RFC 3339, of which the end may be left out:
 //! `@2024-01-31`, `@2024-01-31T12:30`, `@2024-01-31T12:30:05.250+01:00`. Without a zone it is UTC.
 
 use kavka::StartPosition;
@@ -9,11 +9,11 @@ use kavka::StartPosition;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     At(StartPosition),
-    /// So many offsets before the end of each partition.
+    /// This many offsets before the end of each partition.
     Last(i64),
 }
 
-/// Reads the value of `--from`.
+/// Parses the value of `--from`.
 pub(crate) fn parse(text: &str) -> Result<Start, String> {
     if let Some(count) = text.strip_prefix('-').filter(|count| is_number(count)) {
         return count.parse().map(Start::Last).map_err(|_| format!("{text} is beyond every offset"));
@@ -43,7 +43,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Milliseconds since 1970 of a date and, if it has one, a time of day.
+/// Parses a date, with or without a time of day, into milliseconds since 1970.
 fn date(text: &str) -> Option<i64> {
     let (day, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, ""));
     let [year, month, day] = numbers(day, '-')?;
@@ -61,7 +61,7 @@ fn date(text: &str) -> Option<i64> {
     if time.is_empty() { Some(midnight) } else { midnight.checked_add(time_of_day(time)?) }
 }
 
-/// Milliseconds since midnight UTC.
+/// Parses a time of day, with or without a zone, into milliseconds since midnight UTC.
 fn time_of_day(text: &str) -> Option<i64> {
     let (clock, offset_minutes) = match text.find(['Z', 'z', '+', '-']) {
         None => (text, 0),
@@ -85,7 +85,7 @@ fn time_of_day(text: &str) -> Option<i64> {
     Some(((hour * 60 + minute - offset_minutes) * 60 + second) * 1000 + thousandths)
 }
 
-/// How many minutes a zone is ahead of UTC.
+/// Parses a zone: how many minutes it is ahead of UTC.
 fn zone_minutes(zone: &str) -> Option<i64> {
     let (sign, digits) = match zone.split_at_checked(1)? {
         ("Z" | "z", "") => return Some(0),
@@ -97,7 +97,7 @@ fn zone_minutes(zone: &str) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 60 + minutes))
 }
 
-/// Exactly `N` numbers of at most four digits.
+/// Parses exactly `N` numbers of at most four digits.
 fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
     let number = |part: &str| if is_number(part) && part.len() <= 4 { part.parse().ok() } else { None };
     let numbers: Option<Vec<i64>> = text.split(separator).map(number).collect();

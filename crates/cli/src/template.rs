@@ -1,4 +1,4 @@
-//! How a record is printed: by a template like `%k: %v`, or as JSON.
+//! Prints a record by a template such as `%k: %v`, or as JSON.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use kavka::{RecordCursor, RecordView};
 
 use crate::escapes::unescape;
 
-/// What to print of a record, piece by piece.
+/// The parts of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Piece>);
 
@@ -23,16 +23,16 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads the value of `--format`.
+    /// Parses the value of `--format`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut parts = text.split('%');
         let mut literal = parts.next().unwrap_or_default().to_owned();
         while let Some(part) = parts.next() {
             let piece = match part.chars().next() {
-                // Two percent signs with nothing between them: the next part is text.
+                // `%%` is a percent sign; what follows it is text.
                 None => {
-                    let rest = parts.next().ok_or("behind a % comes v, k, t, p, o, T, h or another %")?;
+                    let rest = parts.next().ok_or("a % must be followed by v, k, t, p, o, T, h or another %")?;
                     literal.push('%');
                     literal.push_str(rest);
                     continue;
@@ -58,7 +58,7 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    /// Appends a record; `null` stands for a key or value that is null.
+    /// Appends a record; a null key or value is printed as `null`.
     pub(crate) fn write(&self, out: &mut Vec<u8>, batch: &RecordCursor, record: &RecordView, null: &[u8]) {
         let data = batch.data();
         for piece in &self.0 {
@@ -81,7 +81,7 @@ fn write_number(out: &mut Vec<u8>, number: i64) {
     let _ = write!(out, "{number}");
 }
 
-/// `name=value`, with commas between.
+/// Appends the headers as `name=value`, separated by commas.
 fn write_headers(out: &mut Vec<u8>, batch: &RecordCursor, record: &RecordView, null: &[u8]) {
     for (index, header) in record.headers(batch.data()).enumerate() {
         if index > 0 {
@@ -97,7 +97,7 @@ fn write_headers(out: &mut Vec<u8>, batch: &RecordCursor, record: &RecordView, n
 pub(crate) fn write_json(out: &mut Vec<u8>, batch: &RecordCursor, record: &RecordView) {
     let data = batch.data();
     let place = batch.topic_partition();
-    // Topic names have no character that JSON escapes.
+    // Topic names contain no character that JSON escapes.
     let _ = write!(
         out,
         r#"{{"topic":"{}","partition":{},"offset":{},"timestamp":{}"#,
@@ -116,7 +116,7 @@ pub(crate) fn write_json(out: &mut Vec<u8>, batch: &RecordCursor, record: &Recor
     out.extend_from_slice(b"]}");
 }
 
-/// A comma and a member: text, null, or base64 under a name that says so.
+/// Appends a comma and a member: a string or null, or base64 in a member whose name ends in `_base64`.
 fn write_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
@@ -151,7 +151,7 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// RFC 4648 with padding.
+/// Base64 with padding (RFC 4648).
 fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for chunk in bytes.chunks(3) {

@@ -1,7 +1,6 @@
-//! `kavka topics`: what topics there are, and making and removing them.
+//! `kavka topics`: lists, describes, creates and deletes topics.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use kavka::{Client, ClientConfig, IsolationLevel, NewTopic, Result as KavkaResult, Topic, TopicPartition};
 
@@ -9,8 +8,9 @@ use crate::arguments::{Cluster, TopicsAction, TopicsArguments};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
+use crate::table::table;
 
-/// Carries out one action on topics and prints its result.
+/// Runs one of the topic subcommands, and prints its result.
 pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), Failure> {
     let session = Session::new(ClientConfig::from_properties(cluster.settings(&[]))?)?;
     let client = session.client.clone();
@@ -31,8 +31,7 @@ pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), F
             }
         }
     })?;
-    let mut output = Output::new()?;
-    output.buffer().write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(|error| Output::failure(&error))
+    Output::print(&text)
 }
 
 async fn list(client: &Client, internal: bool) -> KavkaResult<String> {
@@ -63,7 +62,8 @@ async fn describe(client: &Client, name: &str) -> KavkaResult<String> {
             offset(ends.get(key)),
         ]
     });
-    Ok(format!("{}\n{}", title(&topic), table(rows)))
+    let head = ["partition", "leader", "replicas", "in-sync", "earliest", "end"];
+    Ok(format!("{}\n{}", title(&topic), table(head, rows)))
 }
 
 fn title(topic: &Topic) -> String {
@@ -73,20 +73,4 @@ fn title(topic: &Topic) -> String {
 
 fn ids(ids: &[i32]) -> String {
     ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// Aligns the columns.
-fn table(rows: impl Iterator<Item = [String; 6]>) -> String {
-    let head = ["partition", "leader", "replicas", "in-sync", "earliest", "end"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let width = rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-            format!("{cell:<width$}")
-        });
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }

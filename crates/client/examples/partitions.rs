@@ -1,13 +1,15 @@
-//! What a consumer costs by the number of its partitions: `cargo run --release -p kavka --example partitions -- [counts]`.
+//! The cost of a consumer, by the number of its partitions.
 //!
-//! Starts an embedded cluster of three brokers, writes two million records of 100 bytes in batches of about a hundred to
-//! topics of 10, 1,000 and 10,000 partitions, and reads each back. Prints the CPU time per record of the threads of the
-//! client (the reading thread and the engine, without the brokers'), and what an idle consumer uses of one core.
+//! `cargo run --release -p kavka --example partitions -- [counts]`
+//!
+//! Starts an embedded cluster of three brokers, writes two million records of 100 bytes to topics of 10, 1,000 and
+//! 10,000 partitions, in batches of about a hundred, and reads each back. Prints the CPU time per record of the
+//! client's threads (the reading thread and the engine, without the brokers), and the CPU use of an idle consumer.
 
 use std::time::{Duration, Instant};
 
-use kavka::{Client, ClientConfig, ConsumerConfig, Error, ErrorKind, ProducerConfig, Record, StartPosition};
-use kavka::{TopicPartition, parse_bootstrap_servers};
+use kavka::blocking::Client;
+use kavka::{ConsumerConfig, Error, ErrorKind, ProducerConfig, Record, StartPosition, TopicPartition};
 use kavka_broker::ClusterConfig;
 use kavka_broker::serve::{Broker, Options};
 
@@ -23,15 +25,14 @@ fn main() -> Result<(), Error> {
         let cannot = |cause| Error::new(ErrorKind::Misuse, "the brokers cannot be started").with_source(cause);
         let broker = Broker::start(Options { cluster, ports: vec![] }).map_err(cannot)?;
         broker.with(|cluster, _| cluster.create_topic("many", count, 1)).expect("a new cluster has no topics");
-        let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers())?;
-        let client = Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers))?;
+        let client = Client::connect(&broker.bootstrap_servers())?;
         produce(&client, count)?;
         consume(&client, count)?;
     }
     Ok(())
 }
 
-/// What the client's threads have used of the processors, in nanoseconds.
+/// The CPU time of the client's threads so far, in nanoseconds.
 fn client_cpu_nanos() -> f64 {
     let mut total = 0.0;
     for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
@@ -43,22 +44,18 @@ fn client_cpu_nanos() -> f64 {
     total
 }
 
-fn on_engine<T: Send + 'static>(client: &Client, future: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
-    client.start(future).wait(None).ok_or_else(|| Error::new(ErrorKind::Closed, "the engine ended"))
-}
-
 fn produce(client: &Client, partitions: i32) -> Result<(), Error> {
     let config = ProducerConfig::default().batch_size(11_000);
     let producer = client.producer(config)?;
-    let topic = on_engine(client, producer.topic("many", false))??;
+    let topic = producer.topic("many", false)?;
     let value = [b'v'; 100];
     for turn in 0..RECORDS / BATCH_RECORDS {
         let record = Record { partition: Some(turn.rem_euclid(partitions)), value: Some(&value), ..Record::default() };
         for _ in 0..BATCH_RECORDS {
-            drop(producer.enqueue(topic, &record, Duration::from_secs(60))?);
+            drop(producer.send(topic, &record)?);
         }
     }
-    on_engine(client, producer.close(Duration::from_secs(60)))?
+    producer.close(Duration::from_secs(60))
 }
 
 fn consume(client: &Client, partitions: i32) -> Result<(), Error> {
@@ -70,7 +67,7 @@ fn consume(client: &Client, partitions: i32) -> Result<(), Error> {
     let added = (client_cpu_nanos() - cpu) / 1e6;
     let mut records = 0;
     while records < RECORDS {
-        let Some(mut batch) = consumer.wait_batch(Duration::from_secs(10))? else { break };
+        let Some(mut batch) = consumer.next_batch(Duration::from_secs(10))? else { break };
         while batch.next_record().is_some() {
             records += 1;
         }

@@ -1,5 +1,6 @@
-//! Goes on where a group left off, and commits how far it came:
-//! `cargo run -p kavka --example resume -- host:9092 topic group`.
+//! Continues where a group has left off, and commits its positions.
+//!
+//! `cargo run -p kavka --example resume -- host:9092 topic group`
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ pub(crate) async fn run(bootstrap_servers: &str, topic: &str, group: &str) -> Re
     let committed = client.committed_offsets(group, &partitions, LIMIT).await?;
     let consumer = client.consumer(ConsumerConfig::default())?;
     for partition in &partitions {
-        let start = committed.get(partition).map(|committed| StartPosition::Offset(committed.offset));
+        let start = committed.get(partition).map(StartPosition::from);
         consumer.add(partition, start.unwrap_or(StartPosition::Earliest))?;
     }
 

@@ -4,10 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use kavka::{
-    Client, ClientConfig, ConsumerConfig, Error, ErrorKind, IsolationLevel, ProducerConfig, Record, StartPosition,
-    TopicPartition,
-};
+use kavka::blocking::{Client, wait};
+use kavka::{ConsumerConfig, Error, IsolationLevel, ProducerConfig, Record, StartPosition, TopicPartition};
 
 const TOPIC: &str = "throughput";
 
@@ -15,14 +13,12 @@ fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:9092".into());
     let count: u32 = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
-    let (host, port) = address.rsplit_once(':').unwrap_or((&address, "9092"));
-    let bootstrap_servers = vec![(host.to_owned(), port.parse().unwrap_or(9092))];
-    let client = Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers))?;
+    let client = Client::connect(&address)?;
     let starts = produce(&client, count)?;
     consume(&client, &starts, count)
 }
 
-/// What the process has used of the processors, in seconds.
+/// The CPU time of the process so far, in seconds.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let ticks = |index: usize| stat.rsplit(')').next()?.split_whitespace().nth(index)?.parse::<f64>().ok();
@@ -36,27 +32,22 @@ fn report(what: &str, count: u32, started: Instant, cpu: f64) {
     println!("{what}: {:.0} k records/s, {cpu:.0} ns CPU per record", count / seconds / 1e3);
 }
 
-fn on_engine<T: Send + 'static>(client: &Client, future: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
-    let gone = || Error::new(ErrorKind::Closed, "the engine ended");
-    client.start(future).wait(None).ok_or_else(gone)
-}
-
-/// Returns where each partition began.
+/// Returns the offset at which each partition began.
 fn produce(client: &Client, count: u32) -> Result<Vec<i64>, Error> {
     let producer = client.producer(ProducerConfig::default())?;
-    let topic = on_engine(client, producer.topic(TOPIC, true))??;
+    let topic = producer.topic(TOPIC, true)?;
     let partitions = producer.partition_count(topic) as i32;
     let keys: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(TOPIC, partition)).collect();
     let limit = Duration::from_secs(30);
-    let ends = on_engine(client, client.end_offsets(&keys, IsolationLevel::ReadUncommitted, limit))??;
+    let ends = wait(client.end_offsets(&keys, IsolationLevel::ReadUncommitted, limit))?;
     let value: Vec<u8> = (0..100).collect();
     let record = Record { value: Some(&value), ..Record::default() };
     let (started, cpu) = (Instant::now(), cpu_seconds());
     let mut last = None;
     for _ in 0..count {
-        last = Some(producer.enqueue(topic, &record, Duration::from_secs(60))?);
+        last = Some(producer.send(topic, &record)?);
     }
-    on_engine(client, producer.close(Duration::from_secs(60)))??;
+    producer.close(Duration::from_secs(60))?;
     report("produce", count, started, cpu);
     if let Some(delivery) = last {
         println!("the last record: {:?}", delivery.outcome());
@@ -72,7 +63,7 @@ fn consume(client: &Client, starts: &[i64], count: u32) -> Result<(), Error> {
     }
     let (mut records, mut bytes) = (0, 0);
     while records < count {
-        let Some(mut batch) = consumer.wait_batch(Duration::from_secs(10))? else { break };
+        let Some(mut batch) = consumer.next_batch(Duration::from_secs(10))? else { break };
         while let Some(record) = batch.next_record() {
             records += 1;
             bytes += record.value.map_or(0, |value| value.range().len());

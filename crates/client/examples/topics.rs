@@ -1,4 +1,4 @@
-//! Makes a topic and lists all there are: `cargo run -p kavka --example topics -- host:9092 topic`.
+//! Creates a topic, and lists all topics: `cargo run -p kavka --example topics -- host:9092 topic`.
 
 use kavka::{Client, NewTopic, Result};
 

@@ -1,37 +1,34 @@
-//! One request, tried again until it is answered for good or its limit passes.
+//! Retries one request until it has a final answer or its time limit is over.
 //!
-//! [`Driver::call`] is what every plain call of the client goes through; [`Retry`] is the part of it that others need
-//! alone: the deadline, the back-off between tries and the error that is left in the end.
+//! Every plain call of the client goes through [`Driver::call`]. [`Retry`] is the part of it that others use on its
+//! own: the deadline, the back-off between attempts, and the final error.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{Call, CoordinatorKind, Target};
+use kavka_core::cluster::{Call, Target};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::Request;
-use kavka_core::wire::messages::FindCoordinatorRequest;
-use kavka_core::wire::messages::find_coordinator::FIND_ONE_COORDINATOR;
 use tokio::time::{sleep, timeout};
 
 use crate::driver::Driver;
 
-/// No try is given less than this, however little of the limit is left to halve.
+/// The shortest time limit of one attempt, however little is left before the deadline.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
-/// After this long without an answer, whoever reads the log is told what is waited for.
+/// After this long without an answer, a log message says what the call waits for.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// What one answer means.
+/// How to go on after an answer.
 #[derive(Debug)]
 pub(crate) enum Verdict<T> {
-    /// This is the result.
+    /// Return this result.
     Done(T),
-    /// Worth another try.
+    /// Try again.
     Again(Error),
-    /// No other try can help.
+    /// Return this error: another attempt cannot help.
     Failed(Error),
 }
 
@@ -45,21 +42,21 @@ impl<T> From<Result<T>> for Verdict<T> {
     }
 }
 
-/// The tries of one call.
+/// The attempts of one call.
 pub(crate) struct Retry {
     driver: Driver,
     backoff: Backoff,
     random: Random,
     deadline: Instant,
     attempts: u32,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     last: Option<Error>,
-    /// When the log is told that this takes long; none once it was told.
+    /// When to log that the call takes long; `None` once logged.
     tell_at: Option<Instant>,
 }
 
 impl Retry {
-    /// `limit` is for all tries together.
+    /// `limit` covers all attempts together.
     pub(crate) fn new(driver: &Driver, limit: Duration) -> Self {
         let config = driver.config();
         let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
@@ -69,14 +66,15 @@ impl Retry {
         Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None, tell_at }
     }
 
-    /// How long the answer to one request may take: a connection that died without a word must leave time for a second
-    /// try on a new one.
+    /// The time limit of one attempt. If the connection turns out to be dead, it leaves time for a second attempt on a
+    /// new one.
     pub(crate) fn share(&self) -> Duration {
         let left = self.deadline.since(self.driver.now());
         self.driver.config().request_timeout.min((left / 2).max(SHORTEST_TRY))
     }
 
-    /// Waits for one try, but no longer than the limit; then the error is that of the try before, if there was one.
+    /// Waits for one attempt, up to the limit. At the limit the error is that of the previous attempt, if there was
+    /// one.
     pub(crate) async fn attempt<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
         let driver = self.driver.clone();
         driver.with_timers(self.attempt_in_time(attempt)).await
@@ -100,7 +98,8 @@ impl Retry {
         })
     }
 
-    /// Waits if another try can help and comes in time, or gives the error back with the number of tries.
+    /// Waits for the back-off, or returns the error, with the number of attempts, if another attempt cannot help or would
+    /// come too late.
     pub(crate) async fn pause(&mut self, error: Error) -> Result<()> {
         self.attempts = self.attempts.saturating_add(1);
         let delay = self.backoff.delay(self.attempts, &mut self.random);
@@ -115,17 +114,13 @@ impl Retry {
         Ok(())
     }
 
-    /// The error that is left when there is no other try.
+    /// The final error.
     pub(crate) fn give_up(&self, error: Error) -> Error {
         error.at(Place { attempts: Some(self.attempts.max(1)), ..Place::default() })
     }
 
     fn tell(&mut self) {
         self.tell_at = None;
-        if self.driver.is_broker_lost() {
-            // The log says so already.
-            return;
-        }
         match self.last.clone().or_else(|| self.driver.unreachable()) {
             Some(error) => log::info!("still trying after {} s: {error}", QUIET.as_secs()),
             None => log::info!("still waiting for a broker's answer after {} s", QUIET.as_secs()),
@@ -134,11 +129,12 @@ impl Retry {
 }
 
 impl Driver {
-    /// Sends a request until `classify` says that its answer is final, or `limit` has passed.
+    /// Sends a request until `classify` calls its answer final, or `limit` has passed.
     ///
     /// # Errors
     ///
-    /// What `classify` makes of the last answer, or why there was none, with the number of tries.
+    /// The error that `classify` returns for the last answer, or the reason why there was no answer, with the number of
+    /// attempts.
     pub(crate) async fn call<R: Request + Clone, T>(
         &self,
         call: Call<R>,
@@ -159,7 +155,7 @@ impl Driver {
                 Verdict::Again(error) => {
                     match &target {
                         Target::Coordinator(key, kind) => self.handle_coordinator_error(key, *kind, &error),
-                        // It may be another broker by now.
+                        // Another broker may be the controller by now.
                         Target::Controller => self.refresh_metadata(),
                         Target::Any | Target::Broker(_) => {}
                     }
@@ -168,30 +164,12 @@ impl Driver {
             }
         }
     }
-
-    /// The broker that coordinates a group or transactional id: the one that is remembered, or asked for once.
-    pub(crate) async fn find_coordinator(&self, key: &Arc<str>, kind: CoordinatorKind) -> Result<i32> {
-        if let Some(broker_id) = self.known_coordinator(key, kind) {
-            return Ok(broker_id);
-        }
-        let request = FindCoordinatorRequest { key: key.to_string(), key_type: kind.key_type(), ..Default::default() };
-        let response = self.send(Call { max_version: FIND_ONE_COORDINATOR, ..Call::new(Target::Any, request) }).await?;
-        if let Some(error) = Error::from_code(response.error_code) {
-            return Err(error);
-        }
-        self.learn_coordinator(Arc::clone(key), kind, response.node_id);
-        if self.metadata().broker(response.node_id).is_none() {
-            // It is newer than our view of the cluster, which has yet to say where it is.
-            self.refreshed().await?;
-        }
-        Ok(response.node_id)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use kavka_broker::Fault;
     use kavka_broker::serve::{Broker, Options};
@@ -199,15 +177,16 @@ mod tests {
     use kavka_core::wire::{ApiKey, ErrorCode};
 
     use super::*;
+    use crate::blocking::Pending;
     use crate::{Client, ClientConfig, CommittedOffset, Tcp, WireEvent, WireTap, parse_bootstrap_servers};
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    /// A cluster, and a client of it that counts how often it looks a coordinator up.
+    /// A cluster, and a client that notes what it sends.
     struct Rig {
         broker: Broker,
         client: Client,
-        lookups: Arc<AtomicUsize>,
+        sent: Arc<Mutex<Vec<ApiKey>>>,
     }
 
     impl Rig {
@@ -221,23 +200,31 @@ mod tests {
 
         fn of(broker: Broker) -> Self {
             let bootstrap_servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
-            let lookups = Arc::new(AtomicUsize::new(0));
-            let counted = Arc::clone(&lookups);
+            let sent = Arc::new(Mutex::new(Vec::new()));
+            let noted = Arc::clone(&sent);
             let tap: WireTap = Arc::new(move |event| {
-                if matches!(event, WireEvent::Sent { key: ApiKey::FindCoordinator, .. }) {
-                    counted.fetch_add(1, Ordering::Relaxed);
+                if let WireEvent::Sent { key, .. } = event {
+                    noted.lock().unwrap().push(*key);
                 }
             });
             let config = ClientConfig::default().bootstrap_servers(bootstrap_servers);
             let client = Client::with_network(config, Arc::new(Tcp::default()), Some(tap)).unwrap();
-            Self { broker, client, lookups }
+            Self { broker, client, sent }
         }
 
         fn commit(&self, limit: Duration) -> Result<()> {
+            self.start_commit(limit).wait(Some(LIMIT)).unwrap()
+        }
+
+        fn start_commit(&self, limit: Duration) -> Pending<Result<()>> {
             let client = self.client.clone();
             let offsets = BTreeMap::from([(TopicPartition::new("orders", 0), CommittedOffset::new(7))]);
-            let committed = async move { client.commit_offsets("billing", &offsets, limit).await };
-            self.client.start(committed).wait(Some(LIMIT)).unwrap()
+            self.client.start(async move { client.commit_offsets("billing", &offsets, limit).await })
+        }
+
+        /// How many requests of this kind were sent.
+        fn count(&self, key: ApiKey) -> usize {
+            self.sent.lock().unwrap().iter().filter(|sent| **sent == key).count()
         }
     }
 
@@ -247,19 +234,40 @@ mod tests {
         for _ in 0..3 {
             rig.commit(LIMIT).unwrap();
         }
-        assert_eq!(rig.lookups.load(Ordering::Relaxed), 1);
+        assert_eq!(rig.count(ApiKey::FindCoordinator), 1);
         rig.broker.inject(Fault::fail(ErrorCode::NOT_COORDINATOR).api(ApiKey::OffsetCommit).times(1));
         rig.commit(LIMIT).unwrap();
-        assert_eq!(rig.lookups.load(Ordering::Relaxed), 2);
+        assert_eq!(rig.count(ApiKey::FindCoordinator), 2);
     }
 
     #[test]
-    fn a_coordinator_is_looked_up_once_although_the_metadata_does_not_name_it_yet() {
+    fn the_address_of_a_coordinator_that_the_metadata_does_not_name_yet_costs_no_other_request() {
         let broker = Broker::start(Options::default()).unwrap();
         broker.with(|cluster, _| cluster.create_topic("orders", 1, 1)).unwrap();
         let rig = Rig::of(broker);
         rig.commit(LIMIT).unwrap();
-        assert_eq!(rig.lookups.load(Ordering::Relaxed), 1);
+        assert_eq!((rig.count(ApiKey::FindCoordinator), rig.count(ApiKey::Metadata)), (1, 0));
+    }
+
+    #[test]
+    fn many_callers_at_once_look_up_a_coordinator_once() {
+        let rig = Rig::new();
+        let committing: Vec<_> = (0..20).map(|_| rig.start_commit(LIMIT)).collect();
+        for committed in committing {
+            committed.wait(Some(LIMIT)).unwrap().unwrap();
+        }
+        assert_eq!((rig.count(ApiKey::FindCoordinator), rig.count(ApiKey::OffsetCommit)), (1, 20));
+    }
+
+    #[test]
+    fn an_attempt_takes_no_longer_than_the_request_timeout() {
+        let config = ClientConfig::default().request_timeout(Duration::from_secs(1));
+        let client = Client::new(config).unwrap();
+        let limits = [None, Some(Duration::from_secs(30)), Some(Duration::from_millis(500))];
+        let capped = limits.map(|timeout| {
+            client.driver.within_request_timeout(Call { timeout, ..Call::new(Target::Any, ()) }).timeout
+        });
+        assert_eq!(capped, [1_000, 1_000, 500].map(|limit| Some(Duration::from_millis(limit))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! A client of one cluster: where everything else begins.
+//! The client of one cluster, from which producers and consumers are made.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use kavka_core::wire::{ErrorCode, Request};
 use tokio::time::timeout;
 
 use crate::blocking::Pending;
+use crate::call::Retry;
 use crate::driver::{Alive, Driver, Network, Tcp, WireTap};
 use crate::memory::Memory;
 
 /// A client of one Kafka cluster. Cheap to clone.
 ///
-/// It owns one engine thread, which ends when the last clone and everything made from it is dropped.
+/// It owns one engine thread, which ends when the last clone, and everything made from it, is dropped.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) driver: Driver,
@@ -34,10 +36,13 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Checks the settings and starts the engine; does not wait for the network.
     pub fn new(config: ClientConfig) -> Result<Self> {
-        Self::with_network(config, Arc::new(Tcp::default()), None)
+        // If it is no valid address, the check of the settings rejects it.
+        let source = config.source_address.parse().ok().map(|address| SocketAddr::new(address, 0));
+        Self::with_network(config, Arc::new(Tcp { source }), None)
     }
 
-    /// The same with a resolver and dialer of the caller's, and with a `tap` that sees every frame.
+    /// Like [`new`](Self::new), with a custom resolver and dialer, to which `source.address` does not apply. `tap` sees
+    /// every frame.
     pub fn with_network(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>) -> Result<Self> {
         let seed = getrandom::u64()
             .map_err(|cause| Error::new(ErrorKind::System, "the system gives no random numbers").with_source(cause))?;
@@ -46,17 +51,17 @@ impl Client {
         Ok(Self { driver, alive, memory })
     }
 
-    /// The settings it was made with.
+    /// The client's settings.
     pub fn config(&self) -> &ClientConfig {
         self.driver.config()
     }
 
-    /// A client of the cluster that is found at `host:port`, or at one of several with commas between them, with the
-    /// default settings. Waits for the first metadata.
+    /// A client with default settings. `bootstrap_servers` is one `host:port`, or several separated by commas. Waits
+    /// for the first metadata.
     ///
     /// # Errors
     ///
-    /// `Config`, naming the server that cannot be read; those of [`ready`](Self::ready).
+    /// `Config`, with the entry that cannot be parsed; those of [`ready`](Self::ready).
     pub fn connect(bootstrap_servers: &str) -> impl Future<Output = Result<Self>> + Send + 'static + use<> {
         let config = ClientConfig::new(bootstrap_servers);
         async move {
@@ -68,14 +73,16 @@ impl Client {
 
     /// Waits for the first metadata.
     ///
-    /// Every bootstrap server is tried up to three times, or once if they do not even refuse; the error is the last
-    /// one's, with its root cause.
+    /// Tries every bootstrap server up to three times, or once if connections time out instead of being refused. The
+    /// error is that of the last attempt, with its root cause.
     pub fn ready(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
         let client = self.clone();
         async move {
             let mut reachability = client.reachability();
+            // `reachability` decides when to give up; `retry` only logs that it takes long.
+            let mut retry = Retry::new(&client.driver, Duration::MAX);
             loop {
-                match client.refresh_metadata().await {
+                match retry.attempt(client.refresh_metadata()).await {
                     Ok(metadata) => return Ok(metadata),
                     Err(error) => reachability.handle_attempt(client.driver.now(), Err(error))?,
                 }
@@ -83,13 +90,13 @@ impl Client {
         }
     }
 
-    /// What is known of the cluster now.
+    /// The current metadata snapshot; does not wait.
     pub fn metadata(&self) -> Arc<Metadata> {
         self.driver.metadata()
     }
 
-    /// Asks for the brokers and every topic, and waits for an answer to a request that was sent after the future was
-    /// first polled.
+    /// Refreshes the metadata of all brokers and topics, with a request sent after the future was first polled, and
+    /// waits for the answer.
     pub fn refresh_metadata(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
         let client = self.clone();
         async move {
@@ -105,8 +112,8 @@ impl Client {
 
     /// Waits until a topic is known and its partitions have leaders.
     ///
-    /// A partition that stays without one for a second (with the default back-off) does not keep the topic from being
-    /// used, as long as another has one.
+    /// If some partitions still have no leader after a second (with the default back-off), one partition with a leader
+    /// is enough.
     ///
     /// With `create`, a broker that allows it creates the topic (`auto.create.topics.enable`). The limit is
     /// `max.block.ms`; a topic that no broker knows is refused much earlier.
@@ -138,13 +145,13 @@ impl Client {
                 Step::Found(topic) => return Ok(topic),
                 Step::Failed(error) => return Err(error),
                 Step::Ask { create: true } => self.driver.refreshed_new(name).await,
-                Step::Ask { create: false } => self.driver.refreshed().await,
+                Step::Ask { create: false } => self.driver.refreshed_topic(name).await,
             };
             lookup.handle_attempt(self.driver.now(), outcome);
         }
     }
 
-    /// The partitions of a topic, in order. It is not created.
+    /// The partitions of a topic, in order. Does not create the topic.
     ///
     /// # Errors
     ///
@@ -161,13 +168,19 @@ impl Client {
         }
     }
 
-    /// Sends any request, once, and returns the answer; error codes inside it are the caller's to read.
+    /// Sends any request once and returns the response. The caller checks the error codes in it.
     pub fn call<R: Request>(
         &self,
         call: Call<R>,
     ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
         let client = self.clone();
         async move { client.driver.send(call).await }
+    }
+
+    /// False if the last attempt to reach this broker failed.
+    #[doc(hidden)]
+    pub fn is_reachable(&self, broker_id: i32) -> bool {
+        self.driver.is_reachable(broker_id)
     }
 
     /// Runs a future on the engine thread, for a caller that is a plain thread.
@@ -181,17 +194,17 @@ impl Client {
     }
 }
 
-/// Refuses a name that no broker accepts, before anything is sent.
+/// Refuses a topic name that no broker accepts, before anything is sent.
 pub fn check_topic_name(name: &str) -> Result<()> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let why = if name.is_empty() {
         "it is empty"
     } else if name == "." || name == ".." {
-        "it would be a folder of its own on the broker's disk"
+        "the broker could not store it as a folder"
     } else if name.len() > 249 {
         "it is longer than 249 characters"
     } else if !name.chars().all(legal) {
-        "it may have ASCII letters, digits, '.', '_' and '-' only"
+        "it may only have ASCII letters, digits, '.', '_' and '-'"
     } else {
         return Ok(());
     };

@@ -1,13 +1,13 @@
-//! A Kafka client: producers, consumers and a few words about topics, for async programs and for threads.
+//! A Kafka client: producers, consumers and administration, for async programs and for threads.
 //!
-//! A program begins with a [`Client`], which finds the rest of the cluster from one of its brokers. Calls that wait are
-//! futures of any runtime: the client brings a thread of its own for sockets and timers. In [`blocking`] is the same API for
-//! threads. `examples/` has a short program for each of the following.
+//! A program starts with a [`Client`], which finds all brokers of the cluster through one of them. Calls that wait are
+//! futures, which work with any async runtime: the client has its own thread for sockets and timers. [`blocking`] has
+//! the same API for threads. `examples/` has a short program for each of the following.
 //!
 //! # Writing
 //!
-//! [`Producer::send`] accepts a record and gives a [`Delivery`], a future of what becomes of it. Records that are sent
-//! before the first one is awaited travel together.
+//! [`Producer::send`] accepts a record and returns a [`Delivery`], a future with the record's outcome. Send many
+//! records before you await the first one: they share batches and requests.
 //!
 //! ```no_run
 //! use kavka::{Client, ProducerConfig, Record};
@@ -22,14 +22,14 @@
 //! # }
 //! ```
 //!
-//! With the default settings a record that was reported as stored is on every in-sync replica, once, and in the order of
-//! the `send` calls within its partition. A report that is an error says with [`Error::written`] whether the record may be
-//! in the log all the same.
+//! With the default settings, a record that is reported as stored is on every in-sync replica, exactly once, and in the
+//! order of the `send` calls within its partition. If the report is an error, [`Error::written`] says whether the
+//! record may still be in the log.
 //!
 //! # Reading
 //!
-//! A [`Consumer`] reads the partitions it is given. [`Consumer::records`] is a stream of records; [`Consumer::next_batch`]
-//! gives whole batches, whose records can be read without being copied.
+//! A [`Consumer`] reads given partitions. [`Consumer::records`] is a stream of records, [`Consumer::next_records`] returns
+//! many at once, and [`Consumer::next_batch`] whole batches, whose records can be read without copying them.
 //!
 //! ```no_run
 //! use kavka::{Client, ConsumerConfig, StartPosition};
@@ -48,17 +48,47 @@
 //! # }
 //! ```
 //!
-//! [`Consumer::positions`] are what [`Client::commit_offsets`] commits for a group, and what
-//! [`Client::committed_offsets`] gives back at the next start.
+//! [`Client::commit_offsets`] commits the result of [`Consumer::positions`] for a group, and
+//! [`Client::committed_offsets`] returns it at the next start.
+//!
+//! # Groups
+//!
+//! [`Client::group_consumer`] joins a group, which shares the partitions of its topics among the members. It commits by
+//! itself what was read (`enable.auto.commit`): every five seconds, and before a partition goes to another member.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use kavka::{Client, ConsumerConfig, GroupConfig, GroupOptions};
+//!
+//! # async fn example() -> kavka::Result<()> {
+//! let client = Client::connect("kafka-1:9092").await?;
+//! let consumer = ConsumerConfig::default().group_id(Some("billing".into()));
+//! let member = client.group_consumer(consumer, GroupConfig::default(), GroupOptions::default())?;
+//! member.subscribe(&["orders"])?;
+//! let mut records = member.records();
+//! for _ in 0..100 {
+//!     let Some(record) = records.next().await else { break };
+//!     println!("{:?}", record?.value);
+//! }
+//! member.close(Duration::from_secs(10)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`GroupConsumer::subscribe_pattern`] subscribes to a regular expression. A [`RebalanceListener`] is told when
+//! partitions come and go. [`Acknowledgements`] are for records that are processed in any order, by several threads or
+//! tasks: nothing is committed past a record that is not acknowledged. A member that asks for no records for
+//! `max.poll.interval.ms` leaves the group, says so in an error, and comes back when it asks.
 //!
 //! # Topics
 //!
-//! [`Client::admin`] makes, removes, lists and describes topics.
+//! [`Client::admin`] creates, deletes, lists and describes topics and groups, and computes the lag of a group.
 //!
 //! # Settings
 //!
-//! Each setting is a field of [`ClientConfig`], [`ProducerConfig`] or [`ConsumerConfig`] with a builder method of its name.
-//! `from_properties` reads them by Kafka's names.
+//! Each setting is a field of [`ClientConfig`], [`ProducerConfig`] or [`ConsumerConfig`], with a builder method of the
+//! same name. `from_properties` takes settings by their Kafka names.
 //!
 //! ```
 //! use std::time::Duration;
@@ -73,8 +103,8 @@
 //!
 //! # Errors
 //!
-//! There is one [`Error`]. It says what failed, where, why and what can be done; [`Error::is_retriable`] and
-//! [`Error::kind`] are for programs. An error of the consumer concerns one partition, and the others go on.
+//! There is one [`Error`] type. Its text says what failed, where, why and what to do; [`Error::is_retriable`] and
+//! [`Error::kind`] are for programs. An error of a consumer concerns one partition; the others go on.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod admin;
@@ -89,38 +119,43 @@ mod producer;
 mod record;
 mod role;
 
-// The way in.
-pub use admin::{Admin, NewTopic, TopicOutcomes};
+// The client.
+pub use admin::{Admin, GroupDescription, GroupListing, GroupMember, NewTopic, PartitionLag, TopicOutcomes};
 pub use client::Client;
 pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
 
-// Writing.
+// Producers.
 pub use kavka_core::producer::RecordMetadata;
 pub use kavka_core::wire::records::Header;
 pub use producer::{Delivery, Producer, ProducerTopic, Record};
 
-// Reading.
+// Consumers.
+pub use consumer::{Acknowledgement, Acknowledgements, CustomAssignor, GroupConsumer, GroupOptions, RebalanceListener};
 pub use consumer::{Batch, Commit, Consumer, ConsumerRecord, RecordHeader, Records, Reset};
 pub use kavka_core::consumer::{CommittedOffset, Offsets, RecordCursor, StartPosition, TopicPartition};
+pub use kavka_core::group::assignor;
 pub use kavka_core::wire::records::{Headers, RecordView, Span};
 pub use offsets::FoundOffset;
 
 // Settings.
 pub use kavka_core::config::{
-    self, Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, IsolationLevel, ProducerConfig, parse_bootstrap_servers,
+    self, Acks, AutoOffsetReset, ClientConfig, ConsumerConfig, GroupConfig, GroupProtocol, IsolationLevel,
+    ProducerConfig, parse_bootstrap_servers,
 };
 pub use kavka_core::wire::records::{Compression, CompressionType};
 
 // Errors.
-pub use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
+pub use kavka_core::error::{Error, ErrorKind, Hint, Phase, Place, Result, Written};
 pub use kavka_core::wire::ErrorCode;
 
-// Sockets of one's own, and a look at the bytes.
+// Custom sockets, and a tap on the frames.
 pub use driver::{BoxFuture, Network, Stream, Tcp, WireEvent, WireTap};
 
-// For PyKafka, the command and our tests. These follow Kafka's protocol and our own needs: any release may change them.
+// For PyKafka, the `kavka` command and our tests. Any release may change these.
 #[doc(hidden)]
 pub use client::check_topic_name;
+#[doc(hidden)]
+pub use driver::clock::timestamp_ms;
 #[doc(hidden)]
 pub use kavka_core::cluster::{Call, Owner, Target};
 #[doc(hidden)]
@@ -128,7 +163,7 @@ pub use kavka_core::producer::Completion;
 #[doc(hidden)]
 pub use kavka_core::wire;
 
-/// The example of the README, compiled.
+/// Compiles the example in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

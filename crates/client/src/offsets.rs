@@ -1,8 +1,8 @@
-//! Offsets asked for outside of a consumer: where partitions begin and end, and what groups have committed.
+//! Offsets without a consumer: the beginnings and ends of partitions, and the committed offsets of groups.
 //!
-//! Plain requests, tried again until a limit. A group is used by its id alone, without being a member of it: that is
-//! what simple consumers do, and what a coordinator refuses while the group has members (KIP-211 keeps such offsets as
-//! long as the group has none).
+//! These are plain requests, retried up to a time limit. They use a group's id without being a member of the group, as
+//! simple consumers do; a coordinator refuses such commits while the group has members (brokers keep the offsets of a
+//! group that never had members for `offsets.retention.minutes` after the last commit, KIP-211).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,15 +26,16 @@ use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::Client;
 use crate::call::{Retry, Verdict};
+use crate::driver::Driver;
 
-/// An offset, and what the leader said of the record there.
+/// An offset that a leader returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundOffset {
     /// The offset.
     pub offset: i64,
-    /// The record's timestamp in milliseconds since 1970, if a record was looked for by time (Kafka 0.10.1 on).
+    /// The record's timestamp in milliseconds since 1970, if the look-up was by time (Kafka 0.10.1 and newer).
     pub timestamp_ms: Option<i64>,
-    /// The epoch of the leader that appended the record (Kafka 2.1 on).
+    /// The leader epoch of the record (Kafka 2.1 and newer).
     pub leader_epoch: Option<i32>,
 }
 
@@ -50,14 +51,14 @@ fn names(keys: &[TopicPartition]) -> BTreeMap<String, Vec<i32>> {
     topics
 }
 
-// Where partitions begin and end.
+// Beginnings and ends of partitions.
 
 impl Client {
-    /// The oldest offset of each partition. `limit` is for all tries together.
+    /// The oldest offset of each partition. `limit` covers all attempts together.
     ///
     /// # Errors
     ///
-    /// Of the first partition that has none, or the last one when the limit has passed.
+    /// That of the first partition without a result, or at the limit the last error.
     pub fn beginning_offsets(
         &self,
         keys: &[TopicPartition],
@@ -66,12 +67,12 @@ impl Client {
         self.special_offsets(keys, EARLIEST_TIMESTAMP, IsolationLevel::ReadUncommitted, limit)
     }
 
-    /// The offset behind the last record of each partition: with `read_committed` the first that is not yet decided.
-    /// `limit` is for all tries together.
+    /// The end offset of each partition: behind the last record or, with `read_committed`, the last stable offset.
+    /// `limit` covers all attempts together.
     ///
     /// # Errors
     ///
-    /// Of the first partition that has none, or the last one when the limit has passed.
+    /// That of the first partition without a result, or at the limit the last error.
     pub fn end_offsets(
         &self,
         keys: &[TopicPartition],
@@ -96,15 +97,15 @@ impl Client {
         }
     }
 
-    /// The first offset in each partition whose record is not older than a time, in milliseconds since 1970; none if
-    /// there is no such record. `limit` is for all tries together.
+    /// For each partition the offset of the first record whose timestamp is not older than the given one, in
+    /// milliseconds since 1970; `None` if there is no such record. `limit` covers all attempts together.
     ///
-    /// Before Kafka 0.10.1 a broker answers with the beginning of a log segment.
+    /// Brokers before Kafka 0.10.1 answer with the beginning of a log segment.
     ///
     /// # Errors
     ///
-    /// `Misuse` for a negative time; otherwise of the first partition that fails, or the last one when the limit has
-    /// passed.
+    /// `Misuse` if the time is negative; otherwise that of the first partition without a result, or at the limit the
+    /// last error.
     pub fn offsets_for_times(
         &self,
         times: &[(TopicPartition, i64)],
@@ -114,7 +115,7 @@ impl Client {
         let times: BTreeMap<TopicPartition, i64> = times.iter().cloned().collect();
         async move {
             if let Some((key, _)) = times.iter().find(|(_, time)| **time < 0) {
-                let error = Error::new(ErrorKind::Misuse, "a time to look for must not be before 1970");
+                let error = Error::new(ErrorKind::Misuse, "the time to look up must not be before 1970");
                 return Err(error.at_partition(&key.topic, key.partition));
             }
             client.list_offsets(times, IsolationLevel::ReadUncommitted, limit).await
@@ -145,7 +146,7 @@ impl Client {
         }
     }
 
-    /// Asks every leader once; what was answered moves from `left` to `found`.
+    /// Asks every leader once; moves what was answered from `left` to `found`.
     async fn list_offsets_once(
         &self,
         left: &mut BTreeMap<TopicPartition, i64>,
@@ -215,7 +216,7 @@ impl Client {
     }
 }
 
-/// Keeps the worst of several errors: one that no retry can mend must not be hidden by one that can.
+/// Keeps the worse of two errors: one that a retry cannot cure must not be hidden by one that it can.
 fn note(problem: &mut Result<()>, error: Error) {
     if problem.as_ref().err().is_none_or(Error::is_retriable) {
         *problem = Err(error);
@@ -223,7 +224,7 @@ fn note(problem: &mut Result<()>, error: Error) {
 }
 
 fn unanswered(left: Option<&TopicPartition>) -> Error {
-    let error = Error::new(ErrorKind::Disconnected, "a broker left a partition out of its answer");
+    let error = Error::new(ErrorKind::Disconnected, "the broker's response leaves out a partition");
     match left {
         Some(key) => error.at_partition(&key.topic, key.partition),
         None => error,
@@ -254,15 +255,15 @@ fn found_offset(answer: &ListOffsetsPartitionResponse) -> Option<FoundOffset> {
     Some(FoundOffset { offset, timestamp_ms, leader_epoch: answer.leader_epoch.filter(|epoch| *epoch >= 0) })
 }
 
-// What groups have committed.
+// Committed offsets of groups.
 
 impl Client {
-    /// Commits offsets for a group that has no members. `limit` is for all tries together.
+    /// Commits offsets for a group without members. `limit` covers all attempts together.
     ///
     /// # Errors
     ///
-    /// `Misuse` for a negative offset; `Broker` with the coordinator's code for the first partition it refuses: the
-    /// others may be committed.
+    /// `Misuse` if an offset is negative; `Broker` with the coordinator's code for the first partition that it refuses,
+    /// in which case other partitions may have been committed.
     pub fn commit_offsets(
         &self,
         group_id: &str,
@@ -281,12 +282,12 @@ impl Client {
         }
     }
 
-    /// What a group has committed for these partitions; those without a commit are left out. `limit` is for all tries
-    /// together.
+    /// The committed offsets of a group for these partitions; partitions without one are left out. `limit` covers all
+    /// attempts together.
     ///
     /// # Errors
     ///
-    /// `Broker` with the coordinator's code for the group or the first partition it refuses.
+    /// `Broker` with the coordinator's code for the group, or for the first partition that it refuses.
     pub fn committed_offsets(
         &self,
         group_id: &str,
@@ -294,45 +295,32 @@ impl Client {
         limit: Duration,
     ) -> impl Future<Output = Result<BTreeMap<TopicPartition, CommittedOffset>>> + Send + 'static + use<> {
         let (client, group, keys) = (self.clone(), Arc::from(group_id), keys.to_vec());
-        async move {
-            let mut retry = Retry::new(&client.driver, limit);
-            loop {
-                let error = match retry.attempt(client.committed_once(&group, &keys, retry.share())).await {
-                    Ok(committed) => return Ok(committed),
-                    Err(error) => error,
-                };
-                client.driver.handle_coordinator_error(&group, CoordinatorKind::Group, &error);
-                retry.pause(error).await.map_err(|error| of_group(error, &group))?;
-            }
+        async move { client.committed(&group, Some(&keys), limit).await }
+    }
+
+    /// The committed offsets of a group for `keys`, or for all partitions that have one.
+    pub(crate) async fn committed(
+        &self,
+        group: &Arc<str>,
+        keys: Option<&[TopicPartition]>,
+        limit: Duration,
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+        let mut retry = Retry::new(&self.driver, limit);
+        loop {
+            let error = match retry.attempt(committed_once(&self.driver, group, keys, retry.share())).await {
+                Ok(committed) => return Ok(committed),
+                Err(error) => error,
+            };
+            self.driver.handle_coordinator_error(group, CoordinatorKind::Group, &error);
+            retry.pause(error).await.map_err(|error| of_group(error, group))?;
         }
     }
 
-    async fn committed_once(
-        &self,
-        group: &Arc<str>,
-        keys: &[TopicPartition],
-        limit: Duration,
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
-        let coordinator = self.driver.find_coordinator(group, CoordinatorKind::Group).await?;
-        let version = self.driver.api_version(coordinator, Owner::Control, ApiKey::OffsetFetch).await?;
-        let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
-        let request = OffsetFetchRequest {
-            group_id: group.to_string(),
-            topics: Some(names(keys).into_iter().map(topic).collect()),
-            // A transaction that commits these offsets is waited for, or its records would be read twice.
-            require_stable: version >= REQUIRE_STABLE_SINCE,
-            ..OffsetFetchRequest::default()
-        };
-        let target = Target::Broker(coordinator);
-        let call = Call { max_version: FETCH_ONE_GROUP, timeout: Some(limit), ..Call::new(target, request) };
-        take_committed(self.driver.send(call).await?, version, keys)
-    }
-
-    /// The id of the broker that coordinates a group. `limit` is for all tries together.
+    /// The id of the broker that coordinates a group. `limit` covers all attempts together.
     ///
     /// # Errors
     ///
-    /// `Broker` with the code of the last answer, or why there was none.
+    /// `Broker` with the code of the last response, or the reason why there was none.
     pub fn group_coordinator(
         &self,
         group_id: &str,
@@ -351,11 +339,33 @@ impl Client {
     }
 }
 
-fn of_group(error: Error, group_id: &str) -> Error {
+/// The committed offsets of a group for these partitions, or for all that have one; one attempt.
+pub(crate) async fn committed_once(
+    driver: &Driver,
+    group: &Arc<str>,
+    keys: Option<&[TopicPartition]>,
+    limit: Duration,
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+    let coordinator = driver.find_coordinator(group, CoordinatorKind::Group).await?;
+    let version = driver.api_version(coordinator, Owner::Control, ApiKey::OffsetFetch).await?;
+    let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
+    let request = OffsetFetchRequest {
+        group_id: group.to_string(),
+        topics: keys.map(|keys| names(keys).into_iter().map(topic).collect()),
+        // Waits for transactions that are committing these offsets; without it, their records would be read twice.
+        require_stable: version >= REQUIRE_STABLE_SINCE,
+        ..OffsetFetchRequest::default()
+    };
+    let target = Target::Broker(coordinator);
+    let call = Call { max_version: FETCH_ONE_GROUP, timeout: Some(limit), ..Call::new(target, request) };
+    take_committed(driver.send(call).await?, version, keys.unwrap_or_default())
+}
+
+pub(crate) fn of_group(error: Error, group_id: &str) -> Error {
     error.at(Place { group: Some(group_id.into()), ..Place::default() })
 }
 
-/// What was committed for `keys`. One that the answer leaves out is not one without a commit.
+/// The committed offsets for `keys`. A partition that the response leaves out is an error, not one without a commit.
 fn take_committed(
     response: OffsetFetchResponse,
     version: i16,
@@ -386,8 +396,7 @@ fn require_answers<'a>(
     keys.find(|key| !answered.contains(*key)).map_or(Ok(()), |key| Err(unanswered(Some(key))))
 }
 
-/// What was committed, if anything was: brokers say -1 for nothing, or (in old versions) that they do not know the
-/// partition.
+/// The committed offset, if there is one. For none, brokers return -1 or, in old versions, an unknown partition.
 fn committed_offset(
     partition: OffsetFetchResponsePartition,
     version: i16,

@@ -1,4 +1,4 @@
-//! The programs in `examples/`, run against the embedded broker, and what they show: the public face of the crate.
+//! Runs the programs in `examples/` against the embedded broker: they show the crate's public API.
 #![allow(dead_code)] // The `main` of each example, and what a test does not look at.
 
 use std::future::Future;
@@ -13,6 +13,10 @@ use kavka_test_support::{LIMIT, brokers};
 
 #[path = "../examples/consume.rs"]
 mod consume;
+#[path = "../examples/group.rs"]
+mod group;
+#[path = "../examples/groups.rs"]
+mod groups;
 #[path = "../examples/produce.rs"]
 mod produce;
 #[path = "../examples/resume.rs"]
@@ -22,7 +26,7 @@ mod threads;
 #[path = "../examples/topics.rs"]
 mod topics;
 
-/// A broker, and where it listens.
+/// A broker and its address.
 fn broker() -> (Broker, String) {
     let broker = brokers::start(1);
     let servers = broker.bootstrap_servers();
@@ -33,7 +37,7 @@ fn with_runtime<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-/// How many records the topic has.
+/// The number of records in the topic.
 fn count(servers: &str, topic: &str) -> usize {
     let client = blocking::Client::connect(servers).unwrap();
     let keys = client.partitions(topic).unwrap();
@@ -50,6 +54,26 @@ fn what_is_produced_is_consumed_and_resumed_behind() {
     with_runtime(consume::run(&servers, "letters")).unwrap();
     assert_eq!(with_runtime(resume::run(&servers, "letters", "readers")).unwrap(), 10);
     assert_eq!(with_runtime(resume::run(&servers, "letters", "readers")).unwrap(), 0);
+}
+
+#[test]
+fn a_member_reads_what_its_group_has_not_acknowledged() {
+    let (_broker, servers) = broker();
+    with_runtime(produce::run(&servers, "letters")).unwrap();
+    assert_eq!(with_runtime(group::run(&servers, "letters", "workers")).unwrap(), 10);
+    assert_eq!(with_runtime(group::run(&servers, "letters", "workers")).unwrap(), 0);
+}
+
+#[test]
+fn a_group_is_moved_to_the_end_of_what_it_reads() {
+    let (_broker, servers) = broker();
+    with_runtime(produce::run(&servers, "letters")).unwrap();
+    let client = blocking::Client::connect(&servers).unwrap();
+    let first = [(TopicPartition::new("letters", 0), kavka::CommittedOffset::new(0))];
+    wait(client.admin().alter_group_offsets("readers", &first.into())).unwrap();
+    let behind = with_runtime(groups::run(&servers, "readers")).unwrap();
+    assert!(behind > 0);
+    assert_eq!(with_runtime(groups::run(&servers, "readers")).unwrap(), 0);
 }
 
 #[test]

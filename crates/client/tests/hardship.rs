@@ -1,23 +1,27 @@
-//! The client in hard times: brokers that hang up, partitions without a leader, limits that must hold all the same.
+//! The client under stress: brokers that hang up, partitions without a leader, and time limits that must hold anyway.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kavka::{
-    BoxFuture, Call, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Phase, Producer, ProducerConfig,
-    ProducerTopic, Record, Stream, Target, Tcp, WireEvent, WireTap, Written,
+    BoxFuture, Call, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Phase, ProducerConfig, Record,
+    Stream, Target, Tcp, WireEvent, WireTap, Written,
 };
-use kavka_broker::serve::{Broker, Options};
-use kavka_broker::{ClusterConfig, Fault};
+use kavka_broker::Fault;
+use kavka_broker::serve::Broker;
 use kavka_core::wire::ApiKey;
 use kavka_core::wire::messages::MetadataRequest;
+use kavka_test_support::rig::{TOPIC, cluster, find_topic, servers};
+use kavka_test_support::{LIMIT, until};
 
-const TOPIC: &str = "orders";
-const WAIT: Option<Duration> = Some(Duration::from_secs(20));
+const WAIT: Option<Duration> = Some(LIMIT);
 
-/// TCP that counts how often it is asked to dial.
+/// A port that nobody listens on: it is reserved.
+const NOBODY: u16 = 1;
+
+/// TCP that counts dials.
 #[derive(Default)]
 struct CountingTcp {
     tcp: Tcp,
@@ -35,21 +39,8 @@ impl Network for CountingTcp {
     }
 }
 
-fn cluster(brokers: i32, partitions: i32) -> Broker {
-    let cluster = ClusterConfig { brokers: brokers.try_into().unwrap(), ..ClusterConfig::default() };
-    let broker = Broker::start(Options { cluster, ports: Vec::new() }).unwrap();
-    broker.with(|cluster, _| cluster.create_topic(TOPIC, partitions, 1)).unwrap();
-    broker
-}
-
 fn config(broker: &Broker) -> ClientConfig {
-    let bootstrap_servers = kavka::parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
-    ClientConfig::default().bootstrap_servers(bootstrap_servers)
-}
-
-fn topic(client: &Client, producer: &Producer) -> kavka::Result<ProducerTopic> {
-    let producer = producer.clone();
-    client.start(async move { producer.topic(TOPIC, false).await }).wait(WAIT).expect("it ends in time")
+    ClientConfig::default().bootstrap_servers(servers(broker))
 }
 
 fn to_partition(partition: i32) -> Record<'static> {
@@ -62,14 +53,14 @@ fn a_broker_that_hangs_up_on_every_request_is_left_alone_for_longer_each_time() 
     let network = Arc::new(CountingTcp::default());
     let client = Client::with_network(config(&broker), Arc::clone(&network) as Arc<dyn Network>, None).unwrap();
     let producer = client.producer(ProducerConfig::default()).unwrap();
-    let topic = topic(&client, &producer).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
     broker.inject(Fault::close().api(ApiKey::Produce).always());
     for partition in 0..50 {
-        producer.try_enqueue(topic, &to_partition(partition)).unwrap();
+        producer.try_send(topic, &to_partition(partition)).unwrap();
     }
-    std::thread::sleep(Duration::from_secs(2));
-    let dials = network.dials.load(Ordering::SeqCst);
-    assert!((2..=12).contains(&dials), "{dials} connections in two seconds");
+    let begun = Instant::now();
+    until("six connections", || (network.dials.load(Ordering::SeqCst) >= 6).then_some(()));
+    assert!(begun.elapsed() > Duration::from_millis(800), "six connections in {:?}", begun.elapsed());
     broker.with(|cluster, _| cluster.faults().clear());
     client.start(producer.flush()).wait(WAIT).expect("it goes on once the broker listens again");
 }
@@ -84,12 +75,40 @@ fn one_partition_without_a_leader_does_not_keep_records_from_the_others() {
     config.max_block = Duration::from_secs(10);
     let client = Client::new(config).unwrap();
     let producer = client.producer(ProducerConfig::default()).unwrap();
-    let topic = topic(&client, &producer).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
     assert_eq!(producer.partition_count(topic), 2);
     let record = Record { value: Some(b"v"), ..Record::default() };
-    let delivery = producer.try_enqueue(topic, &record).unwrap();
+    let delivery = producer.try_send(topic, &record).unwrap();
     let stored = client.start(delivery).wait(WAIT).unwrap().unwrap();
     assert_eq!(stored.partition, led);
+}
+
+#[test]
+fn a_partition_without_a_leader_asks_for_its_own_topic_and_not_for_all_others() {
+    let broker = cluster(2, 2);
+    let others: Vec<_> = (0..300).map(|number| format!("other-{number}")).collect();
+    for name in &others {
+        broker.with(|cluster, _| cluster.create_topic(name, 1, 1)).unwrap();
+    }
+    broker.set_broker_down(2);
+    let (asked, asks) = std::sync::mpsc::channel();
+    let tap: WireTap = Arc::new(move |event| {
+        if let WireEvent::Sent { key: ApiKey::Metadata, frame, .. } = event {
+            asked.send(frame.iter().map(bytes::Bytes::len).sum::<usize>()).unwrap();
+        }
+    });
+    let client = Client::with_network(config(&broker), Arc::new(Tcp::default()), Some(tap)).unwrap();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
+    for name in &others {
+        find_topic(&client, &producer, name, false).unwrap();
+    }
+    asks.try_iter().for_each(drop);
+    for partition in 0..2 {
+        producer.try_send(topic, &to_partition(partition)).unwrap();
+    }
+    let frames: Vec<_> = (0..5).map(|_| asks.recv_timeout(LIMIT).unwrap()).collect();
+    assert!(frames.iter().all(|bytes| *bytes < 200), "bytes of each request: {frames:?}");
 }
 
 #[test]
@@ -102,8 +121,8 @@ fn a_record_whose_answer_was_lost_by_a_panic_may_have_been_written() {
     });
     let client = Client::with_network(config(&broker), Arc::new(Tcp::default()), Some(tap)).unwrap();
     let producer = client.producer(ProducerConfig::default()).unwrap();
-    let topic = topic(&client, &producer).unwrap();
-    let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
+    let delivery = producer.try_send(topic, &to_partition(0)).unwrap();
     let error = client.start(delivery).wait(WAIT).expect("it is reported").unwrap_err();
     assert_eq!(error.written(), Written::Maybe, "{error}");
     assert_eq!(broker.with(|cluster, _| cluster.offsets(TOPIC, 0)), Some((0, 1)), "it was");
@@ -114,32 +133,33 @@ fn asking_in_vain_for_a_topic_that_is_in_use_does_not_end_its_use() {
     let broker = cluster(2, 1);
     let client = Client::new(config(&broker)).unwrap();
     let producer = client.producer(ProducerConfig::default()).unwrap();
-    let topic = topic(&client, &producer).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
     broker.inject(Fault::fail(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).api(ApiKey::Metadata).always());
-    // The first question makes the client ask again for what it uses, and so learn that it is gone.
-    for name in ["another", TOPIC] {
-        let asking = client.clone();
-        let asked = client.start(async move { asking.topic(name, false).await }).wait(WAIT).unwrap();
-        assert_eq!(asked.unwrap_err().code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-    }
+    // By refreshing the topics it uses, the client learns that this one is gone; until then it would not ask.
+    let refreshing = client.clone();
+    client.start(async move { refreshing.refresh_metadata().await }).wait(WAIT).unwrap().unwrap();
+    let asking = client.clone();
+    let asked = client.start(async move { asking.topic(TOPIC, false).await }).wait(WAIT).unwrap();
+    assert_eq!(asked.unwrap_err().code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     broker.with(|cluster, now| {
         cluster.faults().clear();
         let (leader, _) = cluster.leader(TOPIC, 0).unwrap();
         cluster.move_leader(now, TOPIC, 0, 3 - leader).unwrap();
     });
-    let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+    let delivery = producer.try_send(topic, &to_partition(0)).unwrap();
     let stored = client.start(delivery).wait(WAIT).expect("the new leader is found").unwrap();
     assert_eq!(stored.offset, Some(0));
 }
 
 #[test]
 fn making_a_topic_takes_no_longer_than_max_block_and_says_why_it_failed() {
-    let silence = (Fault::silence(), "max.block.ms");
-    let refusal = (Fault::fail(ErrorCode::NOT_CONTROLLER), "NOT_CONTROLLER");
-    for (fault, why) in [silence, refusal] {
+    // A refusal has to arrive within the limit.
+    let silence = (Fault::silence(), Duration::from_secs(1), "max.block.ms");
+    let refusal = (Fault::fail(ErrorCode::NOT_CONTROLLER), Duration::from_secs(3), "NOT_CONTROLLER");
+    for (fault, max_block, why) in [silence, refusal] {
         let broker = cluster(1, 1);
         broker.inject(fault.api(ApiKey::CreateTopics).always());
-        let client = Client::new(config(&broker).max_block(Duration::from_secs(1))).unwrap();
+        let client = Client::new(config(&broker).max_block(max_block)).unwrap();
         let topic = NewTopic { name: "new".into(), ..NewTopic::default() };
         let made = client.start(client.admin().create_topic(&topic)).wait(WAIT);
         let error = made.expect("it ends in time").unwrap_err();
@@ -149,9 +169,8 @@ fn making_a_topic_takes_no_longer_than_max_block_and_says_why_it_failed() {
 
 #[test]
 fn a_wait_for_a_topic_that_runs_out_says_what_stood_in_the_way() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let bootstrap_servers = vec![("127.0.0.1".to_owned(), free.port())];
-    let config = ClientConfig::default().bootstrap_servers(bootstrap_servers).max_block(Duration::from_millis(150));
+    let bootstrap_servers = vec![("127.0.0.1".to_owned(), NOBODY)];
+    let config = ClientConfig::default().bootstrap_servers(bootstrap_servers).max_block(Duration::from_secs(2));
     let client = Client::new(config).unwrap();
     let asking = client.clone();
     let error = client.start(async move { asking.topic(TOPIC, false).await }).wait(WAIT).unwrap().unwrap_err();
@@ -163,9 +182,9 @@ fn a_broker_that_keeps_silent_about_a_producer_id_is_passed_over() {
     let broker = cluster(3, 1);
     let client = Client::new(config(&broker)).unwrap();
     let producer = client.producer(ProducerConfig::default()).unwrap();
-    let topic = topic(&client, &producer).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
     broker.inject(Fault::silence().api(ApiKey::InitProducerId));
-    let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+    let delivery = producer.try_send(topic, &to_partition(0)).unwrap();
     let stored = client.start(delivery).wait(WAIT).expect("another broker gives one sooner").unwrap();
     assert_eq!(stored.offset, Some(0));
 }
@@ -203,10 +222,10 @@ fn an_answer_that_comes_too_late_for_its_records_does_not_hold_up_the_next_ones(
     let client = Client::new(config(&broker)).unwrap();
     let delivery_timeout = Duration::from_secs(1);
     let producer = client.producer(ProducerConfig::default().delivery_timeout(delivery_timeout)).unwrap();
-    let topic = topic(&client, &producer).unwrap();
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
     broker.inject(Fault::silence().api(ApiKey::Produce));
     let stored = (0..10).position(|_| {
-        let delivery = producer.try_enqueue(topic, &to_partition(0)).unwrap();
+        let delivery = producer.try_send(topic, &to_partition(0)).unwrap();
         client.start(delivery).wait(WAIT).expect("it is reported").is_ok()
     });
     assert!((1..10).contains(&stored.expect("one is stored")), "the first was lost");
@@ -218,20 +237,19 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
     let client = Client::new(config(&broker)).unwrap();
     let connecting = client.clone();
     client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
-    let limit = Some(Duration::from_millis(900));
-    let ask = || {
-        let call = Call { timeout: limit, ..Call::new(Target::Broker(1), MetadataRequest::default()) };
+    let ask = |limit| {
+        let call = Call { timeout: Some(limit), ..Call::new(Target::Broker(1), MetadataRequest::default()) };
         let asking = client.clone();
         client.start(async move { asking.call(call).await })
     };
-    // The broker answers one after the other, so the last answer comes after more than the limit of each.
-    broker.inject(Fault::delay(Duration::from_millis(300)).api(ApiKey::Metadata).times(5));
-    let asked: Vec<_> = (0..5).map(|_| ask()).collect();
+    // The broker answers one after the other, so the last response takes longer than the limit of each.
+    broker.inject(Fault::delay(Duration::from_secs(1)).api(ApiKey::Metadata).times(5));
+    let asked: Vec<_> = (0..5).map(|_| ask(Duration::from_secs(4))).collect();
     for answer in asked {
         answer.wait(WAIT).expect("it ends in time").unwrap();
     }
     broker.inject(Fault::silence().api(ApiKey::Metadata));
-    let error = ask().wait(WAIT).expect("it ends in time").unwrap_err();
+    let error = ask(Duration::from_millis(300)).wait(WAIT).expect("it ends in time").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request), "one slow request still ends at its limit");
 }
 
@@ -261,7 +279,6 @@ fn an_idle_connection_is_closed_by_the_client_and_made_anew_when_it_is_needed() 
         let asked = client.start(async move { asking.call(Call::new(Target::Any, MetadataRequest::default())).await });
         asked.wait(WAIT).unwrap().unwrap();
         assert_eq!(network.dials.load(Ordering::SeqCst), dials);
-        // The time itself is what is tested.
-        std::thread::sleep(Duration::from_millis(600));
+        until("the connection to be closed", || broker.with(|cluster, _| cluster.connections() == 0).then_some(()));
     }
 }

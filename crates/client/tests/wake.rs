@@ -1,10 +1,11 @@
-//! The wake protocol of `src/role/wake.rs` in the interleavings of its two sides, by loom.
+//! Checks the wake protocol of `src/role/wake.rs` with loom, in all interleavings of its two sides.
 
-// Only what the protocol needs is used here.
+// The protocol needs only what is used here.
 #[path = "../src/role/wake.rs"]
 mod wake;
 
-/// Loom's atomics, and a bell with one permit like tokio's. It blocks the thread, which has nothing else to do.
+/// Loom's atomics, and a notification with one permit, like tokio's. It blocks the thread, which has nothing else to
+/// do.
 mod sync {
     use loom::sync::{Condvar, Mutex};
 
@@ -39,11 +40,12 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 use wake::Wake;
 
-/// Appends that find the task awake, about to sleep, or asleep: it sees each of them, or loom finds it asleep for ever.
+/// Appends find the task awake, about to sleep, or asleep. It must see all of them; otherwise loom finds it asleep for
+/// ever.
 #[test]
 fn a_change_is_never_slept_through() {
     let mut model = loom::model::Builder::new();
-    // All of them take minutes; a thread that is interrupted more than twice finds nothing new.
+    // All interleavings take minutes; more than two preemptions per thread find nothing new.
     model.preemption_bound = Some(2);
     model.check(|| {
         let machine = Arc::new((Mutex::new(0), Wake::default()));

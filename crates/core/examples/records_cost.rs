@@ -1,7 +1,7 @@
-//! What a record costs: nanoseconds to append and seal it, and to open its batch and read it.
+//! The cost of a record: nanoseconds to append and seal it, and to open its batch and read it.
 //!
-//! `cargo run --release -p kavka-core --example records_cost`. The figures are minima of many batches of about 1 MB on
-//! one thread, with everything in cache; `bench/` compares whole clients.
+//! `cargo run --release -p kavka-core --example records_cost`. The figures are the minima over many batches of about 1
+//! MB, on one thread, with everything in the cache; `bench/` compares whole clients.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crate::random::Random;
 
-/// Waits that double from `initial` to `max`, each changed by up to a fifth so that clients do not march in step.
+/// A wait that doubles from `initial` to `max`, with up to a fifth of jitter so that clients do not retry in step.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     /// The wait after the first failure.
     pub initial: Duration,
-    /// No wait is longer, jitter aside.
+    /// The longest wait, not counting jitter.
     pub max: Duration,
 }
 
 impl Backoff {
-    /// How long to wait after `failures` failures in a row; nothing when there was none.
+    /// The wait after `failures` failures in a row; zero if there was none.
     pub fn delay(&self, failures: u32, random: &mut Random) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let base = self.initial.saturating_mul(1 << doublings.min(20)).min(self.max);

@@ -1,9 +1,8 @@
 //! The one error type of the engine.
 //!
-//! An error answers four questions ([`Error::is_retriable`], [`Error::requires_abort`],
-//! [`Error::is_fatal`], [`Error::written`]), says where it happened ([`Place`]) and reads as one
-//! sentence: *what failed: where; why; what to do*. It is cheap to clone, because one broken batch
-//! is reported to every record in it.
+//! An error answers four questions ([`Error::is_retriable`], [`Error::requires_abort`], [`Error::is_fatal`],
+//! [`Error::written`]), says where it happened ([`Place`]), and reads as one sentence: *what failed: where; why; what
+//! to do*. It is cheap to clone, because the error of a batch is reported to every record in it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,51 +10,55 @@ use std::sync::Arc;
 
 use crate::wire::error_code::ErrorCode;
 
-/// What kind of thing went wrong; decides what the caller can do about it.
+mod hint;
+
+pub use hint::Hint;
+
+/// The kind of an error, which decides what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// A broker answered with this code; the code's row says whether a retry can help.
+    /// A broker answered with this error code, which also says whether a retry can help.
     Broker(ErrorCode),
-    /// The connection could not be made or was lost.
+    /// The connection could not be opened, or was lost.
     Disconnected,
-    /// A limit passed while this was going on.
+    /// A time limit passed in this phase.
     TimedOut(Phase),
     /// A record was not acknowledged; [`Error::written`] says whether it may be in the log.
     NotDelivered,
-    /// `buffer.memory` (or a count that stands for it) is used up.
+    /// `buffer.memory`, or a limit on the number of records, is used up.
     BufferFull,
-    /// The peer's or our own credentials were refused.
+    /// Our credentials, or the peer's, were refused.
     Authentication,
-    /// The broker does not speak a version that has what was asked for.
+    /// The broker supports no version of the API that can do what was asked for.
     Unsupported,
-    /// The peer sent bytes that are not what the protocol says.
+    /// The peer sent bytes that do not follow the protocol.
     Malformed,
-    /// A newer producer or group member took our place.
+    /// A newer producer or group member has taken our place.
     Fenced,
     /// The client, producer or consumer was closed.
     Closed,
-    /// A setting is unknown, out of range or in conflict with another one.
+    /// A setting is unknown, out of range, or conflicts with another one.
     Config,
-    /// A call was made with arguments, or at a time, that cannot work.
+    /// A call was made with wrong arguments, or at the wrong time.
     Misuse,
-    /// The system refused what every client needs: a thread, random numbers.
+    /// The operating system refused a resource that every client needs: a thread, or random numbers.
     System,
-    /// The engine broke a rule of its own: a bug of this library.
+    /// A bug of this library.
     Internal,
 }
 
-/// What was going on when a limit passed.
+/// What the client was doing when a time limit passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Looking up, connecting and shaking hands with a broker; `socket.connection.setup.timeout.ms`.
+    /// Resolving, connecting and the handshake; `socket.connection.setup.timeout.ms`.
     Connect,
-    /// Waiting for the answer to one request; `request.timeout.ms`.
+    /// Waiting for the response to a request; `request.timeout.ms`.
     Request,
-    /// Waiting for cluster metadata; `max.block.ms`.
+    /// Waiting for metadata; `max.block.ms`.
     Metadata,
     /// Waiting for a record to be acknowledged; `delivery.timeout.ms`.
     Delivery,
-    /// Waiting for everything buffered to be acknowledged before closing.
+    /// Waiting for buffered records to be acknowledged while closing.
     Close,
 }
 
@@ -71,13 +74,13 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Whether a record that failed may be in the log all the same (guarantee R6).
+/// Whether a failed record may still be in the log (guarantee R6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Written {
-    /// No byte of it reached a socket, or a broker definitively refused it: safe to send again.
+    /// No byte of it was sent, or a broker definitely rejected it: it is safe to send it again.
     #[default]
     No,
-    /// It may have been written; sending it again may duplicate it.
+    /// It may be in the log; sending it again may duplicate it.
     Maybe,
 }
 
@@ -90,24 +93,24 @@ impl fmt::Display for Written {
     }
 }
 
-/// Where an error happened: whatever is known of it.
+/// Where an error happened, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The group, if one is concerned.
+    /// The group, if it concerns one.
     pub group: Option<Arc<str>>,
-    /// The topic, if one is concerned.
+    /// The topic, if it concerns one.
     pub topic: Option<Arc<str>>,
     /// The partition of `topic`.
     pub partition: Option<i32>,
     /// The offset in that partition.
     pub offset: Option<i64>,
-    /// The broker's id, once known; a bootstrap server has none.
+    /// The broker's id; `None` for a bootstrap server.
     pub broker_id: Option<i32>,
-    /// `host:port` as it was dialled.
+    /// The `host:port` that was dialled.
     pub address: Option<Arc<str>>,
-    /// The API's name and the version that was spoken.
+    /// The name of the API, and the version of the request.
     pub api: Option<(&'static str, i16)>,
-    /// How many times it was tried.
+    /// How many attempts were made.
     pub attempts: Option<u32>,
 }
 
@@ -141,7 +144,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Text from a peer or a user, made safe to print in one line: control characters are escaped.
+/// Escapes control characters, so that text from a peer or a user is safe to print on one line.
 pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
@@ -156,26 +159,26 @@ struct Details {
     what: String,
     place: Place,
     written: Option<Written>,
-    hint: Option<&'static str>,
+    hint: Option<Hint>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// The result of everything that can fail in the engine.
+/// The result of a call of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error that says `what` failed (lower case, no full stop).
+    /// An error; `what` says what failed, in lower case and without a full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         let what = what.into();
         Self(Arc::new(Details { kind, what, place: Place::default(), written: None, hint: None, source: None }))
     }
 
-    /// The error that `code` in a broker's answer means, or none if it means success.
+    /// The error for a broker's error code; `None` if the code means success.
     pub fn from_code(code: ErrorCode) -> Option<Self> {
         (code != ErrorCode::NONE).then(|| Self::new(ErrorKind::Broker(code), format!("the broker answered {code}")))
     }
 
-    /// Adds what is known of the place; what `place` leaves out is kept.
+    /// Adds what `place` knows; keeps the rest.
     #[must_use]
     pub fn at(self, place: Place) -> Self {
         self.change(|details| {
@@ -199,19 +202,20 @@ impl Error {
         self.at(Place { topic: Some(Arc::clone(topic)), partition: Some(partition), ..Place::default() })
     }
 
-    /// Says whether the record may be in the log.
+    /// Sets whether the record may be in the log.
     #[must_use]
     pub fn with_written(self, written: Written) -> Self {
         self.change(|details| details.written = Some(written))
     }
 
-    /// Says what to do about it.
+    /// Adds what to do about it.
     #[must_use]
-    pub fn with_hint(self, hint: &'static str) -> Self {
+    pub fn with_hint(self, hint: impl Into<Hint>) -> Self {
+        let hint = hint.into();
         self.change(|details| details.hint = Some(hint))
     }
 
-    /// Keeps the cause, which [`Display`](fmt::Display) prints after the sentence.
+    /// Sets the cause, which [`Display`](fmt::Display) prints at the end.
     #[must_use]
     pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.change(|details| details.source = Some(Arc::new(source)))
@@ -223,7 +227,7 @@ impl Error {
         Self(Arc::new(details))
     }
 
-    /// What kind of error it is.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -233,7 +237,7 @@ impl Error {
         &self.0.place
     }
 
-    /// The broker's error code, if a broker sent one: that of this error or of its cause.
+    /// The broker's error code, from this error or its cause.
     pub fn code(&self) -> Option<ErrorCode> {
         if let ErrorKind::Broker(code) = self.0.kind {
             return Some(code);
@@ -241,7 +245,7 @@ impl Error {
         self.0.source.as_deref().and_then(|source| source.downcast_ref::<Self>()).and_then(Self::code)
     }
 
-    /// Whether trying the same again can help.
+    /// Whether the same call can succeed if it is repeated.
     pub fn is_retriable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Broker(code) => code.is_retriable(),
@@ -259,12 +263,12 @@ impl Error {
         }
     }
 
-    /// Whether a running transaction must be aborted before anything else can be sent.
+    /// Whether the current transaction must be aborted before anything else can be sent.
     pub fn requires_abort(&self) -> bool {
         !self.is_retriable() && !self.is_fatal()
     }
 
-    /// Whether the object that returned it is of no further use.
+    /// Whether the object that returned it can no longer be used.
     pub fn is_fatal(&self) -> bool {
         matches!(
             self.0.kind,
@@ -278,20 +282,42 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The text of the error, with these words for the hints.
+    pub fn worded(&self, words: fn(Hint) -> &'static str) -> String {
+        Worded { error: self, words }.to_string()
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)?;
-        if self.0.place != Place::default() {
-            write!(f, ": {}", self.0.place)?;
+        Worded { error: self, words: Hint::text }.fmt(f)
+    }
+}
+
+struct Worded<'a> {
+    error: &'a Error,
+    words: fn(Hint) -> &'static str,
+}
+
+impl fmt::Display for Worded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error: Error(details), words } = self;
+        f.write_str(&details.what)?;
+        if details.place != Place::default() {
+            write!(f, ": {}", details.place)?;
         }
-        if let Some(written) = self.0.written {
+        if let Some(written) = details.written {
             write!(f, "; {written}")?;
         }
-        if let Some(source) = &self.0.source {
-            write!(f, "; because {source}")?;
+        if let Some(source) = &details.source {
+            match source.downcast_ref() {
+                Some(error) => write!(f, "; because {}", Worded { error, words: *words })?,
+                None => write!(f, "; because {source}")?,
+            }
         }
-        if let Some(hint) = self.0.hint {
-            write!(f, "; {hint}")?;
+        if let Some(hint) = details.hint {
+            write!(f, "; {}", words(hint))?;
         }
         Ok(())
     }
@@ -334,6 +360,14 @@ mod tests {
              it may have been written; sending it again may duplicate it; because connection refused; \
              check that the broker runs"
         );
+    }
+
+    #[test]
+    fn a_language_binding_words_the_hints_also_of_the_cause() {
+        let cause = Error::new(ErrorKind::Malformed, "a record is broken").with_hint(Hint::SeekPast);
+        let error = Error::new(ErrorKind::Misuse, "nothing was read").with_source(cause).with_hint("read the log");
+        let words = |hint| if let Hint::Text(text) = hint { text } else { "call next()" };
+        assert_eq!(error.worded(words), "nothing was read; because a record is broken; call next(); read the log");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Numbers that are good enough for jitter and for picking one of several equals.
+//! Random numbers for jitter, and for choosing among equals.
 
-/// A small generator, seeded by the caller. Not for secrets.
+/// A small generator, seeded by the caller. Not for cryptography.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator whose numbers depend on nothing but `seed`.
+    /// A generator whose numbers depend only on `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed ^ 0x9E37_79B9_7F4A_7C15)
     }
@@ -19,7 +19,7 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// A number from 0 up to and without `bound`; 0 when `bound` is 0.
+    /// A number from 0 to `bound` - 1; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         match bound {
             0 => 0,

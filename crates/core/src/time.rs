@@ -1,18 +1,18 @@
-//! Time as the machines see it.
+//! The time of the machines.
 //!
-//! Only drivers, tests and the simulator make an [`Instant`]; a machine is told what time it is.
+//! Only drivers, tests and the simulator make an [`Instant`]; machines get the current time as an argument.
 
 use std::time::Duration;
 
-/// Milliseconds since the driver started. Time in tests starts at `Instant(0)`.
+/// Milliseconds since the driver started. In tests, time starts at `Instant(0)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// A time that never comes: for a deadline that cannot be represented.
+    /// A time that never comes, for deadlines that cannot be represented.
     pub const FAR: Self = Self(u64::MAX);
 
-    /// How long ago `earlier` was, or zero if it lies in the future.
+    /// The time since `earlier`; zero if that is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -21,7 +21,7 @@ impl Instant {
 impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
-    /// Saturates at [`Instant::FAR`]. A part of a millisecond counts as a whole one, so that a timer is never early.
+    /// Saturates at [`Instant::FAR`]. Rounds up to whole milliseconds, so that a timer never fires early.
     fn add(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))

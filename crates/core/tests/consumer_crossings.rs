@@ -1,25 +1,32 @@
-//! The consumer machine when things cross on the way: leaders that move while a question is out, pauses that cost a
-//! buffer, sessions whose topics change, brokers that answer nonsense.
+//! The consumer machine when events cross: leaders that move during a request, pauses that drop a buffer, sessions
+//! whose topics change, and malformed responses.
 
 mod consumer_kit;
 
 use bytes::Bytes;
-use consumer_kit::{Kit, TOPIC, answer, batch, data, key, metadata, refusal};
-use kavka_core::config::ConsumerConfig;
+use consumer_kit::{Kit, TOPIC, answer, batch, config, data, key, metadata, refusal};
+use kavka_core::cluster::{Notice, Outdated};
 use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
-use kavka_core::wire::messages::ListOffsetsResponse;
 use kavka_core::wire::messages::fetch::PartitionData;
 use kavka_core::wire::messages::list_offsets::EARLIEST_TIMESTAMP;
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kavka_core::wire::messages::{FetchResponse, ListOffsetsResponse};
 use kavka_core::wire::{ErrorCode, Uuid};
-
-fn config() -> ConsumerConfig {
-    ConsumerConfig::default()
-}
 
 fn failures(kit: &mut Kit) -> usize {
     kit.events().iter().filter(|event| matches!(event, ConsumerEvent::Failed(_))).count()
+}
+
+/// What the consumer asked new metadata for.
+fn outdated(kit: &mut Kit) -> Outdated {
+    let mut all = Outdated::default();
+    while let Some(event) = kit.consumer.poll_event() {
+        if let ConsumerEvent::Notice(Notice::RefreshMetadata(outdated)) = event {
+            all.add(outdated);
+        }
+    }
+    all
 }
 
 // Pauses.
@@ -36,7 +43,7 @@ fn a_paused_partition_that_gave_up_its_buffer_while_its_log_was_in_question_goes
     let question = kit.request().expect("the new leader is asked where the epoch ended");
     kit.pass(100);
     kit.answer_fetch(idle, answer(5, vec![]));
-    // Room for the other partition is made of the buffer of the paused one.
+    // The paused partition's buffer is dropped to make room for the other one.
     let (_, fetch) = kit.fetch();
     assert_eq!(fetch.max_bytes, 2_000);
     kit.consumer.handle_response(kit.now, question.id, Err(Error::new(ErrorKind::Disconnected, "gone")));
@@ -76,7 +83,7 @@ fn what_a_leader_of_before_says_of_the_range_moves_no_position() {
     assert_eq!(kit.position(0), Some(500));
 }
 
-// What is below the position.
+// Records below the position.
 
 #[test]
 fn a_damaged_header_does_not_make_a_batch_one_that_was_read_already() {
@@ -134,7 +141,31 @@ fn a_session_that_names_topics_is_not_told_to_forget_one_that_was_created_again(
     assert!(request.forgotten_topics_data.is_empty(), "the broker would forget what it was just asked for");
 }
 
-// What is reported, and how often.
+#[test]
+fn a_refused_fetch_asks_for_metadata_of_the_topics_that_it_named() {
+    for (code, topics) in [(ErrorCode::UNKNOWN_TOPIC_ID, vec![TOPIC]), (ErrorCode::FETCH_SESSION_ID_NOT_FOUND, vec![])]
+    {
+        let mut kit = Kit::of_partitions(config(), 2);
+        let (id, _) = kit.fetch();
+        let refused = FetchResponse { error_code: code, ..FetchResponse::default() };
+        kit.answer_fetch(id, refused);
+        assert_eq!(outdated(&mut kit), Outdated::Topics(topics.into_iter().map(Into::into).collect()), "{code}");
+    }
+}
+
+#[test]
+fn a_question_about_offsets_without_an_answer_asks_for_metadata_of_its_topic() {
+    for (kind, topics) in [(ErrorKind::Disconnected, vec![TOPIC]), (ErrorKind::Unsupported, vec![])] {
+        let mut kit = Kit::new(config());
+        kit.leaders(&[(Some(1), 0)]);
+        kit.consumer.add(&key(0), StartPosition::Latest).unwrap();
+        let request = kit.request().expect("it asks for the end of the log");
+        kit.consumer.handle_response(kit.now, request.id, Err(Error::new(kind, "no answer")));
+        assert_eq!(outdated(&mut kit), Outdated::Topics(topics.into_iter().map(Into::into).collect()), "{kind:?}");
+    }
+}
+
+// Reported errors, and how often.
 
 #[test]
 fn an_answer_about_offsets_that_cannot_be_read_is_reported_once() {
@@ -168,7 +199,7 @@ fn a_broker_whose_fetches_cannot_be_read_is_reported_once_until_one_can() {
     assert_eq!(failures(&mut kit), 1, "it worked in between");
 }
 
-// Turns.
+// Taking turns.
 
 #[test]
 fn a_partition_that_was_removed_and_added_again_has_one_turn_in_each_round() {
@@ -211,7 +242,7 @@ fn brokers_that_send_us_in_circles_are_asked_a_few_times_a_second_at_most() {
     }
 }
 
-// Brokers of old.
+// Old brokers.
 
 #[test]
 fn a_time_before_every_segment_of_an_old_broker_is_the_beginning() {

@@ -1,4 +1,4 @@
-//! Many producers of a program in one machine: what they share, and that none of them meets another's trouble.
+//! Many producers in one machine: what they share, and that none is affected by another's errors.
 
 mod producer_support;
 
@@ -26,7 +26,7 @@ struct Rig {
     next_producer_id: i64,
 }
 
-/// A request for the broker, by name.
+/// A request, by the broker's name.
 struct Sent {
     id: u64,
     request: ProduceRequest,
@@ -79,7 +79,7 @@ impl Rig {
         sent
     }
 
-    /// Every batch is stored.
+    /// Answers that every batch was stored.
     fn store(&mut self, sent: &Sent) {
         let stored = |index| PartitionProduceResponse { index, error_code: ErrorCode::NONE, ..Default::default() };
         let responses = sent.request.topic_data.iter().map(|topic| TopicProduceResponse {
@@ -92,7 +92,7 @@ impl Rig {
         self.carry_out();
     }
 
-    /// Carries out the events and forgets handles that are over.
+    /// Carries out the events, and forgets handles that are over.
     fn carry_out(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             if let ProducerEvent::Completed(completed) = event {

@@ -1,5 +1,5 @@
-//! Record batches from the outside: what Kafka's own client wrote, what comes back of what we wrote, and what hostile
-//! bytes may do (nothing but an error).
+//! Record batches from the outside: reading what Kafka's Java client wrote, round trips of our own, and hostile bytes,
+//! which must cause nothing but an error.
 
 use std::sync::Arc;
 
@@ -221,7 +221,7 @@ fn a_changed_byte_is_an_error_or_changes_no_record() {
     }
 }
 
-/// Writes the CRC that the rest of a batch asks for.
+/// Writes the correct CRC for the rest of a batch.
 fn mend_crc(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
@@ -242,7 +242,7 @@ fn a_changed_byte_under_a_right_crc_never_panics() {
     }
 }
 
-/// A batch that says it holds `count` records and whose records are `body`.
+/// A batch with `count` in its header and `body` as its records.
 fn crafted(codec: CompressionType, count: i32, body: &[u8]) -> Vec<u8> {
     let mut batch = sealed(&[Owned::default()], Compression::default(), Stamp::default());
     batch.truncate(HEADER_BYTES);
@@ -371,7 +371,8 @@ fn an_lz4_frame_may_have_checksums_a_size_and_blocks_that_refer_to_the_one_befor
     }
 }
 
-/// A frame with all that ours has not: size, checksums, and if `linked` blocks that refer to the one before.
+/// A frame with everything that ours do not have: size, checksums and, if `linked`, blocks that refer to the previous
+/// one.
 fn lz4_frame(body: &[u8], linked: bool) -> Vec<u8> {
     let xxh32 = |bytes: &[u8]| twox_hash::XxHash32::oneshot(0, bytes);
     let mut descriptor = vec![if linked { 0x5c } else { 0x7c }, 0x40];
@@ -393,7 +394,7 @@ fn lz4_frame(body: &[u8], linked: bool) -> Vec<u8> {
     frame
 }
 
-/// `bytes` as one stream of a codec, made without our own code.
+/// `bytes` as one stream of a codec, made without our code.
 fn compressed(codec: CompressionType, bytes: &[u8]) -> Vec<u8> {
     match codec {
         CompressionType::Gzip => {

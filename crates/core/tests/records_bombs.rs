@@ -1,5 +1,5 @@
-//! Half a GiB of zeros in a small batch, with every codec: opening it must stop at the bound, and so must the memory it
-//! takes. A file of its own, because it looks at the memory of the whole process.
+//! Half a GiB of zeros in a small batch, with every codec: opening it must stop at the limit, and so must its memory. A
+//! separate file, because it measures the memory of the whole process.
 #![cfg(target_os = "linux")]
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ fn a_bomb_stops_at_the_bound_and_takes_no_more_memory_than_that() {
         let before = peak_memory_bytes();
         let error = batch.open(&mut Decompressor::new(), MOST_BYTES).unwrap_err();
         assert!(error.to_string().contains("becomes longer than 8388608 bytes"), "{codec}: {error}");
-        // A growing buffer is copied into one twice its size; the rest is the codec's context.
+        // A growing buffer is copied into one of twice its size; the rest is the codec's context.
         let taken = peak_memory_bytes() - before;
         assert!(taken < 3 * MOST_BYTES, "{codec} took {taken} bytes");
     }
@@ -35,7 +35,7 @@ fn batch(codec: CompressionType, body: &[u8]) -> Bytes {
     batch.into()
 }
 
-/// A stream of `BOMB_BYTES` zeros: one frame, but for gzip, where a frame that large takes too long to make.
+/// A stream of `BOMB_BYTES` zeros: one frame, except with gzip, with which such a large frame takes too long to make.
 fn bomb(codec: CompressionType) -> Vec<u8> {
     match codec {
         CompressionType::Gzip => {

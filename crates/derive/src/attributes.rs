@@ -1,4 +1,4 @@
-//! What the `#[kafka(...)]` attributes say, checked: contradictions are compile errors at the attribute.
+//! Parses and checks the `#[kafka(...)]` attributes: contradictions are compile errors at the attribute.
 
 use syn::meta::ParseNestedMeta;
 use syn::{Attribute, Error, Expr, Field, Ident, LitInt, LitStr, Result, Type};
@@ -14,7 +14,7 @@ pub(crate) struct MessageAttributes {
 }
 
 impl MessageAttributes {
-    /// None for a struct without attribute: it is a part of messages.
+    /// `None` for a struct without the attribute, which is a part of messages.
     pub(crate) fn parse(attributes: &[Attribute]) -> Result<Option<Self>> {
         let Some(attribute) = attributes.iter().find(|attribute| attribute.path().is_ident("kafka")) else {
             return Ok(None);
@@ -53,7 +53,7 @@ fn parse_versions(literal: &LitStr) -> Result<(i16, i16)> {
         .ok_or_else(|| Error::new_spanned(literal, "versions are written \"FIRST-LAST\", as in \"0-13\""))
 }
 
-/// The attribute of a field; all versions and no default without one.
+/// The attribute of a field; without it, the field is in all versions and has its type's default.
 pub(crate) struct FieldAttributes {
     pub(crate) since: i16,
     pub(crate) until: i16,

@@ -1,4 +1,4 @@
-//! The code that the derive writes.
+//! Generates the code of the derive.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -6,33 +6,33 @@ use syn::{Data, DeriveInput, Error, Fields, Ident, Result, Type};
 
 use crate::attributes::{FieldAttributes, MessageAttributes};
 
-/// One field of the struct, with what its attribute says.
+/// A field of the struct, with its attribute.
 struct Member<'a> {
     name: &'a Ident,
     ty: &'a Type,
     attributes: FieldAttributes,
-    /// `Struct.field`, which errors carry.
+    /// `Struct.field`, for errors.
     path: String,
 }
 
 impl Member<'_> {
-    /// The variable that holds the decoded value; a name of its own, lest a field called `version` hide the version.
+    /// The variable for the decoded value; with a prefix, so that a field called `version` does not hide the version.
     fn local(&self) -> Ident {
         format_ident!("field_{}", self.name)
     }
 
-    /// The field's value where the peer sends none.
+    /// The field's value if the peer sends none.
     fn default(&self) -> TokenStream {
         let ty = self.ty;
         self.attributes.default.as_ref().map_or_else(|| quote!(<#ty as Default>::default()), |expr| quote!(#expr))
     }
 
-    /// Whether `version` has the field at all.
+    /// Whether `version` has the field.
     fn is_present(&self) -> TokenStream {
         between(self.attributes.since, self.attributes.until)
     }
 
-    /// Whether `version` has it in its place among the plain fields.
+    /// Whether `version` has it among the plain fields.
     fn is_plain(&self) -> TokenStream {
         match self.attributes.tag {
             Some((_, from)) if from <= self.attributes.since => quote!(false),
@@ -53,7 +53,7 @@ impl Member<'_> {
     }
 }
 
-/// `version` lies between two versions; comparisons that are always true are left out.
+/// A condition that `version` is in this range; comparisons that are always true are left out.
 fn between(first: i16, last: i16) -> TokenStream {
     match (first, last) {
         (..=0, i16::MAX) => quote!(true),
@@ -63,7 +63,7 @@ fn between(first: i16, last: i16) -> TokenStream {
     }
 }
 
-/// Everything the derive writes for one struct.
+/// All code for one struct.
 pub(crate) fn message(input: &DeriveInput) -> Result<TokenStream> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new_spanned(&input.ident, "Message can be derived for a struct only"));
@@ -172,7 +172,8 @@ fn field_impl(name: &Ident, members: &[Member]) -> TokenStream {
     }
 }
 
-/// The plain fields in order, then how many tagged fields differ from their defaults, then those by tag.
+/// Writes the plain fields in order, then the number of tagged fields that differ from their defaults, then those by
+/// tag.
 fn write(members: &[Member]) -> TokenStream {
     let plain = members.iter().map(|member| {
         let Member { name, path, .. } = member;
@@ -224,7 +225,7 @@ fn write(members: &[Member]) -> TokenStream {
     }
 }
 
-/// The plain fields in order, then the tagged ones; what the version lacks has its default.
+/// Reads the plain fields in order, then the tagged ones; fields that the version lacks get their defaults.
 fn read(members: &[Member]) -> TokenStream {
     let plain = members.iter().map(|member| {
         let Member { ty, path, .. } = member;

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use crate::cell::Slot;
 use crate::process::ForkGuard;
 
-/// A cluster in memory that listens on loopback ports.
+/// An embedded cluster that listens on loopback ports.
 #[pyclass(frozen, module = "pykafka._engine")]
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -34,7 +34,7 @@ impl Broker {
         Ok(Self { served: slot, bootstrap_servers })
     }
 
-    /// The addresses of its brokers.
+    /// The addresses of its brokers, as `bootstrap.servers` takes them.
     #[getter]
     fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
@@ -48,44 +48,44 @@ impl Broker {
         })?
     }
 
-    /// Stops one of its brokers: connections are closed and refused, and its leaders move.
+    /// Stops a broker: closes its connections, refuses new ones, and moves its partitions to other leaders.
     fn set_broker_down(&self, py: Python<'_>, broker_id: i32) -> PyResult<()> {
         self.with(py, |broker| broker.set_broker_down(broker_id))
     }
 
-    /// Starts a stopped one again, on the port that it had.
+    /// Starts a stopped broker again, on its old port.
     fn set_broker_up(&self, py: Python<'_>, broker_id: i32) -> PyResult<()> {
         self.with(py, |broker| broker.set_broker_up(broker_id))
     }
 
-    /// Answers produce requests with an error code, without carrying them out.
+    /// Answers the next `times` produce requests with an error code, without executing them.
     fn refuse_produce(&self, py: Python<'_>, code: i16, times: u32) -> PyResult<()> {
         let fault = Fault::fail(ErrorCode(code)).api(kavka::wire::ApiKey::Produce).times(times);
         self.with(py, |broker| broker.inject(fault))
     }
 
-    /// Answers commits of offsets with an error code, without carrying them out.
+    /// Answers the next `times` offset commits with an error code, without executing them.
     fn refuse_commits(&self, py: Python<'_>, code: i16, times: u32) -> PyResult<()> {
         let fault = Fault::fail(ErrorCode(code)).api(kavka::wire::ApiKey::OffsetCommit).times(times);
         self.with(py, |broker| broker.inject(fault))
     }
 
-    /// Takes requests and answers none of them, until [`Self::heal`].
+    /// Reads requests but answers none, until [`Self::heal`].
     fn silence(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |broker| broker.inject(Fault::silence().always()))
     }
 
-    /// Delays every answer, until [`Self::heal`].
+    /// Delays every response, until [`Self::heal`].
     fn delay(&self, py: Python<'_>, milliseconds: u64) -> PyResult<()> {
         self.with(py, |broker| broker.inject(Fault::delay(Duration::from_millis(milliseconds)).always()))
     }
 
-    /// Ends every fault.
+    /// Removes all faults, and closes the connections on which a request was left without an answer.
     fn heal(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |broker| broker.with(|cluster, _| cluster.faults().clear()))
+        self.with(py, |broker| broker.with(|cluster, _| cluster.heal()))
     }
 
-    /// Closes everything; does nothing the second time.
+    /// Stops the cluster; does nothing if it is stopped.
     fn stop(&self, py: Python<'_>) {
         let served = self.served.replace(None);
         py.detach(|| drop(served));

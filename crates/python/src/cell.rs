@@ -1,7 +1,7 @@
-//! A place for something that is replaced now and then while several threads use it.
+//! A slot for a value that is replaced now and then while several threads use it.
 //!
-//! Its lock is held for a few instructions: nobody runs Python code, gives the GIL up or waits while holding it. So
-//! it is free whenever the process forks, and never makes anybody wait who holds the GIL.
+//! Its lock is held for a few instructions only: never while Python code runs, while the GIL is released, or while
+//! waiting. So it is free whenever the process forks, and a thread that holds the GIL never waits for it.
 
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
@@ -18,7 +18,7 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// A copy of what is in it: of an `Arc`, a reference that stays good whatever is done to the slot.
+    /// A clone of the value. For an `Arc`, it stays valid if the slot is changed.
     #[inline]
     pub(crate) fn get(&self) -> Option<T>
     where
@@ -27,18 +27,19 @@ impl<T> Slot<T> {
         lock(&self.0).clone()
     }
 
-    /// Puts something in, or nothing, and returns what was there, for the caller to drop when it holds no lock.
+    /// Replaces the value, and returns the old one, which the caller must drop without holding a lock.
     pub(crate) fn replace(&self, value: Option<T>) -> Option<T> {
         std::mem::replace(&mut *lock(&self.0), value)
     }
 
-    /// Access in place. The guard must be gone before any Python code can run.
+    /// Locks the slot. Drop the guard before any Python code can run.
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<T>> {
         lock(&self.0)
     }
 
-    /// Shows it to the garbage collector, which must not wait. What is not shown is taken to be in use.
+    /// Shows the value to the garbage collector, which must not wait: if the slot is locked, the value counts as in
+    /// use.
     pub(crate) fn visit<E>(&self, visit: impl FnOnce(&T) -> Result<(), E>) -> Result<(), E> {
         let value = match self.0.try_lock() {
             Ok(value) => value,

@@ -1,18 +1,20 @@
-//! What pykafka's `Cluster`, `Topic` and `SimpleConsumer` ask of the cluster: everything but messages.
+//! What pykafka's `Cluster`, `Topic` and `SimpleConsumer` ask the cluster, except for messages.
 //!
-//! Answers are plain numbers and strings; the names and classes around them are Python.
+//! Results are plain numbers and strings; Python code wraps them in pykafka's classes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kavka::{ClientConfig, CommittedOffset, ErrorCode, IsolationLevel, Topic, TopicOutcomes, TopicPartition};
 use pyo3::prelude::*;
 
+use crate::cell::Slot;
 use crate::errors;
 use crate::process::ForkGuard;
 use crate::waiting;
 
-/// What pykafka calls the two ends of a partition where a time is asked for.
+/// pykafka's values for the end and the beginning of a partition, in place of a time.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
@@ -26,22 +28,25 @@ pub(crate) fn parse_hosts(py: Python<'_>, hosts: &str) -> PyResult<Vec<(String, 
 #[pyclass(frozen, module = "pykafka._engine")]
 #[derive(Debug)]
 pub(crate) struct Client {
-    engine: ForkGuard<kavka::Client>,
+    /// `None` once it is closed.
+    engine: Slot<Arc<ForkGuard<kavka::Client>>>,
     offsets_timeout: Duration,
 }
 
 impl Client {
-    /// The engine, unless this is a forked child.
-    pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<&kavka::Client> {
-        self.engine.check(py)
+    /// The engine. Raises if the client is closed, or in a forked child.
+    pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<kavka::Client> {
+        let closed = || errors::named(py, "KafkaException", "the client is closed; create a new KafkaClient");
+        let engine = self.engine.get().ok_or_else(closed)?;
+        Ok(engine.check(py)?.clone())
     }
 
-    /// How long a call about offsets may take.
+    /// The time limit of a call about offsets.
     pub(crate) fn offsets_timeout(&self) -> Duration {
         self.offsets_timeout
     }
 
-    /// Runs a future on the engine and waits for its answer.
+    /// Runs a future on the engine, and waits for its result.
     pub(crate) fn run<T, F>(&self, py: Python<'_>, future: F) -> PyResult<T>
     where
         T: Send + 'static,
@@ -52,11 +57,11 @@ impl Client {
     }
 }
 
-/// A partition as Python sees it: leader, replicas, in-sync replicas.
+/// A partition: leader, replicas, in-sync replicas.
 type Described = (Option<i32>, Vec<i32>, Vec<i32>);
 /// A topic to create: name, partitions, replication factor, assignments, settings.
 type NewTopic = (String, i32, i16, Vec<(i32, Vec<i32>)>, Vec<(String, String)>);
-/// What became of a topic: name, code, text.
+/// The outcome for a topic: name, error code, text.
 type TopicOutcome = (String, i16, String);
 
 #[pymethods]
@@ -64,7 +69,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (
         *, bootstrap_servers, request_timeout_ms, connect_timeout_ms, offsets_timeout_ms, buffer_memory, max_block_ms,
-        max_response_bytes
+        max_response_bytes, source_address
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -76,6 +81,7 @@ impl Client {
         buffer_memory: usize,
         max_block_ms: u64,
         max_response_bytes: usize,
+        source_address: String,
     ) -> PyResult<Self> {
         let mut config = ClientConfig::default();
         config.bootstrap_servers = bootstrap_servers;
@@ -85,30 +91,40 @@ impl Client {
         config.buffer_memory = buffer_memory;
         config.max_block = Duration::from_millis(max_block_ms);
         config.max_response_bytes = max_response_bytes;
+        config.source_address = source_address;
         let engine = py.detach(|| kavka::Client::new(config)).map_err(|error| errors::to_python(py, &error))?;
-        Ok(Self { engine: ForkGuard::new(engine), offsets_timeout: Duration::from_millis(offsets_timeout_ms) })
+        let slot = Slot::default();
+        slot.replace(Some(Arc::new(ForkGuard::new(engine))));
+        Ok(Self { engine: slot, offsets_timeout: Duration::from_millis(offsets_timeout_ms) })
     }
 
-    /// Waits until the cluster has answered.
+    /// Waits for the first metadata.
     fn connect(&self, py: Python<'_>) -> PyResult<()> {
-        let client = self.engine(py)?.clone();
-        let pending = self.engine(py)?.start(async move { client.ready().await.map(drop) });
+        let client = self.engine(py)?;
+        let ready = client.ready();
+        let pending = client.start(async move { ready.await.map(drop) });
         waiting::forever(py, pending)?.map_err(|error| errors::unreachable(py, &error))
     }
 
-    /// Asks for the brokers and all topics.
+    /// Drops the engine, which ends when everything made from it is dropped, too; does nothing if the client is closed.
+    fn close(&self, py: Python<'_>) {
+        let engine = self.engine.replace(None);
+        py.detach(|| drop(engine));
+    }
+
+    /// Refreshes the metadata of all brokers and topics.
     fn refresh(&self, py: Python<'_>) -> PyResult<()> {
-        let client = self.engine(py)?.clone();
+        let client = self.engine(py)?;
         self.run(py, async move { client.refresh_metadata().await.map(drop) })
     }
 
-    /// Waits until a topic is known, and creates it if that is wanted.
+    /// Waits until a topic is known; creates it if `create`.
     fn topic(&self, py: Python<'_>, name: String, create: bool) -> PyResult<()> {
-        let client = self.engine(py)?.clone();
+        let client = self.engine(py)?;
         self.run(py, async move { client.topic(&name, create).await.map(drop) })
     }
 
-    /// The version of what is known, the controller, and `(id, host, port)` of each broker.
+    /// The version of the metadata, the controller's id, and `(id, host, port)` of each broker.
     #[allow(clippy::type_complexity)]
     fn brokers(&self, py: Python<'_>) -> PyResult<(u64, Option<i32>, Vec<(i32, String, u16)>)> {
         let metadata = self.engine(py)?.metadata();
@@ -116,7 +132,7 @@ impl Client {
         Ok((metadata.version, metadata.controller_id, brokers))
     }
 
-    /// The names of all topics that are usable.
+    /// The names of all usable topics.
     fn topic_names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let metadata = self.engine(py)?.metadata();
         Ok(metadata.topics().filter(|topic| !topic.partitions.is_empty()).map(|topic| topic.name.to_string()).collect())
@@ -136,9 +152,9 @@ impl Client {
         Ok(self.engine(py)?.metadata().topic(topic).map(|topic| describe(topic)).unwrap_or_default())
     }
 
-    /// For each partition the first offset at or after a time, if there is one.
+    /// For each partition the offset of the first message at or after a time, if there is one.
     ///
-    /// `committed_only` says what the end of a partition is: the last message, or the last that is not in an open transaction.
+    /// `committed_only` decides what the end of a partition is: behind its last message, or its last stable offset.
     fn list_offsets(
         &self,
         py: Python<'_>,
@@ -154,7 +170,7 @@ impl Client {
         let times = timestamps.iter().filter(|(_, at)| ![EARLIEST, LATEST].contains(*at));
         let times: Vec<_> = times.map(|(partition, at)| (key(*partition), *at)).collect();
         let isolation = if committed_only { IsolationLevel::ReadCommitted } else { IsolationLevel::ReadUncommitted };
-        let client = self.engine(py)?.clone();
+        let client = self.engine(py)?;
         self.run(py, async move {
             let limit = client.config().request_timeout;
             let mut found: BTreeMap<i32, Option<i64>> = BTreeMap::new();
@@ -174,10 +190,10 @@ impl Client {
         })
     }
 
-    /// The id of the broker that keeps a group's offsets.
+    /// The id of the group's coordinator.
     fn group_coordinator(&self, py: Python<'_>, group: String) -> PyResult<i32> {
-        let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
-        self.run(py, async move { client.group_coordinator(&group, limit).await })
+        let (client, limit) = (self.engine(py)?, self.offsets_timeout);
+        self.run(py, client.group_coordinator(&group, limit))
     }
 
     /// Commits `(partition, offset, metadata)` for a group without members.
@@ -192,11 +208,11 @@ impl Client {
             (TopicPartition::new(topic, partition), CommittedOffset { metadata, ..CommittedOffset::new(offset) })
         };
         let offsets: BTreeMap<_, _> = offsets.into_iter().map(committed).collect();
-        let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
-        self.run(py, async move { client.commit_offsets(&group, &offsets, limit).await })
+        let (client, limit) = (self.engine(py)?, self.offsets_timeout);
+        self.run(py, client.commit_offsets(&group, &offsets, limit))
     }
 
-    /// The offset and metadata a group has committed; partitions without a commit are left out.
+    /// The committed offset and metadata of each partition; partitions without one are left out.
     fn committed_offsets(
         &self,
         py: Python<'_>,
@@ -205,22 +221,22 @@ impl Client {
         partitions: Vec<i32>,
     ) -> PyResult<BTreeMap<i32, (i64, String)>> {
         let keys: Vec<_> = partitions.into_iter().map(|partition| TopicPartition::new(topic, partition)).collect();
-        let (client, limit) = (self.engine(py)?.clone(), self.offsets_timeout);
-        let found = self.run(py, async move { client.committed_offsets(&group, &keys, limit).await })?;
+        let (client, limit) = (self.engine(py)?, self.offsets_timeout);
+        let found = self.run(py, client.committed_offsets(&group, &keys, limit))?;
         Ok(found.into_iter().map(|(key, committed)| (key.partition, (committed.offset, committed.metadata))).collect())
     }
 
-    /// Creates topics; the answer has an error code for each.
+    /// Creates topics; returns the outcome for each.
     fn create_topics(&self, py: Python<'_>, topics: Vec<NewTopic>, timeout_ms: u64) -> PyResult<Vec<TopicOutcome>> {
         let topics: Vec<_> = topics.into_iter().map(new_topic).collect();
-        let client = self.engine(py)?.clone();
+        let client = self.engine(py)?;
         let timeout = Duration::from_millis(timeout_ms);
         Ok(outcomes(self.run(py, client.admin().create_topics(&topics, timeout))?))
     }
 
-    /// Deletes topics; the answer has an error code for each.
+    /// Deletes topics; returns the outcome for each.
     fn delete_topics(&self, py: Python<'_>, topics: Vec<String>, timeout_ms: u64) -> PyResult<Vec<TopicOutcome>> {
-        let client = self.engine(py)?.clone();
+        let client = self.engine(py)?;
         let timeout = Duration::from_millis(timeout_ms);
         Ok(outcomes(self.run(py, client.admin().delete_topics(&topics, timeout))?))
     }

@@ -1,8 +1,9 @@
-//! The end of producers: by `stop`, by garbage collection, and when the interpreter exits.
+//! How producers end: by `stop`, by garbage collection, and when the interpreter exits. The exit also waits for callbacks.
 //!
-//! What was accepted is sent in all three cases. Garbage collection does not wait for it; the exit does, up to a limit,
-//! and says so in one line if that was not enough.
+//! In all three cases, messages that were accepted are sent. Garbage collection does not wait for that. The exit does,
+//! up to a limit, and prints one line if the limit was too short.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -20,19 +21,19 @@ use crate::reports::lock;
 use crate::tally::Failures;
 use crate::waiting;
 
-/// The longest the interpreter's exit waits for what is buffered.
+/// The longest that the interpreter's exit waits for buffered messages.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 type Closing = Pending<Result<(), String>>;
 
-// Both are locked only with the GIL, which is not given up meanwhile: so they are free when the process forks.
+// Locked only by threads that hold the GIL and keep it meanwhile, so both are free when the process forks.
 static RUNNING: Mutex<Vec<Weak<ForkGuard<Running>>>> = Mutex::new(Vec::new());
 static ABANDONED: Mutex<Vec<Closing>> = Mutex::new(Vec::new());
 
-/// The thread on which the interpreter exits, once it does.
+/// The thread in which the interpreter exits; unset until it does.
 static EXIT: OnceLock<ThreadId> = OnceLock::new();
 
-/// Ends a call of a daemon thread that the exit has overtaken: quietly, by never returning.
+/// Stops a daemon thread that calls in while the interpreter exits, by never returning.
 ///
 /// Python does the same to such a thread a moment later. An exception would only print a traceback.
 pub(crate) fn rest_if_exiting(py: Python<'_>) {
@@ -45,30 +46,69 @@ pub(crate) fn rest_if_exiting(py: Python<'_>) {
     }
 }
 
-/// Forgets, in a forked child, the producers of its parent: their messages are the parent's to deliver.
+/// A call of Python code by a thread of the engine.
 ///
-/// What they hold is leaked, because it reaches into the parent's engine.
+/// When the interpreter ends, Python unwinds a thread that is inside such a call, and a Rust thread must not be unwound
+/// like that: the process would abort. So the exit waits for these calls, and no new ones begin.
+#[derive(Debug)]
+pub(crate) struct Callback(());
+
+static CALLBACKS: AtomicUsize = AtomicUsize::new(0);
+
+impl Callback {
+    /// None once the interpreter exits.
+    pub(crate) fn begin(_py: Python<'_>) -> Option<Self> {
+        // If the interpreter exits, this is dropped at once, which counts it down again.
+        CALLBACKS.fetch_add(1, Ordering::SeqCst);
+        let callback = Self(());
+        EXIT.get().is_none().then_some(callback)
+    }
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        CALLBACKS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn wait_for_callbacks(py: Python<'_>) {
+    let begun = Instant::now();
+    while CALLBACKS.load(Ordering::SeqCst) > 0 {
+        if begun.elapsed() >= EXIT_LIMIT {
+            return say(&Err("a callback had not returned when the interpreter exited".into()));
+        }
+        py.detach(|| thread::sleep(Duration::from_millis(1)));
+        if py.check_signals().is_err() {
+            return say(&Err("interrupted while a callback was waited for at exit".into()));
+        }
+    }
+}
+
+/// Forgets the parent's producers and callbacks in a forked child: their messages are the parent's to deliver.
+///
+/// Their memory is leaked, because it refers to the parent's engine.
 pub(crate) fn forget_those_of_the_parent() {
     std::mem::forget(std::mem::take(&mut *lock(&RUNNING)));
     std::mem::forget(std::mem::take(&mut *lock(&ABANDONED)));
+    // The threads that make these calls do not exist in the child.
+    CALLBACKS.store(0, Ordering::SeqCst);
 }
 
-/// Notes a producer, so that the exit finds it.
+/// Registers a producer, so that the exit finds it.
 pub(crate) fn remember(running: &Arc<ForkGuard<Running>>) {
     let mut known = lock(&RUNNING);
     known.retain(|known| known.strong_count() > 0);
     known.push(Arc::downgrade(running));
 }
 
-/// Closes and waits for it; the answer is what the user must be told.
+/// Closes a producer and waits for it; returns what to tell the user.
 pub(crate) fn close(py: Python<'_>, running: &Running, limit: Option<Duration>) -> PyResult<()> {
-    let engine = running.engine.clone();
     let limit = limit.unwrap_or(running.delivery_timeout + waiting::STEP);
-    let closed = waiting::forever(py, running.client.start(async move { engine.close(limit).await }))?;
+    let closed = waiting::forever(py, running.client.start(running.engine.close(limit)))?;
     let failed = running.tally.take_failures();
     let text = match (&closed, &failed) {
         (Ok(()), None) => return Ok(()),
-        (Err(error), _) => errors::in_python(&error.to_string()),
+        (Err(error), _) => errors::in_python(error),
         (Ok(()), Some(failures)) => undelivered(&running.topic_name, failures),
     };
     let error = errors::named(py, "ProduceFailureError", &text);
@@ -81,26 +121,23 @@ pub(crate) fn close(py: Python<'_>, running: &Running, limit: Option<Duration>) 
 
 fn undelivered(topic: &str, Failures { count, first_error, .. }: &Failures) -> String {
     let plural = if *count == 1 { "message was" } else { "messages were" };
-    format!(
-        "{count} {plural} not delivered to topic {topic}; the first error was: {}",
-        errors::in_python(&first_error.to_string())
-    )
+    format!("{count} {plural} not delivered to topic {topic}; the first error was: {}", errors::in_python(first_error))
 }
 
-/// Closes without anybody waiting.
+/// Starts to close a producer without waiting.
 fn start_closing(running: &Running, limit: Duration) -> Closing {
     let (engine, tally, topic) = (running.engine.clone(), Arc::clone(&running.tally), running.topic_name.clone());
     running.client.start(async move {
         let closed = engine.close(limit).await;
         match (closed, tally.take_failures()) {
-            (Err(error), _) => Err(errors::in_python(&error.to_string())),
+            (Err(error), _) => Err(errors::in_python(&error)),
             (Ok(()), Some(failures)) => Err(undelivered(&topic, &failures)),
             (Ok(()), None) => Ok(()),
         }
     })
 }
 
-/// Closes a producer that nobody holds any more.
+/// Closes a producer that nobody refers to any more.
 pub(crate) fn in_background(running: &Running) {
     let closing = start_closing(running, running.delivery_timeout);
     let mut abandoned = lock(&ABANDONED);
@@ -108,17 +145,18 @@ pub(crate) fn in_background(running: &Running) {
     abandoned.push(closing);
 }
 
-/// One line for whoever started the program: nobody else is left to be told.
+/// Prints one line to standard error: at exit nobody is left to catch an exception.
 fn say(outcome: &Result<(), String>) {
     if let Err(text) = outcome {
         eprintln!("pykafka: {text}");
     }
 }
 
-/// Delivers what is buffered before the interpreter goes away.
+/// Waits for callbacks and delivers what is buffered, before the interpreter exits.
 #[pyfunction]
 pub(crate) fn at_exit(py: Python<'_>) {
     EXIT.get_or_init(|| thread::current().id());
+    wait_for_callbacks(py);
     deliver(py);
     logs::flush(py);
 }
@@ -134,7 +172,7 @@ fn deliver(py: Python<'_>) {
     let begun = Instant::now();
     for closing in closing {
         let left = (EXIT_LIMIT + waiting::STEP).saturating_sub(begun.elapsed());
-        // Ctrl-C, or another signal whose handler raises. Python would print that exception, and nothing of messages.
+        // Ctrl-C, or a signal handler that raised. Python would print that exception, and nothing about messages.
         let Ok(outcome) = waiting::until(py, closing, Some(left)) else {
             return say(&Err("interrupted while messages were delivered at exit; some may be lost".into()));
         };

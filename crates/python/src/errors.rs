@@ -1,31 +1,41 @@
-//! How the engine's errors become pykafka's exceptions.
+//! Turns the engine's errors into pykafka's exceptions.
 //!
-//! The classes live in `pykafka.exceptions`. The text is the engine's sentence, with the names that a Python program
-//! can type; `written` says whether the record may be in the log.
+//! The classes are in `pykafka.exceptions`. The text is the engine's, with Kafka's setting names replaced by the
+//! keywords of the Python classes; the attribute `written` says whether the record may be in the log.
 
-use kavka::{Error, ErrorKind, Written, config};
+use kavka::{Error, ErrorKind, Hint, Written, config};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// What the engine's hints call a method that has another name in Python.
-const METHODS: &[(&str, &str)] =
-    &[("seek past it", "reset_offsets() past it"), ("seek to say", "call reset_offsets() to say")];
+/// The hints that name a method, in Python's words.
+fn words(hint: Hint) -> &'static str {
+    match hint {
+        Hint::SeekPast => "reset_offsets() past it to continue with this partition",
+        Hint::SeekPastDamage => "if this persists, the broker's log is damaged there: reset_offsets() past it",
+        Hint::SeekAfterTruncation => "records that were read are gone; call reset_offsets() to say where to continue",
+        Hint::SeekInRange => "call reset_offsets() to say where to continue",
+        Hint::SeekInNewTopic => "call reset_offsets() to say where to start in the new topic",
+        Hint::SeekAndResume => "call reset_offsets() to say where to start, or set auto.offset.reset",
+        Hint::Text(text) => text,
+    }
+}
 
-/// The engine's sentence for a reader of Python: with the keywords that can be typed in place of Kafka's settings.
-pub(crate) fn in_python(text: &str) -> String {
-    let mut text = text.to_owned();
+/// The error's text, with the keywords that a Python program uses in place of Kafka's setting names.
+pub(crate) fn in_python(error: &Error) -> String {
+    let mut text = error.worded(words);
     for setting in config::all_settings() {
         let Some(keyword) = setting.pykafka else { continue };
-        // A name without a dot is also a word: it is the setting's only where a sentence begins with it.
+        // A setting name without a dot may also be an ordinary word, so it is replaced only at the beginning of the
+        // text.
         if setting.name.contains('.') {
             text = text.replace(setting.name, keyword);
         } else if let Some(rest) = text.strip_prefix(setting.name).filter(|rest| rest.starts_with(' ')) {
             text = format!("{keyword}{rest}");
         }
     }
-    METHODS.iter().fold(text, |text, (engine, python)| text.replace(engine, python))
+    text
 }
 
 static EXCEPTIONS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
@@ -35,7 +45,7 @@ fn exceptions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(module.bind(py))
 }
 
-/// An exception of the class that `pykafka.exceptions` calls `name`.
+/// An exception of the class `name` of `pykafka.exceptions`.
 pub(crate) fn named(py: Python<'_>, name: &str, text: &str) -> PyErr {
     let make = || exceptions(py)?.getattr(name)?.call1((text,));
     make().map_or_else(|error| error, PyErr::from_value)
@@ -46,7 +56,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     with_class(py, error, class_of(error))
 }
 
-/// The exception for `error` when the cluster could not be reached at all.
+/// The exception for `error`, if no broker of the cluster could be reached.
 pub(crate) fn unreachable(py: Python<'_>, error: &Error) -> PyErr {
     match error.kind() {
         ErrorKind::Disconnected | ErrorKind::TimedOut(_) | ErrorKind::Malformed => {
@@ -56,12 +66,12 @@ pub(crate) fn unreachable(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// The exception for a setting that cannot work.
+/// The exception for an invalid setting.
 pub(crate) fn invalid(error: &Error) -> PyErr {
-    PyValueError::new_err(in_python(&error.to_string()))
+    PyValueError::new_err(in_python(error))
 }
 
-/// The exception for a message that was not delivered, where nothing more precise is known.
+/// The exception for a message that was not delivered, unless `error` is more specific.
 pub(crate) fn undelivered(py: Python<'_>, error: &Error) -> PyErr {
     match error.kind() {
         ErrorKind::TimedOut(_) => with_class(py, error, "ProduceFailureError"),
@@ -75,7 +85,8 @@ fn class_of(error: &Error) -> &'static str {
         ErrorKind::NotDelivered => "ProduceFailureError",
         ErrorKind::BufferFull => "ProducerQueueFullError",
         ErrorKind::Malformed => "MessageSetDecodeFailure",
-        // What went wrong until the time was over is what a program can tell apart.
+        ErrorKind::Fenced if error.place().group.is_some() => "IllegalGeneration",
+        // A program can react to the last cause; the time-out itself says less.
         ErrorKind::TimedOut(_) => cause(error).map_or("KafkaException", class_of),
         _ => "KafkaException",
     }
@@ -86,7 +97,7 @@ fn cause(error: &Error) -> Option<&Error> {
 }
 
 fn with_class(py: Python<'_>, error: &Error, class: &str) -> PyErr {
-    let text = in_python(&error.to_string());
+    let text = in_python(error);
     let made = match (error.kind(), error.code()) {
         (ErrorKind::Config, _) | (ErrorKind::Misuse, None) => return PyValueError::new_err(text),
         (_, Some(code)) => exceptions(py).and_then(|module| module.getattr("error_for_code")?.call1((code.0, text))),
@@ -101,7 +112,14 @@ fn with_class(py: Python<'_>, error: &Error, class: &str) -> PyErr {
     marked.map_or_else(|failure| failure, PyErr::from_value)
 }
 
-/// A `TypeError` that says what was given instead of `expected`.
+/// Whether `error` is one of pykafka's own, and not what a signal handler raised during a wait.
+#[cold]
+pub(crate) fn is_kafka_exception(py: Python<'_>, error: &PyErr) -> bool {
+    let class = exceptions(py).and_then(|module| module.getattr("KafkaException"));
+    class.is_ok_and(|class| error.is_instance(py, &class))
+}
+
+/// A `TypeError` that names the type of `given`, where `expected` was expected.
 #[cold]
 pub(crate) fn wrong_type(what: &str, expected: &str, given: &Bound<'_, PyAny>) -> PyErr {
     match given.get_type().name() {

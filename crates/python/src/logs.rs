@@ -1,26 +1,30 @@
-//! The engine's log lines, on their way to Python's `logging`.
+//! Forwards the engine's log lines to Python's `logging`.
 //!
-//! The engine's thread only puts a line into a queue: it never waits for the GIL, which a thread that waits for the
-//! engine may hold. A daemon thread of Python takes the lines out and logs them under `pykafka.engine`; at exit, what is
-//! left is logged too. Only a process's first interpreter can have such a thread; in another all lines come at exit. If
-//! nobody takes them, the queue forgets the oldest lines and says how many.
+//! The engine thread only puts a line into a queue. It never waits for the GIL, because a thread that waits for the
+//! engine may hold it. A Python daemon thread takes the lines out and logs them under `pykafka.engine`; the remaining
+//! lines are logged at exit. Only the first interpreter of a process can have such a thread; in another one, all lines
+//! come at exit. In a program patched by gevent the thread would be a greenlet that blocks all others, so a bell of the
+//! hub rings instead ([`greenlets`](crate::greenlets)). If nobody takes the lines, the queue drops the oldest and
+//! counts them.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 
+use crate::greenlets::Bells;
 use crate::process;
 use crate::reports::lock;
 
-/// How many lines wait for Python at most.
+/// The most lines in the queue.
 const MAX_LINES: usize = 1_000;
 
-/// Where Python finds the lines of the engine.
+/// The logger of the engine's lines in Python.
 const ENGINE: &str = "pykafka.engine";
 
-/// One line: its logger, its level as Python counts, its text.
+/// A line: its logger, its Python log level, its text.
 #[derive(Debug)]
 struct Line {
     logger: String,
@@ -28,11 +32,14 @@ struct Line {
     text: String,
 }
 
-/// The lines of one process. A forked child has a queue of its own, because the lock of its parent's may never be released.
+/// The queue of one process. A forked child has a new one, because a thread of the parent may have held the old one's
+/// lock.
 #[derive(Debug)]
 struct Queue {
     lines: Mutex<Lines>,
     arrived: Condvar,
+    /// Rings when there are lines, in a program patched by gevent.
+    bell: Mutex<Option<Waker>>,
     of_child: OnceLock<Box<Queue>>,
 }
 
@@ -47,7 +54,7 @@ static QUEUE: Queue = Queue::new();
 impl Queue {
     const fn new() -> Self {
         let lines = Lines { waiting: VecDeque::new(), forgotten: 0 };
-        Self { lines: Mutex::new(lines), arrived: Condvar::new(), of_child: OnceLock::new() }
+        Self { lines: Mutex::new(lines), arrived: Condvar::new(), bell: Mutex::new(None), of_child: OnceLock::new() }
     }
 
     fn of_this_process() -> &'static Self {
@@ -62,14 +69,19 @@ impl Queue {
         }
         lines.waiting.push_back(line);
         self.arrived.notify_one();
+        let is_first = lines.waiting.len() == 1;
+        drop(lines);
+        if is_first && let Some(bell) = &*lock(&self.bell) {
+            bell.wake_by_ref();
+        }
     }
 
-    /// Everything that is there.
+    /// All lines in the queue.
     fn take(&self) -> Vec<Line> {
         Self::taken(&mut lock(&self.lines))
     }
 
-    /// Waits until something is there.
+    /// Waits until there are lines.
     fn wait(&self) -> Vec<Line> {
         let waited = self.arrived.wait_while(lock(&self.lines), |lines| lines.waiting.is_empty());
         Self::taken(&mut waited.unwrap_or_else(PoisonError::into_inner))
@@ -80,18 +92,18 @@ impl Queue {
         let gap = (forgotten > 0).then(|| Line {
             logger: ENGINE.into(),
             level: 30,
-            text: format!("{forgotten} lines are missing here: they came faster than Python logged them"),
+            text: format!("{forgotten} lines are missing here: they came faster than Python could log them"),
         });
         gap.into_iter().chain(lines.waiting.drain(..)).collect()
     }
 }
 
-/// What the `log` crate gives the engine's lines to.
+/// The `log` crate's logger.
 struct Forward;
 
 impl Log for Forward {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Not those of the libraries below the engine.
+        // Without the lines of the libraries that the engine uses.
         metadata.target().starts_with("kavka") || metadata.target().starts_with("pykafka")
     }
 
@@ -112,15 +124,15 @@ impl Log for Forward {
     fn flush(&self) {}
 }
 
-/// Receives the engine's lines from now on.
+/// Starts to receive the engine's lines.
 pub(crate) fn register() {
-    // A second time, when the module is loaded again, it is registered already.
+    // It is registered already if the module is loaded a second time.
     if log::set_logger(&Forward).is_ok() {
         log::set_max_level(LevelFilter::Debug);
     }
 }
 
-/// Logs the engine's lines as they come. For a daemon thread: it never returns.
+/// Logs the engine's lines as they come. For a daemon thread; never returns.
 #[pyfunction]
 pub(crate) fn forward_log(py: Python<'_>) {
     let queue = Queue::of_this_process();
@@ -129,7 +141,24 @@ pub(crate) fn forward_log(py: Python<'_>) {
     }
 }
 
-/// Logs the lines that are left.
+/// From now on a bell rings when there are lines for [`flush_log`]. Returns its number.
+#[pyfunction]
+pub(crate) fn ring_for_log(bells: &Bound<'_, Bells>) -> u64 {
+    let (number, waker) = bells.get().bell();
+    let queue = Queue::of_this_process();
+    *lock(&queue.bell) = Some(waker.clone());
+    // Rings for the lines that are already there.
+    waker.wake();
+    number
+}
+
+/// Logs the lines in the queue.
+#[pyfunction]
+pub(crate) fn flush_log(py: Python<'_>) {
+    flush(py);
+}
+
+/// Logs the remaining lines.
 pub(crate) fn flush(py: Python<'_>) {
     say(py, Queue::of_this_process().take());
 }
@@ -140,7 +169,7 @@ fn say(py: Python<'_>, lines: Vec<Line>) {
             let logger = py.import("logging")?.call_method1("getLogger", (logger,))?;
             logger.call_method1("log", (level, "%s", text))
         };
-        // A handler that raises must not end the thread.
+        // A logging handler that raises must not end the thread.
         if let Err(error) = log() {
             error.write_unraisable(py, None);
         }

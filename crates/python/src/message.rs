@@ -1,7 +1,7 @@
-//! The message, as Python sees it: one class for what was produced and what was consumed.
+//! The message in Python: one class for produced and for consumed messages.
 //!
-//! A produced message holds its batch's outcome cell: its offset appears when the batch is acknowledged. Of a consumed
-//! one a large value stays in the fetched buffer until it is read. Neither is part of a pickle or a copy, nor is it
+//! A produced message holds the outcome of its batch, so its offset appears when the batch is acknowledged. A large
+//! value of a consumed message stays in the fetch buffer until it is read. Neither is part of a pickle or a copy, nor
 //! touched when a forked child drops the message.
 
 use std::sync::OnceLock;
@@ -16,9 +16,9 @@ use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyString, PyTuple};
 use crate::errors;
 use crate::process::ForkGuard;
 
-/// What a timestamp holds when there is none.
+/// The value of a timestamp that is missing.
 const NO_TIMESTAMP: i64 = i64::MIN;
-/// What a message takes in a message set beside key and value: what `len(message)` has always counted.
+/// What `len(message)` has always counted besides key and value: the overhead in an old message set.
 const OVERHEAD_BYTES: usize = 34;
 
 /// A key or a value.
@@ -26,17 +26,17 @@ const OVERHEAD_BYTES: usize = 34;
 pub(crate) enum Payload {
     /// None.
     Null,
-    /// `bytes`, or what a deserializer made of them.
+    /// `bytes`, or what a deserializer returned.
     Object(Py<PyAny>),
-    /// In the buffer it was fetched in.
+    /// Still in the fetch buffer.
     Lazy(Box<ForkGuard<Lazy>>),
 }
 
-/// Bytes in a fetched buffer, and the Python object once somebody has asked for it.
+/// Bytes in a fetch buffer, and their Python object once somebody has asked for it.
 #[derive(Debug)]
 pub(crate) struct Lazy {
     pub(crate) bytes: Bytes,
-    /// Counts the buffer as pinned by the application for as long as it is.
+    /// Counts the buffer as kept by the application.
     pub(crate) _pin: Box<dyn Send + Sync + std::fmt::Debug>,
     pub(crate) made: OnceLock<Py<PyAny>>,
 }
@@ -66,19 +66,19 @@ impl Payload {
     }
 }
 
-/// The headers of a message: names in UTF-8 where their producer kept to that, and values.
+/// The headers of a message: names (UTF-8 if the producer followed the protocol) and values.
 pub(crate) type Headers = Vec<OwnedHeader>;
-/// One of them.
+/// One header.
 pub(crate) type OwnedHeader = (Box<[u8]>, Option<Box<[u8]>>);
 
-/// A message: produced, or consumed.
+/// A produced or consumed message.
 #[pyclass(frozen, module = "pykafka.protocol", name = "Message")]
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) value: Payload,
     pub(crate) key: Payload,
     pub(crate) headers: Option<Box<Headers>>,
-    /// The batch a produced message is in, and its index there.
+    /// The batch of a produced message, and its index there.
     pub(crate) delivery: Option<ForkGuard<Delivery>>,
     pub(crate) offset: i64,
     pub(crate) timestamp: AtomicI64,
@@ -87,7 +87,7 @@ pub(crate) struct Message {
     pub(crate) extra: Option<Box<Extra>>,
 }
 
-/// What only a message made by hand has.
+/// Fields that only a message created by hand has.
 #[derive(Debug)]
 pub(crate) struct Extra {
     compression_type: i64,
@@ -97,13 +97,13 @@ pub(crate) struct Extra {
 }
 
 impl Message {
-    /// A message on its way to a broker.
+    /// A message that was accepted by the producer.
     #[inline]
     pub(crate) fn produced(
         value: Payload,
         key: Payload,
         headers: Option<Box<Headers>>,
-        timestamp_ms: Option<i64>,
+        timestamp_ms: i64,
         delivery: Delivery,
     ) -> Self {
         let partition_id = delivery.completion().partition();
@@ -113,14 +113,14 @@ impl Message {
             headers,
             delivery: Some(ForkGuard::new(delivery)),
             offset: -1,
-            timestamp: AtomicI64::new(timestamp_ms.unwrap_or(NO_TIMESTAMP)),
+            timestamp: AtomicI64::new(timestamp_ms),
             partition: None,
             partition_id,
             extra: None,
         }
     }
 
-    /// The time that the broker gave it (`message.timestamp.type=LogAppendTime`), else the producer's.
+    /// The broker's timestamp (`message.timestamp.type=LogAppendTime`), or else the producer's.
     fn timestamp_ms(&self) -> Option<i64> {
         let of_the_log = || self.delivery.as_ref()?.outcome()?.ok()?.timestamp_ms;
         let own = self.timestamp.load(Ordering::Relaxed);
@@ -167,19 +167,19 @@ impl Message {
         })
     }
 
-    /// What was written: bytes, or what the deserializer made of them; None for a tombstone.
+    /// The value: bytes, or what the deserializer returned; None for a tombstone.
     #[getter]
     fn value(&self, py: Python<'_>) -> Py<PyAny> {
         self.value.get(py)
     }
 
-    /// The key: bytes, or what the deserializer made of them; None if there is none.
+    /// The key: bytes, or what the deserializer returned; None if there is none.
     #[getter]
     fn partition_key(&self, py: Python<'_>) -> Py<PyAny> {
         self.key.get(py)
     }
 
-    /// Its place in the partition; -1 for a produced message until it is acknowledged.
+    /// The offset in the partition; -1 for a produced message until it is acknowledged.
     #[getter]
     fn offset(&self) -> i64 {
         match &self.delivery {
@@ -188,19 +188,19 @@ impl Message {
         }
     }
 
-    /// The number of its partition.
+    /// The partition number.
     #[getter]
     fn partition_id(&self) -> i32 {
         self.partition_id
     }
 
-    /// Its `Partition`, if it was consumed.
+    /// The `Partition`, for a consumed message.
     #[getter]
     fn partition(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.partition.as_ref().map(|partition| partition.clone_ref(py))
     }
 
-    /// Its headers, in order: `(name, value)` pairs; a name may occur more than once. New in version 3.
+    /// The headers, in order, as `(name, value)` pairs; names may repeat. New in version 3.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let pairs = self.headers.as_deref().map(Vec::as_slice).unwrap_or_default().iter().map(|(name, value)| {
@@ -210,13 +210,13 @@ impl Message {
         PyList::new(py, pairs.collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// Milliseconds since 1970, or None if the message was produced without a time.
+    /// The timestamp in milliseconds since 1970; None if the message was produced without one.
     #[getter]
     fn timestamp(&self) -> Option<i64> {
         self.timestamp_ms()
     }
 
-    /// The time as a naive UTC datetime; None if there is none (also for 0), or no datetime can hold it.
+    /// The timestamp as a naive UTC datetime; None if there is none (or it is 0), or if no datetime can represent it.
     #[getter]
     fn timestamp_dt<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(milliseconds) = self.timestamp_ms().filter(|milliseconds| *milliseconds != 0) else { return Ok(None) };
@@ -236,7 +236,7 @@ impl Message {
         self.set_timestamp(when)
     }
 
-    /// Sets the time: a number of milliseconds since 1970, a naive UTC datetime, or None.
+    /// Sets the timestamp: an int of milliseconds since 1970, a naive UTC datetime, or None.
     fn set_timestamp(&self, ts: &Bound<'_, PyAny>) -> PyResult<()> {
         let as_whole = |ts: &Bound<'_, PyAny>| timestamp_ms(&ts.call_method0("__int__")?);
         let Ok(milliseconds) = timestamp_ms(ts).or_else(|_| as_whole(ts)) else {
@@ -248,7 +248,7 @@ impl Message {
         Ok(())
     }
 
-    /// Always 0: compression is a matter of batches.
+    /// Always 0: compression applies to batches.
     #[getter]
     fn compression_type(&self) -> i64 {
         self.extra.as_ref().map_or(0, |extra| extra.compression_type)
@@ -260,7 +260,7 @@ impl Message {
         self.extra.as_ref().map_or(0, |extra| extra.produce_attempt)
     }
 
-    /// 1: messages have timestamps. 0 for one made by hand.
+    /// 1: messages have timestamps. 0 for a message created by hand.
     #[getter]
     fn protocol_version(&self) -> i64 {
         self.extra.as_ref().map_or(1, |extra| extra.protocol_version)
@@ -272,7 +272,7 @@ impl Message {
         self.extra.as_ref()?.delivery_report_q.as_ref().map(|queue| queue.clone_ref(py))
     }
 
-    /// What makes an equal message in another process.
+    /// The arguments that make an equal message in another process.
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let arguments = (
             self.value(py),
@@ -308,7 +308,7 @@ impl Message {
     }
 }
 
-/// Milliseconds since 1970 of a datetime (naive: UTC) or a whole number; None stays None.
+/// The milliseconds since 1970 of a datetime (naive: UTC) or an int; None stays None.
 pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     if when.is_none() {
         return Ok(None);
@@ -327,7 +327,7 @@ pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     }
 }
 
-/// Reads `(name, value)` pairs.
+/// Reads a sequence of `(name, value)` pairs.
 pub(crate) fn to_headers(headers: &Bound<'_, PyAny>) -> PyResult<Headers> {
     if headers.is_instance_of::<PyString>() || headers.is_instance_of::<PyBytes>() {
         return Err(errors::wrong_type("headers", "a list of (name, value) pairs", headers));

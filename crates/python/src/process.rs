@@ -1,11 +1,11 @@
-//! What happens to the engine when the process forks, when a second interpreter appears, and at exit.
+//! What happens to the engine when the process forks, when a second interpreter imports it, and at exit.
 //!
-//! A forked child has the memory of the engine but not its threads: a lock that one of them held at the moment of the
-//! fork is never released. So whatever reaches into the engine is wrapped in a [`ForkGuard`], which knows the process
-//! it was made in. Calls are refused in a child before they touch a lock, and a child leaks what it inherited.
+//! A forked child has the engine's memory but not its threads, so a lock that one of them held during the fork is never
+//! released. Everything that refers to the engine is therefore wrapped in a [`ForkGuard`], which knows the process it
+//! was made in. In a child, calls are refused before they touch a lock, and inherited objects are leaked, not dropped.
 //!
-//! Classes, interned names and modules are kept for the whole process. They belong to the interpreter that imports
-//! this module first; another interpreter is refused.
+//! Classes, interned names and modules are cached for the whole process. They belong to the first interpreter that
+//! imports this module; any other interpreter is refused.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -17,26 +17,26 @@ use crate::{closing, errors};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// The interpreter that imported the module; -1: none yet.
+/// The id of the interpreter that imported the module; -1: none yet.
 static INTERPRETER: AtomicI64 = AtomicI64::new(-1);
 
-/// How often this process, and those it comes from, were forked.
+/// How often this process and its ancestors have forked.
 pub(crate) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Called by Python in every forked child.
+/// Python calls it in every forked child.
 #[pyfunction]
 fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     closing::forget_those_of_the_parent();
 }
 
-/// Something that may be used and dropped only in the process it was made in.
+/// A value that may be used and dropped only in the process that made it.
 #[derive(Debug)]
 pub(crate) struct ForkGuard<T> {
     forks: u32,
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     inner: Option<T>,
 }
 
@@ -46,13 +46,13 @@ impl<T> ForkGuard<T> {
         Self { forks: forks(), inner: Some(inner) }
     }
 
-    /// Whether this is the process that it was made in.
+    /// Whether this is the process that made it.
     #[inline]
     pub(crate) fn is_at_home(&self) -> bool {
         self.forks == forks()
     }
 
-    /// Refuses to go on in a forked child.
+    /// The value; raises in a forked child.
     #[inline]
     pub(crate) fn check(&self, py: Python<'_>) -> PyResult<&T> {
         if self.is_at_home() { Ok(self) } else { Err(forked(py)) }
@@ -96,9 +96,9 @@ impl<T> Drop for ForkGuard<T> {
     }
 }
 
-/// Refuses to be loaded by a second interpreter.
+/// Raises if another interpreter has imported the module.
 pub(crate) fn claim_interpreter(_py: Python<'_>) -> PyResult<()> {
-    // SAFETY: the token shows that this thread is attached to an interpreter, and it is that one's id which is read.
+    // SAFETY: the token proves that this thread is attached to an interpreter, whose id is read.
     let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
     match INTERPRETER.compare_exchange(-1, id, Ordering::Relaxed, Ordering::Relaxed) {
         Err(owner) if owner != id => Err(PyImportError::new_err(
@@ -114,7 +114,7 @@ pub(crate) fn is_main_interpreter() -> bool {
     INTERPRETER.load(Ordering::Relaxed) == 0
 }
 
-/// Asks Python to call us in forked children and at exit.
+/// Registers the functions that Python calls in forked children and at exit.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     let in_child = wrap_pyfunction!(after_fork_in_child, module)?;

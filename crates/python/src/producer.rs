@@ -1,7 +1,9 @@
-//! The producer's hot calls, its start and its end.
+//! The producer's frequent calls, its start and its stop.
 //!
-//! `produce` keeps the GIL while it appends, which takes less time than to give the GIL up, and gives it up to
-//! wait for memory. The user's partitioner and serializer run before anything of the engine is touched.
+//! `produce` keeps the GIL while it appends, because that takes less time than releasing it, and releases it to wait
+//! for memory. The user's partitioner and serializer run before anything of the engine is touched.
+
+mod many;
 
 use std::sync::Arc;
 use std::thread;
@@ -18,13 +20,14 @@ use crate::cell::Slot;
 use crate::client::Client;
 use crate::closing;
 use crate::errors;
+use crate::greenlets;
 use crate::message::{Message, OwnedHeader, Payload, timestamp_ms, to_headers};
 use crate::process::{ForkGuard, forked};
-use crate::reports::{ProducerIdentity, SharedReports};
+use crate::reports::{Finished, ProducerIdentity, SharedReports};
 use crate::tally::Tally;
 use crate::waiting;
 
-/// What `Producer` decided in Python; see its arguments.
+/// What `Producer` passes on; see its arguments.
 #[pyclass(frozen, module = "pykafka._engine")]
 #[derive(Debug)]
 pub(crate) struct ProducerSettings {
@@ -67,7 +70,8 @@ impl ProducerSettings {
         config.acks = match acks {
             0 => Acks::None,
             1 => Acks::Leader,
-            // pykafka 2 sent "at least two" as a number. Kafka has refused that since 0.9; all keeps the promise.
+            // pykafka 2 sent "at least two" as the number 2, which Kafka has refused since 0.9. `all` promises at least
+            // as much.
             _ => Acks::All,
         };
         let codec = CompressionType::from_id(compression).map_err(|error| errors::invalid(&error))?;
@@ -98,7 +102,7 @@ impl ProducerSettings {
     }
 }
 
-/// A started producer: what is thrown away when it stops.
+/// A started producer: the part that is dropped when it stops.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) client: kavka::Client,
@@ -108,7 +112,7 @@ pub(crate) struct Running {
     pub(crate) tally: Arc<Tally>,
     topic: ProducerTopic,
     settings: Py<ProducerSettings>,
-    /// Whether failures are counted, because nobody else would see them.
+    /// Whether failures are counted, because there are no delivery reports.
     is_counted: bool,
 }
 
@@ -128,18 +132,19 @@ impl Producer {
         Self::default()
     }
 
-    /// Hands a message over and returns it. Its `offset` appears when it is acknowledged; with `sync` that is now.
+    /// Accepts a message and returns it. Its `offset` appears when it is acknowledged; with `sync` that is before the
+    /// return.
     ///
-    /// :param message: bytes, or None for a tombstone; with a `serializer` whatever that takes.
+    /// :param message: bytes, or None for a tombstone; with a `serializer`, whatever that accepts.
     /// :param partition_key: bytes or None; messages with the same key go to the same partition.
     /// :param timestamp: an int of milliseconds since 1970, or a datetime (naive: UTC); None: now.
-    /// :param headers: `(name, value)` pairs, in order: a str and bytes or None. New in version 3.
-    /// :raises TypeError: if one of them is something else; `ValueError` if it is out of range.
+    /// :param headers: `(name, value)` pairs, in order: a str, and bytes or None. New in version 3.
+    /// :raises TypeError: if an argument has another type; `ValueError` if it is out of range.
     /// :raises MessageSizeTooLarge: if the message is larger than `max_request_size`.
-    /// :raises ProducerQueueFullError: if memory stays full for 60 s (at once without `block_on_queue_full`), or at
+    /// :raises ProducerQueueFullError: if the buffer stays full for 60 s (at once without `block_on_queue_full`), or at
     ///     once if this thread has 1,000,000 unread reports.
     /// :raises ProducerStoppedException: after `stop`.
-    /// :raises ProduceFailureError: with `sync`, if it was not delivered; or the `ProtocolClientError` of the broker.
+    /// :raises ProduceFailureError: with `sync`, if it was not delivered; or the broker's `ProtocolClientError`.
     #[pyo3(signature = (message, partition_key=None, timestamp=None, headers=None))]
     fn produce<'py>(
         &self,
@@ -152,55 +157,39 @@ impl Producer {
         let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
         let settings = running.settings.get();
-        let serialized = match &settings.serializer {
-            Some(serializer) => Some(serialize(py, serializer, message, partition_key)?),
-            None => None,
-        };
-        let (value, key) = match &serialized {
-            Some((value, key)) => (value, Some(key)),
-            None => (message, partition_key),
-        };
-        let value = bytes_or_none("message", value)?;
-        let key = key.map_or(Ok(None), |key| bytes_or_none("partition_key", key))?;
-        let timestamp_ms = timestamp.map_or(Ok(None), timestamp_ms)?;
-        let headers = headers.map(to_headers).transpose()?.filter(|headers| !headers.is_empty());
-        let partition = match &settings.partitioner {
-            Some(partitioner) => Some(choose(py, partitioner, &settings.partitions, key)?),
-            None => None,
-        };
-        let views: Vec<Header<'_>> = headers.iter().flatten().map(view).collect();
-        let record = Record {
-            key: key.map(PyBytesMethods::as_bytes),
-            value: value.map(PyBytesMethods::as_bytes),
-            headers: &views,
-            partition,
-            timestamp_ms,
-        };
-        let reports = settings.delivery_reports.then(|| self.identity.reports_of_this_thread());
-        let payload_bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let delivery = enqueue(py, running, &record, reports.as_ref())?;
-        let payload = |bytes: Option<&Bound<'py, PyBytes>>| {
-            bytes.map_or(Payload::Null, |bytes| Payload::Object(bytes.clone().into_any().unbind()))
-        };
-        let message = Message::produced(payload(value), payload(key), headers.map(Box::new), timestamp_ms, delivery);
+        let reports = settings.delivery_reports.then(|| self.reports(py)).transpose()?;
+        let (message, payload_bytes) =
+            append(py, running, message, partition_key, timestamp, headers, reports.as_ref())?;
         let message = Bound::new(py, message)?;
         let Some(delivery) = &message.get().delivery else { return Ok(message) };
         if let Some(reports) = reports {
             reports.borrow_mut().expect(message.clone().unbind(), payload_bytes, delivery);
         }
-        if running.is_counted && delivery.index() == 0 {
-            Tally::watch(&running.tally, delivery.completion());
-        }
         if settings.sync {
-            wait_for(py, running, delivery)?;
+            wait_for(py, running, delivery, settings.pending_timeout)?;
         }
         Ok(message)
     }
 
-    /// The next report of a message that this thread produced: the message, and None or why it was not delivered.
+    /// Accepts many messages, each as `produce` does, and returns how many they were.
     ///
-    /// :param block: whether to wait for it.
-    /// :param timeout: how long, in seconds; None: for ever.
+    /// With `sync` it waits once, after the last message, until all are stored; that is far faster than calling
+    /// `produce` in a loop. Without `sync` and `delivery_reports` no `Message` objects are made.
+    ///
+    /// :param messages: any iterable. A tuple in it is `(value, partition_key)`; anything else is a value.
+    /// :raises TypeError: for anything that `produce` does not accept, or a tuple that is not a pair. Every
+    ///     exception, also one of the iterable, has an attribute `accepted`: how many messages were accepted
+    ///     before it. Those are sent anyway.
+    /// :raises ProduceFailureError: with `sync`, for the first message that was not stored within
+    ///     `pending_timeout_ms`, or the broker's `ProtocolClientError`.
+    fn produce_many(&self, py: Python<'_>, messages: &Bound<'_, PyAny>) -> PyResult<usize> {
+        many::produce(self, py, messages)
+    }
+
+    /// The next delivery report of a message that this thread produced: the message, and None or the exception.
+    ///
+    /// :param block: whether to wait for one.
+    /// :param timeout: how long to wait, in seconds; None: for ever.
     /// :raises queue.Empty: if there is none in time.
     /// :raises KafkaException: if `delivery_reports` is off.
     #[pyo3(signature = (block=true, timeout=None))]
@@ -216,7 +205,7 @@ impl Producer {
         {
             return Err(errors::named(py, "KafkaException", "delivery_reports is off for this producer"));
         }
-        let reports = self.identity.reports_of_this_thread();
+        let reports = self.reports(py)?;
         let begun = Instant::now();
         loop {
             let finished = reports.borrow().finished();
@@ -229,14 +218,13 @@ impl Producer {
                 return Ok((message.into_bound(py), error.map(|error| errors::undelivered(py, &error))));
             }
             let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
-            let Some(batch) = waiting::in_steps(py, left, |step| finished.pop(step))? else {
+            if !wait_for_report(py, left, &reports, &finished)? {
                 return Err(PyErr::from_value(py.import("queue")?.getattr("Empty")?.call0()?));
-            };
-            reports.borrow_mut().take_over(&batch);
+            }
         }
     }
 
-    /// Starts; does nothing if the producer runs.
+    /// Starts the producer; does nothing if it runs.
     fn _open(
         &self,
         py: Python<'_>,
@@ -249,14 +237,11 @@ impl Producer {
         }
         let config = settings.get().config.clone();
         let is_counted = !(settings.get().delivery_reports || settings.get().sync);
-        let client = client.get().engine(py)?.clone();
+        let client = client.get().engine(py)?;
         let delivery_timeout = config.delivery_timeout;
         let engine = client.producer(config).map_err(|error| errors::to_python(py, &error))?;
-        let topic_index = {
-            let (engine, name) = (engine.clone(), topic.clone());
-            let found = waiting::forever(py, client.start(async move { engine.topic(&name, false).await }))?;
-            found.map_err(|error| errors::to_python(py, &error))?
-        };
+        let found = waiting::forever(py, client.start(engine.topic(&topic, false)))?;
+        let topic_index = found.map_err(|error| errors::to_python(py, &error))?;
         let running = Arc::new(ForkGuard::new(Running {
             client,
             engine,
@@ -272,7 +257,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends what is buffered, waits for it and stops.
+    /// Sends what is buffered, waits for that, and stops the producer.
     fn _close(&self, py: Python<'_>) -> PyResult<()> {
         let Some(running) = self.running.get() else { return Ok(()) };
         let limit = running.check(py)?.settings.get().pending_timeout;
@@ -281,7 +266,7 @@ impl Producer {
         outcome
     }
 
-    /// Stops without waiting: the engine goes on by itself.
+    /// Stops the producer without waiting: the engine sends what is buffered in the background.
     fn _abandon(&self, py: Python<'_>) {
         if let Some(running) = self.running.replace(None)
             && running.check(py).is_ok()
@@ -293,6 +278,64 @@ impl Producer {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.running.visit(|running| visit.call(&running.settings))
     }
+}
+
+impl Producer {
+    /// The reports of the thread or greenlet that runs.
+    #[inline]
+    fn reports(&self, py: Python<'_>) -> PyResult<SharedReports> {
+        greenlets::know_runner(py)?;
+        Ok(self.identity.reports_of_this_thread())
+    }
+}
+
+/// Checks a message and appends it to its batch. Returns what a `Message` is made of, and the size of key and value.
+#[inline]
+fn append(
+    py: Python<'_>,
+    running: &Running,
+    message: &Bound<'_, PyAny>,
+    partition_key: Option<&Bound<'_, PyAny>>,
+    timestamp: Option<&Bound<'_, PyAny>>,
+    headers: Option<&Bound<'_, PyAny>>,
+    reports: Option<&SharedReports>,
+) -> PyResult<(Message, usize)> {
+    let settings = running.settings.get();
+    let serialized = match &settings.serializer {
+        Some(serializer) => Some(serialize(py, serializer, message, partition_key)?),
+        None => None,
+    };
+    let (value, key) = match &serialized {
+        Some((value, key)) => (value, Some(key)),
+        None => (message, partition_key),
+    };
+    let value = bytes_or_none("message", value)?;
+    let key = key.map_or(Ok(None), |key| bytes_or_none("partition_key", key))?;
+    // The clock is read here and not by the engine, because delivery reports show this timestamp.
+    let timestamp_ms = timestamp.map_or(Ok(None), timestamp_ms)?.unwrap_or_else(kavka::timestamp_ms);
+    let headers = headers.map(to_headers).transpose()?.filter(|headers| !headers.is_empty());
+    let partition = match &settings.partitioner {
+        Some(partitioner) => Some(choose(py, partitioner, &settings.partitions, key)?),
+        None => None,
+    };
+    let views: Vec<Header<'_>> = headers.iter().flatten().map(view).collect();
+    let record = Record {
+        key: key.map(PyBytesMethods::as_bytes),
+        value: value.map(PyBytesMethods::as_bytes),
+        headers: &views,
+        partition,
+        timestamp_ms: Some(timestamp_ms),
+    };
+    let payload_bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    let delivery = enqueue(py, running, &record, reports)?;
+    if running.is_counted && delivery.index() == 0 {
+        Tally::watch(&running.tally, delivery.completion());
+    }
+    let payload = |bytes: Option<&Bound<'_, PyBytes>>| {
+        bytes.map_or(Payload::Null, |bytes| Payload::Object(bytes.clone().into_any().unbind()))
+    };
+    let message = Message::produced(payload(value), payload(key), headers.map(Box::new), timestamp_ms, delivery);
+    Ok((message, payload_bytes))
 }
 
 fn view((key, value): &OwnedHeader) -> Header<'_> {
@@ -316,7 +359,7 @@ fn enqueue(
     if running.is_counted {
         running.tally.log_failures(py, &running.topic_name);
     }
-    match running.engine.try_enqueue(running.topic, record) {
+    match running.engine.try_send(running.topic, record) {
         Ok(delivery) => Ok(delivery),
         Err(error) if error.kind() == ErrorKind::BufferFull && running.settings.get().block_on_queue_full => {
             wait_for_room(py, running, record)
@@ -325,10 +368,38 @@ fn enqueue(
     }
 }
 
-/// Waits until enough messages of this thread have their outcome, whether or not their reports are read.
+/// Waits until there may be another report; false at the limit.
+fn wait_for_report(
+    py: Python<'_>,
+    limit: Option<Duration>,
+    reports: &SharedReports,
+    finished: &Finished,
+) -> PyResult<bool> {
+    let batch = match greenlets::bells(py)? {
+        None => waiting::in_steps(py, limit, |_| {}, |step| finished.pop(step))?,
+        Some(bells) => {
+            // Another greenlet of this thread may have taken the batch, and its reports may be left.
+            let has_next = |waker: &std::task::Waker| {
+                finished.subscribe(waker);
+                let batch = finished.pop(Duration::ZERO);
+                if let Some(batch) = &batch {
+                    reports.borrow_mut().take_over(batch);
+                }
+                reports.borrow().has_next().then_some(())
+            };
+            return Ok(greenlets::wait(&bells, limit, has_next)?.is_some());
+        }
+    };
+    if let Some(batch) = &batch {
+        reports.borrow_mut().take_over(batch);
+    }
+    Ok(batch.is_some())
+}
+
+/// Waits until enough messages of this thread have their outcome; their reports may be unread.
 #[cold]
 fn wait_for_reports(py: Python<'_>, running: &Running, reports: &SharedReports) -> PyResult<()> {
-    // What lingers would not come back by waiting.
+    // Batches that linger would get no outcome however long we wait.
     running.engine.expedite();
     let blocks = running.settings.get().block_on_queue_full;
     let limit = if blocks { running.client.max_block() } else { Duration::ZERO };
@@ -337,8 +408,10 @@ fn wait_for_reports(py: Python<'_>, running: &Running, reports: &SharedReports) 
     let begun = Instant::now();
     while reports.borrow().holds_too_much() {
         let left = limit.saturating_sub(begun.elapsed());
-        let Some(batch) = waiting::in_steps(py, Some(left), |step| finished.pop(step))? else {
-            let text = "the messages of this thread that are not acknowledged yet take all the memory they may beside \
+        let Some(batch) =
+            waiting::in_steps(py, Some(left), |waker| finished.subscribe(waker), |step| finished.pop(step))?
+        else {
+            let text = "this thread's unacknowledged messages use all the memory that they may take in addition to \
                         buffer_memory; wait for reports, or see whether the brokers answer";
             return Err(errors::named(py, "ProducerQueueFullError", text));
         };
@@ -350,12 +423,19 @@ fn wait_for_reports(py: Python<'_>, running: &Running, reports: &SharedReports) 
 #[cold]
 fn wait_for_room(py: Python<'_>, running: &Running, record: &Record<'_>) -> PyResult<Delivery> {
     let limit = running.client.max_block();
-    let (engine, topic) = (&running.engine, running.topic);
-    let answer = waiting::in_steps(py, Some(limit), |step| match engine.enqueue(topic, record, step) {
-        Err(error) if error.kind() == ErrorKind::BufferFull => None,
-        other => Some(other),
-    })?;
-    answer.unwrap_or_else(|| engine.try_enqueue(topic, record)).map_err(|error| refused(py, &error))
+    let (engine, topic) = (kavka::blocking::Producer::from(running.engine.clone()), running.topic);
+    // Freed memory wakes nobody under gevent, so check in steps.
+    let answer = waiting::in_steps(
+        py,
+        Some(limit),
+        |_| {},
+        |step| match engine.send_within(topic, record, step) {
+            Err(error) if error.kind() == ErrorKind::BufferFull => None,
+            other => Some(other),
+        },
+    )?;
+    let accepted = answer.unwrap_or_else(|| engine.try_send(topic, record));
+    accepted.map(Delivery::from).map_err(|error| refused(py, &error))
 }
 
 /// The exception for a record that the engine did not accept.
@@ -373,12 +453,14 @@ fn stopped(py: Python<'_>) -> PyErr {
     errors::named(py, "ProducerStoppedException", "the producer is stopped; start() it to produce again")
 }
 
-/// Waits until the record has its outcome, and raises it if it is a failure.
-fn wait_for(py: Python<'_>, running: &Running, delivery: &Delivery) -> PyResult<()> {
+/// Waits until the record has its outcome; raises if it failed.
+fn wait_for(py: Python<'_>, running: &Running, delivery: &Delivery, limit: Option<Duration>) -> PyResult<()> {
     running.engine.expedite();
-    let limit = running.settings.get().pending_timeout;
     let waker = thread_waker();
-    let outcome = waiting::in_steps(py, limit, |step| {
+    let subscribe = |waker: &std::task::Waker| {
+        delivery.completion().subscribe(delivery.index(), waker);
+    };
+    let outcome = waiting::in_steps(py, limit, subscribe, |step| {
         if delivery.completion().subscribe(delivery.index(), &waker) {
             thread::park_timeout(step);
         }
@@ -396,7 +478,7 @@ fn wait_for(py: Python<'_>, running: &Running, delivery: &Delivery) -> PyResult<
     }
 }
 
-/// Wakes the current thread from `park_timeout`.
+/// A waker for a thread in `park_timeout`.
 fn thread_waker() -> std::task::Waker {
     struct Unpark(thread::Thread);
     impl std::task::Wake for Unpark {
@@ -432,7 +514,7 @@ fn serialize<'py>(
     })
 }
 
-/// Asks the user's partitioner.
+/// Calls the user's partitioner.
 fn choose(
     py: Python<'_>,
     partitioner: &Py<PyAny>,

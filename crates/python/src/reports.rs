@@ -1,11 +1,12 @@
-//! Delivery reports: each thread gets those of the messages it produced.
+//! Delivery reports: each thread gets those of the messages that it produced, and in a program patched by gevent each
+//! greenlet does.
 //!
-//! Python objects stay with the thread that made them. The engine's thread only pushes the outcome cell of a
-//! finished batch into a queue; whoever reads reports pairs the cells with its messages. What one thread has
-//! produced for all its producers is in a thread-local list, so nothing here needs a lock but the queue of cells.
+//! Python objects stay with the thread that made them. The engine thread only pushes the [`Completion`] of a finished
+//! batch into a queue; the thread that reads reports matches it with its messages. What one thread has produced with
+//! all its producers is in a thread-local list, so only the queue needs a lock.
 //!
-//! No Python object is made or dropped while a thread's reports are borrowed: garbage collection could run a
-//! `__del__` that comes back here.
+//! No Python object is made or dropped while a thread's reports are borrowed: the garbage collector could run a
+//! `__del__` that calls in here again.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -18,24 +19,25 @@ use std::time::Duration;
 use kavka::{Completion, Delivery, Error};
 use pyo3::prelude::*;
 
+use crate::greenlets;
 use crate::message::Message;
 use crate::process::ForkGuard;
 
-/// How many messages a thread may have produced without having read their reports.
+/// How many unread reports a thread may have.
 pub(crate) const MAX_UNREAD: usize = 1_000_000;
 
-/// What the messages of a thread that have no outcome yet may take in memory, beside what the engine has buffered of
-/// them: together they stay within what is promised for a broker that has stopped answering (guarantee R8).
+/// How much memory a thread's messages without an outcome may take, in addition to the engine's buffer. Together they
+/// stay within what is promised for a broker that has stopped answering (guarantee R8).
 const MAX_HELD_BYTES: usize = 20 << 20;
 
-/// What a message takes in memory beside its key and value.
+/// What a message takes in memory in addition to its key and value.
 const MESSAGE_BYTES: usize = 256;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The batches that have outcomes since a thread last looked.
+/// The batches that got outcomes since the thread last looked.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
     state: Mutex<FinishedState>,
@@ -45,8 +47,10 @@ pub(crate) struct Finished {
 #[derive(Debug, Default)]
 struct FinishedState {
     batches: VecDeque<Arc<Completion>>,
-    /// Whether the thread sleeps: waking nobody would cost a system call per batch.
+    /// Whether the thread sleeps: waking it costs a system call.
     is_awaited: bool,
+    /// The greenlets that wait.
+    wakers: Vec<Waker>,
 }
 
 impl Finished {
@@ -56,9 +60,18 @@ impl Finished {
         if state.is_awaited {
             self.arrived.notify_one();
         }
+        state.wakers.drain(..).for_each(Waker::wake);
     }
 
-    /// The next batch with outcomes, after a wait of at most `limit`.
+    /// Wakes `waker` once, when the next batch gets outcomes.
+    pub(crate) fn subscribe(&self, waker: &Waker) {
+        let mut state = lock(&self.state);
+        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+    }
+
+    /// The next batch with outcomes; waits for at most `limit`.
     pub(crate) fn pop(&self, limit: Duration) -> Option<Arc<Completion>> {
         let mut state = lock(&self.state);
         if state.batches.is_empty() && !limit.is_zero() {
@@ -71,7 +84,7 @@ impl Finished {
     }
 }
 
-/// Puts one batch into one thread's queue when it has outcomes.
+/// A waker that puts a batch into a thread's queue when it gets outcomes.
 struct Announce {
     batch: Arc<Completion>,
     finished: Arc<Finished>,
@@ -90,7 +103,7 @@ fn announce(batch: &Arc<Completion>, index: u32, finished: &Arc<Finished>) {
     }
 }
 
-/// Pointers are as good as random already.
+/// Pointers are already well distributed.
 #[derive(Debug, Default)]
 struct PointerHasher(u64);
 
@@ -113,7 +126,7 @@ impl Hasher for PointerHasher {
 /// A message and its index in its batch.
 type Sent = (u32, Py<Message>);
 
-/// The messages of one batch that wait for it, and what they take in memory.
+/// The messages of one batch that wait for their outcome, and their memory.
 #[derive(Debug, Default)]
 struct Waiting {
     messages: VecDeque<Sent>,
@@ -147,17 +160,22 @@ impl ThreadReports {
         self.unread >= MAX_UNREAD
     }
 
-    /// Where to wait for the next finished batch; None in a forked child.
+    /// The queue of finished batches, to wait for; `None` in a forked child.
     pub(crate) fn finished(&self) -> Option<Arc<Finished>> {
         self.finished.is_at_home().then(|| Arc::clone(&self.finished))
     }
 
-    /// Whether no message should be added before batches have got their outcome.
+    /// Whether a report is ready.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether so much waits for outcomes that no message should be added.
     pub(crate) fn holds_too_much(&self) -> bool {
         self.held_bytes >= MAX_HELD_BYTES
     }
 
-    /// Notes a message with that many bytes of key and value whose report is to come.
+    /// Registers a message, with the size of its key and value, whose report is to come.
     #[inline]
     pub(crate) fn expect(&mut self, message: Py<Message>, payload_bytes: usize, delivery: &Delivery) {
         let (batch, index) = (delivery.completion(), delivery.index());
@@ -172,7 +190,7 @@ impl ThreadReports {
         }
     }
 
-    /// Makes reports of what has become known of a batch.
+    /// Turns the new outcomes of a batch into reports.
     pub(crate) fn take_over(&mut self, batch: &Arc<Completion>) {
         let key = Arc::as_ptr(batch).addr();
         let Some(waiting) = self.open.get_mut(&key) else { return };
@@ -197,36 +215,59 @@ impl ThreadReports {
     }
 }
 
-/// One thread's reports of one producer. They never leave their thread.
+/// The reports of one thread and one producer; they never leave their thread.
 pub(crate) type SharedReports = Rc<RefCell<ThreadReports>>;
 
-/// What a thread's reports are found by. They are forgotten once the producer, and with it this, is gone.
+/// The identity of a producer. When it is dropped, the reports of its producer are forgotten.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProducerIdentity(Arc<()>);
 
+/// The reports of one producer in this thread.
+#[derive(Debug)]
+struct Known {
+    producer: Weak<()>,
+    /// The greenlet that they belong to, if each greenlet has its own.
+    greenlet: Option<Weak<()>>,
+    reports: SharedReports,
+}
+
+impl Known {
+    fn is_forgotten(&self) -> bool {
+        self.producer.strong_count() == 0 || self.greenlet.as_ref().is_some_and(|greenlet| greenlet.strong_count() == 0)
+    }
+}
+
 thread_local! {
-    static REPORTS: RefCell<Vec<(Weak<()>, SharedReports)>> = const { RefCell::new(Vec::new()) };
+    static REPORTS: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
 impl ProducerIdentity {
-    /// The reports of what the current thread has produced with this producer.
+    /// The reports of what the current thread has produced with this producer; or of the current greenlet, if
+    /// `threading.local` is patched.
     pub(crate) fn reports_of_this_thread(&self) -> SharedReports {
-        let is_ours = |identity: &Weak<()>| identity.as_ptr() == Arc::as_ptr(&self.0);
-        let known = REPORTS.with_borrow(|known| {
-            known.iter().find(|(identity, _)| is_ours(identity)).map(|(_, reports)| Rc::clone(reports))
-        });
-        known.unwrap_or_else(|| self.first_of_this_thread())
+        let greenlet = greenlets::owner_of_reports();
+        let is_ours = |known: &&Known| {
+            known.producer.as_ptr() == Arc::as_ptr(&self.0)
+                && known.greenlet.as_ref().map(Weak::as_ptr) == greenlet.as_ref().map(Arc::as_ptr)
+        };
+        let known = REPORTS.with_borrow(|known| known.iter().find(is_ours).map(|known| Rc::clone(&known.reports)));
+        known.unwrap_or_else(|| self.first_of_this_thread(greenlet.as_ref()))
     }
 
     #[cold]
-    fn first_of_this_thread(&self) -> SharedReports {
+    fn first_of_this_thread(&self, greenlet: Option<&Arc<()>>) -> SharedReports {
         let reports = SharedReports::default();
+        let first = Known {
+            producer: Arc::downgrade(&self.0),
+            greenlet: greenlet.map(Arc::downgrade),
+            reports: Rc::clone(&reports),
+        };
         let forgotten: Vec<_> = REPORTS.with_borrow_mut(|known| {
-            let forgotten = known.extract_if(.., |(identity, _)| identity.strong_count() == 0).collect();
-            known.push((Arc::downgrade(&self.0), Rc::clone(&reports)));
+            let forgotten = known.extract_if(.., |known| known.is_forgotten()).collect();
+            known.push(first);
             forgotten
         });
-        // Only now: the messages in them are Python objects.
+        // Drop them last, without a borrow: their messages are Python objects.
         drop(forgotten);
         reports
     }

@@ -1,6 +1,6 @@
-//! Remembers the failures of messages that have no report.
+//! Counts the failures of messages without delivery reports.
 //!
-//! They are logged by the next call and raised by `stop`, once. It costs per batch, nothing per message.
+//! The next call logs them, and `stop` raises them, once. The cost is per batch, not per message.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -21,17 +21,17 @@ pub(crate) struct Tally {
     maybe_written: AtomicBool,
 }
 
-/// Messages that were not delivered, and of which nobody was told yet.
+/// Messages that were not delivered, and that nobody was told about yet.
 #[derive(Debug)]
 pub(crate) struct Failures {
     pub(crate) count: u64,
     pub(crate) first_error: Error,
-    /// `Maybe` if any of them may be in the log, not only the first.
+    /// `Maybe` if any of them may be in the log.
     pub(crate) written: Written,
 }
 
 impl Tally {
-    /// Counts the outcomes of a batch; called once per batch.
+    /// Counts the outcomes of a batch. Call it once per batch.
     pub(crate) fn watch(this: &Arc<Self>, batch: &Arc<Completion>) {
         Arc::new(Watch { tally: Arc::clone(this), batch: Arc::downgrade(batch), seen: AtomicU32::new(0) }).look();
     }
@@ -52,15 +52,15 @@ impl Tally {
         let log = || {
             let logger = py.import("logging")?.call_method1("getLogger", ("pykafka.producer",))?;
             let text = "%d messages of topic %s were not delivered; the first error was: %s";
-            logger.call_method1("error", (text, new, topic, error.map(|error| errors::in_python(&error.to_string()))))
+            logger.call_method1("error", (text, new, topic, error.map(|error| errors::in_python(&error))))
         };
-        // A logger that raises must not make `produce` fail: the message is accepted or refused for its own sake.
+        // A logger that raises must not make `produce` fail, which has nothing to do with these failures.
         if let Err(error) = log() {
             error.write_unraisable(py, None);
         }
     }
 
-    /// How many messages failed, and why the first one did. Tells it once.
+    /// How many messages failed, and the first error; returns each failure once.
     pub(crate) fn take_failures(&self) -> Option<Failures> {
         let count = self.failed.swap(0, Ordering::AcqRel);
         self.logged.store(0, Ordering::Release);
@@ -73,13 +73,13 @@ impl Tally {
 /// Follows one batch until all its messages have outcomes.
 struct Watch {
     tally: Arc<Tally>,
-    /// Weak, because the batch holds the waker that this is.
+    /// Weak, because the batch holds this as its waker.
     batch: Weak<Completion>,
     seen: AtomicU32,
 }
 
 impl Watch {
-    /// Counts what is new and waits for the rest.
+    /// Counts the new outcomes, and waits for the rest.
     fn look(self: Arc<Self>) {
         let Some(batch) = self.batch.upgrade() else { return };
         let waker = Waker::from(Arc::clone(&self));
@@ -96,8 +96,8 @@ impl Watch {
     }
 
     fn count(&self, batch: &Completion, start: u32, end: u32) {
-        // Two ends that lie as far apart in the log as in the batch have nothing that failed between them: the usual
-        // case, told without looking at every message.
+        // If the first and last record are as far apart in the log as in the batch, none between them failed. This is
+        // the usual case, and needs no look at every message.
         let offset = |index| batch.offset(index);
         let is_whole = match (offset(start), offset(end - 1)) {
             (Some(first), Some(last)) => last - first == i64::from(end - 1 - start),

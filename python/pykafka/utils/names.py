@@ -1,7 +1,9 @@
-"""Names of topics, groups and hosts, and where a cluster is found.
+"""Names of topics, groups and hosts, and addresses.
 
-Kafka keeps names in ASCII; pykafka shows them as bytes and accepts both.
+Kafka's names are ASCII; pykafka returns them as bytes, and accepts bytes and str.
 """
+
+import socket
 
 from .. import _engine
 from ..exceptions import UnicodeException
@@ -22,15 +24,36 @@ def to_bytes(name: str | bytes, what: str) -> bytes:
 
 
 def parse_hosts(hosts: str | bytes) -> list[tuple[str, int]]:
-    """The addresses in a comma-separated list of `host:port`, each once, in order.
+    """Parses a comma-separated list of `host:port`; keeps the order, and drops duplicates.
 
-    Without a port it is 9092. An IPv6 address stands in brackets. White space around an element does not count. What
-    follows a `/` is ignored, as in pykafka 2.
+    Without a port it is 9092. An IPv6 address needs brackets. White space around an entry is ignored and, as in pykafka
+    2, so is everything after a `/`.
 
-    :raises ValueError: naming the element that is wrong.
+    :raises ValueError: with the invalid entry.
     """
     if not isinstance(hosts, (str, bytes)):
         raise ValueError(f"hosts must be a comma-separated list of host:port, not {hosts!r}")
     text = hosts.decode("ascii", "replace") if isinstance(hosts, bytes) else hosts
     elements = (element if "://" in element else element.partition("/")[0] for element in text.split(","))
     return _engine.parse_hosts(",".join(elements))
+
+
+def parse_source_address(source_address: str | bytes) -> str:
+    """The IP address of `host` or `host:0`; empty for none.
+
+    :raises ValueError: if there is a port, or the host has no address.
+    """
+    text = source_address.decode("ascii", "replace") if isinstance(source_address, bytes) else source_address
+    host, colon, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
+    if colon and port != "0":
+        raise ValueError(
+            f"source_address={text!r} has a port, but a client has several connections to a broker, which cannot share "
+            "one; give the host alone"
+        )
+    if not host:
+        return ""
+    try:
+        address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError as error:
+        raise ValueError(f"source_address={text!r} is not an address: {error}") from error
+    return str(address)

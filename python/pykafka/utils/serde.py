@@ -1,4 +1,4 @@
-"""Text in, text out: the stock pair for `serializer=` and `deserializer=`."""
+"""A ready-made pair for `serializer=` and `deserializer=`: text as UTF-8."""
 
 
 def serialize_utf8(value: str | None, partition_key: str | None) -> tuple[bytes | None, bytes | None]:

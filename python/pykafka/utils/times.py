@@ -1,4 +1,4 @@
-"""Datetimes and Kafka's milliseconds. A datetime without a time zone is UTC, as everywhere in pykafka."""
+"""Datetimes and Kafka's milliseconds. As everywhere in pykafka, a naive datetime is UTC."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ from ..common import EPOCH
 
 
 def to_timestamp_ms(when: datetime | int) -> int:
-    """Milliseconds since 1970; a number stays what it is.
+    """Milliseconds since 1970; a number stays as it is.
 
     :raises TypeError: if it is neither a datetime nor an int.
     """

@@ -1,10 +1,10 @@
 """The parts of `tests/kafka/kafka.py`, which starts real Apache Kafka for tests.
 
-`artifacts` fetches the jars, `layout` knows what differs between Kafka's versions, `processes` starts
-programs that cannot outlive us, `probe` asks brokers how they are, `cluster` puts these together and
-`commands` is the line protocol spoken on stdin and stdout. Python's standard library only.
+`artifacts` fetches the jars, `layout` knows the differences between Kafka's versions, `processes` starts programs
+that end with this process, `probe` asks brokers for their state, `cluster` puts these together, and `commands` is the
+line protocol on stdin and stdout. Uses only Python's standard library.
 """
 
 
 class HarnessError(Exception):
-    """Kafka could not be had, or a command could not be carried out. The text says why."""
+    """Kafka could not be fetched or started, or a command failed. The text says why."""

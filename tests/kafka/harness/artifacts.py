@@ -1,8 +1,7 @@
-"""Fetches the jars of any Kafka version by Maven into `.kafka/` under the repository root.
+"""Fetches the jars of any Kafka version with Maven, into `.kafka/` under the repository root.
 
-Every folder in the store is made whole under another name and then renamed, under a lock: a folder that
-exists is complete, and two processes never fetch the same one at once. Knows which artifacts a version
-needs besides its own.
+Every folder there is created under another name and then renamed, under a lock: a folder that exists is complete, and
+two processes never fetch the same one at once. Some versions need other artifacts besides their own.
 """
 
 import contextlib
@@ -18,17 +17,17 @@ from . import HarnessError
 _VERSIONS = Path(__file__).resolve().parents[1] / "versions"
 #: The newest Kafka, on which everything is tested.
 LATEST = (_VERSIONS / "latest").read_text().strip()
-#: The last Kafka 3: the newest that speaks the versions of requests that Kafka 4 has dropped.
+#: The last Kafka 3: the newest that supports the request versions that Kafka 4 has dropped.
 LATEST_3 = (_VERSIONS / "latest_3").read_text().strip()
 
 STORE = Path(__file__).resolve().parents[3] / ".kafka"
 _DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
-# kafka-tools was not published for these; the tools of a neighbouring version speak the same protocol.
+# kafka-tools was not published for these; the tools of a neighbouring version use the same protocol.
 _TOOLS_FROM = {"4.2.2": "4.3.1", "4.4.0": "4.3.1"}
 
 
 def parse_version(text):
-    """`"0.10.2.2"` as `(0, 10, 2, 2)`, which compares in the order of the releases."""
+    """`"0.10.2.2"` as `(0, 10, 2, 2)`, which sorts by release."""
     try:
         version = tuple(int(part) for part in text.split("."))
     except ValueError:
@@ -39,23 +38,23 @@ def parse_version(text):
 
 
 def broker_jars(version):
-    """The folder with every jar that a broker (and its ZooKeeper) of `version` needs."""
+    """The folder with all jars for a broker of `version`, and for its ZooKeeper."""
     return _fetched(version, _broker_artifacts(version))
 
 
 def tools_version(version):
-    """The version whose tools serve a broker of `version`: its own, where they were published."""
+    """The version whose tools to use with a broker of `version`: its own, if they were published."""
     return _TOOLS_FROM.get(version, version)
 
 
 def tool_jars(version):
-    """The folder with the jars of Kafka's command-line tools, which from 3.0 on are apart from the broker's."""
+    """The folder with the jars of Kafka's command-line tools, which are separate from the broker's since 3.0."""
     return _fetched(f"tools-{version}", [f"org.apache.kafka:kafka-tools:{version}", *_logging(parse_version(version))])
 
 
 @contextlib.contextmanager
 def made_once(name):
-    """Yields an empty folder that becomes `STORE/name` when the block ends well; `None` if that exists."""
+    """Yields an empty folder that becomes `STORE/name` if the block succeeds; `None` if that exists."""
     STORE.mkdir(exist_ok=True)
     with open(STORE / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -114,7 +113,7 @@ def _broker_artifacts(text):
         # Java 11 removed javax.xml.bind, which these brokers use for Base64.
         artifacts.append("javax.xml.bind:jaxb-api:2.3.1")
     if (2, 0) <= version < (2, 4):
-        # The 3.4.13 they ask for cannot connect on Java 14 and later.
+        # The 3.4.13 that they require cannot connect on Java 14 and newer.
         artifacts.append("org.apache.zookeeper:zookeeper:3.4.10")
     return artifacts
 

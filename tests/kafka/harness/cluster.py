@@ -1,8 +1,8 @@
-"""One Kafka cluster of plain Java processes on loopback, and its data.
+"""A Kafka cluster of plain Java processes on loopback, with its data.
 
-Owns the brokers, the ZooKeeper where there is one, and the folder under `.kafka/run/` that holds all their
-files. `close` ends everything. If this process is killed instead, the kernel kills the programs and the next
-cluster that starts removes the folder.
+It consists of the brokers, a ZooKeeper if the version needs one, and a folder under `.kafka/run/` with all files.
+`close` ends everything. If this process is killed, the kernel kills the programs, and the next cluster removes the
+folder.
 """
 
 import base64
@@ -26,7 +26,7 @@ _NOT_CONTROLLER, _TOPIC_ALREADY_EXISTS, _REQUEST_TIMED_OUT = 41, 36, 7
 
 @dataclass
 class Options:
-    """What kind of cluster: see `kafka.py run --help`."""
+    """The options of a cluster: see `kafka.py run --help`."""
 
     version: str
     brokers: int = 1
@@ -38,7 +38,7 @@ class Options:
 
 
 class Broker:
-    """One broker: its addresses and files, which it keeps over restarts, and its process."""
+    """A broker: its addresses and files, which stay the same over restarts, and its process."""
 
     def __init__(self, broker_id, folder):
         self.broker_id = broker_id
@@ -64,9 +64,9 @@ class Broker:
 
 
 class Cluster:
-    """A cluster that `start` brings up whole.
+    """A cluster; `start` starts all of it.
 
-    :param waiter: lets time pass; its `pause` raises when nobody waits for this cluster any more.
+    :param waiter: sleeps; its `pause` raises when nobody uses this cluster any more.
     """
 
     def __init__(self, options, waiter):
@@ -88,8 +88,13 @@ class Cluster:
     def zookeeper_address(self):
         return f"127.0.0.1:{self._zookeeper_port.number}" if self._zookeeper_mode else None
 
+    @property
+    def zookeeper_process(self):
+        """ZooKeeper's process id by its name, if there is a ZooKeeper."""
+        return {"zookeeper": self._zookeeper.pid} if self._zookeeper else {}
+
     def start(self):
-        """Starts everything and waits until it is ready."""
+        """Starts everything, and waits until it is ready."""
         if self._zookeeper_mode:
             self._start_zookeeper()
         else:
@@ -100,7 +105,7 @@ class Cluster:
         self.wait_ready()
 
     def close(self):
-        """Kills every program and removes every file."""
+        """Kills all programs, and removes all files."""
         running = [broker.process for broker in self.brokers.values() if broker.process] + [self._zookeeper]
         for process in filter(None, running):
             process.kill()
@@ -110,7 +115,7 @@ class Cluster:
         self._lock.close()
 
     def start_broker(self, number):
-        """Starts a broker that is down, with the addresses and data it had. Does not wait until it is ready."""
+        """Starts a stopped broker, with its addresses and data. Does not wait until it is ready."""
         broker = self._broker(number)
         if broker.alive:
             raise HarnessError(f"broker {number} runs already")
@@ -119,19 +124,19 @@ class Cluster:
         broker.process = spawn([*self._java, "kafka.Kafka", str(broker.settings_path)], broker.output_path)
 
     def kill_broker(self, number):
-        """SIGKILL: the broker is gone at once, the others are not told."""
+        """SIGKILL: the broker is gone at once, and tells nobody."""
         broker = self._running(number)
         broker.signal(signal.SIGKILL)
         broker.end(30)
 
     def freeze_broker(self, number):
-        """SIGSTOP: the broker keeps its connections and says nothing."""
+        """SIGSTOP: the broker keeps its connections but does not respond."""
         broker = self._running(number)
         broker.signal(signal.SIGSTOP)
         broker.frozen = True
 
     def thaw_broker(self, number):
-        """SIGCONT: the broker goes on where it was frozen."""
+        """SIGCONT: the broker continues."""
         broker = self._running(number)
         broker.signal(signal.SIGCONT)
         broker.frozen = False
@@ -150,20 +155,20 @@ class Cluster:
             ) from None
 
     def wait_ready(self):
-        """Waits until every broker that runs answers, and sees all that run and a controller."""
+        """Waits until all running brokers answer, and each sees all of them and a controller."""
         running = {broker.broker_id for broker in self._awake()}
 
         def is_ready():
             if self._version >= (0, 10):
                 return all(running <= view.brokers and view.controller != -1 for view in self._views())
-            # Before the first topic these tell nothing of each other in their metadata; that they answer must do.
+            # Before the first topic, their metadata does not list each other, so it is enough that they answer.
             held = self._ephemeral_nodes()
             return {"/controller", *(f"/brokers/ids/{number}" for number in running)} <= held and all(self._views())
 
         self._until(is_ready, f"brokers {sorted(running)} to see each other and a controller")
 
     def wait_in_sync(self):
-        """Waits until every replica of every partition is in sync, as every broker that runs sees it."""
+        """Waits until all replicas of all partitions are in sync, as all running brokers see it."""
         self._until(
             lambda: all(
                 partition.leader >= 0 and set(partition.in_sync_replicas) == set(partition.replicas)
@@ -175,7 +180,7 @@ class Cluster:
         )
 
     def create_topic(self, topic, partitions, replication_factor, settings):
-        """Creates a topic and waits until every broker that runs knows a leader for each partition."""
+        """Creates a topic, and waits until all running brokers know a leader for each partition."""
         if self._version < (0, 10, 1):
             self._create_topic_by_tool(topic, partitions, replication_factor, settings)
         else:
@@ -188,7 +193,7 @@ class Cluster:
         self._until(lambda: all(map(is_known, self._views())), f"leaders for every partition of {topic}")
 
     def describe_topic(self, topic):
-        """Leader and replicas of every partition, as the first broker that answers sees them."""
+        """The leader and replicas of each partition, as the first broker to answer sees them."""
         for broker in self._awake():
             with contextlib.suppress(probe.ProbeError):
                 view = probe.metadata(broker.port, self._version)
@@ -198,9 +203,9 @@ class Cluster:
         raise HarnessError("no broker answers; start or thaw one")
 
     def move_leader(self, topic, partition, leader):
-        """Makes a broker the leader of a partition and waits until every broker that runs sees it. Needs Kafka 2.4."""
+        """Makes a broker the leader of a partition; waits until all running brokers see that. Needs Kafka 2.4."""
         replicas = self.describe_topic(topic)[partition].replicas
-        # In place of the leader, if it was no replica.
+        # If it is not a replica, it replaces the leader as one.
         others = [other for other in replicas if other != leader][-(len(replicas) - 1) :] if len(replicas) > 1 else []
         port = self._broker(leader).port
         if error := probe.reassign(port, topic, partition, [leader, *others]):
@@ -213,7 +218,7 @@ class Cluster:
         self._until(leads, f"broker {leader} to lead {topic}-{partition}")
 
     def tool_command(self, tool):
-        """The command that runs one of Kafka's own tools on this cluster; the caller adds arguments."""
+        """The command line for one of Kafka's tools on this cluster; the caller adds arguments."""
         jars, name = layout.tool_class(self.options.version, tool)
         connection = layout.tool_connection(self._version, tool, self.bootstrap, self.zookeeper_address)
         return [*layout.java(jars, self._version, 256, self.folder), name, *connection]
@@ -229,7 +234,7 @@ class Cluster:
             error, message = probe.create_topic(
                 self.brokers[view.controller].port, self._version, topic, partitions, replication_factor, settings
             )
-            # A request that timed out may have made the topic all the same.
+            # A request that timed out may still have created the topic.
             made = error == 0 or (tried and error == _TOPIC_ALREADY_EXISTS)
             if not made and error not in (_NOT_CONTROLLER, _REQUEST_TIMED_OUT):
                 raise HarnessError(f"topic {topic} not created: Kafka's error {error}: {message}")
@@ -246,7 +251,7 @@ class Cluster:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        # The tool of these versions ends with 0 whatever happens.
+        # In these versions the tool always ends with 0.
         if f'Created topic "{topic}"' not in done.stdout:
             raise HarnessError(f"topic {topic} not created: {done.stdout[-2000:]}")
 
@@ -259,14 +264,14 @@ class Cluster:
         self._until(lambda: probe.four_letters(self._zookeeper_port.number, "ruok") == "imok", "ZooKeeper to answer")
 
     def _is_unregistered(self, number):
-        # A broker refuses to start while the session of the one killed before it still holds its id.
+        # A broker refuses to start while the session of its killed predecessor still holds its id.
         return f"/brokers/ids/{number}" not in self._ephemeral_nodes()
 
     def _ephemeral_nodes(self):
         return set(probe.four_letters(self._zookeeper_port.number, "dump").split())
 
     def _format_storage(self):
-        """Gives every broker a copy of storage that Kafka's tool formatted once, under the broker's own ids."""
+        """Gives each broker a copy of storage that Kafka's tool has formatted once, with the broker's own ids."""
         name = f"format-{self.options.version}"
         with artifacts.made_once(name) as template:
             if template:
@@ -329,7 +334,7 @@ class Cluster:
         return broker
 
     def _until(self, holds, what, said=lambda: "not so yet"):
-        """Waits until `holds()`; an answer that does not come counts as not yet."""
+        """Waits until `holds()` is true; if it gets no answer, that counts as false."""
         deadline = time.monotonic() + self.options.limit_seconds
         last = None
         while True:
@@ -357,7 +362,7 @@ class Cluster:
 
 
 def _claim_folder():
-    """A new folder for a cluster's files, locked while we live. Removes those whose owners are dead."""
+    """A new folder for a cluster's files, locked while this process lives. Removes those of dead processes."""
     runs = artifacts.STORE / "run"
     runs.mkdir(parents=True, exist_ok=True)
     with open(artifacts.STORE / "run.lock", "w") as all_runs:
@@ -373,7 +378,7 @@ def _claim_folder():
 
 
 def _kafka_uuid():
-    """A random id as Kafka writes them. One that begins with `-` would be taken for an option by its tools."""
+    """A random id in Kafka's format. Kafka's tools would take one that begins with `-` for an option."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()).startswith("-"):
         pass
     return text

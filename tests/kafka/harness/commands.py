@@ -1,6 +1,6 @@
-"""The words understood on stdin, one line each; the answer is one line of JSON on stdout.
+"""The commands on stdin, one per line; each is answered with one line of JSON on stdout.
 
-An answer is an object: `{"ok": true}`, with more where a command asks for something, or `{"error": "..."}`.
+The answer is an object: `{"ok": true}`, with a result if the command has one, or `{"error": "..."}`.
 """
 
 import shlex
@@ -22,13 +22,14 @@ end of input ends the cluster and removes its data
 
 
 def describe(cluster):
-    """The first line of the protocol: where everything is."""
+    """The first line of the protocol: all addresses and folders."""
     return {
         "bootstrap": cluster.bootstrap,
         "brokers": {str(broker.broker_id): f"127.0.0.1:{broker.port}" for broker in cluster.brokers.values()},
         "log_dirs": {str(broker.broker_id): str(broker.log_dir) for broker in cluster.brokers.values()},
         "outputs": {str(broker.broker_id): str(broker.output_path) for broker in cluster.brokers.values()},
-        "processes": {str(broker.broker_id): broker.process.pid for broker in cluster.brokers.values()},
+        "processes": {str(broker.broker_id): broker.process.pid for broker in cluster.brokers.values()}
+        | cluster.zookeeper_process,
         "zookeeper": cluster.zookeeper_address,
         "version": cluster.options.version,
         "dir": str(cluster.folder),
@@ -36,7 +37,7 @@ def describe(cluster):
 
 
 def answer(cluster, line):
-    """Carries out one command line."""
+    """Executes a command line."""
     try:
         return {"ok": True} | (_carry_out(cluster, shlex.split(line)) or {})
     except HarnessError as error:

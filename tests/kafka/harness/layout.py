@@ -1,14 +1,14 @@
-"""What differs between Kafka's versions: Java options, server settings, classes of the tools.
+"""The differences between Kafka's versions: Java options, server settings, classes of the tools.
 
-Pure functions of a version; nothing here starts anything. Settings that a version does not know are only
-warned about by the broker, so one table of fast settings serves them all.
+Pure functions of a version; nothing here starts a program. A broker only warns about settings that its version does not
+know, so one table of settings for a fast start serves all versions.
 """
 
 import zipfile
 
 from . import HarnessError, artifacts
 
-# Newest name first: the first found in the jars is the one.
+# Newest first: the first one found in the jars is used.
 _TOOL_CLASSES = {
     "console-producer": ["org.apache.kafka.tools.ConsoleProducer", "kafka.tools.ConsoleProducer"],
     "console-consumer": ["org.apache.kafka.tools.consumer.ConsoleConsumer", "kafka.tools.ConsoleConsumer"],
@@ -30,20 +30,20 @@ log4j.appender.console.layout.ConversionPattern=[%d{HH:mm:ss,SSS}] %p %m (%c{1})
 
 
 def uses_zookeeper(version, asked):
-    """Whether brokers of `version` run with ZooKeeper: where they must, or where they can and it was `asked` for."""
+    """Whether brokers of `version` run with ZooKeeper: because they must, or can and it was `asked` for."""
     if asked and version >= (4, 0):
         raise HarnessError("Kafka 4.0 and later have no ZooKeeper mode; leave out --zookeeper")
     return asked or version < (3, 3)
 
 
 def java(jars, version, heap_mib, directory, options=()):
-    """The start of a command that runs a class from the folder `jars`; its log goes to stderr.
+    """The beginning of a command line that runs a class from the folder `jars`; its log goes to stderr.
 
-    :param options: more options for Java, after ours, so that they win.
+    :param options: more options for Java, which override ours.
     """
     log4j = directory / "log4j.properties"
     log4j.write_text(_LOG4J)
-    # Without the second compiler brokers start in half the time, which is most of what tests do with them.
+    # Without the second compiler, brokers start in half the time, and starting is most of what tests do with them.
     command = [
         "java",
         f"-Xmx{heap_mib}m",
@@ -60,7 +60,7 @@ def java(jars, version, heap_mib, directory, options=()):
 
 
 def zookeeper_settings(port, directory):
-    """The settings of the one ZooKeeper server of a cluster."""
+    """The settings of a cluster's ZooKeeper server."""
     return {
         "dataDir": directory,
         "clientPort": port,
@@ -73,7 +73,7 @@ def zookeeper_settings(port, directory):
 
 
 def fast_settings(version, brokers):
-    """Settings that make a small cluster start fast, notice faults fast and never lose an acknowledged record."""
+    """Settings with which a small cluster starts fast, notices faults fast, and never loses an acknowledged record."""
     replicas = min(3, brokers)
     in_sync = 2 if brokers >= 3 else 1
     settings = {
@@ -96,9 +96,12 @@ def fast_settings(version, brokers):
         "replica.lag.time.max.ms": 4000,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
     }
+    if version >= (3, 7):
+        settings["group.consumer.min.heartbeat.interval.ms"] = 1000
+        settings["group.consumer.heartbeat.interval.ms"] = 1000
     if version >= (0, 9):
-        # Tests write records with old timestamps, which must not expire. 0.8.2 goes by the age of the file and
-        # knows no -1.
+        # Tests write records with old timestamps, which must not expire. 0.8.2 uses the age of the file, and does not
+        # know -1.
         settings["log.retention.ms"] = -1
     settings["broker.session.timeout.ms"] = _session_timeout_ms(brokers)
     settings["broker.heartbeat.interval.ms"] = _session_timeout_ms(brokers) // 6
@@ -106,7 +109,7 @@ def fast_settings(version, brokers):
 
 
 def zookeeper_broker_settings(version, broker, brokers, zookeeper_port):
-    """Identity and addresses of a broker that finds the others through ZooKeeper."""
+    """The id and addresses of a broker that uses ZooKeeper."""
     settings = {
         "broker.id": broker.broker_id,
         "zookeeper.connect": f"127.0.0.1:{zookeeper_port}",
@@ -122,7 +125,7 @@ def zookeeper_broker_settings(version, broker, brokers, zookeeper_port):
 
 
 def kraft_broker_settings(broker, brokers):
-    """Identity and addresses of a combined broker and controller."""
+    """The id and addresses of a combined broker and controller."""
     return {
         "process.roles": "broker,controller",
         "node.id": broker.broker_id,
@@ -151,7 +154,7 @@ def tool_class(version_text, tool):
 
 
 def tool_connection(version, tool, bootstrap, zookeeper):
-    """The arguments that tell a tool where the cluster is."""
+    """The arguments that give a tool the cluster's address."""
     if tool == "dump-log":
         return []
     if tool == "console-producer" and version < (2, 5):
@@ -166,8 +169,8 @@ def tool_connection(version, tool, bootstrap, zookeeper):
 
 
 def _session_timeout_ms(brokers):
-    # A broker that was killed cannot register again before its old session ends. Alone it may be quick about that;
-    # among others a session must outlive the pauses of a loaded machine.
+    # A killed broker can register again only when its old session has ended. A single broker may use a short session;
+    # in a larger cluster, sessions must survive the pauses of a busy machine.
     return 6000 if brokers > 1 else 3000
 
 

@@ -1,8 +1,8 @@
-"""Asks brokers how they are, in raw bytes: the few requests the harness needs, by hand.
+"""Asks brokers for their state in raw bytes, with the few requests that the harness needs.
 
-Metadata v0 (0.8.2, 0.9) and v1 (later), CreateTopics v0 (0.10.1, 0.10.2) and v2 (later): every version up to
-4.4 still answers one of them. Moving a leader takes ElectLeaders v0 and AlterPartitionReassignments v0 (2.4).
-Independent of the client under test on purpose.
+Metadata v0 (0.8.2, 0.9) and v1 (newer), CreateTopics v0 (0.10.1, 0.10.2) and v2 (newer): every version up to 4.4
+supports one of them. Moving a leader takes ElectLeaders v0 and AlterPartitionReassignments v0 (2.4).
+Deliberately independent of the client under test.
 """
 
 import socket
@@ -13,7 +13,7 @@ _METADATA, _CREATE_TOPICS, _ELECT_LEADERS, _ALTER_PARTITION_REASSIGNMENTS = 3, 1
 
 
 class ProbeError(Exception):
-    """A broker did not answer, or not with what was asked for."""
+    """A broker did not answer, or gave an unexpected answer."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Partition:
 
 @dataclass
 class Metadata:
-    """One broker's view of the cluster. `controller` is `None` where the broker does not tell (0.8.2, 0.9)."""
+    """One broker's view of the cluster. `controller` is `None` if the broker does not say (0.8.2, 0.9)."""
 
     brokers: set = field(default_factory=set)
     controller: int | None = None
@@ -34,7 +34,7 @@ class Metadata:
 
 
 def metadata(port, version, limit=2.0):
-    """What the broker on `port` knows of all brokers and all topics."""
+    """All brokers and topics that the broker on `port` knows."""
     request_version = 0 if version < (0, 10) else 1
     every_topic = struct.pack(">i", 0 if request_version == 0 else -1)
     answer = _Reader(_exchange(port, _METADATA, request_version, every_topic, limit))
@@ -68,7 +68,7 @@ def _read_metadata(answer, request_version):
 def create_topic(port, version, topic, partitions, replication_factor, settings, limit=15.0):
     """Creates a topic through the broker on `port`, which must be the controller in ZooKeeper mode.
 
-    Returns Kafka's error code, 0 when the topic was made, and what the broker says about it.
+    Returns Kafka's error code, 0 if the topic was created, and the broker's message.
     """
     request_version = 0 if version < (0, 11) else 2
     body = struct.pack(">i", 1) + _string(topic) + struct.pack(">ihi", partitions, replication_factor, 0)
@@ -86,10 +86,10 @@ def create_topic(port, version, topic, partitions, replication_factor, settings,
 
 
 def reassign(port, topic, partition, replicas, limit=15.0):
-    """Gives a partition these replicas, the first of which is to lead. Returns Kafka's error code."""
+    """Sets the replicas of a partition; the first one is to lead. Returns Kafka's error code."""
     name = bytes([len(topic) + 1]) + topic.encode()
     partitions = b"\x02" + struct.pack(f">ib{len(replicas)}i", partition, len(replicas) + 1, *replicas) + b"\0"
-    # Compact lengths and empty tagged fields; the header ends with some too.
+    # Compact lengths and empty tagged fields; the header ends with tagged fields, too.
     body = b"\0" + struct.pack(">i", int(limit * 1000)) + b"\x02" + name + partitions + b"\0" + b"\0"
     answer = _Reader(_exchange(port, _ALTER_PARTITION_REASSIGNMENTS, 0, body, limit + 2)[1:])
     answer.int32()
@@ -97,13 +97,13 @@ def reassign(port, topic, partition, replicas, limit=15.0):
 
 
 def elect_preferred_leader(port, topic, partition, limit=15.0):
-    """Asks for the first replica of a partition to lead. That it leads already is no error here."""
+    """Makes the first replica of a partition its leader. It is no error if it already is."""
     body = struct.pack(">i", 1) + _string(topic) + struct.pack(">iii", 1, partition, int(limit * 1000))
     _exchange(port, _ELECT_LEADERS, 0, body, limit + 2)
 
 
 def four_letters(port, word):
-    """ZooKeeper's answer to one of its four-letter commands."""
+    """ZooKeeper's answer to a four-letter command."""
     try:
         with socket.create_connection(("127.0.0.1", port), 2.0) as connection:
             connection.sendall(word.encode())

@@ -1,7 +1,7 @@
-"""Programs that cannot outlive this process, ports nobody else takes, and waiting that ends with our user.
+"""Programs that end with this process, reserved ports, and waits that end when our user is gone.
 
-Linux only. A program started here is killed by the kernel when this process ends, however it ends, and
-even while it is frozen. That holds per *thread*: start programs from the main thread only.
+Linux only. The kernel kills a program started here when this process ends, however it ends, even if the program is
+frozen. That holds per *thread*: start programs only in the main thread.
 """
 
 import ctypes
@@ -20,11 +20,11 @@ _LIBC = ctypes.CDLL(None)
 
 
 class NobodyWaits(Exception):
-    """The process that started us is gone, or closed our stdin."""
+    """The process that started us is gone, or has closed our stdin."""
 
 
 def spawn(command, log_path):
-    """Starts `command` with its output appended to the file `log_path`."""
+    """Starts `command`; its output is appended to the file `log_path`."""
     parent = os.getpid()
 
     def die_with_parent():
@@ -34,7 +34,8 @@ def spawn(command, log_path):
 
     with open(log_path, "ab") as log:
         try:
-            # A session of its own: Ctrl-C in a terminal must reach us only, so that we decide the order of things.
+            # A session of its own: Ctrl-C in a terminal must reach only us, so that we decide the order in which to
+            # stop.
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -49,26 +50,26 @@ def spawn(command, log_path):
 
 
 class ReservedPort:
-    """A free port on 127.0.0.1 that stays ours while the broker on it is down.
+    """A free port on 127.0.0.1 that stays reserved while the broker on it is down.
 
-    A bound socket that does not listen: the broker can bind beside it because both allow reuse, and the kernel
-    gives the port to nobody else, not even as the local port of a connection. Connecting is refused until the
-    broker listens.
+    The reservation is a bound socket that does not listen. The broker can bind the same port, because both allow reuse,
+    and the kernel gives the port to nobody else, not even as the local port of a connection. Connections are refused
+    until the broker listens.
     """
 
     def __init__(self):
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        # Only after bind: with it set before, the kernel may hand out a port that another reservation holds.
+        # Only after bind: with it set earlier, the kernel may choose a port that another reservation holds.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.number = self._socket.getsockname()[1]
 
 
 class Waiter:
-    """Lets time pass and reads command lines, and notices at once when nobody waits for us any more.
+    """Sleeps, reads command lines, and notices at once when our user is gone.
 
-    :param watch_parent: also end when the process that started us ends; a child it forked may hold our stdin open.
-    :param watch_stdin: read commands from stdin and end with it.
+    :param watch_parent: also ends with the process that started us; a child that it forked may keep our stdin open.
+    :param watch_stdin: reads commands from stdin, and ends with it.
     """
 
     def __init__(self, watch_parent, watch_stdin):
@@ -88,7 +89,7 @@ class Waiter:
             self._turn(left)
 
     def read_line(self):
-        """The next command line, without its end."""
+        """The next command line, without its line end."""
         while b"\n" not in self._input:
             self._turn(None)
         line, self._input = self._input.split(b"\n", 1)

@@ -8,13 +8,14 @@
 //! kafka.kill(kafka.leader("orders", 0));
 //! ```
 //!
-//! A thin wrapper of the harness, `kafka.py` in this folder. The harness is a process of its own, which ends, with its
-//! brokers and their data, when the [`Kafka`] is dropped and also when the test's process dies: a `static` one is fine.
+//! A thin wrapper of the harness, `kafka.py` in this folder. The harness is a separate process, which ends together
+//! with its brokers and their data when the [`Kafka`] is dropped, and also when the test's process dies, so a `static`
+//! one is fine.
 //!
-//! Everything panics with the harness's words when it fails: a test that asks for Kafka and does not get it fails.
-//! Nothing here uses a Kafka client of ours, which is what the tests test.
+//! Everything panics with the harness's error when it fails: a test that needs Kafka and does not get it fails. Nothing
+//! here uses our Kafka client, which is what the tests test.
 
-// Said once above: everything here panics when the harness cannot do it.
+// Said once above: everything here panics if the harness fails.
 #![allow(clippy::missing_panics_doc)]
 
 use std::collections::BTreeMap;
@@ -29,18 +30,18 @@ use serde_json::Value;
 /// The newest Kafka, on which everything is tested.
 pub const LATEST: &str = include_str!("../versions/latest").trim_ascii();
 
-/// The last Kafka 3: the newest that speaks the versions of requests that Kafka 4 has dropped.
+/// The last Kafka 3: the newest that supports the request versions that Kafka 4 has dropped.
 pub const LATEST_3: &str = include_str!("../versions/latest_3").trim_ascii();
 
-/// What kind of cluster to start.
+/// The options of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// `"0.8.2.2"` to [`LATEST`] (the default). Before 3.3 it comes with ZooKeeper.
     pub version: &'a str,
-    /// How many brokers; default 1. Topics of Kafka's own get min(3, this) replicas, and with 3 brokers or more
+    /// The number of brokers; default 1. Kafka's internal topics get min(3, this) replicas; with 3 brokers or more,
     /// `min.insync.replicas` is 2.
     pub brokers: u32,
-    /// Asks for ZooKeeper mode where both exist (3.3 to 3.9).
+    /// Uses ZooKeeper mode with versions that support both (3.3 to 3.9).
     pub zookeeper: bool,
     /// Broker settings by Kafka's names, over the harness's own.
     pub settings: &'a [(&'a str, &'a str)],
@@ -57,13 +58,13 @@ impl Default for Options<'_> {
     }
 }
 
-/// A running Kafka cluster. Dropping it ends every process and removes every file.
+/// A running Kafka cluster. Dropping it ends all processes and removes all files.
 ///
-/// Commands may come from any thread; they are carried out one after the other.
+/// Any thread may run commands; they are executed one after the other.
 #[derive(Debug)]
 pub struct Kafka {
     harness: Child,
-    /// `None` only while it is dropped: closing the harness's stdin is what ends it.
+    /// `None` only while it is being dropped: closing the harness's stdin ends it.
     pipes: Mutex<Option<Pipes>>,
     about: Value,
 }
@@ -74,7 +75,7 @@ struct Pipes {
     answers: BufReader<ChildStdout>,
 }
 
-/// Where one partition is.
+/// The state of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// The leader's broker id; `None` while there is none.
@@ -86,8 +87,8 @@ pub struct Partition {
 }
 
 impl Kafka {
-    /// Starts a cluster and returns when it is ready; fetches that version of Kafka first if this is its first use here.
-    /// Panics with the end of the brokers' logs when it does not start.
+    /// Starts a cluster, and returns when it is ready. Fetches that version of Kafka first if it was never used here.
+    /// Panics with the end of the brokers' logs if it does not start.
     #[must_use]
     pub fn start(options: &Options<'_>) -> Self {
         let mut command = Command::new("python3");
@@ -101,7 +102,7 @@ impl Kafka {
             command.arg(format!("--set={name}={value}"));
         }
         command.args(options.java_options.iter().map(|option| format!("--java-option={option}")));
-        // A process group of its own: Ctrl-C ends the test, and with the test's end comes the harness's.
+        // A process group of its own: Ctrl-C ends the test, and the harness ends with it.
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn();
         let mut harness = started.expect("real Kafka needs `python3`, 3.11 or later, on the PATH");
         let (commands, answers) = harness.stdin.take().zip(harness.stdout.take()).expect("both were asked to be pipes");
@@ -110,18 +111,18 @@ impl Kafka {
         Kafka { harness, pipes: Mutex::new(Some(pipes)), about }
     }
 
-    /// The addresses of all brokers, as `bootstrap.servers` wants them.
+    /// The addresses of all brokers, as `bootstrap.servers` takes them.
     pub fn bootstrap(&self) -> &str {
         self.about["bootstrap"].as_str().expect("the harness tells bootstrap")
     }
 
-    /// The address of every broker, by id; ids count from 1.
+    /// The address of each broker, by id; ids start at 1.
     pub fn brokers(&self) -> BTreeMap<i32, String> {
         let told = self.about["brokers"].as_object().expect("the harness tells brokers");
         told.iter().map(|(id, address)| (broker_id(id), text(address).to_owned())).collect()
     }
 
-    /// The ids of all brokers, whether they run or not.
+    /// The ids of all brokers, running or not.
     pub fn broker_ids(&self) -> Vec<i32> {
         self.brokers().into_keys().collect()
     }
@@ -136,38 +137,38 @@ impl Kafka {
         self.command(&["stop", &broker_id.to_string()]);
     }
 
-    /// SIGSTOP: the broker keeps its connections and answers nothing.
+    /// SIGSTOP: the broker keeps its connections but does not respond.
     pub fn freeze(&self, broker_id: i32) {
         self.command(&["freeze", &broker_id.to_string()]);
     }
 
-    /// SIGCONT: a frozen broker goes on.
+    /// SIGCONT: a frozen broker continues.
     pub fn thaw(&self, broker_id: i32) {
         self.command(&["thaw", &broker_id.to_string()]);
     }
 
-    /// Starts a broker that was killed or stopped, with its data and address, and waits until it is ready.
+    /// Starts a killed or stopped broker, with its data and address, and waits until it is ready.
     pub fn restart(&self, broker_id: i32) {
         self.restart_without_waiting(broker_id);
         self.wait_ready();
     }
 
-    /// Starts a broker that was killed or stopped, with its data and address.
+    /// Starts a killed or stopped broker, with its data and address.
     pub fn restart_without_waiting(&self, broker_id: i32) {
         self.command(&["start", &broker_id.to_string()]);
     }
 
-    /// Waits until every running broker answers, and sees all that run and a controller.
+    /// Waits until all running brokers answer, and each sees all of them and a controller.
     pub fn wait_ready(&self) {
         self.command(&["wait-ready"]);
     }
 
-    /// Waits until every replica of every partition is in sync.
+    /// Waits until all replicas of all partitions are in sync.
     pub fn wait_in_sync(&self) {
         self.command(&["wait-in-sync"]);
     }
 
-    /// Creates a topic with some of its own `settings`; returns when every running broker knows a leader for each partition.
+    /// Creates a topic with `settings` of its own; returns when all running brokers know a leader for each partition.
     pub fn create_topic(&self, topic: &str, partitions: u32, replication_factor: u16, settings: &[(&str, &str)]) {
         let settings: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let (partitions, replication_factor) = (partitions.to_string(), replication_factor.to_string());
@@ -176,7 +177,7 @@ impl Kafka {
         self.command(&words);
     }
 
-    /// Where the partitions of a topic are, by partition.
+    /// The state of each partition of a topic.
     pub fn describe_topic(&self, topic: &str) -> BTreeMap<i32, Partition> {
         let answer = self.command(&["topic", "describe", topic]);
         let told = answer["partitions"].as_object().expect("the harness tells partitions");
@@ -195,27 +196,27 @@ impl Kafka {
         place.leader.unwrap_or_else(|| panic!("{topic}-{partition} has no leader"))
     }
 
-    /// Makes a broker the leader of a partition; returns when every running broker knows. Needs Kafka 2.4.
+    /// Makes a broker the leader of a partition; returns when all running brokers know that. Needs Kafka 2.4.
     pub fn move_leader(&self, topic: &str, partition: i32, broker_id: i32) {
         self.command(&["topic", "lead", topic, &partition.to_string(), &broker_id.to_string()]);
     }
 
-    /// The folder in which a broker keeps its partitions' logs.
+    /// The folder with a broker's partition logs.
     pub fn log_dir(&self, broker_id: i32) -> PathBuf {
         PathBuf::from(text(&self.about["log_dirs"][broker_id.to_string()]))
     }
 
-    /// What a broker has written to its console.
+    /// A broker's console output.
     pub fn output(&self, broker_id: i32) -> String {
         let written = std::fs::read(text(&self.about["outputs"][broker_id.to_string()]));
         String::from_utf8_lossy(&written.expect("a broker that was started has an output")).into_owned()
     }
 
-    /// Runs one of Kafka's own tools on this cluster, feeds it `input` and returns what it printed.
+    /// Runs one of Kafka's tools on this cluster with `input` on its stdin; returns its output.
     ///
     /// `tool` is `console-producer`, `console-consumer`, `topics`, `configs`, `consumer-groups` or `dump-log`; the
-    /// arguments that connect it are added. Waits as long as the tool runs: give a consumer `--max-messages` and
-    /// `--timeout-ms`. Panics when it ends with another status than 0.
+    /// arguments for connecting are added. Waits until the tool ends, so give a consumer `--max-messages` and
+    /// `--timeout-ms`. Panics if its exit status is not 0.
     pub fn tool(&self, tool: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let answer = self.command(&["tool", tool]);
         let words: Vec<_> = answer["command"].as_array().into_iter().flatten().map(text).collect();
@@ -225,7 +226,7 @@ impl Kafka {
         let mut running = command.spawn().expect("Kafka's tools need Java");
         let mut stdin = running.stdin.take().expect("it was asked to be a pipe");
         let done = std::thread::scope(|scope| {
-            // A tool that ends before it has read everything shows it in its status.
+            // If a tool ends before it has read everything, its status shows it.
             scope.spawn(move || stdin.write_all(input).ok());
             running.wait_with_output().expect("a child can be waited for")
         });
@@ -234,7 +235,7 @@ impl Kafka {
         done.stdout
     }
 
-    /// What Kafka's `DumpLogSegments` prints of a partition's log on its leader, the records' contents included.
+    /// The output of Kafka's `DumpLogSegments` for a partition's log on its leader, with the contents of records.
     pub fn dump_log(&self, topic: &str, partition: i32) -> String {
         let folder = self.log_dir(self.leader(topic, partition)).join(format!("{topic}-{partition}"));
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -251,7 +252,7 @@ impl Kafka {
         let pipes = pipes.as_mut().expect("only drop takes the pipes");
         let line =
             words.iter().map(|word| format!("'{}'", word.replace('\'', r#"'"'"'"#))).collect::<Vec<_>>().join(" ");
-        // If the harness is gone, its answer is missing too, which says so.
+        // If the harness is gone, its answer is missing, too, and that is reported.
         writeln!(pipes.commands, "{line}").ok();
         pipes.answer(&line)
     }

@@ -53,7 +53,7 @@ def test_every_exception_is_a_kafka_exception(name):
     assert issubclass(getattr(exceptions, name), exceptions.KafkaException)
 
 
-def test_a_unicode_exception_is_not():
+def test_a_unicode_exception_is_no_kafka_exception():
     assert not issubclass(exceptions.UnicodeException, exceptions.KafkaException)
 
 

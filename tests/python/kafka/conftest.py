@@ -1,7 +1,8 @@
-"""Fixtures that give a test real Apache Kafka. A test that asks for Kafka and does not get it fails."""
+"""Fixtures with real Apache Kafka. A test that needs Kafka and does not get it fails."""
 
 import contextlib
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ _FILE = Path(__file__).resolve().parents[2] / "kafka" / "kafka_cluster.py"
 
 
 def _kafka_cluster():
-    # Not through sys.path: in that folder is a kafka.py, which would hide the kafka-python package.
+    # Not through sys.path: that folder has a kafka.py, which would hide the kafka-python package.
     spec = importlib.util.spec_from_file_location("kafka_cluster", _FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -21,12 +22,12 @@ _MODULE = _kafka_cluster()
 
 
 def pytest_configure(config):
-    """Names the marker of the tests that only `make test-long` runs."""
+    """Declares the marker of the tests that only `make test-long` runs."""
     config.addinivalue_line("markers", "long: takes minutes; not part of `make test`")
 
 
 def pytest_collection_modifyitems(items):
-    """Gives these tests the time that it takes to fetch and start Kafka."""
+    """Gives these tests enough time to fetch and start Kafka."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(1800 if item.get_closest_marker("long") else 900))
@@ -34,17 +35,20 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def kafka():
-    """Three brokers of the newest Kafka, shared by all tests: make your own topics, leave every broker running."""
+    """Three brokers of the newest Kafka, shared by all tests: use your own topics, and leave all brokers running."""
     with _MODULE.Cluster(brokers=3) as cluster:
         yield cluster
 
 
-@pytest.fixture
-def start_kafka():
-    """Starts clusters of this test's own: `start_kafka("1.1.1", brokers=3, settings={...})`, see `Cluster`.
+@pytest.fixture(scope="session")
+def zookeeper_kafka():
+    """A broker of the last Kafka with ZooKeeper, shared by all tests: use your own topics and groups."""
+    with _MODULE.Cluster(_MODULE.LATEST_3, zookeeper=True) as cluster:
+        yield cluster
 
-    The version may also be `LATEST` or `LATEST_3`, which is what the harness calls the two that most tests run on.
-    """
+
+@contextlib.contextmanager
+def _starter():
     with contextlib.ExitStack() as clusters:
 
         def start(version, **kwargs):
@@ -54,6 +58,31 @@ def start_kafka():
 
 
 @pytest.fixture
+def start_kafka():
+    """Starts clusters for one test: `start_kafka("1.1.1", brokers=3, settings={...})`, see `Cluster`.
+
+    The version may also be `LATEST` or `LATEST_3`: the two on which most tests run.
+    """
+    with _starter() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_kafka_for_module():
+    """As `start_kafka`, for clusters that the tests of one file share."""
+    with _starter() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def kavka():
+    """The command `kavka`, built from this source."""
+    root = Path(__file__).resolve().parents[3]
+    subprocess.run(["cargo", "build", "--quiet", "-p", "kavka-cli"], cwd=root, check=True)
+    return str(root / "target" / "debug" / "kavka")
+
+
+@pytest.fixture
 def kafka_error():
-    """The exception of a command that Kafka or the harness refused."""
+    """The exception for a command that Kafka or the harness refused."""
     return _MODULE.KafkaError

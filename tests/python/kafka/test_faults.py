@@ -1,6 +1,6 @@
-"""Brokers of real Kafka that are killed and frozen, and what reaches the log all the same.
+"""Brokers of real Kafka are killed and frozen; then the log is compared with the reports.
 
-What is in the log is read by librdkafka, which shares nothing with us.
+The log is read with librdkafka, which shares no code with us.
 """
 
 import queue
@@ -13,7 +13,7 @@ import pytest
 
 PARTITIONS = 3
 
-#: What each run writes at the least.
+#: The least number of messages that each run writes.
 MESSAGES = 1_000_000
 
 
@@ -25,7 +25,7 @@ class Writer(threading.Thread):
         self._topic = topic
         self._stopping = threading.Event()
         self.count = 0
-        #: What was reported of each message, in the order of the reports: its number, partition and offset.
+        #: The reports, in order: the message's number, partition and offset.
         self.delivered = []
         self.failed = []
         self.error = None
@@ -64,7 +64,7 @@ class Writer(threading.Thread):
 
 
 class Reader(threading.Thread):
-    """Consumes everything until it has seen a number of messages, while the brokers come and go."""
+    """Consumes until it has seen a number of messages, while brokers go and come back."""
 
     def __init__(self, topic):
         super().__init__()
@@ -99,7 +99,7 @@ class Reader(threading.Thread):
 
 
 def independently_read(bootstrap, topic):
-    """{(partition, offset): number} of everything in a topic, read by librdkafka."""
+    """{(partition, offset): number} of all messages in a topic, read with librdkafka."""
     consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -126,7 +126,7 @@ def independently_read(bootstrap, topic):
 
 
 def check(writer, reader, log):
-    """0 lost, 0 duplicated, order kept, every report true, everything read."""
+    """None lost, none duplicated, all in order, every report true, everything read."""
     assert writer.error is None
     assert reader.error is None
     assert writer.failed == []

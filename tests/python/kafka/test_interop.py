@@ -1,6 +1,6 @@
-"""What we write others read, and what others write we read: Kafka's console tools and librdkafka.
+"""Others read what we write, and we read what others write: Kafka's console tools and librdkafka.
 
-The other side is real Kafka, and again the embedded broker, which has to serve these clients too.
+Each test runs on real Kafka, and on the embedded broker, which must serve these clients, too.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ CODECS = {
     "zstd": CompressionType.ZSTD,
 }
 LONG = b"long enough to be worth compressing, " * 20
-#: Key, value and headers. The console tools know no empty header names and nothing that is not text.
+#: Key, value and headers. The console tools do not support empty header names, nor bytes that are not text.
 RECORDS = [
     (b"key", b"value", []),
     (None, LONG, []),
@@ -51,7 +51,7 @@ def tool(kafka, bootstrap):
 
     def run(name, *arguments, stdin=b""):
         command = [bootstrap if word == kafka.bootstrap else word for word in kafka.tool_command(name)]
-        done = subprocess.run([*command, *map(str, arguments)], input=stdin, capture_output=True, timeout=60)
+        done = subprocess.run([*command, *map(str, arguments)], input=stdin, capture_output=True, timeout=150)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
@@ -63,12 +63,12 @@ def topic(bootstrap, request):
     """A new topic of one partition."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(name, 1, 3)])[name].result(timeout=30)
+    admin.create_topics([NewTopic(name, 1, 3)])[name].result(timeout=60)
     return name
 
 
 def text(data):
-    """Bytes as the console tools print and read them, with a word for null that is in no record."""
+    """Bytes as the console tools print and read them, with a word for null that no record contains."""
     return "NULL" if data is None else data.decode()
 
 
@@ -83,7 +83,7 @@ def write(bootstrap, topic, codec, records):
 
 
 def read(bootstrap, topic, count):
-    with pykafka.KafkaClient(bootstrap).topics[topic].get_simple_consumer(consumer_timeout_ms=30_000) as consumer:
+    with pykafka.KafkaClient(bootstrap).topics[topic].get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
         messages = [consumer.consume() for _ in range(count)]
     assert [message.offset for message in messages] == list(range(count))
     return [(message.partition_key, message.value, message.headers) for message in messages]
@@ -98,7 +98,7 @@ def test_librdkafka_reads_what_we_write(bootstrap, topic, codec):
     consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
     messages = []
     while len(messages) < len(RECORDS):
-        message = consumer.poll(30)
+        message = consumer.poll(60)
         assert message is not None
         assert message.error() is None, message.error()
         messages.append(message)
@@ -117,19 +117,19 @@ def test_we_read_what_librdkafka_writes(bootstrap, topic, codec, idempotent):
         producer.produce(
             topic, value, key, headers=headers, on_delivery=lambda error, _: error and failed.append(error)
         )
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     assert failed == []
     assert read(bootstrap, topic, len(RECORDS)) == RECORDS
 
 
 def test_a_group_of_librdkafka_reads_what_we_write(bootstrap, topic):
-    """Subscribing takes the group APIs, which the embedded broker has for others."""
+    """Subscribing needs the group APIs, which the embedded broker has for other clients."""
     write(bootstrap, topic, "none", RECORDS)
     settings = {"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"}
     settings["enable.auto.commit"] = False
     consumer = confluent_kafka.Consumer(settings)
     consumer.subscribe([topic])
-    messages = consumer.consume(len(RECORDS), timeout=30)
+    messages = consumer.consume(len(RECORDS), timeout=60)
     assert [message.value() for message in messages] == [value for _, value, _ in RECORDS]
     consumer.commit(asynchronous=False)
     consumer.close()
@@ -142,7 +142,7 @@ def test_the_console_consumer_reads_what_we_write(bootstrap, topic, tool):
         write(bootstrap, topic, codec, RECORDS)
     printed = tool(
         "console-consumer",
-        *("--topic", topic, "--from-beginning", "--max-messages", len(RECORDS) * len(CODECS), "--timeout-ms", 30_000),
+        *("--topic", topic, "--from-beginning", "--max-messages", len(RECORDS) * len(CODECS), "--timeout-ms", 60_000),
         *("--formatter-property", "print.key=true", "--formatter-property", "print.headers=true"),
         *("--formatter-property", "print.offset=true", "--formatter-property", "null.literal=NULL"),
     )

@@ -15,7 +15,7 @@ CODECS = {
 
 
 def value(number):
-    """100 bytes that no other number has, and that compress about as well as text."""
+    """100 bytes that are unique to this number, and compress about as well as text."""
     text = b"%010d %016x the quick brown fox jumps over the lazy dog, and the dog does not mind it at all"
     return (text % (number, number * 0x9E3779B97F4A7C15 % 2**64)).ljust(100)
 

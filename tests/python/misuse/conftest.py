@@ -8,7 +8,7 @@ import pytest
 
 
 class Peer:
-    """Listens, counts who comes, and does one thing with each connection on a thread of its own."""
+    """Listens, counts connections, and handles each one in a thread of its own."""
 
     def __init__(self, serve):
         self.connections = 0
@@ -35,12 +35,12 @@ class Peer:
             worker.join()
 
     def _work(self, connection):
-        # The client may hang up at any moment, and does.
+        # The client may close the connection at any moment.
         with contextlib.suppress(OSError):
             self._serve(connection)
 
     def close(self):
-        """Ends every thread."""
+        """Ends all threads."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

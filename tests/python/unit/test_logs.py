@@ -1,14 +1,16 @@
-"""What the engine has to say arrives in `logging`, and nothing stands in its way."""
+"""The engine's log lines arrive in `logging`, whatever the program does."""
 
 import logging
+import socket
 import time
 
 import pytest
 from pykafka import KafkaClient
+from pykafka.exceptions import KafkaException, NoBrokersAvailableError
 
 
-def heard(records, text, seconds=20):
-    """Waits until a record with this text is there."""
+def heard(records, text, seconds=60):
+    """Waits for a log record with this text."""
     deadline = time.monotonic() + seconds
     while not any(text in record.getMessage() for record in records):
         assert time.monotonic() < deadline, f"{text!r} not in {[record.getMessage() for record in records]}"
@@ -27,6 +29,22 @@ def test_a_broker_that_is_lost_and_comes_back_is_one_line_each(own_broker, caplo
         heard(caplog.records, "is back")
     assert (lost.name, lost.levelno) == ("pykafka.engine", logging.INFO)
     assert sum("is lost" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_client_that_waits_for_a_silent_broker_says_so(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent, caplog.at_level(logging.INFO, "pykafka"):
+        with pytest.raises(NoBrokersAvailableError):
+            KafkaClient(f"127.0.0.1:{silent.getsockname()[1]}")
+        heard(caplog.records, "after 3 s")
+
+
+def test_a_look_at_offsets_says_what_it_waits_for(own_broker, caplog):
+    topic = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=8_000).topics["away"]
+    own_broker.set_broker_down(1)
+    with caplog.at_level(logging.INFO, "pykafka"):
+        with pytest.raises(KafkaException):
+            topic.latest_available_offsets()
+        heard(caplog.records, "still trying after 3 s")
 
 
 def test_a_handler_that_uses_the_client_does_not_stop_the_engine(own_broker, caplog):
@@ -54,7 +72,7 @@ def test_a_handler_that_uses_the_client_does_not_stop_the_engine(own_broker, cap
 
 
 @pytest.mark.parametrize("fork", [False, True])
-def test_lines_come_in_every_process_and_none_is_said_without_a_handler(run_python, fork):
+def test_log_lines_arrive_in_every_process_and_nothing_is_printed_without_a_handler(run_python, fork):
     program = """
         import logging, os, sys, threading
         import pykafka, pykafka.testing
@@ -76,7 +94,7 @@ def test_lines_come_in_every_process_and_none_is_said_without_a_handler(run_pyth
             client.update_cluster()
         except pykafka.exceptions.KafkaException:
             pass
-        assert arrived.wait(20)
+        assert arrived.wait(60)
     """
     done = run_python(program.replace("FORK", str(fork)))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

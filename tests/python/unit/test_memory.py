@@ -1,4 +1,4 @@
-"""How much memory a producer takes when its broker has stopped answering (guarantee R8)."""
+"""How much memory a producer uses while its broker does not answer (guarantee R8)."""
 
 import subprocess
 import sys
@@ -7,12 +7,13 @@ import textwrap
 import pytest
 
 PROGRAM = """
-    import resource, sys, time
+    import sys, time
     import pykafka
 
     size = int(sys.argv[2])
     producer = pykafka.KafkaClient(sys.argv[1]).topics["silent"].get_producer(
-        block_on_queue_full=False, delivery_reports=sys.argv[3] == "True"
+        # However slow the machine is, no message is given up before the memory is full.
+        block_on_queue_full=False, delivery_reports=sys.argv[3] == "True", delivery_timeout_ms=3_600_000
     )
     print("ready", flush=True)
     input()
@@ -24,11 +25,14 @@ PROGRAM = """
         except pykafka.exceptions.ProducerQueueFullError as error:
             refusal = str(error)
             end = end or time.monotonic() + 0.5
-    print(accepted, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, refusal, flush=True)
+    # Not ru_maxrss: that begins with what the test's own process had when it made this one.
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(accepted, peak, refusal, flush=True)
     import os; os._exit(0)
 """
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("reports", [False, True])
 @pytest.mark.parametrize("size", [10, 100, 1_000, 20_000, 900_000])
 def test_a_producer_that_gets_no_answer_stays_within_its_memory(own_broker, size, reports):
@@ -37,7 +41,7 @@ def test_a_producer_that_gets_no_answer_stays_within_its_memory(own_broker, size
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         own_broker.silence()
-        said, _ = process.communicate("\n", timeout=60)
+        said, _ = process.communicate("\n", timeout=800)
     accepted, peak_kib, refusal = said.split(maxsplit=2)
     buffered_mib = int(accepted) * size / 2**20
     assert int(peak_kib) / 1024 < 32 + 48, f"{accepted} messages of {size} bytes"

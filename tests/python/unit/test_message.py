@@ -1,4 +1,4 @@
-"""`Message`, as both ends see it."""
+"""`Message`, as producers and consumers see it."""
 
 import copy
 import pickle
@@ -58,7 +58,7 @@ def test_a_message_can_be_pickled_and_copied():
 def test_a_delivered_and_a_consumed_message_can_be_pickled_and_leave_their_batch_behind(lone_topic):
     with lone_topic.get_producer() as producer:
         produced = producer.produce(b"v" * 2_000, b"k", timestamp=5, headers=[("h", b"1")])
-    with lone_topic.get_simple_consumer(consumer_timeout_ms=5_000) as consumer:
+    with lone_topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
         consumed = consumer.consume()
     for message in (produced, consumed):
         again = pickle.loads(pickle.dumps(message))
@@ -80,6 +80,6 @@ def test_a_time_can_be_set_as_datetime_number_or_none(given, kept):
     assert message.timestamp == kept
 
 
-def test_a_time_that_is_neither_is_a_runtime_error():
+def test_a_timestamp_that_is_neither_number_nor_datetime_is_a_runtime_error():
     with pytest.raises(RuntimeError):
         Message(b"").set_timestamp("yesterday")

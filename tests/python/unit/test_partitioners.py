@@ -1,4 +1,4 @@
-"""The partitioners, on plain numbers as well as on partitions."""
+"""The partitioners, with plain numbers and with partitions."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Processes that fork or exit while work goes on, and processes with several interpreters."""
+"""Processes that fork or exit while the engine works, and processes with several interpreters."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_child_does_not_wait_at_exit_for_what_only_its_parent_produces(run_pyt
         """,
         meanwhile=own_broker.silence,
     )
-    assert float(done.stdout.split()[-1]) < 5, done.stderr
+    assert float(done.stdout.split()[-1]) < 60, "far less than delivery_timeout_ms"
     assert not done.stderr
 
 
@@ -101,7 +101,7 @@ def test_a_daemon_thread_that_produces_while_the_interpreter_exits_is_quiet(run_
     done = run_python(
         f"""
         import atexit, threading, time
-        # Registered first, so called after pykafka's own.
+        # Registered first, so it is called after pykafka's own handler.
         atexit.register(lambda: print(accepted, flush=True))
         from pykafka import KafkaClient
         producer = KafkaClient({bootstrap!r}).topics["daemon"].get_producer()

@@ -1,4 +1,4 @@
-"""Numbers and text in settings."""
+"""Numbers and texts in settings."""
 
 import pytest
 from pykafka.exceptions import UnicodeException

@@ -1,4 +1,4 @@
-//! Record batches as a client sends them, and what is in those that a broker has stored.
+//! Record batches to send, and the records of batches that a broker has stored.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use kavka_core::wire::records::{
     BatchBuilder, BufferPool, Compression, CompressionType, Compressor, Decompressor, ProducerStamp, Records, Stamp,
 };
 
-/// The time of the first record of a batch that says no other, in milliseconds; the others follow one by one.
+/// The timestamp of a batch's first record, unless it sets its own, in milliseconds; the others count up from it.
 pub const FIRST_TIMESTAMP_MS: i64 = 1_000;
 
 /// A batch of records with these values.
@@ -20,7 +20,7 @@ pub fn sequenced(producer_id: i64, producer_epoch: i16, base_sequence: i32, valu
     Batch::of(values).from_producer(producer_id, producer_epoch, base_sequence).build()
 }
 
-/// A batch in the making.
+/// A batch being built.
 #[derive(Debug, Clone)]
 pub struct Batch {
     records: Vec<(i64, Vec<u8>)>,
@@ -29,40 +29,40 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Records with these values; their times are 1000, 1001, ...
+    /// Records with these values; their timestamps are 1000, 1001, ...
     pub fn of<V: AsRef<[u8]>>(values: &[V]) -> Self {
         let timed: Vec<_> = (FIRST_TIMESTAMP_MS..).zip(values).collect();
         Self::at(&timed)
     }
 
-    /// Records with these times, in milliseconds, and values.
+    /// Records with these timestamps, in milliseconds, and values.
     pub fn at<V: AsRef<[u8]>>(records: &[(i64, V)]) -> Self {
         let records = records.iter().map(|(time, value)| (*time, value.as_ref().to_vec())).collect();
         Self { records, stamp: Stamp::default(), codec: CompressionType::None }
     }
 
-    /// As an idempotent producer stamps it.
+    /// Sets the fields of an idempotent producer.
     #[must_use]
     pub fn from_producer(mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Self {
         self.stamp.producer = Some(ProducerStamp { producer_id, producer_epoch, base_sequence });
         self
     }
 
-    /// With this stamp.
+    /// Sets the header fields in `stamp`.
     #[must_use]
     pub fn stamped(mut self, stamp: Stamp) -> Self {
         self.stamp = stamp;
         self
     }
 
-    /// Compressed, at the codec's own level.
+    /// Sets the codec, at its default level.
     #[must_use]
     pub fn compressed(mut self, codec: CompressionType) -> Self {
         self.codec = codec;
         self
     }
 
-    /// The bytes.
+    /// Builds the batch.
     pub fn build(self) -> Records {
         let pool = BufferPool::new(64 << 20, Arc::new(|| ()));
         let mut builder = BatchBuilder::new(&pool, 1 << 30);
@@ -74,14 +74,14 @@ impl Batch {
     }
 }
 
-/// The records with the byte at `place` changed.
+/// The batch with the byte at `place` changed.
 pub fn damaged(records: Records, place: usize) -> Records {
     let mut bytes = records.into_bytes().to_vec();
     bytes[place] ^= 1;
     Bytes::from(bytes).into()
 }
 
-/// Offset and value of each record in these batches, as a broker has stored them.
+/// The offset and value of each record in these stored batches.
 pub fn stored(batches: impl IntoIterator<Item = Bytes>) -> Vec<(i64, Vec<u8>)> {
     let mut records = Vec::new();
     for batch in batches.into_iter().flat_map(kavka_core::wire::records::batches) {

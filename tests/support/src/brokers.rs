@@ -1,7 +1,7 @@
-//! Clusters that a whole suite runs on: the embedded one, and two versions of real Kafka, which need Java and Maven.
+//! Clusters for a whole test suite: the embedded one, and two versions of real Kafka, which need Java and Maven.
 //!
-//! Each has two brokers, 1 and 2, starts at its first use and lasts as long as the process. All tests share it: make
-//! your own topics, producers and groups, and leave the brokers running.
+//! Each has two brokers, 1 and 2. It starts when it is first used, and lasts as long as the process. All tests share
+//! it, so create your own topics, producers and groups, and leave the brokers running.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -30,7 +30,7 @@ pub fn embedded() -> &'static Brokers {
     })
 }
 
-/// An embedded cluster of a test's own, on free ports.
+/// An embedded cluster for a single test, on free ports.
 pub fn start(brokers: u16) -> Broker {
     let cluster = ClusterConfig { brokers, ..ClusterConfig::default() };
     Broker::start(Options { cluster, ..Options::default() }).unwrap()
@@ -42,7 +42,7 @@ pub fn kafka_latest() -> &'static Brokers {
     BROKERS.get_or_init(|| kafka(kavka_test_kafka::LATEST))
 }
 
-/// The last Kafka 3, which still speaks the versions that Kafka 4 has dropped.
+/// The last Kafka 3, which still supports the versions that Kafka 4 has dropped.
 pub fn kafka_latest_3() -> &'static Brokers {
     static BROKERS: OnceLock<Brokers> = OnceLock::new();
     BROKERS.get_or_init(|| kafka(kavka_test_kafka::LATEST_3))
@@ -60,12 +60,12 @@ impl Brokers {
         &self.addresses
     }
 
-    /// The addresses as `bootstrap.servers` wants them.
+    /// The addresses, as `bootstrap.servers` takes them.
     pub fn bootstrap_servers(&self) -> String {
         self.addresses.values().cloned().collect::<Vec<_>>().join(",")
     }
 
-    /// Makes a broker the leader of partition 0 of a topic, of which it must have a replica.
+    /// Makes a broker the leader of partition 0 of a topic; it must have a replica.
     pub fn move_leader(&self, topic: &str, broker_id: i32) {
         match &self.kind {
             Kind::Embedded(broker) => {
@@ -76,9 +76,9 @@ impl Brokers {
     }
 }
 
-/// Makes each of these functions a test on the embedded cluster and, if the crate's feature `real-kafka` is on, on each
-/// version of Kafka. They take a `&Cluster`, the suite's own type in its module `cluster`, which `Cluster::of` makes of
-/// the [`Brokers`].
+/// Makes each of these functions a test on the embedded cluster and, with the crate's feature `real-kafka`, on each
+/// version of Kafka. They take a `&Cluster`, a type in the suite's module `cluster`, made by `Cluster::of` from the
+/// [`Brokers`].
 #[macro_export]
 #[allow(clippy::crate_in_macro_def, reason = "the suite's own module is meant")]
 macro_rules! on_every_broker {

@@ -1,8 +1,8 @@
-//! `IncrementalAlterConfigs` v0-1: changes to the settings of topics.
+//! `IncrementalAlterConfigs` v0-1: changes topic settings.
 //!
-//! The changes of one resource are made together or not at all.
+//! The changes to one topic are applied together or not at all.
 //!
-//! Not here: the settings of brokers, all of which are read-only; loggers, groups and client metrics.
+//! Not here: broker settings, all of which are read-only; loggers, groups and client metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::state::State;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
-/// Kafka's numbers for what to do with a setting.
+/// Kafka's `AlterConfigOp` numbers.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
@@ -87,7 +87,7 @@ fn alter(state: &mut State, resource: &AlterConfigsResource, validate_only: bool
     Ok(())
 }
 
-/// Makes one change in `set`, what was set for the topic.
+/// Applies one change to `set`, the topic's explicit settings.
 fn change(set: &mut BTreeMap<String, String>, config: &AlterableConfig) -> Result<(), Refusal> {
     let setting = configs::topic_setting(&config.name)?;
     if config.config_operation == DELETE {
@@ -106,7 +106,7 @@ fn change(set: &mut BTreeMap<String, String>, config: &AlterableConfig) -> Resul
     Ok(())
 }
 
-/// The list with these values added, those apart that it has, or with them taken out.
+/// The list `current` with `values` added, unless they are in it, or removed.
 fn change_list(setting: &Setting, current: &str, values: &str, is_added: bool) -> Result<String, Refusal> {
     if !setting.is_list() {
         return Err((ErrorCode::INVALID_CONFIG, "only a list can be added to or taken from"));

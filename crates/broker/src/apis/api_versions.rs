@@ -1,7 +1,8 @@
-//! `ApiVersions` v0-5: what this broker speaks.
+//! `ApiVersions` v0-5: the APIs and versions that this broker supports.
 //!
-//! A version we do not speak is answered with `UNSUPPORTED_VERSION` in v0, as KIP-511 has it; for every other API the
-//! connection is closed. A client that expects another cluster or broker is told `REBOOTSTRAP_REQUIRED` (KIP-1242).
+//! An unsupported version of `ApiVersions` is answered with `UNSUPPORTED_VERSION` in v0 (KIP-511). For an unsupported
+//! version of any other API the connection is closed. A client that expects another cluster or broker gets
+//! `REBOOTSTRAP_REQUIRED` (KIP-1242).
 //!
 //! Not here: finalized features.
 
@@ -13,10 +14,10 @@ use kavka_core::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::{Answer, Context, Handle};
 use crate::state::State;
 
-/// APIs that core knows and this broker does not serve: there is no authentication.
+/// APIs in `kavka-core` that this broker does not support: authentication.
 const UNSUPPORTED: &[ApiKey] = &[ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
 
-/// The versions of an API that this broker serves.
+/// The versions of an API that this broker supports.
 fn versions(key: ApiKey) -> (i16, i16) {
     let versions = key.versions();
     let first = match key {
@@ -26,7 +27,7 @@ fn versions(key: ApiKey) -> (i16, i16) {
     (first, *versions.end())
 }
 
-/// Whether a request can be decoded and answered in its own version.
+/// Whether the version of a request is supported.
 pub(crate) fn speaks(header: &RequestHeader) -> bool {
     let (first, last) = versions(header.key);
     (first..=last).contains(&header.version) && !UNSUPPORTED.contains(&header.key)
@@ -57,7 +58,7 @@ impl Handle for ApiVersionsRequest {
     }
 }
 
-/// What stands in an answer that is an error: how to ask again.
+/// The versions of `ApiVersions` in an error response, so that the client can ask again.
 pub(crate) fn own_versions() -> Vec<ApiVersion> {
     vec![describe(ApiKey::ApiVersions)]
 }

@@ -15,7 +15,7 @@ use crate::state::State;
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
-/// Kafka's numbers for where a value comes from.
+/// Kafka's `ConfigSource` numbers.
 const SET_FOR_TOPIC: i8 = 1;
 const SET_AT_START: i8 = 4;
 const DEFAULT: i8 = 5;

@@ -1,8 +1,8 @@
 //! `FindCoordinator` v0-6: which broker coordinates a group.
 //!
-//! Not here: share groups, whose coordinators are `COORDINATOR_NOT_AVAILABLE`; transactions. Asked for the coordinator
-//! of a transaction it says `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, since that is the one error which ends
-//! `init_transactions` at once both in the Java client and in librdkafka; they ask again after any other.
+//! Not here: share groups, for which it answers `COORDINATOR_NOT_AVAILABLE`; transactions, for which it answers
+//! `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`. That is the only error that makes `init_transactions` fail at once in both
+//! the Java client and librdkafka; after any other error they ask again.
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::find_coordinator::Coordinator;

@@ -1,4 +1,4 @@
-//! `DeleteRecords` v0-2: the oldest records of a partition go.
+//! `DeleteRecords` v0-2: deletes the oldest records of a partition.
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::delete_records::{

@@ -1,11 +1,11 @@
-//! `Fetch` v4-18: record batches from given offsets on.
+//! `Fetch` v4-18: returns record batches from given offsets on.
 //!
-//! A fetch waits for `min_bytes`, up to `max_wait_ms`, unless something is wrong with one of its partitions. The first
-//! partition that has records gives at least one batch, whatever the limits say. Fetch sessions (KIP-227), topic ids
-//! (v13, KIP-516), leader epochs (KIP-320), truncation (v12, KIP-595) and new leaders (v16, KIP-951) are as in Kafka,
-//! and so is that any replica answers consumers from v11 on (KIP-392).
+//! A fetch waits for `min_bytes`, for at most `max_wait_ms`, unless one of its partitions has an error. The first
+//! partition with records returns at least one batch, whatever the limits. These work as in Kafka: fetch sessions
+//! (KIP-227), topic ids (v13, KIP-516), leader epochs (KIP-320), truncation (v12, KIP-595), new leaders in the response
+//! (v16, KIP-951), and reading from any replica (v11, KIP-392).
 //!
-//! With `read_committed` it reads up to the last stable offset and names the transactions that were aborted.
+//! With `read_committed` it reads up to the last stable offset, and lists the aborted transactions.
 //!
 //! Not here: preferred replicas, requests of other brokers.
 
@@ -26,10 +26,10 @@ use crate::sessions::{Begun, SessionUse, TopicKey, Wanted};
 use crate::state::{Partition, State};
 use crate::waits::Wait;
 
-/// Kafka's `fetch.max.bytes` of a broker: no answer is larger, whatever the client allows.
+/// The broker's `fetch.max.bytes`: the largest response, even if the client allows more.
 const FETCH_MAX_BYTES: usize = 55 << 20;
 
-/// A fetch that has no answer yet.
+/// A fetch that waits for records.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) deadline: Instant,
@@ -103,7 +103,7 @@ fn wanted(topic: &FetchTopic) -> impl Iterator<Item = Wanted> {
 }
 
 impl Waiting {
-    /// The answer, if it must wait no longer.
+    /// The response, if there is enough to return or the time is over.
     pub(crate) fn answer(&mut self, state: &mut State, now: Instant) -> Option<FetchResponse> {
         let mut left = self.max_bytes;
         let mut bytes = 0_usize;
@@ -216,7 +216,7 @@ impl Waiting {
         response
     }
 
-    /// Tells whoever asked the wrong broker who leads (KIP-951).
+    /// Names the leader to a client that asked the wrong broker (KIP-951).
     fn name_leader(&self, state: &State, wanted: &Wanted, data: &mut PartitionData, endpoints: &mut Vec<NodeEndpoint>) {
         if !matches!(data.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
             return;
@@ -237,7 +237,7 @@ fn topic_name(state: &State, version: i16, key: &TopicKey) -> Option<Arc<str>> {
     if version >= 13 { state.topic_names.get(&key.topic_id).cloned() } else { Some(key.name.clone()) }
 }
 
-/// Where the log and the client's part ways, if the last epoch that the client fetched ended before its offset.
+/// Where the client's log diverges from this one, if the last epoch that the client fetched ended before its offset.
 fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEndOffset>, ErrorCode> {
     let Some(last_fetched_epoch) = wanted.last_fetched_epoch else { return Ok(None) };
     let Some((epoch, end_offset)) = partition.log.epoch_end(last_fetched_epoch) else {

@@ -1,10 +1,10 @@
 //! The classic group protocol: `JoinGroup` v0-9, `SyncGroup` v0-5, `Heartbeat` v0-4, `LeaveGroup` v0-5; and
 //! `ListGroups` v0-5, `DescribeGroups` v0-6, `DeleteGroups` v0-3.
 //!
-//! From v4 on a member joins twice: the first time it is told its id (KIP-394). What a group does is in
-//! `groups/classic.rs`, and so is what it leaves out.
+//! From `JoinGroup` v4 on a new member joins twice: the first response only tells it its member id (KIP-394).
+//! `groups/classic.rs` implements the groups, and says what is left out.
 //!
-//! Not here: KIP-848's consumer groups.
+//! Consumer groups (KIP-848) are in `consumer_groups.rs`.
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::delete_groups::DeletableGroupResult;
@@ -19,17 +19,24 @@ use kavka_core::wire::messages::{
 
 use super::offsets::check_coordinator;
 use super::{Answer, Context, Handle};
-use crate::groups::{Group, Join, refused_join, refused_sync};
+use crate::groups::{Group, Join, Sync, refused_join, refused_sync};
 use crate::state::State;
 use crate::waits::Wait;
 
-/// Whether this broker coordinates the group, and the group's id may have members.
-fn check_group(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
+/// Whether this broker coordinates the group, and the group id may have members.
+pub(super) fn check_group(state: &State, context: &Context, group_id: &str) -> Result<(), ErrorCode> {
     if group_id.is_empty() {
         return Err(ErrorCode::INVALID_GROUP_ID);
     }
     check_coordinator(state, context, group_id)
 }
+
+/// The first version of `JoinGroup` in which a new member joins twice (KIP-394).
+const MEMBER_ID_IS_REQUIRED_SINCE: i16 = 4;
+/// The first version of `JoinGroup` that can tell the leader to keep the assignment (KIP-814).
+const SKIP_ASSIGNMENT_SINCE: i16 = 9;
+/// The first version of `SyncGroup` that names the assignor (KIP-559).
+const PROTOCOL_IS_NAMED_SINCE: i16 = 5;
 
 impl Handle for JoinGroupRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<JoinGroupResponse> {
@@ -38,21 +45,20 @@ impl Handle for JoinGroupRequest {
         }
         let client_id = context.header.client_id.clone().unwrap_or_default();
         let mut member_id = self.member_id.clone();
-        if member_id.is_empty() {
+        let is_new = member_id.is_empty();
+        if is_new {
             let prefix = self.group_instance_id.as_deref().unwrap_or(&client_id);
             member_id = state.groups.new_member_id(prefix);
-            if context.version() >= 4 && self.group_instance_id.is_none() {
-                let group = state.groups.classic_or_new(&self.group_id);
-                group.expect_member(context.now, member_id.clone(), self.session_timeout_ms);
-                return refused_join(ErrorCode::MEMBER_ID_REQUIRED, &member_id).into();
-            }
-        } else if !state.groups.classic(&self.group_id).is_some_and(|group| group.knows(&member_id)) {
+        } else if state.groups.classic(&self.group_id).is_none() {
             return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
         }
         let join = Join {
             connection: context.connection,
             member_id: member_id.clone(),
+            is_new,
+            must_know_id: context.version() >= MEMBER_ID_IS_REQUIRED_SINCE,
             group_instance_id: self.group_instance_id,
+            can_skip_assignment: context.version() >= SKIP_ASSIGNMENT_SINCE,
             client_id,
             session_timeout_ms: self.session_timeout_ms,
             rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(self.session_timeout_ms),
@@ -60,9 +66,11 @@ impl Handle for JoinGroupRequest {
             protocols: self.protocols.into_iter().map(|protocol| (protocol.name, protocol.metadata)).collect(),
         };
         let State { groups, wakes, .. } = state;
-        match groups.classic_or_new(&self.group_id).join(context.now, join, wakes) {
+        let group = groups.classic_or_new(&self.group_id);
+        match group.and_then(|group| group.join(context.now, join, wakes)) {
             Ok(()) => Answer::Wait(Wait::Join),
-            Err(error_code) => refused_join(error_code, &member_id).into(),
+            Err(ErrorCode::MEMBER_ID_REQUIRED) => refused_join(ErrorCode::MEMBER_ID_REQUIRED, &member_id).into(),
+            Err(error_code) => refused_join(error_code, if is_new { "" } else { &member_id }).into(),
         }
     }
 
@@ -76,14 +84,25 @@ impl Handle for SyncGroupRequest {
         if let Err(error_code) = check_group(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
+        if context.version() >= PROTOCOL_IS_NAMED_SINCE && self.protocol_name.is_none() {
+            return self.refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL).into();
+        }
         let State { groups, wakes, .. } = state;
         let Some(group) = groups.classic(&self.group_id) else {
             return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
         };
         let assignments =
             self.assignments.into_iter().map(|assignment| (assignment.member_id, assignment.assignment)).collect();
-        let (now, connection) = (context.now, context.connection);
-        match group.sync(now, connection, &self.member_id, self.generation_id, assignments, wakes) {
+        let sync = Sync {
+            connection: context.connection,
+            member_id: self.member_id,
+            group_instance_id: self.group_instance_id,
+            generation_id: self.generation_id,
+            protocol_type: self.protocol_type,
+            protocol_name: self.protocol_name,
+            assignments,
+        };
+        match group.sync(context.now, sync, wakes) {
             Ok(()) => Answer::Wait(Wait::Sync),
             Err(error_code) => refused_sync(error_code).into(),
         }
@@ -98,7 +117,10 @@ impl Handle for HeartbeatRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<HeartbeatResponse> {
         let checked = check_group(state, context, &self.group_id);
         let heard = checked.and_then(|()| match state.groups.classic(&self.group_id) {
-            Some(group) => group.heartbeat(context.now, &self.member_id, self.generation_id),
+            Some(group) => {
+                let instance = self.group_instance_id.as_deref();
+                group.heartbeat(context.now, &self.member_id, instance, self.generation_id)
+            }
             None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
         });
         self.refuse(heard.err().unwrap_or(ErrorCode::NONE)).into()
@@ -167,11 +189,11 @@ impl Handle for DescribeGroupsRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<DescribeGroupsResponse> {
         let describe = |group_id: &String| match check_coordinator(state, context, group_id) {
             Err(error_code) => undescribed(group_id, error_code),
-            Ok(()) => match state.groups.get(group_id) {
-                Some(group) => group.describe(group_id),
+            Ok(()) => match state.groups.get(group_id).and_then(|group| group.describe(group_id)) {
+                Some(described) => described,
                 None => DescribedGroup {
                     group_state: "Dead".to_owned(),
-                    error_message: (context.version() >= 6).then(|| format!("there is no group {group_id}")),
+                    error_message: (context.version() >= 6).then(|| format!("there is no classic group {group_id}")),
                     ..undescribed(
                         group_id,
                         if context.version() >= 6 { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::NONE },

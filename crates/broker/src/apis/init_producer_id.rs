@@ -1,9 +1,9 @@
-//! `InitProducerId` v0-6: a producer id for an idempotent producer (KIP-98).
+//! `InitProducerId` v0-6: assigns a producer id to an idempotent producer (KIP-98).
 //!
-//! As in Kafka, a producer without a transactional id gets a new id with epoch 0 even if it names the one it has: it
-//! raises its epoch by itself (KIP-360).
+//! As in Kafka, a producer without a transactional id gets a new id with epoch 0, even if it sends the id that it has:
+//! it bumps its epoch itself (KIP-360).
 //!
-//! Not here: transactions. A transactional id is refused with an error that every client takes as final.
+//! Not here: transactions. A transactional id is refused with an error that every client treats as fatal.
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};

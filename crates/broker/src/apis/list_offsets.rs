@@ -1,7 +1,7 @@
-//! `ListOffsets` v0-11: the offset of a time, of the start or of the end of a partition.
+//! `ListOffsets` v0-11: the offset for a timestamp, or of the beginning or end of a partition.
 //!
-//! The special times are -1 latest, -2 earliest, -3 the record with the largest timestamp (KIP-734), -4 earliest local
-//! (there is no other), -5 latest tiered (there is none).
+//! The special timestamps are -1 latest, -2 earliest, -3 the record with the largest timestamp (KIP-734), -4 earliest
+//! local (the same as earliest), -5 latest tiered (none).
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::list_offsets::{
@@ -81,7 +81,7 @@ fn look_up(
 ) -> Result<Option<Found>, ErrorCode> {
     let (broker_id, epoch) = (context.broker_id, asked.current_leader_epoch);
     state.led_by(broker_id, topic, asked.partition_index, epoch)?;
-    // The borrow of the partition ends here: looking into a batch needs the decompressor beside it.
+    // Splits the borrow: looking into a batch needs the partition and the decompressor.
     let State { topics, decompressor, .. } = state;
     let partition = topics.get(topic).and_then(|topic| topic.partition(asked.partition_index));
     let Some(partition) = partition else { return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) };

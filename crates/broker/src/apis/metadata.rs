@@ -1,9 +1,9 @@
-//! `Metadata` v0-13: the brokers, and who leads which partition.
+//! `Metadata` v0-13: the brokers, and the leader of each partition.
 //!
-//! A topic is created when a client asks for it by name, allows it (v4 on) and the cluster has it so
-//! (`auto.create.topics.enable`). It is in the same answer already, where Kafka tells the client to ask again.
+//! A topic is created if a client asks for it by name and allows it (v4 and newer), and the cluster allows it
+//! (`auto.create.topics.enable`). The response already contains it, while Kafka tells the client to ask again.
 //!
-//! A topic can be asked for by its id alone from v12 on; before that such a request closes the connection.
+//! A topic can be asked for by its id alone from v12 on. Before that, such a request closes the connection.
 //!
 //! Not here: authorized operations, racks.
 

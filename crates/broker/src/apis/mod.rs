@@ -1,10 +1,12 @@
-//! What each API does: one file each, whose header says which versions it speaks and what it leaves out.
+//! The handlers, one file for each API, which begins with the versions it supports and what it leaves out.
 //!
-//! A handler gets the decoded request and changes the [`State`]. It answers now, or says for what it waits.
+//! A handler gets the decoded request and changes the [`State`]. It answers at once, or returns what the request waits
+//! for.
 
 mod alter_configs;
 mod api_versions;
 mod configs;
+mod consumer_groups;
 mod coordinator;
 mod delete_records;
 mod epochs;
@@ -13,6 +15,7 @@ mod groups;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_delete;
 mod offsets;
 mod produce;
 mod topics;
@@ -31,7 +34,7 @@ use crate::waits::Wait;
 
 pub(crate) use api_versions::{own_versions, speaks};
 
-/// Who asks, where and when.
+/// Where a request comes from, and when.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) now: Instant,
@@ -46,13 +49,13 @@ impl Context {
     }
 }
 
-/// What a handler has to say.
+/// A handler's result.
 pub(crate) enum Answer<R> {
-    /// This is the response.
+    /// Send this response.
     Now(R),
-    /// There is no response, and there will be none.
+    /// Send no response, now or later.
     Nothing,
-    /// The connection is closed instead.
+    /// Close the connection.
     Close,
     /// The response comes later.
     Wait(Wait),
@@ -64,16 +67,16 @@ impl<R> From<R> for Answer<R> {
     }
 }
 
-/// What the broker does with a request.
+/// Handles the requests of one API.
 pub(crate) trait Handle: Request {
-    /// Carries the request out.
+    /// Executes the request.
     fn handle(self, state: &mut State, context: &Context) -> Answer<Self::Response>;
 
-    /// The response that says `error_code` wherever there is a place for one.
+    /// A response with `error_code` in every error field.
     fn refuse(&self, error_code: ErrorCode) -> Self::Response;
 }
 
-/// What is to be done for a connection.
+/// What to do with a connection after a request.
 pub(crate) enum Outcome {
     /// Send this frame.
     Respond(Vec<Bytes>),
@@ -82,13 +85,13 @@ pub(crate) enum Outcome {
     Wait(Wait),
 }
 
-/// Decodes a request, and carries it out unless a fault prevents that. `None` if it cannot be decoded.
+/// Decodes a request, and executes it unless a fault prevents that. `None` if it cannot be decoded.
 pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, body: Bytes) -> Option<Outcome> {
     macro_rules! apis {
         ($($key:ident $request:ident)*) => {
             match context.header.key {
                 $(ApiKey::$key => run::<messages::$request>(state, context, mishap, body),)*
-                // There is no authentication.
+                // Authentication is not implemented.
                 ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => None,
             }
         };
@@ -117,6 +120,9 @@ pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, bod
         DeleteRecords DeleteRecordsRequest
         DeleteGroups DeleteGroupsRequest
         IncrementalAlterConfigs IncrementalAlterConfigsRequest
+        OffsetDelete OffsetDeleteRequest
+        ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest
+        ConsumerGroupDescribe ConsumerGroupDescribeRequest
     }
 }
 

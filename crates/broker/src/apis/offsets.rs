@@ -1,9 +1,11 @@
-//! `OffsetCommit` v0-10 and `OffsetFetch` v0-10: how far a group has come.
+//! `OffsetCommit` v0-10 and `OffsetFetch` v0-10: the committed offsets of groups.
 //!
-//! A consumer that is not a member commits with generation -1, which works only while the group has no members. Version
-//! 0, which once meant ZooKeeper, uses the same store. Offsets stay until their topic is deleted.
+//! A consumer that is not a member commits with generation -1, which is refused while the group has members. Version 0,
+//! which once meant offsets in ZooKeeper, uses the same store. Offsets are kept until their topic is deleted.
 //!
-//! Not here: transactional commits, so that `require_stable` changes nothing; KIP-848's member epochs.
+//! A member of a consumer group (KIP-848) commits with its member epoch, and may name it in `OffsetFetch`.
+//!
+//! Not here: transactional commits, so `require_stable` has no effect.
 
 use std::sync::Arc;
 
@@ -19,17 +21,29 @@ use kavka_core::wire::messages::offset_fetch::{
 use kavka_core::wire::messages::{OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse};
 
 use super::{Answer, Context, Handle};
-use crate::groups::{Committed, Group, MAX_OFFSET_METADATA};
+use crate::groups::{Committed, Committer, Group, MAX_OFFSET_METADATA};
 use crate::state::State;
+
+/// The first version of `OffsetCommit` with member epochs (KIP-848).
+const MEMBER_EPOCHS_SINCE: i16 = 9;
 
 impl Handle for OffsetCommitRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<OffsetCommitResponse> {
         if let Err(error_code) = check_coordinator(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
-        let (member_id, generation_id) = (&self.member_id, self.generation_id_or_member_epoch);
-        if let Err(error_code) = state.groups.check_commit(context.now, &self.group_id, member_id, generation_id) {
-            return self.refuse(error_code).into();
+        if context.version() < MEMBER_EPOCHS_SINCE && state.groups.has_member_epochs(&self.group_id) {
+            return self.refuse(ErrorCode::UNSUPPORTED_VERSION).into();
+        }
+        let committer = Committer {
+            member_id: &self.member_id,
+            group_instance_id: self.group_instance_id.as_deref(),
+            generation_id: self.generation_id_or_member_epoch,
+        };
+        if let Err(error_code) = state.groups.check_commit(context.now, &self.group_id, &committer) {
+            // Clients before v9 do not expect this code for an unknown group.
+            let is_old = context.version() < MEMBER_EPOCHS_SINCE && error_code == ErrorCode::GROUP_ID_NOT_FOUND;
+            return self.refuse(if is_old { ErrorCode::ILLEGAL_GENERATION } else { error_code }).into();
         }
         let uses_topic_ids = context.version() >= 10;
         answered(&self, |name, topic_id, asked| {
@@ -99,7 +113,7 @@ impl Handle for OffsetFetchRequest {
     }
 }
 
-/// The request in the form of v8 and later, where it may ask about several groups.
+/// The request in the form of v8 and newer, which can name several groups.
 fn asked_groups(request: &OffsetFetchRequest, version: i16) -> Vec<OffsetFetchRequestGroup> {
     if version >= 8 {
         return request.groups.clone();
@@ -136,8 +150,10 @@ fn shaped(mut groups: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetFetc
 }
 
 fn fetch_group(state: &State, context: &Context, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let OffsetFetchRequestGroup { group_id, topics, .. } = asked;
-    if let Err(error_code) = check_coordinator(state, context, &group_id) {
+    let OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } = asked;
+    let checked = check_coordinator(state, context, &group_id);
+    let checked = checked.and_then(|()| state.groups.check_fetch(&group_id, member_id.as_deref(), member_epoch));
+    if let Err(error_code) = checked {
         return OffsetFetchResponseGroup { group_id, error_code, ..OffsetFetchResponseGroup::default() };
     }
     let group = state.groups.get(&group_id);
@@ -164,7 +180,7 @@ fn fetch_group(state: &State, context: &Context, asked: OffsetFetchRequestGroup)
     OffsetFetchResponseGroup { group_id, topics, error_code: ErrorCode::NONE }
 }
 
-/// Everything that the group has committed, as if it had been asked for.
+/// All partitions for which the group has a committed offset, as if the request had named them.
 fn every_topic(state: &State, group: Option<&Group>) -> Vec<OffsetFetchRequestTopics> {
     let mut topics: Vec<OffsetFetchRequestTopics> = Vec::new();
     for (name, partition) in group.into_iter().flat_map(|group| group.offsets().keys()) {

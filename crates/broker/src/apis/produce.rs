@@ -1,7 +1,8 @@
 //! `Produce` v3-13: appends record batches.
 //!
-//! All replicas share one log, so a write is on every replica at once. `acks=all` is still refused while fewer replicas
-//! are up than `min.insync.replicas`. v0-2 are advertised, because librdkafka needs that, and refused, as in Kafka 4. New leaders are named from v10 on (KIP-951).
+//! All replicas share one log, so every replica has a write at once. Still, `acks=all` is refused while fewer replicas
+//! than `min.insync.replicas` are up. v0-2 are advertised, because librdkafka needs that, but refused, as in Kafka 4.
+//! From v10 on the response names new leaders (KIP-951).
 //!
 //! Not here: transactions, recompression, checks of single records and of timestamps.
 
@@ -51,7 +52,7 @@ impl Handle for ProduceRequest {
         }
         let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         let is_failed = partitions.into_iter().any(|partition| partition.error_code != ErrorCode::NONE);
-        // With acks=0 there is no answer to carry the error: Kafka closes the connection instead.
+        // With `acks=0` there is no response to carry the error, so Kafka closes the connection.
         if is_failed { Answer::Close } else { Answer::Nothing }
     }
 
@@ -66,7 +67,7 @@ impl Handle for ProduceRequest {
     }
 }
 
-/// What is wrong with the request as a whole.
+/// An error of the whole request.
 fn check(request: &ProduceRequest, version: i16) -> Result<(), ErrorCode> {
     if version < 3 {
         return Err(ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT);
@@ -98,7 +99,7 @@ impl From<(ErrorCode, &'static str)> for Refusal {
     }
 }
 
-/// Where a batch is.
+/// The offsets and time of an appended batch.
 struct Appended {
     base_offset: i64,
     log_append_time_ms: Option<i64>,
@@ -124,7 +125,7 @@ fn answer(index: i32, appended: Result<Appended, Refusal>) -> PartitionProduceRe
     }
 }
 
-/// The one batch of magic 2 that a produce request has for a partition.
+/// The single batch of magic 2 that a produce request must have for each partition.
 fn only_batch(records: Option<Records>) -> Result<RawBatch, Refusal> {
     let mut batches = records::batches(records.unwrap_or_default().into_bytes());
     let batch = match batches.next() {
@@ -149,7 +150,7 @@ fn append(
     let wall_clock_ms = state.wall_clock_ms(context.now);
     let in_sync = state.in_sync_replicas(name, data.index);
     let partition = state.led_by(context.broker_id, name, data.index, None)?;
-    // A partition with fewer replicas than `min.insync.replicas` needs them all (KIP-966).
+    // A partition with fewer replicas than `min.insync.replicas` needs all of them (KIP-966).
     if acks == -1 && in_sync < rules.min_insync_replicas.min(partition.replicas.len()) {
         return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
     }
@@ -185,7 +186,7 @@ fn with_log_append_time(batch: &RawBatch, timestamp_ms: i64) -> Result<RawBatch,
     only_batch(Some(Records::from_segments(vec![bytes.into()])))
 }
 
-/// What a topic's settings say about writes.
+/// The topic settings that concern writes.
 struct TopicRules {
     is_log_append_time: bool,
     max_message_bytes: usize,
@@ -208,7 +209,7 @@ impl TopicRules {
     }
 }
 
-/// Tells whoever asked the wrong broker who leads (KIP-951).
+/// Names the leaders to a client that asked the wrong broker (KIP-951).
 fn name_leaders(
     state: &State,
     name: &str,

@@ -1,8 +1,8 @@
 //! `CreateTopics` v0-7, `DeleteTopics` v0-6, `CreatePartitions` v0-3.
 //!
-//! Any broker takes them, as in KRaft. Everything is done at once, so the requests' time-outs are ignored.
+//! Every broker accepts them, as in KRaft. They take effect at once, so the requests' time-outs are ignored.
 //!
-//! Not here: deletion by a topic id that stands for a topic of another name, policies.
+//! Not here: policies, and deletion by a topic id whose topic now has another name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,7 @@ fn refused(topic: &CreatableTopic, error_code: ErrorCode, message: Option<&str>)
     }
 }
 
-/// The replicas of each partition of a topic that may be created.
+/// The replicas for each partition of a topic, if it may be created.
 fn plan(state: &State, topic: &CreatableTopic) -> Result<Vec<Vec<i32>>, Refusal> {
     state.check_topic_name(&topic.name)?;
     for config in &topic.configs {
@@ -134,7 +134,7 @@ impl Handle for DeleteTopicsRequest {
     }
 }
 
-/// The topics of a request, of either form.
+/// The topics of a request, in the form of the newer versions.
 fn named(request: &DeleteTopicsRequest) -> Vec<DeleteTopicState> {
     let by_name = |name: &String| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
     request.topics.iter().cloned().chain(request.topic_names.iter().map(by_name)).collect()
@@ -184,7 +184,7 @@ fn refused_partitions(
     CreatePartitionsTopicResult { name: topic.name.clone(), error_code, error_message: message.map(str::to_owned) }
 }
 
-/// The replicas of each partition that is to be added.
+/// The replicas for each new partition.
 fn plan_partitions(state: &State, asked: &CreatePartitionsTopic) -> Result<Vec<Vec<i32>>, Refusal> {
     let unknown = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic");
     let topic = state.topic(&asked.name).ok_or(unknown)?;

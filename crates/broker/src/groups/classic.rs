@@ -1,21 +1,27 @@
 //! One classic group: its members, and how they agree on a generation.
 //!
-//! A rebalance has two rounds. *Preparing*: every member joins again, and one that has not when the longest rebalance
-//! timeout ends is dropped. *Completing*: the leader sends the assignment of every member. Then the group is stable
-//! until a member joins, leaves, changes its subscription or misses its heartbeats.
+//! A rebalance has two phases. In *preparing*, all members join again; a dynamic member that has not done so within the
+//! longest rebalance timeout is removed. In *completing*, the leader sends the assignment of all members. Then the
+//! group is stable until a member joins, leaves, changes its subscription, misses its heartbeats, or does not ask for
+//! its assignment within the rebalance timeout.
 //!
-//! Not here: the delay of a group's first rebalance (`group.initial.rebalance.delay.ms` is 0), static members that
-//! come back without a rebalance (KIP-345: they keep their place but the group rebalances), group size limits.
+//! A static member (KIP-345) that restarts takes over its place under a new member id, and the old member id is fenced.
+//! A stable group rebalances for that only if its assignor changes.
+//!
+//! Not here: the delay of a group's first rebalance (as with `group.initial.rebalance.delay.ms=0`), and limits on group
+//! size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::consumer_protocol::ConsumerProtocolSubscription;
 use kavka_core::wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
 use kavka_core::wire::messages::join_group::JoinGroupResponseMember;
 use kavka_core::wire::messages::{JoinGroupResponse, SyncGroupResponse};
+use kavka_core::wire::{Decoder, Message};
 
 use crate::ConnectionId;
 use crate::waits::Wakes;
@@ -23,12 +29,18 @@ use crate::waits::Wakes;
 /// Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
 const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
 
-/// Who asks to be in the group.
+/// A member's `JoinGroup`.
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) connection: ConnectionId,
     pub(crate) member_id: String,
+    /// The member id was generated for this request, so no member has it.
+    pub(crate) is_new: bool,
+    /// A new dynamic member must join again with its member id (KIP-394).
+    pub(crate) must_know_id: bool,
     pub(crate) group_instance_id: Option<String>,
+    /// The leader's client supports keeping the assignment (KIP-814).
+    pub(crate) can_skip_assignment: bool,
     pub(crate) client_id: String,
     pub(crate) session_timeout_ms: i32,
     pub(crate) rebalance_timeout_ms: i32,
@@ -36,13 +48,26 @@ pub(crate) struct Join {
     pub(crate) protocols: Vec<(String, Bytes)>,
 }
 
-/// For what a member waits, and on which connection.
+/// A member's `SyncGroup`, with the assignments if it is the leader.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    pub(crate) connection: ConnectionId,
+    pub(crate) member_id: String,
+    pub(crate) group_instance_id: Option<String>,
+    pub(crate) generation_id: i32,
+    /// The protocol that the member believes was chosen (KIP-559); `None` if it does not say.
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol_name: Option<String>,
+    pub(crate) assignments: Vec<(String, Bytes)>,
+}
+
+/// What a member waits for, and on which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     No,
-    /// For everyone to have joined.
+    /// `JoinGroup`, until all members have joined.
     Join(ConnectionId),
-    /// For its assignment.
+    /// `SyncGroup`, until the leader has sent the assignments.
     Sync(ConnectionId),
 }
 
@@ -56,7 +81,9 @@ struct Member {
     rebalance_timeout: Duration,
     protocols: Vec<(String, Bytes)>,
     waits: Waits,
-    /// When its session ends unless it is heard from.
+    /// Whether it has asked for its assignment in this generation.
+    has_synced: bool,
+    /// When its session ends without a heartbeat.
     expires: Instant,
 }
 
@@ -65,15 +92,28 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol_name).map(|(_, data)| data.clone()).unwrap_or_default()
     }
 
+    fn supports(&self, protocol_name: &str) -> bool {
+        self.protocols.iter().any(|(name, _)| name == protocol_name)
+    }
+
     fn is_joining(&self) -> bool {
         matches!(self.waits, Waits::Join(_))
     }
 
-    /// Answers its sync, if it waits for one, with an error.
+    /// Answers its pending `SyncGroup`, if any, with an error.
     fn end_sync(&mut self, error_code: ErrorCode, wakes: &mut Wakes) {
         if let Waits::Sync(connection) = self.waits {
             self.waits = Waits::No;
             wakes.sync(connection, refused_sync(error_code));
+        }
+    }
+
+    /// Answers its pending request, if any, with an error.
+    fn refuse(&mut self, member_id: &str, error_code: ErrorCode, wakes: &mut Wakes) {
+        self.end_sync(error_code, wakes);
+        if let Waits::Join(connection) = self.waits {
+            self.waits = Waits::No;
+            wakes.join(connection, refused_join(error_code, member_id));
         }
     }
 
@@ -86,13 +126,13 @@ impl Member {
     }
 }
 
-/// Where a group stands.
+/// The phase of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Phase {
     #[default]
     Empty,
     Preparing(Instant),
-    Completing(Instant),
+    Completing,
     Stable,
 }
 
@@ -105,17 +145,19 @@ pub(crate) struct ClassicGroup {
     generation_id: i32,
     leader: String,
     phase: Phase,
-    /// Member ids that were given out (KIP-394) and have not joined, with the time they are forgotten.
+    /// When to remove the members that have not asked for their assignment; `None` once all have.
+    syncs_due: Option<Instant>,
+    /// Member ids that were assigned (KIP-394) but have not joined, and when to forget them.
     pending: BTreeMap<String, Instant>,
 }
 
 impl ClassicGroup {
-    /// Kafka's name for where the group stands.
+    /// Kafka's name for the group's state.
     pub(crate) fn state_name(&self) -> &'static str {
         match self.phase {
             Phase::Empty => "Empty",
             Phase::Preparing(_) => "PreparingRebalance",
-            Phase::Completing(_) => "CompletingRebalance",
+            Phase::Completing => "CompletingRebalance",
             Phase::Stable => "Stable",
         }
     }
@@ -124,21 +166,22 @@ impl ClassicGroup {
         self.members.is_empty()
     }
 
-    /// What the members call their protocol: "consumer" for consumers.
+    /// The members' protocol type: "consumer" for consumers.
     pub(crate) fn protocol_type(&self) -> &str {
         &self.protocol_type
     }
 
-    /// What `DescribeGroups` tells of it. The assignor and what members sent for it are told while the group is stable.
+    /// The description for `DescribeGroups`. While the group is stable, it includes the assignor and the members' data.
     pub(crate) fn describe(&self, group_id: &str) -> DescribedGroup {
-        let protocol_name = if self.phase == Phase::Stable { &*self.protocol_name } else { "" };
+        let is_stable = self.phase == Phase::Stable;
+        let protocol_name = if is_stable { &*self.protocol_name } else { "" };
         let members = self.members.iter().map(|(member_id, member)| DescribedGroupMember {
             member_id: member_id.clone(),
             group_instance_id: member.group_instance_id.clone(),
             client_id: member.client_id.clone(),
             client_host: "/127.0.0.1".to_owned(),
             member_metadata: member.metadata(protocol_name),
-            member_assignment: member.assignment.clone(),
+            member_assignment: if is_stable { member.assignment.clone() } else { Bytes::new() },
         });
         DescribedGroup {
             group_id: group_id.to_owned(),
@@ -150,48 +193,45 @@ impl ClassicGroup {
         }
     }
 
-    /// Reserves a member id for a member that was told to join with it (KIP-394).
-    pub(crate) fn expect_member(&mut self, now: Instant, member_id: String, session_timeout_ms: i32) {
-        self.pending.insert(member_id, now + millis(session_timeout_ms));
-    }
-
-    /// A member joins; it is answered when everyone has.
+    /// Handles a `JoinGroup`, which is answered once all members have joined. With `MEMBER_ID_REQUIRED` the id is
+    /// reserved.
     pub(crate) fn join(&mut self, now: Instant, join: Join, wakes: &mut Wakes) -> Result<(), ErrorCode> {
         self.check_join(&join)?;
-        let Join { member_id, connection, group_instance_id, client_id, protocols, .. } = join;
-        let session_timeout = millis(join.session_timeout_ms);
-        let rebalance_timeout = millis(join.rebalance_timeout_ms);
-        self.pending.remove(&member_id);
-        self.replace_static(group_instance_id.as_deref(), &member_id, wakes);
-        if let Some(member) = self.members.get_mut(&member_id) {
-            let is_unchanged = member.protocols == protocols;
-            (member.protocols, member.session_timeout, member.rebalance_timeout) =
-                (protocols, session_timeout, rebalance_timeout);
-            member.heard_from(now);
-            let keeps_generation = match self.phase {
-                Phase::Stable => is_unchanged && self.leader != member_id,
-                Phase::Completing(_) => is_unchanged,
-                Phase::Empty | Phase::Preparing(_) => false,
-            };
-            if keeps_generation {
-                wakes.join(connection, self.joined(&member_id));
-                return Ok(());
+        if join.is_new && join.must_know_id && join.group_instance_id.is_none() {
+            self.pending.insert(join.member_id, now + millis(join.session_timeout_ms));
+            return Err(ErrorCode::MEMBER_ID_REQUIRED);
+        }
+        self.pending.remove(&join.member_id);
+        let instance = join.group_instance_id.as_deref().filter(|_| join.is_new);
+        let replaced = instance.and_then(|instance| self.static_member(instance)).map(str::to_owned);
+        let leader_before = self.leader.clone();
+        if let Some(old) = &replaced {
+            self.replace_static(old, &join.member_id, wakes);
+        }
+        let is_unchanged = self.members.get(&join.member_id).is_some_and(|member| member.protocols == join.protocols);
+        let (connection, member_id, can_skip) = (join.connection, join.member_id.clone(), join.can_skip_assignment);
+        self.update_member(now, join);
+        let keeps_generation = match self.phase {
+            Phase::Stable if replaced.is_some() => self.choose_protocol() == self.protocol_name,
+            Phase::Stable => is_unchanged && self.leader != member_id,
+            Phase::Completing => is_unchanged && replaced.is_none(),
+            Phase::Empty | Phase::Preparing(_) => false,
+        };
+        if keeps_generation {
+            let mut response = self.joined(&member_id);
+            if replaced.is_some() && can_skip {
+                response.skip_assignment = self.leader == member_id;
+            } else if replaced.is_some() {
+                // A leader with an older client would assign again; telling it that its old member id leads prevents
+                // that.
+                (response.leader, response.members) = (leader_before, Vec::new());
             }
+            wakes.join(connection, response);
+            return Ok(());
+        }
+        if let Some(member) = self.members.get_mut(&member_id) {
             member.end_sync(ErrorCode::REBALANCE_IN_PROGRESS, wakes);
             member.waits = Waits::Join(connection);
-        } else {
-            let member = Member {
-                group_instance_id,
-                client_id,
-                assignment: Bytes::new(),
-                session_timeout,
-                rebalance_timeout,
-                protocols,
-                waits: Waits::Join(connection),
-                expires: now + session_timeout,
-            };
-            self.protocol_type = join.protocol_type;
-            self.members.insert(member_id, member);
         }
         self.prepare(now, wakes);
         Ok(())
@@ -201,55 +241,90 @@ impl ClassicGroup {
         if !SESSION_TIMEOUT_MS.contains(&join.session_timeout_ms) {
             return Err(ErrorCode::INVALID_SESSION_TIMEOUT);
         }
-        let others = || self.members.iter().filter(|(member_id, _)| **member_id != join.member_id);
-        let is_common =
-            |name: &str| others().all(|(_, other)| other.protocols.iter().any(|(theirs, _)| theirs == name));
-        let is_same_type = others().next().is_none() || self.protocol_type == join.protocol_type;
+        let is_common = |name: &str| self.members.values().all(|member| member.supports(name));
+        let is_same_type = self.members.is_empty() || self.protocol_type == join.protocol_type;
         if join.protocol_type.is_empty() || !is_same_type || !join.protocols.iter().any(|(name, _)| is_common(name)) {
             return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         }
-        let instance = join.group_instance_id.as_deref();
-        match self.members.get(&join.member_id) {
-            Some(member) if instance.is_some() && member.group_instance_id.as_deref() != instance => {
-                Err(ErrorCode::FENCED_INSTANCE_ID)
-            }
-            _ => Ok(()),
+        if join.is_new || (join.group_instance_id.is_none() && self.pending.contains_key(&join.member_id)) {
+            return Ok(());
         }
+        self.check_member(&join.member_id, join.group_instance_id.as_deref())
     }
 
-    /// Whether a member of this id is in the group or was promised a place.
-    pub(crate) fn knows(&self, member_id: &str) -> bool {
-        self.members.contains_key(member_id) || self.pending.contains_key(member_id)
-    }
-
-    /// A static member that starts again has a new member id and fences its old one.
-    fn replace_static(&mut self, group_instance_id: Option<&str>, member_id: &str, wakes: &mut Wakes) {
-        let Some(instance) = group_instance_id else { return };
-        let is_old = |(id, member): &(&String, &Member)| {
-            member.group_instance_id.as_deref() == Some(instance) && id.as_str() != member_id
+    /// Updates a member from its `JoinGroup`; a new one is added.
+    fn update_member(&mut self, now: Instant, join: Join) {
+        let session_timeout = millis(join.session_timeout_ms);
+        let (waits, has_synced, assignment) = match self.members.remove(&join.member_id) {
+            Some(member) => (member.waits, member.has_synced, member.assignment),
+            None => (Waits::No, false, Bytes::new()),
         };
-        if let Some(old) = self.members.iter().find(is_old).map(|(id, _)| id.clone()) {
-            self.remove(&old, ErrorCode::FENCED_INSTANCE_ID, wakes);
+        let member = Member {
+            group_instance_id: join.group_instance_id,
+            client_id: join.client_id,
+            assignment,
+            session_timeout,
+            rebalance_timeout: millis(join.rebalance_timeout_ms),
+            protocols: join.protocols,
+            waits,
+            has_synced,
+            expires: now + session_timeout,
+        };
+        self.protocol_type = join.protocol_type;
+        self.members.insert(join.member_id, member);
+    }
+
+    /// The current member id of a static member.
+    fn static_member(&self, instance: &str) -> Option<&str> {
+        let is_meant = |(_, member): &(&String, &Member)| member.group_instance_id.as_deref() == Some(instance);
+        self.members.iter().find(is_meant).map(|(member_id, _)| member_id.as_str())
+    }
+
+    /// Checks the member. `FENCED_INSTANCE_ID`: another member id has taken over this static member's place.
+    fn check_member(&self, member_id: &str, group_instance_id: Option<&str>) -> Result<(), ErrorCode> {
+        if let Some(instance) = group_instance_id {
+            let current = self.static_member(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
+            if current != member_id {
+                return Err(ErrorCode::FENCED_INSTANCE_ID);
+            }
         }
+        if self.members.contains_key(member_id) { Ok(()) } else { Err(ErrorCode::UNKNOWN_MEMBER_ID) }
+    }
+
+    /// A static member has restarted: moves its place to the new member id, which fences the old one.
+    fn replace_static(&mut self, old: &str, new: &str, wakes: &mut Wakes) {
+        let Some(mut member) = self.members.remove(old) else { return };
+        member.refuse(old, ErrorCode::FENCED_INSTANCE_ID, wakes);
+        if self.leader == old {
+            new.clone_into(&mut self.leader);
+        }
+        self.members.insert(new.to_owned(), member);
     }
 
     fn remove(&mut self, member_id: &str, error_code: ErrorCode, wakes: &mut Wakes) {
-        let Some(mut member) = self.members.remove(member_id) else { return };
-        member.end_sync(error_code, wakes);
-        if let Waits::Join(connection) = member.waits {
-            wakes.join(connection, refused_join(error_code, member_id));
+        if let Some(mut member) = self.members.remove(member_id) {
+            member.refuse(member_id, error_code, wakes);
         }
     }
 
-    /// Starts a rebalance, or goes on with the one that runs.
+    /// Starts a rebalance, or continues the running one.
     fn prepare(&mut self, now: Instant, wakes: &mut Wakes) {
         if !matches!(self.phase, Phase::Preparing(_)) {
             for member in self.members.values_mut() {
+                if self.phase == Phase::Completing {
+                    member.assignment = Bytes::new();
+                }
                 member.end_sync(ErrorCode::REBALANCE_IN_PROGRESS, wakes);
             }
+            self.syncs_due = None;
             self.phase = Phase::Preparing(now + self.rebalance_timeout());
         }
-        if self.pending.is_empty() && self.members.values().all(Member::is_joining) {
+        self.complete_if_all_joined(now, wakes);
+    }
+
+    fn complete_if_all_joined(&mut self, now: Instant, wakes: &mut Wakes) {
+        let have_all_joined = self.pending.is_empty() && self.members.values().all(Member::is_joining);
+        if have_all_joined && matches!(self.phase, Phase::Preparing(_)) {
             self.complete_join(now, wakes);
         }
     }
@@ -258,32 +333,40 @@ impl ClassicGroup {
         self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
     }
 
+    /// Continues with the members that have joined. Static members that have not keep their place until their session
+    /// ends.
     fn complete_join(&mut self, now: Instant, wakes: &mut Wakes) {
-        self.pending.clear();
-        self.members.retain(|_, member| member.is_joining());
+        self.members.retain(|_, member| member.is_joining() || member.group_instance_id.is_some());
+        let mut joined = self.members.iter().filter(|(_, member)| member.is_joining()).map(|(member_id, _)| member_id);
+        let first = joined.next().cloned();
+        if first.is_none() && !self.members.is_empty() {
+            self.phase = Phase::Preparing(now + self.rebalance_timeout());
+            return;
+        }
         self.generation_id = self.generation_id.checked_add(1).unwrap_or(1);
-        let Some(first) = self.members.keys().next().cloned() else {
+        let Some(first) = first else {
             self.phase = Phase::Empty;
             return;
         };
-        if !self.members.contains_key(&self.leader) {
+        if !self.members.get(&self.leader).is_some_and(Member::is_joining) {
             self.leader = first;
         }
         self.protocol_name = self.choose_protocol();
-        self.phase = Phase::Completing(now + self.rebalance_timeout());
+        self.phase = Phase::Completing;
+        self.syncs_due = Some(now + self.rebalance_timeout());
         let joined: Vec<_> = self.members.keys().map(|member_id| self.joined(member_id)).collect();
         for (member, response) in self.members.values_mut().zip(joined) {
             member.heard_from(now);
+            member.has_synced = false;
             if let Waits::Join(connection) = std::mem::replace(&mut member.waits, Waits::No) {
                 wakes.join(connection, response);
             }
         }
     }
 
-    /// Of the assignors that every member supports, the one that most members prefer.
+    /// Among the assignors that every member supports, the one that most members prefer.
     fn choose_protocol(&self) -> String {
-        let has = |member: &Member, name: &str| member.protocols.iter().any(|(theirs, _)| theirs == name);
-        let is_common = |name: &str| self.members.values().all(|member| has(member, name));
+        let is_common = |name: &str| self.members.values().all(|member| member.supports(name));
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
             if let Some((name, _)) = member.protocols.iter().find(|(name, _)| is_common(name)) {
@@ -311,37 +394,47 @@ impl ClassicGroup {
         }
     }
 
-    fn member(&mut self, now: Instant, member_id: &str, generation_id: i32) -> Result<&mut Member, ErrorCode> {
-        let member = self.members.get_mut(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        if generation_id != self.generation_id {
+    /// The member, whose session is renewed. Errors: `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`, `ILLEGAL_GENERATION`.
+    fn member(
+        &mut self,
+        now: Instant,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        generation_id: Option<i32>,
+    ) -> Result<&mut Member, ErrorCode> {
+        self.check_member(member_id, group_instance_id)?;
+        if generation_id != Some(self.generation_id) {
             return Err(ErrorCode::ILLEGAL_GENERATION);
         }
+        let member = self.members.get_mut(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
         member.heard_from(now);
         Ok(member)
     }
 
-    /// A member asks for its assignment; the leader brings everyone's. Answered when the leader's is there.
-    pub(crate) fn sync(
-        &mut self,
-        now: Instant,
-        connection: ConnectionId,
-        member_id: &str,
-        generation_id: i32,
-        assignments: Vec<(String, Bytes)>,
-        wakes: &mut Wakes,
-    ) -> Result<(), ErrorCode> {
+    /// Handles a `SyncGroup`, which is answered once the leader has sent the assignments.
+    pub(crate) fn sync(&mut self, now: Instant, sync: Sync, wakes: &mut Wakes) -> Result<(), ErrorCode> {
         let phase = self.phase;
-        let member = self.member(now, member_id, generation_id)?;
+        let is_same = |said: Option<&str>, agreed: &str| said.is_none_or(|said| said == agreed);
+        let is_consistent = is_same(sync.protocol_type.as_deref(), &self.protocol_type)
+            && is_same(sync.protocol_name.as_deref(), &self.protocol_name);
+        let instance = sync.group_instance_id.as_deref();
+        let member = self.member(now, &sync.member_id, instance, Some(sync.generation_id))?;
+        if !is_consistent {
+            return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+        }
         match phase {
             Phase::Empty => return Err(ErrorCode::UNKNOWN_MEMBER_ID),
             Phase::Preparing(_) => return Err(ErrorCode::REBALANCE_IN_PROGRESS),
-            Phase::Completing(_) | Phase::Stable => member.waits = Waits::Sync(connection),
+            Phase::Completing | Phase::Stable => {
+                member.waits = Waits::Sync(sync.connection);
+                member.has_synced = true;
+            }
         }
-        if matches!(phase, Phase::Completing(_)) && self.leader == member_id {
+        if phase == Phase::Completing && self.leader == sync.member_id {
             for member in self.members.values_mut() {
                 member.assignment = Bytes::new();
             }
-            for (member_id, assignment) in assignments {
+            for (member_id, assignment) in sync.assignments {
                 if let Some(member) = self.members.get_mut(&member_id) {
                     member.assignment = assignment;
                 }
@@ -350,6 +443,9 @@ impl ClassicGroup {
         }
         if self.phase == Phase::Stable {
             self.answer_syncs(now, wakes);
+        }
+        if self.members.values().all(|member| member.has_synced) {
+            self.syncs_due = None;
         }
         Ok(())
     }
@@ -370,14 +466,20 @@ impl ClassicGroup {
         }
     }
 
-    /// A member is alive; `REBALANCE_IN_PROGRESS` tells it to join again.
-    pub(crate) fn heartbeat(&mut self, now: Instant, member_id: &str, generation_id: i32) -> Result<(), ErrorCode> {
+    /// Handles a heartbeat; `REBALANCE_IN_PROGRESS` tells the member to join again.
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Instant,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        generation_id: i32,
+    ) -> Result<(), ErrorCode> {
         let is_preparing = matches!(self.phase, Phase::Preparing(_));
-        self.member(now, member_id, generation_id)?;
+        self.member(now, member_id, group_instance_id, Some(generation_id))?;
         if is_preparing { Err(ErrorCode::REBALANCE_IN_PROGRESS) } else { Ok(()) }
     }
 
-    /// A member, named by id or by instance, goes.
+    /// Removes a member, named by its id, by its instance id (while its id is empty), or by both.
     pub(crate) fn leave(
         &mut self,
         now: Instant,
@@ -385,30 +487,56 @@ impl ClassicGroup {
         group_instance_id: Option<&str>,
         wakes: &mut Wakes,
     ) -> Result<(), ErrorCode> {
-        if self.pending.remove(member_id).is_none() {
-            let is_meant = |(id, member): &(&String, &Member)| match group_instance_id {
-                Some(instance) => member.group_instance_id.as_deref() == Some(instance),
-                None => id.as_str() == member_id,
-            };
-            let found = self.members.iter().find(is_meant).map(|(id, _)| id.clone());
-            let found = found.ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-            if !member_id.is_empty() && found != member_id {
-                return Err(ErrorCode::FENCED_INSTANCE_ID);
+        if self.pending.remove(member_id).is_some() {
+            if self.phase != Phase::Empty {
+                self.prepare(now, wakes);
             }
-            self.remove(&found, ErrorCode::UNKNOWN_MEMBER_ID, wakes);
+            return Ok(());
         }
+        let by_instance = || group_instance_id.and_then(|instance| self.static_member(instance)).map(str::to_owned);
+        let leaver = if member_id.is_empty() {
+            by_instance().ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?
+        } else {
+            self.check_member(member_id, group_instance_id)?;
+            member_id.to_owned()
+        };
+        self.remove(&leaver, ErrorCode::UNKNOWN_MEMBER_ID, wakes);
         self.prepare(now, wakes);
         Ok(())
     }
 
-    /// Whether a member may commit offsets now.
-    pub(crate) fn check_commit(&mut self, now: Instant, member_id: &str, generation_id: i32) -> Result<(), ErrorCode> {
-        let is_completing = matches!(self.phase, Phase::Completing(_));
-        self.member(now, member_id, generation_id)?;
+    /// Whether offsets may be committed now, by a member or by a consumer that is not a member.
+    pub(crate) fn check_commit(
+        &mut self,
+        now: Instant,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        generation_id: Option<i32>,
+    ) -> Result<(), ErrorCode> {
+        if generation_id.is_none() && self.is_empty() {
+            return Ok(());
+        }
+        if generation_id.is_none() && member_id.is_empty() && group_instance_id.is_none() {
+            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
+        let is_completing = self.phase == Phase::Completing;
+        self.member(now, member_id, group_instance_id, generation_id)?;
         if is_completing { Err(ErrorCode::REBALANCE_IN_PROGRESS) } else { Ok(()) }
     }
 
-    /// The connection is gone: its member waits no longer, and its session ends unless it comes back.
+    /// The topics to which members are subscribed; `None` if their data does not say.
+    pub(crate) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
+        let mut topics = BTreeSet::new();
+        for member in self.members.values() {
+            let mut decoder = Decoder::from(member.metadata(&self.protocol_name));
+            let version = i16::from_be_bytes(decoder.array().ok()?);
+            let subscription = ConsumerProtocolSubscription::decode(version.clamp(0, 3), &mut decoder).ok()?;
+            topics.extend(subscription.topics);
+        }
+        Some(topics)
+    }
+
+    /// The connection was closed: its member no longer waits, and its session ends unless it comes back.
     pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
         for member in self.members.values_mut() {
             if matches!(member.waits, Waits::Join(waiting) | Waits::Sync(waiting) if waiting == connection) {
@@ -417,30 +545,34 @@ impl ClassicGroup {
         }
     }
 
-    /// The next time something ends.
+    /// When the next session or rebalance ends.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            Phase::Preparing(deadline) | Phase::Completing(deadline) => Some(deadline),
-            Phase::Empty | Phase::Stable => None,
+        let preparing = match self.phase {
+            Phase::Preparing(deadline) => Some(deadline),
+            Phase::Empty | Phase::Completing | Phase::Stable => None,
         };
         let is_silent = |member: &&Member| member.waits == Waits::No;
         let sessions = self.members.values().filter(is_silent).map(|member| member.expires);
-        sessions.chain(self.pending.values().copied()).chain(phase).min()
+        sessions.chain(self.pending.values().copied()).chain(preparing).chain(self.syncs_due).min()
     }
 
-    /// Drops members whose session has ended and ends rebalances that took too long.
+    /// Removes members whose session has ended or who have not asked for their assignment, and ends a rebalance whose
+    /// time is over.
     pub(crate) fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
-        let known = self.members.len().saturating_add(self.pending.len());
         self.pending.retain(|_, expires| *expires > now);
-        self.members.retain(|_, member| !member.is_expired(now));
+        let are_syncs_due = self.syncs_due.is_some_and(|due| due <= now);
+        let is_gone = |member: &Member| member.is_expired(now) || (are_syncs_due && !member.has_synced);
+        let gone: Vec<_> =
+            self.members.iter().filter(|(_, member)| is_gone(member)).map(|(member_id, _)| member_id.clone()).collect();
+        for member_id in &gone {
+            self.remove(member_id, ErrorCode::UNKNOWN_MEMBER_ID, wakes);
+        }
+        if !gone.is_empty() {
+            self.prepare(now, wakes);
+        }
         match self.phase {
             Phase::Preparing(deadline) if deadline <= now => self.complete_join(now, wakes),
-            Phase::Completing(deadline) if deadline <= now => {
-                self.members.retain(|_, member| matches!(member.waits, Waits::Sync(_)));
-                self.prepare(now, wakes);
-            }
-            _ if self.members.len().saturating_add(self.pending.len()) < known => self.prepare(now, wakes),
-            _ => {}
+            _ => self.complete_if_all_joined(now, wakes),
         }
     }
 }
@@ -449,7 +581,7 @@ fn millis(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }
 
-/// The answer to a join that was refused.
+/// The response to a refused `JoinGroup`.
 pub(crate) fn refused_join(error_code: ErrorCode, member_id: &str) -> JoinGroupResponse {
     JoinGroupResponse {
         error_code,
@@ -459,7 +591,7 @@ pub(crate) fn refused_join(error_code: ErrorCode, member_id: &str) -> JoinGroupR
     }
 }
 
-/// The answer to a request for an assignment that was refused.
+/// The response to a refused `SyncGroup`.
 pub(crate) fn refused_sync(error_code: ErrorCode) -> SyncGroupResponse {
     SyncGroupResponse { error_code, ..SyncGroupResponse::default() }
 }

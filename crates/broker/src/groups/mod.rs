@@ -1,10 +1,13 @@
 //! What the group coordinators know: committed offsets, and the members of groups.
 //!
 //! One store for all brokers: a coordinator that moves takes everything along. A [`Group`] is of one kind, and what
-//! is asked of every kind is asked here. There is one kind, whose members choose an assignor and a leader among
-//! themselves ([`classic`]).
+//! is asked of every kind is asked here. Members of a [`classic`] group choose an assignor and a leader among themselves;
+//! in a [`consumer`] group (KIP-848) the coordinator assigns. A group without members takes the kind of its next member,
+//! and keeps its offsets.
 
+mod assignor;
 mod classic;
+mod consumer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +19,13 @@ use kavka_core::wire::messages::describe_groups::DescribedGroup;
 use crate::ConnectionId;
 use crate::waits::Wakes;
 
-pub(crate) use classic::{ClassicGroup, Join, refused_join, refused_sync};
+pub(crate) use classic::{ClassicGroup, Join, Sync, refused_join, refused_sync};
+pub(crate) use consumer::{ConsumerGroup, Topics, check_heartbeat};
 
 /// The longest metadata of a committed offset, in bytes (Kafka: `offset.metadata.max.bytes`).
 pub(crate) const MAX_OFFSET_METADATA: usize = 4096;
 
-/// An offset that a group committed.
+/// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Committed {
     pub(crate) offset: i64,
@@ -29,8 +33,16 @@ pub(crate) struct Committed {
     pub(crate) metadata: String,
 }
 
-/// What a group committed, by topic and partition.
+/// The committed offsets of a group, by topic and partition.
 pub(crate) type Offsets = BTreeMap<(Arc<str>, i32), Committed>;
+
+/// Who commits: a member with its generation or member epoch, or a consumer that is not a member and has neither.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committer<'a> {
+    pub(crate) member_id: &'a str,
+    pub(crate) group_instance_id: Option<&'a str>,
+    pub(crate) generation_id: Option<i32>,
+}
 
 /// One group.
 #[derive(Debug, Default)]
@@ -39,10 +51,11 @@ pub(crate) struct Group {
     kind: Kind,
 }
 
-/// The members of a group, by the protocol that they speak.
+/// The members of a group, by protocol.
 #[derive(Debug)]
 enum Kind {
     Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
 }
 
 impl Default for Kind {
@@ -56,24 +69,27 @@ impl Group {
         &self.offsets
     }
 
-    /// Kafka's name for the kind of group.
+    /// Kafka's name for the type of group.
     pub(crate) fn type_name(&self) -> &'static str {
         match self.kind {
             Kind::Classic(_) => "classic",
+            Kind::Consumer(_) => "consumer",
         }
     }
 
-    /// Kafka's name for where the group stands.
+    /// Kafka's name for the group's state.
     pub(crate) fn state_name(&self) -> &'static str {
         match &self.kind {
             Kind::Classic(group) => group.state_name(),
+            Kind::Consumer(group) => group.state_name(),
         }
     }
 
-    /// What the members call their protocol: "consumer" for consumers.
+    /// The members' protocol type: "consumer" for consumers.
     pub(crate) fn protocol_type(&self) -> &str {
         match &self.kind {
             Kind::Classic(group) => group.protocol_type(),
+            Kind::Consumer(_) => "consumer",
         }
     }
 
@@ -81,46 +97,66 @@ impl Group {
     pub(crate) fn is_empty(&self) -> bool {
         match &self.kind {
             Kind::Classic(group) => group.is_empty(),
+            Kind::Consumer(group) => group.is_empty(),
         }
     }
 
-    /// What `DescribeGroups` tells of it.
-    pub(crate) fn describe(&self, group_id: &str) -> DescribedGroup {
+    /// The description for `DescribeGroups`; `None` for a consumer group.
+    pub(crate) fn describe(&self, group_id: &str) -> Option<DescribedGroup> {
         match &self.kind {
-            Kind::Classic(group) => group.describe(group_id),
+            Kind::Classic(group) => Some(group.describe(group_id)),
+            Kind::Consumer(_) => None,
         }
     }
 
-    /// Whether a member of this generation may commit; `None` stands for a consumer that is no member.
-    fn check_commit(&mut self, now: Instant, member_id: &str, generation_id: Option<i32>) -> Result<(), ErrorCode> {
-        let Some(generation_id) = generation_id else {
-            return if self.is_empty() { Ok(()) } else { Err(ErrorCode::UNKNOWN_MEMBER_ID) };
-        };
+    /// The consumer group, if it is one.
+    pub(crate) fn as_consumer(&self) -> Option<&ConsumerGroup> {
+        match &self.kind {
+            Kind::Classic(_) => None,
+            Kind::Consumer(group) => Some(group),
+        }
+    }
+
+    fn check_commit(&mut self, now: Instant, committer: &Committer) -> Result<(), ErrorCode> {
+        let Committer { member_id, group_instance_id, generation_id } = *committer;
         match &mut self.kind {
-            Kind::Classic(group) => group.check_commit(now, member_id, generation_id),
+            Kind::Classic(group) => group.check_commit(now, member_id, group_instance_id, generation_id),
+            Kind::Consumer(group) => group.check_commit(member_id, generation_id),
+        }
+    }
+
+    /// Whether any member may be subscribed to this topic.
+    fn is_subscribed_to(&self, topic: &str, topics: &Topics) -> bool {
+        match &self.kind {
+            Kind::Classic(group) => group.subscribed_topics().is_none_or(|topics| topics.contains(topic)),
+            Kind::Consumer(group) => group.is_subscribed_to(topic, topics),
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         match &self.kind {
             Kind::Classic(group) => group.poll_timeout(),
+            Kind::Consumer(group) => group.poll_timeout(),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
         match &mut self.kind {
             Kind::Classic(group) => group.handle_timeout(now, wakes),
+            Kind::Consumer(group) => group.handle_timeout(now),
         }
     }
 
     fn forget_connection(&mut self, connection: ConnectionId) {
         match &mut self.kind {
             Kind::Classic(group) => group.forget_connection(connection),
+            // Nobody waits in it.
+            Kind::Consumer(_) => {}
         }
     }
 }
 
-/// Every group, by id.
+/// All groups, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     groups: BTreeMap<String, Group>,
@@ -138,38 +174,104 @@ impl Groups {
 
     /// The group for members of the classic protocol, if there is one.
     pub(crate) fn classic(&mut self, group_id: &str) -> Option<&mut ClassicGroup> {
-        let Kind::Classic(group) = &mut self.groups.get_mut(group_id)?.kind;
-        Some(group)
+        match &mut self.groups.get_mut(group_id)?.kind {
+            Kind::Classic(group) => Some(group),
+            Kind::Consumer(_) => None,
+        }
     }
 
-    /// The group for members of the classic protocol; it is made if there is none.
-    pub(crate) fn classic_or_new(&mut self, group_id: &str) -> &mut ClassicGroup {
-        let Kind::Classic(group) = &mut self.groups.entry(group_id.to_owned()).or_default().kind;
-        group
+    /// The group for members of the classic protocol; created if necessary. `INCONSISTENT_GROUP_PROTOCOL` while it
+    /// has members of the consumer protocol.
+    pub(crate) fn classic_or_new(&mut self, group_id: &str) -> Result<&mut ClassicGroup, ErrorCode> {
+        let group = self.groups.entry(group_id.to_owned()).or_default();
+        if group.is_empty() && group.as_consumer().is_some() {
+            group.kind = Kind::default();
+        }
+        match &mut group.kind {
+            Kind::Classic(group) => Ok(group),
+            Kind::Consumer(_) => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
+        }
     }
 
-    /// A member id that no member has had.
+    /// The group for members of the consumer protocol; created if necessary when the member `joins`.
+    /// `GROUP_ID_NOT_FOUND` while it has members of the classic protocol.
+    pub(crate) fn consumer(&mut self, group_id: &str, joins: bool) -> Result<&mut ConsumerGroup, ErrorCode> {
+        if joins {
+            let group = self.groups.entry(group_id.to_owned()).or_default();
+            if group.is_empty() && group.as_consumer().is_none() {
+                group.kind = Kind::Consumer(ConsumerGroup::default());
+            }
+        }
+        match self.groups.get_mut(group_id).map(|group| &mut group.kind) {
+            Some(Kind::Consumer(group)) => Ok(group),
+            _ => Err(ErrorCode::GROUP_ID_NOT_FOUND),
+        }
+    }
+
+    /// Whether offsets may be fetched with this member epoch. A request without a member id always may.
+    pub(crate) fn check_fetch(
+        &self,
+        group_id: &str,
+        member_id: Option<&str>,
+        member_epoch: Option<i32>,
+    ) -> Result<(), ErrorCode> {
+        let consumer = self.get(group_id).and_then(Group::as_consumer);
+        match (consumer, member_id) {
+            (Some(group), Some(member_id)) => group.check_commit(member_id, member_epoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether members commit with member epochs, which old versions of `OffsetCommit` do not have.
+    pub(crate) fn has_member_epochs(&self, group_id: &str) -> bool {
+        self.get(group_id).and_then(Group::as_consumer).is_some_and(|group| !group.is_empty())
+    }
+
+    /// A member id that was never used.
     pub(crate) fn new_member_id(&mut self, prefix: &str) -> String {
         self.members_named = self.members_named.saturating_add(1);
         format!("{prefix}-{:08}", self.members_named)
     }
 
-    /// Whether a member of this generation may commit; `None` stands for a consumer that is no member.
+    /// Whether offsets may be committed now. `GROUP_ID_NOT_FOUND` for a member of a group that does not exist.
     pub(crate) fn check_commit(
         &mut self,
         now: Instant,
         group_id: &str,
-        member_id: &str,
-        generation_id: Option<i32>,
+        committer: &Committer,
     ) -> Result<(), ErrorCode> {
         match self.groups.get_mut(group_id) {
-            Some(group) => group.check_commit(now, member_id, generation_id),
-            None if generation_id.is_none() => Ok(()),
-            None => Err(ErrorCode::ILLEGAL_GENERATION),
+            Some(group) => group.check_commit(now, committer),
+            None if committer.generation_id.is_none() => Ok(()),
+            None => Err(ErrorCode::GROUP_ID_NOT_FOUND),
         }
     }
 
-    /// Where the group keeps its offsets; the group is made if there is none.
+    /// Whether offsets may be deleted. `GROUP_ID_NOT_FOUND`; `NON_EMPTY_GROUP` if it has members that are not
+    /// consumers.
+    pub(crate) fn check_offset_delete(&self, group_id: &str) -> Result<(), ErrorCode> {
+        let group = self.get(group_id).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        if group.is_empty() || group.protocol_type() == "consumer" { Ok(()) } else { Err(ErrorCode::NON_EMPTY_GROUP) }
+    }
+
+    /// Deletes the offset of a partition, if there is one. `GROUP_SUBSCRIBED_TO_TOPIC` while members are subscribed to
+    /// the topic.
+    pub(crate) fn delete_offset(
+        &mut self,
+        group_id: &str,
+        topic: &Arc<str>,
+        partition: i32,
+        topics: &Topics,
+    ) -> Result<(), ErrorCode> {
+        let group = self.groups.get_mut(group_id).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        if group.is_subscribed_to(topic, topics) {
+            return Err(ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC);
+        }
+        group.offsets.remove(&(topic.clone(), partition));
+        Ok(())
+    }
+
+    /// The group's offsets; creates the group if necessary.
     pub(crate) fn offsets_mut(&mut self, group_id: &str) -> &mut Offsets {
         &mut self.groups.entry(group_id.to_owned()).or_default().offsets
     }
@@ -184,21 +286,21 @@ impl Groups {
         Ok(())
     }
 
-    /// A topic is gone, and with it every offset that was committed for it.
+    /// Deletes all committed offsets of a topic.
     pub(crate) fn forget_topic(&mut self, topic: &str) {
         for group in self.groups.values_mut() {
             group.offsets.retain(|(name, _), _| &**name != topic);
         }
     }
 
-    /// Nobody waits on this connection any more.
+    /// Forgets waits on this connection, which was closed.
     pub(crate) fn forget_connection(&mut self, connection: ConnectionId) {
         for group in self.groups.values_mut() {
             group.forget_connection(connection);
         }
     }
 
-    /// The next time a member's session or a rebalance ends.
+    /// When the next session or rebalance ends.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.groups.values().filter_map(Group::poll_timeout).min()
     }

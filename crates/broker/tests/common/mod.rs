@@ -14,7 +14,7 @@ use kavka_core::wire::messages::{FetchRequest, FetchResponse, ProduceRequest, Pr
 use kavka_core::wire::records::Records;
 use kavka_core::wire::{Decoder, Message, Request};
 
-/// A cluster, its clock, and what it sent to whom.
+/// A cluster, its clock, and the frames that it has sent.
 pub struct Harness {
     pub cluster: Cluster,
     pub now: Instant,
@@ -23,7 +23,7 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// This many brokers and one topic, `t`, with one partition, led by broker 1.
+    /// With this many brokers and one topic, `t`, with one partition, led by broker 1.
     pub fn new(brokers: u16) -> Self {
         Self::with(ClusterConfig { brokers, ..ClusterConfig::default() })
     }
@@ -38,7 +38,7 @@ impl Harness {
         self.cluster.handle_connect(broker_id).expect("the broker is up")
     }
 
-    /// Takes over what the cluster wants to send and close.
+    /// Collects what the cluster wants to send and close.
     pub fn collect(&mut self) {
         while let Some(event) = self.cluster.poll_event() {
             match event {
@@ -62,7 +62,7 @@ impl Harness {
         self.collect();
     }
 
-    /// The next answer on a connection, if there is one.
+    /// The next response on a connection, if there is one.
     pub fn receive<R: Request>(&mut self, connection: ConnectionId, version: i16) -> Option<R::Response> {
         let frame = self.frames.get_mut(&connection)?.pop_front()?;
         assert_eq!(frame[..4], (frame.len() as i32 - 4).to_be_bytes(), "the size of the frame");
@@ -74,14 +74,14 @@ impl Harness {
         Some(response)
     }
 
-    /// Sends a request that is answered at once.
+    /// Sends a request that is answered at once; returns the response.
     pub fn call<R: Request>(&mut self, connection: ConnectionId, version: i16, request: &R) -> R::Response {
         self.send(connection, version, request);
         self.receive::<R>(connection, version)
             .unwrap_or_else(|| panic!("{} v{version} has no answer", R::Response::NAME))
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         self.cluster.handle_timeout(self.now);

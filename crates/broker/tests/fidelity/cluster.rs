@@ -1,4 +1,4 @@
-//! The clusters under test, and what tests need of them besides the rule they test.
+//! The clusters under test, and common steps of the tests.
 
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
@@ -53,7 +53,7 @@ impl Cluster {
         self.create(1, 1, configs)
     }
 
-    /// A new topic, when every leader serves it.
+    /// A new topic, once all leaders serve it.
     pub(crate) fn create(&self, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
         let name = unique("topic");
         let configs = configs
@@ -72,7 +72,7 @@ impl Cluster {
         self.await_topic(&name, partitions)
     }
 
-    /// Waits until a topic has this many partitions and every leader serves its own.
+    /// Waits until a topic has this many partitions, and all leaders serve theirs.
     pub(crate) fn await_topic(&self, name: &str, partitions: i32) -> Topic {
         let topic = until("the topic to have leaders", || {
             let known =
@@ -122,7 +122,7 @@ pub(crate) fn metadata_of(connection: &mut Connection, name: &str) -> MetadataRe
     connection.call(&metadata_request(name)).topics.remove(0)
 }
 
-/// The error code and the offset that `ListOffsets` answers for a timestamp, of which -1 is the end and -2 the start.
+/// The error code and offset in the response to a `ListOffsets` for a timestamp; -1 is the end and -2 the beginning.
 pub(crate) fn offset_at(
     connection: &mut Connection,
     topic: &Topic,
@@ -141,12 +141,12 @@ pub(crate) fn end_offset(connection: &mut Connection, topic: &Topic) -> i64 {
     offset_at(connection, topic, 0, -1).1.unwrap()
 }
 
-/// A producer id of its own, in epoch 0.
+/// A new producer id, in epoch 0.
 pub(crate) fn producer_id(connection: &mut Connection) -> i64 {
     let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
     until("a producer id", || {
         let answer = connection.call(&request);
-        // A broker that has just begun may have no ids to give yet.
+        // A broker that has just started may not have ids yet.
         (answer.error_code == ErrorCode::NONE).then(|| {
             assert_eq!(answer.producer_epoch, 0);
             answer.producer_id.unwrap()

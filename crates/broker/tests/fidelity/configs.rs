@@ -22,7 +22,7 @@ on_every_broker!(
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// `config_source` of a setting made for the topic, and of one that nobody made.
+/// The `config_source` of a setting that was set for the topic, and of a default.
 const DYNAMIC_TOPIC_CONFIG: i8 = 1;
 
 fn describe(cluster: &Cluster, resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
@@ -73,7 +73,7 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// A change: which setting, what to do with it, and the value for that.
+/// A change: the setting, the operation, and its value.
 type Change<'a> = (&'a str, i8, Option<&'a str>);
 
 fn alter(
@@ -102,7 +102,7 @@ fn value_of(cluster: &Cluster, topic: &Topic, setting: &str) -> String {
     describe(cluster, TOPIC, &topic.name, Some(&[setting])).configs.remove(0).value.unwrap()
 }
 
-/// Waits until the broker that is asked knows of the change.
+/// Waits until the broker that is asked knows the change.
 fn await_value(cluster: &Cluster, topic: &Topic, setting: &str, value: &str) {
     until("the setting to change", || (value_of(cluster, topic, setting) == value).then_some(()));
 }
@@ -128,7 +128,7 @@ fn a_request_that_only_validates_changes_nothing(cluster: &Cluster) {
     let topic = cluster.topic();
     let resource = (TOPIC, topic.name.as_str());
     assert_eq!(alter(cluster, resource, &[("max.message.bytes", SET, Some("12345"))], true), ErrorCode::NONE);
-    // A change that is made is known once a later one is.
+    // Brokers apply changes in order: once a later one is known, the earlier ones are, too.
     assert_eq!(change(cluster, &topic, "flush.messages", SET, Some("7")), ErrorCode::NONE);
     await_value(cluster, &topic, "flush.messages", "7");
     assert_eq!(value_of(cluster, &topic, "max.message.bytes"), "1048588");

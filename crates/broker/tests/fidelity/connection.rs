@@ -1,4 +1,4 @@
-//! One connection to a broker: frames out, frames in, nothing else.
+//! A plain connection to a broker: frames out, frames in.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -10,8 +10,8 @@ use kavka_core::wire::api::encode_request;
 use kavka_core::wire::messages::ApiVersionsRequest;
 use kavka_core::wire::{ApiKey, Decoder, Message, Request};
 
-/// Longer than any broker needs for any answer here.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longer than a broker needs for any response here.
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -36,13 +36,13 @@ impl Connection {
         connection
     }
 
-    /// The versions of an API that this broker and we both speak.
+    /// The versions of an API that both this broker and this crate support.
     pub(crate) fn versions(&self, key: ApiKey) -> std::ops::RangeInclusive<i16> {
         let (min, max) = self.versions.get(&key.number()).copied().unwrap_or((0, -1));
         min.max(*key.versions().start())..=max.min(*key.versions().end())
     }
 
-    /// The answer in the newest version that both speak.
+    /// The response in the newest version that both support.
     pub(crate) fn call<R: Request>(&mut self, request: &R) -> R::Response {
         let version = *self.versions(R::KEY).end();
         self.call_version(version, request)
@@ -53,7 +53,7 @@ impl Connection {
         self.receive::<R>(version)
     }
 
-    /// Sends a request and returns its correlation id, without waiting for the answer.
+    /// Sends a request without waiting for the response; returns its correlation id.
     pub(crate) fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.correlation_id += 1;
         let frame = encode_request(request, version, self.correlation_id, Some("fidelity")).unwrap();
@@ -61,12 +61,12 @@ impl Connection {
         self.correlation_id
     }
 
-    /// The next answer, which must be to the oldest request that has none.
+    /// The next response, which must be that to the oldest unanswered request.
     pub(crate) fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         self.receive_with_id::<R>(version).1
     }
 
-    /// The next answer and its correlation id.
+    /// The next response, with its correlation id.
     pub(crate) fn receive_with_id<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let mut decoder = Decoder::from(self.read_frame());
         let correlation_id = i32::from_be_bytes(decoder.array().unwrap());
@@ -82,12 +82,12 @@ impl Connection {
         frame.into()
     }
 
-    /// Sends these bytes as they are. The broker may have closed the connection already.
+    /// Sends these bytes. The broker may have closed the connection already.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).ok();
     }
 
-    /// Whether the broker closes the connection, having said nothing.
+    /// Whether the broker closes the connection without a response.
     pub(crate) fn is_closed_by_the_broker(&mut self) -> bool {
         match self.stream.read(&mut [0]) {
             Ok(read) => read == 0,
@@ -95,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// Whether an answer has come already.
+    /// Whether a response has arrived.
     pub(crate) fn has_answer(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let has_answer = self.stream.peek(&mut [0]).is_ok();

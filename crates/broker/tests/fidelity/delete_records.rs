@@ -1,4 +1,4 @@
-//! Records that are deleted from the front of a partition.
+//! Deleting records from the front of a partition.
 
 use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::DeleteRecordsRequest;
@@ -40,7 +40,7 @@ fn written(cluster: &Cluster) -> (Topic, Connection) {
     for value in ["a", "b", "c", "d", "e"] {
         append(&mut connection, &topic, batch(&[value]));
     }
-    // The high watermark is a moment behind the end of the log.
+    // The high watermark follows the end of the log with a short delay.
     until("the records to be readable", || (offset_at(&mut connection, &topic, 0, -1).1 == Some(5)).then_some(()));
     (topic, connection)
 }

@@ -33,7 +33,7 @@ fn partition(partition: i32, fetch_offset: i64) -> FetchPartition {
     FetchPartition { partition, fetch_offset, partition_max_bytes: 1 << 20, ..FetchPartition::default() }
 }
 
-/// A fetch outside of any session, that does not wait.
+/// A fetch without a session that does not wait.
 pub(crate) fn fetch_request(topic: &Topic, partitions: Vec<FetchPartition>) -> FetchRequest {
     FetchRequest {
         max_wait_ms: 0,
@@ -50,7 +50,7 @@ pub(crate) fn fetch_from(topic: &Topic, offset: i64) -> FetchRequest {
     fetch_request(topic, vec![partition(0, offset)])
 }
 
-/// The answer for the only partition asked for.
+/// The response for the only partition in the request.
 fn fetch(connection: &mut Connection, request: &FetchRequest) -> PartitionData {
     let answer = connection.call(request);
     assert_eq!(answer.error_code, ErrorCode::NONE);
@@ -61,7 +61,7 @@ fn only(mut answer: kavka_core::wire::messages::FetchResponse) -> PartitionData 
     answer.responses.remove(0).partitions.remove(0)
 }
 
-/// The record bytes of partition 0 from an offset on.
+/// The records of partition 0 from an offset on, as bytes.
 pub(crate) fn fetch_all(connection: &mut Connection, topic: &Topic, offset: i64) -> Bytes {
     let data = fetch(connection, &fetch_from(topic, offset));
     assert_eq!(data.error_code, ErrorCode::NONE);
@@ -96,24 +96,23 @@ fn every_version_reads(cluster: &Cluster) {
     assert_eq!(base_offsets(data.records.unwrap().into_bytes()), [0, 2]);
 }
 
+/// Longer than the test waits for an answer.
+const TOO_LONG_MS: i32 = 300_000;
+
 fn a_fetch_returns_at_once_when_there_are_records(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut connection = cluster.connect_to_leader(&topic);
     append(&mut connection, &topic, batch(&["a"]));
-    let begin = Instant::now();
-    fetch(&mut connection, &FetchRequest { max_wait_ms: 20_000, ..fetch_from(&topic, 0) });
-    assert!(begin.elapsed() < Duration::from_secs(15));
+    fetch(&mut connection, &FetchRequest { max_wait_ms: TOO_LONG_MS, ..fetch_from(&topic, 0) });
 }
 
 fn a_fetch_waits_for_records(cluster: &Cluster) {
     let topic = cluster.topic();
     let mut reader = cluster.connect_to_leader(&topic);
     let version = *reader.versions(ApiKey::Fetch).end();
-    reader.send(version, &FetchRequest { max_wait_ms: 20_000, ..fetch_from(&topic, 0) });
-    let begin = Instant::now();
+    reader.send(version, &FetchRequest { max_wait_ms: TOO_LONG_MS, ..fetch_from(&topic, 0) });
     append(&mut cluster.connect_to_leader(&topic), &topic, batch(&["late"]));
     let data = only(reader.receive::<FetchRequest>(version));
-    assert!(begin.elapsed() < Duration::from_secs(15));
     assert_eq!(base_offsets(bytes_of(data)), [0]);
 }
 
@@ -133,7 +132,7 @@ fn a_fetch_waits_for_min_bytes(cluster: &Cluster) {
     let sent = batch(&["a"]);
     let version = *reader.versions(ApiKey::Fetch).end();
     let min_bytes = sent.len() as i32 + 1;
-    reader.send(version, &FetchRequest { max_wait_ms: 20_000, min_bytes, ..fetch_from(&topic, 0) });
+    reader.send(version, &FetchRequest { max_wait_ms: TOO_LONG_MS, min_bytes, ..fetch_from(&topic, 0) });
     append(&mut writer, &topic, sent.clone());
     assert!(!reader.has_answer());
     append(&mut writer, &topic, sent);
@@ -194,10 +193,8 @@ fn the_end_of_the_log_is_in_range_and_what_lies_beyond_is_not(cluster: &Cluster)
     append(&mut connection, &topic, batch(&["a"]));
     assert_eq!(fetch_all(&mut connection, &topic, 1), "");
     for offset in [2, -1] {
-        let request = FetchRequest { max_wait_ms: 20_000, ..fetch_from(&topic, offset) };
-        let begin = Instant::now();
+        let request = FetchRequest { max_wait_ms: TOO_LONG_MS, ..fetch_from(&topic, offset) };
         let data = fetch(&mut connection, &request);
-        assert!(begin.elapsed() < Duration::from_secs(15), "an error does not wait");
         assert_eq!((data.error_code, data.high_watermark), (ErrorCode::OFFSET_OUT_OF_RANGE, -1));
         assert_eq!(bytes_of(data).len(), 0);
     }
@@ -260,12 +257,12 @@ fn a_truncated_log_is_told_by_its_diverging_epoch(cluster: &Cluster) {
     let leader = cluster.move_leader(&topic);
     let mut connection = cluster.connect(leader);
     append(&mut connection, &topic, batch(&["c"]));
-    // A reader that says it has read up to 3 in epoch 0, which ended at 2.
+    // The reader says that it has read up to 3 in epoch 0, which ended at 2.
     let asked = FetchPartition { last_fetched_epoch: Some(0), ..partition(0, 3) };
     let data = fetch(&mut connection, &fetch_request(&topic, vec![asked]));
     assert_eq!(data.error_code, ErrorCode::NONE);
     assert_eq!((data.diverging_epoch.epoch, data.diverging_epoch.end_offset), (Some(0), Some(2)));
-    // One that stopped in time is told nothing.
+    // A reader that stopped in time gets no diverging epoch.
     let asked = FetchPartition { last_fetched_epoch: Some(0), ..partition(0, 2) };
     let data = fetch(&mut connection, &fetch_request(&topic, vec![asked]));
     assert_eq!((data.diverging_epoch.epoch, data.diverging_epoch.end_offset), (None, None));

@@ -1,15 +1,14 @@
-//! Offsets that are committed without a membership, and groups that are deleted.
+//! Offset commits by clients that are not members, and deleting groups.
 
-use kavka_core::wire::messages::join_group::JoinGroupRequestProtocol;
 use kavka_core::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kavka_core::wire::messages::offset_delete::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kavka_core::wire::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kavka_core::wire::messages::{
-    DeleteGroupsRequest, FindCoordinatorRequest, JoinGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
-};
+use kavka_core::wire::messages::{DeleteGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
 
-use crate::cluster::{Cluster, Topic, unique, until};
+use crate::cluster::{Cluster, Topic};
 use crate::connection::Connection;
+use crate::group_kit::{Group, JOIN, find_coordinator};
 
 on_every_broker!(
     a_committed_offset_is_fetched_back,
@@ -22,31 +21,18 @@ on_every_broker!(
     a_group_without_members_is_deleted_with_its_offsets,
     a_group_with_members_is_not_deleted,
     only_the_coordinator_deletes_a_group_that_exists,
+    only_members_of_the_generation_commit_while_there_are_members,
+    nobody_commits_between_a_join_and_the_assignment,
+    offsets_of_a_topic_that_members_read_are_not_deleted,
+    offsets_of_a_group_without_members_are_deleted,
+    several_groups_are_asked_about_at_once,
 );
 
-fn find_coordinator(cluster: &Cluster, group_id: &str) -> i32 {
-    until("the group's coordinator", || {
-        let coordinator_keys = vec![group_id.into()];
-        let request = FindCoordinatorRequest { coordinator_keys, ..FindCoordinatorRequest::default() };
-        let found = cluster.connect(1).call(&request).coordinators.remove(0);
-        // Kafka makes the topic of the offsets at the first question.
-        (found.error_code == ErrorCode::NONE).then(|| {
-            assert_eq!(format!("{}:{}", found.host, found.port), cluster.address(found.node_id));
-            found.node_id
-        })
-    })
-}
-
-/// A new group and a connection to its coordinator, once that has loaded the group.
+/// A new group and a connection to its coordinator.
 fn group(cluster: &Cluster) -> (String, Connection) {
-    let group_id = unique("group");
-    let mut connection = cluster.connect(find_coordinator(cluster, &group_id));
-    until("the coordinator to serve", || {
-        let (error_code, _) = fetch_all(&mut connection, &group_id);
-        let not_yet = [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS];
-        (!not_yet.contains(&error_code)).then_some(())
-    });
-    (group_id, connection)
+    let group = Group::new(cluster);
+    let connection = group.connect();
+    (group.id, connection)
 }
 
 fn commit_request(group_id: &str, topic: &Topic, partition: i32, offset: i64, metadata: &str) -> OffsetCommitRequest {
@@ -73,7 +59,7 @@ fn fetch(
     topics: Option<Vec<OffsetFetchRequestTopics>>,
 ) -> (ErrorCode, Vec<Committed>) {
     let group = OffsetFetchRequestGroup { group_id: group_id.into(), topics, ..OffsetFetchRequestGroup::default() };
-    // The last version that goes by names.
+    // The newest version with topic names.
     let answer =
         connection.call_version(9, &OffsetFetchRequest { groups: vec![group], ..OffsetFetchRequest::default() });
     let group = &answer.groups[0];
@@ -143,7 +129,7 @@ fn a_commit_of_a_member_that_does_not_exist_is_refused(cluster: &Cluster) {
         member_id: "nobody".into(),
         ..commit_request(&group_id, &topic, 0, 5, "")
     };
-    // From v9 on Kafka 4 says GROUP_ID_NOT_FOUND instead.
+    // From v9 on, Kafka 4 answers GROUP_ID_NOT_FOUND instead.
     let answer = connection.call_version(8, &request);
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::ILLEGAL_GENERATION);
 }
@@ -183,18 +169,10 @@ fn a_group_without_members_is_deleted_with_its_offsets(cluster: &Cluster) {
 }
 
 fn a_group_with_members_is_not_deleted(cluster: &Cluster) {
-    let (group_id, mut connection) = group(cluster);
-    let join = JoinGroupRequest {
-        group_id: group_id.clone(),
-        session_timeout_ms: 6_000,
-        rebalance_timeout_ms: Some(10_000),
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), ..JoinGroupRequestProtocol::default() }],
-        ..JoinGroupRequest::default()
-    };
-    // Version 3 joins at once; later ones are first told their id.
-    assert_eq!(connection.call_version(3, &join).error_code, ErrorCode::NONE);
-    assert_eq!(delete(&mut connection, &group_id), ErrorCode::NON_EMPTY_GROUP);
+    let group = Group::new(cluster);
+    let mut member = group.lead();
+    let (group_id, connection) = (&group.id, &mut member.connection);
+    assert_eq!(delete(connection, group_id), ErrorCode::NON_EMPTY_GROUP);
 }
 
 fn only_the_coordinator_deletes_a_group_that_exists(cluster: &Cluster) {
@@ -202,4 +180,88 @@ fn only_the_coordinator_deletes_a_group_that_exists(cluster: &Cluster) {
     assert_eq!(delete(&mut connection, &group_id), ErrorCode::GROUP_ID_NOT_FOUND);
     let mut other = cluster.connect(3 - find_coordinator(cluster, &group_id));
     assert_eq!(delete(&mut other, &group_id), ErrorCode::NOT_COORDINATOR);
+}
+
+fn commit_as(
+    connection: &mut Connection,
+    request: OffsetCommitRequest,
+    member_id: &str,
+    generation_id: Option<i32>,
+) -> ErrorCode {
+    let member_id = member_id.into();
+    commit(connection, &OffsetCommitRequest { member_id, generation_id_or_member_epoch: generation_id, ..request })
+}
+
+fn only_members_of_the_generation_commit_while_there_are_members(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let group = Group::new(cluster);
+    let mut leader = group.lead();
+    let request = commit_request(&group.id, &topic, 0, 5, "");
+    let mut commit =
+        |member_id: &str, generation_id| commit_as(&mut leader.connection, request.clone(), member_id, generation_id);
+    assert_eq!(commit("", None), ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(commit("nobody", Some(1)), ErrorCode::UNKNOWN_MEMBER_ID);
+    let member_id = leader.member_id.clone();
+    assert_eq!(commit(&member_id, Some(2)), ErrorCode::ILLEGAL_GENERATION);
+    assert_eq!(commit(&member_id, Some(1)), ErrorCode::NONE);
+}
+
+fn nobody_commits_between_a_join_and_the_assignment(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let group = Group::new(cluster);
+    let mut leader = group.lead();
+    group.joined_by_another(&mut leader);
+    let request = commit_request(&group.id, &topic, 0, 5, "");
+    let refused = commit_as(&mut leader.connection, request.clone(), &leader.member_id, Some(2));
+    assert_eq!(refused, ErrorCode::REBALANCE_IN_PROGRESS);
+    group.sync(&mut leader, 2, "half");
+    assert_eq!(commit_as(&mut leader.connection, request, &leader.member_id, Some(2)), ErrorCode::NONE);
+}
+
+fn delete_offset(connection: &mut Connection, group_id: &str, topic: &str) -> Result<ErrorCode, ErrorCode> {
+    let partitions = vec![OffsetDeleteRequestPartition { partition_index: 0 }];
+    let topics = vec![OffsetDeleteRequestTopic { name: topic.into(), partitions }];
+    let answer = connection.call(&OffsetDeleteRequest { group_id: group_id.into(), topics });
+    if answer.error_code != ErrorCode::NONE {
+        return Err(answer.error_code);
+    }
+    Ok(answer.topics[0].partitions[0].error_code)
+}
+
+fn offsets_of_a_topic_that_members_read_are_not_deleted(cluster: &Cluster) {
+    let (read, other) = (cluster.topic(), cluster.topic());
+    let group = Group::new(cluster);
+    let mut connection = group.connect();
+    for topic in [&read, &other] {
+        commit(&mut connection, &commit_request(&group.id, topic, 0, 5, ""));
+    }
+    let protocols = [("range", &*read.name)];
+    let member_id = group.new_member_id(&mut connection, &protocols);
+    connection.call_version(JOIN, &group.join_request(&member_id, &protocols));
+    let group_id = &group.id;
+    let refused = delete_offset(&mut connection, group_id, &read.name);
+    assert_eq!(refused, Ok(ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC));
+    assert_eq!(delete_offset(&mut connection, group_id, &other.name), Ok(ErrorCode::NONE));
+    assert_eq!(fetch_one(&mut connection, group_id, &read).2, Some(5));
+    assert_eq!(fetch_one(&mut connection, group_id, &other).2, None);
+}
+
+fn offsets_of_a_group_without_members_are_deleted(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let (group_id, mut connection) = group(cluster);
+    assert_eq!(delete_offset(&mut connection, &group_id, &topic.name), Err(ErrorCode::GROUP_ID_NOT_FOUND));
+    commit(&mut connection, &commit_request(&group_id, &topic, 0, 5, ""));
+    assert_eq!(delete_offset(&mut connection, &group_id, "missing"), Ok(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    assert_eq!(delete_offset(&mut connection, &group_id, &topic.name), Ok(ErrorCode::NONE));
+}
+
+fn several_groups_are_asked_about_at_once(cluster: &Cluster) {
+    let topic = cluster.topic();
+    let (group_id, mut connection) = group(cluster);
+    commit(&mut connection, &commit_request(&group_id, &topic, 0, 5, ""));
+    let ask = |group_id: &str| OffsetFetchRequestGroup { group_id: group_id.into(), ..Default::default() };
+    let groups = vec![ask(&group_id), ask(&group_id)];
+    let answer = connection.call_version(9, &OffsetFetchRequest { groups, require_stable: true, ..Default::default() });
+    let offsets: Vec<_> = answer.groups.iter().map(|group| group.topics[0].partitions[0].committed_offset).collect();
+    assert_eq!(offsets, [Some(5), Some(5)]);
 }

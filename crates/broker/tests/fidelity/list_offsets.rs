@@ -126,7 +126,7 @@ fn leader_epochs_are_compared(cluster: &Cluster) {
 fn epoch_end(connection: &mut Connection, topic: &Topic, leader_epoch: i32) -> EpochEndOffset {
     let asked = OffsetForLeaderPartition { partition: 0, current_leader_epoch: None, leader_epoch };
     let topics = vec![OffsetForLeaderTopic { topic: topic.name.clone(), partitions: vec![asked] }];
-    // Replica id -1 is a consumer.
+    // Replica id -1 means a consumer.
     let answer = connection.call(&OffsetForLeaderEpochRequest { replica_id: -1, topics });
     answer.topics[0].partitions[0].clone()
 }

@@ -1,11 +1,11 @@
-//! Rules of a broker, one a test, each held against the embedded broker and against real Kafka.
+//! The rules of a broker, one per test, checked on the embedded broker and on real Kafka.
 //!
-//! The tests speak in frames over a plain socket, with the messages of `kavka_core::wire` and no client logic, so
-//! what they see is what the broker said. Where the embedded broker leaves something out on purpose, the header of
-//! the API's file says so and there is no test here.
+//! The tests send frames over a plain socket, with the messages of `kavka_core::wire` and no client logic, so they see
+//! exactly what the broker sent. If the embedded broker leaves something out on purpose, the header of the API's file
+//! says so, and there is no test for it here.
 //!
-//! With the feature `real-kafka` every test runs against two versions of Kafka too. All tests share a cluster of two
-//! brokers of each kind: make your own topics, producers and groups, and leave the brokers running.
+//! With the feature `real-kafka` every test also runs on two versions of Kafka. All tests share a cluster of two
+//! brokers of each kind, so use your own topics, producers and groups, and leave the brokers running.
 
 // Test code indexes and unwraps: a panic is how a test fails.
 #![allow(clippy::missing_panics_doc)]
@@ -15,15 +15,19 @@ extern crate kavka_test_support;
 
 mod cluster;
 mod connection;
+mod group_kit;
 
 mod configs;
+mod consumer_groups;
 mod delete_records;
 mod fetch;
 mod frames;
 mod groups;
 mod list_offsets;
+mod members;
 mod metadata;
 mod produce;
 mod sequences;
 mod sessions;
+mod static_members;
 mod topics;

@@ -1,4 +1,4 @@
-//! What a broker says of the cluster and its topics.
+//! What a broker reports about the cluster and its topics.
 
 use kavka_core::wire::messages::MetadataRequest;
 use kavka_core::wire::messages::metadata::MetadataRequestTopic;

@@ -55,7 +55,7 @@ fn every_codec_is_kept_as_it_came(cluster: &Cluster) {
         let sent = Batch::of(&[&long]).compressed(codec).build();
         let offset = append(&mut connection, &topic, sent.clone());
         let kept = fetch_all(&mut connection, &topic, offset);
-        // Offset and leader epoch, in bytes 0 to 16, are the broker's.
+        // The broker sets the offset and the leader epoch, in bytes 0 to 16.
         assert_eq!(kept[16..], sent.into_bytes()[16..], "{}", codec.name());
     }
 }
@@ -122,7 +122,7 @@ fn an_unknown_topic_or_partition_is_told_apart_from_the_others(cluster: &Cluster
     let mut request = produce_request(&topic, 0, -1, batch(&["a"]));
     request.topic_data.extend(produce_request(&topic, 7, -1, batch(&["b"])).topic_data);
     request.topic_data.extend(produce_request(&nowhere, 0, -1, batch(&["c"])).topic_data);
-    // The last version that goes by names.
+    // The newest version with topic names.
     let answer = connection.call_version(11, &request);
     let error_code = |name: &str, index| {
         let topics = answer.responses.iter().filter(|topic| topic.name == name);
@@ -137,7 +137,7 @@ fn an_unknown_topic_or_partition_is_told_apart_from_the_others(cluster: &Cluster
 fn an_unknown_topic_id_is_named_so(cluster: &Cluster) {
     let mut connection = cluster.connect(1);
     if *connection.versions(ApiKey::Produce).end() < 13 {
-        // Kafka 3.9 does not know topic ids here: its newest version goes by names.
+        // Kafka 3.9 has no topic ids here: its newest version uses names.
         assert_eq!(connection.versions(ApiKey::Produce), 0..=11);
         return;
     }

@@ -1,4 +1,4 @@
-//! Idempotent producers: sequences and epochs.
+//! Idempotent producers: sequence numbers and epochs.
 
 use kavka_core::wire::messages::InitProducerIdRequest;
 use kavka_core::wire::{ApiKey, ErrorCode};

@@ -19,7 +19,7 @@ on_every_broker!(
     a_session_is_not_bound_to_its_connection,
 );
 
-/// A topic of two partitions on one broker, which the returned connection leads to.
+/// A topic with two partitions on one broker, and a connection to that broker.
 fn two_partitions(cluster: &Cluster) -> (Topic, Connection) {
     let topic = cluster.create(4, 1, &[]);
     let leader = topic.leaders[0];
@@ -52,7 +52,7 @@ fn fetch(topic: &Topic, partitions: &[(i32, i64)], session_id: i32, session_epoc
     }
 }
 
-/// The partitions answered for, with how many bytes of records each.
+/// The partitions in the response, with the size of their records.
 fn answered(answer: &FetchResponse) -> Vec<(i32, usize)> {
     let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
     let bytes = |records: &Option<kavka_core::wire::records::Records>| {
@@ -135,7 +135,7 @@ fn a_session_that_does_not_exist_is_refused(cluster: &Cluster) {
 fn a_closed_session_is_gone(cluster: &Cluster) {
     let (topic, mut connection) = two_partitions(cluster);
     let session = begin(&mut connection, &topic, &[(0, 0)]);
-    // Epoch -1 with a session: the last fetch of it.
+    // Epoch -1 with a session id: the session's last fetch.
     let last = connection.call(&fetch(&topic, &[(0, 0)], session, None));
     assert_eq!((last.error_code, last.session_id), (ErrorCode::NONE, 0));
     let refused = connection.call(&fetch(&topic, &[], session, Some(1)));

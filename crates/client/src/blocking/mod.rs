@@ -1,7 +1,8 @@
-//! The same client for plain threads: here every call that waits blocks the thread that makes it.
+//! The same client for plain threads: every call that waits blocks the calling thread.
 //!
-//! [`Client`], [`Producer`] and [`Consumer`] wrap those of the crate's root and dereference to them, so that what does
-//! not wait (`seek`, `pause`, `positions`, `metadata`, ...) is the same. Threads may share them by reference.
+//! [`Client`], [`Producer`], [`Consumer`] and [`GroupConsumer`] wrap the types of the crate root and dereference to them.
+//! So all that does not wait (`seek`, `pause`, `positions`, `metadata`, ...) is the same. Threads may share them by
+//! reference.
 //!
 //! ```no_run
 //! use kavka::blocking::Client;
@@ -17,8 +18,8 @@
 //! }
 //! ```
 //!
-//! A call without a method of its own here is waited for by [`wait`]: `wait(client.committed_offsets(..))`. Do not wait in
-//! async code: a blocked thread runs no other task.
+//! To block on a call that has no method here, use [`wait`]: `wait(client.admin().list_topics())`. Never block in async
+//! code: a blocked thread runs no other task.
 
 mod consumer;
 mod pending;
@@ -29,11 +30,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use kavka_core::cluster::{Metadata, Topic};
-use kavka_core::config::{ClientConfig, ConsumerConfig, ProducerConfig};
+use kavka_core::config::{ClientConfig, ConsumerConfig, GroupConfig, ProducerConfig};
 use kavka_core::consumer::TopicPartition;
 use kavka_core::error::Result;
 
-pub use consumer::{Consumer, Records};
+use crate::GroupOptions;
+
+pub use consumer::{Consumer, GroupConsumer};
 pub use pending::Pending;
 pub use producer::{Delivery, Producer};
 pub use wait::wait;
@@ -76,6 +79,16 @@ impl Client {
     /// As [`crate::Client::consumer`].
     pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer> {
         self.0.consumer(config).map(Consumer::from)
+    }
+
+    /// As [`crate::Client::group_consumer`].
+    pub fn group_consumer(
+        &self,
+        consumer: ConsumerConfig,
+        group: GroupConfig,
+        options: GroupOptions,
+    ) -> Result<GroupConsumer> {
+        self.0.group_consumer(consumer, group, options).map(GroupConsumer::from)
     }
 
     /// As [`crate::Client::ready`].

@@ -1,4 +1,4 @@
-//! The producer, and what became of a record, for threads.
+//! The blocking producer, and the delivery report of a record.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use kavka_core::producer::RecordMetadata;
 use super::{wait, wait_for};
 use crate::{ProducerTopic, Record};
 
-/// Sends records to topics of one cluster, for threads. Cheap to clone; every clone is the same producer.
+/// Sends records to topics of one cluster. Cheap to clone; all clones are the same producer.
 #[derive(Debug, Clone)]
 pub struct Producer(crate::Producer);
 
@@ -33,26 +33,48 @@ impl Producer {
         wait(self.0.topic(name, create))
     }
 
-    /// Accepts a record, blocking up to `max.block.ms` while there is no room for it.
+    /// Accepts a record, or fails at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Producer::try_send`].
+    #[inline]
+    pub fn try_send(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
+        self.0.try_send(topic, record).map(Delivery)
+    }
+
+    /// Accepts a record; blocks up to `max.block.ms` while the buffer is full.
     ///
     /// # Errors
     ///
     /// As [`crate::Producer::send`].
     #[inline]
     pub fn send(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
-        let accepted = match self.0.try_enqueue(topic, record) {
-            Err(error) if error.kind() == ErrorKind::BufferFull => wait(self.0.send(topic, record)),
-            accepted => accepted,
-        };
-        accepted.map(Delivery)
+        self.send_within(topic, record, self.0.max_block())
     }
 
-    /// Sends everything accepted so far and waits until all of it is reported: stored or failed.
+    /// Accepts a record; blocks up to `limit` while the buffer is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Producer::send`].
+    #[inline]
+    pub fn send_within(&self, topic: ProducerTopic, record: &Record<'_>, limit: Duration) -> Result<Delivery> {
+        match self.try_send(topic, record) {
+            Err(error) if error.kind() == ErrorKind::BufferFull => {
+                self.0.block_and_append(topic, record, limit).map(Delivery)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Sends everything accepted so far, and waits until each record is stored or has failed.
     pub fn flush(&self) {
         wait(self.0.flush());
     }
 
-    /// Refuses further records, sends what is buffered and waits up to `limit` until all of it is reported.
+    /// Refuses further records, sends what is buffered, and waits up to `limit` until each record is stored or has
+    /// failed.
     ///
     /// # Errors
     ///
@@ -62,9 +84,15 @@ impl Producer {
     }
 }
 
-/// A record on its way, for threads.
+/// The pending report of a record.
 #[derive(Debug, Clone)]
 pub struct Delivery(crate::Delivery);
+
+impl From<Delivery> for crate::Delivery {
+    fn from(delivery: Delivery) -> Self {
+        delivery.0
+    }
+}
 
 impl Deref for Delivery {
     type Target = crate::Delivery;
@@ -75,12 +103,12 @@ impl Deref for Delivery {
 }
 
 impl Delivery {
-    /// Waits for what becomes of the record, which takes `delivery.timeout.ms` at most.
+    /// Waits for the record's outcome: at most `delivery.timeout.ms`.
     pub fn wait(self) -> Result<RecordMetadata> {
         wait(self.0)
     }
 
-    /// Waits up to `limit` for what becomes of the record; `None` if that is still open.
+    /// Waits up to `limit` for the record's outcome; `None` if it is still open.
     pub fn wait_for(&self, limit: Duration) -> Option<Result<RecordMetadata>> {
         wait_for(self.0.clone(), limit)
     }

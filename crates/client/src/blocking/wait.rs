@@ -1,4 +1,4 @@
-//! How a thread waits for a future that needs no runtime.
+//! Blocks a thread on a future.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -15,7 +15,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Blocks this thread until `future` is done: any future of this crate, which needs no runtime around it.
+/// Blocks this thread until `future` is ready. It works with any future of this crate, and needs no async runtime.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     loop {
@@ -25,7 +25,7 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Blocks this thread until `future` is done, or `limit` has passed; it is polled once in any case.
+/// Blocks this thread until `future` is ready or `limit` has passed. The future is polled at least once.
 pub(crate) fn wait_for<T>(future: impl Future<Output = T>, limit: Duration) -> Option<T> {
     wait_until(pin!(future), Instant::now().checked_add(limit))
 }

@@ -1,4 +1,4 @@
-//! Commits of a consumer for its group, which never block.
+//! A consumer's offset commits, which never block.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,12 +11,16 @@ use tokio::sync::oneshot;
 
 use super::Consumer;
 
-/// A commit on its way: awaiting it tells how it ended. Dropping it does not stop it.
+/// A pending commit; await it for the outcome. Dropping it does not cancel the commit.
 #[derive(Debug)]
 pub struct Commit(oneshot::Receiver<Result<()>>);
 
 impl Commit {
-    /// How it ended, if it has; to be asked until there is an answer, and not after.
+    pub(super) fn new(outcome: oneshot::Receiver<Result<()>>) -> Self {
+        Self(outcome)
+    }
+
+    /// The outcome, if the commit has ended. Do not call it again after it has returned the outcome.
     pub fn outcome(&mut self) -> Option<Result<()>> {
         match self.0.try_recv() {
             Ok(outcome) => Some(outcome),
@@ -39,15 +43,15 @@ fn ended() -> Error {
 }
 
 impl Consumer {
-    /// Begins to commit offsets for the group of the consumer (`group.id`), and tries for up to `limit`. Does not wait.
+    /// Starts to commit offsets for the consumer's group (`group.id`), and retries for up to `limit`. Does not wait.
     ///
-    /// One commit is on its way at a time; of those that wait behind it the newest offsets win. What
-    /// [`Consumer::positions`] gives can be committed as it is. A commit goes on when the consumer is closed.
+    /// One commit is in flight at a time; later ones wait and are merged, with the newest offset of each partition. The
+    /// result of [`Consumer::positions`] can be passed in as it is. Closing the consumer does not cancel a commit.
     ///
     /// # Errors
     ///
-    /// `Config` without a group, `Misuse` for a negative offset, `Closed` after [`Consumer::close`]. The [`Commit`] ends
-    /// with `Broker` and the coordinator's code if it refuses, and with `TimedOut` at the limit.
+    /// `Config` without a group, `Misuse` if an offset is negative, `Closed` after [`Consumer::close`]. The [`Commit`]
+    /// ends with `Broker` and the coordinator's code if it is refused, and with `TimedOut` at the limit.
     pub fn commit(&self, offsets: Offsets, limit: Duration) -> Result<Commit> {
         let (told, outcome) = oneshot::channel();
         let mut state = self.shared.state();

@@ -1,4 +1,4 @@
-//! What is done for one consumer machine by its task ([`crate::role`]).
+//! What the task of a consumer does for its machine (see [`crate::role`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +28,14 @@ impl Role for SharedMachine {
 
     fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<ConsumerRequest>>) -> Turn {
         let mut state = self.state();
-        // What was asked to be committed before it was closed is committed, and the outcome told.
+        // Commits from before the close are completed, and their outcomes reported.
         if state.closed.is_some() && !state.machine.is_committing() {
-            Self::drain_events(&mut state);
+            self.drain_events(&mut state);
             return Turn::Ended;
         }
         state.machine.handle_metadata(now, metadata);
         calls.extend(std::iter::from_fn(|| state.machine.poll_request(now)));
-        let notices = Self::drain_events(&mut state);
+        let notices = self.drain_events(&mut state);
         let has_news = state.machine.has_batch() || !state.errors.is_empty();
         let due = state.machine.poll_timeout();
         drop(state);
@@ -58,7 +58,7 @@ impl Role for SharedMachine {
                 })
             }
             ConsumerRequest::Fetch(fetch) => {
-                // The broker may hold it for that long before request.timeout.ms counts.
+                // The broker may hold the fetch for this long; `request.timeout.ms` comes on top of it.
                 let held = Duration::from_millis(u64::try_from(fetch.max_wait_ms).unwrap_or(0));
                 let timeout = Some(self.driver.config().request_timeout.saturating_add(held));
                 let answer = self.driver.send(Call { timeout, ..call.with_body(*fetch) });
@@ -74,7 +74,8 @@ impl Role for SharedMachine {
             }
             ConsumerRequest::OffsetCommit(request) => {
                 let (driver, target) = (self.driver.clone(), call.target.clone());
-                let answer = self.driver.send(call.with_body(request));
+                let call = self.driver.within_request_timeout(call.with_body(request));
+                let answer = self.driver.send(call);
                 Box::pin(async move {
                     let answer = answer.await;
                     if let (Target::Coordinator(group, kind), Some(error)) = (target, refusal(&answer)) {
@@ -105,7 +106,7 @@ impl Role for SharedMachine {
     }
 }
 
-/// Why a commit failed, if it did.
+/// Why a commit failed; `None` if it succeeded.
 fn refusal(answer: &Result<OffsetCommitResponse>) -> Option<Error> {
     match answer {
         Ok(response) => {
@@ -127,6 +128,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::blocking::wait_for;
     use crate::role::tests::panicked;
     use crate::{Client, ClientConfig, ConsumerConfig};
 
@@ -136,7 +138,7 @@ mod tests {
         let consumer = Arc::new(client.consumer(ConsumerConfig::default()).unwrap());
         let wait = Duration::from_secs(20);
         client.start(panicked(Arc::clone(&consumer.shared))).wait(Some(wait)).unwrap();
-        let error = consumer.wait_batch(wait).unwrap_err();
+        let error = wait_for(consumer.next_batch(), wait).unwrap().unwrap_err();
         assert!(error.to_string().contains("a bug of this library"), "{error}");
     }
 }

@@ -1,51 +1,54 @@
-//! A consumer of given partitions, for tasks and for threads.
+//! A consumer of given partitions, for async tasks and for threads.
 //!
-//! [`Consumer`] shares its machine ([`kavka_core::consumer`]) with one role task on the engine thread, behind one lock.
-//! The role task fetches ahead; the caller's thread takes a batch under the lock, and opens and iterates it without.
-//! Nobody waits, and nothing is decompressed, while the lock is held.
+//! [`Consumer`] shares its machine ([`kavka_core::consumer`]) with a role task on the engine thread; a lock protects
+//! it. The role task fetches ahead. The caller's thread takes a batch under the lock, then opens and iterates it
+//! without. Nothing waits and nothing is decompressed under the lock.
 //!
-//! A waiting caller is woken when a batch or an error comes; the role task is woken only while it sleeps and there is
-//! something for it to do.
+//! A waiting caller is woken when a batch or an error arrives. The role task is woken only if it sleeps and has
+//! something to do.
 
 mod commit;
+mod fence;
+mod group;
 mod machine;
 mod record;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Notice, Owner};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
-    Consumer as Machine, ConsumerEvent, FetchedBatch, Offsets, RecordCursor, StartPosition, TopicPartition,
+    Consumer as Machine, ConsumerEvent, FetchedBatch, Offsets, PartitionId, RecordCursor, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::wire::records::Decompressor;
 use tokio::sync::{Notify, oneshot};
 
 use crate::Client;
-use crate::blocking::wait_for;
+use crate::driver::clock::Clock;
 use crate::driver::{Alive, Driver, TopicHold};
 use crate::role::{self, Wake};
 
 pub use commit::Commit;
+pub use group::{Acknowledgement, Acknowledgements, CustomAssignor, GroupConsumer, GroupOptions, RebalanceListener};
 pub use record::{ConsumerRecord, RecordHeader};
 pub use stream::Records;
 
-/// How many resets are kept for [`Consumer::take_resets`].
+/// How many resets are kept for [`Consumer::take_resets`]; older ones are dropped.
 const MAX_RESETS: usize = 1_000;
 
-/// The position of a partition was moved because there was no such offset (guarantee R15). Worth a warning.
+/// A partition's position was moved because the leader did not have the offset (guarantee R15). Worth a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reset {
     /// The partition.
     pub topic_partition: TopicPartition,
-    /// The offset that the leader said is out of range.
+    /// The offset that is out of range.
     pub from: i64,
-    /// The offset that is read next, by `auto.offset.reset`.
+    /// The offset to be read next, as `auto.offset.reset` decides.
     pub to: i64,
 }
 
@@ -53,9 +56,11 @@ struct State {
     machine: Machine,
     errors: VecDeque<Error>,
     resets: VecDeque<Reset>,
-    /// Who waits for the outcome of which commit.
+    /// Who waits for the outcome of each commit.
     commits: BTreeMap<u64, oneshot::Sender<Result<()>>>,
-    /// Why no more records are handed out.
+    /// With a group: partitions whose position was found, until the member takes this list.
+    located: Vec<TopicPartition>,
+    /// Why no more records are handed out; `None` while the consumer is open.
     closed: Option<Error>,
 }
 
@@ -63,19 +68,33 @@ struct SharedMachine {
     driver: Driver,
     max_decompressed_batch: usize,
     state: Mutex<State>,
-    /// Something may have come for those who wait; free of cost when nobody does.
+    /// Notified when a batch or an error may have arrived; costs nothing if nobody waits.
     arrived: Notify,
     wake: Wake,
+    fence: fence::Fence,
     decompressors: Mutex<Vec<Decompressor>>,
-    /// What [`Consumer::next_record`] reads from.
+    /// The batch that [`Consumer::next_records`] reads from.
     current: Mutex<Option<Batch>>,
-    /// The topics that are consumed.
+    /// The first record of each partition in what the last call of [`Consumer::next_records`] returned: the application
+    /// still works on it. With the partition's id, which is another one when the partition comes back.
+    working: Mutex<BTreeMap<TopicPartition, (PartitionId, i64)>>,
+    /// The topics of the consumed partitions.
     topics: Mutex<BTreeMap<Arc<str>, TopicHold>>,
+    /// How many calls have asked for batches, and how many are waiting for one.
+    asked: AtomicU64,
+    waiting: AtomicUsize,
+    /// Wakes the task of the group's member, if one reads with this consumer.
+    member: OnceLock<Arc<Wake>>,
+    /// Whether the next call for batches must wake it.
+    wakes_member: AtomicBool,
+    /// How many changes there were of the machine; tests use it to measure work.
+    #[cfg(test)]
+    changes: AtomicUsize,
 }
 
-/// Reads the partitions it is given. Shared by reference among threads and tasks.
+/// Reads given partitions. Threads and tasks may share it by reference.
 ///
-/// Dropping it stops fetching; what was fetched and not handed out was never read, as far as positions go.
+/// Dropping it stops fetching. Records that were fetched but not handed out do not count as read.
 pub struct Consumer {
     shared: Arc<SharedMachine>,
     _alive: Arc<Alive>,
@@ -88,7 +107,7 @@ impl std::fmt::Debug for Consumer {
 }
 
 impl Client {
-    /// A consumer without partitions; it has connections of its own.
+    /// Makes a consumer without partitions; it has connections of its own.
     ///
     /// # Errors
     ///
@@ -111,6 +130,7 @@ impl Client {
             errors: VecDeque::new(),
             resets: VecDeque::new(),
             commits: BTreeMap::new(),
+            located: Vec::new(),
             closed: None,
         };
         let shared = Arc::new(SharedMachine {
@@ -119,9 +139,17 @@ impl Client {
             state: Mutex::new(state),
             arrived: Notify::new(),
             wake: Wake::default(),
+            fence: fence::Fence::new(Clock::new(self.driver.now())),
             decompressors: Mutex::default(),
             current: Mutex::default(),
+            working: Mutex::default(),
             topics: Mutex::default(),
+            asked: AtomicU64::default(),
+            waiting: AtomicUsize::default(),
+            member: OnceLock::new(),
+            wakes_member: AtomicBool::default(),
+            #[cfg(test)]
+            changes: AtomicUsize::default(),
         });
         let (running, driver) = (role::start(Arc::clone(&shared)), self.driver.clone());
         self.driver.spawn(async move {
@@ -141,8 +169,8 @@ impl SharedMachine {
         lock(&self.state)
     }
 
-    /// Sorts what the machine reports: the driver's part is returned, to be acted upon without the lock.
-    fn drain_events(state: &mut State) -> Vec<Notice> {
+    /// Handles the machine's events. Returns those for the driver, to be handled without the lock.
+    fn drain_events(&self, state: &mut State) -> Vec<Notice> {
         let mut for_driver = Vec::new();
         while let Some(event) = state.machine.poll_event() {
             match event {
@@ -150,7 +178,7 @@ impl SharedMachine {
                     state.errors.push_back(error);
                 }
                 ConsumerEvent::TopicError { error, .. } => {
-                    // It is told again and again: once is enough for who does not look.
+                    // A lasting error is repeated at intervals; keep one copy for a caller that does not look.
                     let is_same = |known: &Error| known.kind() == error.kind() && known.place() == error.place();
                     if !state.errors.iter().any(is_same) {
                         state.errors.push_back(error);
@@ -164,8 +192,14 @@ impl SharedMachine {
                 }
                 ConsumerEvent::Committed { number, outcome } => {
                     if let Some(told) = state.commits.remove(&number) {
-                        // Nobody may want to know.
+                        // The receiver may be gone: nobody has to wait for the outcome.
                         drop(told.send(outcome));
+                    }
+                }
+                ConsumerEvent::Located(key) => {
+                    if let Some(member) = self.member.get() {
+                        state.located.push(key);
+                        member.wake();
                     }
                 }
                 ConsumerEvent::Notice(notice) => for_driver.push(notice),
@@ -180,13 +214,13 @@ impl SharedMachine {
         }
     }
 
-    /// A batch or an error, if there is one; `state` is let go of.
+    /// Takes a batch or an error, if there is one; releases the lock.
     fn take(&self, mut state: MutexGuard<'_, State>) -> Result<Option<FetchedBatch>> {
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
         let batch = if state.errors.is_empty() { state.machine.take_batch() } else { None };
-        let events = Self::drain_events(&mut state);
+        let events = self.drain_events(&mut state);
         let error = if batch.is_none() { state.errors.pop_front() } else { None };
         let wants_poll = state.machine.wants_poll();
         drop(state);
@@ -197,7 +231,8 @@ impl SharedMachine {
         error.map_or(Ok(batch), Err)
     }
 
-    /// Opens a batch on the caller's thread. A batch that cannot be opened parks its partition, which is the next error.
+    /// Opens a batch on the caller's thread. If that fails, the partition is parked, and the next call returns the
+    /// error.
     fn open(self: &Arc<Self>, batch: FetchedBatch) -> Option<Batch> {
         let mut decompressor = lock(&self.decompressors).pop().unwrap_or_default();
         let opened = batch.open(&mut decompressor, self.max_decompressed_batch);
@@ -212,7 +247,19 @@ impl SharedMachine {
     }
 
     fn try_batch(self: &Arc<Self>) -> Result<Option<Batch>> {
+        // The member's task sets the flag, then reads the counter: one of the two sees what the other did.
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.wakes_member.load(Ordering::SeqCst)
+            && self.wakes_member.swap(false, Ordering::SeqCst)
+            && let Some(member) = self.member.get()
+        {
+            member.wake();
+        }
         while let Some(batch) = self.take(self.state())? {
+            if self.fence.is_reached() {
+                // Whoever waits is woken again when the partition is taken away.
+                return Ok(None);
+            }
             if let Some(batch) = self.open(batch) {
                 return Ok(Some(batch));
             }
@@ -220,27 +267,85 @@ impl SharedMachine {
         Ok(None)
     }
 
-    async fn next_batch(self: &Arc<Self>) -> Result<Batch> {
+    /// Records that are there, at most `max`; does not wait. See [`Consumer::next_records`].
+    fn try_records(self: &Arc<Self>, max: usize) -> Result<Vec<ConsumerRecord>> {
+        let mut records = Vec::new();
+        let mut current = lock(&self.current).take().filter(|_| !self.fence.is_reached());
+        // By asking for more, the caller says that it is done with the earlier records.
+        if let Some(batch) = &current {
+            batch.settle();
+        }
+        lock(&self.working).clear();
+        let mut is_new = true;
+        while records.len() < max {
+            if let Some(batch) = &mut current
+                && let Some(view) = batch.next_record()
+            {
+                if std::mem::take(&mut is_new) {
+                    let key = batch.topic_partition().clone();
+                    lock(&self.working).entry(key).or_insert((batch.partition_id(), view.offset));
+                }
+                records.push(ConsumerRecord::new(batch, &view));
+                continue;
+            }
+            // While the finished batch is held, no other batch of its partition is handed out.
+            drop(current.take());
+            is_new = true;
+            current = match self.try_batch() {
+                Ok(next) => next,
+                Err(error) if records.is_empty() => return Err(error),
+                Err(error) => {
+                    self.state().errors.push_front(error);
+                    None
+                }
+            };
+            if current.is_none() {
+                break;
+            }
+        }
+        *lock(&self.current) = current;
+        Ok(records)
+    }
+
+    /// Waits until `look` finds something. It looks again whenever a batch or an error may have arrived.
+    async fn wait_until<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let _waits = Waits::new(&self.waiting);
         loop {
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
-            if let Some(batch) = self.try_batch()? {
-                return Ok(batch);
+            if let Some(found) = look()? {
+                return Ok(found);
             }
             arrived.await;
         }
     }
 }
 
-/// The records of one batch, to be handed out one after the other: see [`RecordCursor`].
+/// Counts a caller as waiting for a batch.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The records of one batch, to be read one after the other; see [`RecordCursor`].
 ///
-/// As long as it lives no other batch of its partition is given; what it has not handed out when it is dropped comes
-/// again.
+/// While it lives, no other batch of its partition is handed out. Records that it has not handed out when it is dropped
+/// come again.
 #[derive(Debug)]
 pub struct Batch {
     cursor: RecordCursor,
-    /// Dropped after the cursor, when the partition can be taken from again.
+    /// Fields drop in order: this one after the cursor, when the partition has a batch to give again.
     _released: Released,
 }
 
@@ -273,50 +378,82 @@ impl std::ops::DerefMut for Batch {
 }
 
 impl Consumer {
-    /// Begins to consume a partition.
+    /// Starts consuming a partition.
     ///
     /// # Errors
     ///
-    /// `Misuse` if it is consumed already, or if the offset or timestamp is negative; `Broker` for a topic name that
-    /// no broker accepts.
+    /// `Misuse` if it is consumed already, or if the offset or timestamp is negative; `Broker` if no broker would
+    /// accept the topic's name.
     pub fn add(&self, topic_partition: &TopicPartition, start: StartPosition) -> Result<()> {
-        crate::check_topic_name(&topic_partition.topic)?;
-        self.change(|machine| {
-            let is_first = !machine.consumes(&topic_partition.topic);
-            machine.add(topic_partition, start)?;
-            if is_first {
-                let held = self.shared.driver.hold_topic(&topic_partition.topic);
-                lock(&self.shared.topics).insert(Arc::clone(&topic_partition.topic), held);
-            }
-            Ok(())
-        })
+        self.begin(topic_partition, start, |_| Ok(()))
     }
 
-    /// Ends consuming a partition: no record of it is handed out after this. Returns its position, if it had one.
+    /// Like [`Consumer::add`], but hands out no records of the partition until [`Consumer::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::add`].
+    pub fn add_paused(&self, topic_partition: &TopicPartition, start: StartPosition) -> Result<()> {
+        self.begin(topic_partition, start, |machine| machine.pause(topic_partition))
+    }
+
+    /// Adds a partition and applies `stop` to it in the same change: between two changes a fetch could begin.
+    fn begin(
+        &self,
+        topic_partition: &TopicPartition,
+        start: StartPosition,
+        stop: impl FnOnce(&mut Machine) -> Result<()>,
+    ) -> Result<()> {
+        self.change(|machine| self.begin_in(machine, topic_partition, start, stop))
+    }
+
+    fn begin_in(
+        &self,
+        machine: &mut Machine,
+        topic_partition: &TopicPartition,
+        start: StartPosition,
+        stop: impl FnOnce(&mut Machine) -> Result<()>,
+    ) -> Result<()> {
+        crate::check_topic_name(&topic_partition.topic)?;
+        let is_first = !machine.consumes(&topic_partition.topic);
+        machine.add(topic_partition, start)?;
+        stop(machine)?;
+        if is_first {
+            let held = self.shared.driver.hold_topic(&topic_partition.topic);
+            lock(&self.shared.topics).insert(Arc::clone(&topic_partition.topic), held);
+        }
+        Ok(())
+    }
+
+    /// Stops consuming a partition: no record of it is handed out from now on. Returns its position, if known.
     ///
     /// # Errors
     ///
     /// `Misuse` if it is not consumed.
     pub fn remove(&self, topic_partition: &TopicPartition) -> Result<Option<i64>> {
-        self.change(|machine| {
-            let position = machine.remove(topic_partition)?;
-            if !machine.consumes(&topic_partition.topic) {
-                lock(&self.shared.topics).remove(&topic_partition.topic);
-            }
-            Ok(position)
-        })
+        self.change(|machine| self.remove_in(machine, topic_partition))
     }
 
-    /// Goes on from somewhere else, from the very next record. A partition that an error stopped works again.
+    fn remove_in(&self, machine: &mut Machine, topic_partition: &TopicPartition) -> Result<Option<i64>> {
+        let position = machine.remove(topic_partition)?;
+        if !machine.consumes(&topic_partition.topic) {
+            lock(&self.shared.topics).remove(&topic_partition.topic);
+        }
+        Ok(position)
+    }
+
+    /// Moves the position, from the very next record on. A partition that was stopped by an error works again.
     ///
     /// # Errors
     ///
     /// `Misuse` if the partition is not consumed, or if the offset or timestamp is negative.
     pub fn seek(&self, topic_partition: &TopicPartition, start: StartPosition) -> Result<()> {
-        self.change(|machine| machine.seek(topic_partition, start))
+        self.change(|machine| machine.seek(topic_partition, start))?;
+        lock(&self.shared.working).remove(topic_partition);
+        Ok(())
     }
 
-    /// Hands out nothing more of a partition, from the very next record, until [`Consumer::resume`].
+    /// Hands out no records of a partition, from the very next one on, until [`Consumer::resume`].
     ///
     /// # Errors
     ///
@@ -325,7 +462,7 @@ impl Consumer {
         self.change(|machine| machine.pause(topic_partition))
     }
 
-    /// Goes on at the position.
+    /// Ends a [`Consumer::pause`]: goes on at the position.
     ///
     /// # Errors
     ///
@@ -334,7 +471,9 @@ impl Consumer {
         self.change(|machine| machine.resume(topic_partition))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> T {
+        #[cfg(test)]
+        self.shared.changes.fetch_add(1, Ordering::Relaxed);
         let mut state = self.shared.state();
         let changed = change(&mut state.machine);
         drop(state);
@@ -348,118 +487,97 @@ impl Consumer {
         self.shared.state().machine.is_paused(topic_partition)
     }
 
-    /// The partitions that are consumed, in order.
+    /// The partitions that are consumed, sorted.
     pub fn partitions(&self) -> Vec<TopicPartition> {
         self.shared.state().machine.partitions().collect()
     }
 
-    /// The offset of the next record to be handed out: what to commit. `None` until the start is found.
+    /// The offset of the next record to hand out, which is the offset to commit. `None` until the start offset is
+    /// known.
     pub fn position(&self, topic_partition: &TopicPartition) -> Option<i64> {
         self.shared.state().machine.position(topic_partition)
     }
 
-    /// The positions of all partitions whose start was found, at one moment, as they are to be committed.
+    /// The positions of all partitions whose start offset is known, all of the same moment, ready to be committed.
     pub fn positions(&self) -> Offsets {
         self.shared.state().machine.positions()
     }
 
-    /// How many offsets lie between the position and the end of what can be read, as last heard of.
+    /// How many offsets lie between the position and the end of what can be read, by the last response.
     pub fn lag(&self, topic_partition: &TopicPartition) -> Option<u64> {
         self.shared.state().machine.lag(topic_partition)
     }
 
-    /// The offset behind the last record that is on every in-sync replica, as last heard of.
+    /// The high watermark in the last response: the offset behind the last record that all in-sync replicas have.
     pub fn high_watermark(&self, topic_partition: &TopicPartition) -> Option<i64> {
         self.shared.state().machine.high_watermark(topic_partition)
     }
 
-    /// The resets since the last call, oldest first; at most the last 1,000.
+    /// The resets since the last call, oldest first; only the last 1,000 are kept.
     pub fn take_resets(&self) -> Vec<Reset> {
         self.shared.state().resets.drain(..).collect()
     }
 
-    /// The next batch if one is buffered, without waiting.
+    /// The next batch, if one is buffered; does not wait.
     ///
     /// # Errors
     ///
-    /// What stopped a partition, once; others go on. `Closed` after [`Consumer::close`].
+    /// The error that stopped a partition, once; other partitions go on. `Closed` after [`Consumer::close`].
     pub fn try_batch(&self) -> Result<Option<Batch>> {
         self.shared.try_batch()
     }
 
-    /// Waits up to `limit` for a batch; for threads. `None` if none came.
-    ///
-    /// # Errors
-    ///
-    /// As [`Consumer::try_batch`].
-    pub fn wait_batch(&self, limit: Duration) -> Result<Option<Batch>> {
-        // Most often there is something, and nobody needs a waker.
-        if let Some(batch) = self.try_batch()? {
-            return Ok(Some(batch));
-        }
-        wait_for(self.next_batch(), limit).transpose()
-    }
-
-    /// Waits for a batch; for tasks of any runtime. Nothing is lost when the future is dropped.
+    /// Waits for a batch; for tasks of any async runtime. Dropping the future loses no record.
     ///
     /// # Errors
     ///
     /// As [`Consumer::try_batch`].
     pub fn next_batch(&self) -> impl Future<Output = Result<Batch>> + Send + 'static + use<> {
         let shared = Arc::clone(&self.shared);
-        async move { shared.next_batch().await }
+        async move { shared.wait_until(|| shared.try_batch()).await }
     }
 
-    /// Waits up to `limit` for one record, copied or shared as [`ConsumerRecord`] says. `None` if none came.
+    /// The records that are buffered, at most `max`; does not wait. [`ConsumerRecord`] says when a record is a copy.
     ///
     /// # Errors
     ///
-    /// As [`Consumer::try_batch`].
-    pub fn wait_record(&self, limit: Duration) -> Result<Option<ConsumerRecord>> {
-        Ok(self.wait_records(1, limit)?.pop())
+    /// As [`Consumer::try_batch`]. An error found after some records is kept for the next call.
+    pub fn try_records(&self, max: usize) -> Result<Vec<ConsumerRecord>> {
+        self.shared.try_records(max)
     }
 
-    /// Waits up to `limit` for records and returns up to `max` of those that are there.
+    /// Waits for records; returns those that are there, at most `max` and at least one (with `max` 0, none). Dropping
+    /// the future loses no record.
+    ///
+    /// A group's automatic commit leaves these records out until the next call: by asking for more, the caller says
+    /// that it is done with them.
     ///
     /// # Errors
     ///
-    /// As [`Consumer::try_batch`]; one that is found behind some records is kept for the next call.
-    pub fn wait_records(&self, max: usize, limit: Duration) -> Result<Vec<ConsumerRecord>> {
-        let mut records = Vec::new();
-        let mut current = lock(&self.shared.current).take();
-        while records.len() < max {
-            if let Some(batch) = &mut current
-                && let Some(view) = batch.next_record()
-            {
-                records.push(ConsumerRecord::new(batch, &view));
-                continue;
-            }
-            // Its partition cannot be taken from while the finished batch is held.
-            drop(current.take());
-            let next = if records.is_empty() { self.wait_batch(limit) } else { self.try_batch() };
-            current = match next {
-                Ok(next) => next,
-                Err(error) if records.is_empty() => return Err(error),
-                Err(error) => {
-                    self.shared.state().errors.push_front(error);
-                    None
-                }
-            };
-            if current.is_none() {
-                break;
-            }
+    /// As [`Consumer::try_records`].
+    pub fn next_records(
+        &self,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<ConsumerRecord>>> + Send + 'static + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let look = || shared.try_records(max).map(|records| (max == 0 || !records.is_empty()).then_some(records));
+            shared.wait_until(look).await
         }
-        *lock(&self.shared.current) = current;
-        Ok(records)
     }
 
-    /// Stops fetching and wakes everyone who waits; every later call for records is refused. Does not block.
+    /// Stops fetching, and wakes all waiting callers; later calls for records fail. Does not block.
     pub fn close(&self) {
+        self.end(Error::new(ErrorKind::Closed, "the consumer was closed"));
+    }
+
+    /// As [`Consumer::close`]; later calls for records return this error.
+    fn end(&self, why: Error) {
         let mut state = self.shared.state();
-        state.closed.get_or_insert_with(|| Error::new(ErrorKind::Closed, "the consumer was closed"));
+        state.closed.get_or_insert(why);
         let keys: Vec<TopicPartition> = state.machine.partitions().collect();
         for key in &keys {
-            // It is one of those that are consumed, so this cannot be refused.
+            // Cannot fail: the partition is being consumed.
             drop(state.machine.pause(key));
         }
         drop(state);
@@ -473,5 +591,63 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kavka_broker::serve::{Broker, Options};
+
+    use super::*;
+    use crate::{ClientConfig, ProducerConfig, Record, blocking};
+
+    #[test]
+    fn a_partition_without_a_place_to_begin_is_never_seen_unpaused_while_it_is_added() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+        let key = TopicPartition::new("orders", 0);
+        let (is_done, seen) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    let state = consumer.shared.state();
+                    if state.machine.consumes("orders") && !state.machine.is_paused(&key) {
+                        seen.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            for _ in 0..2_000 {
+                assert!(consumer.add_for_group(&[(key.clone(), None)], true).into_iter().all(|added| added.is_ok()));
+                consumer.remove_for_group(std::slice::from_ref(&key));
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(seen.into_inner(), 0);
+    }
+
+    #[test]
+    fn records_are_worked_on_until_more_are_asked_for_although_their_batch_has_ended() {
+        let broker = Broker::start(Options::default()).unwrap();
+        let client = blocking::Client::connect(&broker.bootstrap_servers()).unwrap();
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let topic = producer.topic("orders", true).unwrap();
+        let record = Record { partition: Some(0), ..Record::new(b"v") };
+        for _ in 0..3 {
+            producer.send(topic, &record).unwrap().wait().unwrap();
+        }
+        let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+        let key = TopicPartition::new("orders", 0);
+        consumer.add(&key, StartPosition::Offset(0)).unwrap();
+        let done = || consumer.done_positions().get(&key).map(|done| done.offset);
+        let mut read = 0;
+        while read < 3 {
+            let records = consumer.next_records(10, Duration::from_secs(20)).unwrap();
+            assert_eq!(done(), Some(read), "the application works on {} records", records.len());
+            read += i64::try_from(records.len()).unwrap();
+        }
+        assert!(consumer.next_records(10, Duration::ZERO).unwrap().is_empty());
+        assert_eq!(done(), Some(3));
     }
 }

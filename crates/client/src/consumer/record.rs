@@ -1,45 +1,58 @@
-//! A record that outlives its batch.
+//! A record that does not depend on its batch.
 
 use bytes::Bytes;
-use kavka_core::consumer::{RecordCursor, TopicPartition};
+use kavka_core::consumer::{PartitionId, RecordCursor, TopicPartition};
 use kavka_core::wire::records::{RecordView, Span};
 
-/// Records up to this size are always copied: that costs nearly nothing.
+/// Records up to this size are always copied, because that costs next to nothing.
 const COPIED_BYTES: usize = 4 << 10;
-/// A record may keep this many times its own size from being freed; where it would keep more it is copied.
+/// A record that would keep more than this many times its own size in memory is copied.
 const MOST_KEPT: usize = 4;
 
-/// One record, to be kept as long as needed.
+/// One record, to be kept for as long as needed.
 ///
-/// It has its own memory, unless it is larger than 4 KiB and a quarter of the response it came in: then it shares the
-/// buffer of that, which lives as long as the record.
+/// It has its own memory, unless it is larger than 4 KiB and than a quarter of the response that it came in. In that
+/// case it shares the buffer of the response, which lives as long as the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerRecord {
-    /// Where it was read from.
+    /// The partition it was read from.
     pub topic_partition: TopicPartition,
-    /// Its offset.
+    /// The offset.
     pub offset: i64,
-    /// Milliseconds since 1970, given by the producer or the broker (`message.timestamp.type`); -1 if there is none.
+    /// The timestamp in milliseconds since 1970, set by the producer or the broker (`message.timestamp.type`); -1 if
+    /// there is none.
     pub timestamp_ms: i64,
-    /// Its key; null is not the same as empty.
+    /// The key; `None` is null, which differs from empty.
     pub key: Option<Bytes>,
-    /// Its value; null is a tombstone.
+    /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// Its headers in order; names may repeat.
+    /// The headers, in order; keys may repeat.
     pub headers: Vec<RecordHeader>,
+    pub(super) read_as: ReadAs,
+}
+
+/// The id that the partition had when the record was handed out. It does not count when records are compared: a record
+/// that is read twice is the same record.
+#[derive(Debug, Clone, Copy, Eq)]
+pub(super) struct ReadAs(pub(super) PartitionId);
+
+impl PartialEq for ReadAs {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A header of a record (KIP-82).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Its name, in UTF-8 if the producer behaves well.
+    /// The key; valid UTF-8 if the producer followed the protocol.
     pub key: Bytes,
-    /// Its value; null is not the same as empty.
+    /// The value; `None` is null, which differs from empty.
     pub value: Option<Bytes>,
 }
 
 impl ConsumerRecord {
-    /// The record that `view` shows in the batch of `cursor`.
+    /// The record at `view` in the batch of `cursor`.
     pub fn new(cursor: &RecordCursor, view: &RecordView) -> Self {
         let data = cursor.data();
         let bytes = |span: Option<Span>| span.map_or(0, |span| span.range().len());
@@ -59,6 +72,7 @@ impl ConsumerRecord {
             key: view.key.map(part),
             value: view.value.map(part),
             headers: headers.collect(),
+            read_as: ReadAs(cursor.partition_id()),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The cheap clocks that are read for every record: a few milliseconds behind, a few nanoseconds to read.
+//! The clocks that are read for every record: reading takes nanoseconds, but they lag by a few milliseconds.
 
 use kavka_core::time::Instant;
 
 /// The client's time, read from the coarse clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    /// What the coarse clock showed when the client's time was 0.
+    /// The reading of the coarse clock at the client's time 0.
     start_ms: u64,
 }
 
@@ -29,9 +29,9 @@ fn monotonic_ms() -> u64 {
     milliseconds(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
 }
 
-/// Milliseconds since 1970: the timestamp of a record that has none.
+/// The current time in milliseconds since 1970: the timestamp of a record that has none.
 #[cfg(target_os = "linux")]
-pub(crate) fn timestamp_ms() -> i64 {
+pub fn timestamp_ms() -> i64 {
     milliseconds(rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)) as i64
 }
 
@@ -41,8 +41,8 @@ fn monotonic_ms() -> u64 {
     START.get_or_init(std::time::Instant::now).elapsed().as_millis() as u64 + (1 << 40)
 }
 
-/// Milliseconds since 1970: the timestamp of a record that has none.
+/// The current time in milliseconds since 1970: the timestamp of a record that has none.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn timestamp_ms() -> i64 {
+pub fn timestamp_ms() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

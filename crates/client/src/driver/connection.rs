@@ -1,7 +1,7 @@
-//! The task of one connection: it moves bytes between a socket and [`link::Connection`].
+//! The task of one connection: moves bytes between a socket and a [`link::Connection`].
 //!
-//! It dials, waits for the handshake, then serves its mailbox until the connection ends; every
-//! request that reached the mailbox is answered or failed. It decides nothing that Kafka defines.
+//! It dials, waits for the handshake, and then serves its mailbox until the connection ends. Every request that reached
+//! the mailbox is answered or failed. The rules of the protocol are not here.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -23,43 +23,43 @@ use tokio::time::{Sleep, timeout};
 use super::network::Stream;
 use super::{ConnectionKey, Switchboard, WireEvent};
 
-/// How many segments one write takes at the most.
+/// The most segments per write.
 const SEGMENTS_PER_WRITE: usize = 64;
 
-/// How long a dial may take before another one is begun beside it.
+/// How long the first dial may take before a second one starts beside it.
 const DIAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
 
-/// What can be put into a connection's mailbox.
+/// A message to a connection's task.
 pub(super) enum Mail {
     Request(Outgoing),
-    /// Tells the newest common version of an API, once the handshake is done.
+    /// Asks for the newest version of an API that both sides support, once the handshake is complete.
     Version(ApiKey, oneshot::Sender<Result<i16>>),
-    /// The broker asked for a pause, in milliseconds.
+    /// The broker's throttle time, in milliseconds.
     Throttle(i32),
 }
 
 pub(super) struct Outgoing {
     pub(super) request: Box<dyn AnyRequest>,
     pub(super) options: SendOptions,
-    /// Whether it was sent before, over a connection that died.
+    /// Whether it was sent before, on a connection that died.
     pub(super) is_repeated: bool,
     pub(super) reply: oneshot::Sender<Result<Answer>>,
 }
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 struct Waiting {
     reply: oneshot::Sender<Result<Answer>>,
     sent_at: Instant,
-    /// The request, if it may be sent once more.
+    /// The request, if it may be sent a second time.
     again: Option<(Box<dyn AnyRequest>, SendOptions)>,
 }
 
-/// How a connection ended.
+/// Why a connection ended.
 enum End {
-    /// Nobody had used it for long. It is forgotten already, and its mailbox is empty.
+    /// It was idle for `connections.max.idle.ms`. It is already forgotten, and its mailbox is empty.
     Idle,
     Failed(Error),
 }
@@ -72,7 +72,7 @@ impl From<Error> for End {
 
 impl Mail {
     pub(super) fn fail(self, error: &Error) {
-        // A sender that no longer waits is no error: it gave up first.
+        // The receiver may be gone, if the caller gave up first.
         match self {
             Self::Request(outgoing) => drop(outgoing.reply.send(Err(error.clone()))),
             Self::Version(_, reply) => drop(reply.send(Err(error.clone()))),
@@ -81,8 +81,8 @@ impl Mail {
     }
 }
 
-/// Dials `key` and serves `mailbox` until the connection ends. What may be sent twice is sent once more over a new
-/// connection if the old one, which had been of use, turns out to be dead.
+/// Dials `key`, and serves `mailbox` until the connection ends. If a connection that has worked turns out to be dead,
+/// requests that are safe to repeat are sent once more on a new one.
 pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
     let mut again: Vec<Outgoing> = Vec::new();
     let error = loop {
@@ -97,7 +97,8 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
         }
         let End::Failed(error) = poll_fn(|context| task.poll(context)).await else { return };
         again = task.fail_all(&error);
-        // A broker that shakes hands and then hangs up is as good as one that cannot be reached.
+        task.note_silent_use();
+        // A broker that completes the handshake and then hangs up counts as unreachable.
         if !task.was_of_use && error.kind() != ErrorKind::Closed {
             shared.handle_unreachable(key, &error);
         }
@@ -106,7 +107,7 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
             break error;
         }
     };
-    // Forgotten first: once the mailbox is closed, a sender may put another connection in its place.
+    // Forget the connection first: once the mailbox is closed, a sender may put a new connection in its place.
     shared.forget(key);
     mailbox.close();
     for outgoing in again {
@@ -118,7 +119,7 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
 }
 
 async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
-    // If that ends with the failed dial of another connection, it was reported, and counts once.
+    // If this ends with the failed dial of another connection, that failure is already counted.
     wait_for_turn(shared, key).await?;
     set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))
 }
@@ -127,6 +128,12 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     let (host, port) = shared.address(key)?;
     let place =
         Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
+    let config = ConnectionConfig {
+        client_id: shared.config.client_id.clone(),
+        max_response_bytes: shared.config.max_response_bytes,
+        place: place.clone(),
+        has_spoken: shared.lock().route.was_opened(key.endpoint),
+    };
     let limit = shared.config.connection_setup_timeout;
     let started = shared.now();
     let mut last_error = None;
@@ -138,10 +145,10 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         })?;
         let mut untried = addresses.len() as u32;
         for address in addresses {
-            // One address that swallows packets must leave time for the others.
+            // If one address swallows packets, there must be time left for the others.
             let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
             untried -= 1;
-            match timeout(share, shake_hands(shared, &host, address, &place)).await {
+            match timeout(share, shake_hands(shared, &host, address, &config)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(error)) => last_error = Some(error),
                 Err(_) => last_error = Some(set_up_timed_out(&place)),
@@ -156,7 +163,8 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     }
 }
 
-/// Waits until the broker may be dialled. It is over early if another connection's dial fails meanwhile, with its error.
+/// Waits until the broker may be dialled. Ends early, with the error, if the dial of another connection fails
+/// meanwhile.
 async fn wait_for_turn(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
     let mut dialled = shared.dialled.subscribe();
     let before = shared.lock().route.failures(key.endpoint);
@@ -174,7 +182,7 @@ async fn wait_for_turn(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
                 None => return Ok(()),
             }
         };
-        // Its sender lives as long as `shared`, so there is either news or time.
+        // The sender lives as long as `shared`, so this ends with a change or with the time-out.
         drop(timeout(wait, dialled.changed()).await);
     }
 }
@@ -189,17 +197,12 @@ async fn shake_hands(
     shared: &Switchboard,
     host: &str,
     address: SocketAddr,
-    place: &Place,
+    config: &ConnectionConfig,
 ) -> Result<(Connection, Box<dyn Stream>)> {
     let mut stream = dial(shared, host, address).await.map_err(|cause| {
-        Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(place.clone()).with_source(cause)
+        Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(config.place.clone()).with_source(cause)
     })?;
-    let config = ConnectionConfig {
-        client_id: shared.config.client_id.clone(),
-        max_response_bytes: shared.config.max_response_bytes,
-        place: place.clone(),
-    };
-    let mut connection = Connection::new(config, shared.read_pool.clone())?;
+    let mut connection = Connection::new(config.clone(), shared.read_pool.clone())?;
     let mut answers = Vec::new();
     poll_fn(|context| {
         while !connection.is_ready() {
@@ -213,8 +216,8 @@ async fn shake_hands(
     .map(|()| (connection, stream))
 }
 
-/// Dials until there is an outcome, and every second anew beside the first dial: a kernel whose first packet was lost
-/// waits for longer and longer before it sends the next one, and the machine may be back by then.
+/// Dials until there is an outcome, with another dial every second. If its first packet is lost, a kernel waits longer
+/// and longer before it sends the next, while the broker may be back already.
 async fn dial(shared: &Switchboard, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
     let mut dials = vec![shared.network.dial(host, address)];
     let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
@@ -235,7 +238,7 @@ async fn dial(shared: &Switchboard, host: &str, address: SocketAddr) -> io::Resu
     .await
 }
 
-/// Writes what it can. Says whether anything was written.
+/// Writes as much as the socket takes. Returns whether anything was written.
 fn write_output(
     now: Instant,
     connection: &mut Connection,
@@ -284,9 +287,12 @@ struct Task<'a> {
     waiting: HashMap<RequestId, Waiting>,
     next_id: u64,
     answers: Vec<Answer>,
-    /// Whether the broker answered a request.
+    /// Whether the broker has answered a request, or took requests without an answer for a while.
     was_of_use: bool,
-    /// Fires no later than the first deadline; often earlier, which only costs a look.
+    opened_at: Instant,
+    /// Whether a request was sent that the broker does not answer (`acks=0`).
+    has_sent_unanswered: bool,
+    /// Fires at the first deadline or earlier, which costs only one extra look.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -308,6 +314,8 @@ impl<'a> Task<'a> {
             next_id: 0,
             answers: Vec::new(),
             was_of_use: false,
+            opened_at: shared.now(),
+            has_sent_unanswered: false,
             timer: None,
         }
     }
@@ -384,11 +392,10 @@ impl<'a> Task<'a> {
         let mut progress = false;
         for _ in 0..READS_PER_TURN {
             let read = read_once(self.shared.now(), &mut self.connection, &mut self.stream, &mut self.answers, context);
-            // What was answered before the connection broke counts.
+            // Responses that arrived before the connection broke count.
             let mut answers = std::mem::take(&mut self.answers);
-            if !self.was_of_use && !answers.is_empty() {
-                self.was_of_use = true;
-                self.shared.handle_reached(self.key);
+            if !answers.is_empty() {
+                self.note_use();
             }
             answers.drain(..).for_each(|answer| self.hand_out(answer));
             self.answers = answers;
@@ -404,7 +411,25 @@ impl<'a> Task<'a> {
 
     fn hand_out_unanswered(&mut self) {
         while let Some(answer) = self.connection.poll_unanswered(self.shared.now()) {
+            self.has_sent_unanswered = true;
             self.hand_out(answer);
+        }
+        self.note_silent_use();
+    }
+
+    fn note_use(&mut self) {
+        if !self.was_of_use {
+            self.was_of_use = true;
+            self.shared.handle_reached(self.key);
+        }
+    }
+
+    /// With `acks=0` a broker answers nothing. If it has taken such requests for longer than a back-off, the connection
+    /// was of use; if it hangs up earlier, it is left alone for the back-off, as if it had hung up on any other request.
+    fn note_silent_use(&mut self) {
+        let age = self.shared.now().since(self.opened_at);
+        if self.has_sent_unanswered && age >= self.shared.config.reconnect_backoff_max {
+            self.note_use();
         }
     }
 
@@ -425,7 +450,7 @@ impl<'a> Task<'a> {
                 return Err(error.into());
             }
             let throttled_until = self.connection.throttled_until(now);
-            // Mail may wait for the end of a throttle.
+            // While throttled, a connection is not idle: messages may be waiting for the throttle time to end.
             let idle_since = self.connection.idle_since().filter(|_| throttled_until.is_none());
             let idle_until = idle_since.map(|since| since + self.shared.config.connections_max_idle);
             if idle_until.is_some_and(|until| until <= now) && self.shared.forget_unused(self.key, &self.mailbox) {
@@ -442,12 +467,12 @@ impl<'a> Task<'a> {
                 return Ok(());
             }
             self.timer = None;
-            // The end of a throttle lets the mailbox go on.
+            // The throttle time is over: go on with the mailbox.
             context.waker().wake_by_ref();
         }
     }
 
-    /// Fails what is not answered, and gives back what is worth a second attempt over a new connection.
+    /// Fails the open requests; returns those that are worth a second attempt on a new connection.
     fn fail_all(&mut self, error: &Error) -> Vec<Outgoing> {
         let is_worth_it = self.was_of_use && error.kind() == ErrorKind::Disconnected;
         let now = self.shared.now();
@@ -472,6 +497,10 @@ impl<'a> Task<'a> {
 mod tests {
     use kavka_core::cluster::{Endpoint, Owner};
     use kavka_core::config::ClientConfig;
+    use kavka_core::wire::api::encode_response;
+    use kavka_core::wire::messages::api_versions::ApiVersion;
+    use kavka_core::wire::messages::{ApiVersionsResponse, ProduceRequest};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::super::{BoxFuture, Network};
     use super::*;
@@ -506,5 +535,93 @@ mod tests {
             }
             assert_eq!(shared.lock().route.failures(endpoint), 2);
         });
+    }
+
+    /// When a broker hangs up.
+    #[derive(Clone, Copy, PartialEq)]
+    enum HangsUp {
+        AtOnce,
+        /// After the first request that follows the handshake.
+        AfterTheHandshake,
+    }
+
+    impl Network for HangsUp {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            let (ours, theirs) = tokio::io::duplex(4096);
+            tokio::spawn(self.serve(theirs));
+            Box::pin(async move { Ok(Box::new(ours) as Box<dyn Stream>) })
+        }
+    }
+
+    impl HangsUp {
+        async fn serve(self, mut stream: DuplexStream) {
+            if self == Self::AtOnce {
+                return;
+            }
+            let request = read_frame(&mut stream).await;
+            let number =
+                |at: std::ops::Range<usize>| request[at].iter().fold(0, |sum, byte| sum << 8 | i32::from(*byte));
+            let api = |key: ApiKey, max_version| ApiVersion { api_key: key as i16, min_version: 0, max_version };
+            let api_keys = vec![api(ApiKey::ApiVersions, 3), api(ApiKey::Produce, 9)];
+            let versions = ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() };
+            let version = i16::try_from(number(2..4)).unwrap();
+            let answer = encode_response(ApiKey::ApiVersions, version, number(4..8), &versions).unwrap();
+            stream.write_all(&answer.concat()).await.unwrap();
+            read_frame(&mut stream).await;
+        }
+    }
+
+    async fn read_frame(stream: &mut DuplexStream) -> Vec<u8> {
+        let length = stream.read_u32().await.unwrap();
+        let mut frame = vec![0; length as usize];
+        stream.read_exact(&mut frame).await.unwrap();
+        frame
+    }
+
+    const KEY: ConnectionKey = ConnectionKey { owner: Owner::Produce, endpoint: Endpoint::Bootstrap(0) };
+
+    /// Sends a produce request with `acks=0`, and waits until the connection has ended.
+    fn produce_unconfirmed(shared: &Arc<Switchboard>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (sender, mailbox) = mpsc::unbounded_channel();
+            let (reply, _answer) = oneshot::channel();
+            let request = Box::new(ProduceRequest::default());
+            let options = SendOptions { max_version: i16::MAX, is_answered: false, limit: Duration::from_secs(60) };
+            sender.send(Mail::Request(Outgoing { request, options, is_repeated: false, reply })).ok().unwrap();
+            run(Arc::clone(shared), KEY, mailbox).await;
+        });
+    }
+
+    fn switchboard(reconnect_backoff_max: Duration, hangs_up: HangsUp) -> Arc<Switchboard> {
+        let config = ClientConfig::default().bootstrap_servers(vec![("kafka".into(), 9092)]);
+        let config = config.reconnect_backoff_max(reconnect_backoff_max);
+        Arc::new(Switchboard::new(config, Arc::new(hangs_up), None, 1))
+    }
+
+    #[test]
+    fn a_connection_that_took_unconfirmed_records_for_longer_than_a_back_off_was_of_use() {
+        for (reconnect_backoff_max, is_lost) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
+            let shared = switchboard(reconnect_backoff_max, HangsUp::AfterTheHandshake);
+            produce_unconfirmed(&shared);
+            assert_eq!(!shared.lock().unreachable.is_empty(), is_lost, "{reconnect_backoff_max:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_broker_that_never_spoke_may_want_another_protocol() {
+        for has_spoken in [false, true] {
+            let shared = switchboard(Duration::from_secs(1), HangsUp::AtOnce);
+            if has_spoken {
+                shared.handle_opened(KEY);
+            }
+            produce_unconfirmed(&shared);
+            let error = shared.lock().unreachable[&KEY.endpoint].error.to_string();
+            assert_eq!(error.contains("may require TLS"), !has_spoken, "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The engine thread: how it starts, and how it ends.
+//! Starts and ends the engine thread.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::role;
 
 use super::{ConnectionKey, Driver, Network, Switchboard, WireTap};
 
-/// Keeps the engine thread alive: it ends when the last one is dropped.
+/// Keeps the engine thread running; it ends when the last one is dropped.
 #[derive(Debug)]
 pub(crate) struct Alive {
     _stop: oneshot::Sender<()>,
@@ -46,7 +46,7 @@ impl Driver {
             .name("kavka".into())
             .spawn(move || {
                 drop(runtime.block_on(stopped));
-                // Connections hold the shared state, which holds their mailboxes.
+                // Breaks a cycle: connections hold the shared state, which holds their mailboxes.
                 shared.lock().connections.clear();
                 runtime.shutdown_background();
             })
@@ -54,15 +54,16 @@ impl Driver {
         Ok((driver, Arc::new(Alive { _stop: stop })))
     }
 
-    /// How long to wait for an answer of whichever broker seems best, after so many failures in a row.
+    /// How long to wait for the response of one broker when any broker could answer, after this many failures in a row.
     pub(super) fn patience(&self, failures: u32) -> Duration {
         let candidates = self.shared.lock().candidates();
-        // Alone, it has the limits of its connection and of its request, whose errors say which it was.
+        // With only one broker to ask, the limits of its connection and its request apply, and their errors say which
+        // it was.
         let config = self.config();
         patience(failures, candidates, config.connection_setup_timeout.saturating_add(config.request_timeout))
     }
 
-    /// Waits for an answer that any broker could give: one that fails or keeps silent is the last to be asked next time.
+    /// Waits for a response that any broker could give. A broker that fails or stays silent comes last next time.
     pub(super) async fn answer_within<T>(
         &self,
         key: ConnectionKey,
@@ -78,7 +79,7 @@ impl Driver {
     }
 
     fn no_answer_from(&self, key: ConnectionKey, api: ApiKey, limit: Duration) -> Error {
-        // It may be that nothing was asked: a broker that cannot be reached is not dialled again at once.
+        // Perhaps nothing was sent: a broker that was unreachable a moment ago is not dialled again at once.
         if let Some(away) = self.shared.lock().unreachable.get(&key.endpoint) {
             return away.error.clone();
         }
@@ -89,15 +90,15 @@ impl Driver {
             format!("no answer to {} within {} s", api.name(), limit.as_secs()),
         )
         .at(place)
-        .with_hint("the peer takes connections but does not answer: is it frozen, overloaded, or no Kafka broker?")
+        .with_hint("the peer accepts connections but does not answer: is it frozen, overloaded, or not a Kafka broker?")
     }
 }
 
-/// A broker that is silent for this long while others could be asked is passed over at first.
+/// A broker that stays silent this long is passed over while others can be asked.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait for an answer, after so many failures in a row: longer each time all have been asked in vain, or
-/// brokers that are only slow would never be heard.
+/// How long to wait for one broker's response. Grows each time all brokers have been asked without success; otherwise
+/// brokers that are merely slow would never be heard.
 fn patience(failures: u32, candidates: usize, most: Duration) -> Duration {
     if candidates <= 1 {
         return most;

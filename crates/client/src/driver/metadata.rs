@@ -1,12 +1,12 @@
-//! The metadata of the cluster: the task that keeps it fresh, and everything others ask of it.
+//! The metadata task, which keeps the metadata fresh, and what others ask of it.
 //!
-//! The rules are [`MetadataRefresh`]'s. Here is one watch of the newest snapshot, for the machines, and one of how the
-//! requests so far have ended, for whoever waits for one.
+//! [`MetadataRefresh`] has the rules. This file has two watch channels: the newest snapshot, for the machines, and the
+//! outcome of the requests, for callers that wait for one.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use kavka_core::cluster::{Call, Metadata, Notice, Progress, Target, Ticket};
+use kavka_core::cluster::{Call, Metadata, Notice, Outdated, Progress, Target, Ticket};
 use kavka_core::error::{Error, Result};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{Driver, Switchboard};
 use crate::role::{Answer, Role, Turn, Wake};
 
-/// What the metadata task tells the others.
+/// The newest snapshot, published to the other tasks.
 #[derive(Default)]
 pub(super) struct Snapshots {
     newest: watch::Sender<Arc<Metadata>>,
@@ -24,8 +24,8 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    fn publish(&self, metadata: &Arc<Metadata>) {
-        // Snapshots are made under the lock and published outside it, by several threads.
+    pub(super) fn publish(&self, metadata: &Arc<Metadata>) {
+        // Several threads make snapshots under the lock and publish them outside it, so an older one may come last.
         self.newest.send_if_modified(|current| {
             let is_newer = metadata.version > current.version;
             if is_newer {
@@ -36,7 +36,7 @@ impl Snapshots {
     }
 }
 
-/// The task that keeps the metadata fresh.
+/// The metadata task.
 impl Role for Driver {
     type Request = MetadataRequest;
     type Response = MetadataResponse;
@@ -66,7 +66,7 @@ impl Role for Driver {
         state.refresh.handle_response(now, response);
         let (metadata, progress) = (Arc::clone(state.refresh.metadata()), state.refresh.progress().clone());
         drop(state);
-        // The snapshot first: a caller that hears of the answer reads the snapshot at once.
+        // Publish the snapshot first: a caller that learns of the response reads the snapshot at once.
         self.shared.metadata.publish(&metadata);
         self.shared.metadata.progress.send_replace(progress);
     }
@@ -76,7 +76,7 @@ impl Role for Driver {
     }
 }
 
-/// Keeps a topic among those in use, until it is dropped.
+/// Keeps a topic in use until it is dropped.
 pub(crate) struct TopicHold {
     shared: Arc<Switchboard>,
     name: Arc<str>,
@@ -85,6 +85,15 @@ pub(crate) struct TopicHold {
 impl std::fmt::Debug for TopicHold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("TopicHold").field(&self.name).finish()
+    }
+}
+
+/// Keeps every topic of the cluster in use until it is dropped.
+pub(crate) struct AllTopicsHold(Arc<Switchboard>);
+
+impl Drop for AllTopicsHold {
+    fn drop(&mut self) {
+        self.0.lock().refresh.release_all_topics();
     }
 }
 
@@ -100,24 +109,31 @@ impl Driver {
         Arc::clone(&self.shared.metadata.newest.borrow())
     }
 
-    /// The snapshots of the cluster from now on; the newest one first.
+    /// A watch on the snapshots, starting with the newest.
     pub(crate) fn watch_metadata(&self) -> watch::Receiver<Arc<Metadata>> {
         self.shared.metadata.newest.subscribe()
     }
 
-    /// Why metadata could not be had the last time it was asked for, if it could not.
+    /// Why the last metadata request failed; `None` if it succeeded.
     pub(crate) fn metadata_error(&self) -> Option<Error> {
         self.shared.metadata.progress.borrow().error().cloned()
     }
 
-    /// Keeps a topic among those whose metadata is kept fresh.
+    /// Keeps the metadata of a topic fresh while the result lives.
     pub(crate) fn hold_topic(&self, name: &Arc<str>) -> TopicHold {
         self.shared.lock().refresh.hold_topic(Arc::clone(name));
         self.shared.metadata.wake.wake();
         TopicHold { shared: Arc::clone(&self.shared), name: Arc::clone(name) }
     }
 
-    /// Forgets what is known of a topic that was deleted.
+    /// Keeps the metadata of every topic of the cluster fresh while the result lives.
+    pub(crate) fn hold_all_topics(&self) -> AllTopicsHold {
+        self.shared.lock().refresh.hold_all_topics();
+        self.shared.metadata.wake.wake();
+        AllTopicsHold(Arc::clone(&self.shared))
+    }
+
+    /// Drops a topic that was deleted from the metadata.
     pub(crate) fn forget_topic(&self, name: &str) {
         let mut state = self.shared.lock();
         state.refresh.forget_topic(name);
@@ -127,15 +143,15 @@ impl Driver {
         self.shared.metadata.wake.wake();
     }
 
-    /// Asks for metadata as soon as that may bring something new.
+    /// Asks for a refresh of the topics in use, as soon as the back-offs allow.
     pub(crate) fn refresh_metadata(&self) {
-        self.shared.lock().refresh.request();
+        self.shared.lock().refresh.request(Outdated::InUse);
         self.shared.metadata.wake.wake();
     }
 
-    /// Asks for the metadata of the topics in use, in a request that is sent after this call, and waits for its answer.
-    pub(crate) fn refreshed(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        let ticket = self.shared.lock().refresh.request_now();
+    /// Refreshes a topic in use, with a request sent after this call, and waits for the response.
+    pub(crate) fn refreshed_topic(&self, name: &Arc<str>) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let ticket = self.shared.lock().refresh.request_topic(name);
         self.progressed(ticket)
     }
 
@@ -161,10 +177,13 @@ impl Driver {
         }
     }
 
-    /// Takes in what a machine learnt about the cluster.
+    /// Handles what a machine learnt about the cluster.
     pub(crate) fn take_notice(&self, notice: Notice) {
         match notice {
-            Notice::RefreshMetadata => self.refresh_metadata(),
+            Notice::RefreshMetadata(outdated) => {
+                self.shared.lock().refresh.request(outdated);
+                self.shared.metadata.wake.wake();
+            }
             Notice::LeaderHints { hints, endpoints } => {
                 let mut state = self.shared.lock();
                 if state.refresh.handle_leader_hints(&hints, endpoints) {

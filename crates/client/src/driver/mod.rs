@@ -1,14 +1,14 @@
 //! The only place with sockets, clocks and tasks.
 //!
-//! One engine thread per client runs everything: a task that keeps the metadata fresh, a task per
-//! connection, and the role tasks of producers and consumers. The state they share is behind one
-//! lock that is never held across an `.await`.
+//! One engine thread per client runs everything: the metadata task, a task per connection, and the role tasks of
+//! producers and consumers. They share state behind one lock, which is never held across an `.await`.
 //!
-//! Connections belong to an owner, because a broker answers each connection strictly in order: a
-//! request that may wait at the broker never stands before another owner's.
+//! Each connection belongs to an owner. A broker answers the requests on one connection strictly in order, so a request
+//! that the broker may hold must not be ahead of another owner's.
 
 pub(crate) mod clock;
 mod connection;
+mod coordinators;
 mod engine;
 mod metadata;
 mod network;
@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{
-    BootstrapServer, Call, CoordinatorKind, Coordinators, Endpoint, MetadataRefresh, Owner, RefreshConfig, Route,
-    Target,
+    BootstrapServer, Call, CoordinatorKind, Coordinators, Endpoint, MetadataRefresh, Outdated, Owner, RefreshConfig,
+    Route, Target,
 };
 use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
@@ -33,12 +33,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use connection::{Mail, Outgoing};
+use coordinators::Finding;
 pub(crate) use engine::Alive;
 use metadata::Snapshots;
-pub(crate) use metadata::TopicHold;
+pub(crate) use metadata::{AllTopicsHold, TopicHold};
 pub use network::{BoxFuture, Network, Stream, Tcp};
 
-/// One frame, as it was handed to or taken from a connection.
+/// A frame that was sent or received.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum WireEvent {
@@ -46,23 +47,23 @@ pub enum WireEvent {
     Sent {
         /// The API.
         key: ApiKey,
-        /// The version it was encoded in.
+        /// The version of the request.
         version: i16,
-        /// The whole frame, length and header included.
+        /// The whole frame, including its length and header.
         frame: Vec<Bytes>,
     },
-    /// An answer was matched to its request.
+    /// A response was matched to its request.
     Received {
         /// The API.
         key: ApiKey,
-        /// The version it is encoded in.
+        /// The version of the response.
         version: i16,
-        /// The response without its header; empty for a request that is not answered.
+        /// The response without its header; empty for a request that the broker does not answer.
         body: Bytes,
     },
 }
 
-/// Told of every frame, on the engine thread; it must be quick.
+/// Called for every frame, on the engine thread; it must be quick.
 pub type WireTap = Arc<dyn Fn(&WireEvent) + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,19 +88,21 @@ struct State {
     connections: HashMap<ConnectionKey, mpsc::UnboundedSender<Mail>>,
     next_owner: u64,
     coordinators: Coordinators,
-    /// Those that could not be reached the last time.
+    /// The look-ups of coordinators under way.
+    finding: HashMap<(CoordinatorKind, Arc<str>), Finding>,
+    /// The endpoints whose last dial failed.
     unreachable: HashMap<Endpoint, Away>,
 }
 
-/// A broker that cannot be reached.
+/// An unreachable broker.
 struct Away {
     since: Instant,
-    /// What the last dial met: a call that waits for the broker in vain names it as its cause.
+    /// The error of the last dial, which becomes the cause of errors of calls that waited for this broker.
     error: Error,
 }
 
-/// What handles, the metadata task and the connection tasks meet at: the settings, the connections, and what is known of
-/// the cluster.
+/// Shared by handles, the metadata task and connection tasks: the settings, the connections, and what is known of the
+/// cluster.
 struct Switchboard {
     config: ClientConfig,
     started: std::time::Instant,
@@ -108,11 +111,11 @@ struct Switchboard {
     read_pool: ReadPool,
     state: Mutex<State>,
     metadata: Snapshots,
-    /// Changes when a dial has succeeded or failed, for the connections that wait for that.
+    /// Changes when any dial ends, for the connections that wait for that.
     dialled: watch::Sender<()>,
 }
 
-/// A handle on the engine thread.
+/// A handle to the engine thread.
 #[derive(Clone)]
 pub(crate) struct Driver {
     shared: Arc<Switchboard>,
@@ -120,12 +123,12 @@ pub(crate) struct Driver {
 }
 
 impl State {
-    /// How many endpoints could be asked for metadata.
+    /// How many endpoints can be asked for metadata.
     fn candidates(&self) -> usize {
         self.route.candidates(self.refresh.metadata())
     }
 
-    /// Any endpoint, one that is connected already if it has not failed.
+    /// The endpoint to ask when any will do; prefers a connected one that has not failed.
     fn any_endpoint(&mut self) -> Option<Endpoint> {
         let connections = &self.connections;
         let connected = |endpoint| connections.contains_key(&ConnectionKey { owner: Owner::Control, endpoint });
@@ -145,6 +148,7 @@ impl Switchboard {
             connections: HashMap::new(),
             next_owner: 0,
             coordinators: Coordinators::default(),
+            finding: HashMap::new(),
             unreachable: HashMap::new(),
         };
         Self {
@@ -200,7 +204,10 @@ impl Switchboard {
         let since = state.unreachable.get(&key.endpoint).map(|away| away.since);
         state.unreachable.insert(key.endpoint, Away { since: since.unwrap_or(now), error: error.clone() });
         state.route.handle_failure(now, key.endpoint);
-        state.refresh.request();
+        if let Endpoint::Broker(_) = key.endpoint {
+            // It may have led partitions of any topic.
+            state.refresh.request(Outdated::InUse);
+        }
         drop(state);
         if let (None, Endpoint::Broker(id)) = (since, key.endpoint) {
             log::info!("broker {id} is lost: {error}");
@@ -213,7 +220,7 @@ impl Switchboard {
         self.lock().connections.remove(&key);
     }
 
-    /// Forgets a connection whose mailbox is empty, so that nothing can be put into it any more. Says whether it did.
+    /// Forgets a connection if its mailbox is empty, so that no more requests are put into it. Returns whether it did.
     fn forget_unused(&self, key: ConnectionKey, mailbox: &mpsc::UnboundedReceiver<Mail>) -> bool {
         let mut state = self.lock();
         let is_unused = mailbox.is_empty();
@@ -225,7 +232,7 @@ impl Switchboard {
 }
 
 impl Driver {
-    /// Milliseconds since the client began.
+    /// The time since the client started.
     pub(crate) fn now(&self) -> Instant {
         self.shared.now()
     }
@@ -240,7 +247,7 @@ impl Driver {
         self.runtime.spawn(future);
     }
 
-    /// Lets a future use the engine's timers, whatever executor polls it.
+    /// Makes the engine's timers available to a future that any executor may poll.
     pub(crate) async fn with_timers<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|context| {
@@ -250,12 +257,17 @@ impl Driver {
         .await
     }
 
-    /// The runtime of the engine thread, for work that must leave it (`spawn_blocking`).
+    /// The runtime of the engine thread, for work that must run elsewhere (`spawn_blocking`).
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// A number that no other owner of this client has.
+    /// Runs blocking work on a thread of its own, and waits for it; `None` if it panicked.
+    pub(crate) async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.runtime.spawn_blocking(work).await.ok()
+    }
+
+    /// A number that no other owner in this client has.
     pub(crate) fn next_owner(&self) -> u64 {
         let mut state = self.shared.lock();
         state.next_owner += 1;
@@ -267,12 +279,13 @@ impl Driver {
         self.shared.lock().random.next_u64()
     }
 
-    /// Whether a broker is lost at the moment.
-    pub(crate) fn is_broker_lost(&self) -> bool {
-        self.shared.lock().unreachable.keys().any(|endpoint| matches!(endpoint, Endpoint::Broker(_)))
+    /// Whether a broker is known, and its last dial did not fail.
+    pub(crate) fn is_reachable(&self, broker_id: i32) -> bool {
+        let is_lost = self.shared.lock().unreachable.contains_key(&Endpoint::Broker(broker_id));
+        !is_lost && self.metadata().broker(broker_id).is_some()
     }
 
-    /// The failure of the last dial, if some broker is waiting for its back-off to end: it is why a call has to wait.
+    /// The error of the last failed dial, if any broker waits for its back-off: it explains why a call has to wait.
     pub(crate) fn unreachable(&self) -> Option<Error> {
         let now = self.now();
         let state = self.shared.lock();
@@ -280,10 +293,10 @@ impl Driver {
         state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint)).map(|(_, away)| away.error.clone())
     }
 
-    /// One request, one attempt. The error says where, and whether the broker may have carried it out.
+    /// Sends one request, once. The error says where, and whether the broker may have executed it.
     ///
-    /// It is queued on its connection before this returns, so requests to one broker keep their order. A coordinator that
-    /// is not known is looked up first.
+    /// The request is queued on its connection before this returns, so requests to one broker keep their order. An
+    /// unknown coordinator is looked up first.
     pub(crate) fn send<R: Request>(&self, call: Call<R>) -> BoxFuture<'static, Result<R::Response>> {
         let driver = self.clone();
         let unknown = match &call.target {
@@ -299,8 +312,8 @@ impl Driver {
             };
             return Box::pin(found) as BoxFuture<'static, Result<R::Response>>;
         }
+        let asks_any = matches!(call.target, Target::Any);
         let sent = self.endpoint(&call.target).map(|endpoint| {
-            let asks_any = matches!(call.target, Target::Any);
             let limit = asks_any.then(|| driver.patience(call.failures));
             let key = ConnectionKey { owner: call.owner, endpoint };
             (key, limit, driver.begin(endpoint, call))
@@ -311,7 +324,10 @@ impl Driver {
                 Some(limit) => driver.answer_within(key, R::KEY, limit, answer).await,
                 None => answer.await,
             };
+            // What any broker could have answered says nothing about the leaders of partitions, and a metadata request
+            // is repeated by its own rules.
             if let Err(error) = &answer
+                && !asks_any
                 && matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_))
             {
                 driver.refresh_metadata();
@@ -320,22 +336,13 @@ impl Driver {
         })
     }
 
-    /// The coordinator that was named last, if it has not failed since.
-    pub(crate) fn known_coordinator(&self, key: &str, kind: CoordinatorKind) -> Option<i32> {
-        self.shared.lock().coordinators.get(key, kind)
+    /// The call with `request.timeout.ms` as an upper bound of its time limit.
+    pub(crate) fn within_request_timeout<B>(&self, call: Call<B>) -> Call<B> {
+        let longest = self.config().request_timeout;
+        Call { timeout: Some(call.timeout.map_or(longest, |timeout| timeout.min(longest))), ..call }
     }
 
-    /// Remembers a coordinator that a broker named.
-    pub(crate) fn learn_coordinator(&self, key: Arc<str>, kind: CoordinatorKind, broker_id: i32) {
-        self.shared.lock().coordinators.learn(key, kind, broker_id);
-    }
-
-    /// Forgets a coordinator after an error that may mean that it is another broker now.
-    pub(crate) fn handle_coordinator_error(&self, key: &str, kind: CoordinatorKind, error: &Error) {
-        self.shared.lock().coordinators.handle_error(key, kind, error);
-    }
-
-    /// The newest version of an API that both sides speak, connecting if need be.
+    /// The newest version of an API that both sides support; connects if necessary.
     pub(crate) async fn api_version(&self, broker_id: i32, owner: Owner, key: ApiKey) -> Result<i16> {
         let (reply, answer) = oneshot::channel();
         self.post(ConnectionKey { owner, endpoint: Endpoint::Broker(broker_id) }, Mail::Version(key, reply));
@@ -378,7 +385,7 @@ impl Driver {
         let mailbox = self.post(key, mail);
         let place = Place { broker_id: key.broker_id(), ..Place::default() };
         async move {
-            // Nobody can say any more what became of a request whose connection is gone without a word.
+            // The connection task is gone without an answer, so nobody knows what became of the request.
             let answer = answer.await.unwrap_or_else(|_| Err(closed().with_written(Written::Maybe)))?;
             if !is_answered {
                 return Ok(R::Response::default());
@@ -391,7 +398,7 @@ impl Driver {
         }
     }
 
-    /// Puts mail into a connection's mailbox, opening the connection if there is none.
+    /// Puts a message into a connection's mailbox; opens the connection if there is none.
     fn post(&self, key: ConnectionKey, mail: Mail) -> mpsc::UnboundedSender<Mail> {
         let mut state = self.shared.lock();
         let mail = match state.connections.get(&key) {
@@ -409,7 +416,7 @@ impl Driver {
         mailbox
     }
 
-    /// Closes the connections of an owner that is gone.
+    /// Closes the connections of an owner that no longer exists.
     pub(crate) fn close_connections(&self, owner: Owner) {
         self.shared.lock().connections.retain(|key, _| key.owner != owner);
     }
@@ -423,7 +430,7 @@ fn decode<R: Request>(answer: Answer, place: Place) -> Result<R::Response> {
     let api = Some((R::KEY.name(), answer.version));
     R::Response::decode_exact(answer.version, answer.body).map_err(|error| {
         let error = Error::from(error).at(Place { api, ..place });
-        // The broker carried the request out, for all we know; we only cannot read what it says of it.
+        // The broker may well have executed the request; only its response cannot be read.
         if R::KEY == ApiKey::Produce { error.with_written(Written::Maybe) } else { error }
     })
 }

@@ -1,7 +1,7 @@
-//! Names to addresses, addresses to byte streams.
+//! Resolves names, and opens byte streams to addresses.
 //!
-//! The driver reaches the world through [`Network`] alone, so a test can hand in a resolver and a
-//! dialer of its own and prove where nothing was sent.
+//! [`Network`] is the driver's only way to the network, so a test can supply its own resolver and dialer, and check
+//! that nothing was sent.
 
 use std::future::Future;
 use std::io;
@@ -21,22 +21,22 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// The two things a client wants from the network.
+/// What a client needs from the network.
 pub trait Network: Send + Sync + 'static {
-    /// Every address of `host`; each is tried in turn.
+    /// All addresses of `host`, to be tried in this order.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 
-    /// A stream to `address`, which is one of those that `host` has: a certificate would have to name `host`.
+    /// Opens a stream to `address`, one of those of `host`. (A TLS certificate must name `host`.)
     ///
-    /// The caller gives up after `socket.connection.setup.timeout.ms`. It dials again after a second without waiting for
-    /// the end of this attempt.
+    /// The caller gives up after `socket.connection.setup.timeout.ms`. After a second it dials again, without waiting
+    /// for this attempt to end.
     fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 }
 
-/// TCP and the system's resolver.
+/// TCP, with the system's resolver.
 #[derive(Debug, Clone, Default)]
 pub struct Tcp {
-    /// The local address to connect from; the system chooses when there is none.
+    /// The local address to connect from; `None`: the system chooses.
     pub source: Option<SocketAddr>,
 }
 
@@ -54,6 +54,10 @@ impl Tcp {
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = match self.source {
             None => TcpStream::connect(address).await?,
+            Some(source) if source.is_ipv6() != address.is_ipv6() => {
+                let why = format!("{address} cannot be reached from source.address={}", source.ip());
+                return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, why));
+            }
             Some(source) => {
                 let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
                 socket.bind(source)?;
@@ -66,8 +70,8 @@ impl Tcp {
     }
 }
 
-/// A NAT entry or a firewall's state that would end after idle minutes stays alive, and a connection to a machine that is
-/// gone ends after a minute and a half instead of with the first request after it.
+/// TCP keep-alive. It keeps the state of NATs and firewalls alive, which they drop after minutes without traffic. It
+/// also ends a connection to a dead machine after a minute and a half, rather than at the next request.
 fn keep_alive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3)
 }
@@ -75,6 +79,14 @@ fn keep_alive() -> TcpKeepalive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_the_other_family_is_not_dialled_from_the_source_address() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let tcp = Tcp { source: Some(SocketAddr::from(([127, 0, 0, 1], 0))) };
+        let refused = runtime.block_on(tcp.connect("[::1]:9092".parse().unwrap())).unwrap_err();
+        assert_eq!(refused.to_string(), "[::1]:9092 cannot be reached from source.address=127.0.0.1");
+    }
 
     #[test]
     fn idle_connections_are_kept_alive() {

@@ -1,4 +1,4 @@
-//! What a caller holds of a record it sent.
+//! The handle of a record that was sent.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,10 +8,9 @@ use std::task::{Context, Poll};
 use kavka_core::error::Result;
 use kavka_core::producer::{Completion, RecordMetadata};
 
-/// A record on its way: its batch, and its index there.
+/// The pending report of a record. As a future, it is ready when the record has its outcome.
 ///
-/// Cheap to clone and to drop; dropping it does not call the record back. As a future it is ready with the record's
-/// one outcome.
+/// Cheap to clone. Dropping it does not cancel the record.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub(super) completion: Arc<Completion>,
@@ -19,7 +18,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The outcome cell of the record's batch.
+    /// The outcome of the record's batch.
     pub fn completion(&self) -> &Arc<Completion> {
         &self.completion
     }
@@ -29,12 +28,12 @@ impl Delivery {
         self.index
     }
 
-    /// The record's offset, once it is stored and the broker told.
+    /// The record's offset, once it is stored and if the broker named it.
     pub fn offset(&self) -> Option<i64> {
         self.completion.offset(self.index)
     }
 
-    /// What became of the record, or none if that is still open.
+    /// The record's outcome; `None` while it is open.
     pub fn outcome(&self) -> Option<Result<RecordMetadata>> {
         self.completion.outcome(self.index)
     }

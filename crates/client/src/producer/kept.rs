@@ -1,10 +1,10 @@
-//! A record that must wait for room after the call that brought it has returned.
+//! An owned copy of a record that waits for buffer memory after its `send` call has returned.
 
 use kavka_core::wire::records::Header;
 
 use super::Record;
 
-/// What a [`Record`] borrows, copied.
+/// An owned [`Record`].
 pub(super) struct KeptRecord {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -25,7 +25,7 @@ impl KeptRecord {
         }
     }
 
-    /// What [`record`](Self::record) takes as its headers.
+    /// The headers, in the form that [`record`](Self::record) takes.
     pub(super) fn headers(&self) -> Vec<Header<'_>> {
         self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect()
     }

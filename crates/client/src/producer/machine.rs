@@ -1,7 +1,7 @@
-//! The machine that the producers of a client with equal settings share, behind its lock, and what its task does for it
+//! The machine that producers with equal settings share, with its lock, and what its task does for it
 //! ([`crate::role`]).
 //!
-//! Outcomes are written in the order the machine decided them. The lock is held only to ask.
+//! Outcomes are stored in the order in which the machine decided them, and outside the lock.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,39 +28,39 @@ use crate::role::{Answer, Role, Turn, Wake};
 /// Batches with more to compress than this are sealed on another thread.
 const SEAL_HERE_BYTES: usize = 64 << 10;
 
-/// An answer is waited for at least this long, however little time its records have: giving up ends a connection that
-/// other producers of the client use too.
+/// The shortest time limit of a request, however little time its records have left: a time-out closes a connection that
+/// other producers use, too.
 const SHORTEST_ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Tells of one handle up to which mark everything is reported.
+/// Announces up to which mark all records of one handle are reported.
 pub(super) type Reported = watch::Receiver<FlushMark>;
 
-/// What is behind the lock.
+/// The state behind the lock.
 struct State {
     machine: Machine,
-    /// Tells the handles how far their reports are. When one is dropped, everything of its handle is reported.
+    /// For each handle, announces the progress of its reports. Dropped when everything of the handle is reported.
     reporters: BTreeMap<HandleId, Arc<watch::Sender<FlushMark>>>,
-    /// The topics of each handle: their leaders must be known until its last record is reported.
+    /// The topics of each handle, which stay in use until its last record is reported.
     topics: BTreeMap<HandleId, Topics>,
 }
 
 type Topics = BTreeMap<Arc<str>, TopicHold>;
 
-/// What was learnt of handles under the lock, to be told and let go without it.
+/// Progress of handles, collected under the lock, to be announced without it.
 type Told = Vec<(Arc<watch::Sender<FlushMark>>, Progress, Option<Topics>)>;
 
-/// See the module's text.
+/// See the module's documentation.
 pub(super) struct SharedMachine {
     state: Mutex<State>,
-    /// What its producers have in common: their settings but for the limit on records, which each has for itself.
+    /// The settings that its producers share: all but the limit on records, which each has for itself.
     config: ProducerConfig,
     wake: Wake,
     pub(super) memory: Memory,
     pub(super) clock: Clock,
     pub(super) driver: Driver,
-    /// Kept for the next batch; gone while a batch is compressed elsewhere.
+    /// Reused for the next batch; `None` while another thread compresses with it.
     compressor: Mutex<Option<Compressor>>,
-    /// How long an answer is waited for: hardly longer than its records have.
+    /// The time limit of a produce request: little more than the records in it have.
     answer_limit: Duration,
 }
 
@@ -71,7 +71,7 @@ impl std::fmt::Debug for SharedMachine {
 }
 
 impl SharedMachine {
-    /// A machine of `client` with these settings, without a task yet.
+    /// A machine with these settings, without its task.
     pub(super) fn new(client: &Client, config: ProducerConfig, compressor: Compressor) -> Self {
         let (client_config, driver, memory) = (client.config(), client.driver.clone(), client.memory.clone());
         let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
@@ -93,13 +93,13 @@ impl SharedMachine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the machine, under its lock.
+    /// Calls `act` with the machine, under its lock.
     #[inline]
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
         act(&mut self.state().machine)
     }
 
-    /// Keeps the leaders of a topic known for as long as a handle that lives has records, or may get some.
+    /// Keeps a topic in use for as long as the handle lives or has unreported records.
     pub(super) fn hold_topic(&self, handle: HandleId, name: &str) {
         let name: Arc<str> = name.into();
         let held = self.driver.hold_topic(&name);
@@ -107,13 +107,13 @@ impl SharedMachine {
         drop(before);
     }
 
-    /// Lets its task look.
+    /// Wakes its task.
     #[inline]
     pub(super) fn wake(&self) {
         self.wake.wake();
     }
 
-    /// A new handle, for a producer with these settings; none if its settings are others, or it is at its end.
+    /// Opens a handle for a producer with these settings; `None` if this machine has other settings, or has ended.
     pub(super) fn open(
         &self,
         config: &ProducerConfig,
@@ -123,14 +123,14 @@ impl SharedMachine {
             return None;
         }
         let mut state = self.state();
-        // Its task ends when the last handle is gone, and nothing is sent after it failed.
+        // The machine's task ends with the last handle, and a failed machine sends nothing.
         if state.machine.has_failed() || state.machine.is_over() {
             return None;
         }
         Some(state.open(max_queued_records))
     }
 
-    /// The first handle of a machine that was just made.
+    /// Opens the first handle of a new machine.
     pub(super) fn open_first(&self, max_queued_records: Option<usize>) -> (HandleId, Reported) {
         self.state().open(max_queued_records)
     }
@@ -145,7 +145,7 @@ impl State {
         (handle, receiver)
     }
 
-    /// How far handles have come, to be told when the events are carried out.
+    /// The progress of handles, to be announced once the events are carried out.
     fn poll_progress(&mut self, now: Instant) -> Told {
         let mut told = Vec::new();
         while let Some(progress) = self.machine.poll_progress(now) {
@@ -217,7 +217,7 @@ impl Role for SharedMachine {
         let now = self.driver.now();
         self.with(|machine| machine.fail_for_good(now, error));
         self.turn(now, &self.driver.metadata(), &mut Vec::new());
-        // Nobody will tell of any more reports: whoever flushes now need not wait.
+        // No more reports will come, so a waiting flush must not wait for them.
         self.state().reporters.clear();
     }
 }
@@ -240,7 +240,7 @@ impl SharedMachine {
         }
     }
 
-    /// Compresses and checksums what the request carries, elsewhere if it would keep the engine thread for long.
+    /// Compresses and checksums the batches of a request; on another thread if it would block the engine for long.
     async fn seal(&self, request: ProduceToSend) -> Result<ProduceRequest> {
         let kept = self.compressor.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut compressor = kept.map_or_else(|| Compressor::new(self.config.compression), Ok)?;
@@ -284,7 +284,7 @@ mod tests {
         let wait = Some(Duration::from_secs(20));
         let opening = producer.clone();
         let topic = client.start(async move { opening.topic("orders", true).await }).wait(wait).unwrap().unwrap();
-        let delivery = producer.try_enqueue(topic, &Record { value: Some(b"v"), ..Record::default() }).unwrap();
+        let delivery = producer.try_send(topic, &Record { value: Some(b"v"), ..Record::default() }).unwrap();
 
         client.start(panicked(Arc::clone(&producer.0.machine))).wait(wait).unwrap();
 

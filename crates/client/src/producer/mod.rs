@@ -1,8 +1,8 @@
-//! The producer as a program holds it.
+//! The producer as a program uses it.
 //!
-//! A thin layer: [`kavka_core::producer::Producer`] has the rules and is behind one lock, which the producers of a client
-//! with equal settings share (`machine`). Callers take it to append, and the machine's task takes it to ask what to
-//! send. What is added here is waiting: for metadata, for memory, for reports.
+//! This is a thin layer. [`kavka_core::producer::Producer`] has the rules. Producers of a client with equal settings
+//! share one such machine behind a lock (`machine`): callers take the lock to append, the machine's task to ask what to
+//! send. This layer adds waiting: for metadata, for memory, for reports.
 
 mod delivery;
 mod kept;
@@ -28,49 +28,49 @@ pub use delivery::Delivery;
 use kept::KeptRecord;
 use machine::{Reported, SharedMachine};
 
-/// A record to send. Everything is borrowed, and copied once while it is accepted ([`Producer::send`] copies it once more
-/// if it must wait for room).
+/// A record to send. It borrows everything. Accepting it makes one copy ([`Producer::send`] makes another one if it
+/// must wait for buffer memory).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<'a> {
-    /// Its key; `None` is null. Without a `partition` it decides about it, as in Java's client (murmur2).
+    /// The key; `None` is null. Without a `partition`, the key decides on it as in Kafka's Java client (murmur2).
     pub key: Option<&'a [u8]>,
-    /// Its value; `None` is null, a tombstone in a compacted topic.
+    /// The value; `None` is null, a tombstone in a compacted topic.
     pub value: Option<&'a [u8]>,
-    /// Its headers, in order; a key may occur more than once.
+    /// The headers, in order; keys may repeat.
     pub headers: &'a [Header<'a>],
-    /// Where it goes; `None` leaves the choice to the key, or to what fills batches best.
+    /// The partition; `None`: chosen by the key or, without a key, so that batches fill up.
     pub partition: Option<i32>,
-    /// Its time in milliseconds since 1970; `None` is now, to a few milliseconds.
+    /// The timestamp in milliseconds since 1970; `None`: now, to within a few milliseconds.
     pub timestamp_ms: Option<i64>,
 }
 
-/// A topic as one producer knows it; from [`Producer::topic`]. Another producer refuses it.
+/// A topic of one producer; from [`Producer::topic`]. Other producers refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerTopic {
-    /// [`Handle::number`] of its producer.
+    /// The [`Handle::number`] of its producer.
     producer: u64,
     index: TopicIndex,
 }
 
-/// Sends records to topics of one cluster. Cheap to clone; every clone is the same producer.
+/// Sends records to topics of one cluster. Cheap to clone; all clones are the same producer.
 ///
-/// Producers of one client that have equal settings share their requests, so a thousand of them cost hardly more than
-/// one. Each has its own topics, reports and limit on records, and is flushed and closed by itself.
+/// Producers of one client with equal settings share their requests, so a thousand of them cost hardly more than one.
+/// Each has its own topics, reports and limit on records, and is flushed and closed on its own.
 ///
-/// When the last clone is dropped without [`close`](Self::close), what is buffered is still sent, as long as the
-/// process runs and within `delivery.timeout.ms`.
+/// If the last clone is dropped without [`close`](Self::close), what is buffered is still sent, within
+/// `delivery.timeout.ms` and as long as the process runs.
 #[derive(Debug, Clone)]
 pub struct Producer(Arc<Handle>);
 
-/// The [`Handle::number`] of the next producer.
+/// The number of the next producer.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Held by the clones of one producer, and by nothing else.
+/// Held by the clones of one producer only.
 #[derive(Debug)]
 struct Handle {
     machine: Arc<SharedMachine>,
     id: HandleId,
-    /// No other producer of this process has it.
+    /// Unique in this process.
     number: u64,
     reported: Reported,
     client: Client,
@@ -85,7 +85,7 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    /// Gives up what is not acknowledged yet, because the time to close is over.
+    /// Fails what is not acknowledged, because the time limit of the close is over.
     fn abandon(&self) -> Error {
         let now = self.machine.driver.now();
         let error = self.machine.with(|machine| {
@@ -114,7 +114,7 @@ impl Handle {
         };
         let mut appended = append();
         if let Err(AppendError::NoSuchPartition(_)) = appended {
-            // It may have appeared in a snapshot that the machine has not seen yet.
+            // The partition may be in a newer snapshot that the machine has not seen.
             let metadata = self.machine.driver.metadata();
             self.machine.with(|machine| machine.handle_metadata(now, &metadata));
             appended = append();
@@ -126,16 +126,25 @@ impl Handle {
                 }
                 Ok(Delivery { completion: appended.completion, index: appended.index })
             }
-            // No waiting for room makes a partition.
+            // Waiting for memory does not create a partition.
             Err(AppendError::NoSuchPartition(error)) => Err(AppendError::Refused(error)),
             Err(error) => {
-                // What is buffered was made ready to go, so that room comes.
+                // The machine has ended the linger of what is buffered; wake its task to send it, which frees memory.
                 self.machine.wake();
                 if matches!(error, AppendError::BufferFull) {
                     self.machine.memory.expedite();
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// The outcome of an attempt to accept a record; `None` if it must wait for room, unless this is the last attempt.
+    fn append_unless_full(&self, topic: ProducerTopic, record: &Record<'_>, is_last: bool) -> Option<Result<Delivery>> {
+        match self.try_append(topic, record) {
+            Ok(delivery) => Some(Ok(delivery)),
+            Err(AppendError::Refused(error)) => Some(Err(error)),
+            Err(error) => is_last.then(|| Err(refused(error))),
         }
     }
 }
@@ -146,11 +155,11 @@ fn foreign_topic() -> Error {
     Error::new(ErrorKind::Misuse, what).with_written(Written::No).with_hint("open it with this producer")
 }
 
-/// Runs a future on the engine thread and waits for it from anywhere.
+/// Runs a future on the engine thread, and waits for it in any executor.
 async fn on_engine<T: Send + 'static>(driver: &Driver, future: impl Future<Output = T> + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     driver.spawn(async move {
-        // Whoever asked may have given up.
+        // The receiver may be gone, if the caller gave up.
         drop(sender.send(future.await));
     });
     receiver.await.ok()
@@ -179,12 +188,12 @@ fn refused(error: AppendError) -> Error {
 }
 
 impl Client {
-    /// A producer of this client, which shares the client's `buffer.memory` with its other producers, and its requests
-    /// with those of equal settings.
+    /// Makes a producer. It shares the client's `buffer.memory` with all the client's producers, and requests with
+    /// those that have equal settings.
     ///
     /// # Errors
     ///
-    /// `Config` if the settings cannot work.
+    /// `Config` if a setting is invalid.
     pub fn producer(&self, mut config: ProducerConfig) -> Result<Producer> {
         config.validate()?;
         let compressor = Compressor::new(config.compression)?;
@@ -208,7 +217,7 @@ impl Client {
 }
 
 impl Producer {
-    /// Waits until a topic is known (`max.block.ms`), to send records to it. `create` lets the brokers create it.
+    /// Waits up to `max.block.ms` until a topic is known. With `create`, the brokers may create it.
     ///
     /// # Errors
     ///
@@ -223,7 +232,7 @@ impl Producer {
             let Handle { machine, id, number, .. } = &*producer.0;
             on_engine(&machine.driver, found).await.unwrap_or_else(|| Err(closed()))?;
             machine.hold_topic(*id, &name);
-            // The snapshot is taken under the lock: the machine may have seen a newer one than this thread just before.
+            // Take the snapshot under the lock; otherwise the machine may have seen a newer one already.
             let index =
                 machine.with(|shared| shared.topic(machine.clock.now(), *id, &name, &machine.driver.metadata()));
             Ok(ProducerTopic { producer: *number, index })
@@ -235,56 +244,29 @@ impl Producer {
         self.0.machine.with(|machine| machine.partition_count(topic.index))
     }
 
-    /// Accepts a record, or says at once why not.
+    /// Accepts a record, or fails at once.
     ///
     /// # Errors
     ///
-    /// `BufferFull` if it would have to wait; otherwise it can never be accepted: too large (`MESSAGE_TOO_LARGE`), no
-    /// such partition (`Misuse`), `Closed`, or the reason why the producer gave up.
+    /// `BufferFull` if it would have to wait. Otherwise the record can never be accepted: it is too large
+    /// (`MESSAGE_TOO_LARGE`), there is no such partition (`Misuse`), the producer is closed (`Closed`), or the producer
+    /// has failed for good.
     #[inline]
-    pub fn try_enqueue(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
+    pub fn try_send(&self, topic: ProducerTopic, record: &Record<'_>) -> Result<Delivery> {
         self.0.try_append(topic, record).map_err(refused)
     }
 
-    /// Accepts a record, blocking the thread up to `limit` while there is no room for it. Not for async code.
+    /// Accepts a record; waits up to `max.block.ms` while the buffer is full.
+    ///
+    /// If there is room, the call itself accepts the record, before the future is polled. If not, the future keeps a
+    /// copy of the record and accepts it while being polled. Await it before the next `send`: otherwise later records
+    /// may overtake this one, and dropping the future drops the record.
+    ///
+    /// The [`Delivery`] is ready when the record has its outcome; the record is sent whether or not it is awaited.
     ///
     /// # Errors
     ///
-    /// Those of [`try_enqueue`](Self::try_enqueue).
-    pub fn enqueue(&self, topic: ProducerTopic, record: &Record<'_>, limit: Duration) -> Result<Delivery> {
-        let handle = &*self.0;
-        match handle.try_append(topic, record) {
-            Err(AppendError::Refused(error)) => return Err(error),
-            Ok(delivery) => return Ok(delivery),
-            Err(_) => {}
-        }
-        let started = std::time::Instant::now();
-        loop {
-            let ticket = handle.machine.memory.ticket();
-            let error = match handle.try_append(topic, record) {
-                Ok(delivery) => return Ok(delivery),
-                Err(AppendError::Refused(error)) => return Err(error),
-                Err(error) => error,
-            };
-            let left = limit.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(refused(error));
-            }
-            handle.machine.memory.room.wait(ticket, left);
-        }
-    }
-
-    /// Accepts a record, waiting up to `max.block.ms` while there is no room for it.
-    ///
-    /// If there is room, the record is accepted by the call itself, before the future is polled. If there is none, the
-    /// future keeps a copy of the record and accepts it while it is polled: await it before the next `send`, or records
-    /// that are sent meanwhile may overtake this one, and dropping it gives the record up.
-    ///
-    /// The [`Delivery`] is ready when the record has its outcome; the record goes whether or not it is awaited.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_enqueue`](Self::try_enqueue).
+    /// Those of [`try_send`](Self::try_send).
     #[inline]
     pub fn send(
         &self,
@@ -323,15 +305,10 @@ impl Producer {
         let deadline = driver.now() + handle.client.max_block();
         loop {
             let ticket = handle.machine.memory.ticket();
-            let error = match handle.try_append(topic, record) {
-                Ok(delivery) => return Ok(delivery),
-                Err(AppendError::Refused(error)) => return Err(error),
-                Err(error) => error,
-            };
-            let left = deadline.since(driver.now());
-            if left.is_zero() {
-                return Err(refused(error));
+            if let Some(outcome) = handle.append_unless_full(topic, record, deadline <= driver.now()) {
+                return outcome;
             }
+            let left = deadline.since(driver.now());
             let room = Arc::clone(&handle.machine.memory.room);
             let freed = on_engine(driver, async move {
                 drop(tokio::time::timeout(left, room.freed(ticket)).await);
@@ -340,7 +317,32 @@ impl Producer {
         }
     }
 
-    /// Lets everything accepted so far go at once, without linger, and does not wait for it.
+    /// For [`blocking`](crate::blocking): accepts a record; blocks the thread for up to `limit` while the buffer is
+    /// full.
+    pub(crate) fn block_and_append(
+        &self,
+        topic: ProducerTopic,
+        record: &Record<'_>,
+        limit: Duration,
+    ) -> Result<Delivery> {
+        let handle = &*self.0;
+        let started = std::time::Instant::now();
+        loop {
+            let ticket = handle.machine.memory.ticket();
+            let left = limit.saturating_sub(started.elapsed());
+            if let Some(outcome) = handle.append_unless_full(topic, record, left.is_zero()) {
+                return outcome;
+            }
+            handle.machine.memory.room.wait(ticket, left);
+        }
+    }
+
+    /// The time limit of a `send`: `max.block.ms`.
+    pub(crate) fn max_block(&self) -> Duration {
+        self.0.client.max_block()
+    }
+
+    /// Sends everything accepted so far at once, without lingering. Does not wait.
     pub fn expedite(&self) {
         self.start_flush();
     }
@@ -352,27 +354,28 @@ impl Producer {
         mark
     }
 
-    /// Sends everything accepted so far and waits until all of it is reported: stored or failed.
+    /// Sends everything accepted so far, and waits until each record is stored or has failed.
     ///
-    /// It takes no longer than `delivery.timeout.ms`, because nothing waits longer for its outcome.
+    /// It takes at most `delivery.timeout.ms`, because every record has its outcome by then.
     pub fn flush(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mark = self.start_flush();
         let mut reported = self.0.reported.clone();
         async move {
-            // An error means that the producer is gone, and it goes only when everything is reported.
+            // An error means that the machine has ended, and so everything is reported.
             drop(reported.wait_for(|reported| *reported >= mark).await);
         }
     }
 
-    /// Refuses further records, sends what is buffered and waits up to `limit` until all of it is reported.
+    /// Refuses further records, sends what is buffered, and waits up to `limit` until each record is stored or has
+    /// failed.
     ///
     /// # Errors
     ///
-    /// `TimedOut` if the limit passed first: then the rest was given up, and reported as failed.
+    /// `TimedOut` at the limit: the remaining records were given up, and are reported as failed.
     pub fn close(&self, limit: Duration) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         let Handle { machine, id, .. } = &*self.0;
         machine.with(|shared| shared.close(machine.clock.now(), *id));
-        // Whoever waits for room need not wait any longer.
+        // Wakes callers that wait for memory: they will get none.
         machine.memory.room.signal();
         let flushed = self.flush();
         let (producer, driver) = (self.clone(), machine.driver.clone());
@@ -389,7 +392,7 @@ impl Producer {
         }
     }
 
-    /// Records accepted and not yet reported.
+    /// How many accepted records are not reported yet.
     pub fn queued_records(&self) -> usize {
         self.0.machine.with(|machine| machine.queued_records(self.0.id))
     }

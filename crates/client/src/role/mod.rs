@@ -1,9 +1,9 @@
-//! The task that serves one machine: a producer's or a consumer's.
+//! The task that runs one machine: a producer's, a consumer's or a group member's.
 //!
-//! A [`Role`] is a machine behind its lock, together with what it takes to carry out what the machine wants. [`run`]
-//! drives it: it tells the machine of metadata, answers and time, sends what the machine asks for and sleeps until one of
-//! them, or the application ([`Wake`]), has something new. It runs on the engine thread, one task per machine, so
-//! requests reach their connections in the order the machine gave them.
+//! A [`Role`] is a machine with its lock, and the code that carries out what the machine wants. [`run`] drives it: it
+//! passes in metadata, responses and the time, sends the machine's requests, and sleeps until one of these, or the
+//! application ([`Wake`]), has something new. It runs on the engine thread, one task per machine, so requests reach
+//! their connections in the order in which the machine returned them.
 
 mod wake;
 
@@ -21,67 +21,73 @@ use crate::driver::Driver;
 
 pub(crate) use wake::Wake;
 
-/// What the wake protocol is made of. Its test puts loom's in their place.
+/// The primitives of the wake protocol; its test replaces them with loom's.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, Ordering};
     pub(super) use tokio::sync::Notify;
 }
 
-/// What a machine wants after a look at it.
+/// What a machine needs after a turn.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// To be looked at again at this time, or when something happens.
+    /// Another turn at this time, or earlier if something happens.
     Until(Option<Instant>),
-    /// It has ended, and everything is reported.
+    /// Nothing more: it has ended, and everything is reported.
     Ended,
 }
 
-/// The answer to a request on its way, by the request's id.
+/// The response to a request in flight, with the request's id.
 pub(crate) type Answer<R> = Pin<Box<dyn Future<Output = Result<R>> + Send>>;
 
-/// A machine, its lock, and what is done for it.
+/// A machine with its lock, and how to carry out what it wants.
 pub(crate) trait Role: Send + Sync + 'static {
-    /// What the machine sends.
+    /// The machine's requests.
     type Request: Send + 'static;
-    /// What it is answered.
+    /// The responses to them.
     type Response: Send + 'static;
 
     /// The engine it runs on.
     fn driver(&self) -> &Driver;
 
-    /// The bell of its task.
+    /// Wakes the task.
     fn wake(&self) -> &Wake;
 
-    /// Under one lock: tells the machine of metadata and polls what it wants, requests into `calls`. Then, without the
-    /// lock, carries out its events.
+    /// Takes the lock, passes in the metadata, and collects the machine's requests in `calls`. Then carries out its
+    /// events without the lock.
     fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<Self::Request>>) -> Turn;
 
-    /// Queues a request on its connection. What comes back is the wait for its answer, which need not be started for the
-    /// request to go.
+    /// Queues a request on its connection. Returns the wait for the response; the request is sent even if that is never
+    /// polled.
     fn send(&self, call: Call<Self::Request>) -> impl Future<Output = Answer<Self::Response>> + Send;
 
-    /// Tells the machine how a request ended.
+    /// Passes the outcome of a request to the machine.
     fn handle_response(&self, now: Instant, id: u64, response: Result<Self::Response>);
 
-    /// Gives up: whoever waits for the machine is told why.
+    /// Gives up: everybody who waits for the machine gets this error.
     fn fail(&self, error: &Error);
 
-    /// What is left to do when the task has ended.
+    /// What to do when the task has ended.
     fn finish(&self) {}
 }
 
-/// Runs a role until it ends, on the engine thread. If it panics, whoever waits for it is told (guarantee R18).
+/// Runs a role until it ends, on the engine thread. If it panics, everybody who waits for it gets an error (guarantee
+/// R18).
 pub(crate) fn start<R: Role>(role: Arc<R>) -> impl Future<Output = ()> + Send + 'static {
     let running = run(Arc::clone(&role));
     supervise(role, running)
 }
 
 async fn supervise<R: Role>(role: Arc<R>, running: impl Future<Output = ()> + Send + 'static) {
-    if tokio::spawn(running).await.is_err() {
-        let what = "the engine failed, which is a bug of this library: what is not done is given up";
-        role.fail(&Error::new(ErrorKind::Closed, what));
+    if let Some(error) = outcome(running).await {
+        role.fail(&error);
     }
     role.finish();
+}
+
+/// Runs a task on the engine thread until it ends. If it panics, returns the error for whoever waits for it.
+pub(crate) async fn outcome(running: impl Future<Output = ()> + Send + 'static) -> Option<Error> {
+    let what = "the engine failed, which is a bug of this library: pending work is given up";
+    tokio::spawn(running).await.is_err().then(|| Error::new(ErrorKind::Closed, what))
 }
 
 async fn run<R: Role>(role: Arc<R>) {
@@ -112,7 +118,7 @@ async fn run<R: Role>(role: Arc<R>) {
 }
 
 fn handle<R: Role>(role: &R, answer: std::result::Result<(u64, Result<R::Response>), tokio::task::JoinError>) {
-    // The task that awaits an answer does not panic, and is aborted only together with this one.
+    // The task that awaits a response does not panic, and is aborted only together with this one.
     if let Ok((id, response)) = answer {
         role.handle_response(role.driver().now(), id, response);
     }
@@ -122,7 +128,7 @@ fn handle<R: Role>(role: &R, answer: std::result::Result<(u64, Result<R::Respons
 pub(crate) mod tests {
     use super::*;
 
-    /// What happens when the task of a role panics.
+    /// Handles the panic of a role's task.
     pub(crate) async fn panicked<R: Role>(role: Arc<R>) {
         supervise(role, async { panic!("planted") }).await;
     }

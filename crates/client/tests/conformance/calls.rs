@@ -1,4 +1,4 @@
-//! Single requests, which programs send for what has no method of its own.
+//! Single requests, for what has no method of its own.
 
 use kavka::{Call, Client, Target};
 use kavka_core::wire::Uuid;
@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 
 on_every_broker!(a_call_goes_in_no_newer_version_than_it_allows);
 
-/// The last version of `Metadata` in which topics have no ids.
+/// The newest version of `Metadata` without topic ids.
 const WITHOUT_IDS: i16 = 9;
 
 fn topic_id(client: &Client, topic: &str, max_version: i16) -> Uuid {

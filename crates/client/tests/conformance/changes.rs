@@ -1,4 +1,4 @@
-//! A cluster that changes under its clients.
+//! The cluster changes while clients use it.
 
 use std::thread;
 use std::time::Duration;
@@ -27,11 +27,11 @@ fn a_moved_leader_loses_and_repeats_nothing(cluster: &Cluster) {
         let mut deliveries = Vec::new();
         for part in sent.chunks(2000) {
             deliveries.extend(part.iter().map(|value| writer.send(value)));
-            // With some of it still on its way.
+            // While some of the records are in flight.
             cluster.move_leader(&topic);
         }
         for (delivery, offset) in deliveries.into_iter().zip(0..) {
-            assert_eq!(writer.outcome(delivery).unwrap().offset, Some(offset));
+            assert_eq!(delivery.wait().unwrap().offset, Some(offset));
         }
         assert!(reading.join().unwrap() == sent);
     });
@@ -50,14 +50,14 @@ fn added_partitions_are_written_and_read(cluster: &Cluster) {
     });
     for partition in 0..3 {
         let record = Record { value: Some(b"after"), partition: Some(partition), ..Record::default() };
-        writer.outcome(writer.enqueue(&record)).unwrap();
+        writer.send_record(&record).wait().unwrap();
     }
     let read = read_all(cluster, &topic, 3, 4);
     assert_eq!(read.values().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1]);
 }
 
-/// Deletes a topic and creates it again, until the writer has heard of it: Kafka 3.9 cannot tell a record that was
-/// meant for the old topic from one for the new.
+/// Deletes a topic and creates it again; waits until the writer knows. Kafka 3.9 cannot tell records for the old topic
+/// from records for the new one.
 fn make_again(cluster: &Cluster, writer: &Writer, topic: &str) {
     let id = || writer.client.metadata().topic(topic).map(|topic| topic.topic_id);
     let old = id();
@@ -76,7 +76,7 @@ fn a_topic_deleted_and_made_again_is_written_anew(cluster: &Cluster) {
     make_again(cluster, &writer, &topic);
     let deliveries: Vec<_> = numbered(10..20).iter().map(|value| writer.send(value)).collect();
     for (delivery, offset) in deliveries.into_iter().zip(0..) {
-        assert_eq!(writer.outcome(delivery).unwrap().offset, Some(offset));
+        assert_eq!(delivery.wait().unwrap().offset, Some(offset));
     }
     assert_eq!(values(&read_all(cluster, &topic, 1, 10)[&0]), numbered(10..20));
 }
@@ -90,9 +90,9 @@ fn a_topic_made_again_stops_its_readers_with_an_error(cluster: &Cluster) {
     make_again(cluster, &writer, &topic);
     writer.write(numbered(10..20));
     let partition = TopicPartition::new(topic.as_str(), 0);
-    let error = until("the error", || match consumer.wait_records(1, Duration::from_millis(500)) {
+    let error = until("the error", || match consumer.next_records(1, Duration::from_millis(500)) {
         Ok(records) => {
-            // What was fetched before it was deleted may still be handed out.
+            // Records that were fetched before the topic was deleted may still be handed out.
             assert!(records.iter().all(|record| record.offset >= 5));
             assert!(values(&records).iter().all(|value| numbered(5..10).contains(value)), "{records:?}");
             None

@@ -1,13 +1,13 @@
-//! The clusters under test, and the few words that every test says to a client.
+//! The clusters under test, and common steps of the tests.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use kavka::blocking::{Consumer, Delivery, Producer};
 use kavka::{
-    Call, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Delivery, ErrorCode, IsolationLevel,
-    Producer, ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition, Target, TopicPartition,
-    parse_bootstrap_servers,
+    Call, Client, ClientConfig, ConsumerConfig, ConsumerRecord, ErrorCode, IsolationLevel, ProducerConfig,
+    ProducerTopic, Record, StartPosition, Target, TopicPartition, parse_bootstrap_servers,
 };
 use kavka_core::wire::messages::create_partitions::CreatePartitionsTopic;
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
@@ -84,7 +84,7 @@ impl Cluster {
         });
     }
 
-    /// Makes the other broker the leader of partition 0, of which both must have a replica.
+    /// Makes the other broker the leader of partition 0; both must have a replica.
     pub(crate) fn move_leader(&self, topic: &str) {
         let client = self.client();
         wait(&client, client.clone().topic_owned(topic)).unwrap();
@@ -101,7 +101,7 @@ fn administer<R: Request>(client: &Client, request: R) -> R::Response {
     })
 }
 
-/// Waits until what both brokers say of a topic satisfies `is_so`.
+/// Waits until the metadata of a topic on both brokers satisfies `is_so`.
 fn await_everywhere(client: &Client, name: &str, is_so: impl Fn(&MetadataResponseTopic) -> bool) {
     for broker_id in [1, 2] {
         until("every broker to know", || {
@@ -114,7 +114,7 @@ fn await_everywhere(client: &Client, name: &str, is_so: impl Fn(&MetadataRespons
     }
 }
 
-/// The calls of a client as futures that own it, for its engine thread.
+/// A client's calls as futures that own it, for its engine thread.
 pub(crate) trait Owned {
     fn topic_owned(self, name: &str) -> impl Future<Output = kavka::Result<()>> + Send + 'static;
     fn refreshed(self) -> impl Future<Output = kavka::Result<std::sync::Arc<kavka::Metadata>>> + Send + 'static;
@@ -148,38 +148,34 @@ impl Writer {
     }
 
     pub(crate) fn of(client: Client, topic: &str, config: ProducerConfig) -> Self {
-        let producer = client.producer(config).unwrap();
+        let producer = Producer::from(client.producer(config).unwrap());
         let topic = find_topic(&client, &producer, topic, false).unwrap();
         Self { client, producer, topic }
     }
 
-    pub(crate) fn enqueue(&self, record: &Record<'_>) -> Delivery {
-        self.producer.enqueue(self.topic, record, LIMIT).unwrap()
+    pub(crate) fn send_record(&self, record: &Record<'_>) -> Delivery {
+        self.producer.send_within(self.topic, record, LIMIT).unwrap()
     }
 
-    /// Sends a value to partition 0 without waiting for it.
+    /// Sends a value to partition 0 without waiting.
     pub(crate) fn send(&self, value: &str) -> Delivery {
-        self.enqueue(&Record { value: Some(value.as_bytes()), partition: Some(0), ..Record::default() })
+        self.send_record(&Record { value: Some(value.as_bytes()), partition: Some(0), ..Record::default() })
     }
 
-    pub(crate) fn outcome(&self, delivery: Delivery) -> kavka::Result<RecordMetadata> {
-        wait(&self.client, delivery)
-    }
-
-    /// Sends these values to partition 0 and waits until they are there.
+    /// Writes these values to partition 0, and waits until they are stored.
     pub(crate) fn write(&self, values: impl IntoIterator<Item = impl AsRef<str>>) {
         let deliveries: Vec<_> = values.into_iter().map(|value| self.send(value.as_ref())).collect();
         for delivery in deliveries {
-            self.outcome(delivery).unwrap();
+            delivery.wait().unwrap();
         }
     }
 
     pub(crate) fn flush(&self) {
-        wait(&self.client, self.producer.flush());
+        self.producer.flush();
     }
 }
 
-/// A consumer of some partitions of one topic, from the earliest offset on.
+/// A consumer of partitions of one topic, from the earliest offset on.
 pub(crate) fn reader(client: &Client, topic: &str, partitions: impl IntoIterator<Item = i32>) -> Consumer {
     reader_from(client, topic, partitions, StartPosition::Earliest)
 }
@@ -190,7 +186,7 @@ pub(crate) fn reader_from(
     partitions: impl IntoIterator<Item = i32>,
     start: StartPosition,
 ) -> Consumer {
-    let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+    let consumer = Consumer::from(client.consumer(ConsumerConfig::default()).unwrap());
     for partition in partitions {
         consumer.add(&TopicPartition::new(topic, partition), start).unwrap();
     }
@@ -202,23 +198,23 @@ pub(crate) fn take(consumer: &Consumer, count: usize) -> Vec<ConsumerRecord> {
     let begin = Instant::now();
     let mut records = Vec::new();
     while records.len() < count {
-        records.extend(consumer.wait_records(count - records.len(), Duration::from_secs(1)).unwrap());
+        records.extend(consumer.next_records(count - records.len(), Duration::from_secs(1)).unwrap());
         assert!(begin.elapsed() < LIMIT, "{} of {count} records within {LIMIT:?}", records.len());
     }
     records
 }
 
-/// Checks that the consumer has been given everything that it is going to get.
+/// Checks that the consumer gets no more records.
 ///
-/// Both brokers get a record in a topic of its own, which the consumer is told to read too: when those records come,
-/// each broker has answered a fetch in the meantime, and nothing else may have come with it.
+/// Each broker gets a record in another topic, which the consumer reads, too. When those records arrive, each broker
+/// has answered a fetch in the meantime, and nothing else has come with it.
 pub(crate) fn assert_nothing_comes(cluster: &Cluster, consumer: &Consumer) {
     let topic = cluster.topic(2);
     let writer = Writer::new(cluster, &topic);
     let partitions = [0, 1].map(|partition| TopicPartition::new(topic.as_str(), partition));
     for key in &partitions {
         let record = Record { value: Some(b"barrier"), partition: Some(key.partition), ..Record::default() };
-        writer.outcome(writer.enqueue(&record)).unwrap();
+        writer.send_record(&record).wait().unwrap();
         consumer.add(key, StartPosition::Earliest).unwrap();
     }
     let records = take(consumer, 2);
@@ -241,7 +237,7 @@ pub(crate) fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("value-{number}")).collect()
 }
 
-/// Everything that is in a topic of so many records, read by a client of its own: by partition, in order.
+/// All records of a topic that has this many, read by a separate client: by partition, in order.
 pub(crate) fn read_all(
     cluster: &Cluster,
     topic: &str,

@@ -1,8 +1,9 @@
-//! What is read, and what does not get in its way.
+//! Reading records, and what must not delay it.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kavka::blocking::Consumer;
 use kavka::{ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, StartPosition, TopicPartition};
 use kavka_test_support::on_every_broker;
 
@@ -47,7 +48,7 @@ fn both_isolation_levels_read_what_is_not_transactional(cluster: &Cluster) {
     writer.write(numbered(0..100));
     for isolation_level in [IsolationLevel::ReadUncommitted, IsolationLevel::ReadCommitted] {
         let config = ConsumerConfig::default().isolation_level(isolation_level);
-        let consumer = writer.client.consumer(config).unwrap();
+        let consumer = Consumer::from(writer.client.consumer(config).unwrap());
         consumer.add(&TopicPartition::new(topic.as_str(), 0), StartPosition::Earliest).unwrap();
         assert_eq!(values(&take(&consumer, 100)), numbered(0..100), "{isolation_level:?}");
     }
@@ -75,21 +76,21 @@ fn a_partition_is_consumed_once(cluster: &Cluster) {
     assert_eq!(consumer.remove(&other).unwrap_err().kind(), ErrorKind::Misuse);
 }
 
-/// Far more than a delivery takes, and far less than the wait that must not be in its way.
+/// Much more than a delivery takes, and much less than the wait that must not delay it.
 const AT_ONCE: Duration = Duration::from_secs(12);
 const LONG_WAIT: Duration = Duration::from_secs(25);
 
 /// A consumer whose fetch of an empty topic waits at the broker for a long time.
-fn waiting(writer: &Writer, empty: &str) -> kavka::Consumer {
+fn waiting(writer: &Writer, empty: &str) -> Consumer {
     let config = ConsumerConfig::default().fetch_max_wait(LONG_WAIT);
-    let consumer = writer.client.consumer(config).unwrap();
+    let consumer = Consumer::from(writer.client.consumer(config).unwrap());
     consumer.add(&TopicPartition::new(empty, 0), StartPosition::Earliest).unwrap();
-    assert!(consumer.wait_batch(Duration::from_millis(300)).unwrap().is_none());
+    assert!(consumer.next_batch(Duration::from_millis(300)).unwrap().is_none());
     consumer
 }
 
 fn two_consumers_of_one_client_do_not_delay_each_other(cluster: &Cluster) {
-    // Of two brokers, both partitions of each topic are led by both: the two always share a broker.
+    // Each of the two brokers leads one partition of `busy`, so one of them also leads `empty`.
     let (empty, busy) = (cluster.topic(1), cluster.topic(2));
     let writer = Writer::new(cluster, &busy);
     let waiting = waiting(&writer, &empty);
@@ -118,7 +119,7 @@ fn small_limits_still_read_everything(cluster: &Cluster) {
     let sent: Vec<_> = (0..200).map(|number| format!("{number}-{}", "x".repeat(number * 20))).collect();
     writer.write(&sent);
     let config = ConsumerConfig::default().fetch_max_bytes(1000).max_partition_fetch_bytes(500).fetch_buffer(5000);
-    let consumer = writer.client.consumer(config).unwrap();
+    let consumer = Consumer::from(writer.client.consumer(config).unwrap());
     for partition in [0, 1] {
         consumer.add(&TopicPartition::new(topic.as_str(), partition), StartPosition::Earliest).unwrap();
     }
@@ -129,5 +130,5 @@ fn a_closed_consumer_refuses_to_read(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let consumer = reader_from(&cluster.client(), &topic, [0], StartPosition::Latest);
     consumer.close();
-    assert_eq!(consumer.wait_records(1, AT_ONCE).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(consumer.next_records(1, AT_ONCE).unwrap_err().kind(), ErrorKind::Closed);
 }

@@ -1,14 +1,17 @@
-//! What a program can rely on, held against the embedded broker and against real Kafka.
+//! What a program can rely on, checked on the embedded broker and on real Kafka.
 //!
-//! With the feature `real-kafka` every test runs on two versions of Kafka too. All tests share a cluster of two brokers
-//! of each kind: make your own topics and groups, and leave the brokers running.
+//! With the feature `real-kafka` every test also runs on two versions of Kafka. All tests share a cluster of two
+//! brokers of each kind, so use your own topics and groups, and leave the brokers running.
 
 mod cluster;
 
 mod calls;
 mod changes;
 mod consume;
+mod groups;
+mod membership;
 mod offsets;
 mod positions;
 mod produce;
+mod protocols;
 mod reports;

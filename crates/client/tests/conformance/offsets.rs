@@ -1,4 +1,4 @@
-//! Offsets without a consumer: the ends of partitions, by time, and committed ones.
+//! Offsets without a consumer: ends of partitions, offsets by time, committed offsets.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ on_every_broker!(
     committed_offsets_come_back,
 );
 
-/// Three partitions with 0, 1 and 2 records of the times 1000 and 2000.
+/// Three partitions with 0, 1 and 2 records, with the timestamps 1000 and 2000.
 fn three(cluster: &Cluster) -> (Writer, Vec<TopicPartition>) {
     let topic = cluster.topic(3);
     let writer = Writer::new(cluster, &topic);
     for (partition, time) in [(1, 1000), (2, 1000), (2, 2000)] {
-        writer.enqueue(&Record { partition: Some(partition), timestamp_ms: Some(time), ..Record::default() });
+        writer.send_record(&Record { partition: Some(partition), timestamp_ms: Some(time), ..Record::default() });
     }
     writer.flush();
     (writer, (0..3).map(|partition| TopicPartition::new(topic.as_str(), partition)).collect())

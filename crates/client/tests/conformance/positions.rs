@@ -1,6 +1,7 @@
-//! Where reading begins and goes on.
+//! Where reading starts and continues.
 
-use kavka::{AutoOffsetReset, Consumer, ConsumerConfig, ErrorCode, Record, StartPosition, TopicPartition};
+use kavka::blocking::Consumer;
+use kavka::{AutoOffsetReset, ConsumerConfig, ErrorCode, Record, StartPosition, TopicPartition};
 use kavka_test_support::on_every_broker;
 use kavka_test_support::until;
 
@@ -53,7 +54,7 @@ fn reading_begins_at_a_time(cluster: &Cluster) {
     let writer = Writer::new(cluster, &topic);
     for (value, time) in numbered(0..100).iter().zip((1000..).step_by(10)) {
         let record = Record { value: Some(value.as_bytes()), timestamp_ms: Some(time), ..Record::default() };
-        writer.enqueue(&record);
+        writer.send_record(&record);
     }
     writer.flush();
     for (time, first) in [(0, 0), (1000, 0), (1001, 1), (1500, 50), (1501, 51), (1990, 99)] {
@@ -70,7 +71,7 @@ fn a_seek_counts_from_the_next_record_on(cluster: &Cluster) {
     let consumer = reader(&writer.client, &topic, [0]);
     for (start, first) in [(StartPosition::Offset(80), 80), (StartPosition::Offset(5), 5), (StartPosition::Earliest, 0)]
     {
-        // In the middle of what is fetched already.
+        // In the middle of the fetched records.
         take(&consumer, 3);
         consumer.seek(&partition, start).unwrap();
         assert_eq!(values(&take(&consumer, 10)), numbered(first..first + 10));
@@ -104,7 +105,8 @@ fn the_position_is_behind_the_last_record_handed_out(cluster: &Cluster) {
 
 fn out_of_range(cluster: &Cluster, auto_offset_reset: AutoOffsetReset) -> (Writer, Consumer, TopicPartition) {
     let (writer, _, partition) = hundred(cluster);
-    let consumer = writer.client.consumer(ConsumerConfig::default().auto_offset_reset(auto_offset_reset)).unwrap();
+    let consumer =
+        Consumer::from(writer.client.consumer(ConsumerConfig::default().auto_offset_reset(auto_offset_reset)).unwrap());
     consumer.add(&partition, StartPosition::Offset(5000)).unwrap();
     (writer, consumer, partition)
 }
@@ -125,7 +127,7 @@ fn out_of_range_begins_at_the_latest_by_policy(cluster: &Cluster) {
 
 fn out_of_range_without_a_policy_is_an_error_once(cluster: &Cluster) {
     let (_writer, consumer, partition) = out_of_range(cluster, AutoOffsetReset::None);
-    let error = until("the error", || consumer.wait_records(1, std::time::Duration::from_secs(1)).err());
+    let error = until("the error", || consumer.next_records(1, std::time::Duration::from_secs(1)).err());
     assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
     assert_eq!((error.place().topic.as_deref(), error.place().partition), (Some(&*partition.topic), Some(0)));
     assert_nothing_comes(cluster, &consumer);

@@ -1,7 +1,8 @@
-//! What is stored is what was sent.
+//! Records are stored as they were sent.
 
 use std::time::Duration;
 
+use kavka::blocking::Delivery;
 use kavka::{Acks, Compression, CompressionType, ConsumerRecord, ErrorCode, ErrorKind, Header, ProducerConfig, Record};
 use kavka_test_support::on_every_broker;
 use kavka_test_support::rig::find_topic;
@@ -63,7 +64,7 @@ fn every_part_of_a_record_comes_back_with_every_codec(cluster: &Cluster) {
         let writer = Writer::with(cluster, &topic, ProducerConfig::default().compression(compression));
         for ((key, value, headers), time) in sent.iter().zip(1_600_000_000_000..) {
             let (key, value, partition, timestamp_ms) = (*key, *value, Some(partition), Some(time));
-            writer.enqueue(&Record { key, value, headers, partition, timestamp_ms });
+            writer.send_record(&Record { key, value, headers, partition, timestamp_ms });
         }
         writer.flush();
         let read = take(&reader(&writer.client, &topic, [partition]), sent.len());
@@ -80,7 +81,7 @@ fn a_record_goes_to_the_partition_it_names(cluster: &Cluster) {
     assert_eq!(writer.producer.partition_count(writer.topic), 3);
     for partition in [2, 0, 2] {
         let record = Record { key: Some(b"same"), partition: Some(partition), ..Record::default() };
-        assert_eq!(writer.outcome(writer.enqueue(&record)).unwrap().partition, partition);
+        assert_eq!(writer.send_record(&record).wait().unwrap().partition, partition);
     }
     let read = read_all(cluster, &topic, 3, 3);
     assert_eq!(
@@ -88,7 +89,7 @@ fn a_record_goes_to_the_partition_it_names(cluster: &Cluster) {
         [(0, 1), (2, 2)]
     );
     let nowhere = Record { partition: Some(3), ..Record::default() };
-    assert_eq!(writer.producer.try_enqueue(writer.topic, &nowhere).unwrap_err().kind(), ErrorKind::Misuse);
+    assert_eq!(writer.producer.try_send(writer.topic, &nowhere).unwrap_err().kind(), ErrorKind::Misuse);
 }
 
 fn a_key_always_goes_to_the_same_partition(cluster: &Cluster) {
@@ -97,9 +98,9 @@ fn a_key_always_goes_to_the_same_partition(cluster: &Cluster) {
     for _ in 0..2 {
         let writer = Writer::new(cluster, &topic);
         let keys = (0..20).map(|number| format!("key-{number}"));
-        let record = |key: String| writer.enqueue(&Record { key: Some(key.as_bytes()), ..Record::default() });
+        let record = |key: String| writer.send_record(&Record { key: Some(key.as_bytes()), ..Record::default() });
         let deliveries: Vec<_> = keys.map(record).collect();
-        let place = |delivery| writer.outcome(delivery).unwrap().partition;
+        let place = |delivery: Delivery| delivery.wait().unwrap().partition;
         places.push(deliveries.into_iter().map(place).collect::<Vec<_>>());
     }
     assert_eq!(places[0], places[1]);
@@ -110,7 +111,7 @@ fn records_without_a_key_reach_every_partition(cluster: &Cluster) {
     let topic = cluster.topic(3);
     let writer = Writer::with(cluster, &topic, ProducerConfig::default().batch_size(1000));
     for value in numbered(0..3000) {
-        writer.enqueue(&Record { value: Some(value.as_bytes()), ..Record::default() });
+        writer.send_record(&Record { value: Some(value.as_bytes()), ..Record::default() });
     }
     writer.flush();
     assert_eq!(read_all(cluster, &topic, 3, 3000).len(), 3);
@@ -122,11 +123,11 @@ fn every_choice_of_acks_writes(cluster: &Cluster) {
         let writer = Writer::with(cluster, &topic, ProducerConfig::default().acks(acks));
         let send = |value: &String| {
             let record = Record { value: Some(value.as_bytes()), partition: Some(partition), ..Record::default() };
-            writer.enqueue(&record)
+            writer.send_record(&record)
         };
         let deliveries: Vec<_> = numbered(0..100).iter().map(send).collect();
         for (delivery, offset) in deliveries.into_iter().zip(0..) {
-            let report = writer.outcome(delivery).unwrap();
+            let report = delivery.wait().unwrap();
             assert_eq!(report.offset, (acks != Acks::None).then_some(offset), "{acks:?}");
         }
     }
@@ -151,9 +152,9 @@ fn a_megabyte_comes_back(cluster: &Cluster) {
     let writer = Writer::new(cluster, &topic);
     let sent: Vec<_> = (0..20_u8).map(|number| vec![number; 1_000_000]).collect();
     let deliveries: Vec<_> =
-        sent.iter().map(|value| writer.enqueue(&Record { value: Some(value), ..Record::default() })).collect();
+        sent.iter().map(|value| writer.send_record(&Record { value: Some(value), ..Record::default() })).collect();
     for (delivery, offset) in deliveries.into_iter().zip(0..) {
-        assert_eq!(writer.outcome(delivery).unwrap().offset, Some(offset));
+        assert_eq!(delivery.wait().unwrap().offset, Some(offset));
     }
     let read = &read_all(cluster, &topic, 1, sent.len())[&0];
     assert!(read.iter().zip(&sent).all(|(record, sent)| record.value.as_deref() == Some(sent)));
@@ -164,7 +165,7 @@ fn a_hundred_thousand_records_come_back_in_order(cluster: &Cluster) {
     let writer = Writer::new(cluster, &topic);
     let sent = numbered(0..100_000);
     for (value, partition) in sent.iter().zip([0, 1, 2].into_iter().cycle()) {
-        writer.enqueue(&Record { value: Some(value.as_bytes()), partition: Some(partition), ..Record::default() });
+        writer.send_record(&Record { value: Some(value.as_bytes()), partition: Some(partition), ..Record::default() });
     }
     writer.flush();
     for (partition, records) in read_all(cluster, &topic, 3, sent.len()) {
@@ -187,7 +188,7 @@ fn an_unknown_topic_is_created_when_that_is_wanted(cluster: &Cluster) {
     let producer = client.producer(ProducerConfig::default()).unwrap();
     let name = unique("on-demand");
     let topic = find_topic(&client, &producer, &name, true).unwrap();
-    let writer = Writer { client, producer, topic };
+    let writer = Writer { client, producer: producer.into(), topic };
     writer.write(["first"]);
     assert_eq!(values(&read_all(cluster, &name, 1, 1)[&0]), ["first"]);
 }

@@ -1,10 +1,9 @@
-//! One report for each record, and a true one.
+//! Every record gets one report, and the report is true.
 
 use std::time::Duration;
 
 use kavka::{ErrorCode, ErrorKind, ProducerConfig, Record, Written};
 use kavka_test_support::on_every_broker;
-use kavka_test_support::rig::wait;
 use kavka_test_support::{LIMIT, unique};
 
 use crate::cluster::{Cluster, Writer, numbered, read_all, values};
@@ -26,10 +25,10 @@ fn every_report_names_the_place_of_its_record(cluster: &Cluster) {
     let writer = Writer::new(cluster, &topic);
     let sent = numbered(0..10_000);
     let enqueue = |value: &String| {
-        writer.enqueue(&Record { key: Some(value.as_bytes()), value: Some(value.as_bytes()), ..Record::default() })
+        writer.send_record(&Record { key: Some(value.as_bytes()), value: Some(value.as_bytes()), ..Record::default() })
     };
     let deliveries: Vec<_> = sent.iter().map(enqueue).collect();
-    let reports: Vec<_> = deliveries.into_iter().map(|delivery| writer.outcome(delivery).unwrap()).collect();
+    let reports: Vec<_> = deliveries.into_iter().map(|delivery| delivery.wait().unwrap()).collect();
     let read = read_all(cluster, &topic, 3, sent.len());
     for (value, report) in sent.iter().zip(reports) {
         let record = &read[&report.partition][report.offset.unwrap() as usize];
@@ -44,7 +43,7 @@ fn reports_of_a_partition_come_in_order(cluster: &Cluster) {
     let deliveries: Vec<_> = numbered(0..2000).iter().map(|value| writer.send(value)).collect();
     let last = deliveries.last().unwrap().clone();
     while last.outcome().is_none() {
-        // Looked at from the last to the first, so that what is reported meanwhile cannot look like a gap.
+        // Checks from the last to the first, so that a report that arrives meanwhile cannot look like a gap.
         let reported: Vec<_> = deliveries.iter().rev().map(|delivery| delivery.outcome().is_some()).collect();
         assert!(reported.is_sorted(), "a report came before its predecessor's");
     }
@@ -67,7 +66,7 @@ fn closing_sends_what_is_buffered_and_reports_it(cluster: &Cluster) {
     let linger = Duration::from_secs(50);
     let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(linger));
     let deliveries: Vec<_> = numbered(0..1000).iter().map(|value| writer.send(value)).collect();
-    wait(&writer.client, writer.producer.close(LIMIT)).unwrap();
+    writer.producer.close(LIMIT).unwrap();
     assert!(deliveries.iter().zip(0..).all(|(delivery, offset)| delivery.offset() == Some(offset)));
     assert_eq!(values(&read_all(cluster, &topic, 1, 1000)[&0]), numbered(0..1000));
 }
@@ -75,8 +74,8 @@ fn closing_sends_what_is_buffered_and_reports_it(cluster: &Cluster) {
 fn a_closed_producer_refuses_records(cluster: &Cluster) {
     let writer = Writer::new(cluster, &cluster.topic(1));
     for _ in 0..2 {
-        wait(&writer.client, writer.producer.close(LIMIT)).unwrap();
-        let error = writer.producer.try_enqueue(writer.topic, &Record::default()).unwrap_err();
+        writer.producer.close(LIMIT).unwrap();
+        let error = writer.producer.try_send(writer.topic, &Record::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
     }
 }
@@ -85,7 +84,7 @@ fn a_dropped_producer_still_sends(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let Writer { client, producer, topic: known } = Writer::new(cluster, &topic);
     for value in numbered(0..1000) {
-        producer.enqueue(known, &Record { value: Some(value.as_bytes()), ..Record::default() }, LIMIT).unwrap();
+        producer.send_within(known, &Record { value: Some(value.as_bytes()), ..Record::default() }, LIMIT).unwrap();
     }
     drop(producer);
     assert_eq!(values(&read_all(cluster, &topic, 1, 1000)[&0]), numbered(0..1000));
@@ -95,7 +94,7 @@ fn a_dropped_producer_still_sends(cluster: &Cluster) {
 fn a_record_too_large_for_the_broker_fails_alone(cluster: &Cluster) {
     let topic = cluster.create(&unique("small"), 1, 1, &[("max.message.bytes", "20000")]);
     let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(LIMIT / 2));
-    // More than the broker takes in one batch, with one record that is too large by itself.
+    // More than the broker accepts in one batch, with one record that is too large by itself.
     let mut sent: Vec<_> = (0..300).map(|number| format!("{number}-{}", "x".repeat(200))).collect();
     sent[150] = "x".repeat(30_000);
     let deliveries: Vec<_> = sent.iter().map(|value| writer.send(value)).collect();
@@ -118,7 +117,7 @@ fn a_record_too_large_for_the_request_is_refused_at_once(cluster: &Cluster) {
     let topic = cluster.topic(1);
     let writer = Writer::new(cluster, &topic);
     let record = Record { value: Some(&vec![0; 1_048_577]), ..Record::default() };
-    let error = writer.producer.try_enqueue(writer.topic, &record).unwrap_err();
+    let error = writer.producer.try_send(writer.topic, &record).unwrap_err();
     assert_eq!((error.code(), error.written()), (Some(ErrorCode::MESSAGE_TOO_LARGE), Written::No));
     assert!(error.to_string().contains("max.request.size"), "{error}");
     writer.write(["goes on"]);
@@ -128,8 +127,8 @@ fn a_record_too_large_for_the_request_is_refused_at_once(cluster: &Cluster) {
 fn with_log_append_time_the_report_has_the_brokers_time(cluster: &Cluster) {
     let topic = cluster.create(&unique("times"), 1, 1, &[("message.timestamp.type", "LogAppendTime")]);
     let writer = Writer::new(cluster, &topic);
-    let delivery = writer.enqueue(&Record { timestamp_ms: Some(1000), ..Record::default() });
-    let time = writer.outcome(delivery).unwrap().timestamp_ms.unwrap();
+    let delivery = writer.send_record(&Record { timestamp_ms: Some(1000), ..Record::default() });
+    let time = delivery.wait().unwrap().timestamp_ms.unwrap();
     assert!(time > 1000);
     assert_eq!(read_all(cluster, &topic, 1, 1)[&0][0].timestamp_ms, time);
 }

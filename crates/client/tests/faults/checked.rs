@@ -1,21 +1,21 @@
-//! A workload whose outcome is held against what is truly in the log.
+//! A workload whose outcome is compared with what is really in the log.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kavka::blocking::{Consumer, Delivery, Producer};
 use kavka::{
-    Client, ClientConfig, Consumer, ConsumerConfig, Delivery, Error, Producer, ProducerConfig, ProducerTopic, Record,
-    RecordMetadata, StartPosition, TopicPartition,
+    Client, ClientConfig, ConsumerConfig, Error, ProducerConfig, ProducerTopic, Record, RecordMetadata, StartPosition,
+    TopicPartition,
 };
 use kavka_broker::serve::Broker;
 use kavka_test_support::batches::stored;
 use kavka_test_support::rig::{self, TOPIC};
 use kavka_test_support::{LIMIT, brokers};
 
-/// Limits that make a client notice and retry fast.
+/// Settings with which a client notices faults and retries quickly.
 pub(crate) fn fast() -> ClientConfig {
     ClientConfig::default()
         .request_timeout(Duration::from_millis(500))
@@ -25,7 +25,7 @@ pub(crate) fn fast() -> ClientConfig {
         .reconnect_backoff_max(Duration::from_millis(50))
 }
 
-/// What is sent, and how.
+/// What to send, and how.
 pub(crate) struct Workload {
     pub(crate) partitions: i32,
     pub(crate) records: usize,
@@ -35,13 +35,13 @@ pub(crate) struct Workload {
 
 impl Default for Workload {
     fn default() -> Self {
-        // Batches of a few records: many requests, and five of them on their way at once.
+        // Batches of a few records: many requests, five of them in flight at once.
         let producer = ProducerConfig::default().batch_size(300);
         Self { partitions: 3, records: 3000, client: fast(), producer }
     }
 }
 
-/// Three brokers, a producer and a consumer, whose first connections are made.
+/// Three brokers, a producer and a consumer, with their first connections open.
 pub(crate) struct Run {
     pub(crate) broker: Broker,
     pub(crate) producer: Producer,
@@ -57,28 +57,20 @@ impl Run {
         broker.with(|cluster, _| cluster.create_topic(TOPIC, workload.partitions, 3)).unwrap();
         let bootstrap_servers = rig::servers(&broker);
         let client = Client::new(workload.client.clone().bootstrap_servers(bootstrap_servers)).unwrap();
-        let producer = client.producer(workload.producer.clone()).unwrap();
+        let producer = Producer::from(client.producer(workload.producer.clone()).unwrap());
         let topic = rig::find_topic(&client, &producer, TOPIC, false).unwrap();
         Self { broker, producer, topic, client, partitions: workload.partitions, records: workload.records }
     }
 
-    pub(crate) fn wait<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
-        rig::wait(&self.client, future)
-    }
-
-    /// Sends the number to one of the partitions in turn.
+    /// Sends the number to one of the partitions, in turn.
     pub(crate) fn send(&self, number: usize) -> Delivery {
         let value = number.to_string();
         let partition = Some(number as i32 % self.partitions);
         let record = Record { value: Some(value.as_bytes()), partition, ..Record::default() };
-        self.producer.enqueue(self.topic, &record, LIMIT).unwrap()
+        self.producer.send_within(self.topic, &record, LIMIT).unwrap()
     }
 
-    pub(crate) fn outcome(&self, delivery: &Delivery) -> kavka::Result<RecordMetadata> {
-        self.wait(delivery.clone())
-    }
-
-    /// What is in a partition, out of the broker's memory: offsets and values.
+    /// The offsets and values in a partition, from the broker's memory.
     pub(crate) fn log(&self, partition: i32) -> Vec<(i64, String)> {
         let stored = stored(self.broker.with(|cluster, _| cluster.batches(TOPIC, partition)));
         stored.into_iter().map(|(offset, value)| (offset, String::from_utf8(value).unwrap())).collect()
@@ -92,10 +84,10 @@ impl Run {
         });
     }
 
-    /// Sends the workload's records, calling `during` before each, while a consumer reads; then checks everything.
-    /// Returns how many faults met a request.
+    /// Sends the workload's records, and calls `during` before each, while a consumer reads; then checks everything.
+    /// Returns how many requests the faults have hit.
     pub(crate) fn finish(self, mut during: impl FnMut(&Self, usize)) -> u64 {
-        let consumer = self.client.consumer(ConsumerConfig::default()).unwrap();
+        let consumer = Consumer::from(self.client.consumer(ConsumerConfig::default()).unwrap());
         for partition in 0..self.partitions {
             consumer.add(&TopicPartition::new(TOPIC, partition), StartPosition::Earliest).unwrap();
         }
@@ -125,11 +117,11 @@ impl Run {
             during(self, number);
             deliveries.push(self.send(number));
             if number % 20 == 0 {
-                // So that there are many requests, and time for the faults to fall between them.
+                // So that there are many requests, and the faults hit different ones.
                 thread::sleep(Duration::from_millis(1));
             }
         }
-        self.wait(self.producer.flush());
+        self.producer.flush();
         for partition in 0..self.partitions {
             let numbers = (partition as usize..self.records).step_by(self.partitions as usize);
             let expected: Vec<_> = (0..).zip(numbers.map(|number| number.to_string())).collect();
@@ -143,13 +135,13 @@ impl Run {
     }
 }
 
-/// The records of each partition in the order in which they came.
+/// The records of each partition, in the order in which they arrived.
 fn read(consumer: &Consumer, count: usize, is_failed: &AtomicBool) -> BTreeMap<i32, Vec<(i64, String)>> {
     let begin = Instant::now();
     let mut read = BTreeMap::<i32, Vec<(i64, String)>>::new();
     let mut seen = 0;
     while seen < count && !is_failed.load(Ordering::Relaxed) {
-        for record in consumer.wait_records(count, Duration::from_millis(200)).unwrap() {
+        for record in consumer.next_records(count, Duration::from_millis(200)).unwrap() {
             let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
             read.entry(record.topic_partition.partition).or_default().push((record.offset, value));
             seen += 1;

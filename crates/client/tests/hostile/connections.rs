@@ -1,4 +1,4 @@
-//! Peers that are no brokers, or forget how to be one before the first metadata.
+//! Peers that are not brokers, or break the protocol before the first metadata.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,12 +12,12 @@ use kavka_core::wire::ApiKey;
 
 use crate::server::{LIMIT, Reply, Server, metadata, versions};
 
-/// A peer that reads a request and then says these bytes, whatever it was asked.
+/// A peer that reads a request, and answers it with these bytes.
 fn says(bytes: &'static [u8]) -> Server {
     Server::raw(move |mut stream: TcpStream| {
         if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
             stream.write_all(bytes).ok();
-            // Closing at once could reset what was said before it is read.
+            // Closing at once could reset the connection before the answer is read.
             stream.read_to_end(&mut Vec::new()).ok();
         }
     })
@@ -37,12 +37,12 @@ fn a_peer_that_closes_is_dialled_five_times_a_second_at_most() {
     let server = Server::raw(drop);
     let client = server.client();
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(3) {
+    while begin.elapsed() < Duration::from_secs(3) || server.connections() < 3 {
         let owned = client.clone();
         client.start(async move { owned.topic("any", false).await }).wait(Some(Duration::from_secs(3)));
     }
     let (dialled, milliseconds) = (server.connections(), begin.elapsed().as_millis() as usize);
-    assert!(dialled >= 3 && dialled * 1000 <= 5 * milliseconds, "{dialled} connections in {milliseconds} ms");
+    assert!(dialled * 1000 <= 5 * milliseconds, "{dialled} connections in {milliseconds} ms");
 }
 
 #[test]
@@ -55,13 +55,13 @@ fn a_silent_peer_is_given_up_at_the_limit_of_connecting() {
     let begin = Instant::now();
     let error = server.refusal(ClientConfig::default().connection_setup_timeout(connection_setup_timeout));
     assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Connect), "{error}");
-    assert!(begin.elapsed() >= connection_setup_timeout && begin.elapsed() < Duration::from_secs(20));
+    assert!(begin.elapsed() >= connection_setup_timeout);
 }
 
 #[test]
 fn a_port_that_nobody_listens_on_is_refused_by_name() {
-    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let error = Server::at(address).refusal(ClientConfig::default());
+    // Port 1 is reserved.
+    let error = Server::at(([127, 0, 0, 1], 1).into()).refusal(ClientConfig::default());
     assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
 }
@@ -91,7 +91,7 @@ fn a_length_of_two_gigabytes_is_refused_before_any_of_it_is_read() {
     let error = server.refusal(ClientConfig::default());
     assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
     assert!(error.to_string().contains("2147483647"), "{error}");
-    // What the sockets' own buffers hold.
+    // The sockets' own buffers hold that much.
     assert!(taken.load(Ordering::Relaxed) < 60, "{} MiB", taken.load(Ordering::Relaxed));
 }
 
@@ -124,13 +124,13 @@ fn an_answer_to_another_request_is_refused() {
     assert!(error.to_string().contains("answered request 1 when 0 was next"), "{error}");
 }
 
-/// What stands in place of a response's body.
+/// Bytes in place of a response's body.
 fn nonsense() -> Vec<Vec<u8>> {
     vec![
         vec![],
         vec![0xff; 3],
         (0..200_u8).map(|byte| byte.wrapping_mul(37)).collect(),
-        // Fixed array lengths of 2^31 - 1, -2 and -99 behind some error code or throttle time, and compact ones.
+        // Fixed-size array lengths of 2^31 - 1, -2 and -99 after an error code or throttle time, and compact ones.
         [&[0, 0][..], &i32::MAX.to_be_bytes(), &[0; 20]].concat(),
         [&[0, 0][..], &(-2_i32).to_be_bytes(), &[0; 20]].concat(),
         [&[0, 0, 0, 0][..], &(-99_i32).to_be_bytes(), &[0; 20]].concat(),
@@ -191,12 +191,10 @@ fn metadata_without_a_usable_broker_leads_nowhere() {
         let config = ClientConfig::default().max_block(Duration::from_secs(1));
         let client = server.client_with(config);
         let producer = client.producer(kavka::ProducerConfig::default().delivery_timeout(Duration::from_millis(800)));
-        let producer = producer.unwrap();
-        let known = producer.clone();
-        let found = client.start(async move { known.topic(crate::server::TOPIC, false).await }).wait(Some(LIMIT));
-        if let Ok(topic) = found.expect("within max.block.ms") {
-            let delivery = producer.enqueue(topic, &kavka::Record::default(), LIMIT).unwrap();
-            let error = client.start(delivery).wait(Some(LIMIT)).unwrap().unwrap_err();
+        let producer = kavka::blocking::Producer::from(producer.unwrap());
+        if let Ok(topic) = producer.topic(crate::server::TOPIC, false) {
+            let delivery = producer.send_within(topic, &kavka::Record::default(), LIMIT).unwrap();
+            let error = delivery.wait_for(LIMIT).unwrap().unwrap_err();
             assert!(error.to_string().contains("no longer names the broker"), "{host:?}:{port}: {error}");
         }
         assert!(server.connections() < 20, "{host:?}:{port}: {} connections", server.connections());

@@ -1,5 +1,5 @@
-//! Brokers that break the protocol: each breach ends in one error that names it, without panic, hot loop or large
-//! allocation, and without a record that was not there.
+//! Brokers that violate the protocol: each violation leads to one error that names it, without a panic, a hot loop, a
+//! large allocation, or a record that was not there.
 
 mod server;
 

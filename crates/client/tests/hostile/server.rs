@@ -1,4 +1,4 @@
-//! A broker of one thread a connection, which does what a script says and behaves where the script says nothing.
+//! A broker with a thread per connection, which follows a script, and behaves correctly where the script says nothing.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -24,25 +24,25 @@ use kavka_core::wire::messages::{
 };
 use kavka_core::wire::{ApiKey, Decoder, Message, Uuid};
 
-/// Longer than anything here takes on a busy machine; only a test that fails waits so long.
+/// Longer than anything here takes on a busy machine, so only a failing test waits that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const TOPIC: &str = "topic";
 pub(crate) const TOPIC_ID: Uuid = Uuid([7; 16]);
 
-/// What the script wants for a request.
+/// How to answer a request.
 pub(crate) enum Reply {
-    /// What a good broker would answer.
+    /// Like a correct broker.
     Behave,
-    /// The response's header, and then these bytes.
+    /// With the response's header, followed by these bytes.
     Body(Vec<u8>),
-    /// These bytes and nothing around them.
+    /// With these bytes only.
     Raw(Vec<u8>),
     Close,
     Silence,
 }
 
 impl Reply {
-    /// This response, in the version that was asked for.
+    /// With this response, in the version of the request.
     pub(crate) fn message<M: Message>(request: &Request, response: &M) -> Self {
         let header = &request.header;
         Self::Raw(encode_response(header.key, header.version, header.correlation_id, response).unwrap().concat())
@@ -66,12 +66,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// An address where nobody is.
+    /// An address where nobody listens.
     pub(crate) fn at(address: SocketAddr) -> Self {
         Self { address, counts: Arc::default() }
     }
 
-    /// Hands every connection to `serve`, each on a thread of its own.
+    /// Passes every connection to `serve`, each in a thread of its own.
     pub(crate) fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -87,7 +87,7 @@ impl Server {
         Self { address, counts }
     }
 
-    /// Asks `script` about every request.
+    /// Calls `script` for every request.
     pub(crate) fn scripted(script: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let counts = Arc::new(Mutex::new(None::<Arc<Counts>>));
         let late = Arc::clone(&counts);
@@ -116,7 +116,7 @@ impl Server {
         Client::new(config.bootstrap_servers(bootstrap_servers)).unwrap()
     }
 
-    /// Why a client cannot connect.
+    /// The error of a client that cannot connect.
     pub(crate) fn refusal(&self, config: ClientConfig) -> Error {
         let client = self.client_with(config);
         let owned = client.clone();
@@ -164,7 +164,7 @@ fn framed(header: &RequestHeader, body: &[u8]) -> Vec<u8> {
     [(frame.len() as u32).to_be_bytes().to_vec(), frame].concat()
 }
 
-/// One broker that leads two empty partitions and takes every record.
+/// A broker that leads two empty partitions and accepts every record.
 fn behave(request: &Request, address: SocketAddr) -> Vec<u8> {
     let version = request.header.version;
     let reply = match request.header.key {
@@ -223,7 +223,7 @@ pub(crate) fn metadata(address: SocketAddr) -> MetadataResponse {
     }
 }
 
-/// Success for every partition of a produce request.
+/// A success for every partition of a produce request.
 pub(crate) fn appended(request: &Request) -> ProduceResponse {
     use kavka_core::wire::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
     let asked = ProduceRequest::decode_exact(request.header.version, request.body.clone()).unwrap();

@@ -1,7 +1,7 @@
-//! One request to a broker, as every machine and every plain call asks for it.
+//! One request to a broker, in the form in which every machine and every plain call hands it to the driver.
 //!
-//! A [`Call`] says everything that whoever sends it must know: which broker ([`Target`]), on whose connection
-//! ([`Owner`]), in which versions, for how long. The body is the machine's own.
+//! A [`Call`] tells the driver all it needs to know to send the request: the broker ([`Target`]), the connection
+//! ([`Owner`]), the newest usable version and the time limit. The driver does not look into the body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use std::time::Duration;
 pub enum Target {
     /// Any broker, or a bootstrap server if none is known.
     Any,
-    /// The broker that takes administrative requests.
+    /// The broker that handles administrative requests.
     Controller,
-    /// This broker.
+    /// The broker with this id.
     Broker(i32),
-    /// The broker that coordinates this group or transactional id.
+    /// The broker that coordinates this group or this transactional id.
     Coordinator(Arc<str>, CoordinatorKind),
 }
 
-/// What a coordinator looks after.
+/// What a coordinator is responsible for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CoordinatorKind {
     /// The members and committed offsets of a group.
@@ -29,7 +29,7 @@ pub enum CoordinatorKind {
 }
 
 impl CoordinatorKind {
-    /// Its number in `FindCoordinator`.
+    /// The coordinator's `key_type` in `FindCoordinator`.
     pub fn key_type(self) -> i8 {
         match self {
             Self::Group => 0,
@@ -38,10 +38,10 @@ impl CoordinatorKind {
     }
 }
 
-/// Whose connection a request takes.
+/// Which of the client's connections to a broker a request uses.
 ///
-/// A broker answers each connection strictly in order, so a request that may wait at the broker must not stand before
-/// somebody else's.
+/// A broker answers the requests on one connection strictly in order. A request that the broker may hold for a while (a
+/// long-polling fetch, a join) therefore gets a connection of its own, so that it delays nobody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// The client's own: metadata, offsets, administration.
@@ -54,36 +54,36 @@ pub enum Owner {
     Coordinator(u64),
 }
 
-/// A request, and how it is sent.
+/// A request, and how to send it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call<B> {
-    /// Names the request when its answer is handed to the machine that asked; 0 when no machine did.
+    /// Identifies the request when its response is handed back to the machine that sent it; 0 if no machine did.
     pub id: u64,
-    /// Which broker it goes to.
+    /// The broker to send it to.
     pub target: Target,
-    /// Whose connection it takes.
+    /// The connection to send it on.
     pub owner: Owner,
-    /// The newest version that can carry it, for a request that lacks what newer ones need.
+    /// The newest version to use: lower than the negotiated one if the body lacks fields that newer versions require.
     pub max_version: i16,
-    /// Whether the broker answers at all: it does not answer a produce request with `acks=0`.
+    /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
     pub is_answered: bool,
-    /// The limit for the answer; `request.timeout.ms` if there is none.
+    /// How long to wait for the response; `None`: `request.timeout.ms`.
     pub timeout: Option<Duration>,
-    /// How often in a row it was sent in vain. With [`Target::Any`] it decides how long a broker may keep silent before
-    /// another one is asked.
+    /// How many attempts in a row have failed. With [`Target::Any`] it decides how long one broker may stay silent
+    /// before the next one is asked.
     pub failures: u32,
-    /// What is asked.
+    /// The request itself.
     pub body: B,
 }
 
 impl<B> Call<B> {
-    /// An ordinary request on the client's own connection.
+    /// A request on the client's control connection, with the default limits.
     pub fn new(target: Target, body: B) -> Self {
         let (owner, max_version) = (Owner::Control, i16::MAX);
         Self { id: 0, target, owner, max_version, is_answered: true, timeout: None, failures: 0, body }
     }
 
-    /// The call without its body, and the body.
+    /// Splits off the body.
     pub fn take_body(self) -> (Call<()>, B) {
         let Self { id, target, owner, max_version, is_answered, timeout, failures, body } = self;
         (Call { id, target, owner, max_version, is_answered, timeout, failures, body: () }, body)
@@ -95,7 +95,7 @@ impl<B> Call<B> {
         Call { id, target, owner, max_version, is_answered, timeout, failures, body }
     }
 
-    /// The broker it goes to, if that is one in particular.
+    /// The id of the broker it goes to, if the target is one particular broker.
     pub fn broker_id(&self) -> Option<i32> {
         match self.target {
             Target::Broker(id) => Some(id),

@@ -1,4 +1,4 @@
-//! Which broker coordinates which group, remembered until it turns out not to be so.
+//! A cache of which broker coordinates each group and transactional id.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use crate::cluster::call::CoordinatorKind;
 use crate::error::{Error, ErrorKind};
 use crate::wire::error_code::ErrorCode;
 
-/// The coordinators that brokers named.
+/// The coordinators found so far.
 #[derive(Debug, Default)]
 pub struct Coordinators {
     known: BTreeMap<CoordinatorKind, BTreeMap<Arc<str>, i32>>,
 }
 
 impl Coordinators {
-    /// The broker that was named last, if it has not failed since.
+    /// The broker that `FindCoordinator` named last, unless it has failed since.
     pub fn get(&self, key: &str, kind: CoordinatorKind) -> Option<i32> {
         self.known.get(&kind)?.get(key).copied()
     }
 
-    /// Remembers what a broker answered to `FindCoordinator`.
+    /// Remembers the answer to a `FindCoordinator`.
     pub fn learn(&mut self, key: Arc<str>, kind: CoordinatorKind, broker_id: i32) {
         self.known.entry(kind).or_default().insert(key, broker_id);
     }
 
-    /// Notes that a request to the coordinator failed: after an error that may mean that it is another broker now, it is
-    /// looked up again.
+    /// Notes that a request to the coordinator failed. If the error may mean that the coordinator has moved, the entry
+    /// is dropped and the next request looks it up again.
     pub fn handle_error(&mut self, key: &str, kind: CoordinatorKind, error: &Error) {
         let may_have_moved = match error.kind() {
             ErrorKind::Disconnected | ErrorKind::TimedOut(_) => true,

@@ -1,23 +1,23 @@
-//! Which topics are in use, by how many.
+//! Counts the users of each topic, so that metadata requests name only topics in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The topics that somebody uses; those that nobody uses any more are not asked for.
+/// The topics in use, each with the number of its users.
 #[derive(Debug, Default)]
 pub struct Interest {
     topics: BTreeMap<Arc<str>, usize>,
 }
 
 impl Interest {
-    /// Notes one more user of a topic. Says whether it is the first one.
+    /// Adds one user of a topic. Returns whether it is the first one.
     pub fn hold(&mut self, topic: Arc<str>) -> bool {
         let users = self.topics.entry(topic).or_insert(0);
         *users += 1;
         *users == 1
     }
 
-    /// Notes that one user of a topic has gone. Says whether it was the last one.
+    /// Removes one user of a topic. Returns whether it was the last one.
     pub fn release(&mut self, topic: &str) -> bool {
         let Some(users) = self.topics.get_mut(topic) else { return false };
         *users -= 1;
@@ -28,7 +28,7 @@ impl Interest {
         is_last
     }
 
-    /// Whether anybody uses the topic.
+    /// Whether the topic has any user.
     pub fn contains(&self, topic: &str) -> bool {
         self.topics.contains_key(topic)
     }

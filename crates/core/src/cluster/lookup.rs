@@ -1,13 +1,15 @@
-//! Finding a topic, or having it created: when it counts as found, and when to stop looking.
+//! Looks a topic up, or has it created: when it counts as found, and when to give up.
 //!
 //! The rules:
 //!
-//! - a topic is found when every partition has a leader; after some answers one partition with a leader is enough;
-//! - a topic that the brokers do not know is asked for a few times, because a new topic takes a moment to be known to all
-//!   of them, and longer if they were asked to create it;
-//! - only a topic that was never seen is asked for in a way that may create it: the first time, and now and then again in
-//!   case the request to create it was lost;
-//! - when no broker answers, each of them gets some tries, or one if even that takes long.
+//! - A topic is found when every partition has a leader. After `LEADERLESS_TRIES` answers, one partition with a
+//!   leader is enough.
+//! - A new topic takes a moment to reach every broker. A topic that the brokers do not know is therefore asked for
+//!   several times, and many more times if they were asked to create it.
+//! - Only a topic that was never seen is asked for in a way that may create it: with the first request, and every
+//!   `CREATE_AGAIN` requests in case the first was lost.
+//! - When no broker answers, each is tried `CONNECT_ROUNDS` times, or once if connections time out instead of being
+//!   refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +19,23 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 
-/// How often every bootstrap server is tried before nobody is believed to answer.
+/// How often every bootstrap server is tried before the cluster counts as unreachable.
 const CONNECT_ROUNDS: u32 = 3;
 
-/// How often a topic that the brokers do not know is asked for before that is believed.
+/// How many answers must say that the topic is unknown before it counts as missing.
 const UNKNOWN_TRIES: u32 = 4;
-/// The same for a topic that the brokers were asked to create (with the default back-off 10 s).
+/// The same for a topic that the brokers were asked to create; 10 s with the default back-off.
 const CREATED_TRIES: u32 = 100;
-/// A topic to be created that is still unknown is asked to be created again every so many tries.
+/// One in this many requests for a topic that is still unknown may create it.
 const CREATE_AGAIN: u32 = 20;
 
-/// How often a topic of which some partitions have no leader is asked for before those that have one are enough.
+/// After how many answers a topic counts as found although some of its partitions have no leader.
 const LEADERLESS_TRIES: u32 = 10;
 
-/// Whether to believe that nobody answers.
+/// Decides when the cluster counts as unreachable.
 ///
-/// A refusal comes at once and may be over at once, so each server gets some tries. Silence takes
-/// `socket.connection.setup.timeout.ms` each time, and once is enough.
+/// A refused connection fails at once, and the next attempt may succeed at once, so each server is tried several times.
+/// A server that does not answer costs `socket.connection.setup.timeout.ms` each time, so it is tried once.
 #[derive(Debug)]
 pub struct Reachability {
     servers: u32,
@@ -43,12 +45,12 @@ pub struct Reachability {
 }
 
 impl Reachability {
-    /// As many `servers` may be asked, and setting up a connection to one may take `set_up`.
+    /// For `servers` candidates and a connection set-up time limit of `set_up`.
     pub fn new(now: Instant, servers: usize, set_up: Duration) -> Self {
         Self { servers: u32::try_from(servers).unwrap_or(u32::MAX), set_up, failures: 0, since: now }
     }
 
-    /// Learns how one attempt ended; returns the error if it is to be believed.
+    /// Takes the outcome of one attempt. Returns the error when the cluster counts as unreachable.
     pub fn handle_attempt(&mut self, now: Instant, outcome: Result<()>) -> Result<()> {
         let Err(error) = outcome else {
             (self.failures, self.since) = (0, now);
@@ -64,24 +66,24 @@ impl Reachability {
 /// What to do next.
 #[derive(Debug)]
 pub enum Step {
-    /// The topic can be used.
+    /// The topic is usable.
     Found(Arc<Topic>),
-    /// Metadata must be asked for; [`Lookup::handle_attempt`] wants to know how that ended.
+    /// Send a metadata request, and report its outcome to [`Lookup::handle_attempt`].
     Ask {
         /// Whether the request may create the topic.
         create: bool,
     },
-    /// There is no such topic, or no use in looking further.
+    /// The topic does not exist, or looking further is pointless.
     Failed(Error),
 }
 
-/// The search for one topic.
+/// The look-up of one topic.
 #[derive(Debug)]
 pub struct Lookup {
     name: Arc<str>,
-    /// Whether it may still be created.
+    /// Whether a request may still create the topic.
     create: bool,
-    /// How often it may be unknown.
+    /// How many answers may say that the topic is unknown.
     tries: u32,
     reachability: Reachability,
     unknown: u32,
@@ -91,19 +93,19 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Looks for a topic; `create` lets the brokers create it.
+    /// A look-up of `name`. With `create`, its requests may create the topic (`auto.create.topics.enable`).
     pub fn new(name: Arc<str>, create: bool, reachability: Reachability) -> Self {
         let tries = if create { CREATED_TRIES } else { UNKNOWN_TRIES };
         Self { name, create, tries, reachability, unknown: 0, leaderless: 0, was_answered: false, failed: None }
     }
 
-    /// Learns how the attempt to get metadata ended that the last [`Step::Ask`] asked for.
+    /// Takes the outcome of the metadata request that the last [`Step::Ask`] asked for.
     pub fn handle_attempt(&mut self, now: Instant, outcome: Result<()>) {
         self.was_answered |= outcome.is_ok();
         self.failed = self.reachability.handle_attempt(now, outcome).err();
     }
 
-    /// What to do, now that `metadata` is known.
+    /// The next step, given the current `metadata`.
     pub fn poll_step(&mut self, metadata: &Metadata) -> Step {
         if let Some(error) = self.failed.take() {
             return Step::Failed(error);
@@ -114,12 +116,12 @@ impl Lookup {
             }
             Some(topic) => {
                 if !topic.partitions.is_empty() {
-                    // It was there. From here on it is not created, even if it goes away.
+                    // The topic existed just now. If it goes away, it was deleted, and this client must not create it again.
                     (self.create, self.tries) = (false, UNKNOWN_TRIES);
                 }
                 topic.error
             }
-            // A snapshot of every topic leaves out those that do not exist.
+            // A response that lists all topics leaves out those that do not exist.
             None if self.was_answered => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             None => return Step::Ask { create: self.create },
         };
@@ -141,7 +143,7 @@ impl Lookup {
         }
     }
 
-    /// Whether the first request, which may create it, was answered just now.
+    /// Whether only the first request, which may create the topic, has been answered.
     fn was_asked_once(&self) -> bool {
         self.was_answered && self.unknown == 0
     }
@@ -179,7 +181,7 @@ mod tests {
         Metadata::default().merged(MetadataResponse { topics: vec![topic], ..MetadataResponse::default() }, false)
     }
 
-    /// Asks until there is a result, which every answer shows in `metadata`. Says which requests may create.
+    /// Sends requests until the look-up ends; every response shows `metadata`. Returns which requests could create.
     fn asks(lookup: &mut Lookup, metadata: &Metadata) -> (Vec<bool>, Step) {
         let mut asked = Vec::new();
         loop {

@@ -1,11 +1,12 @@
-//! What is known of the cluster at one moment.
+//! A snapshot of the cluster: brokers, topics, leaders.
 //!
-//! A [`Metadata`] never changes; a refresh makes a new one. Leader epochs only go forward: an
-//! answer from a broker that lags behind cannot bring an older leader back (KIP-320).
+//! A [`Metadata`] never changes; a refresh makes a new one. Leader epochs only go forward: an answer from a broker that
+//! lags behind cannot bring an older leader back (KIP-320).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::cluster::topic_map::TopicMap;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::MetadataResponse;
 use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
@@ -14,41 +15,41 @@ use crate::wire::primitives::Uuid;
 /// A snapshot of brokers, topics and leaders.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
-    /// Grows with every change, so that two snapshots can be told apart in one comparison.
+    /// Grows with every change: two snapshots are equal if their versions are.
     pub version: u64,
-    /// The cluster's id, from Kafka 0.10.1 on.
+    /// The cluster's id; brokers send it from Kafka 0.10.1 on.
     pub cluster_id: Option<String>,
-    /// The broker that answers administrative requests.
+    /// The broker that handles administrative requests.
     pub controller_id: Option<i32>,
     brokers: BTreeMap<i32, Broker>,
-    topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    topics: TopicMap,
     replaced: ReplacedIds,
 }
 
-/// The ids that topics had before they were deleted and made anew.
+/// The ids of earlier topics of the same name, which were deleted and created again.
 ///
-/// Ids are random: of two of them nobody can tell which is the newer one. But a broker that lags behind names one that was
-/// replaced already.
+/// Topic ids are random, so two ids do not tell which is newer. But a broker that names an id which was already
+/// replaced must be lagging behind.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct ReplacedIds(BTreeMap<Arc<str>, Replaced>);
 
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Replaced {
-    /// The newest last.
+    /// Oldest first.
     ids: Vec<Uuid>,
-    /// How many answers in a row named one of them.
+    /// How many answers in a row named a replaced id.
     insisting: u32,
 }
 
-/// How many replaced ids of a topic are kept.
+/// How many replaced ids are kept for one topic.
 const MAX_REPLACED_IDS: usize = 4;
 
-/// After so many answers in a row that name a replaced id, it is believed: then it was the other one that came from a
-/// broker that lagged behind.
+/// After this many answers in a row that name a replaced id, that id is taken as the current one: the answer that
+/// replaced it must have come from the broker that lagged behind.
 const MAX_INSISTING: u32 = 5;
 
 impl ReplacedIds {
-    /// Whether an answer that gives a topic this id is older than what is known of the topic.
+    /// Whether an answer with this topic id is older than what is known of the topic.
     fn is_outdated(&mut self, known: &Topic, id: Uuid) -> bool {
         if id == Uuid::ZERO || known.topic_id == Uuid::ZERO {
             return false;
@@ -77,18 +78,18 @@ impl ReplacedIds {
 /// One broker, as it advertises itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
-    /// Its `broker.id` (`node.id` in KRaft).
+    /// The broker's `broker.id` (`node.id` in KRaft).
     pub id: i32,
-    /// The advertised host name or address.
+    /// The advertised host name or IP address.
     pub host: Arc<str>,
     /// The advertised port.
     pub port: u16,
-    /// Its `broker.rack`.
+    /// The broker's `broker.rack`.
     pub rack: Option<String>,
 }
 
 impl Broker {
-    /// A broker, unless the peer names a host or port that cannot be dialled.
+    /// A broker, or `None` if its host or port cannot be dialled.
     pub fn new(id: i32, host: &str, port: i32, rack: Option<String>) -> Option<Self> {
         let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
         (!host.is_empty() && id >= 0).then(|| Self { id, host: host.into(), port, rack })
@@ -98,52 +99,53 @@ impl Broker {
 /// One topic and its partitions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Topic {
-    /// Its name.
+    /// The topic's name.
     pub name: Arc<str>,
-    /// Its id (KIP-516), or [`Uuid::ZERO`] from brokers before 2.8.
+    /// The topic's id (KIP-516); [`Uuid::ZERO`] from brokers before 2.8.
     pub topic_id: Uuid,
-    /// What the broker says of the topic as a whole.
+    /// The error code that the broker gave for the topic as a whole.
     pub error: ErrorCode,
-    /// Whether it is one of Kafka's own.
+    /// Whether it is an internal topic such as `__consumer_offsets`.
     pub is_internal: bool,
-    /// The partitions; the index is the partition's number.
+    /// The partitions; the index is the partition number.
     pub partitions: Vec<Partition>,
 }
 
 /// One partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partition {
-    /// What the broker says of the partition.
+    /// The error code that the broker gave for this partition.
     pub error: ErrorCode,
-    /// The broker that leads it, if there is one.
+    /// The broker that leads it; `None` while it has no leader.
     pub leader: Option<i32>,
-    /// The epoch of that leadership, from Kafka 2.1 on.
+    /// The leader epoch; brokers send it from Kafka 2.1 on.
     pub leader_epoch: Option<i32>,
-    /// The brokers that should hold it.
+    /// The brokers that hold a replica.
     pub replicas: Vec<i32>,
-    /// The brokers that do hold it, up to date.
+    /// The brokers whose replica is in sync.
     pub in_sync_replicas: Vec<i32>,
 }
 
-/// A new leader, named in the answer to a request that went to the old one (KIP-951).
+/// A new leader, named by the old one in its error response (KIP-951).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaderHint {
     /// The topic.
     pub topic: Arc<str>,
-    /// The partition.
+    /// The partition number.
     pub partition: i32,
-    /// The broker that leads it now.
+    /// The broker that leads the partition now.
     pub leader: i32,
-    /// The epoch of that leadership.
+    /// The new leader's epoch.
     pub leader_epoch: Option<i32>,
 }
 
-/// A broker lists every partition. An answer whose highest number is more than this many times what it lists is taken
-/// for damaged, before room is made for all the partitions below it.
+/// A metadata response lists every partition of a topic. If the highest partition number is more than this many times
+/// the number of listed partitions, the response counts as damaged: we would have to allocate room for all the numbers
+/// below it.
 const MAX_NUMBER_PER_LISTED: usize = 16;
 
 impl Metadata {
-    /// The broker with this id.
+    /// The broker with this id, if it is known.
     pub fn broker(&self, id: i32) -> Option<&Broker> {
         self.brokers.get(&id)
     }
@@ -153,29 +155,30 @@ impl Metadata {
         self.brokers.values()
     }
 
-    /// The topic with this name, if it was asked for and the cluster answered.
+    /// The topic with this name, if a metadata response described it.
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
     }
 
     /// Every known topic, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.topics.values()
+        self.topics.iter()
     }
 
-    /// The leader of a partition and the epoch of its leadership.
+    /// The broker id and leader epoch of a partition's leader, if it has one.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, Option<i32>)> {
         let topic = self.topics.get(topic)?;
         let partition = topic.partitions.get(usize::try_from(partition).ok()?)?;
         Some((partition.leader?, partition.leader_epoch))
     }
 
-    /// The snapshot after `response`; `all_topics` says that topics it leaves out are gone.
+    /// The snapshot after `response`. `all_topics`: the response lists every topic, so a topic that it leaves out is
+    /// gone.
     ///
-    /// If nothing is different it has the same version, and a topic that is as it was stays the same [`Arc`].
+    /// If nothing changed, the version stays the same. A topic that did not change keeps its [`Arc`].
     ///
-    /// A topic that comes back with an error keeps its partitions: a broker that cannot see a topic for a moment must not
-    /// make a producer forget where its records go.
+    /// A topic that comes back with an error keeps its partitions, so that a broker that cannot see the topic for a
+    /// moment does not make a producer forget its leaders.
     #[must_use]
     pub fn merged(&self, response: MetadataResponse, all_topics: bool) -> Self {
         let brokers: BTreeMap<i32, Broker> = response
@@ -185,7 +188,8 @@ impl Metadata {
             .map(|broker| (broker.id, broker))
             .collect();
         let mut replaced = self.replaced.clone();
-        let mut topics = if all_topics { BTreeMap::new() } else { self.topics.clone() };
+        let mut topics = if all_topics { TopicMap::default() } else { self.topics.clone() };
+        let mut is_changed = false;
         for topic in response.topics {
             let known = topic.name.as_deref().and_then(|name| self.topics.get(name));
             let is_outdated = known.is_some_and(|known| replaced.is_outdated(known, topic.topic_id));
@@ -196,8 +200,10 @@ impl Metadata {
                 (None, Some(known)) => Arc::clone(known),
                 (None, None) => continue,
             };
-            topics.insert(Arc::clone(&topic.name), topic);
+            is_changed |= known.is_none_or(|known| !Arc::ptr_eq(known, &topic));
+            topics.insert(topic);
         }
+        is_changed |= topics.len() != self.topics.len();
         let next = Self {
             version: self.version,
             cluster_id: response.cluster_id.or_else(|| self.cluster_id.clone()),
@@ -206,27 +212,31 @@ impl Metadata {
             topics,
             replaced,
         };
-        let version = if next.shows_the_same(self) { self.version } else { self.version + 1 };
-        Self { version, ..next }
+        is_changed |= next.cluster_id != self.cluster_id
+            || next.controller_id != self.controller_id
+            || next.brokers != self.brokers;
+        Self { version: self.version + u64::from(is_changed), ..next }
     }
 
-    fn shows_the_same(&self, other: &Self) -> bool {
-        let same_topic = |(one, other): (&Arc<Topic>, &Arc<Topic>)| Arc::ptr_eq(one, other) || one == other;
-        self.cluster_id == other.cluster_id
-            && self.controller_id == other.controller_id
-            && self.brokers == other.brokers
-            && self.topics.len() == other.topics.len()
-            && self.topics.values().zip(other.topics.values()).all(same_topic)
+    /// The names of the topics that are described in another way than in the snapshot `before`, or are in one of the two
+    /// only.
+    pub(crate) fn changed_topics(&self, before: &Self) -> BTreeSet<Arc<str>> {
+        self.topics.changed(&before.topics)
     }
 
-    /// Forgets the topics of which `keep` says no.
+    /// Whether the snapshot `before` has the same brokers.
+    pub(crate) fn has_brokers_of(&self, before: &Self) -> bool {
+        self.brokers == before.brokers
+    }
+
+    /// Drops the topics for which `keep` returns false.
     pub(super) fn retain_topics(&mut self, keep: impl Fn(&str) -> bool) {
         let before = self.topics.len();
-        self.topics.retain(|name, _| keep(name));
+        self.topics.retain(keep);
         self.version += u64::from(self.topics.len() != before);
     }
 
-    /// The snapshot after brokers named new leaders; older epochs are ignored.
+    /// The snapshot after brokers named new leaders; hints with an older epoch are ignored. `None` if nothing changed.
     #[must_use]
     pub fn with_leaders(&self, hints: &[LeaderHint], endpoints: Vec<Broker>) -> Option<Self> {
         let mut next = self.clone();
@@ -249,7 +259,16 @@ impl Metadata {
         changed.then_some(next)
     }
 
-    /// The snapshot without its brokers, so that only the bootstrap servers are left to ask.
+    /// The snapshot with one more broker.
+    #[must_use]
+    pub fn with_broker(&self, broker: Broker) -> Self {
+        let mut next = self.clone();
+        next.brokers.insert(broker.id, broker);
+        next.version += 1;
+        next
+    }
+
+    /// The snapshot without brokers: the next request goes to a bootstrap server.
     #[must_use]
     pub fn without_brokers(&self) -> Self {
         Self { version: self.version + 1, brokers: BTreeMap::new(), ..self.clone() }
@@ -259,13 +278,13 @@ impl Metadata {
     #[must_use]
     pub fn without_topic(&self, name: &str) -> Self {
         let mut next = self.clone();
-        next.topics.remove(name);
+        next.topics.retain(|topic| topic != name);
         next.version += 1;
         next
     }
 }
 
-/// The topic as it is known after the answer; none if the answer says nothing that can be believed.
+/// The topic after merging one answer; `None` if the answer must be ignored.
 fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Option<Topic> {
     let name: Arc<str> = topic.name?.into();
     if topic.error_code != ErrorCode::NONE && topic.partitions.is_empty() {
@@ -278,9 +297,10 @@ fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Opt
     if count > topic.partitions.len().saturating_mul(MAX_NUMBER_PER_LISTED) {
         return None;
     }
-    // A re-created topic starts with new epochs: the old ones say nothing about it.
+    // A topic that was created again starts with new epochs, so the old ones cannot be compared with them.
     let same_topic = known.filter(|known| known.topic_id == topic.topic_id);
-    // Kafka takes no partition away, so what is left out is kept. Without an id it might be another topic.
+    // Kafka never removes a partition from a topic, so partitions that the answer leaves out are kept. Without a topic
+    // id it might be another topic of the same name.
     let kept = same_topic.filter(|known| known.topic_id != Uuid::ZERO).map(|known| known.partitions.clone());
     let mut partitions = kept.unwrap_or_default();
     let unknown = Partition { error: ErrorCode::LEADER_NOT_AVAILABLE, ..Partition::default() };

@@ -1,4 +1,4 @@
-//! What is known of the cluster, when to ask again, and whom.
+//! What the client knows of the cluster, when it asks for metadata again, and which broker it asks.
 
 mod call;
 mod coordinators;
@@ -6,8 +6,10 @@ mod interest;
 mod lookup;
 mod metadata;
 mod notice;
+mod outdated;
 mod refresh;
 mod route;
+mod topic_map;
 
 pub use call::{Call, CoordinatorKind, Owner, Target};
 pub use coordinators::Coordinators;
@@ -15,5 +17,6 @@ pub use interest::Interest;
 pub use lookup::{Lookup, Reachability, Step};
 pub use metadata::{Broker, LeaderHint, Metadata, Partition, Topic};
 pub use notice::Notice;
-pub use refresh::{MetadataRefresh, Progress, RefreshConfig, Scope, Ticket};
+pub use outdated::Outdated;
+pub use refresh::{MetadataRefresh, Progress, RefreshConfig, Ticket};
 pub use route::{BootstrapServer, Endpoint, Route};

@@ -1,11 +1,13 @@
 //! When to ask for metadata, and for which topics.
 //!
-//! Asked for are the topics in use ([`Interest`]), once every topic of the cluster when somebody wants to see them all,
-//! and new topics by themselves, because asking for one may create it.
+//! A request names only the topics that somebody needs: those whose metadata is out of date, all topics in use
+//! ([`Interest`]) after a broker was lost, or once every topic of the cluster if a caller wants to list them all. A new
+//! topic gets a request of its own, because asking for a topic may create it.
 //!
-//! Machines ask for a refresh whenever something looks old to them, as often as they like. As long as nothing changes,
-//! they are given one less and less often: a partition without a leader costs one request per `retry.backoff.max.ms`.
-//! Who asks on a caller's behalf ([`MetadataRefresh::request_now`]) waits no longer than `retry.backoff.ms`.
+//! Machines may ask for a refresh as often as they like. While answers change nothing, requests back off: a partition
+//! without a leader costs one request per `retry.backoff.max.ms`. A refresh for a waiting caller
+//! ([`MetadataRefresh::request_topic`]) is delayed by at most `retry.backoff.ms`, and a topic that was never asked for
+//! not at all; otherwise opening a thousand topics one by one would take a hundred seconds.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +16,8 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::cluster::interest::Interest;
 use crate::cluster::metadata::{Broker, LeaderHint, Metadata, Topic};
-use crate::error::{Error, Result};
+use crate::cluster::outdated::Outdated;
+use crate::error::{Error, ErrorKind, Result};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
@@ -30,42 +33,54 @@ pub struct RefreshConfig {
     pub backoff: Backoff,
 }
 
-/// What one request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// New topics, which it may create.
+/// After how many failures the wait grows at the latest, however many brokers there are.
+const LARGEST_ROUND: u32 = 5;
+
+/// Which topics one request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// New topics, which the request may create.
     New,
+    /// Topics in use that were never asked for.
+    Unasked,
+    /// Topics in use whose metadata is out of date, and those of [`Unasked`](Self::Unasked).
+    Outdated,
     /// The topics in use.
     InUse,
     /// Every topic.
     All,
 }
 
-/// A request that is still to be sent, and what it must ask for: what a caller waits for.
+/// Stands for a request that is still to be sent; a caller waits for it with [`Progress::outcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
-    /// The first request that was built after the ticket was taken has this number, or a higher one.
+    /// The first request built after the ticket was taken has this number or a higher one.
     number: u64,
     scope: Scope,
 }
 
-/// How the requests so far have ended.
+/// The outcome of the requests so far.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// The newest answered request of each scope; a wider one counts for the narrower ones, too.
+    /// The newest answered request of any scope.
+    any: u64,
+    /// The newest answered request that asked for all new topics, all unasked ones, all outdated ones, every topic.
     new: u64,
-    in_use: u64,
+    unasked: u64,
+    outdated: u64,
     all: u64,
     /// The newest request that failed, and why.
     failed: Option<(u64, Error)>,
 }
 
 impl Progress {
-    /// How what the ticket stands for has ended, if it has. An answer counts more than a failure.
+    /// The outcome of the request that the ticket stands for; `None` while it is open. A later success outweighs a
+    /// failure.
     pub fn outcome(&self, ticket: Ticket) -> Option<Result<()>> {
         let answered = match ticket.scope {
             Scope::New => self.new,
-            Scope::InUse => self.in_use,
+            Scope::Unasked => self.unasked,
+            Scope::Outdated | Scope::InUse => self.outdated,
             Scope::All => self.all,
         };
         if answered >= ticket.number {
@@ -74,74 +89,77 @@ impl Progress {
         self.failed.as_ref().filter(|(number, _)| *number >= ticket.number).map(|(_, error)| Err(error.clone()))
     }
 
-    /// Why the last request failed, if it did.
+    /// Why the last request failed; `None` if it succeeded.
     pub fn error(&self) -> Option<&Error> {
-        let answered = self.new.max(self.in_use).max(self.all);
-        self.failed.as_ref().filter(|(number, _)| *number > answered).map(|(_, error)| error)
+        self.failed.as_ref().filter(|(number, _)| *number > self.any).map(|(_, error)| error)
     }
 
-    /// Every request from now on has failed: there will be none.
+    /// Ends every open and future ticket with `error`: no more requests will be sent.
     pub fn fail_for_good(&mut self, error: Error) {
         self.failed = Some((u64::MAX, error));
     }
-}
-
-/// How urgently the topics in use are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wanted {
-    No,
-    /// When nothing says that it would be in vain.
-    Soon,
-    Now,
 }
 
 #[derive(Debug)]
 struct Asked {
     scope: Scope,
     new: BTreeSet<Arc<str>>,
+    topics: Outdated,
+    /// Whether it names all that machines want soon.
+    is_for_machines: bool,
 }
 
-/// Keeps the snapshot and decides when a new one is due.
+/// Holds the current snapshot and decides when to ask for a new one.
 #[derive(Debug)]
 pub struct MetadataRefresh {
     config: RefreshConfig,
     random: Random,
     metadata: Arc<Metadata>,
     interest: Interest,
-    wanted: Wanted,
+    /// Topics in use that were never asked for. They wait for no back-off between two requests.
+    unasked: BTreeSet<Arc<str>>,
+    /// What a caller waits for, and what the last failed request asked for.
+    urgent: Outdated,
+    /// What machines want as soon as the back-off after answers that changed nothing allows.
+    outdated: Outdated,
     wants_all: bool,
-    /// Topics to be asked for by themselves, in a request that may create them.
+    /// How many want every topic of the cluster kept fresh, and when to ask for them again.
+    holders_of_all: usize,
+    all_stale_at: Option<Instant>,
+    /// Topics to ask for in a request of their own, which may create them.
     new: BTreeSet<Arc<str>>,
     in_flight: Option<Asked>,
-    /// How many requests were built; the number of the newest.
+    /// How many requests were built; also the number of the newest.
     sent: u64,
     progress: Progress,
     failures: u32,
     /// How many answers in a row changed nothing.
     in_vain: u32,
-    /// The back-off after a failure.
+    /// The end of the back-off after a failed request.
     not_before: Instant,
-    /// Before this nothing is asked for again that was asked for already.
+    /// A topic that was already asked for is not asked for again before this.
     repeat_at: Instant,
-    /// Whether somebody wants a topic that was never asked for.
-    wants_unasked: bool,
-    /// Before this only [`Wanted::Now`] counts.
+    /// Until then [`outdated`](Self::outdated) leads to no request.
     quiet_until: Instant,
     stale_at: Option<Instant>,
-    /// When what is known of topics that nobody uses is forgotten.
+    /// When the topics without users are dropped from the snapshot.
     forget_at: Instant,
 }
 
 impl MetadataRefresh {
-    /// Nothing is known, and nothing asked for until somebody wants it.
+    /// Starts empty, and asks for nothing until somebody wants it.
     pub fn new(config: RefreshConfig, seed: u64) -> Self {
         Self {
             config,
             random: Random::new(seed),
             metadata: Arc::default(),
             interest: Interest::default(),
-            wanted: Wanted::No,
+            unasked: BTreeSet::new(),
+            urgent: Outdated::default(),
+            outdated: Outdated::default(),
             wants_all: false,
+            holders_of_all: 0,
+            all_stale_at: None,
             new: BTreeSet::new(),
             in_flight: None,
             sent: 0,
@@ -150,73 +168,92 @@ impl MetadataRefresh {
             in_vain: 0,
             not_before: Instant(0),
             repeat_at: Instant(0),
-            wants_unasked: false,
             quiet_until: Instant(0),
             stale_at: None,
             forget_at: Instant::FAR,
         }
     }
 
-    /// The newest snapshot.
+    /// The current snapshot.
     pub fn metadata(&self) -> &Arc<Metadata> {
         &self.metadata
     }
 
-    /// How the requests so far have ended.
+    /// The outcome of the requests so far.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// How often in a row it could not be had.
+    /// How many requests have failed in a row.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Notes one more user of a topic, and asks for it unless all is known of it.
+    /// Adds one user of a topic, and asks for the topic unless all its leaders are known.
     pub fn hold_topic(&mut self, topic: Arc<str>) {
-        let is_led = |topic: &Arc<Topic>| topic.partitions.iter().all(|partition| partition.leader.is_some());
-        let known = self.metadata.topic(&topic).filter(|topic| topic.error == ErrorCode::NONE);
-        let is_unasked = self.metadata.topic(&topic).is_none();
-        if self.interest.hold(topic) && !known.is_some_and(is_led) {
-            self.wanted = Wanted::Now;
-            self.wants_unasked |= is_unasked;
+        if !self.interest.contains(&topic) && !is_complete(&self.metadata, &topic) && !self.is_asked_as_new(&topic) {
+            if self.metadata.topic(&topic).is_none() {
+                self.unasked.insert(Arc::clone(&topic));
+            } else {
+                self.urgent.add_topic(&topic);
+            }
         }
+        self.interest.hold(topic);
     }
 
-    /// Notes that one user of a topic has gone. One without users is no longer asked for.
+    /// Whether a request that may create the topic is about to go or in flight.
+    fn is_asked_as_new(&self, topic: &str) -> bool {
+        self.new.contains(topic) || self.in_flight.as_ref().is_some_and(|asked| asked.new.contains(topic))
+    }
+
+    /// Removes one user of a topic. A topic without users is no longer asked for.
     pub fn release_topic(&mut self, topic: &str) {
         self.interest.release(topic);
     }
 
-    /// Forgets what is known of a topic: it was deleted. Its users hear from the brokers what became of it.
+    /// Notes one more user of every topic there is or will be, and asks for them all.
+    pub fn hold_all_topics(&mut self) {
+        self.holders_of_all += 1;
+        self.wants_all = true;
+    }
+
+    /// Notes that one user of every topic has gone.
+    pub fn release_all_topics(&mut self) {
+        self.holders_of_all = self.holders_of_all.saturating_sub(1);
+    }
+
+    /// Drops a topic from the snapshot because it was deleted. Its users get the error from the brokers.
     pub fn forget_topic(&mut self, topic: &str) {
         self.metadata = Arc::new(self.metadata.without_topic(topic));
         if self.interest.contains(topic) {
-            self.wanted = Wanted::Now;
+            self.urgent.add_topic(&topic.into());
         }
     }
 
-    /// Asks for a snapshot as soon as that may bring something new.
-    pub fn request(&mut self) {
-        self.wanted = self.wanted.max(Wanted::Soon);
+    /// Asks for a refresh, as soon as the back-offs allow. Topics that nobody uses are left out.
+    pub fn request(&mut self, outdated: Outdated) {
+        self.outdated.add(outdated);
     }
 
-    /// Asks for a snapshot of the topics in use, at once or when the back-off between two requests has passed.
-    pub fn request_now(&mut self) -> Ticket {
-        self.wanted = Wanted::Now;
-        self.ticket(Scope::InUse)
+    /// Asks for a topic in use, delayed at most by the back-off between two requests. Creates nothing.
+    pub fn request_topic(&mut self, topic: &Arc<str>) -> Ticket {
+        if self.unasked.contains(topic) {
+            return self.ticket(Scope::Unasked);
+        }
+        self.urgent.add_topic(topic);
+        self.ticket(Scope::Outdated)
     }
 
-    /// Asks for a new topic by itself, which lets the brokers create it (`auto.create.topics.enable`).
+    /// Asks for a new topic in a request of its own, which lets the brokers create it (`auto.create.topics.enable`).
     ///
-    /// A topic that was seen is not asked for like that: it would come back if it is deleted at this moment.
+    /// A topic that was seen before is asked for in an ordinary request: if it was being deleted right now, this
+    /// request would create it again.
     pub fn request_new(&mut self, topic: &Arc<str>) -> Ticket {
         let was_seen =
             |topic: &Arc<Topic>| !topic.partitions.is_empty() || topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         if self.metadata.topic(topic).is_some_and(was_seen) {
-            return self.request_now();
+            return self.request_topic(topic);
         }
-        self.wants_unasked |= self.metadata.topic(topic).is_none();
         self.new.insert(Arc::clone(topic));
         self.ticket(Scope::New)
     }
@@ -231,123 +268,203 @@ impl MetadataRefresh {
         Ticket { number: self.sent.saturating_add(1), scope }
     }
 
-    /// When the next request may go. A topic that was never asked for does not wait for the back-off between two
-    /// answers, or a thousand topics opened one after the other would take a hundred seconds.
+    /// When a topic may be asked for that was asked for before.
     fn earliest(&self) -> Instant {
-        if self.wants_unasked { self.not_before } else { self.not_before.max(self.repeat_at) }
+        self.not_before.max(self.repeat_at)
     }
 
-    fn is_due(&self, now: Instant) -> bool {
-        match self.wanted {
-            Wanted::Now => true,
-            Wanted::Soon if self.quiet_until <= now => true,
-            Wanted::Soon | Wanted::No => self.stale_at.is_some_and(|at| at <= now),
+    /// Whether a topic that may be created was never asked for.
+    fn is_new_unasked(&self) -> bool {
+        self.new.iter().any(|topic| self.metadata.topic(topic).is_none())
+    }
+
+    fn is_all_stale(&self, now: Instant) -> bool {
+        self.holders_of_all > 0 && self.all_stale_at.is_some_and(|at| at <= now)
+    }
+
+    fn is_stale(&self, now: Instant) -> bool {
+        self.stale_at.is_some_and(|at| at <= now)
+    }
+
+    /// The scope of the request that is due.
+    fn due(&self, now: Instant) -> Option<Scope> {
+        let may_repeat = self.repeat_at <= now;
+        if !self.new.is_empty() && (may_repeat || self.is_new_unasked()) {
+            return Some(Scope::New);
         }
+        if may_repeat {
+            let is_quiet = now < self.quiet_until;
+            if self.wants_all || self.is_all_stale(now) {
+                return Some(Scope::All);
+            }
+            let is_due =
+                |outdated: fn(&Outdated) -> bool| outdated(&self.urgent) || !is_quiet && outdated(&self.outdated);
+            if self.is_stale(now) || is_due(|outdated| *outdated == Outdated::InUse) {
+                return Some(Scope::InUse);
+            }
+            if is_due(|outdated| !outdated.is_empty()) {
+                return Some(Scope::Outdated);
+            }
+        }
+        (!self.unasked.is_empty()).then_some(Scope::Unasked)
     }
 
     /// The request to send now, to any broker.
     pub fn poll_request(&mut self, now: Instant) -> Option<MetadataRequest> {
-        if self.in_flight.is_some() || now < self.earliest() {
+        if self.in_flight.is_some() || now < self.not_before {
             return None;
         }
-        let scope = if !self.new.is_empty() {
-            Scope::New
-        } else if self.wants_all {
-            Scope::All
-        } else if self.is_due(now) {
-            Scope::InUse
-        } else {
-            return None;
-        };
-        if scope != Scope::New {
-            self.wanted = Wanted::No;
-        }
+        self.urgent.retain(|topic| self.interest.contains(topic));
+        self.outdated.retain(|topic| self.interest.contains(topic));
+        let scope = self.due(now)?;
+        let asked = self.take(now, scope);
         self.wants_all &= scope != Scope::All;
-        // A cluster that was quiet for long is not one that was asked in vain a moment ago.
+        // After a long quiet time the count of fruitless answers says nothing any more.
         if now.since(self.quiet_until) > self.config.backoff.max {
             self.in_vain = 0;
         }
         self.sent += 1;
-        self.wants_unasked = false;
-        let new = std::mem::take(&mut self.new);
         let named = |name: &Arc<str>| MetadataRequestTopic { name: Some(name.to_string()), ..Default::default() };
         let topics = match scope {
-            Scope::New => Some(new.iter().map(named).collect()),
+            Scope::New => Some(asked.new.iter().map(named).collect()),
+            Scope::Unasked | Scope::Outdated => Some(asked.topics.topics().map(named).collect()),
             Scope::InUse => Some(self.interest.topics().map(named).collect()),
             Scope::All => None,
         };
-        self.in_flight = Some(Asked { scope, new });
+        self.in_flight = Some(asked);
         Some(MetadataRequest { topics, allow_auto_topic_creation: scope == Scope::New, ..Default::default() })
     }
 
-    /// Takes the answer in. Says whether there is a new snapshot.
+    /// Takes what a request of this scope asks for.
+    fn take(&mut self, now: Instant, scope: Scope) -> Asked {
+        let mut asked = Asked { scope, new: BTreeSet::new(), topics: Outdated::default(), is_for_machines: false };
+        if scope == Scope::New {
+            asked.new = std::mem::take(&mut self.new);
+            // Whoever opens a new topic holds it, too: one request is enough.
+            self.unasked.retain(|topic| !asked.new.contains(topic));
+            return asked;
+        }
+        asked.topics.add(Outdated::Topics(std::mem::take(&mut self.unasked)));
+        if scope != Scope::Unasked {
+            asked.topics.add(std::mem::take(&mut self.urgent));
+            asked.is_for_machines = scope != Scope::Outdated || self.quiet_until <= now;
+        }
+        if asked.is_for_machines {
+            asked.topics.add(std::mem::take(&mut self.outdated));
+        }
+        asked
+    }
+
+    /// Takes the outcome of a request. Returns whether there is a new snapshot.
     pub fn handle_response(&mut self, now: Instant, answer: Result<MetadataResponse>) -> bool {
         let Some(asked) = self.in_flight.take() else { return false };
-        let response = match answer {
-            Ok(response) => response,
+        match answer {
+            Ok(response) if response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED => self.rebootstrap(now, asked),
+            Ok(response) => self.handle_answer(now, &asked, response),
             Err(error) => {
                 self.handle_failure(now, asked, error);
-                return false;
+                false
             }
-        };
+        }
+    }
+
+    /// The broker is leaving the cluster or belongs to another one: start again from the bootstrap servers (KIP-1102).
+    fn rebootstrap(&mut self, now: Instant, asked: Asked) -> bool {
+        let what = "the broker left its cluster (REBOOTSTRAP_REQUIRED): a bootstrap server is asked next";
+        self.handle_failure(now, asked, Error::new(ErrorKind::Disconnected, what));
+        self.urgent = Outdated::InUse;
+        let had_brokers = self.metadata.brokers().next().is_some();
+        if had_brokers {
+            self.metadata = Arc::new(self.metadata.without_brokers());
+        }
+        had_brokers
+    }
+
+    fn handle_answer(&mut self, now: Instant, asked: &Asked, response: MetadataResponse) -> bool {
         self.failures = 0;
-        self.note_answer(asked.scope);
         if asked.scope == Scope::All {
             self.forget_at = now + self.config.max_age;
+            self.all_stale_at = Some(self.forget_at);
         }
-        // The broker is about to leave the cluster or never was of it: begin again with the bootstrap servers (KIP-1102).
-        let rebootstrap = response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED;
         let before = self.metadata.version;
-        let mut next = if rebootstrap {
-            self.wanted = Wanted::Now;
-            self.metadata.without_brokers()
-        } else {
-            self.metadata.merged(response, asked.scope == Scope::All)
-        };
-        if self.forget_at <= now {
-            // Nobody asked for them for so long that they may be gone.
+        let mut next = self.metadata.merged(response, asked.scope == Scope::All);
+        if self.forget_at <= now && self.holders_of_all == 0 {
+            // Nobody has used these topics for so long that they may no longer exist.
             self.forget_at = Instant::FAR;
             next.retain_topics(|topic| self.interest.contains(topic));
         }
         self.metadata = Arc::new(next);
-        if asked.scope == Scope::All && self.interest.topics().any(|topic| self.metadata.topic(topic).is_none()) {
-            // It does not say why they are left out.
-            self.request();
+        self.note_answer(asked.scope);
+        for topic in asked.new.iter().filter(|topic| !is_complete(&self.metadata, topic)) {
+            self.urgent.add_topic(topic);
+        }
+        if asked.scope == Scope::All {
+            // The answer does not say why it leaves topics out; the next one may have them.
+            let left_out = self.interest.topics().filter(|topic| self.metadata.topic(topic).is_none());
+            self.outdated.add(Outdated::Topics(left_out.cloned().collect()));
         }
         let is_new = self.metadata.version != before;
-        self.in_vain = if is_new { 0 } else { self.in_vain.saturating_add(1) };
-        // However many ask, however often: not more than one request per back-off.
-        self.repeat_at = now + self.config.backoff.initial;
-        self.quiet_until = now + self.config.backoff.delay(self.in_vain.saturating_add(1), &mut self.random);
-        if asked.scope != Scope::New || self.stale_at.is_none() {
+        self.space_requests(now, asked, is_new);
+        if matches!(asked.scope, Scope::InUse | Scope::All) || self.stale_at.is_none() {
             self.stale_at = Some(now + self.config.max_age);
         }
         is_new
     }
 
     fn note_answer(&mut self, scope: Scope) {
-        let Progress { new, in_use, all, .. } = &mut self.progress;
+        let Progress { any, new, unasked, outdated, all, .. } = &mut self.progress;
+        *any = self.sent;
         match scope {
-            Scope::New => *new = self.sent,
-            Scope::InUse => (*new, *in_use) = (self.sent, self.sent),
-            Scope::All => (*new, *in_use, *all) = (self.sent, self.sent, self.sent),
+            Scope::New => {
+                *new = self.sent;
+                // It may have asked for a topic that was unasked, so that no request of that scope follows.
+                if self.unasked.is_empty() {
+                    *unasked = self.sent;
+                }
+            }
+            Scope::Unasked => *unasked = self.sent,
+            Scope::Outdated | Scope::InUse => (*unasked, *outdated) = (self.sent, self.sent),
+            Scope::All => (*unasked, *outdated, *all) = (self.sent, self.sent, self.sent),
         }
     }
 
-    /// What was asked for is asked for again, after a back-off.
+    /// Decides when the next requests may go: at most one per back-off, however many callers ask, and fewer for
+    /// machines while nothing changes.
+    fn space_requests(&mut self, now: Instant, asked: &Asked, is_new: bool) {
+        // New topics may come at any rate, and must not put off for ever what was asked for before.
+        if !matches!(asked.scope, Scope::New | Scope::Unasked) || self.repeat_at <= now {
+            self.repeat_at = now + self.config.backoff.initial;
+        }
+        if is_new {
+            self.in_vain = 0;
+        } else if asked.is_for_machines {
+            self.in_vain = self.in_vain.saturating_add(1);
+        }
+        let quiet_until = now + self.config.backoff.delay(self.in_vain.saturating_add(1), &mut self.random);
+        if asked.is_for_machines || is_new && quiet_until < self.quiet_until {
+            self.quiet_until = quiet_until;
+        }
+    }
+
+    /// Schedules a failed request again, after a back-off.
     fn handle_failure(&mut self, now: Instant, asked: Asked, error: Error) {
+        // The next attempt is made at another broker, so the wait grows only when all of them have failed once more:
+        // whichever broker comes back first is found soon. In a large cluster a few failures are enough: it is away.
+        let brokers = u32::try_from(self.metadata.brokers().count()).unwrap_or(u32::MAX).clamp(1, LARGEST_ROUND);
+        let round = self.failures / brokers;
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now + self.config.backoff.delay(self.failures, &mut self.random);
+        self.not_before = now + self.config.backoff.delay(round.saturating_add(1), &mut self.random);
         self.progress.failed = Some((self.sent, error));
         self.new.extend(asked.new);
+        self.urgent.add(asked.topics);
         match asked.scope {
-            Scope::New => {}
-            Scope::InUse => self.wanted = Wanted::Now,
+            Scope::InUse => self.urgent = Outdated::InUse,
             Scope::All => self.wants_all = true,
+            Scope::New | Scope::Unasked | Scope::Outdated => {}
         }
     }
 
-    /// Takes in new leaders that a broker named with its error. Says whether there is a new snapshot.
+    /// Merges the new leaders that a broker named with its error. Returns whether there is a new snapshot.
     pub fn handle_leader_hints(&mut self, hints: &[LeaderHint], endpoints: Vec<Broker>) -> bool {
         let next = self.metadata.with_leaders(hints, endpoints);
         let changed = next.is_some();
@@ -357,21 +474,40 @@ impl MetadataRefresh {
         changed
     }
 
+    /// Takes the address of a broker that another one named, for instance as the coordinator of a group, unless the
+    /// metadata has it. Returns whether there is a new snapshot.
+    pub fn handle_broker(&mut self, broker: Broker) -> bool {
+        let is_new = self.metadata.broker(broker.id).is_none();
+        if is_new {
+            self.metadata = Arc::new(self.metadata.with_broker(broker));
+        }
+        is_new
+    }
+
     /// When to call [`poll_request`](Self::poll_request) next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.in_flight.is_some() {
             return None;
         }
         let earliest = self.earliest();
-        let wanted = match self.wanted {
-            _ if self.wants_all || !self.new.is_empty() => Some(earliest),
-            Wanted::Now => Some(earliest),
-            Wanted::Soon => Some(earliest.max(self.quiet_until)),
-            Wanted::No => None,
+        let unasked = (!self.unasked.is_empty() || self.is_new_unasked()).then_some(self.not_before);
+        let asked = if self.wants_all || !self.new.is_empty() || !self.urgent.is_empty() {
+            Some(earliest)
+        } else if self.outdated.is_empty() {
+            None
+        } else {
+            Some(earliest.max(self.quiet_until))
         };
-        let stale = self.stale_at.map(|at| at.max(earliest));
-        wanted.into_iter().chain(stale).min()
+        let all_stale_at = self.all_stale_at.filter(|_| self.holders_of_all > 0);
+        let stale = self.stale_at.into_iter().chain(all_stale_at).map(|at| at.max(earliest));
+        unasked.into_iter().chain(asked).chain(stale).min()
     }
+}
+
+/// Whether all leaders of a topic are known.
+fn is_complete(metadata: &Metadata, topic: &str) -> bool {
+    let is_led = |topic: &Topic| topic.partitions.iter().all(|partition| partition.leader.is_some());
+    metadata.topic(topic).is_some_and(|topic| topic.error == ErrorCode::NONE && is_led(topic))
 }
 
 #[cfg(test)]
@@ -418,6 +554,29 @@ mod tests {
     }
 
     #[test]
+    fn the_wait_grows_only_when_every_broker_has_failed_once_more() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        refresh.request_topic(&"orders".into());
+        let mut now = Instant(1_000);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            refresh.poll_request(now).unwrap();
+            refresh.handle_response(now, Err(disconnected()));
+            let next = refresh.poll_timeout().unwrap();
+            waits.push(next.since(now).as_millis());
+            now = next;
+        }
+        // There are two brokers; a wait is jittered by a fifth.
+        for (round, pair) in waits.chunks(2).enumerate() {
+            let usual = 100 << round;
+            assert!(pair.iter().all(|wait| (usual * 4 / 5..=usual * 6 / 5).contains(wait)), "{waits:?}");
+        }
+    }
+
+    #[test]
     fn a_failure_is_tried_again_after_a_back_off() {
         let mut refresh = refresh();
         refresh.request_all_topics();
@@ -430,11 +589,37 @@ mod tests {
     }
 
     #[test]
+    fn as_long_as_somebody_uses_every_topic_all_are_asked_for_again_and_none_is_forgotten() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        refresh.hold_all_topics();
+        for round in 0..3 {
+            let now = Instant(round * 300_000);
+            assert_eq!(refresh.poll_request(now).map(|request| request.topics), Some(None), "round {round}");
+            refresh.handle_response(now, Ok(response(1, 1)));
+            assert!(refresh.poll_request(now).is_none());
+            // What is asked for in between, by name, does not put it off.
+            refresh.request(Outdated::InUse);
+            let later = now + Duration::from_secs(200);
+            assert!(refresh.poll_request(later).unwrap().topics.is_some());
+            refresh.handle_response(later, Ok(response(1, 1)));
+            assert_eq!(refresh.poll_timeout(), Some(now + Duration::from_secs(300)));
+        }
+        assert_eq!(refresh.poll_request(Instant(900_000)).map(|request| request.topics), Some(None));
+        refresh.handle_response(Instant(900_000), Ok(response(1, 1)));
+        refresh.release_all_topics();
+        refresh.release_topic("orders");
+        refresh.poll_request(Instant(1_200_000)).unwrap();
+        refresh.handle_response(Instant(1_200_000), Ok(MetadataResponse::default()));
+        assert!(refresh.metadata().topic("orders").is_none(), "nobody uses it any more");
+    }
+
+    #[test]
     fn a_request_made_while_one_is_in_flight_is_not_forgotten() {
         let mut refresh = refresh();
-        refresh.request();
+        refresh.request(Outdated::InUse);
         refresh.poll_request(Instant(0)).unwrap();
-        refresh.request();
+        refresh.request(Outdated::InUse);
         refresh.handle_response(Instant(1), Ok(response(1, 5)));
         assert!(refresh.poll_request(refresh.poll_timeout().unwrap()).is_some());
     }
@@ -466,12 +651,233 @@ mod tests {
         refresh.hold_topic("new".into());
         refresh.request_new(&"new".into());
         assert_eq!(asked_for(&refresh.poll_request(Instant(0)).unwrap()), Some(vec!["new"]));
-        // Another one is to be created while the first request is in flight.
+        // A second topic is to be created while the first request is in flight.
         refresh.request_new(&"newer".into());
         refresh.handle_response(Instant(0), Ok(MetadataResponse::default()));
         assert_eq!(asked_for(&refresh.poll_request(Instant(200)).unwrap()), Some(vec!["newer"]));
         refresh.handle_response(Instant(200), Ok(MetadataResponse::default()));
         assert_eq!(asked_for(&refresh.poll_request(Instant(400)).unwrap()), Some(vec!["new", "orders"]));
+    }
+
+    #[test]
+    fn one_outdated_topic_of_many_is_asked_for_alone() {
+        let mut refresh = refresh();
+        refresh.request_all_topics();
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        for number in 0..1_000 {
+            refresh.hold_topic(format!("t-{number}").into());
+        }
+        refresh.poll_request(Instant(1_000)).unwrap();
+        refresh.handle_response(Instant(1_000), Ok(MetadataResponse::default()));
+        let outdated = |topics: &[&str]| Outdated::Topics(topics.iter().map(|topic| Arc::from(*topic)).collect());
+        refresh.request(outdated(&["t-7", "of-nobody"]));
+        refresh.request(outdated(&["t-3"]));
+        assert_eq!(asked_for(&refresh.poll_request(Instant(5_000)).unwrap()), Some(vec!["t-3", "t-7"]));
+        refresh.handle_response(Instant(5_000), Err(disconnected()));
+        assert_eq!(asked_for(&refresh.poll_request(Instant(9_000)).unwrap()), Some(vec!["t-3", "t-7"]));
+        refresh.request(Outdated::InUse);
+        refresh.handle_response(Instant(9_000), Ok(MetadataResponse::default()));
+        assert_eq!(refresh.poll_request(Instant(15_000)).unwrap().topics.unwrap().len(), 1_000, "a broker was lost");
+        refresh.handle_response(Instant(15_000), Ok(MetadataResponse::default()));
+        refresh.request(outdated(&["t-5"]));
+        refresh.poll_request(Instant(20_000)).unwrap();
+        refresh.handle_response(Instant(20_000), Ok(MetadataResponse::default()));
+        let everything =
+            refresh.poll_request(Instant(315_000)).expect("the answer about one topic does not renew the others");
+        assert_eq!(everything.topics.unwrap().len(), 1_000);
+    }
+
+    /// A refresh with a thousand topics in use, all of which are known to have leaders.
+    fn thousand_known(now: Instant) -> MetadataRefresh {
+        let mut refresh = refresh();
+        for number in 0..1_000 {
+            refresh.hold_topic(format!("t-{number:03}").into());
+        }
+        let request = refresh.poll_request(now).unwrap();
+        refresh.handle_response(now, Ok(with_leaders(&request)));
+        refresh
+    }
+
+    /// The answer in which every topic that was asked for has a leader.
+    fn with_leaders(request: &MetadataRequest) -> MetadataResponse {
+        let mut response = response(1, 5);
+        let topic = response.topics.pop().unwrap();
+        for name in asked_for(request).unwrap() {
+            response.topics.push(MetadataResponseTopic { name: Some(name.into()), ..topic.clone() });
+        }
+        response
+    }
+
+    #[test]
+    fn the_look_up_of_a_topic_without_leader_asks_for_no_other_topic() {
+        let mut refresh = thousand_known(Instant(0));
+        let orders = Arc::from("orders");
+        refresh.hold_topic(Arc::clone(&orders));
+        let mut large = 0;
+        for round in 0..20 {
+            let now = Instant(1_000 + 100 * round);
+            // Another broker is away all the time, so machines ask for everything.
+            refresh.request(Outdated::InUse);
+            let ticket = refresh.request_topic(&orders);
+            let request = refresh.poll_request(now).unwrap();
+            large += usize::from(request.topics.as_ref().unwrap().len() > 1);
+            assert!(asked_for(&request).unwrap().contains(&"orders"));
+            let mut leaderless = response(1, 5);
+            leaderless.topics[0].partitions[0].leader_id = None;
+            refresh.handle_response(now, Ok(leaderless));
+            assert_eq!(refresh.progress().outcome(ticket).map(|outcome| outcome.is_ok()), Some(true));
+        }
+        assert!(large <= 5, "{large} of 20 requests also named what only machines want");
+    }
+
+    #[test]
+    fn the_look_up_of_one_topic_does_not_put_off_what_machines_want() {
+        let mut refresh = thousand_known(Instant(0));
+        let mut largest = 0;
+        for round in 0..10 {
+            let now = Instant(2_000 + 100 * round);
+            if round < 2 {
+                // The second time, they have to wait, because the first answer changes nothing.
+                refresh.request(Outdated::InUse);
+                largest = 0;
+            }
+            refresh.request_topic(&"t-007".into());
+            let request = refresh.poll_request(now).unwrap();
+            largest = largest.max(request.topics.as_ref().unwrap().len());
+            refresh.handle_response(now, Ok(with_leaders(&request)));
+        }
+        assert_eq!(largest, 1_000);
+    }
+
+    #[test]
+    fn a_topic_that_is_opened_while_a_broker_is_away_is_asked_for_alone_and_at_once() {
+        let mut refresh = thousand_known(Instant(0));
+        refresh.request(Outdated::InUse);
+        let request = refresh.poll_request(Instant(5_000)).unwrap();
+        refresh.handle_response(Instant(5_000), Ok(with_leaders(&request)));
+        refresh.request(Outdated::InUse);
+        assert!(refresh.poll_request(Instant(5_001)).is_none(), "nothing had changed");
+        for name in ["orders", "bills"] {
+            refresh.hold_topic(name.into());
+            let ticket = refresh.request_topic(&name.into());
+            let request = refresh.poll_request(Instant(5_001)).unwrap();
+            assert_eq!(asked_for(&request), Some(vec![name]));
+            refresh.handle_response(Instant(5_001), Ok(with_leaders(&request)));
+            assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
+        }
+        let everything = refresh.poll_request(Instant(6_500)).unwrap();
+        assert_eq!(everything.topics.unwrap().len(), 1_002, "the lost broker is not forgotten");
+    }
+
+    #[test]
+    fn a_failed_request_for_one_topic_is_repeated_for_that_topic() {
+        let mut refresh = thousand_known(Instant(0));
+        refresh.hold_topic("orders".into());
+        refresh.request(Outdated::InUse);
+        for now in [1, 500] {
+            assert_eq!(asked_for(&refresh.poll_request(Instant(now)).unwrap()), Some(vec!["orders"]), "at {now} ms");
+            refresh.request(Outdated::InUse);
+            refresh.handle_response(Instant(now), Err(disconnected()));
+            refresh.quiet_until = Instant(10_000);
+        }
+    }
+
+    #[test]
+    fn an_answer_about_all_topics_that_leaves_one_out_leads_to_a_request_for_that_one() {
+        let mut refresh = thousand_known(Instant(0));
+        refresh.hold_topic("orders".into());
+        let request = refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(with_leaders(&request)));
+        refresh.request_all_topics();
+        assert_eq!(refresh.poll_request(Instant(1_000)).unwrap().topics, None);
+        let mut all = response(1, 5);
+        all.topics[0].name = Some("orders".into());
+        for number in (0..1_000).filter(|number| *number != 7) {
+            let topic = MetadataResponseTopic { name: Some(format!("t-{number:03}")), ..all.topics[0].clone() };
+            all.topics.push(topic);
+        }
+        refresh.handle_response(Instant(1_000), Ok(all));
+        assert_eq!(asked_for(&refresh.poll_request(Instant(3_000)).unwrap()), Some(vec!["t-007"]));
+    }
+
+    #[test]
+    fn a_ticket_for_one_topic_is_for_a_request_that_names_it() {
+        let mut refresh = thousand_known(Instant(0));
+        let seen = refresh.request_topic(&"t-007".into());
+        refresh.hold_topic("orders".into());
+        let unasked = refresh.request_topic(&"orders".into());
+        let new = refresh.request_new(&"new".into());
+        let settled = |refresh: &MetadataRefresh| {
+            [new, unasked, seen].map(|ticket| refresh.progress().outcome(ticket).is_some_and(|outcome| outcome.is_ok()))
+        };
+        for (topic, outcomes) in
+            [("new", [true, false, false]), ("orders", [true, true, false]), ("t-007", [true, true, true])]
+        {
+            let due = refresh.poll_timeout().unwrap();
+            let request = refresh.poll_request(due).unwrap();
+            assert_eq!(asked_for(&request), Some(vec![topic]));
+            refresh.handle_response(due, Ok(with_leaders(&request)));
+            assert_eq!(settled(&refresh), outcomes, "after the answer about {topic}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_topic_that_another_caller_creates_is_answered_with_it() {
+        for is_made_first in [false, true] {
+            let mut refresh = refresh();
+            let orders = Arc::from("orders");
+            refresh.hold_topic(Arc::clone(&orders));
+            let before = (!is_made_first).then(|| refresh.request_topic(&orders));
+            refresh.request_new(&orders);
+            let request = refresh.poll_request(Instant(0)).unwrap();
+            let during = is_made_first.then(|| refresh.request_topic(&orders));
+            refresh.handle_response(Instant(0), Ok(with_leaders(&request)));
+            if let Some(request) = refresh.poll_request(Instant(200)) {
+                assert!(is_made_first, "the answer was already there");
+                refresh.handle_response(Instant(200), Ok(with_leaders(&request)));
+            }
+            let ticket = before.or(during).unwrap();
+            assert!(refresh.progress().outcome(ticket).is_some_and(|outcome| outcome.is_ok()), "{is_made_first}");
+        }
+    }
+
+    #[test]
+    fn a_user_of_all_topics_that_is_released_twice_does_not_count_twice() {
+        let mut refresh = refresh();
+        refresh.hold_all_topics();
+        refresh.release_all_topics();
+        refresh.release_all_topics();
+        refresh.hold_all_topics();
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        assert!(refresh.poll_request(Instant(300_000)).is_some_and(|request| request.topics.is_none()));
+    }
+
+    #[test]
+    fn an_answer_about_one_topic_makes_a_new_version_only_if_something_changed() {
+        let mut refresh = thousand_known(Instant(0));
+        let version = refresh.metadata().version;
+        for (now, leader, is_new) in [(1_000, 1, false), (2_000, 2, true)] {
+            refresh.request_topic(&"t-007".into());
+            refresh.poll_request(Instant(now)).unwrap();
+            let mut answer = response(leader, 5 + leader);
+            answer.topics[0].name = Some("t-007".into());
+            answer.topics[0].partitions[0].leader_epoch = Some(4 + leader);
+            assert_eq!(refresh.handle_response(Instant(now), Ok(answer)), is_new);
+            assert_eq!(refresh.metadata().version, version + u64::from(is_new));
+        }
+        assert_eq!(refresh.metadata().topics().count(), 1_000);
+    }
+
+    #[test]
+    fn a_broker_that_another_one_names_is_known_without_a_request() {
+        let mut refresh = thousand_known(Instant(0));
+        let broker = |id, host| Broker::new(id, host, 9092, None).unwrap();
+        assert!(refresh.handle_broker(broker(9, "kafka-9")));
+        assert!(!refresh.handle_broker(broker(9, "elsewhere")) && !refresh.handle_broker(broker(1, "elsewhere")));
+        assert_eq!(&*refresh.metadata().broker(9).unwrap().host, "kafka-9");
+        assert!(refresh.poll_request(Instant(1_000)).is_none());
     }
 
     #[test]
@@ -536,7 +942,7 @@ mod tests {
         refresh.hold_topic("orders".into());
         let mut asked = Vec::new();
         for now in 0..120_000 {
-            refresh.request();
+            refresh.request(Outdated::InUse);
             if refresh.poll_request(Instant(now)).is_some() {
                 asked.push(now);
                 let mut leaderless = response(1, 5);
@@ -546,11 +952,11 @@ mod tests {
             }
         }
         assert!((100..=150).contains(&asked.len()), "{} requests in two minutes", asked.len());
-        refresh.request();
-        refresh.request_now();
+        refresh.request(Outdated::InUse);
+        refresh.request_topic(&"orders".into());
         assert!(refresh.poll_request(Instant(120_100)).is_some(), "a caller does not wait that long");
         assert!(refresh.handle_response(Instant(120_100), Ok(response(2, 6))));
-        refresh.request();
+        refresh.request(Outdated::InUse);
         assert!(refresh.poll_timeout().unwrap() <= Instant(120_220), "after a change it begins anew");
     }
 
@@ -565,7 +971,7 @@ mod tests {
         refresh.poll_request(Instant(200)).unwrap();
         refresh.handle_response(Instant(200), Err(disconnected()));
         assert!(refresh.progress().outcome(ticket).unwrap().is_err());
-        let ticket = refresh.request_now();
+        let ticket = refresh.request_topic(&"orders".into());
         refresh.poll_request(Instant(1_000)).unwrap();
         refresh.handle_response(Instant(1_000), Ok(response(1, 5)));
         assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
@@ -574,7 +980,7 @@ mod tests {
     #[test]
     fn metadata_goes_stale() {
         let mut refresh = refresh();
-        refresh.request();
+        refresh.request(Outdated::InUse);
         refresh.poll_request(Instant(0)).unwrap();
         refresh.handle_response(Instant(0), Ok(response(1, 5)));
         assert!(refresh.poll_request(Instant(299_999)).is_none());
@@ -582,18 +988,30 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_says_so_makes_us_begin_again_with_the_bootstrap_servers() {
+    fn a_broker_that_leaves_its_cluster_has_answered_nothing_and_a_bootstrap_server_is_asked_the_same() {
         let mut refresh = refresh();
-        refresh.request();
+        refresh.hold_topic("orders".into());
         refresh.poll_request(Instant(0)).unwrap();
         refresh.handle_response(Instant(0), Ok(response(1, 5)));
-        refresh.request();
-        refresh.poll_request(Instant(100)).unwrap();
-        let leave = MetadataResponse { error_code: ErrorCode::REBOOTSTRAP_REQUIRED, ..MetadataResponse::default() };
-        refresh.handle_response(Instant(100), Ok(leave));
-        assert_eq!(refresh.metadata().brokers().count(), 0);
-        assert!(refresh.metadata().topic("orders").is_some(), "what is known of topics stays");
-        assert!(refresh.poll_request(Instant(200)).is_some());
+        let leaving = || Ok(MetadataResponse { error_code: ErrorCode::REBOOTSTRAP_REQUIRED, ..Default::default() });
+        let [all, new] = [refresh.request_all_topics(), refresh.request_new(&"new".into())];
+        for (now, ticket, topics) in [(100, new, Some(vec!["new"])), (1_000, all, None)] {
+            assert_eq!(asked_for(&refresh.poll_request(Instant(now)).unwrap()), topics);
+            refresh.handle_response(Instant(now), leaving());
+            assert_eq!(refresh.metadata().brokers().count(), 0, "now only the bootstrap servers are left to ask");
+            assert!(refresh.metadata().topic("orders").is_some(), "what is known of topics stays");
+            let error = refresh.progress().outcome(ticket).expect("the attempt has ended").unwrap_err();
+            assert!(error.is_retriable(), "{error}");
+            assert!(refresh.poll_request(Instant(now)).is_none(), "it waits for the back-off");
+            assert_eq!(asked_for(&refresh.poll_request(Instant(now + 400)).unwrap()), topics);
+            refresh.handle_response(Instant(now + 400), Ok(response(1, 5)));
+        }
+        refresh.request_topic(&"orders".into());
+        refresh.poll_request(Instant(2_000)).unwrap();
+        refresh.handle_response(Instant(2_000), leaving());
+        refresh.hold_topic("bills".into());
+        let everything = refresh.poll_request(Instant(3_000)).unwrap();
+        assert_eq!(asked_for(&everything), Some(vec!["bills", "orders"]), "another cluster may have other leaders");
     }
 
     #[test]
@@ -622,7 +1040,7 @@ mod tests {
         let metadata = Metadata::default().merged(with_id(1, 9), false).merged(with_id(2, 0), false);
         let lagging = metadata.merged(with_id(1, 9), false);
         assert_eq!((id(&lagging), lagging.version), (2, metadata.version));
-        // If every broker goes on to say so, we were wrong about which is the older one.
+        // If every broker keeps naming the older id, we were wrong about which one is older.
         let insisting = (0..10).fold(metadata, |metadata, _| metadata.merged(with_id(1, 9), false));
         assert_eq!(id(&insisting), 1);
     }
@@ -695,6 +1113,7 @@ mod tests {
             let mut response = response(1, 5);
             response.topics[0].name = Some(name.to_string());
             refresh.handle_response(Instant(1), Ok(response));
+            assert!(refresh.poll_request(Instant(60_000)).is_none(), "{name} is known");
         }
     }
 
@@ -711,8 +1130,9 @@ mod tests {
     #[test]
     fn however_many_ask_there_is_one_request_per_back_off() {
         let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
         let asked = (0..1_000).filter(|now| {
-            refresh.request_now();
+            refresh.request_topic(&"orders".into());
             let asked = refresh.poll_request(Instant(*now)).is_some();
             if asked {
                 refresh.handle_response(Instant(*now), Ok(response(1, 5)));
@@ -725,7 +1145,7 @@ mod tests {
     #[test]
     fn a_hint_counts_only_with_a_newer_epoch_and_a_known_broker() {
         let mut refresh = refresh();
-        refresh.request();
+        refresh.request(Outdated::InUse);
         refresh.poll_request(Instant(0)).unwrap();
         refresh.handle_response(Instant(0), Ok(response(1, 5)));
         let hint =

@@ -1,13 +1,13 @@
-//! Whom to ask when any broker will do, and how long to leave an address alone that did not answer.
+//! Which broker to ask when any will do, and how long to leave an address alone after it failed.
 //!
-//! Known brokers come first, the bootstrap servers after them, so a cluster whose every known
-//! broker has moved away is found again through its bootstrap servers (KIP-899). Within each group the
-//! one that failed least recently is next.
+//! Known brokers come first, then the bootstrap servers: if every known broker has moved away, the client finds the
+//! cluster again through its bootstrap servers (KIP-899). Within each group, the endpoint whose last failure is oldest
+//! comes first.
 //!
-//! A broker that is away is dialled by one connection at a time, however many wait for it: the first to come after the
-//! back-off dials, and what becomes of that is the answer for all.
+//! Only one connection at a time dials a broker that is away. The first to ask after the back-off dials, and its
+//! outcome holds for all that wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,26 +19,28 @@ use crate::time::Instant;
 /// A `host:port` from `bootstrap.servers`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootstrapServer {
-    /// A name or an address.
+    /// A host name or an IP address.
     pub host: Arc<str>,
     /// The port.
     pub port: u16,
 }
 
-/// Something that can be dialled.
+/// An address that can be dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
-    /// A broker that the metadata names.
+    /// A broker from the metadata, by its id.
     Broker(i32),
-    /// A bootstrap server, by its place in the list.
+    /// A bootstrap server, by its index in the list.
     Bootstrap(usize),
 }
 
-/// Remembers which endpoints failed.
+/// Remembers which endpoints failed, and when.
 #[derive(Debug)]
 pub struct Route {
     bootstrap: Vec<BootstrapServer>,
     failures: BTreeMap<Endpoint, Failures>,
+    /// The endpoints that have completed a handshake.
+    opened: BTreeSet<Endpoint>,
     backoff: Backoff,
     random: Random,
 }
@@ -49,21 +51,21 @@ struct Failures {
     in_a_row: u32,
     /// When the last dial or request failed.
     last: Instant,
-    /// The next dial is not before this; while one is under way, its limit.
+    /// The next dial starts no earlier than this; during a dial, the end of its time limit.
     not_before: Instant,
 }
 
 impl Route {
-    /// A route that knows only the bootstrap servers, which it shuffles so that clients spread over them.
+    /// A route that knows only the bootstrap servers. It shuffles them, so that clients spread over them.
     pub fn new(mut bootstrap: Vec<BootstrapServer>, backoff: Backoff, seed: u64) -> Self {
         let mut random = Random::new(seed);
         for last in (1..bootstrap.len()).rev() {
             bootstrap.swap(last, random.below(last + 1));
         }
-        Self { bootstrap, failures: BTreeMap::new(), backoff, random }
+        Self { bootstrap, failures: BTreeMap::new(), opened: BTreeSet::new(), backoff, random }
     }
 
-    /// The endpoint to ask next when any will do; among equals one that is `connected` already.
+    /// The endpoint to ask next when any will do. Among equals, one that is already `connected` comes first.
     pub fn any(&mut self, metadata: &Metadata, connected: impl Fn(Endpoint) -> bool) -> Option<Endpoint> {
         let brokers: Vec<Endpoint> = metadata.brokers().map(|broker| Endpoint::Broker(broker.id)).collect();
         let bootstrap = (0..self.bootstrap.len()).map(Endpoint::Bootstrap);
@@ -78,7 +80,7 @@ impl Route {
         metadata.brokers().count() + self.bootstrap.len()
     }
 
-    /// Where to dial an endpoint, if it is still known.
+    /// The host and port of an endpoint, if it is still known.
     pub fn address(&self, endpoint: Endpoint, metadata: &Metadata) -> Option<(Arc<str>, u16)> {
         match endpoint {
             Endpoint::Broker(id) => metadata.broker(id).map(|broker| (Arc::clone(&broker.host), broker.port)),
@@ -88,10 +90,10 @@ impl Route {
         }
     }
 
-    /// Asks for leave to dial an endpoint, which takes no longer than `limit`. Without leave it says when to ask again;
-    /// news of the dial that is under way may come earlier.
+    /// Asks for permission to dial an endpoint, for at most `limit`. `None` grants it; otherwise returns when to ask
+    /// again (the dial that is under way may end earlier).
     ///
-    /// Who gets leave must report with [`handle_failure`](Self::handle_failure) or
+    /// A caller that gets permission must report the outcome with [`handle_failure`](Self::handle_failure) or
     /// [`handle_opened`](Self::handle_opened).
     pub fn begin_dial(&mut self, now: Instant, endpoint: Endpoint, limit: Duration) -> Option<Instant> {
         let failures = self.failures.get_mut(&endpoint).filter(|failures| failures.in_a_row > 0)?;
@@ -102,14 +104,21 @@ impl Route {
         None
     }
 
-    /// Notes that a connection was made, so that the others may follow. It has yet to prove useful.
+    /// Notes that a connection was opened, so that other connections may dial now. The failure count stays until
+    /// [`handle_success`](Self::handle_success).
     pub fn handle_opened(&mut self, now: Instant, endpoint: Endpoint) {
+        self.opened.insert(endpoint);
         if let Some(failures) = self.failures.get_mut(&endpoint) {
             failures.not_before = now;
         }
     }
 
-    /// Notes that an endpoint could not be reached, or hung up before it was of any use.
+    /// Whether a connection to the endpoint was ever opened, handshake included.
+    pub fn was_opened(&self, endpoint: Endpoint) -> bool {
+        self.opened.contains(&endpoint)
+    }
+
+    /// Notes that an endpoint could not be reached, or hung up before it answered anything.
     pub fn handle_failure(&mut self, now: Instant, endpoint: Endpoint) {
         let failures = self.failures.entry(endpoint).or_default();
         failures.in_a_row = failures.in_a_row.saturating_add(1);
@@ -117,7 +126,7 @@ impl Route {
         failures.not_before = now + self.backoff.delay(failures.in_a_row, &mut self.random);
     }
 
-    /// Notes that an endpoint did not answer what any could have answered: it is the last to be asked next time.
+    /// Notes that an endpoint did not answer a request that any broker can answer: it comes last from now on.
     pub fn pass_over(&mut self, now: Instant, endpoint: Endpoint) {
         self.failures.entry(endpoint).or_default().last = now;
     }

@@ -1,4 +1,4 @@
-//! The settings of a client: where its cluster is, and the limits of what it does there.
+//! The settings of a client: the addresses of its cluster, and its limits.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
 
 settings! {
-    /// What a client needs before it can talk to a cluster.
+    /// The settings of a client.
     ClientConfig {
-        /// Where to begin, as `(host, port)` pairs; the rest of the cluster is found from there.
+        /// The first brokers to ask, as `(host, port)` pairs; they name the rest of the cluster.
         #[setting(kafka = "bootstrap.servers", pykafka = "hosts")]
         bootstrap_servers: Vec<(String, u16)> = ("127.0.0.1", 9092);
 
-        /// What the brokers' logs and quotas call this program; at most 32,767 bytes, without control characters.
+        /// The name of this program in the brokers' logs and quotas; at most 32,767 bytes, without control characters.
         #[setting(kafka = "client.id")]
         client_id: String = "kavka";
 
-        /// How long one request may take, its wait at the broker included.
+        /// How long one request may take, including its wait at the broker.
         #[setting(kafka = "request.timeout.ms", pykafka = "socket_timeout_ms", range = 1..=LONG)]
         request_timeout: Duration = 30_000;
 
-        /// How long looking up a name, connecting and shaking hands may take together.
+        /// How long resolving, connecting and the handshake may take together.
         #[setting(kafka = "socket.connection.setup.timeout.ms", pykafka = "socket_timeout_ms", range = 1..=LONG)]
         connection_setup_timeout: Duration = 10_000;
 
-        /// The wait before a failed request is tried again; it doubles with each failure in a row.
+        /// The wait before a failed request is retried; doubles with each failure in a row.
         #[setting(kafka = "retry.backoff.ms", range = 1..=LONG)]
         retry_backoff: Duration = 100;
 
-        /// The longest wait before a failed request is tried again.
+        /// The longest wait before a failed request is retried.
         #[setting(kafka = "retry.backoff.max.ms", range = 1..=LONG)]
         retry_backoff_max: Duration = 1_000;
 
-        /// The wait before a broker that could not be reached is dialled again; it doubles with each failure in a row.
-        /// Kafka's default is 50.
+        /// The wait before an unreachable broker is dialled again; doubles with each failure in a row. Kafka's default
+        /// is 50.
         #[setting(kafka = "reconnect.backoff.ms", range = 1..=LONG)]
         reconnect_backoff: Duration = 100;
 
-        /// The longest wait before a broker is dialled again.
+        /// The longest wait before an unreachable broker is dialled again.
         #[setting(kafka = "reconnect.backoff.max.ms", range = 1..=LONG)]
         reconnect_backoff_max: Duration = 1_000;
 
@@ -46,15 +46,19 @@ settings! {
         #[setting(kafka = "connections.max.idle.ms", range = 1..=LONG)]
         connections_max_idle: Duration = 540_000;
 
-        /// How old the client's view of the cluster may become before it asks again without another reason.
+        /// How old metadata may get before it is refreshed without another reason.
         #[setting(kafka = "metadata.max.age.ms", range = 1..=LONG)]
         metadata_max_age: Duration = 300_000;
 
-        /// How many bytes an answer may have: a longer one is refused before it is read.
+        /// The local IP address to connect from; if empty, the system chooses.
+        #[setting(ours = "source.address", pykafka = "source_address")]
+        source_address: String = "";
+
+        /// The longest response, in bytes; a longer one is refused before it is read.
         #[setting(ours = "max.response.bytes", pykafka = "max_response_bytes", range = 1..=INT)]
         max_response_bytes: usize = 100_000_000;
 
-        /// How many bytes all producers of the client may buffer together.
+        /// How many bytes all producers of the client together may buffer.
         #[setting(kafka = "buffer.memory", pykafka = "buffer_memory", range = 65_536..=LONG)]
         buffer_memory: usize = 33_554_432;
 
@@ -65,7 +69,7 @@ settings! {
 }
 
 impl ClientConfig {
-    /// The defaults, for the cluster that is found at `bootstrap_servers`: `host:port`, with commas between several.
+    /// The default settings, with these servers: one or more `host:port`, separated by commas.
     ///
     /// # Errors
     ///
@@ -81,6 +85,10 @@ impl ClientConfig {
         if self.client_id.len() > i16::MAX as usize || self.client_id.contains(char::is_control) {
             let shown = crate::error::printable(&self.client_id);
             return Err(refuse("client.id", shown, "at most 32,767 bytes without control characters"));
+        }
+        if !self.source_address.is_empty() && self.source_address.parse::<core::net::IpAddr>().is_err() {
+            let shown = crate::error::printable(&self.source_address);
+            return Err(refuse("source.address", shown, "an IP address of this machine, without a port"));
         }
         for (setting, least, bound, most) in [
             ("retry.backoff.ms", self.retry_backoff, "retry.backoff.max.ms", self.retry_backoff_max),

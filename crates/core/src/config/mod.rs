@@ -1,11 +1,12 @@
-//! The settings: what they are called, what they may be and what they are when nothing is said.
+//! The settings: their names, ranges and defaults.
 //!
-//! Every setting is one row in `client.rs`, `producer.rs` or `consumer.rs`. Kafka's dotted name is the name that errors
-//! and properties use, and the row says what Rust and PyKafka call it. A value that is out of range or in conflict with
+//! Every setting is one row in `client.rs`, `producer.rs`, `consumer.rs` or `group.rs`. Properties and errors use
+//! Kafka's dotted name; the row also has its names in Rust and PyKafka. A value that is out of range or conflicts with
 //! another one is refused by `validate`, before anything is sent.
 
 mod client;
 mod consumer;
+mod group;
 mod names;
 mod producer;
 mod servers;
@@ -14,6 +15,7 @@ mod value;
 
 pub use client::ClientConfig;
 pub use consumer::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
+pub use group::{GroupConfig, GroupProtocol};
 pub use names::all_settings;
 pub use producer::{Acks, ProducerConfig};
 pub use servers::parse_bootstrap_servers;
@@ -21,9 +23,9 @@ pub use setting::Setting;
 
 use crate::error::Result;
 
-/// Reads the settings of a producer and its client from one list, as Kafka's own clients have it.
+/// Reads the settings of a producer and its client from one list, as Kafka's own clients do.
 ///
-/// A name that both have, `request.timeout.ms`, sets both.
+/// A name that both have (`request.timeout.ms`) sets both.
 ///
 /// # Errors
 ///
@@ -44,7 +46,7 @@ pub fn producer_properties<N: AsRef<str>, V: AsRef<str>>(
     Ok((client, producer))
 }
 
-/// Reads the settings of a consumer and its client from one list, as Kafka's own clients have it.
+/// Reads the settings of a consumer and its client from one list, as Kafka's own clients do.
 ///
 /// # Errors
 ///
@@ -65,6 +67,26 @@ pub fn consumer_properties<N: AsRef<str>, V: AsRef<str>>(
     Ok((client, consumer))
 }
 
+/// Reads the settings of a group member, its consumer and its client from one list.
+///
+/// # Errors
+///
+/// Those of [`GroupConfig::from_properties`].
+pub fn group_properties<N: AsRef<str>, V: AsRef<str>>(
+    properties: impl IntoIterator<Item = (N, V)>,
+) -> Result<(ClientConfig, ConsumerConfig, GroupConfig)> {
+    let mut group = GroupConfig::default();
+    let mut others = Vec::new();
+    for (name, value) in properties {
+        if !group.set(name.as_ref(), value.as_ref())? {
+            others.push((name, value));
+        }
+    }
+    group.validate()?;
+    let (client, consumer) = consumer_properties(others)?;
+    Ok((client, consumer, group))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +98,17 @@ mod tests {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         error.to_string()
+    }
+
+    #[test]
+    fn a_source_address_is_an_ip_address_and_nothing_else() {
+        for address in ["", "127.0.0.1", "::1"] {
+            ClientConfig::from_properties([("source.address", address)]).unwrap();
+        }
+        for address in ["localhost", "127.0.0.1:9092", "[::1]"] {
+            let refused = refusal(ClientConfig::from_properties([("source.address", address)]));
+            assert!(refused.contains("source.address") && refused.contains("without a port"), "{refused}");
+        }
     }
 
     #[test]
@@ -92,6 +125,7 @@ mod tests {
             ConsumerConfig::from_properties(shown(ConsumerConfig::SETTINGS)).unwrap(),
             ConsumerConfig::default()
         );
+        assert_eq!(GroupConfig::from_properties(shown(GroupConfig::SETTINGS)).unwrap(), GroupConfig::default());
     }
 
     #[test]
@@ -109,6 +143,7 @@ mod tests {
         check(ClientConfig::SETTINGS, |name, value| ClientConfig::from_properties([(name, value)]).map(drop));
         check(ProducerConfig::SETTINGS, |name, value| ProducerConfig::from_properties([(name, value)]).map(drop));
         check(ConsumerConfig::SETTINGS, |name, value| ConsumerConfig::from_properties([(name, value)]).map(drop));
+        check(GroupConfig::SETTINGS, |name, value| GroupConfig::from_properties([(name, value)]).map(drop));
     }
 
     #[test]
@@ -161,7 +196,7 @@ mod tests {
             ("batch.size", "1e6", "1 to 2,147,483,647"),
             ("acks", "2", "all, 1 or 0"),
             ("enable.idempotence", "yes", "true or false"),
-            ("compression.type", "zip", "none, gzip, snappy, lz4 or zstd, with its level behind a colon"),
+            ("compression.type", "zip", "none, gzip, snappy, lz4 or zstd, optionally with a level as in zstd:9"),
         ] {
             let text = refusal(ProducerConfig::from_properties([(name, value)]));
             assert_eq!(text, format!("{name} must be {allowed}, not {value}"));

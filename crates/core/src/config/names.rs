@@ -1,11 +1,12 @@
-//! The names of all settings: finding one, and saying which one was meant.
+//! Finds settings by name, and suggests the nearest one for an unknown name.
 
-use super::{ClientConfig, ConsumerConfig, ProducerConfig, Setting};
+use super::{ClientConfig, ConsumerConfig, GroupConfig, ProducerConfig, Setting};
 use crate::error::{Error, ErrorKind, printable};
 
-/// Every setting there is: the client's, the producer's and the consumer's.
+/// All settings: of the client, the producer, the consumer and the group member.
 pub fn all_settings() -> impl Iterator<Item = &'static Setting> {
-    [ClientConfig::SETTINGS, ProducerConfig::SETTINGS, ConsumerConfig::SETTINGS].into_iter().flatten()
+    let tables = [ClientConfig::SETTINGS, ProducerConfig::SETTINGS, ConsumerConfig::SETTINGS, GroupConfig::SETTINGS];
+    tables.into_iter().flatten()
 }
 
 /// The error for a name that is in none of `tables`.
@@ -21,22 +22,24 @@ pub(super) fn unknown(name: &str, tables: &[&'static [Setting]]) -> Error {
     Error::new(ErrorKind::Config, what)
 }
 
-/// Whose setting it is, in words.
+/// What the setting belongs to, in words.
 fn owner(setting: &Setting) -> &'static str {
     let is_in = |table: &[Setting]| table.iter().any(|other| other.name == setting.name);
     if is_in(ClientConfig::SETTINGS) {
         "a client's setting"
     } else if is_in(ProducerConfig::SETTINGS) {
         "a producer's setting"
-    } else {
+    } else if is_in(ConsumerConfig::SETTINGS) {
         "a consumer's setting"
+    } else {
+        "a setting of a group's member"
     }
 }
 
-/// The setting that somebody who wrote `name` most likely meant.
+/// The setting that `name` most likely means.
 ///
-/// Names are compared without case and with dots for underscores, by the number of letters to change. PyKafka's keywords
-/// count as well. A name of which more than a third would have to be changed is nobody's.
+/// Compares names by edit distance, ignoring case, and with dots in place of underscores. PyKafka's keywords count,
+/// too. A setting is not suggested if more than a third of the name would have to change.
 fn nearest(name: &str, tables: &[&'static [Setting]]) -> Option<&'static str> {
     let plain = |name: &str| name.to_lowercase().replace(['_', '-'], ".");
     let wanted = plain(name);
@@ -49,10 +52,10 @@ fn nearest(name: &str, tables: &[&'static [Setting]]) -> Option<&'static str> {
     (edits <= wanted.chars().count() / 3).then_some(setting.name)
 }
 
-/// How many letters must be added, removed or replaced to make one text of the other.
+/// The edit distance: how many letters to add, remove or replace.
 fn edits(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
-    // `costs[n]`: from the letters of `one` seen so far to the first `n` letters of `other`.
+    // `costs[n]`: from the letters of `one` so far to the first `n` letters of `other`.
     let mut costs: Vec<usize> = (0..=other.len()).collect();
     for (row, letter) in one.chars().enumerate() {
         let mut last = row + 1;

@@ -1,4 +1,4 @@
-//! The settings of a producer: batching, acknowledgement and when to give up.
+//! The settings of a producer: batching, acknowledgement, and when to give up.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
 use crate::wire::records::{Compression, CompressionType};
 
-/// Who must have stored a record before it counts as written. Kafka: `acks`.
+/// Which replicas must have stored a record before it counts as written. Kafka: `acks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Acks {
-    /// Nobody: the broker does not answer, and a lost record is never noticed. Not idempotent.
+    /// None: the broker does not respond, and a lost record goes unnoticed. Not idempotent.
     None,
-    /// The leader alone: a record can be lost when the leader fails. Not idempotent.
+    /// The leader only: a record can be lost if the leader fails. Not idempotent.
     Leader,
-    /// Every in-sync replica. The only choice that keeps the guarantees.
+    /// All in-sync replicas. The only choice that keeps the guarantees.
     #[default]
     All,
 }
 
 impl Acks {
-    /// The number on the wire: 0, 1 or -1.
+    /// The value in a request: 0, 1 or -1.
     pub fn to_wire(self) -> i16 {
         match self {
             Self::None => 0,
@@ -30,13 +30,13 @@ impl Acks {
 }
 
 settings! {
-    /// How a producer batches, sends and gives up.
+    /// The settings of a producer.
     ProducerConfig {
-        /// Who must have stored a record before it counts as written.
+        /// Which replicas must have stored a record before it counts as written.
         #[setting(kafka = "acks", pykafka = "required_acks")]
         acks: Acks = Acks::All;
 
-        /// Whether the broker may drop what arrives twice. Without a value it does exactly when `acks` is all.
+        /// Whether brokers detect and drop duplicates. By default they do if `acks` is `all`.
         #[setting(kafka = "enable.idempotence")]
         idempotence: Option<bool> = None;
 
@@ -44,26 +44,26 @@ settings! {
         #[setting(kafka = "linger.ms", pykafka = "linger_ms", range = 0..=LONG)]
         linger: Duration = 5;
 
-        /// How many bytes make a batch full: a ceiling, not an allocation. Kafka's default is 16,384.
+        /// How many bytes make a batch full: a limit, not an allocation. Kafka's default is 16,384.
         #[setting(kafka = "batch.size", range = 1..=INT)]
         batch_size: usize = 1_000_000;
 
-        /// How many bytes a record may have; a request that has as many is not filled further.
+        /// How many bytes a record may have; a request of that size gets no more batches.
         #[setting(kafka = "max.request.size", pykafka = "max_request_size", range = 1..=INT)]
         max_request_size: usize = 1_048_576;
 
-        /// How batches are compressed. A level stands behind a colon: `zstd:9`.
+        /// How batches are compressed, optionally with a level after a colon: `zstd:9`.
         #[setting(kafka = "compression.type", pykafka = "compression")]
         compression: Compression = CompressionType::None;
 
-        /// How long it may take from accepting a record to its report. Where that is less than `request.timeout.ms`, an
-        /// answer is not waited for longer either, but for 5 s at least.
+        /// How long a record may take from acceptance to its report. If that is less than `request.timeout.ms`, it also
+        /// limits the wait for a response, but to no less than 5 s.
         #[setting(kafka = "delivery.timeout.ms", pykafka = "delivery_timeout_ms", range = 1..=LONG)]
         delivery_timeout: Duration = 120_000;
 
-        /// How many batches of one partition may be on their way at once; at most 5 for an idempotent producer. Without
-        /// idempotence it is 1 for each partition as long as `retries` is not 0, because a batch that is sent again would
-        /// be stored behind the next one.
+        /// How many batches of one partition may be in flight; at most 5 for an idempotent producer. Without
+        /// idempotence it is 1 per partition unless `retries` is 0: otherwise a batch that is sent again would be
+        /// stored after the next one.
         #[setting(kafka = "max.in.flight.requests.per.connection", range = 1..=INT)]
         max_in_flight: usize = 5;
 
@@ -71,11 +71,11 @@ settings! {
         #[setting(kafka = "request.timeout.ms", pykafka = "ack_timeout_ms", range = 0..=INT)]
         ack_timeout: Duration = 30_000;
 
-        /// How often a batch is tried again before `delivery.timeout.ms` has passed.
+        /// How often a batch is retried within `delivery.timeout.ms`.
         #[setting(kafka = "retries", pykafka = "max_retries", range = 0..=u32::MAX as u64)]
         retries: u32 = u32::MAX;
 
-        /// How many records may wait for their report, besides the bound in bytes. Without a value there is no limit.
+        /// How many records may wait for their report, in addition to the limit in bytes. By default there is no limit.
         #[setting(ours = "max.queued.records", pykafka = "max_queued_messages", range = 1..=LONG)]
         max_queued_records: Option<usize> = None;
     }

@@ -1,25 +1,25 @@
-//! Where a cluster is found: `bootstrap.servers` as people write it, in Rust, in Python and on the command line.
+//! Parses `bootstrap.servers`, as people write it in Rust, in Python and on the command line.
 
 use core::net::Ipv6Addr;
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result, printable};
 
-/// The port of a server that is named without one.
+/// The port of a server without one.
 const DEFAULT_PORT: u16 = 9092;
 
-/// The longest host name, in bytes, as DNS has it.
+/// The longest host name in DNS, in bytes.
 const MAX_HOST_BYTES: usize = 255;
 
-/// Reads a comma-separated list of `host:port`: each server once, in order.
+/// Parses a comma-separated list of `host:port`; keeps the order, and drops duplicates.
 ///
-/// A host without a port means 9092. An IPv6 address stands in brackets: `[::1]:9092`. White space of every kind around
-/// an element, such as the newline at the end of a file, and empty elements do not count. Kafka: `bootstrap.servers`.
+/// Without a port it is 9092. An IPv6 address needs brackets: `[::1]:9092`. White space around an entry (for instance
+/// the newline at the end of a file) and empty entries are ignored. Kafka: `bootstrap.servers`.
 ///
 /// # Errors
 ///
-/// `Config`, naming the element that is wrong: a protocol in front (`PLAINTEXT://`), a port outside 1 to 65,535, a host
-/// with anything but ASCII letters, digits, `.`, `_` and `-`; or that there is no element at all.
+/// `Config`, with the invalid entry: it has a protocol (`PLAINTEXT://`), a port outside 1 to 65,535, or a host with
+/// characters other than ASCII letters, digits, `.`, `_` and `-`. Also if there is no entry at all.
 pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<(String, u16)>> {
     let mut servers = Vec::new();
     let mut seen = BTreeSet::new();
@@ -32,13 +32,13 @@ pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<(String, u16)>> {
         }
     }
     if servers.is_empty() {
-        let hint = "give host:port, with commas between several";
+        let hint = "give one or more host:port, separated by commas";
         return Err(Error::new(ErrorKind::Config, "bootstrap.servers names no broker").with_hint(hint));
     }
     Ok(servers)
 }
 
-/// Takes away white space and the byte order mark that some editors put at the beginning of a file.
+/// Removes white space, and the byte order mark that some editors put at the beginning of a file.
 fn trim(element: &str) -> &str {
     element.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
@@ -71,7 +71,7 @@ fn parse_server(element: &str) -> std::result::Result<(String, u16), &'static st
         return Err("has a host name of more than 255 characters");
     }
     if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
-        return Err("has a host with something else than ASCII letters, digits, '.', '_' and '-'");
+        return Err("has a host with characters other than ASCII letters, digits, '.', '_' and '-'");
     }
     Ok((host.to_owned(), port))
 }
@@ -79,7 +79,7 @@ fn parse_server(element: &str) -> std::result::Result<(String, u16), &'static st
 fn parse_port(port: &str) -> std::result::Result<u16, &'static str> {
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let number = if digits { port.parse().ok() } else { None };
-    number.filter(|port| *port > 0).ok_or("has a port that is no number from 1 to 65535")
+    number.filter(|port| *port > 0).ok_or("has a port that is not a number from 1 to 65535")
 }
 
 #[cfg(test)]

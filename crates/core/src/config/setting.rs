@@ -1,9 +1,8 @@
-//! How a setting is declared: one row, from which everything else is made.
+//! How a setting is declared: as one row, from which everything else is generated.
 //!
-//! `settings!` turns rows into the struct with its documented fields, its defaults, one builder method per field, the
-//! check of every range, reading by name, and the table of [`Setting`]s from which
-//! `docs/reference/configuration.md` is written. A rule that concerns two settings is written by hand below the rows,
-//! in `check_conflicts`.
+//! `settings!` turns rows into the struct with its documented fields, the defaults, a builder method per field, the
+//! range checks, reading by name, and the table of [`Setting`]s from which `docs/reference/configuration.md` is
+//! generated. A rule about two settings is written by hand below the rows, in `check_conflicts`.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -11,36 +10,34 @@ use std::ops::RangeInclusive;
 use super::value::{Value, grouped};
 use crate::error::{Error, ErrorKind, Result, printable};
 
-/// The largest `int` of Java, which bounds many of Kafka's settings.
+/// The largest Java `int`, which bounds many of Kafka's settings.
 pub(super) const INT: u64 = i32::MAX as u64;
-/// The largest `long` of Java. A range that ends here has no upper bound worth naming.
+/// The largest Java `long`. A range that ends here counts as having no upper bound.
 pub(super) const LONG: u64 = i64::MAX as u64;
 
-/// One setting, as people look it up.
+/// The description of a setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its name in properties and in errors. It is Kafka's name, except where [`Setting::is_kafkas`] is false.
+    /// The name in properties and errors: Kafka's name, unless [`Setting::is_kafkas`] is false.
     pub name: &'static str,
     /// Whether Kafka's own clients have this setting.
     pub is_kafkas: bool,
-    /// The struct that holds it.
-    pub config: &'static str,
-    /// The field of `config`, and the builder method.
+    /// The name of its field and builder method in Rust.
     pub field: &'static str,
-    /// The keyword argument of PyKafka that sets it, if there is one.
+    /// PyKafka's keyword argument for it, if there is one.
     pub pykafka: Option<&'static str>,
-    /// What a value looks like in properties, in words.
+    /// The form of its value in properties, in words.
     pub kind: &'static str,
-    /// The default as properties would give it.
+    /// The default, in the form of properties.
     pub default: fn() -> String,
-    /// The allowed numbers, if it is a number.
+    /// The allowed range, if it is a number.
     pub range: Option<(u64, u64)>,
-    /// What it does: the lines of its documentation.
+    /// The lines of its documentation.
     pub doc: &'static [&'static str],
 }
 
 impl Setting {
-    /// The allowed values in words: a range, or what a value looks like.
+    /// The allowed values in words: the range, or the form of the value.
     pub fn allowed(&self) -> String {
         match self.range {
             Some((least, LONG)) => format!("{} or more", grouped(least)),
@@ -49,7 +46,7 @@ impl Setting {
         }
     }
 
-    /// Refuses a value that is out of range. One that is no number (no limit, say) has no range.
+    /// Refuses a value that is out of range. A value without a number (such as "no limit") has no range.
     pub(super) fn check(&self, value: &impl Value) -> Result<()> {
         let Some((least, most)) = self.range else { return Ok(()) };
         match value.number() {
@@ -60,7 +57,7 @@ impl Setting {
         }
     }
 
-    /// Reads a value of properties and checks its range.
+    /// Parses a value, and checks its range.
     pub(super) fn read<V: Value>(&self, text: &str) -> Result<V> {
         let refused = |why: Option<Error>| why.unwrap_or_else(|| refuse(self.name, printable(text), self.allowed()));
         let value = V::parse(text.trim()).map_err(refused)?;
@@ -69,17 +66,17 @@ impl Setting {
     }
 }
 
-/// Refuses a value of a setting: `{setting} must be {allowed}, not {value}`.
+/// The error for a refused value: `{setting} must be {allowed}, not {value}`.
 pub(super) fn refuse(setting: &str, value: impl Display, allowed: impl Display) -> Error {
     Error::new(ErrorKind::Config, format!("{setting} must be {allowed}, not {value}"))
 }
 
-/// The bounds of a row; a table holds numbers, because a range cannot be copied.
+/// The bounds of a range; the table holds numbers, because a range is not `Copy`.
 pub(super) const fn bounds(range: &RangeInclusive<u64>) -> (u64, u64) {
     (*range.start(), *range.end())
 }
 
-/// Declares a struct of settings: see the head of this file.
+/// Declares a struct of settings; see the module's documentation.
 ///
 /// ```text
 /// /// What the setting does.
@@ -87,8 +84,8 @@ pub(super) const fn bounds(range: &RangeInclusive<u64>) -> (u64, u64) {
 /// linger: Duration = 5;
 /// ```
 ///
-/// `ours =` in place of `kafka =` marks a setting that Kafka's own clients do not have. `pykafka` and `range` are left
-/// out where there is none. The default is a [`Value::Literal`]: a duration is given in milliseconds.
+/// `ours =` instead of `kafka =` marks a setting that Kafka's own clients do not have. `pykafka` and `range` are
+/// optional. The default is a [`Value::Literal`]; that of a duration is in milliseconds.
 macro_rules! settings {
     (@is_kafkas kafka) => { true };
     (@is_kafkas ours) => { false };
@@ -128,7 +125,8 @@ macro_rules! settings {
             }
         }
 
-        /// Builder methods: `Config::default().this(..).that(..)`. Nothing is checked before [`validate`](Self::validate).
+        /// Builder methods: `Config::default().this(..).that(..)`. They check nothing; [`validate`](Self::validate)
+        /// does.
         impl $config {$(
             #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
             #[must_use]
@@ -139,12 +137,11 @@ macro_rules! settings {
         )+}
 
         impl $config {
-            /// Its settings, in the order of the fields.
+            /// The descriptions of its settings, in the order of the fields.
             pub const SETTINGS: &'static [$crate::config::Setting] = &[$(
                 $crate::config::Setting {
                     name: $name,
                     is_kafkas: settings!(@is_kafkas $origin),
-                    config: stringify!($config),
                     field: stringify!($field),
                     pykafka: settings!(@option $($keyword)?),
                     kind: <$type as $crate::config::value::Value>::KIND,
@@ -154,12 +151,12 @@ macro_rules! settings {
                 },
             )+];
 
-            /// Reads settings by name, as in a properties file; the rest keep their defaults.
+            /// Reads settings by name, as from a properties file; the others keep their defaults.
             ///
             /// # Errors
             ///
-            /// `Config`: a name that no setting has (the error gives the nearest one), a value that cannot be read or is
-            /// out of range, or what [`validate`](Self::validate) refuses.
+            /// `Config` if a name is unknown (the error suggests the nearest one), if a value cannot be parsed or is
+            /// out of range, or if [`validate`](Self::validate) fails.
             pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(
                 properties: impl IntoIterator<Item = (N, V)>,
             ) -> $crate::error::Result<Self> {
@@ -173,7 +170,7 @@ macro_rules! settings {
                 Ok(config)
             }
 
-            /// Sets one setting by its name; false if it has none of that name.
+            /// Sets one setting by its name. Returns false if there is no such setting.
             pub(super) fn set(&mut self, name: &str, value: &str) -> $crate::error::Result<bool> {
                 let Some(setting) = Self::SETTINGS.iter().find(|setting| setting.name == name) else {
                     return Ok(false);
@@ -185,12 +182,12 @@ macro_rules! settings {
                 Ok(true)
             }
 
-            /// Refuses what cannot work.
+            /// Checks all settings.
             ///
             /// # Errors
             ///
-            /// `Config`, naming the setting and what it may be: a value out of its range, or two that contradict each
-            /// other.
+            /// `Config`, with the setting and its allowed values, if a value is out of range or two settings contradict
+            /// each other.
             pub fn validate(&self) -> $crate::error::Result<()> {
                 for setting in Self::SETTINGS {
                     match setting.field {

@@ -1,35 +1,35 @@
-//! The types of settings: how each is read from text and shown in it.
+//! The types of settings: how each is parsed and shown.
 
 use std::time::Duration;
 
 use super::servers::parse_bootstrap_servers;
-use super::{Acks, AutoOffsetReset, IsolationLevel};
+use super::{Acks, AutoOffsetReset, GroupProtocol, IsolationLevel};
 use crate::error::Error;
 use crate::wire::records::{Compression, CompressionType};
 
 /// The type of a setting.
 pub(super) trait Value: Sized {
-    /// What a value looks like in properties, in words.
+    /// The form of a value in properties, in words.
     const KIND: &'static str;
-    /// What a row writes as its default.
+    /// The type of the default in a row.
     type Literal;
 
-    /// The default of a row.
+    /// The default, from a row's literal.
     fn from_literal(literal: Self::Literal) -> Self;
 
-    /// Reads text without white space around it. The error is what is wrong, or none if it is just not [`Value::KIND`].
+    /// Parses text without surrounding white space. `Err(None)` if it is not of the form [`Value::KIND`].
     fn parse(text: &str) -> Result<Self, Option<Error>>;
 
-    /// What `parse` would read.
+    /// Shows the value in the form that `parse` reads.
     fn show(&self) -> String;
 
-    /// The number that a range applies to, in the unit of properties; none for what is no number.
+    /// The number that the range applies to, in the unit of properties; `None` if the value is not a number.
     fn number(&self) -> Option<u128> {
         None
     }
 }
 
-/// A number with commas between its thousands.
+/// A number with commas between thousands.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -55,7 +55,7 @@ impl Value for Duration {
     }
 
     fn show(&self) -> String {
-        // A fraction is never configured by name, but a program may set one.
+        // Properties cannot set a fraction of a millisecond, but a program can.
         if self.subsec_nanos().is_multiple_of(1_000_000) { self.as_millis().to_string() } else { format!("{self:?}") }
     }
 
@@ -64,10 +64,10 @@ impl Value for Duration {
     }
 }
 
-macro_rules! numbers {
-    ($($type:ty),+) => {$(
+macro_rules! parsed {
+    ($($type:ty, $kind:literal, $number:expr;)+) => {$(
         impl Value for $type {
-            const KIND: &'static str = "a number";
+            const KIND: &'static str = $kind;
             type Literal = Self;
 
             fn from_literal(literal: Self) -> Self {
@@ -83,13 +83,18 @@ macro_rules! numbers {
             }
 
             fn number(&self) -> Option<u128> {
-                u128::try_from(*self).ok()
+                let number: fn(Self) -> Option<u128> = $number;
+                number(*self)
             }
         }
     )+};
 }
 
-numbers!(u32, usize);
+parsed! {
+    u32, "a number", |value| Some(value.into());
+    usize, "a number", |value| u128::try_from(value).ok();
+    bool, "true or false", |_| None;
+}
 
 impl Value for String {
     const KIND: &'static str = "a text";
@@ -108,24 +113,7 @@ impl Value for String {
     }
 }
 
-impl Value for bool {
-    const KIND: &'static str = "true or false";
-    type Literal = Self;
-
-    fn from_literal(literal: Self) -> Self {
-        literal
-    }
-
-    fn parse(text: &str) -> Result<Self, Option<Error>> {
-        text.parse().map_err(|_| None)
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
-/// Nothing is said with an empty text.
+/// An empty text stands for `None`.
 impl<V: Value> Value for Option<V> {
     const KIND: &'static str = V::KIND;
     type Literal = Self;
@@ -149,7 +137,7 @@ impl<V: Value> Value for Option<V> {
 
 /// Bootstrap servers.
 impl Value for Vec<(String, u16)> {
-    const KIND: &'static str = "host:port, with commas between several";
+    const KIND: &'static str = "one or more host:port, separated by commas";
     type Literal = (&'static str, u16);
 
     fn from_literal((host, port): Self::Literal) -> Self {
@@ -168,7 +156,7 @@ impl Value for Vec<(String, u16)> {
     }
 }
 
-/// A choice of few names. The first name of a choice is the one that is shown.
+/// An enum with names for its values. The first name is the one that is shown.
 macro_rules! choices {
     ($($type:ident is $kind:literal: $($choice:ident = $($name:literal)|+),+;)+) => {$(
         impl Value for $type {
@@ -199,13 +187,14 @@ macro_rules! choices {
 choices! {
     Acks is "all, 1 or 0": All = "all" | "-1", Leader = "1", None = "0";
     AutoOffsetReset is "earliest, latest or none": Earliest = "earliest", Latest = "latest", None = "none";
+    GroupProtocol is "auto, classic or consumer": Auto = "auto", Classic = "classic", Consumer = "consumer";
     IsolationLevel is "read_committed or read_uncommitted":
         ReadCommitted = "read_committed", ReadUncommitted = "read_uncommitted";
 }
 
-/// The level stands behind a colon: `zstd:9`.
+/// A level follows a colon: `zstd:9`.
 impl Value for Compression {
-    const KIND: &'static str = "none, gzip, snappy, lz4 or zstd, with its level behind a colon";
+    const KIND: &'static str = "none, gzip, snappy, lz4 or zstd, optionally with a level as in zstd:9";
     type Literal = CompressionType;
 
     fn from_literal(literal: CompressionType) -> Self {

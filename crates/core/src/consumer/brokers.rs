@@ -1,9 +1,9 @@
-//! What is known of each broker, and what each of them can be asked now.
+//! What the consumer knows of each broker, and what it can send to each broker now.
 //!
-//! A broker has three lists: the partitions whose offsets it is to locate, those whose log it is to validate, and (in
-//! its [`Session`]) those that are to be fetched. [`Brokers::list`] puts a partition into them as its [`Standing`] says.
-//! Over all brokers there are sets of those that can be asked something, and the times at which back-offs end, so that
-//! nobody has to walk over all brokers, or over their partitions, to learn what to send.
+//! Each broker has three lists of partitions: those whose offset it must look up, those whose log it must validate, and
+//! (in its [`Session`]) those to fetch. [`Brokers::list`] keeps a partition in the lists that its [`Standing`] calls
+//! for. Sets over all brokers name those that can be sent something now, and hold the times at which back-offs end. So
+//! a wake-up need not walk over all brokers and partitions to find what to send.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,27 +14,27 @@ use super::partition::{Standing, Turn};
 use super::partitions::PartitionId;
 use super::session::Session;
 
-/// What is known of the connection to a broker.
+/// The state of the connection to a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum Link {
-    /// Its versions are not known, or no longer.
+    /// The negotiated versions are not known, or no longer valid.
     #[default]
     Unknown,
-    /// Its versions were asked for.
+    /// The negotiated versions were asked for.
     Connecting,
     Ready(BrokerVersions),
 }
 
-/// What a broker can be asked now.
+/// What can be sent to a broker now.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Due {
     connect: bool,
     question: bool,
-    /// With the number of the last request before its last fetch: the one that has waited longest is first.
+    /// A fetch. Holds `last_fetch`, so that the broker that has waited longest comes first.
     fetch: Option<u64>,
-    /// Something waits for the end of its back-off.
+    /// Something, once a back-off has ended at this time.
     later: Option<Instant>,
-    /// It could be asked for more if the application took something of what is buffered.
+    /// A fetch, if the application made room by taking some of the buffered records.
     has_full: bool,
 }
 
@@ -43,21 +43,21 @@ pub(super) struct BrokerState {
     pub(super) link: Link,
     pub(super) session: Session,
     pub(super) is_fetching: bool,
-    /// The number of the last request before its last fetch: the lower, the longer ago.
+    /// The id of the last request that was sent before this broker's last fetch: the lower, the longer ago that was.
     pub(super) last_fetch: u64,
     pub(super) retry_at: Instant,
     pub(super) failures: u32,
-    /// How many fetches in a row came back with nothing.
+    /// How many fetches in a row returned no records.
     pub(super) empty_answers: u32,
-    /// Whether it was reported that it cannot be used.
+    /// Whether an error of this broker was reported since its last successful fetch.
     pub(super) has_failed: bool,
     to_locate: BTreeSet<PartitionId>,
     to_validate: BTreeSet<PartitionId>,
-    /// Partitions that are left out of its fetches because enough of them is buffered.
+    /// How many partitions are left out of its fetches because enough of them is buffered.
     full: usize,
-    /// Partitions that it leads, parked ones aside.
+    /// How many partitions it leads, not counting parked ones.
     led: usize,
-    /// Partitions that are read from it although it does not lead them.
+    /// Partitions that are read from this broker although another one leads them (KIP-392).
     followers: BTreeSet<PartitionId>,
     due: Due,
 }
@@ -67,7 +67,7 @@ impl BrokerState {
         if let Link::Ready(versions) = self.link { Some(versions) } else { None }
     }
 
-    /// Whether its next fetch leaves out a partition for want of room.
+    /// Whether its next fetch leaves out a partition because too much of it is buffered.
     pub(super) fn leaves_out(&self) -> bool {
         self.full > 0
     }
@@ -90,7 +90,7 @@ impl BrokerState {
     }
 }
 
-/// A question about offsets that partitions of one broker have.
+/// What partitions ask their leader about offsets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Question {
     Locate,
@@ -104,9 +104,9 @@ pub(super) struct Brokers {
     to_question: BTreeSet<i32>,
     to_fetch: BTreeSet<(u64, i32)>,
     backing_off: BTreeSet<(Instant, i32)>,
-    /// Brokers that could be asked for more if the application took something.
+    /// How many brokers could be sent a fetch if the application made room.
     with_full: usize,
-    /// Brokers that partitions are read from.
+    /// How many brokers partitions are read from.
     sources: usize,
 }
 
@@ -115,7 +115,7 @@ impl Brokers {
         self.states.get(&broker_id)
     }
 
-    /// Changes what is known of a broker.
+    /// Changes the state of a broker, and updates the sets over all brokers.
     pub(super) fn change<T>(&mut self, broker_id: i32, now: Instant, change: impl FnOnce(&mut BrokerState) -> T) -> T {
         let broker = self.states.entry(broker_id).or_default();
         let was_source = broker.led > 0 || !broker.followers.is_empty();
@@ -150,7 +150,7 @@ impl Brokers {
             self.with_full.saturating_add(usize::from(new.has_full)).saturating_sub(usize::from(old.has_full));
     }
 
-    /// Moves a partition between the lists, from where it stood to where it stands.
+    /// Moves a partition from the lists of its `old` standing to those of its `new` one.
     pub(super) fn list(&mut self, id: PartitionId, old: &Standing, new: &Standing, now: Instant) {
         if old.leader != new.leader {
             if let Some(broker_id) = old.leader {
@@ -172,7 +172,7 @@ impl Brokers {
             return;
         }
         match (old.turn, new.turn) {
-            // Only what is wanted of it has changed.
+            // Only the position or stamp in the fetch has changed.
             (Turn::Fetch(before, _), Turn::Fetch(after, _)) if before == after => {}
             (Turn::Fetch(broker_id, _), _) => self.change(broker_id, now, |broker| broker.session.want(id, None)),
             (Turn::Locate(broker_id), _) => self.change(broker_id, now, |broker| {
@@ -201,24 +201,24 @@ impl Brokers {
         }
     }
 
-    /// Notices which back-offs are over.
+    /// Handles the back-offs that have ended by `now`.
     pub(super) fn handle_time(&mut self, now: Instant) {
         while let Some(&(_, broker_id)) = self.backing_off.first().filter(|(at, _)| *at <= now) {
             self.change(broker_id, now, |_| ());
         }
     }
 
-    /// When the next back-off is over.
+    /// When the next back-off ends.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.backing_off.first().map(|(at, _)| *at)
     }
 
-    /// A broker whose versions are needed.
+    /// A broker whose negotiated versions must be asked for.
     pub(super) fn to_connect(&self) -> Option<i32> {
         self.to_connect.first().copied()
     }
 
-    /// A broker that partitions have a question for, which kind, and the partitions.
+    /// A broker that partitions have a question for, with the kind of question and the partitions.
     pub(super) fn to_question(&self) -> Option<(i32, Question, Vec<PartitionId>)> {
         let broker_id = *self.to_question.first()?;
         let broker = self.states.get(&broker_id)?;
@@ -230,12 +230,12 @@ impl Brokers {
         Some((broker_id, question, list.iter().copied().collect()))
     }
 
-    /// Of the brokers that can be asked for records, the one whose last fetch is longest ago.
+    /// Of the brokers that can be sent a fetch, the one whose last fetch is longest ago.
     pub(super) fn to_fetch(&self) -> Option<i32> {
         self.to_fetch.first().map(|(_, broker_id)| *broker_id)
     }
 
-    /// Whether a broker could be asked for more if the application took something of what is buffered.
+    /// Whether a broker could be sent a fetch if the application took some of the buffered records.
     pub(super) fn any_with_full(&self) -> bool {
         self.with_full > 0
     }
@@ -245,7 +245,7 @@ impl Brokers {
         self.sources
     }
 
-    /// The partitions that are read from this broker although it does not lead them.
+    /// The partitions that are read from this broker although another one leads them.
     pub(super) fn followers(&self, broker_id: i32) -> Vec<PartitionId> {
         self.states.get(&broker_id).map(|broker| broker.followers.iter().copied().collect()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What was fetched of one partition and is not yet behind its position, in the order of offsets.
+//! The fetched batches of one partition that the position has not passed yet, in the order of their offsets.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ struct Buffered {
 #[derive(Debug)]
 pub(super) enum Content {
     Batch(RawBatch, Arc<Pinned>),
-    /// A control batch, or one of an aborted transaction: the position moves over it.
+    /// A control batch, or a batch of an aborted transaction: never handed out, the position skips it.
     Hidden,
-    /// From here on nothing can be read.
+    /// What was fetched here cannot be read, and neither can anything behind it.
     Bad(Error),
 }
 
-/// What the front of the buffer is, once what is behind the position is gone.
+/// What the front of the buffer is, after everything behind the position was dropped.
 #[derive(Debug, PartialEq)]
 pub(super) enum Front {
     Nothing,
-    /// Its turn has not come: somebody holds the batch before it.
-    Taken,
+    /// A batch, but the application still holds the one before it.
+    Held,
     Batch,
     Bad,
 }
@@ -46,18 +46,19 @@ impl Buffer {
         self.queue.is_empty()
     }
 
-    /// How many bytes of record batches it holds.
+    /// The size of the buffered record batches, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether it ends with something that cannot be read: there is nothing to fetch behind it.
+    /// Whether the last entry cannot be read, so that fetching further is pointless.
     pub(super) fn ends_bad(&self) -> bool {
         self.queue.back().is_some_and(|back| matches!(back.content, Content::Bad(_)))
     }
 
     pub(super) fn push(&mut self, last_offset: i64, content: Content) {
-        // What is hidden counts for nothing in the fetch buffer, so a run of it must not grow with its length.
+        // Skipped batches do not count against the fetch buffer, so a long run of them must not take more memory than
+        // one.
         if matches!(content, Content::Hidden)
             && let Some(back) = self.queue.back_mut().filter(|back| matches!(back.content, Content::Hidden))
         {
@@ -69,19 +70,19 @@ impl Buffer {
         self.queue.push_back(Buffered { last_offset, bytes, content });
     }
 
-    /// Lets go of what is behind the position, and moves the position over what is hidden.
+    /// Drops what the position has passed, moves the position past skipped batches, and says what is in front now.
     pub(super) fn settle(&mut self, lease: &Lease) -> Front {
         while let Some(front) = self.queue.front() {
             let Some(position) = lease.position() else { return Front::Nothing };
             match front.content {
                 Content::Batch(..) if front.last_offset >= position => {
-                    return if lease.is_open() { Front::Taken } else { Front::Batch };
+                    return if lease.is_open() { Front::Held } else { Front::Batch };
                 }
-                Content::Bad(_) => return if lease.is_open() { Front::Taken } else { Front::Bad },
+                Content::Bad(_) => return if lease.is_open() { Front::Held } else { Front::Bad },
                 Content::Batch(..) => {}
                 Content::Hidden => {
                     if lease.is_open() {
-                        return Front::Taken;
+                        return Front::Held;
                     }
                     lease.claim(position, position.max(front.last_offset.saturating_add(1)));
                 }
@@ -92,13 +93,13 @@ impl Buffer {
         Front::Nothing
     }
 
-    /// The batch at the front, if that is what [`Buffer::settle`] found.
+    /// The batch at the front, if [`Buffer::settle`] found one.
     pub(super) fn batch(&self) -> Option<(RawBatch, Arc<Pinned>)> {
         let Content::Batch(batch, pinned) = &self.queue.front()?.content else { return None };
         Some((batch.clone(), Arc::clone(pinned)))
     }
 
-    /// Why the front cannot be read, if it cannot.
+    /// The error at the front, if the front cannot be read.
     pub(super) fn take_bad_front(&mut self) -> Option<Error> {
         let Content::Bad(error) = &self.queue.front()?.content else { return None };
         let error = error.clone();

@@ -1,5 +1,4 @@
-//! The one door through which a partition changes, and the changes that more than one file makes: it begins, backs off,
-//! fails, stands in the queue.
+//! The one place where a partition is changed, and the changes that several files make: start, back off, fail, queue.
 
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::time::Instant;
@@ -10,14 +9,14 @@ use super::partitions::PartitionId;
 use super::{Consumer, ConsumerEvent, StartPosition, TopicPartition};
 
 impl Consumer {
-    /// Changes a partition, and brings lists and counts in line with what it is then.
+    /// Changes a partition, then updates lists and counts to its new standing.
     pub(super) fn change<T>(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition) -> T) -> Option<T> {
         let changed = change(self.partitions.get_mut(id)?);
         self.list(id);
         Some(changed)
     }
 
-    /// Puts a partition into the lists where it belongs now.
+    /// Puts a partition into the lists of its current standing.
     pub(super) fn list(&mut self, id: PartitionId) {
         let enough = self.enough();
         if let Some((old, new)) = self.partitions.update(id, self.now, enough) {
@@ -25,7 +24,7 @@ impl Consumer {
         }
     }
 
-    /// The partition, if it still is what it was when it was given this stamp.
+    /// The partition, if its stamp is still the same: if not, it has changed since the question was asked.
     pub(super) fn unchanged(&self, id: PartitionId, stamp: u64) -> Option<&Partition> {
         self.partitions.get(id).filter(|partition| partition.stamp() == stamp)
     }
@@ -47,17 +46,17 @@ impl Consumer {
         self.next_stamp
     }
 
-    /// Changes what a partition does, so that answers to what it asked before are ignored.
+    /// Changes the state of a partition; responses to what it asked before are ignored.
     pub(super) fn set_state(&mut self, id: PartitionId, state: State) {
         let stamp = self.new_stamp();
         self.change(id, |partition| partition.set_state(stamp, state));
     }
 
-    /// Begins at `start`, whatever was before.
+    /// Starts a partition at `start` and discards everything else about it.
     pub(super) fn start(&mut self, id: PartitionId, start: StartPosition) {
         let locate = |timestamp| State::Locating { timestamp, out_of_range: None };
         let (state, position) = match start {
-            StartPosition::Offset(offset) => (State::Fetching, Some(offset)),
+            StartPosition::Offset(offset) | StartPosition::Committed { offset, .. } => (State::Fetching, Some(offset)),
             StartPosition::Earliest => (locate(EARLIEST_TIMESTAMP), None),
             StartPosition::Latest => (locate(LATEST_TIMESTAMP), None),
             StartPosition::Timestamp(timestamp) => (locate(timestamp), None),
@@ -65,17 +64,20 @@ impl Consumer {
         let stamp = self.new_stamp();
         let max_bytes = self.config.max_partition_fetch_bytes as i32;
         self.change(id, |partition| partition.start(stamp, state, position, max_bytes));
+        if let StartPosition::Committed { leader_epoch, .. } = start {
+            self.change(id, |partition| partition.set_fetched_epoch(leader_epoch));
+        }
         self.update_leader(id);
     }
 
-    /// Parks a partition and reports why, once.
+    /// Parks a partition and reports the error, once.
     pub(super) fn fail(&mut self, id: PartitionId, error: Error) {
         let stamp = self.new_stamp();
         self.change(id, |partition| partition.park(stamp));
         self.report(id, error);
     }
 
-    /// Tells the application what is wrong with a partition.
+    /// Reports an error of a partition to the application.
     pub(super) fn report(&mut self, id: PartitionId, error: Error) {
         let Some(partition) = self.partitions.get(id) else { return };
         let key = partition.key().clone();
@@ -84,14 +86,14 @@ impl Consumer {
         self.events.push_back(ConsumerEvent::PartitionError { topic_partition: key, error });
     }
 
-    /// Puts a partition with something to hand out at the end of the queue, unless it waits already.
+    /// Appends a partition that has something to hand out to the queue, unless it is queued already.
     pub(super) fn enqueue(&mut self, id: PartitionId) {
         if self.change(id, Partition::enqueue) == Some(true) {
             self.queue.push_back(id);
         }
     }
 
-    /// Leaves a partition alone for a while.
+    /// Sends nothing for this partition until its back-off has ended.
     pub(super) fn back_off(&mut self, now: Instant, id: PartitionId) {
         let Some(failures) = self.partitions.get(id).map(Partition::failures) else { return };
         let retry_at = now + self.backoff.delay(failures.saturating_add(1), &mut self.random);
@@ -99,10 +101,14 @@ impl Consumer {
     }
 }
 
-/// Refuses what cannot be a position.
+/// Refuses a negative offset or timestamp.
 pub(super) fn check_start(key: &TopicPartition, start: StartPosition) -> Result<()> {
     match start {
-        StartPosition::Offset(number) | StartPosition::Timestamp(number) if number < 0 => {
+        StartPosition::Offset(number)
+        | StartPosition::Committed { offset: number, .. }
+        | StartPosition::Timestamp(number)
+            if number < 0 =>
+        {
             Err(misuse("an offset or timestamp to begin at must not be negative", key))
         }
         _ => Ok(()),

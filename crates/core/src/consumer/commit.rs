@@ -1,9 +1,9 @@
-//! What a consumer commits for its group: one request at a time, the newest offsets win, the outcome is told later.
+//! The offset commits of one consumer.
 //!
-//! A commit that is asked for while another one is on its way waits, and takes in whatever is asked for until it can go:
-//! of each partition the offset that was asked for last. So commits cannot overtake each other, and a slow coordinator
-//! makes them rarer, not more. Each commit has a time limit of its own, after which it is reported as failed; an answer
-//! that comes later is still waited for, because the next commit must not overtake it.
+//! One commit request is in flight at a time. Commits that the application asks for meanwhile are merged into the next
+//! request, with the newest offset of each partition. So commits never overtake each other, and a slow coordinator
+//! leads to fewer commits, not to a queue. Each commit has its own deadline, after which it is reported as failed. Even
+//! then the next request waits for the late response, because it must not overtake the request in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::cluster::{Call, CoordinatorKind, Target};
 use crate::error::{Error, ErrorKind, Phase, Place, Result};
+use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
@@ -20,39 +21,43 @@ use crate::wire::messages::offset_commit::{
     COMMIT_BY_NAME, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
 };
 
-use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, TopicPartition};
+use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, StartPosition, TopicPartition};
 
-/// No request is given less time than this, however little of the limit is left to halve.
+/// The shortest time limit of one attempt, however little is left before the deadline.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
-/// No request is given more time than this, however long the limit.
-const LONGEST_TRY: Duration = Duration::from_secs(30);
 
-/// What a group committed, or is to commit, for one partition; also where a consumer stands in it.
+/// An offset to commit for one partition, or one that a group has committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
     /// The offset of the next record to read.
     pub offset: i64,
-    /// The leader epoch of the record before it, if it is known (KIP-320).
+    /// The leader epoch of the last consumed record, or a later one, if known (KIP-320).
     pub leader_epoch: Option<i32>,
-    /// Any text the committer wants to keep with it.
+    /// Free text that is stored with the offset.
     pub metadata: String,
 }
 
 impl CommittedOffset {
-    /// An offset with nothing to be kept with it.
+    /// An offset without leader epoch and metadata.
     pub fn new(offset: i64) -> Self {
         Self { offset, leader_epoch: None, metadata: String::new() }
+    }
+}
+
+impl From<&CommittedOffset> for StartPosition {
+    fn from(committed: &CommittedOffset) -> Self {
+        Self::Committed { offset: committed.offset, leader_epoch: committed.leader_epoch }
     }
 }
 
 /// Offsets by partition.
 pub type Offsets = BTreeMap<TopicPartition, CommittedOffset>;
 
-/// The request that commits these offsets for a group without being a member of it.
+/// The request that commits `offsets` for a group on behalf of a client that is not a member of it.
 ///
 /// # Errors
 ///
-/// `Misuse` for a negative offset.
+/// `Misuse` if an offset is negative.
 pub fn commit_request(group_id: &str, offsets: &Offsets) -> Result<OffsetCommitRequest> {
     let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
     for (key, committed) in offsets {
@@ -76,11 +81,12 @@ pub fn commit_request(group_id: &str, offsets: &Offsets) -> Result<OffsetCommitR
     Ok(OffsetCommitRequest { group_id: group_id.into(), topics, ..Default::default() })
 }
 
-/// Why a coordinator did not commit for a group, if `code` says so.
+/// The error when the coordinator answers `code` to a commit by a non-member; `None` if that is no error.
 pub fn refused_commit(code: ErrorCode, group_id: &str) -> Option<Error> {
     let error = match code {
         ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::REBALANCE_IN_PROGRESS => {
-            let what = format!("the group has live members, which alone may commit for it: the broker answered {code}");
+            let what =
+                format!("the group has live members, and only they may commit for it: the broker answered {code}");
             Error::new(ErrorKind::Broker(code), what).with_hint("stop the group's members, or use another group")
         }
         code => Error::from_code(code)?,
@@ -88,16 +94,39 @@ pub fn refused_commit(code: ErrorCode, group_id: &str) -> Option<Error> {
     Some(error.at(Place { group: Some(group_id.into()), ..Place::default() }))
 }
 
-/// What of `offsets` was not committed, and why: a partition that the answer leaves out was not, for all we know.
+/// The offsets that were not committed, and the error. An offset that the response leaves out counts as not committed.
 ///
-/// The error is the first that no retry can mend, or else the first.
+/// The error is the first one that a retry cannot cure, or else the first one.
 pub fn not_committed(response: &OffsetCommitResponse, group_id: &str, offsets: &Offsets) -> Option<(Offsets, Error)> {
+    left_uncommitted(response, group_id, offsets, refused_commit)
+}
+
+/// The error when the coordinator answers `code` to a commit by a member; `None` if that is no error.
+fn refused_member(code: ErrorCode, group_id: &str) -> Option<Error> {
+    let error = match code {
+        ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
+            let what = format!("the group has moved on without this member, so its offsets were not committed: {code}");
+            let hint = "records since the last commit are read again, by the members that have the partitions now; if the \
+                        member was too slow, ask for records more often or raise session.timeout.ms";
+            Error::new(ErrorKind::Fenced, what).with_hint(hint)
+        }
+        code => Error::from_code(code)?,
+    };
+    Some(error.at(Place { group: Some(group_id.into()), ..Place::default() }))
+}
+
+fn left_uncommitted(
+    response: &OffsetCommitResponse,
+    group_id: &str,
+    offsets: &Offsets,
+    refused: fn(ErrorCode, &str) -> Option<Error>,
+) -> Option<(Offsets, Error)> {
     let mut committed = BTreeSet::new();
     let mut problem: Option<Error> = None;
     for topic in &response.topics {
         for partition in &topic.partitions {
             let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
-            match refused_commit(partition.error_code, group_id) {
+            match refused(partition.error_code, group_id) {
                 None => {
                     committed.insert(key);
                 }
@@ -111,7 +140,7 @@ pub fn not_committed(response: &OffsetCommitResponse, group_id: &str, offsets: &
     let left: Offsets = offsets.iter().filter(|(key, _)| !committed.contains(*key)).map(owned).collect();
     let (key, _) = left.first_key_value()?;
     let left_out = || {
-        let error = Error::new(ErrorKind::Disconnected, "a broker left a partition out of its answer");
+        let error = Error::new(ErrorKind::Disconnected, "the broker's response leaves out a partition");
         error.at_partition(&key.topic, key.partition)
     };
     let problem = problem.unwrap_or_else(left_out);
@@ -122,29 +151,45 @@ fn owned((key, committed): (&TopicPartition, &CommittedOffset)) -> (TopicPartiti
     (key.clone(), committed.clone())
 }
 
-/// Who asked for a commit, and until when it may take.
+/// A commit that the application waits for, and its deadline.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     number: u64,
     deadline: Instant,
 }
 
-/// Offsets to be committed together, and everybody who asked for some of them.
+/// Offsets that go into one request, and the commits that it completes.
 #[derive(Debug, Default)]
 struct Commit {
     offsets: Offsets,
     asked: Vec<Asked>,
+    /// The generation in which it was sent.
+    generation_id: Option<i32>,
+}
+
+/// The member id and generation that a member's commits carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "these are Kafka's names")]
+pub(crate) struct Membership {
+    pub(crate) generation_id: i32,
+    pub(crate) member_id: String,
+    pub(crate) group_instance_id: Option<String>,
 }
 
 /// The commits of one consumer.
 #[derive(Debug)]
-pub(super) struct Commits {
+pub(crate) struct Commits {
     group_id: Arc<str>,
+    /// `None` if the consumer is not a group member.
+    membership: Option<Membership>,
+    /// Whether the group is rebalancing and the member keeps its partitions: the coordinator refuses its commits
+    /// meanwhile.
+    is_between: bool,
     backoff: Backoff,
     next_number: u64,
-    /// What is on its way.
+    /// The request in flight.
     in_flight: Option<Commit>,
-    /// What goes next; newer than what is on its way.
+    /// What the next request will commit; newer than `in_flight`.
     next: Commit,
     failures: u32,
     retry_at: Instant,
@@ -153,9 +198,11 @@ pub(super) struct Commits {
 }
 
 impl Commits {
-    pub(super) fn new(group_id: Arc<str>, backoff: Backoff) -> Self {
+    pub(crate) fn new(group_id: Arc<str>, backoff: Backoff) -> Self {
         Self {
             group_id,
+            membership: None,
+            is_between: false,
             backoff,
             next_number: 0,
             in_flight: None,
@@ -167,11 +214,35 @@ impl Commits {
         }
     }
 
-    /// Asks for a commit; the answer is its number, by which its outcome is told.
-    pub(super) fn ask(&mut self, offsets: Offsets, deadline: Instant) -> Result<u64> {
+    /// Sets the member id and generation for the commits from now on.
+    pub(crate) fn stamp(&mut self, membership: Option<Membership>) {
+        self.membership = membership;
+    }
+
+    /// Says whether the group is rebalancing: refused commits are then tried again.
+    pub(crate) fn set_between(&mut self, is_between: bool) {
+        self.is_between = is_between;
+    }
+
+    /// Whether a pending commit covers a partition outside `owned`.
+    pub(crate) fn names_others_than(&self, owned: &BTreeSet<TopicPartition>) -> bool {
+        let mut commits = self.in_flight.iter().chain([&self.next]).filter(|commit| !commit.asked.is_empty());
+        commits.any(|commit| commit.offsets.keys().any(|key| !owned.contains(key)))
+    }
+
+    /// Fails every pending commit, because the member was removed from its group.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        let commits = self.in_flight.iter_mut().chain([&mut self.next]);
+        let asked = commits.flat_map(|commit| std::mem::take(&mut commit.asked));
+        self.outcomes.extend(asked.map(|asked| (asked.number, Err(error.clone()))));
+        self.next.offsets.clear();
+    }
+
+    /// Asks for a commit. Returns its number, which [`take_outcomes`](Self::take_outcomes) gives with the outcome.
+    pub(crate) fn ask(&mut self, offsets: Offsets, deadline: Instant) -> Result<u64> {
         commit_request(&self.group_id, &offsets)?;
         if !self.is_busy() {
-            // Why an earlier commit failed says nothing of this one.
+            // An earlier commit's error does not apply to this one.
             self.last_error = None;
         }
         self.next_number += 1;
@@ -185,20 +256,32 @@ impl Commits {
         Ok(number)
     }
 
-    /// What to send now, and how long its answer may take.
-    pub(super) fn poll_request(&mut self, now: Instant) -> Option<(OffsetCommitRequest, Duration)> {
+    /// The request to send now, and the time limit for its response: half of what is left, so that there is time for a
+    /// second attempt if the connection turns out to be dead. (`request.timeout.ms` limits it, too.)
+    pub(crate) fn poll_request(&mut self, now: Instant) -> Option<(OffsetCommitRequest, Duration)> {
         self.give_up(now);
         if self.in_flight.is_some() || self.next.asked.is_empty() || self.retry_at > now {
             return None;
         }
-        // Negative offsets were refused when they were asked for.
-        let request = commit_request(&self.group_id, &self.next.offsets).ok()?;
+        // Never `Err`: `ask` refuses negative offsets.
+        let mut request = commit_request(&self.group_id, &self.next.offsets).ok()?;
+        if is_planted(Bug::OffsetOfAnother)
+            && let [one, other, ..] = &mut *request.topics.first_mut()?.partitions
+        {
+            other.committed_offset = one.committed_offset;
+        }
+        if let Some(Membership { generation_id, member_id, group_instance_id }) = self.membership.clone() {
+            self.next.generation_id = Some(generation_id);
+            request.generation_id_or_member_epoch = Some(generation_id);
+            request.member_id = member_id;
+            request.group_instance_id = group_instance_id;
+        }
         let left = self.next.asked.iter().map(|asked| asked.deadline.since(now)).max()?;
         self.in_flight = Some(std::mem::take(&mut self.next));
-        Some((request, (left / 2).clamp(SHORTEST_TRY, LONGEST_TRY)))
+        Some((request, (left / 2).max(SHORTEST_TRY)))
     }
 
-    /// Reports those whose time is up.
+    /// Fails the commits whose deadline has passed.
     fn give_up(&mut self, now: Instant) {
         let Self { next, in_flight, outcomes, last_error, group_id, .. } = self;
         let mut is_over = |asked: &mut Asked| {
@@ -218,23 +301,24 @@ impl Commits {
         }
     }
 
-    /// When to ask again what to send, if nothing happens before.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    /// When to call [`poll_request`](Self::poll_request) again if nothing happens before.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let can_go = Some(self.retry_at).filter(|_| self.in_flight.is_none() && !self.next.asked.is_empty());
         let all = self.in_flight.iter().chain([&self.next]).flat_map(|commit| &commit.asked);
         all.map(|asked| asked.deadline).chain(can_go).min()
     }
 
-    /// Learns what became of the request on its way.
-    pub(super) fn handle_response(
+    /// Takes the response to the request in flight, or why there is none.
+    pub(crate) fn handle_response(
         &mut self,
         now: Instant,
         response: Result<OffsetCommitResponse>,
         random: &mut Random,
     ) {
         let Some(commit) = self.in_flight.take() else { return };
+        let is_passing = response.as_ref().is_ok_and(|response| self.is_passing(response, commit.generation_id));
         let failed = match response {
-            Ok(response) => not_committed(&response, &self.group_id, &commit.offsets),
+            Ok(response) => self.not_committed(&response, &commit.offsets),
             Err(error) => {
                 let place = Place { group: Some(Arc::clone(&self.group_id)), ..Place::default() };
                 Some((commit.offsets, error.at(place)))
@@ -246,13 +330,17 @@ impl Commits {
                 self.last_error = None;
                 self.outcomes.extend(commit.asked.into_iter().map(|asked| (asked.number, Ok(()))));
             }
-            Some((offsets, error)) if error.is_retriable() => {
+            Some((offsets, error)) if is_passing || error.is_retriable() => {
                 self.failures = self.failures.saturating_add(1);
                 self.retry_at = now + self.backoff.delay(self.failures, random);
                 self.last_error = Some(error);
-                // What was asked for in the meantime is newer.
-                let newer = std::mem::replace(&mut self.next.offsets, offsets);
-                self.next.offsets.extend(newer);
+                // Offsets that nobody waits for any more must not be sent again: by now the group may have committed
+                // later ones.
+                if commit.asked.iter().any(|asked| asked.deadline > now) {
+                    // Offsets asked for since then are newer.
+                    let newer = std::mem::replace(&mut self.next.offsets, offsets);
+                    self.next.offsets.extend(newer);
+                }
                 self.next.asked.extend(commit.asked);
                 self.give_up(now);
             }
@@ -262,13 +350,31 @@ impl Commits {
         }
     }
 
-    /// How commits ended, by their numbers.
-    pub(super) fn take_outcomes(&mut self) -> impl Iterator<Item = (u64, Result<()>)> {
+    /// Whether the coordinator refused a member's commit only because the group is rebalancing.
+    fn is_passing(&self, response: &OffsetCommitResponse, sent_in: Option<i32>) -> bool {
+        let Some(Membership { generation_id, .. }) = &self.membership else { return false };
+        let is_behind = self.is_between || sent_in != Some(*generation_id);
+        let mut codes =
+            response.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+        codes.any(|code| {
+            // By the consumer protocol, the answer to a heartbeat with the new member epoch is on its way.
+            let is_between = matches!(code, ErrorCode::REBALANCE_IN_PROGRESS | ErrorCode::STALE_MEMBER_EPOCH);
+            is_between || (code == ErrorCode::ILLEGAL_GENERATION && is_behind)
+        })
+    }
+
+    fn not_committed(&self, response: &OffsetCommitResponse, offsets: &Offsets) -> Option<(Offsets, Error)> {
+        let refused = if self.membership.is_some() { refused_member } else { refused_commit };
+        left_uncommitted(response, &self.group_id, offsets, refused)
+    }
+
+    /// The number and outcome of each commit that has ended.
+    pub(crate) fn take_outcomes(&mut self) -> impl Iterator<Item = (u64, Result<()>)> {
         self.outcomes.drain(..)
     }
 
-    /// Whether somebody waits for a commit.
-    pub(super) fn is_busy(&self) -> bool {
+    /// Whether a commit is pending.
+    pub(crate) fn is_busy(&self) -> bool {
         let mut commits = self.in_flight.iter().chain([&self.next]);
         commits.any(|commit| !commit.asked.is_empty()) || !self.outcomes.is_empty()
     }
@@ -332,7 +438,7 @@ mod tests {
         OffsetCommitResponse { topics, ..Default::default() }
     }
 
-    /// What was reported, errors as text.
+    /// The outcomes, with errors as text.
     fn outcomes(commits: &mut Commits) -> Vec<(u64, std::result::Result<(), String>)> {
         commits.take_outcomes().map(|(number, outcome)| (number, outcome.map_err(|error| error.to_string()))).collect()
     }
@@ -353,6 +459,18 @@ mod tests {
         commits.handle_response(Instant(2), Ok(answer(&both)), &mut Random::new(1));
         assert_eq!(outcomes(&mut commits), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
         assert!(!commits.is_busy());
+    }
+
+    #[test]
+    fn an_attempt_leaves_time_for_a_second_one_before_the_last_deadline() {
+        for (deadlines, limit) in [(&[60_000][..], 30_000), (&[3_000, 10_000, 500], 5_000), (&[500], 1_000)] {
+            let mut commits = commits();
+            for (offset, deadline) in (0..).zip(deadlines) {
+                commits.ask(offsets(&[(0, offset)]), Instant(*deadline)).unwrap();
+            }
+            let (_, given) = commits.poll_request(Instant(0)).unwrap();
+            assert_eq!(given, Duration::from_millis(limit), "{deadlines:?}");
+        }
     }
 
     #[test]
@@ -391,6 +509,17 @@ mod tests {
         let told = outcomes(&mut commits);
         assert!(told.len() == 1 && told[0].1.as_ref().unwrap_err().contains("planted"), "{told:?}");
         assert!(!commits.is_busy(), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_commit_whose_time_is_over_does_not_go_along_with_the_next_one() {
+        let mut commits = commits();
+        commits.ask(offsets(&[(0, 5)]), Instant(500)).unwrap();
+        commits.poll_request(Instant(0)).unwrap();
+        commits.ask(offsets(&[(1, 7)]), Instant(900)).unwrap();
+        let lost = Error::new(ErrorKind::Disconnected, "planted");
+        commits.handle_response(Instant(600), Err(lost), &mut Random::new(1));
+        assert_eq!(asked(&commits.poll_request(Instant(800)).unwrap().0), [(1, 7)]);
     }
 
     #[test]

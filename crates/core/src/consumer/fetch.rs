@@ -1,18 +1,19 @@
-//! Fetch requests, and what their answers bring into the buffers.
+//! Builds fetch requests, and puts the batches of their responses into the buffers.
 //!
-//! One fetch per broker is on its way, for every partition that is led there, is not paused and has too little
-//! buffered. It asks for no more than there is room for: what is kept of earlier responses, what other requests may
-//! bring and this one together stay below `fetch_buffer`. A partition that is left out is forgotten by the session
-//! and comes back with the next request that has room.
+//! One fetch per broker is in flight. It covers every partition that is read from that broker, is not paused and has
+//! too little buffered. It asks for no more than fits: what is kept of earlier responses, what other requests in flight
+//! may bring, and this request together stay below `fetch_buffer`. A partition that is left out is removed from the
+//! fetch session and returns with the next request that has room.
 //!
-//! Answers that should not be (batches wholly below the position, nothing at all before the wait was over) are
-//! tolerated, but slow down what they concern: a broken broker is not asked in a hot loop.
+//! A response that a correct broker would not send (batches wholly below the position, or nothing at all before
+//! `fetch.max.wait.ms` has passed) is tolerated, but followed by a delay, so that a broken broker is not asked in a hot
+//! loop.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Broker, Call, LeaderHint, Notice, Target};
-use crate::error::Error;
+use crate::cluster::{Broker, Call, LeaderHint, Notice, Outdated, Target};
+use crate::error::{Error, Hint};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::fetch::{
@@ -29,15 +30,15 @@ use super::partitions::PartitionId;
 use super::session::{SessionFetch, Wanted};
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, ODD_ANSWER_BACKOFF};
 
-/// How many fetches' worth a partition keeps buffered before it is left out.
+/// A partition is left out of fetches while this many times `max.partition.fetch.bytes` of it is buffered.
 const BUFFERED_FETCHES: usize = 2;
 
-/// How long a broker may hold a fetch that leaves out a partition for want of room: the application may empty that
-/// partition's buffer at any moment, and nothing more is asked of the broker until it answers. Doubles with every
-/// answer that brings nothing.
+/// How long a broker may hold a fetch that leaves out a partition because enough of it is buffered. The application may
+/// empty that buffer at any moment, and no other fetch goes to the broker until it answers this one. Doubles with every
+/// response without records.
 const BRIEF_WAIT: Duration = Duration::from_millis(5);
 
-/// What the answer to a fetch was good for.
+/// What the response to a fetch brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Yield {
     Nothing,
@@ -48,8 +49,8 @@ impl Consumer {
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.lacks_room = false;
         self.settle_those_out();
-        // The broker that has waited longest is first, and none overtakes it: room comes back bit by bit, and one that
-        // needs less would take every bit.
+        // Strict turns: the broker that has waited longest is first. Room in the buffer is freed bit by bit; if a
+        // broker that needs less could overtake, it would take each bit, and the first would wait for ever.
         let broker_id = self.brokers.to_fetch()?;
         let total = self.brokers.get(broker_id)?.session.wanted_bytes();
         let limit = total.min(self.config.fetch_max_bytes as usize).min(self.share());
@@ -65,7 +66,8 @@ impl Consumer {
         self.fetch(now, broker_id, limit)
     }
 
-    /// The batches that somebody holds, or held, were perhaps read to their end: there may be room again.
+    /// Looks at the partitions whose batch the application held: it may have read the batch to its end, which makes
+    /// room.
     fn settle_those_out(&mut self) {
         for id in std::mem::take(&mut self.out) {
             self.change(id, Partition::settle);
@@ -75,14 +77,15 @@ impl Consumer {
         }
     }
 
-    /// How much a partition may have buffered and still be fetched, in bytes.
+    /// A partition is fetched while less than this is buffered of it, in bytes.
     pub(super) fn enough(&self) -> usize {
         let share = self.config.fetch_buffer.checked_div(self.partitions.fetching());
         let share = share.unwrap_or(self.config.fetch_buffer);
         (self.config.max_partition_fetch_bytes as usize).saturating_mul(BUFFERED_FETCHES).min(share)
     }
 
-    /// What one broker may use of the buffer, in bytes: an idle one must not keep the others from it.
+    /// How much of the fetch buffer one broker may use, in bytes, so that an idle broker's fetch does not block the
+    /// others.
     fn share(&self) -> usize {
         let share = self.config.fetch_buffer.checked_div(self.brokers.sources());
         share.unwrap_or(self.config.fetch_buffer).max(1)
@@ -92,11 +95,11 @@ impl Consumer {
         self.config.fetch_buffer.saturating_sub(self.buffered_bytes())
     }
 
-    /// Makes room for those that are not paused.
+    /// Drops what is buffered of paused partitions to make room for the others.
     fn drop_paused(&mut self) {
         for id in self.partitions.paused_with_buffer() {
             let Some(state) = self.partitions.get(id).map(Partition::state) else { continue };
-            // What is asked of it is asked again, from where it stands then.
+            // The fetch in flight may bring what was just dropped: ignore it, and fetch from the position later.
             self.set_state(id, state);
             self.change(id, Partition::drop_buffer);
         }
@@ -171,8 +174,8 @@ impl Consumer {
         let yields = yields.max().unwrap_or(Yield::Nothing);
         self.brokers.change(broker_id, now, |broker| {
             broker.empty_answers = if yields == Yield::Nothing { broker.empty_answers.saturating_add(1) } else { 0 };
-            // A broker answers with nothing only when it has waited for something; a little early is early enough. What it
-            // has for partitions that we gave up in the meantime counts for nothing, and is not its fault.
+            // A broker with nothing to return waits for `fetch.max.wait.ms`; answering a little early is fine. If all
+            // it returned is for partitions that changed in the meantime, an early answer is not its fault.
             let is_odd = yields == Yield::Nothing && now.since(sent_at) < wait * 3 / 4;
             if is_odd && !broker.session.has_changed() {
                 broker.retry_at = sent_at + ODD_ANSWER_BACKOFF;
@@ -184,21 +187,20 @@ impl Consumer {
         }
     }
 
-    /// The broker refused a whole fetch: most often it has forgotten the session.
+    /// The broker refused a whole fetch request, usually because it no longer knows the fetch session.
     fn handle_refused_fetch(&mut self, now: Instant, broker_id: i32, code: ErrorCode) {
         let error = Error::from_code(code).filter(|error| !error.is_retriable());
         let (backoff, random) = (self.backoff, &mut self.random);
+        let topics = self.brokers.get(broker_id).filter(|_| code.refreshes_metadata());
+        self.outdated.add(topics.map(|broker| Outdated::Topics(broker.session.topics())).unwrap_or_default());
         self.brokers.change(broker_id, now, |broker| {
             broker.is_fetching = false;
             broker.session.handle_failure(Some(code));
             broker.failures = broker.failures.saturating_add(1);
-            // A new session may be asked for at once, but not again and again.
+            // The first request for a new session goes at once, further ones back off.
             let delay = backoff.delay(broker.failures.saturating_sub(1), random);
             broker.retry_at = now + if error.is_some() { backoff.max } else { delay };
         });
-        if code.refreshes_metadata() {
-            self.refresh_metadata(now);
-        }
         if let Some(error) = error {
             self.report_failure(broker_id, error);
         }
@@ -262,7 +264,7 @@ impl Consumer {
         let (follows_rack, fetch_buffer) = (self.config.client_rack.is_some(), self.config.fetch_buffer);
         let yields = self.change(id, |partition| {
             partition.handle_answer(&data);
-            // Only the leader may send us to another broker.
+            // Only the leader may name a preferred replica.
             if partition.follow(data.preferred_read_replica.filter(|_| follows_rack)) {
                 return Yield::Something;
             }
@@ -284,7 +286,8 @@ impl Consumer {
         let is_follower = self.change(id, |partition| partition.leave_follower(broker_id)) == Some(true);
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
             if is_follower {
-                // It may lag behind: only what the leader says counts, who may send us straight back.
+                // A follower may lag behind, so its refusal is not final: ask the leader, which may name the follower
+                // again.
                 self.back_off(now, id);
             } else {
                 self.handle_out_of_range(id);
@@ -293,13 +296,13 @@ impl Consumer {
         }
         match Error::from_code(code) {
             Some(error) if code == ErrorCode::CORRUPT_MESSAGE => {
-                self.fail(id, error.with_hint("the log of the broker is damaged there: seek past it"));
+                self.fail(id, error.with_hint(Hint::SeekPastDamage));
             }
             _ => self.handle_refusal(now, id, code),
         }
     }
 
-    /// The leader has nothing at the fetched offset: first what is buffered is handed out, then we ask why.
+    /// The leader has no record at the fetched offset. What is buffered is handed out before we ask for the reason.
     fn handle_out_of_range(&mut self, id: PartitionId) {
         let can_validate = self
             .partitions

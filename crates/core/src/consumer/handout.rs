@@ -1,12 +1,12 @@
-//! From a fetched batch to records, on the caller's thread and without the machine's lock.
+//! Turns a fetched batch into records, on the caller's thread and without the machine's lock.
 //!
-//! [`FetchedBatch`] is what [`Consumer::take_batch`](super::Consumer::take_batch) gives, still compressed;
-//! [`FetchedBatch::open`] checks and decompresses it into a [`RecordCursor`], which hands out one record after the
-//! other and moves the partition's position with each. A batch that cannot be opened becomes a [`BadBatch`], which
-//! goes back to the machine. Dropping any of them before its end loses nothing: the rest of the batch is taken again.
+//! [`Consumer::take_batch`](super::Consumer::take_batch) gives a [`FetchedBatch`], still compressed.
+//! [`FetchedBatch::open`] checks and decompresses it into a [`RecordCursor`], which hands out the records one by one
+//! and moves the partition's position with each. A batch that cannot be opened becomes a [`BadBatch`], which goes back
+//! to the machine. Dropping any of them early loses nothing: the next `take_batch` gives the rest of the batch.
 //!
-//! A batch is checked to its last record before the first one is handed out, so that of a malformed batch nothing is
-//! delivered. A seek, a pause or a removal takes effect on the very next record.
+//! The whole batch is checked before its first record is handed out, so nothing of a malformed batch is ever delivered.
+//! A seek, a pause or a removal takes effect from the very next record on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +18,10 @@ use crate::wire::records::{BatchHeader, CompressionType, Decompressor, OpenBatch
 
 use super::TopicPartition;
 use super::lease::OpenLease;
+use super::partitions::PartitionId;
 
-/// Counts the bytes of one fetch response for as long as any batch of it is kept.
+/// Keeps bytes counted as used: those of one fetch response while any batch of it exists, or those of the records that a
+/// cursor has read ahead.
 #[derive(Debug)]
 pub(super) struct Pinned {
     bytes: usize,
@@ -31,6 +33,11 @@ impl Pinned {
         total.fetch_add(bytes, Ordering::AcqRel);
         Arc::new(Self { bytes, total: Arc::clone(total) })
     }
+
+    /// Counts other bytes as used, too.
+    fn beside(&self, bytes: usize) -> Arc<Self> {
+        Self::new(bytes, &self.total)
+    }
 }
 
 impl Drop for Pinned {
@@ -39,10 +46,11 @@ impl Drop for Pinned {
     }
 }
 
-/// A batch whose turn it is, as it came from the broker: unchecked, and still compressed.
+/// The next batch of a partition as the broker sent it: unchecked and still compressed.
 #[derive(Debug)]
 pub struct FetchedBatch {
     pub(super) key: TopicPartition,
+    pub(super) id: PartitionId,
     pub(super) batch: RawBatch,
     pub(super) lease: OpenLease,
     pub(super) pinned: Arc<Pinned>,
@@ -50,25 +58,30 @@ pub struct FetchedBatch {
 }
 
 impl FetchedBatch {
-    /// Where it was fetched from.
+    /// The partition it was fetched from.
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.key
     }
 
-    /// Checks the CRC, decompresses up to `max_bytes` and checks every record.
+    /// Checks the CRC, decompresses and checks every record.
     ///
-    /// Kafka has no setting for `max_bytes`; ours is `max_decompressed_batch`.
+    /// `max_bytes` limits the decompressed size (`max_decompressed_batch`; Kafka has no such setting).
     ///
     /// # Errors
     ///
-    /// The batch with what is wrong with it, for [`Consumer::handle_bad_batch`](super::Consumer::handle_bad_batch).
+    /// A [`BadBatch`], to be passed to [`Consumer::handle_bad_batch`](super::Consumer::handle_bad_batch).
     pub fn open(self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<RecordCursor, Box<BadBatch>> {
-        match self.batch.open(decompressor, max_bytes).and_then(|records| check(&records).map(|()| records)) {
-            Ok(records) => Ok(RecordCursor {
+        let opened =
+            self.batch.open(decompressor, max_bytes).and_then(|mut records| Ok((check(&mut records)?, records)));
+        match opened {
+            Ok((first, records)) => Ok(RecordCursor {
+                _views: self.pinned.beside(first.capacity() * size_of::<RecordView>()),
                 key: self.key,
+                id: self.id,
                 lease: self.lease,
                 pinned: self.pinned,
                 position: self.position,
+                ahead: first.into_iter(),
                 records,
             }),
             Err(error) => {
@@ -81,24 +94,35 @@ impl FetchedBatch {
     }
 }
 
-/// Reads every record once: what follows cannot fail, and offsets only go up.
-fn check(records: &OpenBatch) -> Result<(), Error> {
-    let mut records = records.clone();
+/// How many records a cursor reads at a time. Most batches have fewer; the check is then the only time they are read.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// Reads every record, and keeps the first ones. After this, reading cannot fail, and the offsets are known to increase.
+fn check(records: &mut OpenBatch) -> Result<Vec<RecordView>, Error> {
     let mut last = records.header().base_offset.saturating_sub(1);
-    while let Some(record) = records.next_record() {
-        let offset = record?.offset;
-        if offset <= last {
-            return Err(Error::new(
-                ErrorKind::Malformed,
-                format!("a record batch goes back from offset {last} to {offset}"),
-            ));
+    let mut check = |record: Result<RecordView, Error>| {
+        let record = record?;
+        if record.offset <= last {
+            let what = format!("a record batch goes back from offset {last} to {}", record.offset);
+            return Err(Error::new(ErrorKind::Malformed, what));
         }
-        last = offset;
+        last = record.offset;
+        Ok(record)
+    };
+    let mut first = Vec::with_capacity(records.remaining().min(READ_AHEAD));
+    // Reading once more after the last record detects bytes behind it.
+    while first.len() < READ_AHEAD {
+        let Some(record) = records.next_record() else { return Ok(first) };
+        first.push(check(record)?);
     }
-    Ok(())
+    let mut others = records.clone();
+    while let Some(record) = others.next_record() {
+        check(record)?;
+    }
+    Ok(first)
 }
 
-/// A batch that could not be opened, and why.
+/// A batch that could not be opened, and the error.
 #[derive(Debug)]
 pub struct BadBatch {
     pub(super) key: TopicPartition,
@@ -106,33 +130,50 @@ pub struct BadBatch {
     pub(super) error: Error,
 }
 
-/// The records of one batch, one after the other.
+/// The records of one batch, in order.
 ///
-/// It shares one buffer with all its records ([`RecordCursor::data`]); a record is made of places in it. It holds no
-/// lock. Only one batch of a partition is out at a time.
+/// The batch is one buffer ([`RecordCursor::data`]); a record is a set of ranges in it. The cursor holds no lock. Only
+/// one batch of each partition is handed out at a time.
 #[derive(Debug)]
 pub struct RecordCursor {
     key: TopicPartition,
+    id: PartitionId,
     lease: OpenLease,
     pinned: Arc<Pinned>,
     position: i64,
+    /// The records that were read but not handed out yet.
+    ahead: std::vec::IntoIter<RecordView>,
+    /// The size of `ahead`, which can be larger than the batch if its records are small.
+    _views: Arc<Pinned>,
+    /// The rest of the batch.
     records: OpenBatch,
 }
 
 impl RecordCursor {
-    /// Where the records come from.
+    /// Says that the application is done with all records handed out so far, although it still holds the batch. They
+    /// are then committed when a rebalance takes the partition away.
+    pub fn settle(&self) {
+        self.lease.settle();
+    }
+
+    /// The partition that the records come from.
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.key
     }
 
-    /// The buffer that the spans of the records are places in. Keeping a clone keeps more than it
-    /// ([`RecordCursor::kept_bytes`]): who keeps single records for long should copy them.
+    /// The id that the partition had when the batch was handed out.
+    pub fn partition_id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// The buffer that the records' ranges refer to. A clone keeps [`RecordCursor::kept_bytes`] in memory, so copy
+    /// single records that you keep for long.
     pub fn data(&self) -> &Bytes {
         self.records.data()
     }
 
-    /// How many bytes a clone of [`RecordCursor::data`] keeps from being freed: what is not compressed lies in the
-    /// response it came in, with everything else of it.
+    /// How many bytes a clone of [`RecordCursor::data`] keeps in memory. An uncompressed batch shares the buffer of the
+    /// whole fetch response.
     pub fn kept_bytes(&self) -> usize {
         match self.header().compression_type {
             CompressionType::None => self.pinned.bytes,
@@ -140,23 +181,45 @@ impl RecordCursor {
         }
     }
 
-    /// What the batch says of itself.
+    /// The header of the batch.
     pub fn header(&self) -> &BatchHeader {
         self.records.header()
     }
 
-    /// The next record, which counts as handed out from now on.
+    /// The next record; from now on it counts as handed out and the position is behind it.
     ///
-    /// `None` at the end of the batch, and as soon as the partition was sought, paused or removed, or reported bad.
+    /// `None` at the end of the batch, and as soon as the partition was sought, paused, removed or parked.
     #[inline]
     pub fn next_record(&mut self) -> Option<RecordView> {
-        while let Some(Ok(record)) = self.records.next_record() {
-            if record.offset < self.position {
-                continue;
+        loop {
+            while let Some(record) = self.ahead.next() {
+                if record.offset >= self.position {
+                    return self.claim(record.offset.saturating_add(1)).then_some(record);
+                }
             }
-            return self.claim(record.offset.saturating_add(1)).then_some(record);
+            match self.read_ahead() {
+                Ok(true) => {}
+                Ok(false) => return self.finish(),
+                Err(error) => {
+                    // The position stays before the records that cannot be read, so that they are not taken for read.
+                    debug_assert!(false, "a batch that was checked cannot be read: {error}");
+                    return None;
+                }
+            }
         }
-        // Offsets that were compacted away at the end of a batch are behind us too.
+    }
+
+    /// Reads the next records into `ahead`; returns false at the end of the batch.
+    #[cold]
+    fn read_ahead(&mut self) -> Result<bool, Error> {
+        let next = std::iter::from_fn(|| self.records.next_record()).take(READ_AHEAD);
+        self.ahead = next.collect::<Result<Vec<_>, _>>()?.into_iter();
+        Ok(self.ahead.len() > 0)
+    }
+
+    /// Claims the offsets that compaction removed from the end of the batch.
+    #[cold]
+    fn finish(&mut self) -> Option<RecordView> {
         let end = self.records.header().last_offset.saturating_add(1);
         if end > self.position {
             self.claim(end);

@@ -1,8 +1,8 @@
-//! Which batches of a fetched range belong to aborted transactions (`isolation.level=read_committed`, KIP-98).
+//! Finds the batches of aborted transactions in a fetch response (`isolation.level=read_committed`, KIP-98).
 //!
-//! A broker names the transactions that were aborted within the range it returns, by producer id and first
-//! offset, in no order that can be relied on. A producer's batches from there on are left out until its next
-//! marker. Markers of transactions that are not in the list are normal: the records before them may be gone.
+//! The broker lists the transactions that were aborted within the range it returns, each by producer id and first
+//! offset, in no reliable order. A producer's batches are hidden from that offset up to its next control batch. A
+//! control batch of a transaction that is not listed is normal: the transaction committed, or its records were deleted.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::wire::messages::fetch::AbortedTransaction;
 
 #[derive(Debug, Default)]
 pub(super) struct AbortedTransactions {
-    /// Not yet reached; the nearest is last.
+    /// Transactions that begin further on in the range; the next one is last.
     upcoming: Vec<AbortedTransaction>,
-    /// The producers whose transaction at this point of the range was aborted.
+    /// The producers that have an aborted transaction open at this point of the range.
     producers: BTreeSet<i64>,
 }
 
@@ -22,7 +22,7 @@ impl AbortedTransactions {
         Self { upcoming: listed, producers: BTreeSet::new() }
     }
 
-    /// Whether the next batch of the range must not be handed out; to be asked of every batch in order.
+    /// Whether this batch belongs to an aborted transaction. Must be called for every batch of the range, in order.
     pub(super) fn hides(
         &mut self,
         last_offset: i64,
@@ -34,7 +34,8 @@ impl AbortedTransactions {
             self.producers.insert(next.producer_id);
         }
         if is_control {
-            // A marker of a producer on the list is the one that aborted it: a commit lies before its first offset.
+            // This control batch is the abort marker: a commit marker of the same producer would lie before
+            // `first_offset`.
             self.producers.remove(&producer_id);
             return true;
         }

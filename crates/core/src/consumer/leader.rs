@@ -1,7 +1,7 @@
-//! Who leads each partition, and what follows when a leader changes, is missing or fails.
+//! Which broker leads each partition, and what happens when the leader changes, is missing or fails.
 
-use crate::cluster::{Call, Metadata, Notice, Owner, Target};
-use crate::error::{Error, ErrorKind};
+use crate::cluster::{Call, Metadata, Outdated, Owner, Target};
+use crate::error::{Error, ErrorKind, Hint};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::trouble::may_heal;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 impl Consumer {
-    /// Learns of a new snapshot of the cluster. Costs nothing if it is the one that is known, and looks only at the
-    /// topics that it describes anew.
+    /// Takes a new metadata snapshot. Does nothing if the snapshot is the current one, and looks only at topics whose
+    /// description has changed.
     pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
         if Arc::ptr_eq(&self.metadata, metadata) {
             return;
@@ -28,14 +28,14 @@ impl Consumer {
         }
     }
 
-    /// Takes over what the metadata says of a partition.
+    /// Applies the metadata to a partition.
     pub(super) fn update_leader(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.get(id).filter(|partition| partition.state() != State::Parked) else {
             return;
         };
         let key = partition.key().clone();
         let Some(topic) = self.metadata.topic(&key.topic).map(Arc::clone) else {
-            // Metadata of every topic left it out. If it was deleted, its leader says so too.
+            // A response that lists all topics left this one out. If it was deleted, the leader will say so as well.
             if partition.leader().is_some() {
                 self.note_trouble(self.now, &key.topic, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false);
             }
@@ -44,7 +44,7 @@ impl Consumer {
         if may_heal(topic.error) {
             self.note_trouble(self.now, &key.topic, topic.error, false);
             if topic.partitions.is_empty() {
-                // It says nothing of who leads. The last known leader goes on being asked: what it says decides.
+                // The metadata does not name a leader. Keep asking the last known one: its answer decides.
                 return;
             }
         } else if let Some(error) = Error::from_code(topic.error).filter(|error| !error.is_retriable()) {
@@ -55,20 +55,33 @@ impl Consumer {
         if self.change(id, |partition| partition.set_leader(&topic, stamp)) == Some(false) {
             let what = "the topic was deleted and created again: its offsets are those of other records";
             let error = Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), what);
-            self.fail(id, error.with_hint("seek to say where to begin in the new topic"));
+            self.fail(id, error.with_hint(Hint::SeekInNewTopic));
         }
         self.partitions.name_topic(&key, topic.topic_id);
     }
 
-    /// Asks for new metadata, and not again before a while has passed.
+    /// Asks for new metadata of every topic in use, because a broker may be lost.
     pub(super) fn refresh_metadata(&mut self, now: Instant) {
         self.refresh_at = now + self.backoff.max;
-        if !matches!(self.events.back(), Some(ConsumerEvent::Notice(Notice::RefreshMetadata))) {
-            self.events.push_back(ConsumerEvent::Notice(Notice::RefreshMetadata));
+        self.outdated.add(Outdated::InUse);
+    }
+
+    /// Asks for new metadata of a partition's topic.
+    pub(super) fn refresh_topic(&mut self, id: PartitionId) {
+        if let Some(partition) = self.partitions.get(id) {
+            self.outdated.add_topic(&partition.key().topic);
         }
     }
 
-    /// Whether new metadata may help something that does not work.
+    /// Asks again for the topics that are stuck.
+    fn refresh_stuck_topics(&mut self, now: Instant) {
+        self.refresh_at = now + self.backoff.max;
+        for topic in self.partitions.leaderless_topics().chain(self.troubles.topics()) {
+            self.outdated.add_topic(topic);
+        }
+    }
+
+    /// Whether something is stuck that new metadata may resolve.
     pub(super) fn waits_for_metadata(&self) -> bool {
         self.partitions.lacks_leader() || !self.troubles.is_empty()
     }
@@ -77,7 +90,8 @@ impl Consumer {
         self.next_id += 1;
         self.in_flight.insert(self.next_id, in_flight);
         let owner = match body {
-            // A fetch waits at the broker, and its versions are those of the connection it takes.
+            // A broker may hold a fetch, so fetches have their own connection, and the versions must be those of that
+            // connection.
             ConsumerRequest::Versions | ConsumerRequest::Fetch(_) => Owner::Fetch(self.number),
             ConsumerRequest::ListOffsets(_)
             | ConsumerRequest::OffsetForLeaderEpoch(_)
@@ -86,17 +100,17 @@ impl Consumer {
         Call { id: self.next_id, owner, ..Call::new(target, body) }
     }
 
-    /// A broker's versions must be known before anything is asked of it.
+    /// Asks for a broker's negotiated versions, which must be known before anything is sent to it.
     pub(super) fn poll_versions(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         if self.refresh_at <= now && self.waits_for_metadata() {
-            self.refresh_metadata(now);
+            self.refresh_stuck_topics(now);
         }
         let broker_id = self.brokers.to_connect()?;
         self.brokers.change(broker_id, now, |broker| broker.link = Link::Connecting);
         Some(self.send(Target::Broker(broker_id), InFlight::Versions { broker_id }, ConsumerRequest::Versions))
     }
 
-    /// Nothing is known of the fate of a request.
+    /// A request got no response.
     pub(super) fn handle_failure(&mut self, now: Instant, in_flight: InFlight, error: Error) {
         match in_flight {
             InFlight::Versions { broker_id } => self.handle_broker_failure(now, broker_id, error),
@@ -117,7 +131,7 @@ impl Consumer {
     fn handle_broker_failure(&mut self, now: Instant, broker_id: i32, error: Error) {
         let (backoff, random) = (self.backoff, &mut self.random);
         self.brokers.change(broker_id, now, |broker| {
-            // Another connection may speak other versions: the broker may come back as an older one.
+            // The broker may come back with other versions, for instance after a downgrade.
             broker.link = Link::Unknown;
             broker.failures = broker.failures.saturating_add(1);
             broker.retry_at = now + backoff.delay(broker.failures, random);
@@ -129,7 +143,7 @@ impl Consumer {
         self.report_failure(broker_id, error);
     }
 
-    /// Reports what no retry can mend, once until the broker answers a fetch.
+    /// Reports an error that no retry can cure, once until a fetch from this broker succeeds.
     pub(super) fn report_failure(&mut self, broker_id: i32, error: Error) {
         if error.is_retriable() {
             return;
@@ -152,15 +166,17 @@ impl Consumer {
         for &(id, stamp) in asked {
             let Some(partition) = self.unchanged(id, stamp) else { continue };
             match (error.kind(), partition.state()) {
-                // A broker that cannot tell whether the log was truncated: there is nothing to find out.
+                // The broker does not support `OffsetForLeaderEpoch`, so truncation cannot be detected: go on.
                 (ErrorKind::Unsupported, State::Validating { out_of_range }) if is_validation => {
                     self.go_on(id, out_of_range);
                 }
                 (ErrorKind::Unsupported, _) => self.fail(id, error.clone()),
-                _ => self.back_off(now, id),
+                _ => {
+                    self.refresh_topic(id);
+                    self.back_off(now, id);
+                }
             }
         }
-        self.refresh_metadata(now);
         if error.kind() != ErrorKind::Unsupported {
             self.report_failure(broker_id, error);
         }

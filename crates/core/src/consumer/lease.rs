@@ -1,57 +1,82 @@
-//! The right to hand out records of one partition, and how far that got.
+//! The right to hand out records of one partition, together with the position.
 //!
-//! A [`Lease`] lives from one change of position to the next: a seek, a pause, a removal or a bad batch ends
-//! it, and what comes after is handed out under a new one. The thread that iterates a batch claims each record
-//! with one atomic step and takes no lock; a claim under an ended lease fails, so a record is handed out
-//! exactly when its claim succeeded, and nothing is handed out after the lease was ended.
+//! A [`Lease`] lasts until a seek, a pause, a removal or a bad batch ends it; later records are handed out under a new
+//! lease. The thread that iterates over a batch claims each record with one atomic step and takes no lock. A claim
+//! under an ended lease fails. So a record is handed out exactly if its claim succeeded, and none is handed out after
+//! the lease has ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-/// What `next` holds once the lease has ended; no offset is that low.
+/// Stands in for an offset once the lease has ended, or while the application holds no batch; real offsets are >= 0.
 const ENDED: i64 = i64::MIN;
 
 #[derive(Debug)]
 pub(super) struct Lease {
     next: AtomicI64,
-    is_open: AtomicBool,
+    /// The base position of the batch that the application holds; [`ENDED`] while it holds none.
+    opened_at: AtomicI64,
+    /// The previous lease under which the application still held a batch when this one began.
+    before: Option<Arc<Lease>>,
 }
 
 impl Lease {
     pub(super) fn new(position: i64) -> Arc<Self> {
-        Arc::new(Self { next: AtomicI64::new(position), is_open: AtomicBool::new(false) })
+        Arc::new(Self { next: AtomicI64::new(position), opened_at: AtomicI64::new(ENDED), before: None })
     }
 
-    /// The offset of the next record to hand out, or none once it has ended.
+    /// Ends this lease and returns a new one at the same position.
+    pub(super) fn renew(self: &Arc<Self>) -> Arc<Self> {
+        let next = AtomicI64::new(self.end());
+        // The newest one with a batch: behind it may be older ones with batches of their own.
+        let before = std::iter::successors(Some(self), |lease| lease.before.as_ref()).find(|lease| lease.is_open());
+        let before = before.cloned();
+        Arc::new(Self { next, opened_at: AtomicI64::new(ENDED), before })
+    }
+
+    /// The offset of the next record to hand out; `None` once the lease has ended.
     pub(super) fn position(&self) -> Option<i64> {
         Some(self.next.load(Ordering::Acquire)).filter(|next| *next != ENDED)
     }
 
-    /// Moves the position, unless the lease has ended or somebody else has moved it.
+    /// Moves the position from `from` to `to`. False if the lease has ended or the position is no longer `from`.
     #[inline]
     pub(super) fn claim(&self, from: i64, to: i64) -> bool {
         self.next.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Ends it; the answer is the offset of the next record that was not handed out.
+    /// Ends the lease; returns the offset of the next record that was not handed out.
     pub(super) fn end(&self) -> i64 {
         self.next.swap(ENDED, Ordering::AcqRel)
     }
 
-    /// Whether some thread holds a batch of the partition: its batches are handed out one after the other.
+    /// Whether a thread holds a batch of the partition. Batches are handed out one at a time.
     pub(super) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Acquire)
+        self.opened_at.load(Ordering::Acquire) != ENDED
+    }
+
+    /// Up to where the application is done with the batch that it holds, under this lease or the one before.
+    pub(super) fn opened_at(&self) -> Option<i64> {
+        let before = self.before.as_ref().and_then(|before| before.opened_at());
+        before.or_else(|| Some(self.opened_at.load(Ordering::Acquire)).filter(|opened_at| *opened_at != ENDED))
     }
 }
 
-/// Keeps a lease open while a batch of its partition is in somebody's hands.
+/// Marks the partition as having a batch handed out, until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenLease(Arc<Lease>);
 
 impl OpenLease {
     pub(super) fn new(lease: Arc<Lease>) -> Self {
-        lease.is_open.store(true, Ordering::Release);
+        lease.opened_at.store(lease.position().unwrap_or_default(), Ordering::Release);
         Self(lease)
+    }
+
+    /// The application is done with the records handed out so far.
+    pub(super) fn settle(&self) {
+        if let Some(position) = self.0.position() {
+            self.0.opened_at.store(position, Ordering::Release);
+        }
     }
 
     pub(super) fn is(&self, lease: &Arc<Lease>) -> bool {
@@ -69,7 +94,7 @@ impl std::ops::Deref for OpenLease {
 
 impl Drop for OpenLease {
     fn drop(&mut self) {
-        self.0.is_open.store(false, Ordering::Release);
+        self.0.opened_at.store(ENDED, Ordering::Release);
     }
 }
 
@@ -84,6 +109,33 @@ mod tests {
         assert_eq!(lease.end(), 6);
         assert!(!lease.claim(6, 7));
         assert_eq!(lease.position(), None);
+    }
+
+    #[test]
+    fn what_is_at_hand_is_remembered_until_its_batch_is_dropped_however_often_the_lease_is_renewed() {
+        let lease = Lease::new(5);
+        let open = OpenLease::new(Arc::clone(&lease));
+        assert!(lease.claim(5, 6));
+        let renewed = lease.renew().renew();
+        assert_eq!((renewed.position(), renewed.opened_at()), (Some(6), Some(5)));
+        drop(open);
+        assert_eq!(renewed.opened_at(), None);
+    }
+
+    #[test]
+    fn each_batch_at_hand_is_remembered_although_others_of_earlier_leases_are_too() {
+        let oldest = Lease::new(5);
+        let first = OpenLease::new(Arc::clone(&oldest));
+        assert!(oldest.claim(5, 6));
+        let older = oldest.renew();
+        let second = OpenLease::new(Arc::clone(&older));
+        assert!(older.claim(6, 8));
+        let newest = older.renew().renew();
+        assert_eq!(newest.opened_at(), Some(5));
+        drop(first);
+        assert_eq!((newest.position(), newest.opened_at()), (Some(8), Some(6)));
+        drop(second);
+        assert_eq!(newest.opened_at(), None);
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Offsets that only a leader knows: those of timestamps (`ListOffsets`), and where a leader epoch ended
-//! (`OffsetForLeaderEpoch`, KIP-320).
+//! Asks leaders about offsets: `ListOffsets` finds the offset of a timestamp, `OffsetForLeaderEpoch` finds where a
+//! leader epoch ended (KIP-320).
 //!
-//! A position beyond the end of its leader epoch means that records we read are gone, in an unclean leader election
-//! for instance. That is reported and never passed over. Where only records that are still buffered are gone, they
-//! are fetched again.
+//! If the position lies beyond the end of its leader epoch, records that the application has read are gone from the
+//! log, for instance after an unclean leader election. That is always reported. If only buffered records are gone, the
+//! consumer fetches again from the position without an error.
 
 use std::sync::Arc;
 
 use crate::cluster::{Call, Target};
 use crate::config::{AutoOffsetReset, IsolationLevel};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Hint};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::list_offsets::{
@@ -27,8 +27,12 @@ use super::partitions::PartitionId;
 use super::trouble::may_heal;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
+/// How many times a leader that was named by old metadata may answer that it does not know a leader epoch. After that the
+/// answer counts: the leader epochs of a topic that was deleted and created again start from 0.
+const LAGGING_ANSWERS: u32 = 8;
+
 impl Consumer {
-    /// What partitions of one broker need to know about offsets; from now on they wait for the answer.
+    /// The next `ListOffsets` or `OffsetForLeaderEpoch` request, for all partitions of one broker that need it.
     pub(super) fn poll_question(&mut self) -> Option<Call<ConsumerRequest>> {
         let (broker_id, question, ids) = self.brokers.to_question()?;
         let versions = self.brokers.get(broker_id)?.versions()?;
@@ -57,7 +61,7 @@ impl Consumer {
         Some(self.send(Target::Broker(broker_id), in_flight, request))
     }
 
-    /// What goes on the wire for `isolation.level`.
+    /// The `isolation_level` of a request.
     pub(super) fn isolation_level(&self, is_known_to_broker: bool) -> i8 {
         i8::from(is_known_to_broker && self.config.isolation_level == IsolationLevel::ReadCommitted)
     }
@@ -70,7 +74,8 @@ impl Consumer {
         response: ListOffsetsResponse,
     ) {
         let version = self.brokers.get(broker_id).and_then(BrokerState::versions).map(|known| known.list_offsets);
-        // No record is as new as that: what is written next will be. Or no segment is as old: all of them are newer.
+        // No record is that new: start with the next one written. Or (old brokers) no segment is that old: start with
+        // the first.
         let is_old = version.is_some_and(|version| version < RECORDS_SINCE);
         let otherwise = if is_old { EARLIEST_TIMESTAMP } else { LATEST_TIMESTAMP };
         for topic in response.topics {
@@ -109,15 +114,18 @@ impl Consumer {
     fn handle_found(&mut self, id: PartitionId, offset: i64, leader_epoch: Option<i32>, out_of_range: Option<i64>) {
         let stamp = self.new_stamp();
         self.change(id, |partition| partition.begin_at(stamp, offset, leader_epoch));
-        let Some(partition) = self.partitions.get(id).filter(|_| out_of_range.is_some()) else { return };
+        let Some(partition) = self.partitions.get(id) else { return };
         let topic_partition = partition.key().clone();
-        self.events.extend(out_of_range.map(|from| ConsumerEvent::Reset { topic_partition, from, to: offset }));
+        self.events.push_back(match out_of_range {
+            Some(from) => ConsumerEvent::Reset { topic_partition, from, to: offset },
+            None => ConsumerEvent::Located(topic_partition),
+        });
     }
 
-    /// A broker did not do for a partition what it was asked.
+    /// Handles the error code that a broker gave for one partition of a `ListOffsets` or `OffsetForLeaderEpoch`.
     pub(super) fn handle_refusal(&mut self, now: Instant, id: PartitionId, code: ErrorCode) {
         if code.refreshes_metadata() {
-            self.refresh_metadata(now);
+            self.refresh_topic(id);
         }
         if may_heal(code) {
             if let Some(topic) = self.partitions.get(id).map(|partition| Arc::clone(&partition.key().topic)) {
@@ -132,7 +140,8 @@ impl Consumer {
         }
     }
 
-    /// The partition that an answer is about, if it was asked for and is still what it was then; `asked` is in order.
+    /// The partition that a part of the response is about, if it was asked for and has not changed since. `asked` is
+    /// sorted.
     fn asked(&self, asked: &[(PartitionId, u64)], topic: &str, partition: i32) -> Option<PartitionId> {
         let id = self.partitions.find(topic, partition)?;
         let index = asked.binary_search_by_key(&id, |(id, _)| *id).ok()?;
@@ -171,34 +180,42 @@ impl Consumer {
             self.handle_refusal(now, id, code);
         } else if code == ErrorCode::NONE {
             let end_offset = end.end_offset.filter(|offset| *offset >= 0);
+            let lags =
+                |partition: &Partition| partition.is_led_from_the_past() && partition.failures() < LAGGING_ANSWERS;
+            if end_offset.is_none() && self.partitions.get(id).is_some_and(lags) {
+                self.refresh_topic(id);
+                self.back_off(now, id);
+                return;
+            }
             if !self.handle_truncation(id, end_offset, end.leader_epoch) {
                 self.go_on(id, out_of_range);
             }
         } else {
-            // We may not ask, or the broker cannot tell; whether we may read, the next fetch will say.
+            // We are not authorized to ask, or the broker cannot tell. If we may not read either, the next fetch says
+            // so.
             self.go_on(id, out_of_range);
         }
     }
 
-    /// Whether what was fetched reaches beyond the end of its leader epoch; if so it was dealt with.
+    /// Handles fetched offsets that lie beyond the end of their leader epoch. Returns whether there were any.
     ///
-    /// No end means that the leader does not know an epoch as new as ours: its log is not the one we read.
+    /// `end` is `None` if the leader does not know an epoch as new as ours: its log is not the one we read.
     pub(super) fn handle_truncation(&mut self, id: PartitionId, end: Option<i64>, leader_epoch: Option<i32>) -> bool {
         match self.change(id, |partition| partition.truncate(end, leader_epoch)) {
             Some(Truncation::None) => return false,
             Some(Truncation::OfBuffer) => self.set_state(id, State::Fetching),
             Some(Truncation::OfWhatWasRead) => {
-                let end = end.map_or("before it".into(), |end| format!("at offset {end}"));
-                let what = format!("the log was truncated: it now ends {end} where it was already read further");
+                let end = end.map_or("in an older epoch".into(), |end| format!("at offset {end}"));
+                let what = format!("the log was truncated: it now ends {end}, which is before the position");
                 let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
-                self.fail(id, error.with_hint("records that were read are gone; seek to say where to go on"));
+                self.fail(id, error.with_hint(Hint::SeekAfterTruncation));
             }
             None => {}
         }
         true
     }
 
-    /// The log is still the one that was read.
+    /// Goes on fetching: the log is still the one that was read.
     pub(super) fn go_on(&mut self, id: PartitionId, out_of_range: bool) {
         if out_of_range {
             self.reset(id);
@@ -208,7 +225,7 @@ impl Consumer {
         }
     }
 
-    /// The leader has no such offset: `auto.offset.reset` decides.
+    /// The leader does not have the offset: applies `auto.offset.reset`.
     pub(super) fn reset(&mut self, id: PartitionId) {
         let timestamp = match self.config.auto_offset_reset {
             AutoOffsetReset::Earliest => EARLIEST_TIMESTAMP,
@@ -216,7 +233,7 @@ impl Consumer {
             AutoOffsetReset::None => {
                 let what = "the offset is out of range and auto.offset.reset is none";
                 let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
-                self.fail(id, error.with_hint("seek to say where to go on"));
+                self.fail(id, error.with_hint(Hint::SeekInRange));
                 return;
             }
         };
@@ -225,7 +242,7 @@ impl Consumer {
     }
 }
 
-/// Asks for the offsets of partitions, which are in order.
+/// The `ListOffsets` request for these partitions, which are sorted.
 fn offsets_request(partitions: &[&Partition], isolation_level: i8) -> ListOffsetsRequest {
     let ask = |partition: &Partition| {
         let State::Locating { timestamp, .. } = partition.state() else { return None };
@@ -241,7 +258,7 @@ fn offsets_request(partitions: &[&Partition], isolation_level: i8) -> ListOffset
     ListOffsetsRequest { isolation_level, topics, ..ListOffsetsRequest::default() }
 }
 
-/// Asks where the leader epochs of partitions, which are in order, ended.
+/// The `OffsetForLeaderEpoch` request for these partitions, which are sorted.
 fn epochs_request(partitions: &[&Partition]) -> OffsetForLeaderEpochRequest {
     let ask = |partition: &Partition| {
         Some(OffsetForLeaderPartition {
@@ -255,7 +272,7 @@ fn epochs_request(partitions: &[&Partition]) -> OffsetForLeaderEpochRequest {
     OffsetForLeaderEpochRequest { replica_id: -1, topics }
 }
 
-/// Groups what `ask` makes of each partition by topic.
+/// Groups the result of `ask` for each partition by topic.
 fn by_topic<'a, T>(
     partitions: &'a [&Partition],
     ask: impl Fn(&Partition) -> Option<T>,

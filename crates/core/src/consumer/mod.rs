@@ -1,18 +1,18 @@
-//! A consumer of given partitions: which offsets to ask which broker for, and what to hand out next.
+//! A consumer of given partitions: decides which offsets to request from which broker, and what to hand out next.
 //!
-//! [`Consumer`] is a machine. Its role task tells it of metadata and answers and asks what to send
-//! ([`Consumer::poll_request`]), what happened ([`Consumer::poll_event`]) and when to come back
-//! ([`Consumer::poll_timeout`]); the caller's thread takes batches ([`Consumer::take_batch`]) and opens and iterates
-//! them without the machine. It does no I/O, and opens no batch: batches stay as they came, compressed.
+//! [`Consumer`] is a machine without I/O. Its role task passes in metadata and responses, and asks for requests
+//! ([`Consumer::poll_request`]), events ([`Consumer::poll_event`]) and the next wake-up ([`Consumer::poll_timeout`]).
+//! The caller's thread takes batches ([`Consumer::take_batch`]), still compressed as they came, and opens and iterates
+//! them without the machine.
 //!
 //! Rules:
 //!
-//! - partitions are added and removed one by one, never replaced as a set; every change of position changes the
-//!   partition's stamp, and an answer to a question asked under another stamp is ignored;
-//! - the position moves with each record handed out, and otherwise only because somebody asked or the leader itself
-//!   says that the offset is out of range (guarantee R15);
-//! - what is wrong with one partition is reported once and parks that partition until it is sought (R16);
-//! - buffered responses and requests in flight together stay below `fetch_buffer` (R8).
+//! - Partitions are added and removed one by one. Every change of position changes the partition's stamp; a response to
+//!   a request sent under an older stamp is ignored.
+//! - The position moves with each record handed out. Otherwise it moves only by a seek, or because the leader says that
+//!   the offset is out of range (guarantee R15).
+//! - An error of one partition is reported once and parks that partition until it is sought (R16).
+//! - Buffered responses and requests in flight together stay below `fetch_buffer` (R8).
 //!
 //! KIP-98 (`read_committed`), KIP-227 (fetch sessions), KIP-320 (truncation), KIP-392 (follower fetching), KIP-516
 //! (topic ids), KIP-951 (new leaders in answers).
@@ -38,9 +38,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cluster::{Call, Metadata, Notice};
+use crate::cluster::{Call, Metadata, Notice, Outdated};
 use crate::config::{ConsumerConfig, IsolationLevel};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::messages::{
@@ -54,12 +55,13 @@ pub use handout::{BadBatch, FetchedBatch, RecordCursor};
 use brokers::{Brokers, Link};
 use buffer::Front;
 use change::{check_start, misuse};
-use commit::Commits;
+pub(crate) use commit::{Commits, Membership};
 use partition::{Partition, Standing};
-use partitions::{PartitionId, Partitions};
+pub use partitions::PartitionId;
+use partitions::Partitions;
 use trouble::Troubles;
 
-/// The shortest time between two fetches of which the first brought something that should not be (guarantee R16).
+/// The shortest time between two fetches after a response that a correct broker would not send (guarantee R16).
 const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);
 
 /// A partition of a topic.
@@ -67,12 +69,12 @@ const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);
 pub struct TopicPartition {
     /// The topic's name.
     pub topic: Arc<str>,
-    /// The partition's number.
+    /// The partition number.
     pub partition: i32,
 }
 
 impl TopicPartition {
-    /// The partition of this number.
+    /// A partition of a topic.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self { topic: topic.into(), partition }
     }
@@ -84,35 +86,44 @@ impl std::fmt::Display for TopicPartition {
     }
 }
 
-/// Where to begin in a partition.
+/// Where to start reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPosition {
-    /// At this offset; `auto.offset.reset` decides if there is no such offset.
+    /// At this offset; if the leader does not have it, `auto.offset.reset` applies.
     Offset(i64),
-    /// At the oldest record there is.
+    /// At an offset that a group committed together with a leader epoch. Before anything is read, the leader is asked
+    /// whether its log still contains what was read up to there (KIP-320).
+    Committed {
+        /// The offset of the next record to read.
+        offset: i64,
+        /// The leader epoch of the record before it, or a later one. Without it the log cannot be checked.
+        leader_epoch: Option<i32>,
+    },
+    /// At the oldest record.
     Earliest,
-    /// At the next record that will be written (with `read_committed`: that can be read).
+    /// At the end: the next record to be written (with `read_committed`: to become readable) is the first.
     Latest,
-    /// At the first record that is not older than this, in milliseconds since 1970; at the end if there is none.
+    /// At the first record whose timestamp is not older than this, in milliseconds since 1970; at the end if there is
+    /// none.
     Timestamp(i64),
 }
 
-/// What to ask a broker.
+/// A request to a broker.
 #[derive(Debug)]
 pub enum ConsumerRequest {
-    /// Connect, if need be, and say which versions were negotiated; no message by itself.
+    /// Not a message: connect if necessary, and report the negotiated versions.
     Versions,
-    /// Asks for records.
+    /// Fetches records.
     Fetch(Box<FetchRequest>),
-    /// Asks for the offsets of timestamps.
+    /// Finds the offsets of timestamps.
     ListOffsets(ListOffsetsRequest),
-    /// Asks where leader epochs ended.
+    /// Finds where leader epochs ended.
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
     /// Commits offsets for the group.
     OffsetCommit(OffsetCommitRequest),
 }
 
-/// The versions in which a broker's connection will send some requests.
+/// The versions that a broker's connection negotiated for some requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokerVersions {
     /// Of Fetch.
@@ -121,7 +132,7 @@ pub struct BrokerVersions {
     pub list_offsets: i16,
 }
 
-/// What a broker answered.
+/// A response to a [`ConsumerRequest`].
 #[derive(Debug)]
 pub enum ConsumerResponse {
     /// To [`ConsumerRequest::Versions`].
@@ -136,44 +147,47 @@ pub enum ConsumerResponse {
     OffsetCommit(OffsetCommitResponse),
 }
 
-/// Something the application or the driver must know.
+/// Something that the application or the driver must know.
 #[derive(Debug, Clone)]
 pub enum ConsumerEvent {
-    /// This partition stands still until it is sought; the error says where and why. Reported once.
+    /// Reading this partition has stopped until it is sought; the error says why. Reported once.
     PartitionError {
         /// The partition.
         topic_partition: TopicPartition,
         /// What is wrong.
         error: Error,
     },
-    /// A topic cannot be read at the moment: it was deleted, or we may not read it. Told again at intervals while it lasts;
-    /// reading goes on by itself when it is over.
+    /// A topic cannot be read at the moment: it was deleted, or we are not authorized. Repeated at intervals while it
+    /// lasts; reading resumes by itself afterwards.
     TopicError {
         /// The topic.
         topic: Arc<str>,
         /// What is wrong.
         error: Error,
     },
-    /// A broker cannot be used before this is mended (credentials, versions, answers that cannot be read). Reported
-    /// once for each broker until a fetch from it succeeds.
+    /// A broker cannot be used until a user mends this (credentials, versions, responses that cannot be decoded).
+    /// Reported once for each broker until a fetch from it succeeds.
     Failed(Error),
-    /// The leader said that `from` is out of range, and `auto.offset.reset` moved the position: to be logged as a warning.
+    /// The leader said that offset `from` is out of range, and `auto.offset.reset` moved the position. Log it as a
+    /// warning.
     Reset {
         /// The partition.
         topic_partition: TopicPartition,
-        /// The offset that was asked for.
+        /// The offset that is out of range.
         from: i64,
-        /// The offset that is read next.
+        /// The offset to be read next.
         to: i64,
     },
+    /// The position of a partition is known, and was not before: its start was found, or the application sought it.
+    Located(TopicPartition),
     /// A commit has ended.
     Committed {
-        /// The number that [`Consumer::commit`] gave.
+        /// The number that [`Consumer::commit`] returned.
         number: u64,
-        /// How it ended.
+        /// The outcome.
         outcome: Result<()>,
     },
-    /// For whoever keeps the metadata.
+    /// For the owner of the metadata.
     Notice(Notice),
 }
 
@@ -200,27 +214,29 @@ pub struct Consumer {
     in_flight: BTreeMap<u64, InFlight>,
     next_id: u64,
     next_stamp: u64,
-    /// What the requests in flight may bring, in bytes.
+    /// How many bytes the requests in flight may bring.
     reserved: usize,
-    /// What is kept of the responses that came, in bytes.
+    /// How many bytes of received responses are kept.
     pinned: Arc<AtomicUsize>,
-    /// Partitions with something to hand out; they take turns.
+    /// Partitions that have something to hand out, in the order of their turns.
     queue: VecDeque<PartitionId>,
-    /// Partitions of which somebody holds a batch, or held one when they were looked at last.
+    /// Partitions of which the application holds a batch, or held one when last checked.
     out: BTreeSet<PartitionId>,
     events: VecDeque<ConsumerEvent>,
-    /// None without a group.
+    /// `None` without a group.
     commits: Option<Commits>,
     refresh_at: Instant,
-    /// The time, as it was last told.
+    /// Topics to ask for metadata of.
+    outdated: Outdated,
+    /// The time that was last passed in.
     now: Instant,
-    /// Whether the last round of requests lacked room in the fetch buffer.
+    /// Whether the last call of `poll_request` lacked room in the fetch buffer.
     lacks_room: bool,
 }
 
 impl Consumer {
-    /// A consumer without partitions, the owner of fetch connection `number`. `backoff` is between tries
-    /// (`retry.backoff.ms`), `seed` for its jitter.
+    /// A consumer without partitions. `number` is that of its fetch connection, `backoff` the time between attempts
+    /// (`retry.backoff.ms`), `seed` the seed of its jitter.
     pub fn new(config: ConsumerConfig, backoff: Backoff, number: u64, seed: u64) -> Self {
         let commits = config.group_id.as_deref().map(|group_id| Commits::new(group_id.into(), backoff));
         Self {
@@ -242,12 +258,13 @@ impl Consumer {
             out: BTreeSet::new(),
             events: VecDeque::new(),
             refresh_at: Instant::default(),
+            outdated: Outdated::default(),
             now: Instant::default(),
             lacks_room: false,
         }
     }
 
-    /// Begins to consume a partition.
+    /// Starts consuming a partition.
     ///
     /// # Errors
     ///
@@ -261,7 +278,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Ends consuming a partition: no record of it is handed out after this. Returns its position, if it had one.
+    /// Stops consuming a partition: no record of it is handed out from now on. Returns its position, if known.
     ///
     /// # Errors
     ///
@@ -275,7 +292,7 @@ impl Consumer {
         Ok(self.partitions.remove(id).and_then(Partition::end))
     }
 
-    /// Goes on from somewhere else. An answer that is on its way is ignored; a parked partition works again.
+    /// Moves the position. A response to an earlier request is ignored; a parked partition works again.
     ///
     /// # Errors
     ///
@@ -283,11 +300,15 @@ impl Consumer {
     pub fn seek(&mut self, key: &TopicPartition, start: StartPosition) -> Result<()> {
         check_start(key, start)?;
         let id = self.consumed(key)?;
+        let had_position = self.position(key).is_some();
         self.start(id, start);
+        if !had_position && self.position(key).is_some() {
+            self.events.push_back(ConsumerEvent::Located(key.clone()));
+        }
         Ok(())
     }
 
-    /// Hands out nothing more of a partition until [`Consumer::resume`]; what is buffered stays, if there is room.
+    /// Hands out no records of a partition until [`Consumer::resume`]. What is buffered is kept while there is room.
     ///
     /// # Errors
     ///
@@ -298,7 +319,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes on at the position.
+    /// Ends a [`Consumer::pause`]: goes on at the position.
     ///
     /// # Errors
     ///
@@ -310,60 +331,110 @@ impl Consumer {
         Ok(())
     }
 
+    /// Hands out no records of a partition until [`Consumer::release`], independently of [`Consumer::pause`]. The group
+    /// uses it while a rebalance gives or takes the partition.
+    ///
+    /// # Errors
+    ///
+    /// `Misuse` if the partition is not consumed.
+    pub fn withhold(&mut self, key: &TopicPartition) -> Result<()> {
+        let id = self.consumed(key)?;
+        self.change(id, Partition::withhold);
+        Ok(())
+    }
+
+    /// Ends [`Consumer::withhold`].
+    ///
+    /// # Errors
+    ///
+    /// `Misuse` if the partition is not consumed.
+    pub fn release(&mut self, key: &TopicPartition) -> Result<()> {
+        let id = self.consumed(key)?;
+        self.change(id, Partition::release);
+        self.enqueue(id);
+        Ok(())
+    }
+
+    /// Whether a partition is withheld.
+    pub fn is_withheld(&self, key: &TopicPartition) -> bool {
+        self.partition(key).is_some_and(Partition::is_withheld)
+    }
+
     /// Whether a partition is paused.
     pub fn is_paused(&self, key: &TopicPartition) -> bool {
         self.partition(key).is_some_and(Partition::is_paused)
     }
 
-    /// The partitions that are consumed, in order.
+    /// The partitions that are consumed, sorted.
     pub fn partitions(&self) -> impl Iterator<Item = TopicPartition> {
         self.partitions.iter().map(|partition| partition.key().clone())
     }
 
-    /// Whether some partition of this topic is consumed.
+    /// Whether any partition of this topic is consumed.
     pub fn consumes(&self, topic: &str) -> bool {
         self.partitions.own_name(topic).is_some()
     }
 
-    /// The offset of the next record to be handed out: what to commit. `None` until the start is found.
+    /// The id of a partition that is consumed.
+    pub fn partition_id(&self, key: &TopicPartition) -> Option<PartitionId> {
+        self.find(key)
+    }
+
+    /// The offset of the next record to hand out, which is the offset to commit. `None` until the start offset is
+    /// known.
     pub fn position(&self, key: &TopicPartition) -> Option<i64> {
         self.partition(key)?.offset()
     }
 
-    /// The positions of all partitions whose start was found, as they are to be committed: with the leader epoch as far
-    /// as it is known (KIP-320).
+    /// The positions of all partitions whose start offset is known, ready to be committed: with the leader epoch, if
+    /// known (KIP-320).
     pub fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
         let all = self.partitions.iter();
         all.filter_map(|partition| Some((partition.key().clone(), partition.position()?))).collect()
     }
 
-    /// Begins to commit offsets for the group (`group.id`), which must have no members; the answer is the number by which
-    /// [`ConsumerEvent::Committed`] tells how that ended, within `limit`.
+    /// The positions up to which the application is done. While it holds a batch of a partition, that is the position
+    /// before that batch.
+    pub fn done_positions(&self) -> Offsets {
+        if is_planted(Bug::CommitsAtHand) {
+            return self.positions();
+        }
+        self.partitions.iter().filter_map(|partition| Some((partition.key().clone(), partition.done()?))).collect()
+    }
+
+    /// A number that changes whenever the application reads a record of a batch that it holds.
+    pub fn progress(&self) -> u64 {
+        let held = self.out.iter().filter_map(|id| self.partitions.get(*id)?.offset());
+        held.fold(0, |sum, offset| sum.wrapping_add(offset.unsigned_abs()))
+    }
+
+    /// Starts to commit offsets for the group (`group.id`), which must have no members. Returns the number that
+    /// [`ConsumerEvent::Committed`] will carry, after `limit` at the latest.
     ///
     /// # Errors
     ///
-    /// `Config` without a group, `Misuse` for a negative offset.
+    /// `Config` without a group, `Misuse` if an offset is negative.
     pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
         let no_group = || Error::new(ErrorKind::Config, "offsets can only be committed with a group.id");
         self.commits.as_mut().ok_or_else(no_group)?.ask(offsets, now + limit)
     }
 
-    /// Whether somebody waits for the outcome of a commit.
+    /// Whether a commit is pending.
     pub fn is_committing(&self) -> bool {
         self.commits.as_ref().is_some_and(Commits::is_busy)
     }
 
-    /// The offset behind the last record that is on every in-sync replica, as last heard of.
+    /// The high watermark in the last response: the offset behind the last record that all in-sync replicas have.
     pub fn high_watermark(&self, key: &TopicPartition) -> Option<i64> {
         self.partition(key)?.high_watermark()
     }
 
-    /// The oldest offset there is, as last heard of (Kafka 1.0 on).
+    /// The log start offset in the last response: the oldest offset of the log (Kafka 1.0 and newer).
     pub fn log_start_offset(&self, key: &TopicPartition) -> Option<i64> {
         self.partition(key)?.log_start_offset()
     }
 
-    /// How many offsets lie between the position and the end of what can be read, as last heard of.
+    /// How many offsets lie between the position and the end of what can be read, by the last response.
     pub fn lag(&self, key: &TopicPartition) -> Option<u64> {
         let partition = self.partition(key)?;
         let end = match self.config.isolation_level {
@@ -373,19 +444,19 @@ impl Consumer {
         Some(u64::try_from(end.saturating_sub(partition.offset()?)).unwrap_or(0))
     }
 
-    /// What is buffered and what the requests in flight may bring, in bytes.
+    /// How many bytes are buffered or may come with the requests in flight.
     pub fn buffered_bytes(&self) -> usize {
         self.reserved.saturating_add(self.pinned.load(Ordering::Acquire))
     }
 
-    /// Whether taking batches may have made room for another [`Consumer::poll_request`].
+    /// Whether taking batches may have made room, so that [`Consumer::poll_request`] has something to send.
     pub fn wants_poll(&self) -> bool {
-        // A full partition may have become one to fetch just now, when the batch before was found to be read.
+        // `settle` may just have found a batch fully read, so that its partition can be fetched again.
         let has_to_fetch = self.brokers.to_fetch().is_some();
         has_to_fetch || self.lacks_room || self.brokers.any_with_full() || !self.events.is_empty()
     }
 
-    /// What to send next; to be asked until there is nothing.
+    /// The next request to send; call it until it returns `None`.
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.now = now;
         while let Some(id) = self.partitions.due(now) {
@@ -397,7 +468,7 @@ impl Consumer {
         commit.or_else(|| self.poll_versions(now)).or_else(|| self.poll_question()).or_else(|| self.poll_fetch(now))
     }
 
-    /// Learns of the answer to a request, or why there is none.
+    /// Takes the response to a request, or why there is none.
     pub fn handle_response(&mut self, now: Instant, id: u64, response: Result<ConsumerResponse>) {
         self.now = now;
         let Some(in_flight) = self.in_flight.remove(&id) else { return };
@@ -422,18 +493,19 @@ impl Consumer {
             }
             (in_flight, Err(error)) => self.handle_failure(now, in_flight, error),
             (in_flight, Ok(_)) => {
-                let error = Error::new(ErrorKind::Malformed, "the answer belongs to another request");
+                let error = Error::new(ErrorKind::Malformed, "the response is of another type than the request");
                 self.handle_failure(now, in_flight, error);
             }
         }
     }
 
-    /// What happened; to be asked until there is nothing.
+    /// The next event; call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<ConsumerEvent> {
-        self.events.pop_front()
+        let outdated = || self.outdated.take().map(|outdated| ConsumerEvent::Notice(Notice::RefreshMetadata(outdated)));
+        self.events.pop_front().or_else(outdated)
     }
 
-    /// When to ask [`Consumer::poll_request`] again if nothing happens before.
+    /// When to call [`Consumer::poll_request`] again if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let refresh = Some(self.refresh_at).filter(|at| self.waits_for_metadata() && *at > self.now);
         let commit = self.commits.as_ref().and_then(Commits::poll_timeout);
@@ -442,7 +514,7 @@ impl Consumer {
         dues.into_iter().flatten().min()
     }
 
-    /// Whether [`Consumer::take_batch`] may have something to give, or to report.
+    /// Whether [`Consumer::take_batch`] may return a batch or report an error.
     pub fn has_batch(&mut self) -> bool {
         if !self.events.is_empty() {
             return true;
@@ -458,32 +530,32 @@ impl Consumer {
         false
     }
 
-    /// The first in the queue has nothing to hand out; [`Consumer::enqueue`] brings it back.
+    /// The first partition in the queue has nothing to hand out; [`Consumer::enqueue`] brings it back.
     fn leave_queue(&mut self) {
         if let Some(id) = self.queue.pop_front() {
             self.change(id, Partition::leave_queue);
         }
     }
 
-    /// The next batch to hand out, taking turns among partitions; none if nothing is buffered.
+    /// The next batch to hand out; partitions take turns. `None` if nothing is buffered.
     ///
-    /// As long as a batch is out, no other one of its partition is given.
+    /// While the application holds a batch, no other batch of that partition is handed out.
     pub fn take_batch(&mut self) -> Option<FetchedBatch> {
         for _ in 0..self.queue.len() {
             let id = *self.queue.front()?;
-            let is_paused = self.partitions.get(id).is_none_or(Partition::is_paused);
-            let front = if is_paused { Front::Nothing } else { self.change(id, Partition::settle)? };
+            let stands_still = self.partitions.get(id).is_none_or(Partition::stands_still);
+            let front = if stands_still { Front::Nothing } else { self.change(id, Partition::settle)? };
             match front {
                 Front::Nothing => self.leave_queue(),
                 Front::Bad => {
                     self.leave_queue();
                     self.fail_at_bad_front(id);
                 }
-                Front::Taken => self.queue.rotate_left(1),
+                Front::Held => self.queue.rotate_left(1),
                 Front::Batch => {
                     self.queue.rotate_left(1);
                     self.out.insert(id);
-                    if let Some(batch) = self.partitions.get(id).and_then(Partition::take) {
+                    if let Some(batch) = self.partitions.get(id).and_then(|partition| partition.take(id)) {
                         return Some(batch);
                     }
                 }
@@ -492,14 +564,14 @@ impl Consumer {
         None
     }
 
-    /// What stands at the front of a partition's buffer cannot be read.
+    /// The front of a partition's buffer cannot be read: parks the partition.
     fn fail_at_bad_front(&mut self, id: PartitionId) {
         if let Some(error) = self.change(id, Partition::take_bad_front).flatten() {
-            self.fail(id, error.with_hint("seek past it to go on with this partition"));
+            self.fail(id, error.with_hint(Hint::SeekPast));
         }
     }
 
-    /// Takes back a batch that could not be opened: its partition is parked, with one error event.
+    /// Takes back a batch that could not be opened: parks its partition and reports one error event.
     ///
     /// Ignored if the partition was sought, paused or removed in the meantime.
     pub fn handle_bad_batch(&mut self, bad: BadBatch) {
@@ -507,7 +579,7 @@ impl Consumer {
         if self.partitions.get(id).is_some_and(|partition| partition.has_lease(&bad.lease)) {
             let BadBatch { error, lease, .. } = bad;
             drop(lease);
-            self.fail(id, error.with_hint("seek past it to go on with this partition"));
+            self.fail(id, error.with_hint(Hint::SeekPast));
         }
     }
 }
@@ -538,7 +610,7 @@ mod tests {
         MetadataResponse { brokers: (0..BROKERS).map(broker).collect(), topics, ..Default::default() }
     }
 
-    /// Everything a wake-up does; the answer is the requests, and how many partitions were looked at.
+    /// Everything that one wake-up does. Returns the requests, and how many partitions were looked at.
     fn wake_up(consumer: &mut Consumer, now: Instant) -> (Vec<Call<ConsumerRequest>>, usize) {
         let before = consumer.partitions.visits.get();
         let metadata = Arc::clone(&consumer.metadata);
@@ -570,7 +642,7 @@ mod tests {
         let (mut fetches, looked_at) = wake_up(&mut consumer, Instant(0));
         assert_eq!((fetches.len(), looked_at), (3, PARTITIONS as usize), "the first fetches name every partition");
 
-        // Ten times every broker answers; one of the answers concerns one partition.
+        // Ten times, every broker answers, and one of the responses concerns one partition.
         for turn in 1..=10 {
             let now = Instant(turn * 100);
             for (index, call) in std::mem::take(&mut fetches).into_iter().enumerate() {

@@ -1,13 +1,15 @@
-//! One partition of a consumer: where it stands, what is buffered of it, and what it needs next.
+//! One partition of a consumer: its position, its buffer, and what it needs next.
 //!
-//! Two offsets: `fetched`, the next to ask the broker for, and the position in the [`Lease`], the next to hand out,
-//! which alone is shown and committed. A change of `stamp` makes every answer that is on its way stale.
+//! It has two offsets: `fetched` is the next one to request from the broker; the position in the [`Lease`] is the next
+//! one to hand out, and the only one that is shown and committed. Changing `stamp` makes the responses to all earlier
+//! requests stale.
 //!
-//! [`Partition::standing`] says what the partition needs next and which counts it belongs to. Whoever changes a
-//! partition does so through [`Consumer::change`](super::Consumer::change), which brings the lists of the machine in
-//! line with the new standing.
+//! [`Partition::standing`] says what the partition needs next and which counts it belongs to. Every change goes through
+//! [`Consumer::change`](super::Consumer::change), which then updates the machine's lists to the new standing.
 //!
-//! Invariant: while fetching, position <= offsets of the buffer < `fetched`, in order.
+//! Invariant: while fetching, position <= offsets in the buffer < `fetched`, in increasing order.
+
+mod epoch;
 
 use std::sync::Arc;
 
@@ -24,43 +26,46 @@ use super::buffer::{Buffer, Content, Front};
 use super::handout::{FetchedBatch, Pinned};
 use super::isolation::AbortedTransactions;
 use super::lease::{Lease, OpenLease};
+use super::partitions::PartitionId;
 use super::session::Wanted;
 use super::{CommittedOffset, TopicPartition};
+
+pub(super) use epoch::Truncation;
 
 /// What a partition is doing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum State {
-    /// It needs an offset from its leader: that of a timestamp, or of one of the two special ones.
+    /// It needs an offset from its leader: that of a timestamp, or of `EARLIEST` or `LATEST`.
     Locating { timestamp: i64, out_of_range: Option<i64> },
-    /// The leader changed, or says that the offset is out of range: is the log still the one we read (KIP-320)?
+    /// The leader changed, or says that the offset is out of range: it asks whether the log was truncated (KIP-320).
     Validating { out_of_range: bool },
-    /// Fetching whenever there is room.
+    /// It is fetched whenever there is room.
     Fetching,
-    /// The leader has nothing at the fetched offset; what is buffered is handed out before that is looked into.
+    /// The leader has no record at the fetched offset. What is buffered is handed out before that is looked into.
     Draining,
-    /// Something is wrong that only a seek can mend; it was reported.
+    /// It has an error that only a seek can cure; the error was reported.
     Parked,
 }
 
 /// What a partition needs next, and from which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum Turn {
-    /// Nothing before something happens: an answer, new metadata, a seek.
+    /// Nothing until a response, new metadata or a seek arrives.
     #[default]
     Nothing,
-    /// Nothing before this time.
+    /// Nothing until this time.
     Later(Instant),
-    /// To ask the leader for an offset.
+    /// To ask this leader for an offset.
     Locate(i32),
-    /// To ask the leader where a leader epoch ended.
+    /// To ask this leader where a leader epoch ended.
     Validate(i32),
     /// To be part of the fetches from this broker.
     Fetch(i32, Wanted),
-    /// To be left out of the fetches from this broker until the application has taken some of what is buffered.
+    /// To be left out of the fetches from this broker until the application has taken some of its buffered records.
     Full(i32),
 }
 
-/// What the lists and counts of the machine say of a partition.
+/// A partition's place in the machine's lists and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Standing {
     pub(super) turn: Turn,
@@ -69,20 +74,29 @@ pub(super) struct Standing {
     /// The follower it reads from, unless the partition is parked.
     pub(super) follows: Option<i32>,
     pub(super) class: Class,
-    /// Whether it is paused with something buffered, which may be dropped to make room.
+    /// Whether it is paused and has records buffered, which may be dropped to make room.
     pub(super) is_paused_with_buffer: bool,
 }
 
 /// What a partition is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum Class {
-    /// Parked, or looking for its position.
+    /// It is parked, or does not know its position.
     #[default]
     Other,
-    /// It has no leader, and waits for one.
+    /// It has no leader.
     Leaderless,
-    /// It has its position and a leader.
+    /// It has a position and a leader.
     Fetching,
+}
+
+/// Why no records of a partition are handed out.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stops {
+    /// The application paused it.
+    is_paused: bool,
+    /// A rebalance is giving or taking the partition.
+    is_withheld: bool,
 }
 
 #[derive(Debug)]
@@ -91,24 +105,24 @@ pub(super) struct Partition {
     stamp: u64,
     topic_id: Uuid,
     state: State,
-    is_paused: bool,
-    /// None as long as no position is known.
+    stops: Stops,
+    /// `None` until the position is known.
     lease: Option<Arc<Lease>>,
     fetched: i64,
-    /// The leader epoch of the last batch before `fetched`, or a later one that was fetched already.
+    /// The leader epoch of the last batch before `fetched`, or a newer one that was already fetched.
     fetched_epoch: Option<i32>,
     leader: Option<i32>,
     leader_epoch: Option<i32>,
-    /// The broker that the leader told us to read from instead (KIP-392).
+    /// The follower that the leader told us to read from (KIP-392).
     preferred_replica: Option<i32>,
     buffer: Buffer,
-    /// What the next fetch asks for; more than usual while a batch is larger than that.
+    /// `max_bytes` of its next fetch; raised while the next batch is larger than that.
     max_bytes: i32,
     retry_at: Instant,
     failures: u32,
-    /// Whether a question about its offset is on its way.
+    /// Whether a `ListOffsets` or `OffsetForLeaderEpoch` for it is in flight.
     is_asking: bool,
-    /// Whether it waits in the queue of those with something to hand out.
+    /// Whether it is in the queue of partitions that have something to hand out.
     is_queued: bool,
     high_watermark: Option<i64>,
     last_stable_offset: Option<i64>,
@@ -116,14 +130,14 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// A partition that does nothing yet: see [`Partition::start`].
+    /// A partition that does nothing until [`Partition::start`].
     pub(super) fn new(key: TopicPartition, max_bytes: i32) -> Self {
         Self {
             key,
             stamp: 0,
             topic_id: Uuid::ZERO,
             state: State::Parked,
-            is_paused: false,
+            stops: Stops::default(),
             lease: None,
             fetched: 0,
             fetched_epoch: None,
@@ -142,13 +156,13 @@ impl Partition {
         }
     }
 
-    /// Begins in `state`, at `position` if it is known; forgets everything else but whether it is paused.
+    /// Starts in `state`, at `position` if known. Resets everything except whether it is paused or withheld.
     pub(super) fn start(&mut self, stamp: u64, state: State, position: Option<i64>, max_bytes: i32) {
         self.replace_lease(position);
         *self = Self {
             stamp,
             state,
-            is_paused: self.is_paused,
+            stops: self.stops,
             is_queued: self.is_queued,
             lease: self.lease.take(),
             fetched: position.unwrap_or_default(),
@@ -156,7 +170,7 @@ impl Partition {
         };
     }
 
-    /// What it needs next; `enough` is how many bytes it may have buffered and still be fetched.
+    /// What it needs next. `enough`: it is fetched while less than this many bytes of it are buffered.
     pub(super) fn standing(&self, now: Instant, enough: usize) -> Standing {
         if self.state == State::Parked {
             return Standing { is_paused_with_buffer: self.is_paused_with_buffer(), ..Standing::default() };
@@ -177,7 +191,7 @@ impl Partition {
 
     fn turn(&self, now: Instant, enough: usize) -> Turn {
         let leader = self.leader.filter(|_| !self.is_asking);
-        let source = self.preferred_replica.or(self.leader).filter(|_| !self.is_paused && !self.buffer.ends_bad());
+        let source = self.preferred_replica.or(self.leader).filter(|_| !self.stands_still() && !self.buffer.ends_bad());
         match self.state {
             State::Parked => Turn::Nothing,
             _ if self.retry_at > now => Turn::Later(self.retry_at),
@@ -196,7 +210,7 @@ impl Partition {
             topic_id: self.topic_id,
             offset: self.fetched,
             max_bytes: self.max_bytes,
-            // A follower's epoch lags behind: only the leader is asked to be the one we mean.
+            // A follower may not know the newest leader epoch yet, so a fetch from one names none.
             leader_epoch: self.leader_epoch.filter(|_| self.preferred_replica.is_none()),
             stamp: self.stamp,
         }
@@ -230,8 +244,17 @@ impl Partition {
         self.failures
     }
 
+    pub(super) fn is_withheld(&self) -> bool {
+        self.stops.is_withheld
+    }
+
     pub(super) fn is_paused(&self) -> bool {
-        self.is_paused
+        self.stops.is_paused
+    }
+
+    /// Whether no records of it are handed out at the moment.
+    pub(super) fn stands_still(&self) -> bool {
+        self.stops.is_paused || self.stops.is_withheld
     }
 
     pub(super) fn is_asking(&self) -> bool {
@@ -254,41 +277,45 @@ impl Partition {
         self.log_start_offset
     }
 
-    /// The offset of the next record to hand out, with the leader epoch to commit with it as far as it is known.
+    /// The offset of the next record to hand out, with the leader epoch to commit along with it, if known.
     pub(super) fn position(&self) -> Option<CommittedOffset> {
-        let offset = self.offset()?;
-        let leader_epoch = self.fetched_epoch.filter(|_| offset == self.fetched);
-        Some(CommittedOffset { leader_epoch, ..CommittedOffset::new(offset) })
+        Some(self.committed_at(self.offset()?))
     }
 
-    /// The offset of the next record to hand out, if it is known.
+    /// The position up to which the application is done: if it holds a batch, the position before that batch.
+    pub(super) fn done(&self) -> Option<CommittedOffset> {
+        let lease = self.lease.as_ref()?;
+        lease.opened_at().map_or_else(|| self.position(), |offset| Some(self.committed_at(offset)))
+    }
+
+    /// The offset of the next record to hand out, if known.
     pub(super) fn offset(&self) -> Option<i64> {
         self.lease.as_ref().and_then(|lease| lease.position())
     }
 
-    /// Whether the batch that was given under `lease` is still the one that is out.
+    /// Whether the batch that was handed out under `lease` is still the current one.
     pub(super) fn has_lease(&self, lease: &OpenLease) -> bool {
         self.lease.as_ref().is_some_and(|own| lease.is(own))
     }
 
-    /// Whether somebody holds a batch of it.
+    /// Whether the application holds a batch of it.
     pub(super) fn is_out(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.is_open())
     }
 
     fn is_paused_with_buffer(&self) -> bool {
-        self.is_paused && !self.buffer.is_empty()
+        self.stands_still() && !self.buffer.is_empty()
     }
 
-    /// Whether it has something buffered that may be handed out now.
+    /// Whether it has records buffered that may be handed out now.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.is_paused && !self.is_out() && !self.buffer.is_empty()
+        !self.stands_still() && !self.is_out() && !self.buffer.is_empty()
     }
 }
 
-// What changes what it does.
+// Changes of state.
 impl Partition {
-    /// Changes what it does, so that answers to what it asked before are ignored.
+    /// Changes its state; responses to what it asked before are ignored.
     pub(super) fn set_state(&mut self, stamp: u64, state: State) {
         self.stamp = stamp;
         self.state = state;
@@ -299,40 +326,49 @@ impl Partition {
         self.is_asking = true;
     }
 
-    /// Ends the hand-out of what is out now.
+    /// Ends the lease, so that no more records of the current batch are handed out.
     pub(super) fn pause(&mut self) {
-        self.is_paused = true;
+        self.stops.is_paused = true;
         self.renew_lease();
     }
 
     pub(super) fn resume(&mut self) {
-        self.is_paused = false;
+        self.stops.is_paused = false;
     }
 
-    /// Leaves it alone until `retry_at`.
+    pub(super) fn withhold(&mut self) {
+        self.stops.is_withheld = true;
+        self.renew_lease();
+    }
+
+    pub(super) fn release(&mut self) {
+        self.stops.is_withheld = false;
+    }
+
+    /// Sends nothing for it until `retry_at`, and counts a failure.
     pub(super) fn back_off(&mut self, retry_at: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.retry_at = retry_at;
         self.is_asking = false;
     }
 
-    /// Slows it down without counting a failure.
+    /// Sends nothing for it until `retry_at`, without counting a failure.
     pub(super) fn slow_down(&mut self, retry_at: Instant) {
         self.retry_at = retry_at;
     }
 
-    /// Something worked: there is nothing to wait for.
+    /// A request succeeded: resets the failures and the back-off.
     pub(super) fn recover(&mut self) {
         self.failures = 0;
         self.retry_at = Instant::default();
     }
 
-    /// Stops reading from the follower; says whether it was this one.
+    /// Stops reading from the follower `broker_id`. Returns whether it was reading from it.
     pub(super) fn leave_follower(&mut self, broker_id: i32) -> bool {
         self.preferred_replica.take().is_some_and(|replica| replica == broker_id)
     }
 
-    /// Begins at this offset, which the leader named.
+    /// Starts at this offset, which the leader named.
     pub(super) fn begin_at(&mut self, stamp: u64, offset: i64, leader_epoch: Option<i32>) {
         self.set_state(stamp, State::Fetching);
         self.replace_lease(Some(offset));
@@ -341,8 +377,7 @@ impl Partition {
         self.failures = 0;
     }
 
-    /// Takes over what the metadata says of it. Says whether it is the same topic: one that was deleted and created again
-    /// has another id.
+    /// Applies the metadata. Returns false if the topic id has changed: the topic was deleted and created again.
     pub(super) fn set_leader(&mut self, topic: &cluster::Topic, stamp: u64) -> bool {
         if self.topic_id.is_zero() {
             self.topic_id = topic.topic_id;
@@ -369,90 +404,63 @@ impl Partition {
             }
             state => state,
         };
-        // What the old leader answers, if it ever does, says nothing about the new one's log.
+        // A late response of the old leader says nothing about the new leader's log.
         self.set_state(stamp, state);
         true
     }
 
-    /// Ends the hand-out of what is out now; the position stays.
+    /// Ends the lease and starts a new one at the same position.
     fn renew_lease(&mut self) {
         if let Some(lease) = &mut self.lease {
-            *lease = Lease::new(lease.end());
+            *lease = lease.renew();
         }
     }
 
-    /// Ends the hand-out of what is out now; the position is this one, or unknown.
+    /// Ends the lease and starts a new one at `position`, or none if that is unknown.
     fn replace_lease(&mut self, position: Option<i64>) {
         if let Some(lease) = std::mem::replace(&mut self.lease, position.map(Lease::new)) {
             lease.end();
         }
     }
 
-    /// It is no longer consumed; the answer is the position.
+    /// Ends it for good; returns the position.
     pub(super) fn end(self) -> Option<i64> {
         self.lease.map(|lease| lease.end())
     }
 
-    /// Parks it: what is buffered is forgotten, and only a seek makes it work again.
+    /// Parks it: drops what is buffered; only a seek makes it work again.
     pub(super) fn park(&mut self, stamp: u64) {
         self.set_state(stamp, State::Parked);
         self.renew_lease();
         self.drop_buffer();
     }
 
-    /// Forgets what is buffered; it will be fetched again.
+    /// Drops what is buffered; it will be fetched again.
     pub(super) fn drop_buffer(&mut self) {
         self.buffer = Buffer::default();
         if self.state == State::Draining {
             self.state = State::Fetching;
         }
         if let Some(position) = self.offset() {
-            // The epoch may be newer than that of the record before the position, which does no harm: asked where that
-            // epoch ends, or an older one, the leader shows what is missing before the position too.
+            // `fetched_epoch` stays, and may be newer than that of the record before: see `committed_at`.
             self.fetched = position;
         }
     }
-
-    /// The log ends at `end` for our epoch, or at an older one; `None`: the leader does not know our epoch.
-    pub(super) fn truncate(&mut self, end: Option<i64>, leader_epoch: Option<i32>) -> Truncation {
-        if end.is_some_and(|end| end >= self.fetched) {
-            return Truncation::None;
-        }
-        // Whoever holds a batch moves the position until the lease ends.
-        self.renew_lease();
-        let position = self.offset().unwrap_or(self.fetched);
-        if end.is_none_or(|end| end < position) {
-            return Truncation::OfWhatWasRead;
-        }
-        self.drop_buffer();
-        self.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0);
-        Truncation::OfBuffer
-    }
 }
 
-/// What the end of a leader epoch means for what was fetched.
-#[derive(Debug, PartialEq)]
-pub(super) enum Truncation {
-    None,
-    /// Records that were only buffered are gone; the buffer was dropped.
-    OfBuffer,
-    /// Records that were handed out are gone.
-    OfWhatWasRead,
-}
-
-// The buffer.
+// The buffer and the queue.
 impl Partition {
-    /// Whether it has something to hand out and does not stand in the queue yet; from now on it does.
+    /// Marks it as queued. Returns false if it is queued already or has nothing to hand out.
     pub(super) fn enqueue(&mut self) -> bool {
         !self.buffer.is_empty() && !std::mem::replace(&mut self.is_queued, true)
     }
 
-    /// It was taken out of the queue.
+    /// Marks it as no longer queued.
     pub(super) fn leave_queue(&mut self) {
         self.is_queued = false;
     }
 
-    /// Lets go of what is behind the position, and moves the position over what is hidden.
+    /// Drops what the position has passed, moves the position past skipped batches, and says what is in front now.
     pub(super) fn settle(&mut self) -> Front {
         let front = self.lease.as_ref().map_or(Front::Nothing, |lease| self.buffer.settle(lease));
         if front == Front::Nothing && self.state == State::Draining {
@@ -461,26 +469,26 @@ impl Partition {
         front
     }
 
-    /// The batch at the front of the buffer, if that is what [`Partition::settle`] found.
-    pub(super) fn take(&self) -> Option<FetchedBatch> {
+    /// The batch at the front of the buffer, if [`Partition::settle`] found one. `id` is this partition's.
+    pub(super) fn take(&self, id: PartitionId) -> Option<FetchedBatch> {
         let lease = Arc::clone(self.lease.as_ref()?);
         let position = lease.position()?;
         let (batch, pinned) = self.buffer.batch()?;
-        Some(FetchedBatch { key: self.key.clone(), batch, lease: OpenLease::new(lease), pinned, position })
+        Some(FetchedBatch { key: self.key.clone(), id, batch, lease: OpenLease::new(lease), pinned, position })
     }
 
-    /// Why the front of the buffer cannot be read, if it cannot.
+    /// The error at the front of the buffer, if the front cannot be read.
     pub(super) fn take_bad_front(&mut self) -> Option<Error> {
         self.buffer.take_bad_front()
     }
 
-    /// Hands out what is buffered before it is asked why there is nothing behind it; says what is buffered.
+    /// Starts draining: hands out what is buffered before it asks why there is nothing further on. Returns the front.
     pub(super) fn drain(&mut self) -> Front {
         self.state = State::Draining;
         self.settle()
     }
 
-    /// A fetch was answered: takes over what the broker says of the log.
+    /// Takes the offsets of the log's ends from a fetch response.
     pub(super) fn handle_answer(&mut self, data: &PartitionData) {
         self.failures = 0;
         self.high_watermark = Some(data.high_watermark).filter(|offset| *offset >= 0);
@@ -488,7 +496,7 @@ impl Partition {
         self.log_start_offset = data.log_start_offset.filter(|offset| *offset >= 0).or(self.log_start_offset);
     }
 
-    /// Reads from this follower from now on, if the leader said so: a follower may not send us on.
+    /// From now on reads from the follower that the leader named. A follower may not name another one.
     pub(super) fn follow(&mut self, replica: Option<i32>) -> bool {
         let is_other = |replica: &i32| *replica >= 0 && self.leader != Some(*replica);
         let Some(replica) = replica.filter(is_other).filter(|_| self.preferred_replica.is_none()) else { return false };
@@ -496,7 +504,7 @@ impl Partition {
         true
     }
 
-    /// Buffers what is new in `bytes`; says whether there was anything.
+    /// Puts the new batches of a fetch response into the buffer. Returns whether there were any.
     pub(super) fn accept(
         &mut self,
         bytes: Bytes,
@@ -532,15 +540,15 @@ impl Partition {
         let producer_id = header.producer.map_or(-1, |producer| producer.producer_id);
         let is_hidden = hidden.hides(header.last_offset, producer_id, header.is_transactional, header.is_control);
         if header.last_offset < self.fetched {
-            // A damaged header must not make a batch one that was read already.
+            // A damaged header must not make an unread batch look like one that was already read.
             batch.check_crc()?;
             return Ok(false);
         }
         let Some(next) = header.last_offset.checked_add(1) else {
-            return Err(Error::new(ErrorKind::Malformed, "a record batch ends behind the last offset there can be"));
+            return Err(Error::new(ErrorKind::Malformed, "a record batch ends beyond the largest possible offset"));
         };
         if is_hidden {
-            // Nobody will open it, and a damaged header must not hide records.
+            // Nobody opens a skipped batch, so a damaged header could hide records: check it here.
             batch.check_crc()?;
             self.buffer.push(header.last_offset, Content::Hidden);
         } else {
@@ -551,7 +559,7 @@ impl Partition {
         Ok(true)
     }
 
-    /// The first batch did not fit into what was asked for (brokers before 0.10.1 cut it off).
+    /// Raises `max_bytes`: the first batch did not fit (only brokers before 0.10.1 cut a batch off).
     fn ask_for_more(&mut self, needed_bytes: usize, limit_bytes: usize) {
         let more = needed_bytes.max((self.max_bytes as usize).saturating_mul(2)).min(limit_bytes);
         if needed_bytes > limit_bytes || more <= self.max_bytes as usize {

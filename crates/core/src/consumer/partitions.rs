@@ -1,10 +1,10 @@
-//! Every partition of a consumer: one arena, one look-up by topic and number, and what is counted of them.
+//! All partitions of a consumer: an arena, the look-up by topic and number, and counts.
 //!
-//! A [`PartitionId`] is a place in the arena. It is never given to another partition: the id of a partition that was
-//! removed finds nothing. Lists and requests in flight keep ids instead of names.
+//! A [`PartitionId`] is an index into the arena plus a generation, so the id of a removed partition finds nothing, even
+//! if its slot is used again. Lists and requests in flight hold ids instead of names.
 //!
-//! [`Partitions::update`] keeps the counts and the times of back-offs in line with each partition's [`Standing`], so
-//! that nobody has to walk over all partitions to learn them.
+//! [`Partitions::update`] keeps the counts and the ends of back-offs up to date with each partition's [`Standing`], so
+//! a wake-up need not walk over all partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,17 +16,25 @@ use crate::wire::primitives::Uuid;
 use super::TopicPartition;
 use super::partition::{Class, Partition, Standing, Turn};
 
-/// The place of one partition in the arena.
+/// Names a partition of one consumer, from when it is added until it is removed. When it is added again it has another
+/// id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PartitionId {
+pub struct PartitionId {
     index: u32,
     generation: u32,
+}
+
+#[cfg(test)]
+impl PartitionId {
+    pub(super) fn numbered(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
-    /// The partition, and the standing that lists and counts have been told of.
+    /// The partition, and the standing for which it is in the lists and counts.
     used: Option<(Partition, Standing)>,
 }
 
@@ -35,7 +43,7 @@ struct Slot {
 struct TopicEntry {
     partitions: BTreeMap<i32, PartitionId>,
     topic_id: Uuid,
-    /// What the metadata said of it the last time it was looked at.
+    /// The metadata of the topic when it was last looked at.
     seen: Option<Arc<Topic>>,
 }
 
@@ -48,14 +56,14 @@ pub(super) struct Partitions {
     backing_off: BTreeSet<(Instant, PartitionId)>,
     paused_with_buffer: BTreeSet<PartitionId>,
     fetching: usize,
-    leaderless: usize,
-    /// How many partitions were looked at, for tests that count work.
+    leaderless: BTreeSet<PartitionId>,
+    /// How many partitions were looked at; tests use it to measure work.
     #[cfg(test)]
     pub(super) visits: std::cell::Cell<usize>,
 }
 
 impl Partitions {
-    /// Adds a partition of a topic that the metadata describes so; `None` if it is there already.
+    /// Adds a partition; `topic` is the metadata of its topic, if known. `None` if the partition is there already.
     pub(super) fn insert(&mut self, partition: Partition, topic: Option<&Arc<Topic>>) -> Option<PartitionId> {
         let key = partition.key();
         let new = || TopicEntry { seen: topic.cloned(), ..TopicEntry::default() };
@@ -72,7 +80,7 @@ impl Partitions {
         Some(*vacant.insert(PartitionId { index, generation: slot.generation }))
     }
 
-    /// Takes a partition out; its standing must be the one that stands for nothing.
+    /// Removes a partition, which must be in no list or count any more (see [`Partitions::strike`]).
     pub(super) fn remove(&mut self, id: PartitionId) -> Option<Partition> {
         let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
         let (partition, _) = slot.used.take()?;
@@ -105,12 +113,12 @@ impl Partitions {
         self.slot(id).map(|(partition, _)| partition)
     }
 
-    /// To be followed by [`Partitions::update`].
+    /// Call [`Partitions::update`] after changing it.
     pub(super) fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
         self.slot_mut(id).map(|(partition, _)| partition)
     }
 
-    /// The one look-up.
+    /// The partition with this topic and number.
     pub(super) fn find(&self, topic: &str, partition: i32) -> Option<PartitionId> {
         self.topics.get(topic)?.partitions.get(&partition).copied()
     }
@@ -120,12 +128,12 @@ impl Partitions {
         self.names.get(&topic_id)
     }
 
-    /// The name of a topic as it is kept here, if one of its partitions is consumed.
+    /// The stored `Arc` of this topic's name, if one of its partitions is consumed.
     pub(super) fn own_name(&self, topic: &str) -> Option<Arc<str>> {
         self.topics.get_key_value(topic).map(|(name, _)| Arc::clone(name))
     }
 
-    /// The partitions that are consumed, in order.
+    /// All partitions, sorted.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
         self.topics.values().flat_map(|entry| entry.partitions.values()).filter_map(|id| self.get(*id))
     }
@@ -135,7 +143,7 @@ impl Partitions {
         self.topics.get(topic).map(|entry| entry.partitions.values().copied().collect()).unwrap_or_default()
     }
 
-    /// The topics that the metadata now describes with another value than it did the last time they were looked at.
+    /// The topics whose metadata has changed since they were last looked at.
     pub(super) fn changed_topics<'a>(&mut self, find: impl Fn(&str) -> Option<&'a Arc<Topic>>) -> Vec<Arc<str>> {
         let mut changed = Vec::new();
         for (name, entry) in &mut self.topics {
@@ -153,7 +161,7 @@ impl Partitions {
         changed
     }
 
-    /// Remembers that the topic has this id. A broker that tells none, in the middle of an upgrade, takes none away.
+    /// Remembers the topic's id. During an upgrade some brokers send none; that does not remove a known id.
     pub(super) fn name_topic(&mut self, key: &TopicPartition, topic_id: Uuid) {
         let Some(entry) = self.topics.get_mut(&key.topic) else { return };
         if topic_id.is_zero() || entry.topic_id == topic_id {
@@ -164,7 +172,7 @@ impl Partitions {
         self.names.insert(topic_id, Arc::clone(&key.topic));
     }
 
-    /// Brings counts and times in line with what a partition is now; returns its standing before and now.
+    /// Updates the counts and times for a partition; returns its standing before and now.
     pub(super) fn update(&mut self, id: PartitionId, now: Instant, enough: usize) -> Option<(Standing, Standing)> {
         let (partition, standing) = self.slot_mut(id)?;
         let new = partition.standing(now, enough);
@@ -173,7 +181,7 @@ impl Partitions {
         Some((old, new))
     }
 
-    /// Strikes a partition from every list and count; returns its standing before.
+    /// Removes a partition from all lists and counts; returns the standing it had.
     pub(super) fn strike(&mut self, id: PartitionId) -> Option<Standing> {
         let (_, standing) = self.slot_mut(id)?;
         let old = std::mem::take(standing);
@@ -182,9 +190,12 @@ impl Partitions {
     }
 
     fn recount(&mut self, id: PartitionId, old: &Standing, new: &Standing) {
-        for (class, count) in [(Class::Fetching, &mut self.fetching), (Class::Leaderless, &mut self.leaderless)] {
-            *count =
-                count.saturating_add(usize::from(new.class == class)).saturating_sub(usize::from(old.class == class));
+        let is_fetching = |standing: &Standing| usize::from(standing.class == Class::Fetching);
+        self.fetching = self.fetching.saturating_add(is_fetching(new)).saturating_sub(is_fetching(old));
+        if new.class == Class::Leaderless {
+            self.leaderless.insert(id);
+        } else if old.class == Class::Leaderless {
+            self.leaderless.remove(&id);
         }
         if old.turn != new.turn {
             if let Turn::Later(at) = old.turn {
@@ -201,29 +212,34 @@ impl Partitions {
         }
     }
 
-    /// A partition whose back-off is over.
+    /// A partition whose back-off has ended.
     pub(super) fn due(&self, now: Instant) -> Option<PartitionId> {
         self.backing_off.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
-    /// When the next back-off is over.
+    /// When the next back-off ends.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.backing_off.first().map(|(at, _)| *at)
     }
 
-    /// The paused partitions that keep something buffered.
+    /// The paused partitions that have records buffered.
     pub(super) fn paused_with_buffer(&self) -> Vec<PartitionId> {
         self.paused_with_buffer.iter().copied().collect()
     }
 
-    /// How many partitions have their position and a leader.
+    /// How many partitions have a position and a leader.
     pub(super) fn fetching(&self) -> usize {
         self.fetching
     }
 
-    /// Whether a partition waits for a leader.
+    /// Whether any partition has no leader.
     pub(super) fn lacks_leader(&self) -> bool {
-        self.leaderless > 0
+        !self.leaderless.is_empty()
+    }
+
+    /// The topic of each partition without a leader.
+    pub(super) fn leaderless_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.leaderless.iter().filter_map(|id| self.get(*id)).map(|partition| &partition.key().topic)
     }
 }
 

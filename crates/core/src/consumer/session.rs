@@ -1,13 +1,14 @@
-//! One broker's fetch session: what the broker remembers of our last fetch (KIP-227).
+//! The fetch session with one broker: the broker remembers which partitions we fetch (KIP-227).
 //!
-//! A session spares both sides the partitions that did not change: a request names what changed and what is to be
-//! forgotten. The session is told which partitions shall be fetched and from where, and when that changes
-//! ([`Session::want`]); a request costs as much as changed since the last one. Before Fetch v7 every request is a full
-//! one.
+//! Within a session, a request names only the partitions that changed and those that the broker is to forget; the
+//! response names only the partitions with news. [`Session::want`] tells the session what to fetch, and from which
+//! offset, whenever that changes, so building a request costs only as much as has changed. Before Fetch version 7 there
+//! are no sessions: every request names everything.
 //!
-//! Invariant: `asked` is what the broker was last asked for, so a response can be checked against it.
+//! Invariant: `asked` is what the broker was last asked for, so that a response can be checked against it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::fetch::{FetchPartition, FetchTopic, ForgottenTopic, SESSIONS_SINCE, TOPIC_IDS_SINCE};
@@ -16,14 +17,14 @@ use crate::wire::primitives::Uuid;
 use super::TopicPartition;
 use super::partitions::PartitionId;
 
-/// What a broker is asked for.
+/// What a fetch asks for one partition.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Wanted {
     pub(super) topic_id: Uuid,
     pub(super) offset: i64,
     pub(super) max_bytes: i32,
     pub(super) leader_epoch: Option<i32>,
-    /// The partition's stamp when it was asked for; the broker does not see it.
+    /// The partition's stamp at the time of the request; not sent.
     pub(super) stamp: u64,
 }
 
@@ -43,7 +44,7 @@ impl Wanted {
     }
 }
 
-/// What a fetch request says of its session and its partitions.
+/// The session and partition fields of a fetch request.
 #[derive(Debug, Default)]
 pub(super) struct SessionFetch {
     pub(super) session_id: i32,
@@ -52,31 +53,31 @@ pub(super) struct SessionFetch {
     pub(super) forgotten: Vec<ForgottenTopic>,
 }
 
-/// A partition and what is wanted, or was asked for, of it.
+/// A partition, and what is asked for it.
 type Named = (TopicPartition, Wanted);
 
 #[derive(Debug, Default)]
 #[allow(clippy::struct_field_names, reason = "they are the names of the fields in Kafka's messages")]
 pub(super) struct Session {
     session_id: i32,
-    /// The epoch of the next request; 0 asks for a new session.
+    /// The epoch of the next request; 0 starts a new session.
     session_epoch: i32,
-    /// What the next request is to ask for.
+    /// What the next request should ask for.
     wanted: BTreeMap<PartitionId, Wanted>,
-    /// Partitions of which `wanted` may differ from `asked`.
+    /// Partitions for which `wanted` may differ from `asked`.
     changed: BTreeSet<PartitionId>,
     asked: BTreeMap<PartitionId, Named>,
-    /// What all that is wanted may bring, in bytes.
+    /// How many bytes everything in `wanted` may bring.
     wanted_bytes: usize,
-    /// How many of those that are wanted are of topics without an id.
+    /// How many partitions in `wanted` belong to topics without a known id.
     without_topic_id: usize,
-    /// Full requests begin with another partition each time, so that a response that is full before its last
-    /// partition does not leave out the same ones for ever.
+    /// Where the next full request starts: one partition further each time, so that a response that is full before its
+    /// last partition does not leave out the same partitions every time.
     turn: usize,
 }
 
 impl Session {
-    /// Asks for a partition like this from the next request on, or no more.
+    /// Asks for a partition from the next request on, or with `None` no longer.
     pub(super) fn want(&mut self, id: PartitionId, wanted: Option<Wanted>) {
         let old = match wanted {
             Some(wanted) => {
@@ -90,7 +91,12 @@ impl Session {
             self.wanted_bytes = self.wanted_bytes.saturating_sub(old.max_bytes as usize);
             self.without_topic_id = self.without_topic_id.saturating_sub(usize::from(old.topic_id.is_zero()));
         }
-        self.changed.insert(id);
+        if wanted.is_some() || self.asked.contains_key(&id) {
+            self.changed.insert(id);
+        } else {
+            // Otherwise it would pile up partitions that come and go while the broker cannot be asked.
+            self.changed.remove(&id);
+        }
     }
 
     /// Whether there is nothing to ask for.
@@ -98,22 +104,22 @@ impl Session {
         self.wanted.is_empty()
     }
 
-    /// Whether something else is wanted than when the last request was made.
+    /// Whether `wanted` has changed since the last request.
     pub(super) fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// What all that is wanted may bring, in bytes.
+    /// How many bytes everything that is wanted may bring.
     pub(super) fn wanted_bytes(&self) -> usize {
         self.wanted_bytes
     }
 
-    /// Whether every topic that is wanted has an id: in the middle of an upgrade some have none.
+    /// Whether every wanted topic has a known id; during an upgrade some have none.
     pub(super) fn knows_every_topic_id(&self) -> bool {
         self.without_topic_id == 0
     }
 
-    /// The next request; `name` names a partition.
+    /// The next request; `name` gives the topic and number of a partition.
     pub(super) fn next(&mut self, version: i16, name: impl Fn(PartitionId) -> Option<TopicPartition>) -> SessionFetch {
         if version < SESSIONS_SINCE {
             let topics = self.everything(name, usize::MAX).0;
@@ -127,8 +133,8 @@ impl Session {
         SessionFetch { session_id: self.session_id, session_epoch: Some(self.session_epoch), topics, forgotten }
     }
 
-    /// A request for as many partitions as may bring no more than `limit` bytes together, at least one, for a broker
-    /// that knows no limit for a whole response; and what they may bring.
+    /// The next request for a broker that has no limit for a whole response: as many partitions as may bring at most
+    /// `limit` bytes together, but at least one. Also returns how many bytes they may bring.
     pub(super) fn next_within(
         &mut self,
         limit: usize,
@@ -138,7 +144,7 @@ impl Session {
         (SessionFetch { session_epoch: None, topics, ..SessionFetch::default() }, bytes)
     }
 
-    /// What differs from what the broker was asked for last.
+    /// The request for what differs from the last request.
     fn changes(
         &mut self,
         version: i16,
@@ -161,7 +167,8 @@ impl Session {
             self.asked.insert(id, (key, wanted));
         }
         asked.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        // Brokers forget last: what is asked for in the same request must not be named again as to be forgotten.
+        // A broker handles the forgotten partitions last, so a partition in the request must not be listed as
+        // forgotten, too.
         forgotten.retain(|(key, old)| {
             let same = asked.binary_search_by(|(asked, _)| asked.cmp(key)).ok().and_then(|index| asked.get(index));
             same.is_none_or(|(_, wanted)| version >= TOPIC_IDS_SINCE && wanted.topic_id != old.topic_id)
@@ -170,7 +177,7 @@ impl Session {
         (topics_of(&asked), forgotten_of(&forgotten))
     }
 
-    /// Everything that is wanted, or in turn as much of it as may bring `limit` bytes; and what it may bring.
+    /// The request for everything that is wanted, or for as much of it, in turn, as may bring at most `limit` bytes.
     fn everything(
         &mut self,
         name: impl Fn(PartitionId) -> Option<TopicPartition>,
@@ -207,12 +214,17 @@ impl Session {
         (topics, total)
     }
 
-    /// What the broker was asked for in the request that is being answered.
+    /// The topics that the last request and the session asked for.
+    pub(super) fn topics(&self) -> BTreeSet<Arc<str>> {
+        self.asked.values().map(|(key, _)| Arc::clone(&key.topic)).collect()
+    }
+
+    /// What the last request asked for this partition.
     pub(super) fn asked(&self, id: PartitionId) -> Option<Wanted> {
         self.asked.get(&id).map(|(_, wanted)| *wanted)
     }
 
-    /// The broker answered, with this session id (0: it keeps no session).
+    /// The broker answered with this session id; 0 means that it keeps no session.
     pub(super) fn handle_answer(&mut self, session_id: i32) {
         if session_id == 0 {
             self.session_id = 0;
@@ -223,18 +235,20 @@ impl Session {
         }
     }
 
-    /// The broker refused the request as a whole, or nothing is known of its fate: the next one is a full one.
+    /// The broker refused the whole request, or gave no response. The next request names everything.
     ///
-    /// A session that the broker may still hold is named, so that it is closed.
+    /// It also names the session that the broker may still have, which closes it.
     pub(super) fn handle_failure(&mut self, code: Option<ErrorCode>) {
         self.session_epoch = 0;
+        self.asked.clear();
+        self.changed.clear();
         if code == Some(ErrorCode::FETCH_SESSION_ID_NOT_FOUND) {
             self.session_id = 0;
         }
     }
 }
 
-/// Groups partitions, which are in order, by topic.
+/// Groups partitions, which are sorted, by topic.
 fn topics_of(partitions: &[Named]) -> Vec<FetchTopic> {
     let same_topic = |(one, one_wanted): &Named, (other, other_wanted): &Named| {
         one.topic == other.topic && one_wanted.topic_id == other_wanted.topic_id
@@ -254,4 +268,39 @@ fn forgotten_of(gone: &[Named]) -> Vec<ForgottenTopic> {
         partitions: topic.partitions.iter().map(|partition| partition.partition).collect(),
     });
     topics.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted = Wanted { topic_id: Uuid::ZERO, offset: 0, max_bytes: 1, leader_epoch: None, stamp: 0 };
+
+    #[test]
+    fn partitions_that_come_and_go_while_the_broker_is_away_leave_nothing_behind() {
+        let mut session = Session::default();
+        for is_refused in [false, true] {
+            for index in 0..100 {
+                session.want(PartitionId::numbered(index), Some(WANTED));
+                session.want(PartitionId::numbered(index), None);
+            }
+            assert!(!session.has_changed() && session.wants_nothing(), "after a refused request: {is_refused}");
+            session.want(PartitionId::numbered(200), Some(WANTED));
+            session.next(13, |_| Some(TopicPartition::new("orders", 0)));
+            session.handle_failure(None);
+            session.want(PartitionId::numbered(200), None);
+        }
+        assert!(!session.has_changed(), "what was asked of a session that is over");
+    }
+
+    #[test]
+    fn a_session_forgets_what_it_was_asked_and_is_wanted_no_longer() {
+        let mut session = Session::default();
+        session.want(PartitionId::numbered(1), Some(WANTED));
+        let name = |_| Some(TopicPartition::new("orders", 0));
+        session.next(12, name);
+        session.handle_answer(7);
+        session.want(PartitionId::numbered(1), None);
+        assert_eq!(session.next(12, name).forgotten.len(), 1);
+    }
 }

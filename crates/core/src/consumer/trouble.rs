@@ -1,10 +1,10 @@
-//! What keeps a whole topic from being read and may heal: no broker knows it, or we may not read it.
+//! Errors of a whole topic that may go away: no broker knows it, or we are not authorized to read it.
 //!
-//! Its partitions go on asking, about once a second, so that reading goes on by itself when the trouble is over. As long as
-//! it lasts the application is told again and again, once for the topic and not once for each partition.
+//! The topic's partitions keep asking, about once a second, so that reading resumes by itself. While the trouble lasts,
+//! the application gets an error at intervals, one for the topic rather than one for each partition.
 //!
-//! A broker that lags behind may not know a topic for a moment. That it was deleted is believed when metadata says so,
-//! leaders refuse its partitions for the same reason, none serves any, and that goes on for some seconds.
+//! A broker that lags behind may not know a topic for a moment. A topic counts as deleted only if the metadata says so,
+//! leaders refuse its partitions with the same error, no partition is served, and all that lasts for some seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::wire::error_code::ErrorCode;
 use super::partition::{Class, Partition, State};
 use super::{Consumer, ConsumerEvent};
 
-/// How long no broker must know a topic before that is believed.
+/// How long a topic must be unknown before it counts as deleted.
 const GONE_AFTER: Duration = Duration::from_secs(3);
-/// How old the last refusal of a leader may be for that. Refused partitions are asked for about once a second.
+/// How recent a leader's refusal must be to count. Refused partitions ask again about once a second.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
-/// How often the application is told of a trouble that lasts.
+/// How often the error is repeated while the trouble lasts.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// What is wrong with a topic, if the code says that something is which may heal.
+/// Whether this error of a topic may go away by itself.
 pub(super) fn may_heal(code: ErrorCode) -> bool {
     code.is_unknown_topic() || is_refusal(code)
 }
@@ -33,7 +33,7 @@ fn is_refusal(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
 }
 
-/// The topics that are in trouble.
+/// The topics that have such an error.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     topics: BTreeMap<Arc<str>, Trouble>,
@@ -43,9 +43,9 @@ pub(super) struct Troubles {
 #[derive(Debug, Clone, Copy)]
 struct Trouble {
     code: ErrorCode,
-    /// When a leader refused one of its partitions with such a code.
+    /// When a leader last refused one of the topic's partitions with such a code.
     refused_at: Option<Instant>,
-    /// When to see what has become of it.
+    /// When to check the topic again.
     due: Instant,
 }
 
@@ -63,8 +63,21 @@ impl Troubles {
         }
     }
 
+    /// A topic whose time has come. It has no due time until [`Troubles::set`].
+    fn take_due(&mut self, now: Instant) -> Option<(Arc<str>, Trouble)> {
+        self.due.first().filter(|(at, _)| *at <= now)?;
+        let (_, topic) = self.due.pop_first()?;
+        let trouble = self.topics.get(&topic).copied();
+        debug_assert!(trouble.is_some(), "a topic has a due time although nothing is wrong with it");
+        Some((topic, trouble?))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.topics.is_empty()
+    }
+
+    pub(super) fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.keys()
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
@@ -73,36 +86,35 @@ impl Troubles {
 }
 
 impl Consumer {
-    /// Notes that metadata says that of a topic which [`may_heal`], or that a leader does (`is_leader`).
+    /// Notes such an error of a topic, from the metadata or, with `is_leader`, from a leader.
     pub(super) fn note_trouble(&mut self, now: Instant, topic: &Arc<str>, code: ErrorCode, is_leader: bool) {
         let known = self.troubles.topics.get(topic).copied();
         let refused_at = if is_leader { Some(now) } else { known.and_then(|known| known.refused_at) };
         let trouble = match known {
-            // That we may not read it says more than that a broker does not know it.
+            // "Not authorized" is more specific than "unknown topic", so it stays.
             Some(known) if is_refusal(known.code) || !is_refusal(code) => Trouble { refused_at, ..known },
             _ => Trouble { code, refused_at, due: if is_refusal(code) { now } else { now + GONE_AFTER } },
         };
         self.troubles.set(topic, Some(trouble));
     }
 
-    /// Sees what has become of the troubles whose time has come.
+    /// Checks the topics whose time has come.
     pub(super) fn look_at_troubles(&mut self, now: Instant) {
-        while let Some((_, topic)) = self.troubles.due.first().filter(|(at, _)| *at <= now).cloned() {
-            let Some(trouble) = self.troubles.topics.get(&topic).copied() else { return };
+        while let Some((topic, trouble)) = self.troubles.take_due(now) {
             let next = self.look_at_trouble(now, &topic, trouble);
             let trouble = next.map(|delay| Trouble { due: now + delay, ..trouble });
             self.troubles.set(&topic, trouble);
         }
     }
 
-    /// Tells the application of a trouble that lasts; the answer is when to look again, unless it is over.
+    /// Reports the topic's error if it lasts. Returns when to check again; `None` if the trouble is over.
     fn look_at_trouble(&mut self, now: Instant, topic: &Arc<str>, trouble: Trouble) -> Option<Duration> {
         let partitions = self.partitions.of_topic(topic);
         let all = || partitions.iter().filter_map(|id| self.partitions.get(*id));
-        let mut wanted = all().filter(|partition| !partition.is_paused() && partition.state() != State::Parked);
+        let mut wanted = all().filter(|partition| !partition.stands_still() && partition.state() != State::Parked);
         let is_served = wanted.any(|partition| self.is_served(now, partition));
         let is_refused = trouble.refused_at.is_some_and(|at| now.since(at) <= REFUSED_WITHIN);
-        // A snapshot of every topic leaves out those that are gone.
+        // A response that lists all topics leaves out deleted ones.
         let told = self.metadata.topic(topic).map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |topic| topic.error);
         let lasts = may_heal(told) || is_refused && is_refusal(trouble.code);
         if partitions.is_empty() || !lasts {
@@ -112,7 +124,7 @@ impl Consumer {
             return Some(GONE_AFTER);
         }
         let error = if is_refusal(trouble.code) {
-            Error::from_code(trouble.code)?.with_hint("reading goes on by itself once it is permitted")
+            Error::from_code(trouble.code)?.with_hint("reading continues by itself once it is permitted")
         } else {
             Error::new(ErrorKind::Broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "the topic was deleted")
         };
@@ -121,7 +133,7 @@ impl Consumer {
         Some(TOLD_EVERY)
     }
 
-    /// Whether fetches of a partition are answered as they should be.
+    /// Whether fetches of a partition succeed.
     fn is_served(&self, now: Instant, partition: &Partition) -> bool {
         let standing = partition.standing(now, self.enough());
         let broker = standing.follows.or(standing.leader).and_then(|broker_id| self.brokers.get(broker_id));

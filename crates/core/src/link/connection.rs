@@ -1,15 +1,14 @@
-//! One connection: handshake, versions, requests in flight, answers.
+//! One connection: handshake, negotiated versions, requests in flight, responses.
 //!
-//! The driver dials, hands over the bytes it reads and writes the bytes it is given. A request is
-//! known by the [`RequestId`] its sender chose; every request that went in comes out exactly once,
-//! answered or failed. An answer is matched by its correlation id, in order: a broker answers a
-//! connection strictly in order, so any other number means that we no longer understand each other,
-//! and the connection ends.
+//! The driver opens the socket, passes in the bytes it reads and writes the bytes it is given. The sender of a request
+//! chooses its [`RequestId`]; every request passed in comes out exactly once, answered or failed. A response is matched
+//! by its correlation id, in order: a broker answers the requests of a connection strictly in order, so any other id
+//! means that the stream is corrupt, and the connection is closed.
 //!
-//! Because of that order a request's limit starts when the request is next on its connection: when the one before it was
-//! answered, or at once if there is none. Waiting behind others never counts against it.
+//! Because of that order, the time limit of a request starts when it is next on its connection: when the request before
+//! it was answered, or at once if there is none. Waiting behind other requests never counts against it.
 //!
-//! Nothing is sent before the [handshake](super::handshake) is done.
+//! Requests can be sent only after the [handshake](super::handshake).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,77 +24,79 @@ use crate::wire::api::{ApiKey, encode_request};
 use crate::wire::message::AnyRequest;
 use crate::wire::primitives::Decoder;
 
-/// An answer longer than this is refused until the handshake is done.
+/// The longest response accepted during the handshake.
 const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
 
-/// Longer throttling than this is not believed.
+/// A broker's throttle time is cut to this.
 const MAX_THROTTLE: Duration = Duration::from_secs(30);
 
-/// Nothing is known of a connection that was quiet for so long: a NAT or a firewall may have forgotten it.
+/// After this long without traffic a connection is doubtful: a NAT or a firewall may have dropped its state.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How long such a connection may take for a sign of life at the most.
+/// The longest time that a doubtful connection gets for its first sign of life.
 const MAX_DOUBT: Duration = Duration::from_secs(5);
 
-/// What a connection needs to know before it begins.
+/// The settings of a connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionConfig {
     /// Kafka: `client.id`.
     pub client_id: String,
-    /// A longer answer is refused unread.
+    /// A longer response is refused before it is read.
     pub max_response_bytes: usize,
-    /// The broker's id, if it is known, and its `host:port`, for error messages.
+    /// The broker's id, if known, and its `host:port`, for error messages.
     pub place: Place,
+    /// Whether the broker completed a handshake on an earlier connection, so that its port is not one for TLS or SASL.
+    pub has_spoken: bool,
 }
 
-/// A request's name, chosen by who sends it.
+/// Names a request; chosen by its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// How one request is sent.
+/// How to send one request.
 #[derive(Debug, Clone, Copy)]
 pub struct SendOptions {
-    /// The newest version that may carry it.
+    /// The newest version to use.
     pub max_version: i16,
-    /// Whether the broker answers at all (not to a produce request with `acks=0`).
+    /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
     pub is_answered: bool,
-    /// How long the request may take once it is next on its connection.
+    /// How long the request may take from when it is next on its connection.
     pub limit: Duration,
 }
 
-/// The body of a broker's answer.
+/// A broker's response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The request it answers.
     pub id: RequestId,
-    /// The API.
+    /// The API of the request.
     pub key: ApiKey,
-    /// The version that was spoken.
+    /// The version of the request and the response.
     pub version: i16,
-    /// The response, without its header. Empty for a request that the broker does not answer.
+    /// The body of the response, without its header. Empty for a request that the broker does not answer.
     pub body: Bytes,
 }
 
-/// A request that will not be answered.
+/// A request that will not be answered any more.
 #[derive(Debug, Clone)]
 pub struct Failed {
     /// The request.
     pub id: RequestId,
-    /// Why; [`Error::written`] says whether the broker may have carried it out.
+    /// Why. [`Error::written`] says whether the broker may have executed it.
     pub error: Error,
 }
 
 #[derive(Debug)]
 struct InFlight {
-    /// None for a request of the handshake.
+    /// `None` for a request of the handshake.
     id: Option<RequestId>,
     key: ApiKey,
     version: i16,
     correlation_id: i32,
     limit: Duration,
-    /// When `limit` is over; none while other requests are before this one.
+    /// When its time is up; `None` while other requests are ahead of it.
     due: Option<Instant>,
-    /// Where in the stream of all bytes sent the request begins: what was not reached was not written.
+    /// Its position in the stream of all bytes sent: if the stream did not get that far, nothing of it was written.
     starts_at: u64,
 }
 
@@ -118,16 +119,16 @@ pub struct Connection {
     sent_bytes: u64,
     output: VecDeque<Bytes>,
     throttled_until: Instant,
-    /// When bytes passed the last time.
+    /// When bytes were last read or written.
     last_used: Instant,
-    /// Until when the connection must show a sign of life; none unless it was quiet before the request that is next.
+    /// When a doubtful connection counts as dead; `None` if it is not doubtful, or has shown a sign of life.
     doubted_until: Option<Instant>,
-    /// Requests without an answer, and where each ends in the stream of all bytes sent.
+    /// Requests that the broker does not answer, each with its end position in the stream of all bytes sent.
     unanswered: VecDeque<(InFlight, u64)>,
 }
 
 impl Connection {
-    /// A connection whose first output asks for the broker's versions. The caller limits the handshake.
+    /// A connection whose first output is an `ApiVersions` request. The caller limits the time of the handshake.
     pub fn new(config: ConnectionConfig, pool: ReadPool) -> Result<Self> {
         let (stage, first) = Stage::begin();
         let mut connection = Self {
@@ -153,22 +154,22 @@ impl Connection {
         self.queue(None, request, *version, Duration::MAX)
     }
 
-    /// Whether the handshake is done, so that requests may be sent.
+    /// Whether the handshake is complete, so that requests may be sent.
     pub fn is_ready(&self) -> bool {
         self.versions().is_some()
     }
 
-    /// The broker's versions, once the handshake is done.
+    /// The versions that the broker supports, once the handshake is complete.
     pub fn versions(&self) -> Option<&ApiVersions> {
         self.stage.versions()
     }
 
-    /// Queues a request in the newest version both sides speak, but none above `max_version`. It is overdue when `limit`
-    /// has passed since it was next on the connection.
+    /// Queues a request, in the newest version that both sides support and that is not above `max_version`. Returns
+    /// that version.
     ///
     /// A request that the broker does not answer (a produce request with `acks=0`) comes back from
-    /// [`poll_unanswered`](Self::poll_unanswered) when its last byte was written. Returns the version. On an error
-    /// nothing was queued, and the connection goes on.
+    /// [`poll_unanswered`](Self::poll_unanswered) once its last byte was written. After an error nothing is queued, and
+    /// the connection is still usable.
     pub fn send(&mut self, now: Instant, id: RequestId, request: &dyn AnyRequest, options: SendOptions) -> Result<i16> {
         let not_ready = || Error::new(ErrorKind::Disconnected, "the connection is not set up yet");
         let ours = request.versions();
@@ -204,7 +205,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A request without an answer whose last byte has been written, as if it had been answered with nothing.
+    /// A request that the broker does not answer and whose last byte was written, with an empty response.
     pub fn poll_unanswered(&mut self, now: Instant) -> Option<Answer> {
         let sent = self.sent_bytes;
         let (_, ends_at) = self.unanswered.front()?;
@@ -216,7 +217,7 @@ impl Connection {
         Some(Answer { id: request.id?, key: request.key, version: request.version, body: Bytes::new() })
     }
 
-    /// The segments to write next, first ones first.
+    /// The segments to write next, in order.
     pub fn output(&self) -> impl Iterator<Item = &Bytes> {
         self.output.iter()
     }
@@ -241,14 +242,14 @@ impl Connection {
         }
     }
 
-    /// Where the next bytes from the socket belong.
+    /// The buffer for the next bytes from the socket.
     pub fn space(&mut self) -> &mut [u8] {
         self.reader.space()
     }
 
-    /// Notes that `bytes` bytes were read and adds the answers that are now whole.
+    /// Notes that `bytes` bytes were read into [`space`](Self::space), and appends the responses that are now complete.
     ///
-    /// After an error the connection is of no further use: close it and call [`fail_all`](Self::fail_all).
+    /// After an error the connection is unusable: close it and call [`fail_all`](Self::fail_all).
     pub fn handle_read(&mut self, now: Instant, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
         self.last_used = now;
         self.doubted_until = None;
@@ -262,7 +263,7 @@ impl Connection {
 
     fn handle_frame(&mut self, frame: Bytes, answers: &mut Vec<Answer>) -> Result<()> {
         let Some(request) = self.in_flight.front() else {
-            return Err(Error::new(ErrorKind::Malformed, "the broker sent an answer that nobody asked for"));
+            return Err(Error::new(ErrorKind::Malformed, "the broker sent a response without a request"));
         };
         let mut decoder = Decoder::from(frame);
         let correlation_id = i32::from_be_bytes(decoder.array()?);
@@ -285,19 +286,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Holds back further requests for as long as the broker asked (KIP-219); a negative time counts as none.
+    /// Notes the throttle time of a response (KIP-219). A negative time counts as none.
     pub fn handle_throttle(&mut self, now: Instant, throttle_time_ms: i32) {
         let wait = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(MAX_THROTTLE);
         self.throttled_until = self.throttled_until.max(now + wait);
     }
 
-    /// Until when no further request should be sent, if that lies ahead of `now`.
+    /// When the next request may be sent, if the broker throttles this client at `now`.
     pub fn throttled_until(&self, now: Instant) -> Option<Instant> {
         (self.throttled_until > now).then_some(self.throttled_until)
     }
 
-    /// Starts the time of the requests that are next now: the one to be answered, and, of those without an answer, the
-    /// one to be written.
+    /// Starts the clock of the requests that are next: the one whose response comes next, and the one without a
+    /// response that is being written.
     fn start_clocks(&mut self, now: Instant) {
         if let Some(request) = self.in_flight.front_mut() {
             request.start_clock(now);
@@ -309,14 +310,14 @@ impl Connection {
         }
     }
 
-    /// The request that is overdue first, and when.
+    /// The request whose time is up first, and when.
     fn next_due(&self) -> Option<(&InFlight, Instant)> {
         let unwritten = self.unanswered.front().map(|(request, _)| request);
         let next = self.in_flight.front().into_iter().chain(unwritten);
         next.filter_map(|request| Some((request, request.due?))).min_by_key(|(_, due)| *due)
     }
 
-    /// Since when nothing is under way, if nothing is.
+    /// Since when the connection is idle; `None` while anything is in flight.
     pub fn idle_since(&self) -> Option<Instant> {
         let is_idle = self.in_flight.is_empty() && self.unanswered.is_empty() && self.output.is_empty();
         is_idle.then_some(self.last_used)
@@ -327,12 +328,14 @@ impl Connection {
         self.next_due().map(|(_, due)| due).into_iter().chain(self.doubted_until).min()
     }
 
-    /// The error to close the connection with if a request is overdue at `now`: not answered, or, if it has no
-    /// answer, not even written. Earlier if the connection was quiet for long and shows no sign of life: it has most
-    /// likely been dead all the time, and a request that is safe to repeat has a better chance on a new one.
+    /// The error to close the connection with, if a request is overdue at `now`: it was not answered, or, if it has no
+    /// response, not written.
+    ///
+    /// A doubtful connection without a sign of life fails earlier. It has most likely been dead all the time, and a
+    /// request that is safe to repeat has a better chance on a new connection.
     pub fn handle_timeout(&self, now: Instant) -> Option<Error> {
         if self.doubted_until.is_some_and(|until| until <= now) {
-            let what = "no sign of life on a connection that had been idle";
+            let what = "the broker did not respond on a connection that had been idle";
             return Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
         }
         let (overdue, _) = self.next_due().filter(|(_, due)| *due <= now)?;
@@ -342,7 +345,7 @@ impl Connection {
         Some(Error::new(ErrorKind::TimedOut(Phase::Request), what).at(place))
     }
 
-    /// The error that the end of the stream means, with a hint when the peer has not answered at all.
+    /// The error for a closed connection. It has a hint if the peer never answered anything, on no connection.
     pub fn handle_closed(&self, cause: Option<std::io::Error>) -> Error {
         let error = Error::new(ErrorKind::Disconnected, "the connection was closed by the broker")
             .at(self.config.place.clone());
@@ -351,20 +354,21 @@ impl Connection {
             None => error,
         };
         match self.stage {
-            Stage::Versions => error
-                .with_hint("it closed before its first answer: the port may want TLS or SASL, or may not be Kafka's"),
-            Stage::VersionsAgain | Stage::Ready(_) => error,
+            Stage::Versions if !self.config.has_spoken => error.with_hint(
+                "it closed before its first response: the port may require TLS or SASL, or may not be Kafka's",
+            ),
+            Stage::Versions | Stage::VersionsAgain | Stage::Ready(_) => error,
         }
     }
 
-    /// Every request that is still unanswered, failed with `error`; the requests are forgotten.
+    /// Fails every open request with `error` and forgets it.
     pub fn fail_all(&mut self, error: &Error) -> Vec<Failed> {
         let sent = self.sent_bytes;
         let fail = |request: InFlight| {
             let error = match request.key {
                 ApiKey::Produce if request.starts_at < sent => error.clone().with_written(Written::Maybe),
                 ApiKey::Produce => error.clone().with_written(Written::No),
-                // Nothing else carries records.
+                // Only a produce request carries records that may have been written.
                 _ => error.clone(),
             };
             Some(Failed { id: request.id?, error })
@@ -392,7 +396,8 @@ mod tests {
 
     fn connection() -> Connection {
         let place = Place { address: Some("kafka:9092".into()), ..Place::default() };
-        let config = ConnectionConfig { client_id: "test".into(), max_response_bytes: 100_000_000, place };
+        let config =
+            ConnectionConfig { client_id: "test".into(), max_response_bytes: 100_000_000, place, has_spoken: false };
         Connection::new(config, ReadPool::default()).unwrap()
     }
 

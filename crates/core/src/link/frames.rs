@@ -1,10 +1,10 @@
-//! From bytes as they arrive to whole frames.
+//! Cuts the incoming bytes into frames.
 //!
-//! Small frames are cut out of a staging buffer. A large one is read from the socket straight into
-//! a buffer of its own, from a pool, and everything that is later made of it is a range of that
-//! buffer: touching a fresh mebibyte costs twenty times what touching a used one does.
+//! Small frames are copied out of a staging buffer. A large frame is read from the socket straight into a pooled buffer
+//! of its own, and all that is decoded from it refers to ranges of that buffer. Pooling pays: touching a fresh mebibyte
+//! costs twenty times as much as touching a used one.
 //!
-//! A length is checked before a byte is allocated for it.
+//! A frame's length is checked before memory is allocated for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,17 +12,17 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What the staging buffer holds, and the size from which a frame gets a buffer of its own.
+/// The size of the staging buffer; a frame at least this large gets its own buffer.
 const STAGING_BYTES: usize = 64 << 10;
 
-/// What a pool keeps for later at the most.
+/// How much free memory a pool keeps.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// Buffers for large frames, used again once nothing points into them.
+/// Buffers for large frames; each is reused once nothing refers to it any more.
 #[derive(Debug, Clone, Default)]
 pub struct ReadPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// A buffer on loan; goes back to the pool when its last `Bytes` is dropped.
+/// A buffer on loan: it returns to the pool when its last `Bytes` is dropped.
 struct Loan {
     buffer: Vec<u8>,
     frame_bytes: usize,
@@ -48,7 +48,7 @@ impl Drop for Loan {
 impl ReadPool {
     fn take(&self, bytes: usize) -> Vec<u8> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A buffer much larger than the frame would pin memory that nobody uses.
+        // A buffer much larger than the frame would tie up memory that nobody uses.
         let fits = |buffer: &Vec<u8>| buffer.len() >= bytes && buffer.len() / 4 <= bytes;
         match free.iter().position(fits) {
             Some(index) => free.swap_remove(index),
@@ -85,7 +85,7 @@ impl FrameReader {
         self.max_frame_bytes = max_frame_bytes;
     }
 
-    /// Where the next bytes of the stream belong; never empty.
+    /// The buffer for the next bytes of the stream; never empty.
     pub fn space(&mut self) -> &mut [u8] {
         match &mut self.large {
             Some(large) => large.buffer.get_mut(large.filled..large.frame_bytes).unwrap_or_default(),
@@ -93,7 +93,7 @@ impl FrameReader {
         }
     }
 
-    /// Notes that `bytes` bytes were written to [`space`](Self::space) and adds the frames that are now whole.
+    /// Notes that `bytes` bytes were written to [`space`](Self::space), and appends the frames that are now complete.
     pub fn handle_read(&mut self, bytes: usize, frames: &mut Vec<Bytes>) -> Result<()> {
         if let Some(mut large) = self.large.take() {
             large.filled += bytes;

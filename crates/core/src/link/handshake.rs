@@ -1,7 +1,7 @@
-//! What a connection must settle before it takes requests.
+//! The handshake: what a connection does before it takes requests.
 //!
-//! The broker is asked for its versions in the newest version of `ApiVersions`. One that does not know it refuses and
-//! names its own newest, in which it is asked once more (KIP-35, KIP-511). Then the connection is ready.
+//! The client asks for the broker's versions with the newest `ApiVersions` it knows. A broker that does not support
+//! that version refuses and names its own newest one, and the client asks again with it (KIP-35, KIP-511).
 
 use bytes::Bytes;
 
@@ -12,29 +12,29 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::message::Message;
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
-/// How far a connection has come.
+/// The progress of the handshake.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// The broker was asked for its versions, in the newest version of `ApiVersions`.
+    /// `ApiVersions` was sent in the newest version.
     Versions,
-    /// It refused that one and was asked again, in a version that it named.
+    /// The broker refused that version; `ApiVersions` was sent again in a version it named.
     VersionsAgain,
-    /// Requests may be sent.
+    /// The handshake is complete.
     Ready(ApiVersions),
 }
 
-/// The request that begins a handshake or takes it one step further, and the version to send it in.
+/// The next request of the handshake, and the version to send it in.
 pub(super) type Step = (ApiVersionsRequest, i16);
 
 impl Stage {
-    /// The first stage, and its request.
+    /// The first stage and its request.
     pub(super) fn begin() -> (Self, Step) {
         (Self::Versions, (versions_request(), ApiVersionsRequest::MAX_VERSION))
     }
 
-    /// Takes in the answer to the last step, which was sent in `version`. Gives the next step unless there is none.
+    /// Takes the response to the last step, which was sent in `version`. Returns the next step; `None` when complete.
     pub(super) fn handle_answer(&mut self, version: i16, body: Bytes) -> Result<Option<Step>> {
-        // A broker that does not know the version answers in version 0, whatever was asked.
+        // A broker that does not support the version answers in version 0.
         let refused = body.get(..2) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes()[..]);
         let version = if refused { 0 } else { version };
         let response = ApiVersionsResponse::decode_exact(version, body)?;
@@ -49,13 +49,13 @@ impl Stage {
         }
         let versions = ApiVersions::new(&response);
         if versions.is_empty() {
-            return Err(Error::new(ErrorKind::Unsupported, "the broker named no API that it speaks"));
+            return Err(Error::new(ErrorKind::Unsupported, "the broker's list of supported APIs is empty"));
         }
         *self = Self::Ready(versions);
         Ok(None)
     }
 
-    /// The broker's versions, once they are known.
+    /// The versions that the broker supports, once known.
     pub(super) fn versions(&self) -> Option<&ApiVersions> {
         match self {
             Self::Versions | Self::VersionsAgain => None,

@@ -1,4 +1,4 @@
-//! One connection to one broker, without its socket.
+//! The protocol of one connection to one broker, without the socket.
 
 mod connection;
 mod frames;

@@ -1,4 +1,4 @@
-//! Which versions of each API the broker at the other end speaks.
+//! The API versions that a broker supports.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::wire::api::ApiKey;
 use crate::wire::messages::ApiVersionsResponse;
 
-/// The broker's answer to `ApiVersions`.
+/// The broker's response to `ApiVersions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiVersions {
     ranges: BTreeMap<i16, (i16, i16)>,
 }
 
 impl ApiVersions {
-    /// The ranges the broker named; one whose minimum lies above its maximum is left out.
+    /// The version ranges in the response. A range with its minimum above its maximum is ignored.
     pub fn new(response: &ApiVersionsResponse) -> Self {
         let ranges = response
             .api_keys
@@ -24,7 +24,7 @@ impl ApiVersions {
         Self { ranges }
     }
 
-    /// The newest version of `key` that both sides speak, given what we speak.
+    /// The newest version of `key` that both sides support; `ours` is this client's range.
     pub fn choose(&self, key: ApiKey, ours: (i16, i16)) -> Result<i16> {
         let refuse = |why: String| {
             Err(Error::new(ErrorKind::Unsupported, why)

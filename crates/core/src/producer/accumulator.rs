@@ -1,10 +1,10 @@
-//! Records on their way in: encoded straight into the open batch of their partition.
+//! Takes records in: encodes each one straight into the open batch of its partition.
 //!
-//! [`Producer::append`] is the hot path: it hashes no topic name, allocates nothing but a batch or a pooled chunk when
-//! one is opened or grows, and touches one handle, topic and partition only.
+//! [`Producer::append`] is the hot path. It hashes no topic name, touches one handle, one topic and one partition, and
+//! allocates only when a batch opens or its buffer grows.
 //!
-//! A batch stays open, and takes records, until it is sent or full. Its linger clock starts when it opens. A
-//! lone record, with nothing else of its handle unreported, does not linger.
+//! A batch stays open, and takes records, until it is full or sent. Its linger time starts when it opens. A lone record
+//! does not linger: if its handle has nothing else unreported, it may be sent at once.
 
 use std::sync::Arc;
 
@@ -19,18 +19,19 @@ use crate::wire::records::{self, BatchBuilder, Header};
 /// Why a record was not accepted. Nothing of it was kept.
 #[derive(Debug, Clone)]
 pub enum AppendError {
-    /// Nothing is known of the topic yet: wait for metadata, then try again.
+    /// The topic's metadata is not known yet: wait for metadata, then try again.
     NoMetadata,
-    /// The topic has no partition of the number that was asked for, in the metadata that the machine knows: if there is
-    /// newer, hand that over and try again. The error says so to whoever asked for it.
+    /// In the machine's metadata, the topic has no partition with this number. If newer metadata exists, pass it in and
+    /// try again; otherwise return the error to the caller.
     NoSuchPartition(Error),
-    /// `buffer.memory` is used up: wait until batches are acknowledged, then try again. What is buffered here was made
-    /// ready to go, so the sending task must look; other machines that share the memory must [`Producer::expedite`].
+    /// `buffer.memory` is used up: wait until batches are acknowledged, then try again. This machine has ended the
+    /// linger of its own batches, so wake its sending task. On other machines that share the memory call
+    /// [`Producer::expedite`].
     BufferFull,
-    /// As many records of the handle as were allowed, this many, are waiting for their report: wait until some have it,
-    /// then try again. They were made ready to go, so the sending task must look.
+    /// The handle's limit on unreported records, which is this number, is reached: wait for reports, then try again.
+    /// The machine has ended the linger of the handle's batches, so wake its sending task.
     TooManyRecords(usize),
-    /// It can never be accepted.
+    /// The record can never be accepted.
     Refused(Error),
 }
 
@@ -39,8 +40,8 @@ type Result<T> = std::result::Result<T, AppendError>;
 impl Producer {
     /// Accepts a record: encodes it into the open batch of its partition.
     ///
-    /// Without `partition` a record with a key goes where Java's client puts it and one without a key to the
-    /// partition records stick to at the moment. `timestamp_ms` is in milliseconds since 1970.
+    /// Without `partition`, a record with a key goes to the partition that Kafka's Java client would choose, and one
+    /// without a key to the topic's current sticky partition. `timestamp_ms` is in milliseconds since 1970.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Producer {
         self.append_to_new(now, id, wake, |builder| builder.append(timestamp_ms, key, value, headers))
     }
 
-    /// Whether the handle of the topic may append a record now.
+    /// Whether the topic's handle may append a record now.
     #[inline]
     fn admit(&mut self, now: Instant, topic: TopicIndex) -> Result<()> {
         let Some(topic) = self.topics.find(topic) else {
@@ -91,21 +92,21 @@ impl Producer {
             return Err(AppendError::Refused(error.clone()));
         }
         if let Some(error) = topic.refusal() {
-            // It may have been made anew.
-            self.refresh_metadata = true;
+            // The topic may have been created again: ask for metadata.
+            self.outdated.add_topic(&topic.name);
             return Err(AppendError::Refused(error));
         }
         if handle.is_full() {
             let limit = handle.max_queued_records().unwrap_or_default();
-            // The caller waits for reports now, and batches that linger get none. To tell of progress here would wake the
-            // caller, who would come again at once.
+            // The caller now waits for reports, and lingering batches get none, so end their linger. Do not announce
+            // progress here: it would wake the caller, who would call `append` again at once.
             self.expedite_handle(now, id);
             return Err(AppendError::TooManyRecords(limit));
         }
         Ok(())
     }
 
-    /// Opens a batch with the record that `append` puts into it.
+    /// Opens a batch, and appends the record to it.
     #[inline(never)]
     fn append_to_new(
         &mut self,
@@ -133,11 +134,12 @@ impl Producer {
         handle.count_record();
         handle.handle_opened(number);
         let wake = if ripe {
-            // While nothing is unreported no alarm is set, not even that of the delivery timeout.
+            // While the machine held nothing, the sending task had no alarm set, not even that of
+            // `delivery.timeout.ms`.
             self.consider(now, id) || was_empty || wake
         } else {
             self.lingering.insert(number, (now + self.config.linger, id));
-            // With more than one entry the sending task has an earlier alarm set already.
+            // If other batches linger already, an earlier alarm is set.
             self.lingering.len() == 1 || wake
         };
         Ok(Appended { completion, index, wake })
@@ -156,7 +158,7 @@ impl Producer {
         if bytes <= limit { Ok(()) } else { Err(AppendError::Refused(self.too_large(topic, bytes))) }
     }
 
-    /// The most bytes that one batch can ever get of the memory: waiting for more would not end.
+    /// The most memory that one batch can ever get; waiting for more would never end.
     #[inline]
     fn largest_buffer(&self) -> usize {
         self.pool.capacity() / records::CHUNK_BYTES * records::CHUNK_BYTES
@@ -174,7 +176,7 @@ impl Producer {
         error.at(Place { topic, ..Place::default() })
     }
 
-    /// Memory comes back when batches are acknowledged, so none may go on lingering while a caller waits for memory.
+    /// Memory is freed when batches are acknowledged, so no batch may linger while a caller waits for memory.
     #[cold]
     fn buffer_full(&mut self, now: Instant) -> AppendError {
         self.expedite(now);
@@ -200,21 +202,21 @@ impl Producer {
         topic.partition(index).ok_or_else(|| AppendError::NoSuchPartition(topic.no_such_partition(partition)))
     }
 
-    /// Ends the open batch of a partition, if there is one: it takes no more records.
+    /// Closes the open batch of a partition, if there is one: it takes no more records.
     pub(super) fn close_open(&mut self, id: PartitionId) {
         if let Some(number) = self.partitions.get_mut(id).close_open() {
             self.lingering.remove(&number);
         }
     }
 
-    /// Lets the batches go that have lingered long enough.
+    /// Ends the linger of batches whose time has come.
     pub(super) fn ripen_due(&mut self, now: Instant) {
         while let Some((number, _)) = self.lingering.first_key_value().filter(|(_, (due, _))| *due <= now) {
             self.ripen(now, *number);
         }
     }
 
-    /// Lets the batch with this number go, if it lingers.
+    /// Ends the linger of the batch with this number, if it still lingers.
     pub(super) fn ripen(&mut self, now: Instant, number: u64) {
         if let Some((_, id)) = self.lingering.remove(&number) {
             self.partitions.get_mut(id).ripen(number);

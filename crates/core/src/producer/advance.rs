@@ -1,7 +1,7 @@
-//! Carrying on: what follows in the machine when something changed in a partition.
+//! What the machine does after something changed in a partition.
 //!
-//! A partition decides about its own batches. Here its reports are handed out and counted, it is put on the list of its
-//! leader, and it waits for what it lacks: the end of its back-off, a leader, a producer id.
+//! A partition decides about its own batches. This file hands out and counts its reports, puts the partition on its
+//! leader's list, or makes it wait for what it lacks: the end of its back-off, a leader, or a producer id.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ use crate::error::{Error, ErrorKind};
 use crate::random::Random;
 use crate::time::Instant;
 
-/// Partitions that have something to send and no leader, for which metadata is asked for again and again.
+/// Partitions that have something to send but no leader. Metadata is requested repeatedly for them.
 #[derive(Debug, Default)]
 pub(super) struct Leaderless {
     partitions: BTreeSet<PartitionId>,
-    /// How often in a row metadata was asked for.
+    /// How many metadata refreshes were asked for in a row.
     asked: u32,
     at: Instant,
 }
@@ -34,11 +34,11 @@ impl Leaderless {
 }
 
 impl Producer {
-    /// Carries on after something changed in a partition: restarts it if it drained, reports what can be reported and
-    /// lists it if it can send. True if the sending task must look.
+    /// Restarts a partition if it has drained, reports what can be reported, and lists it if it can send. Returns
+    /// whether to wake the sending task.
     pub(super) fn advance(&mut self, now: Instant, id: PartitionId) -> bool {
         self.report(id);
-        // A report can break the sequence once more, by failing what is behind it.
+        // Reporting a failure fails the batches behind it, which may break the sequence again.
         while self.partitions.find(id).is_some_and(Partition::is_drained) {
             let partition = self.partitions.get_mut(id);
             let is_used_up = partition.restart(self.rules);
@@ -50,7 +50,7 @@ impl Producer {
         self.consider(now, id)
     }
 
-    /// Lists a partition at its leader if it has something that can go now. True if the sending task must look.
+    /// Puts a partition on its leader's list if it has something to send now. Returns whether to wake the sending task.
     pub(super) fn consider(&mut self, now: Instant, id: PartitionId) -> bool {
         let Some(partition) = self.partitions.find(id) else { return false };
         if partition.next_bytes().is_none() {
@@ -74,7 +74,9 @@ impl Producer {
             self.leaderless.schedule(now, self.backoff, &mut self.random);
         }
         let is_new = self.leaderless.partitions.insert(id);
-        self.refresh_metadata |= is_new;
+        if is_new {
+            self.outdated.add_topic(self.partitions.get(id).topic_name());
+        }
         is_new
     }
 
@@ -89,11 +91,13 @@ impl Producer {
             partition.is_some_and(|partition| partition.leader().is_none() && partition.next_bytes().is_some())
         };
         self.leaderless.partitions.retain(waits);
-        self.refresh_metadata |= !self.leaderless.partitions.is_empty();
+        for id in &self.leaderless.partitions {
+            self.outdated.add_topic(self.partitions.get(*id).topic_name());
+        }
         self.leaderless.schedule(now, self.backoff, &mut self.random);
     }
 
-    /// Lets a partition try again after a back-off.
+    /// Makes a partition wait for its back-off.
     pub(super) fn retry_later(&mut self, now: Instant, id: PartitionId) {
         let partition = self.partitions.get_mut(id);
         let at = now + self.backoff.delay(partition.failures(), &mut self.random);
@@ -101,7 +105,7 @@ impl Producer {
         self.retries.insert((at, id));
     }
 
-    /// Lets the partitions go on whose back-off is over.
+    /// Lets the partitions continue whose back-off has ended.
     pub(super) fn retry_due(&mut self, now: Instant) {
         while let Some((_, id)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.pop_first();
@@ -112,7 +116,7 @@ impl Producer {
         }
     }
 
-    /// Gives up batches that were not acknowledged in time.
+    /// Fails batches that were not acknowledged within `delivery.timeout.ms`.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some((number, id, _)) = self.ledger.front().filter(|(.., deadline)| *deadline <= now) {
             let partition = self.partitions.get_mut(id);
@@ -125,7 +129,7 @@ impl Producer {
         }
     }
 
-    /// Hands out the reports at the front of a partition.
+    /// Hands out the reports that are due at the front of a partition.
     fn report(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.find(id) else { return };
         let handle = partition.handle();
@@ -140,14 +144,14 @@ impl Producer {
         }
     }
 
-    /// Gives up everything in a partition that is not decided.
+    /// Fails everything undecided in a partition.
     pub(super) fn give_up(&mut self, now: Instant, id: PartitionId, cause: &Error) {
         let error = Error::new(cause.kind(), "the record was given up").with_source(cause.clone());
         self.partitions.get_mut(id).fail_all(error);
         self.advance(now, id);
     }
 
-    /// Fails every record that has no outcome yet.
+    /// Fails every undecided record.
     pub(super) fn fail_everything(&mut self, now: Instant, cause: &Error) {
         for id in self.ledger.partitions() {
             self.give_up(now, id, cause);
@@ -160,7 +164,7 @@ impl Producer {
         self.fail_everything(now, error);
     }
 
-    /// Stops if a look-up found nothing where our own rules say that something is.
+    /// Stops the machine if a look-up in an arena found nothing, which is a bug.
     pub(super) fn check(&mut self) {
         let broken = self.partitions.is_broken() || self.topics.is_broken();
         if broken || self.handles.is_broken() || self.lanes.is_broken() {
@@ -168,7 +172,7 @@ impl Producer {
         }
     }
 
-    /// One of our own rules was found broken: nothing more is sent, and every record is reported.
+    /// Stops the machine because of a bug: it sends nothing more and fails every record.
     #[cold]
     pub(super) fn poison(&mut self, what: &str) {
         if self.refusal.is_some() {

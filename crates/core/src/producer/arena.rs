@@ -1,15 +1,14 @@
-//! Things that are named by a number of their own type.
+//! Arenas: collections whose items are named by a number of their own type.
 //!
-//! A look-up with [`Arena::get`] or [`Arena::get_mut`] cannot fail, because the number of something that is gone is
-//! never kept: whoever takes a thing out first takes its number off every list where that matters. Should a mistake of
-//! ours break that rule, the look-up gives a blank in place of the thing, and [`Arena::is_broken`] says so until
-//! somebody acts on it. Lists that may hold old numbers use [`Arena::find`]; what they find may be another thing, because
-//! numbers are used again.
+//! Look-ups with [`Arena::get`] and [`Arena::get_mut`] cannot fail, because the number of a removed item is never kept:
+//! whoever removes an item first removes its number from every list that is read with them. If a bug breaks this rule,
+//! the look-up returns a blank item, and [`Arena::is_broken`] is true until somebody acts on it. Lists that may hold
+//! the numbers of removed items are read with [`Arena::find`]. Numbers are reused, so it may find another item.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-/// A number that names something in an arena.
+/// The number of an item in an arena.
 pub(super) trait Key: Copy {
     fn new(index: u32) -> Self;
     fn index(self) -> usize;
@@ -36,12 +35,12 @@ macro_rules! key {
 }
 pub(super) use key;
 
-/// Things of one kind; see the module's text.
+/// Items of one type; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Arena<K, T> {
     slots: Vec<Option<T>>,
     free: Vec<u32>,
-    /// What a look-up gives that finds nothing.
+    /// What a look-up returns if it finds nothing.
     blank: T,
     broken: Cell<bool>,
     key: PhantomData<K>,
@@ -52,7 +51,7 @@ impl<K: Key, T> Arena<K, T> {
         Self { slots: Vec::new(), free: Vec::new(), blank, broken: Cell::new(false), key: PhantomData }
     }
 
-    /// Adds what `make` makes of its key. Numbers are used again.
+    /// Adds the item that `make` builds from its key. Keys of removed items are reused.
     pub(super) fn insert(&mut self, make: impl FnOnce(K) -> T) -> K {
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         let key = K::new(index);
@@ -72,13 +71,13 @@ impl<K: Key, T> Arena<K, T> {
         removed
     }
 
-    /// The thing, if there is one with this number now.
+    /// The item with this key, if there is one.
     #[inline]
     pub(super) fn find(&self, key: K) -> Option<&T> {
         self.slots.get(key.index())?.as_ref()
     }
 
-    /// The thing, which exists.
+    /// The item with this key, which must exist.
     #[inline]
     pub(super) fn get(&self, key: K) -> &T {
         if let Some(thing) = self.find(key) {
@@ -88,7 +87,7 @@ impl<K: Key, T> Arena<K, T> {
         &self.blank
     }
 
-    /// The thing, which exists.
+    /// The item with this key, which must exist.
     #[inline]
     pub(super) fn get_mut(&mut self, key: K) -> &mut T {
         if let Some(thing) = self.slots.get_mut(key.index()).and_then(Option::as_mut) {
@@ -98,7 +97,7 @@ impl<K: Key, T> Arena<K, T> {
         &mut self.blank
     }
 
-    /// Whether something was looked up that does not exist.
+    /// Whether a look-up missed, which is a bug.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.get()
     }

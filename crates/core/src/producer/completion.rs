@@ -1,11 +1,11 @@
-//! How the records of one batch learn what became of them.
+//! How the records of one batch learn their outcome.
 //!
-//! One [`Completion`] per batch, shared by every record of it: a record is the completion and its index, so a
-//! report costs no allocation. The producer decides the outcome under its lock and hands it out as a [`Completed`];
-//! [`Completed::carry_out`] writes it and wakes whoever waits, and runs outside every lock.
+//! One [`Completion`] per batch is shared by all its records. A record is the completion plus an index, so a report
+//! costs no allocation. The producer decides an outcome under its lock and hands it out as a [`Completed`].
+//! [`Completed::carry_out`], called outside every lock, stores the outcome and wakes those who wait for it.
 //!
-//! Outcomes arrive for ranges of records, from the first record on and without gaps. There is one range unless the
-//! batch had to be split. A record's outcome is written once and never changes.
+//! Outcomes arrive for ranges of records, in order and without gaps: a single range, unless the batch was split. A
+//! record's outcome is set once and never changes.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,24 +15,24 @@ use std::task::Waker;
 
 use crate::error::{Error, Result};
 
-/// What a broker said about a range of records it stored.
+/// A broker's acknowledgement of a range of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// The offset of the first record of the range; `None` with `acks=0`, and when the broker only knows that it
-    /// has the batch already.
+    /// The offset of the first record of the range. `None` with `acks=0`, and when the broker recognized the batch as a
+    /// duplicate but no longer knows its offset.
     pub base_offset: Option<i64>,
-    /// The time the broker gave the records, in milliseconds since 1970, if the topic uses `LogAppendTime`.
+    /// The broker's timestamp, in milliseconds since 1970, if the topic uses `LogAppendTime`.
     pub log_append_time_ms: Option<i64>,
 }
 
 /// Where a record was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordMetadata {
-    /// The partition it is in.
+    /// The partition number.
     pub partition: i32,
-    /// Its offset; `None` when no broker told (see [`Acknowledged::base_offset`]).
+    /// The record's offset; `None` if the broker did not name it (see [`Acknowledged::base_offset`]).
     pub offset: Option<i64>,
-    /// The time the broker gave it, in milliseconds since 1970; `None` where it keeps its own.
+    /// The broker's timestamp, in milliseconds since 1970; `None` if the record keeps its own.
     pub timestamp_ms: Option<i64>,
 }
 
@@ -43,22 +43,22 @@ struct Range {
     outcome: Result<Acknowledged>,
 }
 
-/// What tells wakers apart: two with the same data and functions wake the same.
+/// Identifies a waker: two wakers with the same data and functions wake the same task.
 type WakerId = (usize, usize);
 
 fn waker_id(waker: &Waker) -> WakerId {
     (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
 }
 
-/// The outcome cell of one batch.
+/// The outcome of one batch.
 #[derive(Debug)]
 pub struct Completion {
     topic: Arc<str>,
     partition: i32,
-    /// Records before this index have an outcome.
+    /// How many records, counted from the first, have an outcome.
     resolved: AtomicU32,
     first: OnceLock<Range>,
-    /// Ranges behind the first one: only a batch that was split has any.
+    /// The ranges after the first one, if the batch was split.
     later: Mutex<Vec<Range>>,
     wakers: Mutex<BTreeMap<WakerId, Waker>>,
 }
@@ -89,24 +89,24 @@ impl Completion {
         self.partition
     }
 
-    /// How many records have an outcome: those before this index.
+    /// How many records, counted from the first, have an outcome.
     pub fn resolved(&self) -> u32 {
         self.resolved.load(Ordering::Acquire)
     }
 
-    /// Whether the record has an outcome.
+    /// Whether the record at this index has an outcome.
     #[inline]
     pub fn is_resolved(&self, index: u32) -> bool {
         index < self.resolved.load(Ordering::Acquire)
     }
 
-    /// The offset of the record, once it is stored and the broker told.
+    /// The offset of a record, once it is acknowledged and if the broker named it.
     #[inline]
     pub fn offset(&self, index: u32) -> Option<i64> {
         self.outcome(index)?.ok()?.offset
     }
 
-    /// What became of the record, or none if that is still open.
+    /// The outcome of a record; `None` while it is open.
     pub fn outcome(&self, index: u32) -> Option<Result<RecordMetadata>> {
         if !self.is_resolved(index) {
             return None;
@@ -125,13 +125,14 @@ impl Completion {
         }
     }
 
-    /// Wakes `waker` at the next outcome of the batch, unless the record has one already.
+    /// Wakes `waker` at the next outcome of the batch. Returns false, and keeps no waker, if the record has its
+    /// outcome.
     ///
-    /// Returns whether it was kept. An outcome may concern other records of the batch: look again, and subscribe
-    /// again if this one is still open. A waker can be a future's, a parked thread's or a report queue's.
+    /// An outcome may be that of other records of the batch: check again, and subscribe again if this record is still
+    /// open. The waker may be that of a future, a parked thread or a report queue.
     pub fn subscribe(&self, index: u32, waker: &Waker) -> bool {
         let mut wakers = lock(&self.wakers);
-        // Looked at under the lock: `resolve` counts first and then takes the wakers.
+        // Must be checked under the lock: `resolve` first sets the count and then takes the wakers.
         if self.is_resolved(index) {
             return false;
         }
@@ -139,7 +140,7 @@ impl Completion {
         true
     }
 
-    /// Gives the records from the first open one up to `end` their outcome; false if they have one already.
+    /// Sets the outcome of the records from the first open one up to `end`. Returns false if they have one already.
     fn resolve(&self, end: u32, outcome: Result<Acknowledged>) -> bool {
         let start = self.resolved.load(Ordering::Acquire);
         debug_assert!(start < end, "a record got a second report");
@@ -152,14 +153,14 @@ impl Completion {
         self.resolved.store(end, Ordering::Release);
         let wakers = std::mem::take(&mut *lock(&self.wakers));
         for waker in wakers.into_values() {
-            // It is somebody else's code: its panic, which the panic hook reports, concerns nobody but them.
+            // The waker is foreign code. If it panics (which the panic hook reports), only its owner is affected.
             drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
         true
     }
 }
 
-/// An outcome that was decided and is yet to be written: to be carried out in order, outside every lock.
+/// A decided outcome that is not stored yet. Carry it out in the order of the events, outside every lock.
 #[derive(Debug)]
 #[must_use = "records whose outcome is not carried out are never reported"]
 pub struct Completed {
@@ -180,12 +181,12 @@ impl Completed {
         self.count
     }
 
-    /// The failure, if it is one.
+    /// The error, if the records failed.
     pub fn error(&self) -> Option<&Error> {
         self.outcome.as_ref().err()
     }
 
-    /// Writes the outcome and wakes everybody who waits for it.
+    /// Stores the outcome and wakes everybody who waits for it.
     pub fn carry_out(self) {
         self.completion.resolve(self.end, self.outcome);
     }
@@ -251,7 +252,7 @@ mod tests {
         assert!(!completion.subscribe(1, &waker));
     }
 
-    /// A task of its own: its waker has data of its own.
+    /// Each task has data of its own, so their wakers differ.
     struct Task(Arc<Count>);
 
     impl Wake for Task {
@@ -263,15 +264,19 @@ mod tests {
     #[test]
     fn a_batch_can_be_awaited_by_as_many_tasks_as_it_has_records() {
         const TASKS: u32 = 50_000;
-        let completion = Completion::new("t".into(), 0);
-        let count = Arc::new(Count(AtomicUsize::new(0)));
-        let begun = std::time::Instant::now();
-        for index in 0..TASKS {
-            let waker = Waker::from(Arc::new(Task(Arc::clone(&count))));
-            assert!(completion.subscribe(index, &waker) && completion.subscribe(index, &waker));
-        }
-        completion.resolve(TASKS, Ok(stored_at(0)));
-        assert_eq!(count.0.load(Ordering::SeqCst), TASKS as usize);
-        assert!(begun.elapsed().as_secs() < 3, "subscribing looks at every other task: {:?}", begun.elapsed());
+        // A busy machine may delay one attempt or another.
+        let is_quick = (0..5).any(|_| {
+            let completion = Completion::new("t".into(), 0);
+            let count = Arc::new(Count(AtomicUsize::new(0)));
+            let begun = std::time::Instant::now();
+            for index in 0..TASKS {
+                let waker = Waker::from(Arc::new(Task(Arc::clone(&count))));
+                assert!(completion.subscribe(index, &waker) && completion.subscribe(index, &waker));
+            }
+            completion.resolve(TASKS, Ok(stored_at(0)));
+            assert_eq!(count.0.load(Ordering::SeqCst), TASKS as usize);
+            begun.elapsed().as_secs() < 3
+        });
+        assert!(is_quick, "subscribing looks at every other task");
     }
 }

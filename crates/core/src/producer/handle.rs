@@ -1,25 +1,25 @@
-//! A handle: what one producer of the program has in the machine that it shares with others.
+//! A handle: the part of the shared machine that belongs to one producer of the program.
 //!
-//! Many producers of equal settings use one machine, so that a request carries the batches of all of them. A handle is
-//! one of these producers: its topics, its limit on records, and which of its batches are not yet reported. Flushing,
-//! closing and giving up are about these batches and never about those of another handle.
+//! Producers with equal settings share one machine, so that a request carries the batches of all of them. A handle
+//! keeps apart what belongs to one producer: its topics, its limit on records and its unreported batches. Flushing,
+//! closing and abandoning a handle concern these batches only.
 
 use std::collections::BTreeSet;
 
 use super::{HandleId, TopicIndex};
 use crate::error::Error;
 
-/// One producer of the program; see the module's text.
+/// One producer of the program; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Handle {
     max_queued_records: Option<usize>,
     queued_records: usize,
     /// The numbers of its unreported batches.
     unreported: BTreeSet<u64>,
-    /// Batches with a lower number need not be told again that they may go.
+    /// Batches with a lower number have already been told not to linger.
     expedited: u64,
     pub(super) topics: Vec<TopicIndex>,
-    /// Why it accepts no more records.
+    /// Why it accepts no more records; `None` while it does.
     refusal: Option<Error>,
     released: bool,
 }
@@ -34,12 +34,12 @@ impl Handle {
         self.refusal.as_ref()
     }
 
-    /// Accepts no more records; the first reason stays.
+    /// Accepts no more records from now on. The first reason is kept.
     pub(super) fn refuse(&mut self, reason: Error) {
         self.refusal.get_or_insert(reason);
     }
 
-    /// Nobody will use it any more: it goes when everything of it is reported.
+    /// Marks it as unused: it is removed once all its records are reported.
     pub(super) fn release(&mut self) {
         self.released = true;
     }
@@ -48,7 +48,7 @@ impl Handle {
         self.released && self.unreported.is_empty()
     }
 
-    /// Whether as many records as are allowed wait for their report.
+    /// Whether its limit on unreported records is reached.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.max_queued_records.is_some_and(|limit| self.queued_records >= limit)
@@ -62,7 +62,7 @@ impl Handle {
         self.queued_records
     }
 
-    /// Whether nothing of it is unreported.
+    /// Whether all its records are reported.
     pub(super) fn is_empty(&self) -> bool {
         self.unreported.is_empty()
     }
@@ -76,7 +76,7 @@ impl Handle {
         self.unreported.insert(number);
     }
 
-    /// Notes that `records` of a batch were reported, and `settled` if those were its last.
+    /// Notes that `records` of a batch were reported; `settled` is the batch's number if those were its last.
     pub(super) fn handle_reported(&mut self, records: u32, settled: Option<u64>) {
         self.queued_records = self.queued_records.saturating_sub(records as usize);
         if let Some(number) = settled {
@@ -84,7 +84,7 @@ impl Handle {
         }
     }
 
-    /// The unreported batches that have not been expedited since they opened; from now on they count as expedited.
+    /// Returns the unreported batches that were not expedited yet, and marks them as expedited.
     pub(super) fn expedite(&mut self, next_number: u64) -> Vec<u64> {
         let since = std::mem::replace(&mut self.expedited, next_number);
         self.unreported.range(since..).copied().collect()
@@ -94,27 +94,27 @@ impl Handle {
         self.unreported.iter().copied()
     }
 
-    /// Every batch of it with a lower number has been reported; `next_number` is what the next batch will get.
+    /// All its batches with a lower number are reported; `next_number` is the number of the next batch.
     pub(super) fn settled(&self, next_number: u64) -> u64 {
         self.unreported.first().copied().unwrap_or(next_number)
     }
 
-    /// Forgets what is unreported, because all of it has just been reported in another way.
+    /// Forgets its unreported batches, because all of them were just reported in another way.
     pub(super) fn clear(&mut self) {
         self.unreported.clear();
         self.queued_records = 0;
     }
 }
 
-/// How far the reports of one handle have come, if the events polled so far are carried out.
+/// How far the reports of one handle have come, once the events polled so far are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Whose.
+    /// The handle.
     pub handle: HandleId,
-    /// Everything accepted before this mark is reported.
+    /// Everything appended before this mark is reported.
     pub settled: super::FlushMark,
-    /// Whether its number of records is bounded, so that reports make room.
+    /// Whether the handle limits its unreported records, so that reports make room for new ones.
     pub is_bounded: bool,
-    /// Whether it was released and this was its last: the machine has forgotten it.
+    /// Whether the handle was released and has reported its last record: the machine has removed it.
     pub is_over: bool,
 }

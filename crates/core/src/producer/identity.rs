@@ -1,15 +1,15 @@
-//! Who we are to the brokers, and where the sequence of each partition stands (KIP-98, KIP-360).
+//! The producer id and epoch, and the sequence number of each partition (KIP-98, KIP-360).
 //!
-//! The producer id comes from any broker. The epoch is kept per partition, because brokers check it per partition:
-//! when the sequence of one partition is broken, its epoch grows and its sequence starts at 0 again, and no other
-//! partition notices. Sequence numbers are never handed out twice in one epoch.
+//! Any broker can assign the producer id. The epoch is kept per partition, because brokers check it per partition: when
+//! the sequence of one partition is broken, its epoch is bumped and its sequence restarts at 0, and other partitions
+//! are not affected. No sequence number is used twice in one epoch.
 //!
-//! The epoch may only grow while nothing of the partition is in flight.
+//! The epoch may be bumped only while no batch of the partition is in flight.
 
 use crate::time::Instant;
 use crate::wire::records::ProducerStamp;
 
-/// The producer id and the first epoch that goes with it.
+/// A producer id and its first epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ProducerId {
     pub(super) producer_id: i64,
@@ -17,39 +17,40 @@ pub(super) struct ProducerId {
 }
 
 impl ProducerId {
-    /// The same producer in its next epoch; none if that was the last.
+    /// The same producer id with the next epoch; `None` if the epochs are used up.
     pub(super) fn next_epoch(self) -> Option<Self> {
         let next = self.producer_epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX)?;
         Some(Self { producer_epoch: next, ..self })
     }
 }
 
-/// How far we are with getting a producer id.
+/// The state of the producer id.
 #[derive(Debug)]
 pub(super) enum Identity {
-    /// Not idempotent: batches carry none.
+    /// The producer is not idempotent and needs none.
     Off,
-    /// To be asked for, not before this time.
+    /// It must be requested, but not before this time.
     Wanted(Instant),
-    /// Asked for by the request with this id.
+    /// The request with this id asks for it.
     Asked(u64),
     Known(ProducerId),
 }
 
-/// `base` moved on by `count` records: sequence numbers wrap at 2^31 - 1.
+/// The sequence number `count` records after `base`; sequence numbers wrap around at 2^31 - 1.
 pub(super) fn sequence_after(base: i32, count: u32) -> i32 {
     (base as u32).wrapping_add(count) as i32 & i32::MAX
 }
 
-/// Where one partition stands.
+/// The sequence of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Sequences {
     current: Option<ProducerId>,
     next: i32,
-    /// Whether a broker accepted anything in this epoch. Until then one batch may be in flight: a broker that knows
-    /// nothing of us takes any first sequence number, so the second batch could be stored without the first.
+    /// Whether a broker has acknowledged a batch of this epoch. Before that, only one batch may be in flight: a broker
+    /// that has no state for this producer accepts any first sequence number, so it could store the second batch
+    /// without the first.
     pub(super) acknowledged: bool,
-    /// Whether numbers were spent on records that are not in the log, or may not be.
+    /// Whether sequence numbers were used for records that are not, or may not be, in the log.
     pub(super) broken: bool,
 }
 
@@ -59,19 +60,19 @@ impl Sequences {
         self.current.is_none()
     }
 
-    /// The producer id and epoch that its numbers belong to.
+    /// The current producer id and epoch.
     pub(super) fn producer_id(&self) -> Option<ProducerId> {
         self.current
     }
 
-    /// Adopts a producer id if there is none.
+    /// Sets the producer id, if none is set.
     pub(super) fn adopt(&mut self, identity: ProducerId) {
         if self.current.is_none() {
             self.current = Some(identity);
         }
     }
 
-    /// Takes the next numbers for a batch of `count` records.
+    /// Takes the next sequence numbers, for a batch of `count` records.
     pub(super) fn stamp(&mut self, count: u32) -> Option<ProducerStamp> {
         let ProducerId { producer_id, producer_epoch } = self.current?;
         let base_sequence = self.next;
@@ -79,7 +80,7 @@ impl Sequences {
         Some(ProducerStamp { producer_id, producer_epoch, base_sequence })
     }
 
-    /// Starts anew in the next epoch. False when there is none left: a new producer id is needed.
+    /// Bumps the epoch and restarts the sequence. False if the epochs are used up: a new producer id is needed.
     pub(super) fn start_next_epoch(&mut self) -> bool {
         *self = Self { current: self.current, ..Self::default() };
         let Some(current) = self.current else { return true };

@@ -1,8 +1,8 @@
-//! A producer id, and the topics whose batches are numbered with it.
+//! A lane: a producer id, and the topics whose batches carry it.
 //!
-//! The numbers of a partition belong to one producer id, so the batches of two handles on one topic, which are not
-//! ordered among each other, need two of them: the second handle's topic goes into the next lane. A request carries
-//! batches of one lane, so no partition is in it twice. Nearly always there is one lane.
+//! The sequence numbers of a partition belong to one producer id. If two handles write to the same topic, their batches
+//! are not ordered among each other, so they need two producer ids: the second handle's topic goes into the next lane.
+//! A request carries batches of one lane, so it has no partition twice. Nearly always there is one lane.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use super::{PartitionId, TopicIndex};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::time::Instant;
 
-/// See the module's text.
+/// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Lane {
     identity: Identity,
     failures: u32,
-    /// Why no producer id could be had the last time.
+    /// Why the last request for a producer id failed.
     last_error: Option<Error>,
-    /// Partitions that have something to send as soon as there is a producer id.
+    /// Partitions that have something to send and wait for the producer id.
     waiting: Vec<PartitionId>,
     pub(super) names: BTreeMap<Arc<str>, TopicIndex>,
 }
@@ -30,7 +30,7 @@ impl Lane {
         Self { identity, failures: 0, last_error: None, waiting: Vec::new(), names: BTreeMap::new() }
     }
 
-    /// The producer id, if there is one.
+    /// The producer id, if known.
     pub(super) fn producer_id(&self) -> Option<ProducerId> {
         match self.identity {
             Identity::Known(id) => Some(id),
@@ -38,7 +38,7 @@ impl Lane {
         }
     }
 
-    /// Whether a partition that has no producer id must wait for one.
+    /// Whether there is no producer id yet, although one is needed.
     pub(super) fn lacks_identity(&self) -> bool {
         matches!(self.identity, Identity::Wanted(_) | Identity::Asked(_))
     }
@@ -48,19 +48,19 @@ impl Lane {
         match (&self.last_error, &self.identity) {
             (Some(error), Identity::Wanted(_) | Identity::Asked(_)) => Some(error.clone()),
             (None, Identity::Asked(_)) => {
-                Some(Error::new(ErrorKind::TimedOut(Phase::Request), "no broker has given a producer id yet"))
+                Some(Error::new(ErrorKind::TimedOut(Phase::Request), "no broker has assigned a producer id yet"))
             }
             _ => None,
         }
     }
 
-    /// Lets a partition wait for the producer id. True if one must be asked for first.
+    /// Makes a partition wait for the producer id. Returns whether one must be requested first.
     pub(super) fn wait(&mut self, id: PartitionId) -> bool {
         self.waiting.push(id);
         matches!(self.identity, Identity::Wanted(_))
     }
 
-    /// When a producer id is to be asked for.
+    /// When to request a producer id.
     pub(super) fn wanted_at(&self) -> Option<Instant> {
         match self.identity {
             Identity::Wanted(at) if !self.waiting.is_empty() => Some(at),
@@ -68,7 +68,7 @@ impl Lane {
         }
     }
 
-    /// Notes that the request with this id asks for a producer id. Returns how often that was in vain in a row.
+    /// Notes that this request asks for a producer id. Returns how many requests in a row have failed.
     pub(super) fn ask(&mut self, request_id: u64) -> u32 {
         self.identity = Identity::Asked(request_id);
         self.failures
@@ -78,7 +78,7 @@ impl Lane {
         matches!(self.identity, Identity::Asked(id) if id == request_id)
     }
 
-    /// Adopts a producer id and returns the partitions that waited for it.
+    /// Sets the producer id; returns the partitions that waited for it.
     pub(super) fn adopt(&mut self, id: ProducerId) -> Vec<PartitionId> {
         self.identity = Identity::Known(id);
         self.failures = 0;
@@ -86,7 +86,7 @@ impl Lane {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Notes why there is no producer id. Returns how often in a row that was so.
+    /// Notes that a request for a producer id failed. Returns how many requests in a row have failed.
     pub(super) fn handle_failure(&mut self, error: Error) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(error);
@@ -97,15 +97,15 @@ impl Lane {
         self.identity = Identity::Wanted(at);
     }
 
-    /// Asks for another producer id, because the epochs of the present one are used up.
+    /// Asks for another producer id, because the epochs of this one are used up.
     pub(super) fn renew(&mut self, now: Instant) {
         if matches!(self.identity, Identity::Known(_)) {
             self.identity = Identity::Wanted(now);
         }
     }
 
-    /// Makes sure that numbers of a partition that is forgotten, which go up to this epoch, are not given out again: a
-    /// broker would take new records for the old ones.
+    /// Makes sure that sequence numbers of a removed partition, which used epochs up to this one, are not used again: a
+    /// broker would take new records for duplicates.
     pub(super) fn retire(&mut self, now: Instant, used: ProducerId) {
         if let Identity::Known(id) = &mut self.identity
             && id.producer_id == used.producer_id

@@ -1,12 +1,12 @@
-//! Which brokers can be sent something: the ready partitions of each, and how busy it is.
+//! Which brokers can be sent a produce request: the ready partitions of each, and its requests in flight.
 //!
-//! Partitions that have nothing to send, or must wait, are on no list, so nobody searches for what is ready.
+//! A partition that has nothing to send, or must wait, is on no list, so finding a ready one needs no search.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{LaneId, PartitionId};
 
-/// Where a request goes, and with whose producer id.
+/// The broker and the lane of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Destination {
     pub(super) broker_id: i32,
@@ -19,13 +19,13 @@ struct Leader {
     in_flight: usize,
 }
 
-/// See the module's text.
+/// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Leaders {
-    /// The most requests that may be unanswered at one destination.
+    /// How many requests may be in flight to one destination.
     max_in_flight: usize,
     all: BTreeMap<Destination, Leader>,
-    /// Those that have a ready partition and may get a request.
+    /// The destinations that have a ready partition and may be sent a request.
     sendable: BTreeSet<Destination>,
 }
 
@@ -34,7 +34,7 @@ impl Leaders {
         Self { max_in_flight, ..Self::default() }
     }
 
-    /// Puts a partition on the list of its leader. True if that may get a request now.
+    /// Puts a partition on its leader's list. Returns whether that leader may be sent a request now.
     pub(super) fn push(&mut self, to: Destination, id: PartitionId) -> bool {
         let leader = self.all.entry(to).or_default();
         leader.ready.push_back(id);
@@ -45,12 +45,12 @@ impl Leaders {
         is_sendable
     }
 
-    /// A broker that may get a request, and has a ready partition.
+    /// A destination that has a ready partition and may be sent a request.
     pub(super) fn next(&self) -> Option<Destination> {
         self.sendable.first().copied()
     }
 
-    /// The next ready partition of a broker, taken off its list.
+    /// Takes the next ready partition off a destination's list.
     pub(super) fn pop(&mut self, from: Destination) -> Option<PartitionId> {
         let next = self.all.get_mut(&from).and_then(|leader| leader.ready.pop_front());
         if next.is_none() {

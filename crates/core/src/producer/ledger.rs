@@ -1,8 +1,8 @@
-//! Which batches are not yet reported, oldest first.
+//! The batches that are not reported yet, oldest first.
 //!
-//! Batches get their numbers in the order they are opened, and every batch has the same time to be delivered, so the
-//! batch with the lowest number is the next one to run out of time. The ledger holds unreported batches and nothing
-//! else: while one partition is stuck and others go on, it does not grow.
+//! Batches are numbered in the order in which they open, and all have the same delivery time limit, so the lowest
+//! number is the first to expire. The ledger holds unreported batches only, so it does not grow while one partition is
+//! stuck and the others go on.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Gives the batch that opens now its number.
+    /// Gives a number to the batch that is being opened.
     pub(super) fn open(&mut self, partition: PartitionId, deadline: Instant) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -25,12 +25,12 @@ impl Ledger {
         number
     }
 
-    /// Notes that every record of the batch has been reported.
+    /// Removes a batch: all its records are reported.
     pub(super) fn settle(&mut self, number: u64) {
         self.batches.remove(&number);
     }
 
-    /// The number the next batch will get.
+    /// The number of the next batch.
     pub(super) fn next_number(&self) -> u64 {
         self.next_number
     }

@@ -1,29 +1,28 @@
-//! The producer: from records to acknowledged batches, without I/O.
+//! The producer: turns records into acknowledged batches, without I/O.
 //!
-//! Owns every record from [`Producer::append`] until its one report, and with it what idempotence needs: sequence
-//! numbers and epochs. Knows no sockets and no clock. The caller sends what [`Producer::poll_request`] returns and
-//! brings back the answers.
+//! It owns every record from [`Producer::append`] to its one report, and the state that idempotence needs: sequence
+//! numbers and epochs. It has no sockets and no clock. The caller sends what [`Producer::poll_request`] returns and
+//! passes the responses back in.
 //!
-//! One machine serves all producers of a client that have equal settings: each of them is a [handle](HandleId) with
-//! topics, a limit on records, and an end of its own. So a request carries what all of them have for one leader, and
-//! the work of a wake-up depends on what changed, not on how many handles, topics and partitions there are.
+//! One machine serves all producers of a client that have equal settings. Each of them is a [handle](HandleId) with its
+//! own topics, limit on records, and end. So a request carries what all of them have for one leader, and the cost of a
+//! wake-up depends on what changed, not on the number of handles, topics and partitions.
 //!
-//! Rules that hold, whatever brokers and connections do:
+//! Rules that hold whatever brokers and connections do:
 //!
-//! - Every accepted record gets exactly one report, and the reports of a partition come in the order of the
-//!   records.
-//! - Only an answer that names exactly our partition counts as success. Everything that is not a definite answer
-//!   leaves a batch *maybe written*, and such a batch is only ever sent again with the same bytes.
-//! - When a record fails, everything buffered behind it in its partition fails too; only a record that the broker
-//!   refuses for its own sake (too large, invalid) fails alone.
-//! - A topic belongs to one handle, so no batch holds records of two, and flushing, closing or failing one handle
-//!   neither waits for another nor touches its records.
-//! - At most five batches of a partition are unanswered, all of them at the same broker. When one has to be sent
-//!   again, or the leader moves, nothing is sent until all are answered; then they go again in order.
-//! - Sequence numbers are spent once. When some were spent in vain, the partition goes to its next epoch as soon as
-//!   nothing of it is in flight (KIP-360).
+//! - Every accepted record gets exactly one report. The reports of a partition come in the order of its records.
+//! - Only a response that names exactly our partition counts as success. Without a definite response a batch counts as
+//!   *maybe written*, and is only ever sent again with the same bytes.
+//! - When a record fails, everything buffered behind it in its partition fails too. Only a record that the broker
+//!   rejects for what it is (too large, invalid) fails alone.
+//! - A topic belongs to one handle, so no batch holds records of two. Flushing, closing or failing one handle neither
+//!   waits for another nor touches its records.
+//! - At most five batches of a partition are in flight, all to the same broker. When one must be sent again, or the
+//!   leader changes, the partition sends nothing until all of them are answered; then it sends them again in order.
+//! - A sequence number is used once. When some were used in vain, the partition moves to its next epoch as soon as none
+//!   of its batches is in flight (KIP-360).
 //!
-//! KIPs: 98 (idempotence), 360 (recovery by epoch), 480 (sticky partitions), 516 (topic ids), 951 (leader hints).
+//! KIPs: 98 (idempotence), 360 (epoch bump), 480 (sticky partitions), 516 (topic ids), 951 (leader hints).
 
 mod accumulator;
 mod advance;
@@ -51,7 +50,7 @@ pub use partitioner::{murmur2, partition_for_key};
 pub use sender::{ProduceToSend, ProducerRequest, ProducerResponse};
 
 use crate::backoff::Backoff;
-use crate::cluster::Notice;
+use crate::cluster::{Notice, Outdated};
 use crate::config::ProducerConfig;
 use crate::error::{Error, ErrorKind, Written};
 use crate::random::Random;
@@ -67,7 +66,7 @@ use sender::Sent;
 use topic::Topic;
 
 key! {
-    /// A producer of the program, as the machine it shares with others numbers it; from [`Producer::open`].
+    /// One producer of the program, as numbered in the machine; from [`Producer::open`].
     pub HandleId
 }
 
@@ -77,40 +76,40 @@ key! {
 }
 
 key! {
-    /// A partition as the machine numbers it.
+    /// A partition, as numbered in the machine.
     PartitionId
 }
 
 key! {
-    /// A lane as the machine numbers it.
+    /// A lane, as numbered in the machine.
     LaneId
 }
 
-/// An accepted record: its place in its batch.
+/// Where an accepted record is: its batch and its index there.
 #[derive(Debug, Clone)]
 pub struct Appended {
-    /// The outcome cell of its batch.
+    /// The outcome of its batch.
     pub completion: Arc<Completion>,
-    /// Its index there.
+    /// Its index in the batch.
     pub index: u32,
-    /// Whether the sending task must look: something can be sent now, or its alarm is set too late.
+    /// Whether to wake the sending task: something can be sent now, or its alarm is set too late.
     pub wake: bool,
 }
 
-/// Everything a handle appended before a [`Producer::flush`].
+/// Marks the end of everything that a handle had appended at a [`Producer::flush`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlushMark(u64);
 
-/// What a producer wants done besides sending requests.
+/// What the caller must do besides sending requests.
 #[derive(Debug)]
 pub enum ProducerEvent {
-    /// Records have their outcome: to be carried out outside the lock, in this order.
+    /// Records have their outcome: carry it out, outside the lock and in this order.
     Completed(Completed),
-    /// For whoever keeps the metadata.
+    /// For the owner of the metadata.
     Notice(Notice),
 }
 
-/// The producer machine; see the module's text.
+/// The producer machine; see the module's documentation.
 #[derive(Debug)]
 pub struct Producer {
     config: ProducerConfig,
@@ -124,29 +123,31 @@ pub struct Producer {
     topics: Arena<TopicIndex, Topic>,
     partitions: Arena<PartitionId, Partition>,
     leaders: Leaders,
-    /// Open batches that may not go yet, by number, and until when. In order, because all linger equally long.
+    /// Open batches that linger, by number, and until when. Times increase with the numbers, because all linger equally
+    /// long.
     lingering: BTreeMap<u64, (Instant, PartitionId)>,
     ledger: Ledger,
-    /// When partitions may try again.
+    /// When partitions may send again after a back-off.
     retries: BTreeSet<(Instant, PartitionId)>,
     leaderless: advance::Leaderless,
-    /// Topics that brokers do not know, and when that is believed.
+    /// Topics that brokers do not know, and when to check them.
     unseen: BTreeSet<(Instant, TopicIndex)>,
     requests: BTreeMap<u64, Sent>,
     next_request_id: u64,
     events: VecDeque<ProducerEvent>,
-    /// Handles with reports among the events that were not told of yet.
+    /// Handles with new reports that [`poll_progress`](Self::poll_progress) has not announced yet.
     progressed: BTreeSet<HandleId>,
-    refresh_metadata: bool,
-    /// Set once the machine accepts no more from anybody, because it failed for good.
+    /// Topics to ask for metadata of.
+    outdated: Outdated,
+    /// Why the machine accepts no more records from any handle; set when it has failed for good.
     refusal: Option<Error>,
 }
 
 impl Producer {
-    /// A machine with these settings, which must be valid, that buffers in `pool`.
+    /// A machine with these settings, which must be valid. Its batches take their memory from `pool`.
     ///
-    /// `config.max_queued_records` is not looked at: each handle has its own. `backoff` is `retry.backoff.ms` and
-    /// `retry.backoff.max.ms`; `seed` decides about jitter and about which partition records without a key go to first.
+    /// `config.max_queued_records` is ignored: each handle has its own. `backoff` is `retry.backoff.ms` and
+    /// `retry.backoff.max.ms`. `seed` decides on jitter, and on the first sticky partition of each topic.
     pub fn new(config: ProducerConfig, backoff: Backoff, pool: BufferPool, seed: u64) -> Self {
         let rules = Rules::new(&config);
         let blank = |id| arena::Key::new(id);
@@ -172,12 +173,12 @@ impl Producer {
             next_request_id: 0,
             events: VecDeque::new(),
             progressed: BTreeSet::new(),
-            refresh_metadata: false,
+            outdated: Outdated::default(),
             refusal: None,
         }
     }
 
-    /// A new handle, of which at most `max_queued_records` records may wait for their report.
+    /// A new handle. At most `max_queued_records` of its records may be unreported at a time.
     pub fn open(&mut self, max_queued_records: Option<usize>) -> HandleId {
         self.handles.insert(|_| Handle::new(max_queued_records))
     }
@@ -186,16 +187,16 @@ impl Producer {
         self.lanes.insert(|_| Lane::new(self.rules.idempotent))
     }
 
-    /// The next thing to do besides sending; ask until there is none.
+    /// The next thing to do besides sending; call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<ProducerEvent> {
-        if std::mem::take(&mut self.refresh_metadata) {
-            return Some(ProducerEvent::Notice(Notice::RefreshMetadata));
+        if let Some(outdated) = self.outdated.take() {
+            return Some(ProducerEvent::Notice(Notice::RefreshMetadata(outdated)));
         }
         self.events.pop_front()
     }
 
-    /// How far a handle has come that had reports among the events, was flushed or released; to be asked, until there
-    /// is none, when all events have been polled.
+    /// The progress of a handle that has new reports, or was flushed or released. Poll all events first, then call this
+    /// until it returns `None`.
     pub fn poll_progress(&mut self, now: Instant) -> Option<Progress> {
         let id = self.progressed.pop_first()?;
         let settled = self.settled(id);
@@ -207,20 +208,20 @@ impl Producer {
         Some(Progress { handle: id, settled, is_bounded, is_over })
     }
 
-    /// When [`poll_request`](Self::poll_request) must be asked again, if nothing happens before.
+    /// When to call [`poll_request`](Self::poll_request) again if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let identity = self.lanes.keys().filter_map(|lane| self.lanes.get(lane).wanted_at()).min();
         let identity = identity.filter(|_| !self.ledger.is_empty());
         let linger = self.lingering.first_key_value().map(|(_, (due, _))| *due);
         let delivery = self.ledger.front().map(|(.., deadline)| deadline);
         let retry = self.retries.first().map(|(at, _)| *at);
-        // A topic nobody sends to need not be given up.
+        // With no records to fail, there is no hurry to find out whether a topic was deleted.
         let unseen = self.unseen.first().map(|(at, _)| *at).filter(|_| !self.ledger.is_empty());
         [identity, linger, delivery, retry, unseen, self.leaderless.due()].into_iter().flatten().min()
     }
 
-    /// Sends everything that the handle appended so far without waiting for its linger. The mark tells when all of it
-    /// is reported.
+    /// Ends the linger of everything that the handle has appended so far. All of it is reported once
+    /// [`is_flushed`](Self::is_flushed) is true for the mark.
     pub fn flush(&mut self, now: Instant, handle: HandleId) -> FlushMark {
         self.expedite_handle(now, handle);
         self.progressed.insert(handle);
@@ -235,43 +236,42 @@ impl Producer {
         }
     }
 
-    /// Ends the linger of every open batch of every handle, to get their memory back sooner.
+    /// Ends the linger of every open batch of every handle, so that their memory is freed sooner.
     pub fn expedite(&mut self, now: Instant) {
         while let Some((number, _)) = self.lingering.first_key_value() {
             self.ripen(now, *number);
         }
     }
 
-    /// Whether everything of the handle before the mark has been decided; the reports are those of the events polled by
-    /// then.
+    /// Whether everything before the mark has its outcome, once the events polled so far are carried out.
     pub fn is_flushed(&self, handle: HandleId, mark: FlushMark) -> bool {
         self.settled(handle) >= mark
     }
 
-    /// The mark up to which everything of the handle has been decided, if the events polled so far are carried out.
+    /// The mark before which everything of the handle has its outcome, once the events polled so far are carried out.
     pub fn settled(&self, handle: HandleId) -> FlushMark {
         let next_number = self.ledger.next_number();
         FlushMark(self.handles.find(handle).map_or(next_number, |handle| handle.settled(next_number)))
     }
 
-    /// Whether it failed for good, so that it accepts records from nobody.
+    /// Whether the machine has failed for good and accepts no records.
     pub fn has_failed(&self) -> bool {
         self.refusal.is_some()
     }
 
-    /// Refuses further records of the handle and sends what it has buffered without waiting for the linger.
+    /// Refuses further records of the handle, and ends the linger of what it has buffered.
     pub fn close(&mut self, now: Instant, handle: HandleId) {
         self.handles.get_mut(handle).refuse(Error::new(ErrorKind::Closed, "the producer is closed"));
         self.flush(now, handle);
     }
 
-    /// Closes a handle that nobody will use any more: it is forgotten when everything of it is reported.
+    /// Closes a handle that nobody uses any more: it is removed once all its records are reported.
     pub fn release(&mut self, now: Instant, handle: HandleId) {
         self.close(now, handle);
         self.handles.get_mut(handle).release();
     }
 
-    /// Gives up what the handle has that is not acknowledged: each record is reported as failed, because of `cause`.
+    /// Fails every unacknowledged record of the handle, with `cause` as the reason.
     pub fn abandon(&mut self, now: Instant, handle: HandleId, cause: &Error) {
         self.close(now, handle);
         for id in self.partitions_of(handle) {
@@ -280,7 +280,7 @@ impl Producer {
         self.check();
     }
 
-    /// The partitions where a handle has unreported batches, each once.
+    /// The partitions in which a handle has unreported batches, each once.
     fn partitions_of(&self, handle: HandleId) -> Vec<PartitionId> {
         let unreported = self.handles.get(handle).unreported();
         let mut partitions: Vec<_> = unreported.filter_map(|number| self.ledger.partition(number)).collect();
@@ -289,29 +289,29 @@ impl Producer {
         partitions
     }
 
-    /// Whether any record of the handle that has no report yet may be in the log.
+    /// Whether any unreported record of the handle may be in the log.
     pub fn written(&self, handle: HandleId) -> Written {
         let partitions = self.partitions_of(handle);
         let maybe = partitions.iter().any(|id| self.partitions.get(*id).written() == Written::Maybe);
         if maybe { Written::Maybe } else { Written::No }
     }
 
-    /// Whether every record has been reported and nothing is left to do.
+    /// Whether every record is reported and nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.ledger.is_empty() && self.events.is_empty()
     }
 
-    /// Whether it is of no use any more: every handle is released, and everything reported.
+    /// Whether the machine can be dropped: every handle is released, and all records are reported.
     pub fn is_over(&self) -> bool {
         self.handles.len() == 0 && self.is_idle()
     }
 
-    /// Records of the handle accepted and not yet reported.
+    /// How many accepted records of the handle are not reported yet.
     pub fn queued_records(&self, handle: HandleId) -> usize {
         self.handles.find(handle).map_or(0, Handle::queued_records)
     }
 
-    /// Requests handed out and not yet answered.
+    /// How many requests are in flight.
     pub fn requests_in_flight(&self) -> usize {
         self.requests.len()
     }

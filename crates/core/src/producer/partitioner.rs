@@ -1,18 +1,18 @@
-//! Which partition a record goes to.
+//! Chooses the partition of a record.
 //!
-//! A record with a key goes where Java's client puts it: murmur2 of the key, modulo the number of partitions. A
-//! record without one sticks to a partition until its batch is taken, then the next partition that has a leader is
-//! chosen (KIP-480): spreading single records over many partitions would make batches of a handful.
+//! A record with a key goes where Kafka's Java client sends it: murmur2 of the key, modulo the number of partitions. A
+//! record without a key goes to the sticky partition, which changes when its batch is closed (KIP-480): spreading
+//! single records over all partitions would make many tiny batches.
 
-/// The partition of a record with this key among `partitions`, as Kafka's Java client chooses it.
+/// The partition for this key, as Kafka's Java client chooses it.
 ///
-/// `partitions` is at least 1; 0 is treated as 1.
+/// `partitions` is the number of partitions; 0 is treated as 1.
 #[inline]
 pub fn partition_for_key(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions.max(1)
 }
 
-/// Murmur2 with Java's seed.
+/// Murmur2 with the seed of Kafka's Java client.
 #[inline]
 pub fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;

@@ -1,6 +1,6 @@
-//! Which batch each part of an answer is about.
+//! Matches the parts of a produce response with the batches of its request.
 //!
-//! What it means for the batch is the partition's to say.
+//! The partition then decides what its part means.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::partition::Answer;
 use super::sender::{ProducerResponse, Sent};
 use super::{Producer, ProducerEvent, TopicIndex};
-use crate::cluster::{Broker, LeaderHint, Notice};
+use crate::cluster::{Broker, LeaderHint, Notice, Outdated};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result, Written};
 use crate::time::Instant;
@@ -17,10 +17,10 @@ use crate::wire::messages::produce::PartitionProduceResponse;
 use crate::wire::primitives::Uuid;
 
 impl Producer {
-    /// Takes notice of how a request ended: with a response, or without one.
+    /// Takes the outcome of a request: a response, or an error if there is none.
     ///
-    /// An error's `written()` says whether a byte of the request may have reached the broker. With `acks=0` an empty
-    /// response means that the request was written. An `id` that is not, or no longer, in flight is ignored.
+    /// The error's `written()` says whether a byte of the request may have reached the broker. With `acks=0`, an empty
+    /// response means that the request was written. An unknown `id` is ignored.
     pub fn handle_response(&mut self, now: Instant, id: u64, result: Result<ProducerResponse>) {
         let asking_lane = self.lanes.keys().find(|lane| self.lanes.get(*lane).is_asked_by(id));
         if let Some(sent) = self.requests.remove(&id) {
@@ -45,13 +45,17 @@ impl Producer {
             Ok(_) if self.config.acks == Acks::None => sent.batches.iter().map(|_| Answer::Unconfirmed).collect(),
             Ok(response) => self.match_answers(sent, response),
             Err(error) => {
-                self.refresh_metadata |= matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_));
+                if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_)) {
+                    self.outdated.add(Outdated::InUse);
+                }
                 sent.batches.iter().map(|_| Answer::None(error.clone())).collect()
             }
         };
         for (batch, answer) in sent.batches.iter().zip(answers) {
-            if let Answer::Broker(answer) = &answer {
-                self.refresh_metadata |= answer.error_code.refreshes_metadata();
+            if let Answer::Broker(answer) = &answer
+                && answer.error_code.refreshes_metadata()
+            {
+                self.outdated.add_topic(self.partitions.get(batch.partition).topic_name());
             }
             if self.partitions.get_mut(batch.partition).handle_answer(batch.batch, answer, self.rules) {
                 self.retry_later(now, batch.partition);
@@ -65,7 +69,7 @@ impl Producer {
         }
     }
 
-    /// The answer to each batch of the request; an answer that is missing or not unique is none.
+    /// The answer to each batch of the request. A missing or repeated answer counts as no answer.
     fn match_answers(&mut self, sent: &Sent, response: ProduceResponse) -> Vec<Answer> {
         let mut places = BTreeMap::new();
         let mut topic_ids = BTreeMap::new();
@@ -118,5 +122,5 @@ impl Producer {
 }
 
 fn other_request() -> Error {
-    Error::new(ErrorKind::Malformed, "the answer belongs to another request")
+    Error::new(ErrorKind::Malformed, "the response is of another type than the request")
 }

@@ -1,8 +1,8 @@
-//! What goes out: producer ids to ask for, and produce requests.
+//! Builds the requests: `InitProducerId` and `Produce`.
 //!
-//! A request carries one batch of every partition of its leader that has something to send, up to
-//! `max.request.size`. Here batches get their sequence numbers; sealing them (compression, CRC) is left to
-//! [`ProduceToSend::seal`], which runs without the producer's lock.
+//! A produce request carries one batch of each ready partition of its leader, up to `max.request.size`. Batches get
+//! their sequence numbers here. Sealing them (compression, CRC) is left to [`ProduceToSend::seal`], which runs without
+//! the producer's lock.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, Produ
 use crate::wire::primitives::Uuid;
 use crate::wire::records::{Compressor, ProducerStamp};
 
-/// A request that is not answered yet.
+/// A produce request in flight.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) to: Destination,
     pub(super) batches: Vec<SentBatch>,
 }
 
-/// Which batch of which partition a request carries.
+/// A batch in a request, and its partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentBatch {
     pub(super) partition: PartitionId,
@@ -37,16 +37,16 @@ pub(super) struct SentBatch {
     pub(super) index: i32,
 }
 
-/// Something for the driver to send.
+/// A request for the driver to send.
 #[derive(Debug)]
 pub enum ProducerRequest {
-    /// Asks for a producer id.
+    /// Asks for a producer id and epoch.
     InitProducerId(InitProducerIdRequest),
-    /// Asks the leader of some partitions to append batches to them.
+    /// Asks a leader to append batches to some of its partitions.
     Produce(ProduceToSend),
 }
 
-/// What a broker answered.
+/// A response to a [`ProducerRequest`].
 #[derive(Debug)]
 pub enum ProducerResponse {
     /// To [`ProducerRequest::InitProducerId`].
@@ -55,9 +55,9 @@ pub enum ProducerResponse {
     Produce(ProduceResponse),
 }
 
-/// A produce request that is complete but for sealing its batches.
+/// A produce request whose batches may not be sealed yet.
 ///
-/// Requests to one broker must reach its connection in the order they were polled.
+/// Requests to one broker must be written in the order in which they were polled.
 #[derive(Debug)]
 pub struct ProduceToSend {
     acks: i16,
@@ -76,16 +76,16 @@ struct BatchToSend {
 }
 
 impl ProduceToSend {
-    /// The bytes of the batches that are not sealed yet, before compression: how much work [`seal`](Self::seal) is.
+    /// The uncompressed size of the batches that are not sealed yet: a measure of the work of [`seal`](Self::seal).
     pub fn unsealed_bytes(&self) -> usize {
         self.batches.iter().filter(|batch| batch.payload.is_unsealed()).map(|batch| batch.bytes).sum()
     }
 
-    /// Seals what is not sealed yet and makes the request of it.
+    /// Seals the batches that are not sealed yet, and builds the request.
     ///
     /// # Errors
     ///
-    /// Those of the codec; no byte was sent, so they go to [`Producer::handle_response`] as they are.
+    /// Those of the codec. Nothing was sent; pass the error to [`Producer::handle_response`].
     pub fn seal(self, compressor: &mut Compressor) -> Result<ProduceRequest> {
         let mut topic_data: Vec<TopicProduceData> = Vec::new();
         let mut of_topic: Option<Arc<str>> = None;
@@ -108,9 +108,9 @@ impl ProduceToSend {
 }
 
 impl Producer {
-    /// The next request to send; ask until there is none.
+    /// The next request to send; call it until it returns `None`.
     ///
-    /// With `acks=0` a produce request is not answered: an empty response is handed in once it is written.
+    /// With `acks=0` a produce request gets no response: pass in an empty one once the request is written.
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
         self.expire(now);
         self.ripen_due(now);
@@ -138,7 +138,7 @@ impl Producer {
         Some(Call { id, failures, ..Call::new(Target::Any, ProducerRequest::InitProducerId(request)) })
     }
 
-    /// Takes notice of a producer id, or of why there is none yet.
+    /// Takes a producer id, or the reason why there is none yet.
     pub(super) fn handle_init_producer_id(
         &mut self,
         now: Instant,
@@ -162,14 +162,14 @@ impl Producer {
         let refused =
             matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Broker(ErrorCode::UNSUPPORTED_VERSION));
         if refused || matches!(error.code(), Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)) {
-            let what = "the cluster gives no producer id, which an idempotent producer needs";
-            let hint = "set enable.idempotence to false to produce without";
+            let what = "the cluster assigns no producer id, which an idempotent producer needs";
+            let hint = "set enable.idempotence to false to produce without one";
             return self.fail_for_good(now, &Error::new(error.kind(), what).with_source(error).with_hint(hint));
         }
         if matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Closed) {
             self.fail_everything(now, &error);
         }
-        // What times out meanwhile names this as its cause.
+        // A record that expires meanwhile names this error as its cause.
         let failures = self.lanes.get_mut(lane).handle_failure(error);
         let delay = self.backoff.delay(failures, &mut self.random);
         self.lanes.get_mut(lane).ask_again_at(now + delay);
@@ -177,7 +177,7 @@ impl Producer {
 
     fn adopt_identity(&mut self, now: Instant, lane: LaneId, identity: ProducerId) {
         for id in self.lanes.get_mut(lane).adopt(identity) {
-            // One that is gone by now has nothing to send.
+            // A partition that was removed meanwhile has nothing to send.
             if self.partitions.find(id).is_some() {
                 self.partitions.get_mut(id).handle_identity();
                 self.consider(now, id);
@@ -200,8 +200,8 @@ impl Producer {
         let mut taken_bytes = 0usize;
         let mut again = Vec::new();
         while let Some(id) = self.leaders.pop(to) {
-            // A list may still name a partition that is gone, or that another list has by now. Numbers are used again,
-            // so the number may even be that of another partition now, with another producer id.
+            // The list may name a partition that was removed or has moved to another list. Keys are reused, so it may
+            // even name a different partition now, with another producer id.
             let is_here = |partition: &Partition| partition.is_listed(to.broker_id) && partition.lane() == to.lane;
             if !self.partitions.find(id).is_some_and(is_here) {
                 continue;

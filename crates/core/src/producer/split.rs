@@ -1,7 +1,7 @@
-//! Taking a sealed batch apart.
+//! Splits a sealed batch.
 //!
-//! Only for batches that were definitely refused: what may be in the log is never changed. Rare, so the records are
-//! simply read again and encoded anew.
+//! Only for batches that were definitely rejected: a batch that may be in the log never changes. This is rare, so the
+//! records are simply read and encoded again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::records::{BatchBuilder, BufferPool, Decompressor, Header, Records, batches};
 
-/// New batches, one for each of `ranges` of the records; the ranges ascend and do not overlap.
+/// New batches, one for each of `ranges` of the records. The ranges ascend and do not overlap.
 ///
-/// Their memory comes from outside the pool of the producer: the batch they replace is still held there, and the
-/// replacement must not fail or wait.
+/// Their memory does not come from the producer's pool: the batch that they replace still holds its share, and the
+/// replacement must neither fail nor wait.
 pub(super) fn rebuild(records: &Records, ranges: &[Range<u32>]) -> Result<Vec<BatchBuilder>> {
     let unreadable = || Error::new(ErrorKind::Internal, "a sealed record batch cannot be read back");
     let raw = batches(records.clone().into_bytes()).next().ok_or_else(unreadable)??;

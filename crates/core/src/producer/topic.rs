@@ -1,4 +1,4 @@
-//! The topics of a producer: their partitions, and what the metadata says of them.
+//! The topics of a producer: their partitions, and what the metadata says about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,35 +20,35 @@ pub(super) struct Topic {
     pub(super) lane: LaneId,
     /// [`Uuid::ZERO`] while unknown.
     pub(super) id: Uuid,
-    /// Every partition ever seen; those beyond `partition_count` vanished from the metadata.
+    /// Every partition ever seen. Those from `partition_count` on are no longer in the metadata.
     pub(super) partitions: Vec<PartitionId>,
     pub(super) partition_count: u32,
-    /// The last answer about it, to see whether the next one says anything new.
+    /// The metadata that was last applied, to see whether a new snapshot changes anything.
     seen: Option<Arc<cluster::Topic>>,
-    /// Where records without a key go until the batch there is closed, and how many had been closed there before.
+    /// The sticky partition, and how many batches it had closed when it was chosen.
     sticky: Option<(u32, u64)>,
     next_sticky: u32,
-    /// Its handle is gone; it stays until its last request is answered.
+    /// Whether its handle is gone. The topic stays until its last request is answered.
     is_orphan: bool,
     presence: Presence,
 }
 
-/// Whether the cluster has the topic.
+/// Whether the topic exists in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
-    /// As far as is known.
+    /// It exists, as far as is known.
     There,
-    /// The metadata says that there is no such topic, which a broker that lags behind says of one that is there. The time
-    /// is since when one of its leaders says so too; none while none does.
+    /// The metadata says that it does not exist, which may only mean that the broker lags behind. The time is since
+    /// when one of its leaders says so, too; `None` while no leader does.
     Unseen(Option<Instant>),
     /// It was deleted.
     Deleted,
 }
 
-/// How long a leader and the metadata must say that they do not know a topic before that is believed.
+/// How long both a leader and the metadata must say that a topic is unknown before it counts as deleted.
 const DELETED_AFTER: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether they still say so.
+/// How often to check whether they still say so.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 fn deleted() -> Error {
@@ -72,14 +72,14 @@ impl Topic {
         }
     }
 
-    /// A partition by its number in Kafka.
+    /// The partition with this partition number.
     #[inline]
     pub(super) fn partition(&self, index: u32) -> Option<PartitionId> {
         self.partitions.get(index as usize).copied().filter(|_| index < self.partition_count)
     }
 
-    /// Where a record without a key goes: where the last one went until the batch there is closed, then to the next
-    /// partition in turn, preferably one that has a leader (KIP-480).
+    /// The partition for a record without a key: the sticky partition until its batch is closed, then the next one in
+    /// turn, preferably one that has a leader (KIP-480).
     #[inline]
     pub(super) fn choose_sticky(&mut self, partitions: &Arena<PartitionId, Partition>) -> u32 {
         if let Some((sticky, closed)) = self.sticky
@@ -101,7 +101,7 @@ impl Topic {
         index
     }
 
-    /// Why it takes no records, if it was deleted.
+    /// The error for new records, if the topic was deleted.
     #[inline]
     pub(super) fn refusal(&self) -> Option<Error> {
         (self.presence == Presence::Deleted).then(|| {
@@ -110,7 +110,7 @@ impl Topic {
         })
     }
 
-    /// Whether the snapshot says of it anything that was not known.
+    /// Whether the snapshot changes anything about the topic.
     fn has_news(&self, metadata: &Metadata) -> bool {
         match (metadata.topic(&self.name), &self.seen) {
             (Some(news), Some(seen)) => !Arc::ptr_eq(news, seen),
@@ -129,8 +129,8 @@ impl Topic {
 }
 
 impl Producer {
-    /// The index of a topic of a handle, to append with; the same for the same name. `metadata` is the newest snapshot:
-    /// if it has the topic, records can be appended at once.
+    /// The index of a topic of a handle, for [`append`](Self::append); the same name always gives the same index. If
+    /// `metadata`, the newest snapshot, has the topic, records can be appended at once.
     pub fn topic(&mut self, now: Instant, handle: HandleId, name: &str, metadata: &Metadata) -> TopicIndex {
         self.handle_metadata(now, metadata);
         let known = self.lanes.keys().find_map(|lane| {
@@ -155,13 +155,13 @@ impl Producer {
         index
     }
 
-    /// How many partitions a topic has, as far as is known; 0 while nothing is.
+    /// How many partitions a topic has; 0 while that is unknown.
     pub fn partition_count(&self, topic: TopicIndex) -> u32 {
         self.topics.find(topic).map_or(0, |topic| topic.partition_count)
     }
 
-    /// Takes notice of a new snapshot: new partitions, leaders that moved, topics that were made anew. One that is older
-    /// than what is known, because several threads hand them over, is passed over.
+    /// Applies a snapshot: new partitions, new leaders, topics that were created again. A snapshot older than the last
+    /// one (several threads pass them in) is ignored.
     pub fn handle_metadata(&mut self, now: Instant, metadata: &Metadata) {
         if self.metadata_version.is_some_and(|known| known >= metadata.version) {
             return;
@@ -177,7 +177,7 @@ impl Producer {
     fn update_topic(&mut self, now: Instant, index: TopicIndex, metadata: &Metadata) {
         self.update_presence(now, index, metadata);
         let topic = self.topics.get_mut(index);
-        // A topic that is not in the answer for a moment keeps its partitions and sequences.
+        // A topic that is missing from the metadata for a moment keeps its partitions and sequences.
         let Some(news) = metadata.topic(&topic.name).filter(|news| !news.partitions.is_empty()) else { return };
         let made_anew = topic.id != Uuid::ZERO && news.topic_id != Uuid::ZERO && topic.id != news.topic_id;
         if news.topic_id != Uuid::ZERO {
@@ -218,7 +218,7 @@ impl Producer {
         }
     }
 
-    /// Gives up the records of topics that neither the metadata nor a leader has known for a while.
+    /// Fails the records of topics that neither the metadata nor a leader has known for a while.
     pub(super) fn give_up_deleted(&mut self, now: Instant) {
         while let Some((_, index)) = self.unseen.first().copied().filter(|(due, _)| *due <= now) {
             self.unseen.pop_first();
@@ -240,7 +240,7 @@ impl Producer {
         }
     }
 
-    /// Forgets the topics of a handle that is gone, as soon as none of their batches is in flight.
+    /// Removes the topics of a handle that is gone, each as soon as none of its batches is in flight.
     pub(super) fn remove_topics(&mut self, now: Instant, topics: Vec<TopicIndex>) {
         for index in topics {
             self.topics.get_mut(index).is_orphan = true;
@@ -248,7 +248,7 @@ impl Producer {
         }
     }
 
-    /// Forgets a topic if its handle is gone and none of its batches is in flight.
+    /// Removes a topic if its handle is gone and none of its batches is in flight.
     pub(super) fn remove_orphan(&mut self, now: Instant, index: TopicIndex) {
         let topic = self.topics.get(index);
         if !topic.is_orphan || !topic.partitions.iter().all(|id| self.partitions.get(*id).is_landed()) {

@@ -1,6 +1,6 @@
-//! The APIs we speak: number, versions and headers.
+//! The APIs that the client supports: numbers, versions and headers.
 //!
-//! One row per API; the versions are those of its request's struct.
+//! One row per API; its versions are those of its request struct.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ use crate::wire::schema::MessageSchema;
 
 macro_rules! api_keys {
     ($($number:literal $name:ident $request:ident,)*) => {
-        /// An API of Kafka that we speak.
+        /// A Kafka API that the client supports.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ApiKey {
@@ -25,7 +25,7 @@ macro_rules! api_keys {
             /// Every API, by number.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The API of this number, if we speak it.
+            /// The API with this number, if it is supported.
             pub fn from_number(number: i16) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$name),)*
@@ -33,14 +33,14 @@ macro_rules! api_keys {
                 }
             }
 
-            /// Kafka's name for it.
+            /// Kafka's name of the API.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
                 }
             }
 
-            /// The versions we speak.
+            /// The supported versions.
             pub fn versions(self) -> RangeInclusive<i16> {
                 match self {
                     $(Self::$name => $request::MIN_VERSION..=$request::MAX_VERSION,)*
@@ -54,7 +54,7 @@ macro_rules! api_keys {
                 }
             }
 
-            /// What its request and its response look like in every version.
+            /// The schemas of its request and its response.
             pub fn schemas(self) -> [MessageSchema; 2] {
                 match self {
                     $(Self::$name => [
@@ -93,16 +93,19 @@ api_keys! {
     37 CreatePartitions CreatePartitionsRequest,
     42 DeleteGroups DeleteGroupsRequest,
     44 IncrementalAlterConfigs IncrementalAlterConfigsRequest,
+    47 OffsetDelete OffsetDeleteRequest,
+    68 ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest,
+    69 ConsumerGroupDescribe ConsumerGroupDescribeRequest,
 }
 
 impl ApiKey {
-    /// Its number on the wire.
+    /// Kafka's number of the API.
     pub fn number(self) -> i16 {
         self as i16
     }
 
-    /// Whether a request may reach the broker twice without any harm, whatever it says: those that only read, and commits,
-    /// which name the offset itself.
+    /// Whether sending a request twice does no harm, whatever it contains: requests that only read, and commits, which
+    /// name the offsets.
     pub fn is_repeatable(self) -> bool {
         match self {
             Self::ListOffsets
@@ -114,8 +117,9 @@ impl ApiKey {
             | Self::ListGroups
             | Self::ApiVersions
             | Self::OffsetForLeaderEpoch
-            | Self::DescribeConfigs => true,
-            // A fetch moves the epoch of its session.
+            | Self::DescribeConfigs
+            | Self::ConsumerGroupDescribe => true,
+            // Not repeatable: each fetch advances the epoch of its session.
             Self::Fetch
             | Self::Produce
             | Self::JoinGroup
@@ -130,7 +134,9 @@ impl ApiKey {
             | Self::SaslAuthenticate
             | Self::CreatePartitions
             | Self::DeleteGroups
-            | Self::IncrementalAlterConfigs => false,
+            | Self::IncrementalAlterConfigs
+            | Self::OffsetDelete
+            | Self::ConsumerGroupHeartbeat => false,
         }
     }
 
@@ -138,14 +144,14 @@ impl ApiKey {
         version >= self.flexible_since()
     }
 
-    /// Whether a response's header ends with tagged fields in this version.
+    /// Whether the response header has tagged fields in this version.
     ///
-    /// Never for `ApiVersions`: a client reads that answer before it knows what the broker speaks (KIP-511).
+    /// Never for `ApiVersions`: the client reads that response before it knows the broker's versions (KIP-511).
     fn has_flexible_response_header(self, version: i16) -> bool {
         self != Self::ApiVersions && self.is_flexible(version)
     }
 
-    /// Reads what follows the correlation id in a response's header.
+    /// Reads the part of a response header after the correlation id.
     pub fn skip_response_header(self, version: i16, decoder: &mut Decoder) -> Result<(), DecodeError> {
         if self.has_flexible_response_header(version) {
             decoder.tagged_fields(|_, _| Ok(false))?;
@@ -154,14 +160,14 @@ impl ApiKey {
     }
 }
 
-/// What goes before every request: header version 1, or 2 in the API's flexible versions.
+/// The header of a request: version 1, or version 2 in the API's flexible versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
     /// The API.
     pub key: ApiKey,
     /// The version of the request and of the response.
     pub version: i16,
-    /// The number that the answer repeats.
+    /// The number that the response repeats.
     pub correlation_id: i32,
     /// `client.id`.
     pub client_id: Option<String>,
@@ -173,9 +179,9 @@ impl RequestHeader {
         encode_header(self.key, self.version, self.correlation_id, self.client_id.as_deref(), encoder)
     }
 
-    /// Takes a header from the front of a request.
+    /// Reads a header from the front of a request.
     ///
-    /// An error if we do not speak the API. The version may be one that we do not speak.
+    /// An error if the API is not supported. The version may be an unsupported one.
     pub fn decode(decoder: &mut Decoder) -> Result<Self, DecodeError> {
         let number = i16::from_be_bytes(decoder.array()?);
         let key = ApiKey::from_number(number).ok_or_else(|| DecodeError::new("the API key is unknown"))?;
@@ -199,7 +205,8 @@ fn encode_header(
     encoder.put_slice(&key.number().to_be_bytes());
     encoder.put_slice(&version.to_be_bytes());
     encoder.put_slice(&correlation_id.to_be_bytes());
-    // The client id keeps its fixed length in flexible versions: the broker reads it before it knows the version.
+    // The client id has a fixed-size length even in flexible versions, because a broker reads it before it knows the
+    // version.
     encoder.put_string(client_id, false).map_err(|error| error.in_field("client_id"))?;
     if key.is_flexible(version) {
         encoder.put_unsigned_varint(0);
@@ -207,7 +214,7 @@ fn encode_header(
     Ok(())
 }
 
-/// A whole request frame: size, header, body. Records stay segments of their own.
+/// A complete request frame: size, header, body. Records remain separate segments.
 pub fn encode_request(
     request: &dyn AnyRequest,
     version: i16,
@@ -220,7 +227,7 @@ pub fn encode_request(
     encoder.finish_frame()
 }
 
-/// A whole response frame: size, header, body. Records stay segments of their own.
+/// A complete response frame: size, header, body. Records remain separate segments.
 pub fn encode_response<M: Message>(
     key: ApiKey,
     version: i16,

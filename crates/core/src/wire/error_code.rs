@@ -1,23 +1,23 @@
-//! Every error code a broker can answer with: one line each.
+//! All error codes that brokers return, one per line.
 //!
-//! A code we do not know is kept as its number: it is neither retriable nor a success.
+//! An unknown code is kept as its number: it is neither retriable nor a success.
 
 use std::fmt;
 
-/// A broker's answer in one number; [`ErrorCode::NONE`] is success.
+/// A broker's error code; [`ErrorCode::NONE`] is success.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ErrorCode(pub i16);
 
-/// What a client can do about a code.
+/// What a client can do about an error code.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
-    /// Nothing: trying again gives the same answer.
+    /// Give up: a retry gives the same response.
     Fail,
-    /// Try again after a back-off.
+    /// Retry after a back-off.
     Retry,
-    /// Refresh the metadata, then try again.
+    /// Refresh the metadata, then retry.
     Refresh,
-    /// Look up the coordinator anew, then try again.
+    /// Look up the coordinator again, then retry.
     FindCoordinator,
 }
 
@@ -26,7 +26,7 @@ macro_rules! error_codes {
         impl ErrorCode {
             $($(#[$meta])* #[doc = concat!("Kafka's code ", stringify!($code), ".")] pub const $name: Self = Self($code);)*
 
-            /// Kafka's name for the code, if it is known.
+            /// Kafka's name of the code, if it is known.
             pub fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($code => Some(stringify!($name)),)*
@@ -53,17 +53,17 @@ impl ErrorCode {
         self.then() != Then::Fail
     }
 
-    /// Whether our view of the cluster is out of date.
+    /// Whether it means that our metadata is out of date.
     pub fn refreshes_metadata(self) -> bool {
         self.then() == Then::Refresh
     }
 
-    /// Whether another broker may coordinate the group or transactional id by now.
+    /// Whether it may mean that another broker coordinates the group or transactional id now.
     pub fn moves_coordinator(self) -> bool {
         self.then() == Then::FindCoordinator
     }
 
-    /// Whether the broker does not know the topic, or not that partition of it.
+    /// Whether it means that the broker does not know the topic or the partition.
     pub fn is_unknown_topic(self) -> bool {
         matches!(self, Self::UNKNOWN_TOPIC_OR_PARTITION | Self::UNKNOWN_TOPIC_ID)
     }

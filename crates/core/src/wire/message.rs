@@ -1,7 +1,7 @@
-//! What a message is: something that can be written and read in a range of versions.
+//! Messages: what can be encoded and decoded in a range of versions.
 //!
-//! [`Message`] and [`Request`] are derived, never written by hand. [`Field`] is the part of a message: the
-//! primitives are here, structs are derived.
+//! [`Message`] and [`Request`] are always derived. [`Field`] is a part of a message: it is implemented here for
+//! primitives, and derived for structs.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -14,34 +14,34 @@ use crate::wire::primitives::{DecodeError, Decoder, EncodeError, Encoder, Uuid};
 use crate::wire::records::Records;
 use crate::wire::schema::{FieldType, Schema};
 
-/// A request or a response: a struct that exists in a range of versions.
+/// A request or response: a struct with a range of versions.
 pub trait Message: Field + Debug + Clone + PartialEq + Default + Send + Sync + 'static {
-    /// Its Kafka name, such as `FetchResponse`.
+    /// Kafka's name of the message, such as `FetchResponse`.
     const NAME: &'static str;
-    /// The oldest version we speak.
+    /// The oldest supported version.
     const MIN_VERSION: i16;
-    /// The newest version we speak.
+    /// The newest supported version.
     const MAX_VERSION: i16;
     /// The first version with compact lengths and tagged fields (KIP-482); `i16::MAX` if there is none.
     const FLEXIBLE_SINCE: i16;
 
     /// Appends the message in this version.
     ///
-    /// An error if we do not speak the version, or if it cannot carry a value that is not `ignorable`.
+    /// An error if the version is not supported, or cannot carry a value that is not `ignorable`.
     fn encode(&self, version: i16, encoder: &mut Encoder) -> Result<(), EncodeError> {
         let context = Self::context(version)
             .ok_or_else(|| EncodeError::new("the version is unknown").in_message(Self::NAME, version))?;
         self.write(encoder, context).map_err(|error| error.in_message(Self::NAME, version))
     }
 
-    /// Takes a message of this version from the front of what is left; bytes after it stay.
+    /// Reads a message in this version from the front of the remaining bytes; bytes after it remain.
     fn decode(version: i16, decoder: &mut Decoder) -> Result<Self, DecodeError> {
         let context = Self::context(version)
             .ok_or_else(|| DecodeError::new("the version is unknown").in_message(Self::NAME, version))?;
         Self::read(decoder, context).map_err(|error| error.in_message(Self::NAME, version))
     }
 
-    /// Reads a message of this version that takes up all of `body`.
+    /// Reads a message in this version that takes all of `body`.
     fn decode_exact(version: i16, body: Bytes) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::from(body);
         let message = Self::decode(version, &mut decoder)?;
@@ -49,12 +49,12 @@ pub trait Message: Field + Debug + Clone + PartialEq + Default + Send + Sync + '
         Ok(message)
     }
 
-    /// For how many milliseconds the broker asks us to send nothing more (KIP-219); 0 where a message has no such field.
+    /// The broker's throttle time in milliseconds (KIP-219); 0 if the message has none.
     fn throttle_time_ms(&self) -> i32 {
         0
     }
 
-    /// Its fields in every version.
+    /// The fields in every version.
     fn schema() -> Schema {
         match Self::field_type() {
             FieldType::Struct(schema) => schema,
@@ -62,7 +62,7 @@ pub trait Message: Field + Debug + Clone + PartialEq + Default + Send + Sync + '
         }
     }
 
-    /// How fields are written in a version, if we speak it.
+    /// How to encode fields in a version; `None` if it is not supported.
     #[doc(hidden)]
     fn context(version: i16) -> Option<Context> {
         (Self::MIN_VERSION..=Self::MAX_VERSION).contains(&version).then_some(Context {
@@ -75,18 +75,18 @@ pub trait Message: Field + Debug + Clone + PartialEq + Default + Send + Sync + '
 
 /// A message that is answered with another one.
 pub trait Request: Message {
-    /// The API it belongs to.
+    /// The API of the request.
     const KEY: ApiKey;
-    /// What the broker answers.
+    /// The type of the response.
     type Response: Message;
 }
 
-/// Any request, for who passes it on without knowing which it is.
+/// Any request, for code that passes it on without knowing its type.
 pub trait AnyRequest: Debug + Send + Sync {
-    /// The API it belongs to.
+    /// The API of the request.
     fn key(&self) -> ApiKey;
 
-    /// The versions we speak.
+    /// The supported versions.
     fn versions(&self) -> RangeInclusive<i16> {
         self.key().versions()
     }
@@ -105,19 +105,19 @@ impl<R: Request> AnyRequest for R {
     }
 }
 
-/// How a field is written: what the message around it decides.
+/// How a field is encoded, as decided by the message around it.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
-    /// The message's version.
+    /// The version of the message.
     pub version: i16,
-    /// Whether lengths are compact and structs end with tagged fields (KIP-482).
+    /// Whether lengths are compact, and structs end with tagged fields (KIP-482).
     pub flexible: bool,
     /// Whether this field may be null; its elements never may.
     pub nullable: bool,
 }
 
 impl Context {
-    /// The same for a field that may or may not be null.
+    /// The same, with another `nullable`.
     #[must_use]
     pub fn with_nullable(self, nullable: bool) -> Self {
         Self { nullable, ..self }
@@ -129,22 +129,22 @@ pub trait Field: Sized {
     /// Appends the value.
     fn write(&self, encoder: &mut Encoder, context: Context) -> Result<(), EncodeError>;
 
-    /// Takes a value from the front of what is left.
+    /// Reads a value from the front of the remaining bytes.
     fn read(decoder: &mut Decoder, context: Context) -> Result<Self, DecodeError>;
 
-    /// The fewest bytes a value takes: an array cannot have more elements than fit into what is left.
+    /// The smallest size of a value, in bytes: it bounds the number of elements of an array.
     fn min_size(context: Context) -> usize;
 
-    /// What it is called in Kafka's schemas.
+    /// Its type in Kafka's schemas.
     fn field_type() -> FieldType;
 }
 
-/// A value that can be absent; it makes `Option` of it a [`Field`].
+/// A value that can be null, which makes `Option` of it a [`Field`].
 pub trait Nullable: Field {
-    /// Appends a value or what stands for none.
+    /// Appends a value, or null.
     fn write_option(value: Option<&Self>, encoder: &mut Encoder, context: Context) -> Result<(), EncodeError>;
 
-    /// Takes a value or what stands for none.
+    /// Reads a value, or null.
     fn read_option(decoder: &mut Decoder, context: Context) -> Result<Option<Self>, DecodeError>;
 }
 
@@ -158,7 +158,7 @@ impl<T: Nullable> Field for Option<T> {
     }
 
     fn min_size(context: Context) -> usize {
-        // A struct that is null is one byte.
+        // A null struct is one byte.
         if context.nullable { 1 } else { T::min_size(context) }
     }
 
@@ -200,7 +200,7 @@ numbers! {
     f64, "float64";
 }
 
-/// Kafka's -1 is `None` from here on; other negative numbers have meanings of their own and stay.
+/// Kafka's -1 becomes `None`; other negative numbers have their own meanings and stay.
 macro_rules! optional_numbers {
     ($($type:ty)*) => {$(
         impl Nullable for $type {
@@ -273,7 +273,7 @@ impl Field for Uuid {
     }
 }
 
-/// Values with a length: what is not null is the value, and null is an error where the version has none.
+/// Values with a length prefix. A null in a version without null is an error.
 macro_rules! prefixed {
     ($($type:ty, $name:literal, $fixed_length:literal,
        |$value:ident, $encoder:ident, $flexible:ident| $write:expr, |$decoder:ident| $read:expr;)*) => {$(
@@ -350,8 +350,8 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// How many elements an array makes room for before they have been read: a count is cheap to send, and an
-/// element takes more bytes in memory than on the wire.
+/// For how many elements an array reserves memory before they are read: a large count is cheap to send, and an element
+/// takes more memory than bytes in the message.
 const MAX_RESERVED: usize = 1024;
 
 impl<T: Field> Nullable for Vec<T> {
@@ -385,7 +385,7 @@ mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
 
-    /// Has one field for each rule.
+    /// A struct with one field for each rule.
     #[derive(Debug, Clone, PartialEq, Message)]
     #[kafka(versions = "0-4", flexible = 2)]
     struct Sample {
@@ -514,7 +514,7 @@ mod tests {
         let mut bytes = encode(&Part { id: 4, flag: true }.in_sample(), 3).to_vec();
         assert_eq!(bytes.pop(), Some(0));
         bytes.extend([2, 0, 3, 2, b'x', 0]);
-        // Tag 0 is known and its value must fill the field.
+        // Tag 0 is known, and its value must fill the field.
         assert!(Sample::decode_exact(3, bytes.clone().into()).is_err());
         let start = bytes.len() - 6;
         bytes.splice(start.., [2, 9, 3, 2, b'x', 0, 100, 0]);

@@ -1,6 +1,6 @@
-//! Bytes on the wire: primitives, APIs, messages, error codes and records.
+//! The wire format: primitives, APIs, messages, error codes and records.
 //!
-//! A message is one struct in [`messages`] with `#[derive(Message)]`; [`api`] puts the headers around it.
+//! Each message is one struct in [`messages`] with `#[derive(Message)]`; [`api`] adds the headers.
 
 pub mod api;
 pub mod error_code;

@@ -1,9 +1,8 @@
-//! What every message is made of: integers, varints, strings, bytes and tagged fields.
+//! The parts of messages: integers, varints, strings, bytes and tagged fields.
 //!
-//! [`Encoder`] and [`Decoder`] know lengths and limits, not messages. Both forms of a length are here: the
-//! fixed one, and the compact one of flexible versions (KIP-482), where `n + 1` is a varint and 0 is null.
-//! What a peer sends is never trusted: each length is held against the bytes that are left before
-//! anything is allocated, and nothing here recurses.
+//! [`Encoder`] and [`Decoder`] know lengths and limits, not messages. A length has two forms: the fixed-size one, and
+//! the compact one of flexible versions (KIP-482), where `n + 1` is a varint and 0 is null. Input is never trusted:
+//! each length is checked against the remaining bytes before memory is allocated, and nothing here recurses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,14 +13,14 @@ use crate::error::{Error, ErrorKind, Place};
 use crate::wire::message::{Context, Field};
 use crate::wire::records::Records;
 
-/// The longest string of the protocol, in bytes; compact strings keep the limit of the 16-bit length.
+/// The longest string, in bytes: the limit of a 16-bit length, which compact strings share.
 const MAX_STRING: usize = 0x7fff;
 
-/// What was wrong, in which field of which message.
+/// What is wrong, and in which field of which message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fault {
     reason: &'static str,
-    /// `Struct.field`, empty until a field around it is known.
+    /// `Struct.field`; empty until it is known.
     field: &'static str,
     message: &'static str,
     version: i16,
@@ -47,12 +46,12 @@ macro_rules! fault {
         pub struct $name(Box<Fault>);
 
         impl $name {
-            /// An error that is in no field yet.
+            /// An error without a field.
             pub fn new(reason: &'static str) -> Self {
                 Self(Box::new(Fault { reason, field: "", message: "", version: 0 }))
             }
 
-            /// Names the field; the innermost one stays.
+            /// Sets the field, unless an inner one is set.
             #[must_use]
             pub fn in_field(mut self, field: &'static str) -> Self {
                 if self.0.field.is_empty() {
@@ -61,7 +60,7 @@ macro_rules! fault {
                 self
             }
 
-            /// Names the message and the version it was in.
+            /// Sets the message and its version.
             #[must_use]
             pub fn in_message(mut self, message: &'static str, version: i16) -> Self {
                 self.0.message = message;
@@ -86,17 +85,17 @@ macro_rules! fault {
 }
 
 fault! {
-    /// Why bytes from a peer are not the message they should be; becomes [`ErrorKind::Malformed`].
+    /// Why received bytes are not a valid message; becomes [`ErrorKind::Malformed`].
     DecodeError
 }
 
 fault! {
-    /// Why a message cannot be sent in a version; becomes [`ErrorKind::Unsupported`].
+    /// Why a message cannot be encoded in a version; becomes [`ErrorKind::Unsupported`].
     EncodeError
 }
 
 impl EncodeError {
-    /// The version lacks a field that has a value.
+    /// The version has no field for this value.
     pub fn absent(field: &'static str) -> Self {
         Self::new("the version has no such field").in_field(field)
     }
@@ -118,11 +117,11 @@ impl From<EncodeError> for Error {
     }
 }
 
-/// Bytes being written: a growing buffer, and segments that are passed on without a copy.
+/// Bytes being written: a growing buffer, and segments that are not copied.
 #[derive(Debug, Default)]
 pub struct Encoder {
     buffer: BytesMut,
-    /// Segments, each with the place in `buffer` that it comes before.
+    /// Segments, each with its position in `buffer`.
     segments: Vec<(usize, Bytes)>,
     segment_bytes: usize,
 }
@@ -133,7 +132,7 @@ impl Encoder {
         Self::default()
     }
 
-    /// How many bytes have been written, segments included.
+    /// The number of bytes written, including segments.
     pub fn len(&self) -> usize {
         self.buffer.len().saturating_add(self.segment_bytes)
     }
@@ -143,7 +142,7 @@ impl Encoder {
         self.len() == 0
     }
 
-    /// What has been written, in order.
+    /// The written bytes, in order.
     pub fn finish(self) -> Vec<Bytes> {
         let mut buffer = self.buffer.freeze();
         let mut finished = Vec::with_capacity(self.segments.len().saturating_mul(2).saturating_add(1));
@@ -161,12 +160,12 @@ impl Encoder {
         finished
     }
 
-    /// Bytes as they are, without a length.
+    /// Appends bytes without a length.
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.buffer.put_slice(bytes);
     }
 
-    /// A varint without sign: seven bits a byte, the lowest first.
+    /// Appends an unsigned varint: seven bits per byte, lowest first.
     pub fn put_unsigned_varint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.buffer.put_u8(value as u8 | 0x80);
@@ -175,7 +174,7 @@ impl Encoder {
         self.buffer.put_u8(value as u8);
     }
 
-    /// The length of a string, or null.
+    /// Appends the length of a string, or null.
     fn put_string_length(&mut self, length: Option<usize>, flexible: bool) -> Result<(), EncodeError> {
         if length > Some(MAX_STRING) {
             return Err(EncodeError::new("it is longer than 32767 bytes"));
@@ -188,7 +187,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The length of bytes, records or an array, or null.
+    /// Appends the length of bytes, records or an array, or null.
     pub(crate) fn put_length(&mut self, length: Option<usize>, flexible: bool) -> Result<(), EncodeError> {
         let length = length
             .map(|length| i32::try_from(length).map_err(|_| EncodeError::new("it is longer than 2 GiB")))
@@ -201,23 +200,23 @@ impl Encoder {
         Ok(())
     }
 
-    /// A string or null, with a compact length where `flexible`.
+    /// Appends a string or null, with a compact length if `flexible`.
     ///
-    /// An error if it is longer than 32767 bytes.
+    /// An error if it is longer than 32,767 bytes.
     pub fn put_string(&mut self, value: Option<&str>, flexible: bool) -> Result<(), EncodeError> {
         self.put_string_length(value.map(str::len), flexible)?;
         self.put_slice(value.unwrap_or_default().as_bytes());
         Ok(())
     }
 
-    /// Bytes or null, copied, with a compact length where `flexible`.
+    /// Appends a copy of bytes, or null, with a compact length if `flexible`.
     pub fn put_bytes(&mut self, value: Option<&[u8]>, flexible: bool) -> Result<(), EncodeError> {
         self.put_length(value.map(<[u8]>::len), flexible)?;
         self.put_slice(value.unwrap_or_default());
         Ok(())
     }
 
-    /// Records or null: the length is written, the segments follow without being copied.
+    /// Appends records or null: the length is written, the segments are not copied.
     pub fn put_records(&mut self, records: Option<&Records>, flexible: bool) -> Result<(), EncodeError> {
         self.put_length(records.map(Records::len), flexible)?;
         for segment in records.map(Records::segments).unwrap_or_default() {
@@ -227,7 +226,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// One tagged field: the tag, the size of what `write` writes, and that.
+    /// Appends a tagged field: the tag, the size, and what `write` writes.
     pub fn put_tagged(
         &mut self,
         tag: u32,
@@ -244,9 +243,9 @@ impl Encoder {
         Ok(())
     }
 
-    /// A struct that may be null: where it may, a byte goes before it, -1 for null and 1 otherwise.
+    /// Appends a struct that may be null. If the version allows null, a byte precedes it: -1 for null, otherwise 1.
     ///
-    /// Where it may not, which is so for a tagged field, the struct stands alone.
+    /// A tagged field never allows null, so there it has no such byte.
     pub(crate) fn put_optional_struct<T: Field>(
         &mut self,
         value: Option<&T>,
@@ -267,9 +266,9 @@ impl Encoder {
         }
     }
 
-    /// Puts the size of everything written before it, as the 4 bytes that begin a frame, and finishes.
+    /// Writes the frame's size into its first 4 bytes, and finishes.
     ///
-    /// The encoder must have been made by [`Encoder::for_frame`].
+    /// The encoder must come from [`Encoder::for_frame`].
     pub(crate) fn finish_frame(mut self) -> Result<Vec<Bytes>, EncodeError> {
         let size = i32::try_from(self.len().saturating_sub(4)).map_err(|_| EncodeError::new("it is over 2 GiB"))?;
         if let Some(prefix) = self.buffer.first_chunk_mut::<4>() {
@@ -278,13 +277,13 @@ impl Encoder {
         Ok(self.finish())
     }
 
-    /// An encoder that keeps room for the size of the frame.
+    /// An encoder that reserves room for the frame's size.
     pub(crate) fn for_frame() -> Self {
         Self { buffer: BytesMut::from(&[0; 4][..]), ..Self::default() }
     }
 }
 
-/// Bytes being read. What is taken out of them shares the frame's buffer.
+/// Bytes being read. Values refer to the frame's buffer.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     frame: Bytes,
@@ -298,17 +297,17 @@ impl From<Bytes> for Decoder {
 }
 
 impl Decoder {
-    /// How many bytes are left.
+    /// The number of remaining bytes.
     pub fn remaining(&self) -> usize {
         self.frame.len().saturating_sub(self.position)
     }
 
-    /// An error if anything is left.
+    /// An error if bytes remain.
     pub fn expect_end(&self) -> Result<(), DecodeError> {
         if self.remaining() == 0 { Ok(()) } else { Err(DecodeError::new("bytes are left over at the end")) }
     }
 
-    /// The bytes that are left.
+    /// The remaining bytes.
     pub fn into_rest(self) -> Bytes {
         self.frame.slice(self.position.min(self.frame.len())..)
     }
@@ -320,7 +319,7 @@ impl Decoder {
         Ok(slice)
     }
 
-    /// The next `N` bytes.
+    /// Reads `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let rest = self.frame.get(self.position..).unwrap_or_default();
         let array = *rest.first_chunk().ok_or_else(short)?;
@@ -328,14 +327,14 @@ impl Decoder {
         Ok(array)
     }
 
-    /// The next `length` bytes, shared with the frame.
+    /// Reads `length` bytes, shared with the frame.
     pub fn bytes(&mut self, length: usize) -> Result<Bytes, DecodeError> {
         let start = self.position;
         self.slice(length)?;
         Ok(self.frame.slice(start..self.position))
     }
 
-    /// A varint without sign, of at most 5 bytes and 32 bits.
+    /// Reads an unsigned varint of at most 5 bytes and 32 bits.
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0;
         for shift in [0, 7, 14, 21, 28] {
@@ -351,17 +350,17 @@ impl Decoder {
         Err(DecodeError::new("a varint has more than 32 bits"))
     }
 
-    /// The compact length of anything: one more than the length, 0 for null.
+    /// Reads a compact length: one more than the length, or 0 for null.
     fn compact_length(&mut self) -> Result<Option<usize>, DecodeError> {
         Ok(self.unsigned_varint()?.checked_sub(1).map(|length| length as usize))
     }
 
-    /// The length of bytes, records or an array, or null; not yet held against what is left.
+    /// Reads the length of bytes, records or an array, or null; not yet checked against the remaining bytes.
     pub(crate) fn length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
         if flexible { self.compact_length() } else { length_or_null(i32::from_be_bytes(self.array()?)) }
     }
 
-    /// A string or null.
+    /// Reads a string or null.
     pub fn string(&mut self, flexible: bool) -> Result<Option<String>, DecodeError> {
         let length =
             if flexible { self.compact_length()? } else { length_or_null(i16::from_be_bytes(self.array()?).into())? };
@@ -373,12 +372,12 @@ impl Decoder {
         Ok(Some(text.to_owned()))
     }
 
-    /// Bytes or null, shared with the frame.
+    /// Reads bytes or null, shared with the frame.
     pub fn optional_bytes(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
         self.length(flexible)?.map(|length| self.bytes(length)).transpose()
     }
 
-    /// A struct that may be null, as [`Encoder::put_optional_struct`] writes it.
+    /// Reads a struct that may be null, as written by [`Encoder::put_optional_struct`].
     pub(crate) fn optional_struct<T: Field>(&mut self, context: Context) -> Result<Option<T>, DecodeError> {
         if context.nullable && i8::from_be_bytes(self.array()?) < 0 {
             return Ok(None);
@@ -386,8 +385,8 @@ impl Decoder {
         T::read(self, context.with_nullable(false)).map(Some)
     }
 
-    /// Every tagged field: `read` gets the tag and a decoder over the value alone, and says whether it
-    /// knows the tag. What it does not know is skipped; what it knows it must read to the end.
+    /// Reads all tagged fields. `read` gets the tag and a decoder for the value, and returns whether it knows the tag.
+    /// Unknown ones are skipped; of known ones every byte must be read.
     pub fn tagged_fields(
         &mut self,
         mut read: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
@@ -409,7 +408,7 @@ fn short() -> DecodeError {
     DecodeError::new("it is longer than the bytes that are left")
 }
 
-/// A length of the fixed form: -1 is null, any other negative number is refused.
+/// Checks a fixed-size length: -1 is null, any other negative number is an error.
 fn length_or_null(length: i32) -> Result<Option<usize>, DecodeError> {
     match length {
         -1 => Ok(None),
@@ -417,17 +416,18 @@ fn length_or_null(length: i32) -> Result<Option<usize>, DecodeError> {
     }
 }
 
-/// An identifier of 16 bytes, such as a topic's (KIP-516); printed as Kafka does, in URL-safe base64 without padding.
+/// An identifier of 16 bytes, for instance a topic id (KIP-516). Printed as by Kafka, in URL-safe base64 without
+/// padding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Uuid(pub [u8; 16]);
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 impl Uuid {
-    /// The identifier that stands for none.
+    /// The null identifier.
     pub const ZERO: Self = Self([0; 16]);
 
-    /// Whether it stands for none.
+    /// Whether it is the null identifier.
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
     }
@@ -435,7 +435,7 @@ impl Uuid {
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // 128 bits in groups of six, the last group filled up with zeros: 22 characters.
+        // 128 bits in groups of six, the last group padded with zeros: 22 characters.
         let bits = u128::from_be_bytes(self.0);
         for group in 0..22_u32 {
             let shift = 122_i64 - i64::from(group) * 6;
@@ -461,7 +461,7 @@ impl FromStr for Uuid {
         let (last, first) = text.as_bytes().split_last().filter(|(_, first)| first.len() == 21).ok_or_else(wrong)?;
         let digit = |byte: &u8| BASE64.iter().position(|digit| digit == byte).map(|digit| digit as u128);
         let bits = first.iter().try_fold(0_u128, |bits, byte| digit(byte).map(|digit| bits << 6 | digit));
-        // The last character has two bits of the identifier, and four that must be zero.
+        // The last character holds two bits of the identifier, and four that must be zero.
         match (bits, digit(last)) {
             (Some(bits), Some(last)) if last % 16 == 0 => Ok(Self((bits << 2 | last >> 4).to_be_bytes())),
             _ => Err(wrong()),
@@ -541,7 +541,7 @@ mod tests {
         assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(Uuid([255; 16]).to_string(), "_____________________w");
         let uuid = Uuid([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-        // What Python's base64.urlsafe_b64encode makes of these bytes.
+        // The output of Python's base64.urlsafe_b64encode for these bytes.
         assert_eq!(uuid.to_string(), "AQIDBAUGBwgJCgsMDQ4PEA");
         assert_eq!("AQIDBAUGBwgJCgsMDQ4PEA".parse(), Ok(uuid));
         for wrong in ["", "AQIDBAUGBwgJCgsMDQ4PE", "AQIDBAUGBwgJCgsMDQ4PEB", "AQIDBAUGBwgJCgsMDQ4P+A"] {

@@ -1,16 +1,16 @@
-//! What a message looks like in each version, as data.
+//! The layout of messages in each version, as data.
 //!
-//! The derive makes it from the same attributes as the codec, so that what is compared with Kafka's own
-//! schemas is what goes over the wire.
+//! The derive macro generates it from the same attributes as the codec. So a comparison with Kafka's own schemas checks
+//! what is really sent.
 
 use std::ops::RangeInclusive;
 
 use crate::wire::message::Message;
 
-/// A whole message in every version we speak.
+/// The schema of a message in all supported versions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageSchema {
-    /// The versions we speak.
+    /// The supported versions.
     pub versions: RangeInclusive<i16>,
     /// The first version with compact lengths and tagged fields; `i16::MAX` if there is none.
     pub flexible_since: i16,
@@ -25,7 +25,7 @@ impl MessageSchema {
     }
 }
 
-/// The fields of one struct, in the order of the wire.
+/// The fields of a struct, in the order in which they are encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
     /// The struct's name.
@@ -34,32 +34,32 @@ pub struct Schema {
     pub fields: Vec<FieldSchema>,
 }
 
-/// One field in all versions.
+/// A field in all versions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldSchema {
-    /// The field's name in `snake_case`.
+    /// The name, in `snake_case`.
     pub name: &'static str,
-    /// What it holds.
+    /// The type.
     pub field_type: FieldType,
-    /// The first and last version that has it; `i16::MAX` for no last one.
+    /// The first and last version that has the field; `i16::MAX` if there is no last one.
     pub versions: (i16, i16),
-    /// The first and last version in which it may be null. An optional integer is never null: -1 stands for it.
+    /// The first and last version in which it may be null. An optional integer is never null; -1 stands for `None`.
     pub nullable: Option<(i16, i16)>,
-    /// The tag, and the first version in which the field is tagged.
+    /// The tag, and the first version in which it is a tagged field.
     pub tag: Option<(u32, i16)>,
-    /// The default value as `Debug` prints it.
+    /// The default value, as printed by `Debug`.
     pub default: String,
-    /// Whether a version that lacks the field drops its value in silence.
+    /// Whether its value is silently dropped in a version without the field.
     pub ignorable: bool,
 }
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldType {
-    /// A type of fixed or prefixed length, by Kafka's name for it: `int32`, `string`, `records`.
+    /// A primitive type, by Kafka's name: `int32`, `string`, `records`.
     Primitive(&'static str),
-    /// Any number of elements of one type.
+    /// An array of elements of one type.
     Array(Box<Self>),
-    /// A struct of its own.
+    /// A struct.
     Struct(Schema),
 }

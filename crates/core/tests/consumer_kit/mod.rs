@@ -1,4 +1,4 @@
-//! What tests of the consumer machine share: a machine with its clock, batches, and answers.
+//! Helpers for tests of the consumer machine: a machine with its clock, batches, and responses.
 #![allow(dead_code, reason = "each test program uses another part")]
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use kavka_core::consumer::{
     BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition, TopicPartition,
 };
 use kavka_core::time::Instant;
-use kavka_core::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
+use kavka_core::wire::messages::fetch::{FetchTopic, FetchableTopicResponse, PartitionData};
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kavka_core::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use kavka_core::wire::messages::offset_for_leader_epoch::{EpochEndOffset, OffsetForLeaderTopicResult};
@@ -36,11 +36,25 @@ pub(crate) struct Given {
     pub(crate) value: Vec<u8>,
 }
 
+pub(crate) fn config() -> ConsumerConfig {
+    ConsumerConfig::default()
+}
+
+/// A machine with default settings that reads this many partitions from their start.
+pub(crate) fn kit(partitions: i32) -> Kit {
+    Kit::of_partitions(config(), partitions)
+}
+
+/// The partitions of a fetch request, with their offsets.
+pub(crate) fn asked(topics: &[FetchTopic]) -> Vec<(i32, i64)> {
+    topics.iter().flat_map(|topic| &topic.partitions).map(|one| (one.partition, one.fetch_offset)).collect()
+}
+
 pub(crate) fn key(partition: i32) -> TopicPartition {
     TopicPartition::new(TOPIC, partition)
 }
 
-/// A batch with one record per value, as it would stand in the log.
+/// A batch with one record per value, as in the log.
 pub(crate) fn batch(base_offset: i64, values: &[&[u8]]) -> Bytes {
     build(base_offset, 0, values, Stamp::default(), CompressionType::None)
 }
@@ -72,7 +86,12 @@ pub(crate) fn build(
     bytes.into()
 }
 
-/// A snapshot in which each partition of [`TOPIC`] has this leader and epoch; brokers are numbered from 1.
+/// A batch without a leader epoch.
+pub(crate) fn epochless(base_offset: i64, values: &[&[u8]]) -> Bytes {
+    build(base_offset, -1, values, Stamp::default(), CompressionType::None)
+}
+
+/// A snapshot in which the partitions of [`TOPIC`] have these leaders and epochs; broker ids start at 1.
 pub(crate) fn metadata(leaders: &[(Option<i32>, i32)], topic_id: Uuid) -> Arc<Metadata> {
     let partition = |(index, (leader, epoch)): (usize, &(Option<i32>, i32))| MetadataResponsePartition {
         partition_index: index as i32,
@@ -92,7 +111,7 @@ pub(crate) fn metadata(leaders: &[(Option<i32>, i32)], topic_id: Uuid) -> Arc<Me
     Arc::new(Metadata::default().merged(response, true))
 }
 
-/// What a leader says of a partition with these records, and nothing wrong.
+/// A leader's response for a partition with these records, without an error.
 pub(crate) fn data(partition: i32, records: impl Into<Bytes>) -> PartitionData {
     PartitionData {
         partition_index: partition,
@@ -113,7 +132,7 @@ pub(crate) fn answer(session_id: i32, partitions: Vec<PartitionData>) -> FetchRe
     FetchResponse { session_id, responses: vec![topic], ..Default::default() }
 }
 
-/// A machine, its clock, and the versions its brokers speak.
+/// A machine, its clock, and its brokers' versions.
 pub(crate) struct Kit {
     pub(crate) consumer: Consumer,
     pub(crate) now: Instant,
@@ -146,7 +165,7 @@ impl Kit {
         self.consumer.handle_metadata(self.now, &metadata(leaders, TOPIC_ID));
     }
 
-    /// The brokers say that there is no such topic, as long as nothing else is told.
+    /// From now on the metadata says that the topic does not exist.
     pub(crate) fn unknown_topic(&mut self, before: &Metadata) {
         let topic = MetadataResponseTopic {
             name: Some(TOPIC.into()),
@@ -161,7 +180,7 @@ impl Kit {
         self.now.0 += millis;
     }
 
-    /// The next request, once the versions it needs are known.
+    /// The next request; answers requests for versions first.
     pub(crate) fn request(&mut self) -> Option<Call<ConsumerRequest>> {
         loop {
             let request = self.consumer.poll_request(self.now)?;
@@ -191,7 +210,7 @@ impl Kit {
         self.answer_fetch(id, answer(9, partitions));
     }
 
-    /// Answers the next question for an offset.
+    /// Answers the next `ListOffsets`.
     pub(crate) fn answer_offset(&mut self, partition: i32, offset: i64) {
         let request = self.request().expect("a question is due");
         let ConsumerRequest::ListOffsets(_) = request.body else { panic!("not ListOffsets: {request:?}") };
@@ -202,7 +221,7 @@ impl Kit {
         self.consumer.handle_response(self.now, request.id, Ok(ConsumerResponse::ListOffsets(response)));
     }
 
-    /// Answers the next question for the end of an epoch.
+    /// Answers the next `OffsetForLeaderEpoch`.
     pub(crate) fn answer_epoch_end(&mut self, partition: i32, end_offset: Option<i64>) {
         let request = self.request().expect("a question is due");
         let ConsumerRequest::OffsetForLeaderEpoch(_) = request.body else { panic!("not about epochs: {request:?}") };
@@ -212,7 +231,7 @@ impl Kit {
         self.consumer.handle_response(self.now, request.id, Ok(ConsumerResponse::OffsetForLeaderEpoch(response)));
     }
 
-    /// Takes and hands out everything that is buffered; what cannot be opened is given back.
+    /// Takes and hands out everything that is buffered; passes back batches that cannot be opened.
     pub(crate) fn take_all(&mut self) -> Vec<Given> {
         let mut given = Vec::new();
         while let Some(some) = self.take_some(usize::MAX) {
@@ -221,7 +240,7 @@ impl Kit {
         given
     }
 
-    /// Takes a batch and hands out up to `limit` records of it; none if nothing is buffered.
+    /// Takes a batch, and hands out up to `limit` of its records; `None` if nothing is buffered.
     pub(crate) fn take_some(&mut self, limit: usize) -> Option<Vec<Given>> {
         let mut given = Vec::new();
         let batch = self.consumer.take_batch()?;
@@ -244,18 +263,21 @@ impl Kit {
         self.take_all().into_iter().map(|given| given.offset).collect()
     }
 
-    /// Opens the batch whose turn it is.
+    /// Opens the next batch.
     pub(crate) fn cursor(&mut self) -> kavka_core::consumer::RecordCursor {
         self.consumer.take_batch().expect("something is buffered").open(&mut self.decompressor, 1 << 20).unwrap()
     }
 
-    /// What concerns the application, in order.
+    /// The events for the application, in order.
     pub(crate) fn events(&mut self) -> Vec<ConsumerEvent> {
         let all = std::iter::from_fn(|| self.consumer.poll_event());
-        all.filter(|event| !matches!(event, ConsumerEvent::Notice(Notice::RefreshMetadata))).collect()
+        let is_for_application = |event: &ConsumerEvent| {
+            !matches!(event, ConsumerEvent::Notice(Notice::RefreshMetadata(_)) | ConsumerEvent::Located(_))
+        };
+        all.filter(is_for_application).collect()
     }
 
-    /// The errors of partitions that were reported, as text.
+    /// The reported errors of partitions, as text.
     pub(crate) fn errors(&mut self) -> Vec<String> {
         let errors = self.events().into_iter().map(|event| match event {
             ConsumerEvent::PartitionError { error, .. } | ConsumerEvent::TopicError { error, .. } => error.to_string(),

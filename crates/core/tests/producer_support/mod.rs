@@ -1,4 +1,4 @@
-//! What the tests of the producer machine share: a cluster's metadata, and what is in a request.
+//! Helpers for tests of the producer machine: metadata, and the contents of requests.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{Metadata, Notice};
+use kavka_core::cluster::{Metadata, Notice, Outdated};
 use kavka_core::config::ProducerConfig;
-use kavka_core::error::ErrorKind;
+use kavka_core::error::{Error, ErrorKind, Written};
 use kavka_core::producer::{
     Appended, HandleId, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
 };
@@ -27,6 +27,32 @@ pub fn pool(bytes: usize) -> BufferPool {
     BufferPool::new(bytes, Arc::new(|| ()))
 }
 
+pub fn config() -> ProducerConfig {
+    ProducerConfig::default()
+}
+
+pub fn lost() -> Error {
+    Error::new(ErrorKind::Disconnected, "the connection broke").with_written(Written::Maybe)
+}
+
+pub fn failure(appended: &Appended) -> Error {
+    appended.completion.outcome(appended.index).expect("it is reported").unwrap_err()
+}
+
+pub fn offset(appended: &Appended) -> Option<i64> {
+    appended.completion.outcome(appended.index).expect("it is reported").expect("it is stored").offset
+}
+
+pub fn is_open(appended: &Appended) -> bool {
+    appended.completion.outcome(appended.index).is_none()
+}
+
+pub fn small_batches(bytes: usize) -> ProducerConfig {
+    let mut config = config();
+    config.batch_size = bytes;
+    config
+}
+
 /// A snapshot of one topic whose partitions have these leaders.
 pub fn metadata(before: &Metadata, id: u8, leaders: &[(i32, i32)]) -> Metadata {
     before.merged(
@@ -35,7 +61,7 @@ pub fn metadata(before: &Metadata, id: u8, leaders: &[(i32, i32)]) -> Metadata {
     )
 }
 
-/// A snapshot in which the broker does not know the topic.
+/// A snapshot in which the topic is unknown.
 pub fn metadata_without_topic(before: &Metadata) -> Metadata {
     let topic = MetadataResponseTopic {
         error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -49,7 +75,7 @@ pub fn metadata_without_topic(before: &Metadata) -> Metadata {
 pub fn metadata_of(before: &Metadata, names: impl IntoIterator<Item = String>) -> Metadata {
     let topics = names.into_iter().map(|name| {
         let topic = topic(&name, 1, &[(1, 1)]);
-        // From before there were ids: names tell the topics apart.
+        // As from brokers without topic ids: topics have only names.
         MetadataResponseTopic { topic_id: Uuid::ZERO, ..topic }
     });
     before.merged(MetadataResponse { brokers: brokers(), topics: topics.collect(), ..Default::default() }, true)
@@ -146,7 +172,7 @@ pub struct Rig {
     pub now: Instant,
     pub metadata: Metadata,
     pub reports: Vec<(i32, u32, Option<ErrorKind>)>,
-    pub refreshes: usize,
+    pub refreshes: Vec<Outdated>,
     pub hints: usize,
 }
 
@@ -158,10 +184,20 @@ impl Rig {
         let handle = producer.open(max_queued_records);
         let metadata = metadata(&Metadata::default(), 1, &vec![(1, 1); partitions]);
         let topic = producer.topic(Instant(0), handle, TOPIC, &metadata);
-        Self { producer, handle, topic, now: Instant(0), metadata, reports: Vec::new(), refreshes: 0, hints: 0 }
+        Self {
+            producer,
+            handle,
+            topic,
+            now: Instant(0),
+            metadata,
+            reports: Vec::new(),
+            refreshes: Vec::new(),
+            hints: 0,
+        }
     }
 
-    /// The same, and it has its producer id and the first acknowledgement of partition 0, so that requests may overlap.
+    /// The same, with a producer id and the first acknowledgement of partition 0, so that several requests may be in
+    /// flight.
     pub fn warm(config: ProducerConfig) -> Self {
         let mut rig = Self::new(config, 1);
         let first = rig.append(0, "warm");
@@ -176,7 +212,7 @@ impl Rig {
         self.producer.append(self.now, self.topic, Some(partition), 5, None, Some(value.as_bytes()), &[]).unwrap()
     }
 
-    /// Appends a record and lets its batch go.
+    /// Appends a record, and ends the linger of its batch.
     pub fn append_alone(&mut self, partition: i32, value: &str) -> Appended {
         let appended = self.append(partition, value);
         self.producer.flush(self.now, self.handle);
@@ -197,7 +233,7 @@ impl Rig {
         self.now = self.now + Duration::from_millis(ms);
     }
 
-    /// The next request, after giving a producer id if one is asked for; none if nothing is to be sent.
+    /// The next request, after answering an `InitProducerId` if necessary; `None` if there is nothing to send.
     pub fn poll(&mut self) -> Option<Sent> {
         loop {
             let call = self.producer.poll_request(self.now)?;
@@ -230,7 +266,7 @@ impl Rig {
                     self.reports.push((completed.completion().partition(), completed.count(), kind));
                     completed.carry_out();
                 }
-                ProducerEvent::Notice(Notice::RefreshMetadata) => self.refreshes += 1,
+                ProducerEvent::Notice(Notice::RefreshMetadata(outdated)) => self.refreshes.push(outdated),
                 ProducerEvent::Notice(Notice::LeaderHints { hints, .. }) => self.hints += hints.len(),
             }
         }

@@ -2,7 +2,7 @@ import org.apache.kafka.common.errors.InvalidMetadataException;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.protocol.Errors;
 
-/** Prints every error code that Kafka's Java client knows, and what it does about it: {@code CODE NAME THEN}. */
+/** Prints all error codes of Kafka's Java client, and how it reacts to each: {@code CODE NAME THEN}. */
 public final class ErrorCodes {
     public static void main(String[] arguments) {
         for (Errors error : Errors.values()) {

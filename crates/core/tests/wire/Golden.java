@@ -17,12 +17,12 @@ import org.apache.kafka.common.protocol.types.TaggedFields;
 import org.apache.kafka.common.protocol.types.Type;
 
 /**
- * Prints what Kafka's own Java client makes of every message: {@code NAME VERSION KIND HEX}.
+ * Prints every message as encoded by Kafka's Java client: {@code NAME VERSION KIND HEX}.
  *
- * <p>Kind {@code full} has a value in every field: the n-th value of the message, in the order of the wire, is n as a
+ * <p>Kind {@code full} has a value in every field: the n-th value of the message, in wire order, is n as a
  * number, or a text of n; arrays have two elements. Kind {@code null} is the empty message, with null where it may be.
  *
- * <p>{@code java -cp kafka-clients-VERSION.jar:slf4j-api.jar Golden.java API_KEY...}; golden.sh does it all.
+ * <p>{@code java -cp kafka-clients-VERSION.jar:slf4j-api.jar Golden.java API_KEY...}; golden.sh runs it.
  */
 public final class Golden {
     private int count = 0;

@@ -1,4 +1,4 @@
-//! Our error codes against what Kafka's own Java client does about each; `golden.sh` asked it.
+//! Our error codes, compared with how Kafka's Java client treats each; `golden.sh` extracted that.
 
 use kavka_core::wire::ErrorCode;
 

@@ -1,23 +1,23 @@
-//! Writes a message of any kind from its schema, with values from a [`Source`].
+//! Encodes any message from its schema alone, with values from a [`Source`].
 
 use kavka_core::wire::schema::{FieldSchema, FieldType, MessageSchema, Schema};
 
-/// Where values come from.
+/// A source of values.
 pub(crate) trait Source {
-    /// A number of this many bytes; neither 0 nor -1 if it must not be a default.
+    /// A number of this many bytes; neither 0 nor -1 unless a default is allowed.
     fn number(&mut self, bytes: usize, is_default_allowed: bool) -> i64;
 
-    /// The text of a string, bytes or records; not empty if it must not be a default.
+    /// The content of a string, bytes or records; not empty unless a default is allowed.
     fn text(&mut self, is_default_allowed: bool) -> String;
 
-    /// How many elements an array has; some if it must not be a default.
+    /// The number of elements of an array; not 0 unless a default is allowed.
     fn elements(&mut self, is_default_allowed: bool) -> usize;
 
-    /// Whether a value that may be null is.
+    /// Whether a nullable value is null.
     fn is_null(&mut self) -> bool;
 }
 
-/// The n-th value is n: what `Golden.java` writes as `full`.
+/// The n-th value is n, as in what `Golden.java` writes as `full`.
 #[derive(Default)]
 pub(crate) struct Counting(i64);
 
@@ -41,7 +41,7 @@ impl Source for Counting {
     }
 }
 
-/// Values that look random and are the same for the same seed.
+/// Pseudo-random values, the same for the same seed.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -75,7 +75,7 @@ impl Source for Random {
 
     fn text(&mut self, is_default_allowed: bool) -> String {
         let length = match self.below(8) {
-            // Around the lengths whose varints take one byte more.
+            // Around the lengths at which a varint takes one more byte.
             0 => 126 + self.below(4),
             1 => 16_382 + self.below(4),
             _ => self.below(20) + usize::from(!is_default_allowed),
@@ -92,7 +92,7 @@ impl Source for Random {
     }
 }
 
-/// The bytes of a message in this version.
+/// The encoding of a message in this version.
 pub(crate) fn message(message: &MessageSchema, version: i16, source: &mut impl Source) -> Vec<u8> {
     let mut writer =
         Writer { bytes: Vec::new(), version, flexible: version >= message.flexible_since, in_tag: false, source };
@@ -104,7 +104,7 @@ struct Writer<'a, S> {
     bytes: Vec<u8>,
     version: i16,
     flexible: bool,
-    /// A tagged field that has its default is left out, so inside one no value may be a default.
+    /// A tagged field with its default value is left out, so no value inside one may be a default.
     in_tag: bool,
     source: &'a mut S,
 }
@@ -145,7 +145,16 @@ impl<S: Source> Writer<'_, S> {
 
     fn put(&mut self, field_type: &FieldType, is_nullable: bool) {
         match field_type {
-            FieldType::Struct(schema) => self.put_struct(schema),
+            FieldType::Struct(schema) => {
+                if is_nullable {
+                    let is_null = self.source.is_null();
+                    self.bytes.push(if is_null { 0xff } else { 1 });
+                    if is_null {
+                        return;
+                    }
+                }
+                self.put_struct(schema);
+            }
             FieldType::Primitive(name) => self.put_primitive(name, is_nullable),
             FieldType::Array(element) => {
                 if is_nullable && self.source.is_null() {

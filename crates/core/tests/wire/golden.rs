@@ -1,10 +1,10 @@
-//! The bytes of Kafka's own Java client; `golden.sh` made them.
+//! Messages encoded by Kafka's Java client; `golden.sh` made them.
 
 use std::collections::BTreeMap;
 
 use super::{every_version, fill, reencode};
 
-/// Name, version and kind of each line, with its bytes.
+/// The name, version and kind of each line, with its bytes.
 fn golden() -> BTreeMap<(&'static str, i16, &'static str), Vec<u8>> {
     let lines = include_str!("golden.txt").lines().filter(|line| !line.starts_with('#'));
     let mut golden = BTreeMap::new();

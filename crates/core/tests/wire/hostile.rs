@@ -1,4 +1,4 @@
-//! What a broken or hostile peer may send: it is refused or understood, and never panics.
+//! Bytes from a broken or hostile peer: they are decoded or rejected, and never cause a panic.
 
 use super::{every_version, fill, reencode};
 

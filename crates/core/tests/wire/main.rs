@@ -1,6 +1,6 @@
-//! Every message in every version: against the bytes of Kafka's Java client, there and back, and under hostile bytes.
+//! Every message in every version: compared with Kafka's Java client, round trips, and hostile bytes.
 //!
-//! [`fill`] writes messages from their schemas alone, so that the derived codec is not its own witness.
+//! [`fill`] encodes messages from their schemas alone, so that the derived codec is not tested against itself.
 
 mod error_codes;
 mod fill;
@@ -13,7 +13,7 @@ use kavka_core::wire::messages::*;
 use kavka_core::wire::schema::MessageSchema;
 use kavka_core::wire::{ApiKey, Encoder, Message};
 
-/// Decodes a message and encodes what came of it; or says why the bytes are refused.
+/// Decodes a message and encodes it again; or says why the bytes are rejected.
 fn reencode_as<M: Message>(version: i16, bytes: Bytes) -> Result<Vec<u8>, String> {
     let message = M::decode_exact(version, bytes).map_err(|error| error.to_string())?;
     let mut encoder = Encoder::new();
@@ -23,7 +23,7 @@ fn reencode_as<M: Message>(version: i16, bytes: Bytes) -> Result<Vec<u8>, String
 
 macro_rules! messages {
     ($($name:ident)*) => {
-        /// The same for the message of this name.
+        /// The same for the message with this name.
         fn reencode(name: &str, version: i16, bytes: impl Into<Bytes>) -> Result<Vec<u8>, String> {
             match name {
                 $(stringify!($name) => reencode_as::<$name>(version, bytes.into()),)*
@@ -44,7 +44,9 @@ messages! {
     OffsetForLeaderEpochResponse DescribeConfigsRequest DescribeConfigsResponse SaslAuthenticateRequest
     SaslAuthenticateResponse CreatePartitionsRequest CreatePartitionsResponse
     DeleteRecordsRequest DeleteRecordsResponse DeleteGroupsRequest DeleteGroupsResponse
-    IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
+    IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse OffsetDeleteRequest OffsetDeleteResponse
+    ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse ConsumerGroupDescribeRequest
+    ConsumerGroupDescribeResponse
 }
 
 /// Every message in every version.

@@ -1,4 +1,4 @@
-//! Values of all kinds, there and back.
+//! Round trips of values of all kinds.
 
 use super::{every_version, fill, reencode};
 

@@ -1,8 +1,8 @@
-//! What an answer, or the lack of one, means for a batch.
+//! What a response, or the lack of one, means for a batch.
 //!
-//! Four things can be true of a batch afterwards: it is stored; it was definitely refused, so that nothing of it is
-//! in the log; it may be in the log; or it never left. Whatever is not clearly one of the first two counts as the
-//! third. In particular *not leader* does: the old leader may have stored the batch before it stepped down.
+//! Afterwards a batch is in one of four states: stored; definitely rejected, so that nothing of it is in the log; maybe
+//! in the log; or never sent. Whatever is not clearly stored or rejected counts as maybe in the log.
+//! `NOT_LEADER_OR_FOLLOWER` does, too: the old leader may have stored the batch before it stepped down.
 
 use std::ops::Range;
 
@@ -14,16 +14,16 @@ use crate::producer::completion::Acknowledged;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::produce::PartitionProduceResponse;
 
-/// What is known of one batch of an answered request.
+/// What a response says about one batch.
 #[derive(Debug)]
 pub(in crate::producer) enum Answer {
     Broker(PartitionProduceResponse),
-    /// With `acks=0`: it was written to the socket.
+    /// With `acks=0` there is no response: the batch was written to the socket.
     Unconfirmed,
     None(Error),
 }
 
-/// If a broker names more bad records than this, the batch is halved instead of cutting out each of them.
+/// If a broker names more bad records than this, the batch is halved instead of removing each of them.
 const MOST_BAD_RECORDS: usize = 16;
 
 /// Whether the code says that nothing was appended.
@@ -55,7 +55,7 @@ fn is_definite_refusal(code: ErrorCode) -> bool {
     )
 }
 
-/// Whether the code says that the broker and we disagree about the sequence of the partition.
+/// Whether the code says that the broker expects another sequence number or epoch.
 fn is_broken_sequence(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -66,7 +66,7 @@ fn is_broken_sequence(code: ErrorCode) -> bool {
     )
 }
 
-/// Whether the code is about single records, not about the partition or us.
+/// Whether the code is about single records, not about the partition or the producer.
 fn is_about_records(code: ErrorCode) -> bool {
     is_about_size(code) || matches!(code, ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP)
 }
@@ -76,18 +76,18 @@ fn is_about_size(code: ErrorCode) -> bool {
 }
 
 impl Partition {
-    /// Notes that a batch is no longer in flight and decides what follows. True if the partition must back off before
-    /// it sends again.
+    /// Takes the batch out of flight and decides what happens to it. Returns whether the partition must back off.
     pub(in crate::producer) fn handle_answer(&mut self, id: u64, answer: Answer, rules: Rules) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
-        // One that ran out of time while it was in flight has been reported, or is decided.
+        // A batch that expired while it was in flight is reported or decided already.
         let Some(at) = self.queue.iter().position(|batch| batch.id == id && !batch.is_decided()) else { return false };
         self.update(at, |batch| batch.stage = Stage::Waiting);
         match answer {
             Answer::Unconfirmed => self.acknowledge(at, None, None),
             Answer::None(error) => self.handle_no_answer(at, error, rules),
             Answer::Broker(answer) => {
-                // Only what was sent before can be a duplicate of ours; else somebody has our numbers.
+                // Only a batch that was sent before can be a duplicate of itself. Otherwise another producer uses our
+                // sequence numbers.
                 let was_sent = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
                 match answer.error_code {
                     ErrorCode::NONE => self.acknowledge(at, Some(answer.base_offset), answer.log_append_time_ms),
@@ -109,7 +109,7 @@ impl Partition {
     fn acknowledge(&mut self, at: usize, base_offset: Option<i64>, log_append_time_ms: Option<i64>) -> bool {
         self.failures = 0;
         self.last_error = None;
-        // A batch that was renumbered since cannot be in flight, so this is about the present epoch.
+        // A renumbered batch is never in flight, so this response belongs to the current epoch.
         self.sequences.acknowledged = true;
         let acknowledged = Acknowledged {
             base_offset: base_offset.filter(|offset| *offset >= 0),
@@ -142,7 +142,7 @@ impl Partition {
         let maybe_written = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
         let error = broker_error(answer);
         if rules.idempotent && refused && later_stored && !maybe_written {
-            // Sent again it would stand behind a later record.
+            // Sent again, the batch would come after a later record.
             self.fail_at(at, error);
             return false;
         }
@@ -156,7 +156,7 @@ impl Partition {
                 return false;
             }
             if !is_head || self.sequences.broken {
-                // Only a consequence of what became of a batch before it.
+                // The broker rejected it only because of what happened to a batch before it.
                 self.draining = true;
                 return false;
             }
@@ -170,7 +170,7 @@ impl Partition {
         false
     }
 
-    /// Lets a batch go again once its partition has drained, after a back-off.
+    /// Sends a batch again once its partition has drained, after a back-off.
     fn retry(&mut self, at: usize, cause: Error, rules: Rules) -> bool {
         if self.queue.get(at).is_some_and(|batch| batch.attempts > rules.retries) {
             let what = "the record was not acknowledged within the attempts that retries allows";
@@ -183,7 +183,7 @@ impl Partition {
         true
     }
 
-    /// Separates the records that were refused for their own sake from their neighbours.
+    /// Separates the rejected records from the others of their batch.
     fn take_apart(&mut self, at: usize, answer: &PartitionProduceResponse) {
         let Some((count, attempts)) = self.queue.get(at).map(|batch| (batch.count, batch.attempts)) else { return };
         let place = Place { attempts: Some(attempts), ..Place::default() };
@@ -214,7 +214,7 @@ fn broker_error(answer: &PartitionProduceResponse) -> Error {
     }
 }
 
-/// The indices the broker names as bad, if it names a usable and small number of them.
+/// The indices of the bad records, if the broker names them and they are few.
 fn bad_records(count: u32, answer: &PartitionProduceResponse) -> Option<Vec<u32>> {
     if is_about_size(answer.error_code) || answer.record_errors.len() > MOST_BAD_RECORDS {
         return None;

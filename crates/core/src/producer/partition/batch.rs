@@ -1,4 +1,4 @@
-//! One batch of a partition, from the last record it takes to its report.
+//! One batch of a partition, from its first record to its report.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,34 +7,35 @@ use crate::producer::completion::{Acknowledged, Completion};
 use crate::producer::split::rebuild;
 use crate::wire::records::{BatchBuilder, Compressor, ProducerStamp, Records, Stamp};
 
-/// The batch that takes records.
+/// The open batch, which takes records.
 #[derive(Debug)]
 pub(super) struct Open {
-    /// In the ledger.
+    /// Its number in the ledger.
     pub(super) number: u64,
     pub(super) builder: BatchBuilder,
     pub(super) completion: Arc<Completion>,
-    /// Whether it may go: it lingered, somebody waits for it, or it was alone.
+    /// Whether it may be sent: its linger has ended, somebody waits for it, or it was a lone record.
     pub(super) ripe: bool,
 }
 
-/// Where a batch stands that takes no more records.
+/// The state of a closed batch.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// To be sent, for the first time or again.
     Waiting,
-    /// In a request that is not answered.
+    /// In a request that is in flight.
     InFlight,
-    /// Decided, and waiting for the batches before it to be reported. It may be in flight still: then it ran out of time.
+    /// It has its outcome, and waits for the batches before it to be reported. If it expired, it may still be in
+    /// flight.
     Decided(Result<Acknowledged>),
 }
 
-/// A batch that takes no more records, or a piece of one that was split.
+/// A batch that takes no more records, or a piece of a batch that was split.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Its number in its partition: every batch and every piece has its own.
     pub(super) id: u64,
-    /// In the ledger; pieces share it.
+    /// Its number in the ledger; the pieces of a batch share it.
     pub(super) number: u64,
     pub(super) completion: Arc<Completion>,
     /// The index of its first record in `completion`.
@@ -44,12 +45,12 @@ pub(super) struct Batch {
     pub(super) last_piece: bool,
     pub(super) bytes: usize,
     pub(super) payload: Arc<Payload>,
-    /// Given at the first attempt and kept for every further one.
+    /// Its producer id, epoch and base sequence: set at the first attempt and kept for later ones.
     pub(super) stamp: Option<ProducerStamp>,
     pub(super) attempts: u32,
-    /// Whether an attempt ended without a definite answer: it may be in the log.
+    /// Whether an attempt ended without a definite response, so that it may be in the log.
     pub(super) maybe_written: bool,
-    /// Whether it was refused for its own sake, which is no reason for what is behind it to fail.
+    /// Whether the broker rejected its records for what they are, which does not fail the batches behind it.
     pub(super) fails_alone: bool,
     pub(super) stage: Stage,
 }
@@ -89,7 +90,7 @@ impl Batch {
         matches!(self.stage, Stage::Decided(Err(_)))
     }
 
-    /// Whether it may be in the log, as far as anybody can know.
+    /// Whether it may be in the log.
     pub(super) fn written(&self) -> Written {
         match &self.stage {
             Stage::Decided(Err(error)) => error.written(),
@@ -99,7 +100,7 @@ impl Batch {
         }
     }
 
-    /// Makes it ready for new sequence numbers. Only for one that is definitely not in the log.
+    /// Clears its sequence number, so that it gets a new one. Only for a batch that is definitely not in the log.
     pub(super) fn renumber(&mut self) {
         self.stamp = None;
         let Some(records) = self.payload.records() else { return };
@@ -131,7 +132,7 @@ impl Payload {
         Arc::new(Self(Mutex::new(Seal::Sealed(records))))
     }
 
-    /// The batch's bytes, sealed now if this is the first attempt.
+    /// The sealed bytes; seals the batch if this is its first attempt.
     pub(in crate::producer) fn seal(
         &self,
         producer: Option<ProducerStamp>,
@@ -161,7 +162,7 @@ impl Payload {
         }
     }
 
-    /// Whether sealing it is still to be done.
+    /// Whether it is not sealed yet.
     pub(in crate::producer) fn is_unsealed(&self) -> bool {
         matches!(&*self.0.lock().unwrap_or_else(PoisonError::into_inner), Seal::Filled(_))
     }

@@ -1,9 +1,8 @@
-//! Starting again, giving up, and reporting in order.
+//! Restarting, giving up, and reporting in order.
 //!
-//! Going again is the same for every reason. The partition *drains*: nothing more is sent until everything in flight
-//! is answered. Then it *restarts*: what is left goes again from the front. If sequence numbers were spent in vain it
-//! restarts in the next epoch, and then a batch that may be in the log cannot go again: it fails, and what is behind
-//! it with it.
+//! After any error a partition first *drains*: it sends nothing until all its batches in flight are answered. Then it
+//! *restarts*: it sends what is left, from the front. If sequence numbers were used in vain, it restarts in the next
+//! epoch. A batch that may be in the log cannot change its epoch, so it fails, and everything behind it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::records::{BatchBuilder, Records};
 
-/// A part of a batch that is taken apart: records that go again, or records that fail alone.
+/// A part of a batch that was split: records to send again, or records that fail alone.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) range: Range<u32>,
@@ -31,7 +30,8 @@ impl Partition {
         self.draining && self.in_flight == 0
     }
 
-    /// Lets what is left go again. True if the epochs of its producer id are used up.
+    /// Ends the draining, so that what is left is sent again. Returns whether the epochs of its producer id are used
+    /// up.
     pub(in crate::producer) fn restart(&mut self, rules: Rules) -> bool {
         self.in_flight_to = None;
         self.draining = false;
@@ -51,14 +51,14 @@ impl Partition {
         !self.sequences.start_next_epoch()
     }
 
-    /// Whether the last attempt was refused because its leader does not know the topic, or it has no leader to ask.
+    /// Whether its leader said that it does not know the topic, or it has no leader to ask.
     pub(in crate::producer) fn is_unknown_to_leader(&self) -> bool {
         let code = self.last_error.as_ref().and_then(Error::code);
         let unknown = code.is_some_and(ErrorCode::is_unknown_topic);
         !self.queue.is_empty() && (unknown || self.leader.is_none())
     }
 
-    /// How often in a row it was sent in vain.
+    /// How many attempts in a row have failed.
     pub(in crate::producer) fn failures(&self) -> u32 {
         self.failures
     }
@@ -68,14 +68,14 @@ impl Partition {
         self.retry_at = Some(until);
     }
 
-    /// Lets it send again if its back-off is over. Nobody may compare with a clock after that: the one that is read for
-    /// each append lags behind, and would keep the partition waiting for an alarm that has gone off already.
+    /// Clears the back-off if it has ended. After this, nobody compares it with a clock again: `append` passes in a
+    /// time that lags behind, which would make the partition wait for an alarm that has already gone off.
     pub(in crate::producer) fn end_back_off(&mut self, now: Instant) {
         self.retry_at = self.retry_at.filter(|at| *at > now);
     }
 
-    /// Gives up the batch with this number in the ledger, which was not acknowledged in time, and what is behind it.
-    /// `no_identity` says why there is no producer id, if it waits for one. False if there is no such batch.
+    /// Fails the batch with this ledger number, because its delivery time is up, and everything behind it.
+    /// `no_identity` says why there is no producer id, if it waits for one. Returns false if there is no such batch.
     pub(in crate::producer) fn expire(&mut self, number: u64, no_identity: Option<&Error>) -> bool {
         if self.open.as_ref().is_some_and(|open| open.number == number) {
             self.close_open();
@@ -88,7 +88,7 @@ impl Partition {
         true
     }
 
-    /// What kept a batch from being acknowledged: why its last attempt failed, or what it waits for.
+    /// Why a batch was not acknowledged in time: the error of its last attempt, or what it waits for.
     fn hindrance(&self, at: usize, no_identity: Option<&Error>) -> Option<Error> {
         if let Some(error) = &self.last_error {
             return Some(error.clone());
@@ -104,7 +104,7 @@ impl Partition {
         Some(Error::new(kind, what))
     }
 
-    /// Gives up everything that is not decided, because of `error`.
+    /// Fails everything undecided with `error`.
     pub(in crate::producer) fn fail_all(&mut self, error: Error) {
         self.close_open();
         if let Some(at) = self.queue.iter().position(|batch| !batch.is_decided()) {
@@ -112,7 +112,7 @@ impl Partition {
         }
     }
 
-    /// [`fail_from`](Self::fail_from) with an error that is yet to say where, and whether it was written.
+    /// Like [`fail_from`](Self::fail_from), for an error that lacks the place and whether the batch was written.
     pub(super) fn fail_at(&mut self, at: usize, error: Error) {
         let Some(batch) = self.queue.get(at) else { return };
         let broker_id = self.in_flight_to.or(self.leader);
@@ -122,7 +122,7 @@ impl Partition {
         self.fail_from(at, error);
     }
 
-    /// Fails a batch, and everything buffered behind it with a cause that names it.
+    /// Fails a batch with `error`, and everything behind it with an error that names this one as its cause.
     fn fail_from(&mut self, at: usize, error: Error) {
         let error = error.at_partition(&self.topic_name, self.index);
         if let Some(batch) = self.queue.get_mut(at).filter(|batch| !batch.is_decided()) {
@@ -133,13 +133,13 @@ impl Partition {
         self.fail_behind(at + 1, &error);
     }
 
-    /// Fails everything buffered from `first` on, because of a record before it.
+    /// Fails everything from `first` on because an earlier record failed.
     fn fail_behind(&mut self, first: usize, cause: &Error) {
         self.close_open();
         let error = Error::new(ErrorKind::NotDelivered, "an earlier record of the partition was not delivered");
         let error = error.at_partition(&self.topic_name, self.index).with_source(cause.clone());
-        // One that is stored, but not yet reported because of the one that fails here, fails with it: to send the
-        // failed record again and not this one would change their order.
+        // This includes a batch that is stored but not reported yet because it is behind the failed one. If the
+        // application sends the failed record again, it would otherwise come after this one.
         for batch in self.queue.iter_mut().skip(first).filter(|batch| !batch.has_failed()) {
             let written = batch.written();
             batch.stage = Stage::Decided(Err(error.clone().with_written(written)));
@@ -148,8 +148,8 @@ impl Partition {
         }
     }
 
-    /// Takes the first batch out if it is decided, to be reported. With it comes its number in the ledger, if nothing
-    /// of that number is left.
+    /// Takes the first batch out if it has its outcome, to report it. Also returns its ledger number, if this was the
+    /// last piece of it.
     pub(in crate::producer) fn take_report(&mut self) -> Option<(Completed, Option<u64>)> {
         if !self.queue.front()?.is_decided() {
             return None;
@@ -159,7 +159,7 @@ impl Partition {
         if let Err(error) = &outcome
             && !batch.fails_alone
         {
-            // Also what came in while this report had to wait for those before it.
+            // This also fails what was appended while the report waited for those before it.
             self.fail_behind(0, error);
         }
         let end = batch.first_index.saturating_add(batch.count);
@@ -167,8 +167,8 @@ impl Partition {
         Some((completed, batch.last_piece.then_some(batch.number)))
     }
 
-    /// Takes a definitely refused batch apart, in its place in the order. Pieces keep their sequence numbers; if one
-    /// fails, the numbers behind it are broken and the partition restarts in the next epoch.
+    /// Replaces a definitely rejected batch by pieces, in its place. Pieces keep their sequence numbers. If one fails,
+    /// the numbers behind it have a gap, and the partition restarts in the next epoch.
     pub(super) fn replace_by_pieces(&mut self, at: usize, pieces: Vec<Piece>) {
         let Some(batch) = self.queue.get(at) else { return };
         let ranges: Vec<_> =

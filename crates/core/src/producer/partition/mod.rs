@@ -1,12 +1,12 @@
 //! One partition of a producer: its batches in the order of their records, and what may happen to them.
 //!
-//! Everything of a partition is private to this folder, so that its rules are kept in one place: batches are sent, sent
-//! again and reported in order; what may be in the log is never changed; sequence numbers are spent once. The
-//! machine asks what a partition could send and tells it what was answered.
+//! All state of a partition is private to this folder, so its rules are in one place: batches are sent, sent again and
+//! reported in order; a batch that may be in the log never changes; sequence numbers are used once. The machine asks
+//! what a partition can send, and tells it what was answered.
 //!
 //! - here: records in, batches out;
-//! - `answer`: what a broker's answer means for a batch;
-//! - `failure`: draining, starting again, giving up, reporting.
+//! - `answer`: what a response means for a batch;
+//! - `failure`: draining, restarting, giving up, reporting.
 
 mod answer;
 mod batch;
@@ -26,28 +26,28 @@ pub(super) use answer::Answer;
 pub(super) use batch::Payload;
 use batch::{Batch, Open, Stage};
 
-/// What the settings say about sending again.
+/// What the settings say about retries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) idempotent: bool,
     acks: Acks,
     retries: u32,
-    /// The most batches of a partition that may be unanswered.
+    /// How many batches of a partition may be in flight.
     pub(super) max_in_flight: usize,
 }
 
 impl Rules {
     pub(super) fn new(config: &ProducerConfig) -> Self {
         let idempotent = config.is_idempotent();
-        // Without sequence numbers a broker stores whatever comes, so a batch that goes again would stand behind the
-        // one that was sent after it.
+        // Without sequence numbers a broker stores whatever arrives. A batch that is sent again would come after the
+        // one that was sent behind it, so only one may be in flight.
         let reorders = !idempotent && config.retries > 0;
         let max_in_flight = if reorders { 1 } else { config.max_in_flight };
         Self { idempotent, acks: config.acks, retries: config.retries, max_in_flight }
     }
 }
 
-/// A batch on its way into a request.
+/// A batch that goes into a request.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) batch: u64,
@@ -56,7 +56,7 @@ pub(super) struct Taken {
     pub(super) payload: Arc<Payload>,
 }
 
-/// A partition and everything of it that is not yet reported, in the order it was appended.
+/// A partition with all its unreported batches, in the order of their records.
 #[derive(Debug)]
 pub(super) struct Partition {
     topic: TopicIndex,
@@ -65,24 +65,24 @@ pub(super) struct Partition {
     handle: HandleId,
     lane: LaneId,
     leader: Option<i32>,
-    /// The leader whose list of ready partitions has it.
+    /// The leader whose list of ready partitions it is on.
     listed: Option<i32>,
-    /// Takes records; it comes after everything in `queue`.
+    /// The batch that takes records; it comes after everything in `queue`.
     open: Option<Open>,
     queue: VecDeque<Batch>,
     next_batch: u64,
     sequences: Sequences,
-    /// Whether its lane knows that it waits for a producer id.
+    /// Whether it has told its lane that it waits for a producer id.
     awaits_identity: bool,
-    /// Batches in requests that are not answered, those included that were reported in the meantime.
+    /// How many of its batches are in flight, including those that expired and were reported meanwhile.
     in_flight: usize,
-    /// The broker that has them.
+    /// The broker that they were sent to.
     in_flight_to: Option<i32>,
-    /// Nothing may be sent until `in_flight` is 0: then what must go again goes again, in order.
+    /// Nothing may be sent until `in_flight` is 0; then the partition restarts.
     draining: bool,
     failures: u32,
     retry_at: Option<Instant>,
-    /// Why the last attempt did not succeed: the cause to name when time runs out.
+    /// Why the last attempt failed: the cause to name when the delivery time is up.
     last_error: Option<Error>,
 }
 
@@ -114,6 +114,10 @@ impl Partition {
         self.topic
     }
 
+    pub(super) fn topic_name(&self) -> &Arc<str> {
+        &self.topic_name
+    }
+
     pub(super) fn index(&self) -> i32 {
         self.index
     }
@@ -130,7 +134,7 @@ impl Partition {
         self.leader
     }
 
-    /// Takes notice of who leads it; true if that is new. A new leader is tried without waiting for the back-off.
+    /// Sets the leader; returns whether it is new. A new leader is tried without waiting for the back-off.
     pub(super) fn handle_leader(&mut self, leader: Option<i32>) -> bool {
         let is_new = self.leader != leader;
         if is_new {
@@ -140,13 +144,13 @@ impl Partition {
         is_new
     }
 
-    /// Takes notice that its topic was deleted and made anew: brokers know nothing of its sequence any more.
+    /// Notes that its topic was deleted and created again, so that brokers no longer know its sequence.
     pub(super) fn handle_made_anew(&mut self) {
         self.sequences.broken = true;
         self.draining = true;
     }
 
-    /// Appends a record to the open batch with `append`; none if no batch is open.
+    /// Appends a record to the open batch with `append`; `None` if no batch is open.
     #[inline]
     pub(super) fn append(
         &mut self,
@@ -156,18 +160,18 @@ impl Partition {
         Some(append(&mut open.builder).map(|index| (&open.completion, index)))
     }
 
-    /// Opens a batch, which takes records from now on; none is open.
+    /// Opens a batch, which takes records from now on. No batch may be open.
     pub(super) fn open(&mut self, number: u64, builder: BatchBuilder, ripe: bool) -> Arc<Completion> {
         let completion = Arc::new(Completion::new(Arc::clone(&self.topic_name), self.index));
         if self.queue.is_empty() {
-            // It was the cause of the trouble of records that are all reported.
+            // The last error belongs to records that are all reported.
             self.last_error = None;
         }
         self.open = Some(Open { number, builder, completion: Arc::clone(&completion), ripe });
         completion
     }
 
-    /// Ends the open batch, which takes no more records. Returns its number, if one was open.
+    /// Closes the open batch, which takes no more records. Returns its number, if one was open.
     pub(super) fn close_open(&mut self) -> Option<u64> {
         let open = self.open.take()?;
         let number = open.number;
@@ -181,25 +185,25 @@ impl Partition {
         self.next_batch
     }
 
-    /// How many batches were closed so far, or a larger number: it grows when one is.
+    /// At least the number of batches closed so far; it grows with every closed batch.
     #[inline]
     pub(super) fn closed_batches(&self) -> u64 {
         self.next_batch
     }
 
-    /// Lets the open batch go, if it is that one.
+    /// Ends the linger of the open batch, if it has this number.
     pub(super) fn ripen(&mut self, number: u64) {
         if let Some(open) = self.open.as_mut().filter(|open| open.number == number) {
             open.ripe = true;
         }
     }
 
-    /// Where in `queue` the next batch to send is.
+    /// The index in `queue` of the next batch to send.
     fn next_waiting(&self) -> Option<usize> {
         self.queue.iter().position(Batch::is_waiting)
     }
 
-    /// The size of what would be sent next, if there is anything.
+    /// The size of the next batch to send, if there is one.
     pub(super) fn next_bytes(&self) -> Option<usize> {
         match self.queue.iter().find(|batch| batch.is_waiting()) {
             Some(batch) => Some(batch.bytes),
@@ -207,22 +211,22 @@ impl Partition {
         }
     }
 
-    /// Whether what would go next is the open batch, which must be closed first.
+    /// Whether the next batch to send is the open one, which must be closed first.
     pub(super) fn sends_open_batch(&self) -> bool {
         self.next_waiting().is_none()
     }
 
-    /// Notes that it waits for a producer id; false if it does already.
+    /// Notes that it waits for a producer id. Returns false if it did already.
     pub(super) fn wait_for_identity(&mut self) -> bool {
         !std::mem::replace(&mut self.awaits_identity, true)
     }
 
-    /// Notes that there is a producer id now.
+    /// Notes that the producer id is known now.
     pub(super) fn handle_identity(&mut self) {
         self.awaits_identity = false;
     }
 
-    /// Whether it has no producer id yet to number its batches with.
+    /// Whether it has no producer id yet.
     pub(super) fn needs_identity(&self) -> bool {
         self.sequences.needs_identity()
     }
@@ -231,8 +235,8 @@ impl Partition {
     pub(super) fn can_send(&self, now: Instant, rules: Rules) -> bool {
         let is_first = rules.idempotent && !self.sequences.acknowledged;
         let limit = if is_first { 1 } else { rules.max_in_flight };
-        // A broker knows the last five batches it stored. What is stored but waits for the report of one before it
-        // counts too, or that one could fall out of the broker's memory while it is sent again.
+        // A broker remembers the last five batches that it stored. A batch that is stored but waits for the report of
+        // an earlier one counts too: otherwise the broker could forget the earlier one while it is being sent again.
         let unresolved = self.next_waiting().unwrap_or(self.queue.len());
         !self.draining
             && self.in_flight.max(unresolved) < limit
@@ -240,7 +244,7 @@ impl Partition {
             && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// Notes that the list of `leader` has it.
+    /// Notes that it is on the list of `leader`.
     pub(super) fn list(&mut self, leader: i32) {
         self.listed = Some(leader);
     }
@@ -249,17 +253,17 @@ impl Partition {
         self.listed == Some(leader)
     }
 
-    /// Notes that it was taken off the list that had it.
+    /// Notes that it is on no list any more.
     pub(super) fn unlist(&mut self) {
         self.listed = None;
     }
 
-    /// Takes the next batch into a request to `broker_id`, numbered with what `identity` gives if it is the first
-    /// attempt. None if nothing waits.
+    /// Takes the next batch for a request to `broker_id`; `None` if none waits. At its first attempt the batch gets its
+    /// sequence numbers, with the producer id that `identity` gives.
     ///
     /// # Errors
     ///
-    /// If the batch would not follow the one before it: that must never be sent.
+    /// If the batch would not directly follow the one before it. Such a batch must never be sent.
     pub(super) fn take_next(
         &mut self,
         broker_id: i32,
@@ -293,24 +297,24 @@ impl Partition {
         Ok(Some(Taken { batch, bytes, stamp, payload }))
     }
 
-    /// Whether none of its batches is in a request that is not answered.
+    /// Whether none of its batches is in flight.
     pub(super) fn is_landed(&self) -> bool {
         self.in_flight == 0
     }
 
-    /// Whether any record of it that has no report yet may be in the log.
+    /// Whether any of its unreported records may be in the log.
     pub(super) fn written(&self) -> Written {
         let maybe = self.queue.iter().any(|batch| batch.written() == Written::Maybe);
         if maybe { Written::Maybe } else { Written::No }
     }
 
-    /// What its batches are numbered with at present.
+    /// The producer id and epoch of its next batch.
     pub(super) fn producer_id(&self) -> Option<ProducerId> {
         self.sequences.producer_id()
     }
 }
 
-/// The stamp that a batch sent right after this one must have, if they are of one epoch.
+/// The sequence number that the next batch of the same epoch must have.
 fn successor(batch: &Batch) -> Option<ProducerStamp> {
     let stamp = batch.stamp.filter(|_| !batch.has_failed())?;
     Some(ProducerStamp { base_sequence: sequence_after(stamp.base_sequence, batch.count), ..stamp })

@@ -1,10 +1,10 @@
-//! `ApiVersions`: which versions of which APIs a broker speaks (KIP-35, KIP-511), and its features (KIP-584).
+//! `ApiVersions`: the API versions that a broker supports (KIP-35, KIP-511), and its features (KIP-584).
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// Asks for the versions a broker speaks; the first request on every connection.
+/// Asks for the versions that a broker supports; the first request on every connection.
 ///
 /// A broker that does not know the version answers in version 0, with `UNSUPPORTED_VERSION` and its versions.
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -16,29 +16,29 @@ pub struct ApiVersionsRequest {
     /// The client's version, of the same form.
     #[kafka(since = 3, ignorable)]
     pub client_software_version: String,
-    /// The cluster the client takes the broker for: another one refuses it (KIP-1242).
+    /// The cluster that the client expects; a broker of another one refuses the request (KIP-1242).
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub cluster_id: Option<String>,
-    /// The broker id the client takes the broker for: another one refuses it (KIP-1242).
+    /// The broker id that the client expects; another broker refuses the request (KIP-1242).
     #[kafka(since = 5, ignorable)]
     pub node_id: Option<i32>,
 }
 
-/// What the broker speaks. Its header is always that of version 0 (KIP-511).
+/// The versions that the broker supports. Its header is always that of version 0 (KIP-511).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 3)]
 pub struct ApiVersionsResponse {
     /// `UNSUPPORTED_VERSION` if the broker does not know the request's version.
     pub error_code: ErrorCode,
-    /// Every API the broker speaks.
+    /// The APIs that the broker supports.
     pub api_keys: Vec<ApiVersion>,
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
     /// What the broker supports.
     #[kafka(since = 3, tag = 0, ignorable)]
     pub supported_features: Vec<SupportedFeatureKey>,
-    /// Grows with every change of the finalized features; none if they are unknown.
+    /// Grows with every change of the finalized features; `None` if they are unknown.
     #[kafka(since = 3, tag = 1, ignorable)]
     pub finalized_features_epoch: Option<i64>,
     /// What the cluster agreed on. Valid only together with an epoch.

@@ -4,26 +4,26 @@ use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// Asks for topics to have more partitions.
+/// Adds partitions to topics.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "CreatePartitions", response = CreatePartitionsResponse, versions = "0-3", flexible = 2)]
 pub struct CreatePartitionsRequest {
     /// One entry per topic.
     pub topics: Vec<CreatePartitionsTopic>,
-    /// How long the controller may work on it before it answers, in milliseconds.
+    /// How long the controller may take before it answers, in milliseconds.
     pub timeout_ms: i32,
-    /// Checks the request and changes nothing.
+    /// Whether only to check the request, without changing anything.
     pub validate_only: bool,
 }
 
-/// How many partitions one topic shall have.
+/// The new number of partitions of a topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatePartitionsTopic {
     /// The topic's name.
     pub name: String,
-    /// How many partitions it shall have in all.
+    /// The total number of partitions it should have.
     pub count: i32,
-    /// The replicas of the new partitions in order; none lets the controller choose.
+    /// The replicas of the new partitions, in order; `None` lets the controller choose.
     #[kafka(nullable = 0)]
     pub assignments: Option<Vec<CreatePartitionsAssignment>>,
 }
@@ -35,24 +35,24 @@ pub struct CreatePartitionsAssignment {
     pub broker_ids: Vec<i32>,
 }
 
-/// What became of each topic.
+/// The outcome for each topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-3", flexible = 2)]
 pub struct CreatePartitionsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     pub throttle_time_ms: i32,
     /// One entry per topic.
     pub results: Vec<CreatePartitionsTopicResult>,
 }
 
-/// What became of one topic.
+/// The outcome for one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatePartitionsTopicResult {
     /// The topic's name.
     pub name: String,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
 }

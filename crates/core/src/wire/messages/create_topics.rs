@@ -11,10 +11,10 @@ use crate::wire::primitives::Uuid;
 pub struct CreateTopicsRequest {
     /// One entry per topic.
     pub topics: Vec<CreatableTopic>,
-    /// How long the controller may work on it before it answers, in milliseconds.
+    /// How long the controller may take before it answers, in milliseconds.
     #[kafka(default = 60_000)]
     pub timeout_ms: i32,
-    /// Checks the request and changes nothing.
+    /// Whether only to check the request, without changing anything.
     #[kafka(since = 1)]
     pub validate_only: bool,
 }
@@ -24,9 +24,9 @@ pub struct CreateTopicsRequest {
 pub struct CreatableTopic {
     /// The topic's name.
     pub name: String,
-    /// How many partitions; none for the broker's default (version 4, KIP-464) or with `assignments`.
+    /// How many partitions; `None` for the broker's default (version 4, KIP-464) or with `assignments`.
     pub num_partitions: Option<i32>,
-    /// How many replicas of each; none for the broker's default (version 4, KIP-464) or with `assignments`.
+    /// How many replicas of each; `None` for the broker's default (version 4, KIP-464) or with `assignments`.
     pub replication_factor: Option<i16>,
     /// The replicas of each partition; empty lets the controller choose.
     pub assignments: Vec<CreatableReplicaAssignment>,
@@ -48,56 +48,56 @@ pub struct CreatableReplicaAssignment {
 pub struct CreatableTopicConfig {
     /// The setting's name.
     pub name: String,
-    /// The value; none for an unset or, in a response, sensitive one.
+    /// The value; `None` if unset or, in a response, sensitive.
     #[kafka(nullable = 0)]
     pub value: Option<String>,
 }
 
-/// What became of each topic.
+/// The outcome for each topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-7", flexible = 5)]
 pub struct CreateTopicsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 2, ignorable)]
     pub throttle_time_ms: i32,
     /// One entry per topic.
     pub topics: Vec<CreatableTopicResult>,
 }
 
-/// What became of one topic; what it got is told from version 5 on (KIP-525).
+/// The outcome for one topic, from version 5 on with its properties (KIP-525).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableTopicResult {
     /// The topic's name.
     pub name: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 7, ignorable)]
     pub topic_id: Uuid,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(since = 1, nullable = 0, ignorable)]
     pub error_message: Option<String>,
-    /// Why `configs` is missing, as a number; 0 if it is not.
+    /// The error code that explains why `configs` is missing; 0 if it is not.
     #[kafka(since = 5, tag = 0, ignorable)]
     pub topic_config_error_code: i16,
-    /// How many partitions it got; none if the client may not know.
+    /// The number of its partitions; `None` if the client is not authorized to know.
     #[kafka(since = 5, ignorable)]
     pub num_partitions: Option<i32>,
-    /// How many replicas it got; none if the client may not know.
+    /// The number of replicas; `None` if the client is not authorized to know.
     #[kafka(since = 5, ignorable)]
     pub replication_factor: Option<i16>,
-    /// The settings it got; none if the client may not know.
+    /// Its settings; `None` if the client is not authorized to know.
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub configs: Option<Vec<CreatableTopicConfigs>>,
 }
 
-/// One setting that the new topic has (KIP-525).
+/// A setting of the new topic (KIP-525).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct CreatableTopicConfigs {
     /// The setting's name.
     #[kafka(since = 5)]
     pub name: String,
-    /// The value; none for an unset or, in a response, sensitive one.
+    /// The value; `None` if unset or, in a response, sensitive.
     #[kafka(since = 5, nullable = 5)]
     pub value: Option<String>,
     /// Whether it cannot be changed while the broker runs.
@@ -106,7 +106,7 @@ pub struct CreatableTopicConfigs {
     /// Where the value comes from: 1 topic, 2 one broker, 3 all brokers, 4 the broker's file, 5 the default (KIP-226).
     #[kafka(since = 5, ignorable)]
     pub config_source: Option<i8>,
-    /// Whether it is a secret; its value is never told.
+    /// Whether it is a secret, whose value is never returned.
     #[kafka(since = 5)]
     pub is_sensitive: bool,
 }

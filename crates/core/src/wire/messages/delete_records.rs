@@ -1,10 +1,10 @@
-//! `DeleteRecords`: removes the oldest records of partitions (KIP-107). The partition's leader answers it.
+//! `DeleteRecords`: deletes the oldest records of partitions (KIP-107). The partition's leader answers it.
 
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// Asks for the records before given offsets to be removed.
+/// Deletes the records before given offsets.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "DeleteRecords", response = DeleteRecordsResponse, versions = "0-2", flexible = 2)]
 pub struct DeleteRecordsRequest {
@@ -28,21 +28,21 @@ pub struct DeleteRecordsTopic {
 pub struct DeleteRecordsPartition {
     /// The partition's number.
     pub partition_index: i32,
-    /// The first offset to keep; none for the high watermark, which removes everything.
+    /// The first offset to keep; `None`: the high watermark, which deletes everything.
     pub offset: Option<i64>,
 }
 
-/// What became of each partition.
+/// The outcome for each partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-2", flexible = 2)]
 pub struct DeleteRecordsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     pub throttle_time_ms: i32,
     /// One entry per topic.
     pub topics: Vec<DeleteRecordsTopicResult>,
 }
 
-/// What became of one topic's partitions.
+/// The outcome for one topic's partitions.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DeleteRecordsTopicResult {
     /// The topic's name.
@@ -51,13 +51,13 @@ pub struct DeleteRecordsTopicResult {
     pub partitions: Vec<DeleteRecordsPartitionResult>,
 }
 
-/// What became of one partition.
+/// The outcome for one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DeleteRecordsPartitionResult {
     /// The partition's number.
     pub partition_index: i32,
-    /// The oldest offset that every living replica still has; none with an error.
+    /// The lowest log start offset of all live replicas; `None` with an error.
     pub low_watermark: Option<i64>,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
 }

@@ -1,4 +1,4 @@
-//! `DeleteTopics`: removes topics by name or id (KIP-4, KIP-516). The controller answers it.
+//! `DeleteTopics`: deletes topics by name or id (KIP-4, KIP-516). The controller answers it.
 
 use kavka_derive::Message;
 
@@ -8,7 +8,7 @@ use crate::wire::primitives::Uuid;
 /// The newest version that names topics in a plain list; later ones can name them by id, too.
 pub const DELETE_BY_NAME: i16 = 5;
 
-/// Asks for topics to be removed.
+/// Deletes topics.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "DeleteTopics", response = DeleteTopicsResponse, versions = "0-6", flexible = 4)]
 pub struct DeleteTopicsRequest {
@@ -18,44 +18,44 @@ pub struct DeleteTopicsRequest {
     /// The topics, below version 6.
     #[kafka(until = 5, ignorable)]
     pub topic_names: Vec<String>,
-    /// How long the controller may work on it before it answers, in milliseconds.
+    /// How long the controller may take before it answers, in milliseconds.
     pub timeout_ms: i32,
 }
 
 /// One topic, by name or by id.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DeleteTopicState {
-    /// The topic's name; none if it is named by id.
+    /// The topic's name; `None` if it is named by id.
     #[kafka(since = 6, nullable = 6)]
     pub name: Option<String>,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 6)]
     pub topic_id: Uuid,
 }
 
-/// What became of each topic.
+/// The outcome for each topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-6", flexible = 4)]
 pub struct DeleteTopicsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
     /// One entry per topic.
     pub responses: Vec<DeletableTopicResult>,
 }
 
-/// What became of one topic.
+/// The outcome for one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DeletableTopicResult {
-    /// The topic's name; none if it was named by an id that is unknown.
+    /// The topic's name; `None` if it was named by an id that is unknown.
     #[kafka(nullable = 6)]
     pub name: Option<String>,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 6, ignorable)]
     pub topic_id: Uuid,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub error_message: Option<String>,
 }

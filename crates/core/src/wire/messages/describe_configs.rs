@@ -10,10 +10,10 @@ use crate::wire::error_code::ErrorCode;
 pub struct DescribeConfigsRequest {
     /// What to describe.
     pub resources: Vec<DescribeConfigsResource>,
-    /// Whether to tell where else a setting has a value.
+    /// Whether to return the other places that set a value.
     #[kafka(since = 1)]
     pub include_synonyms: bool,
-    /// Whether to tell what a setting means (KIP-569).
+    /// Whether to return a description of each setting (KIP-569).
     #[kafka(since = 3)]
     pub include_documentation: bool,
 }
@@ -25,7 +25,7 @@ pub struct DescribeConfigsResource {
     pub resource_type: i8,
     /// A topic's name or a broker's id.
     pub resource_name: String,
-    /// The settings to tell; none for all.
+    /// The settings to return; `None`: all.
     #[kafka(nullable = 0)]
     pub configuration_keys: Option<Vec<String>>,
 }
@@ -34,7 +34,7 @@ pub struct DescribeConfigsResource {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-4", flexible = 4)]
 pub struct DescribeConfigsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     pub throttle_time_ms: i32,
     /// One entry per resource.
     pub results: Vec<DescribeConfigsResult>,
@@ -43,9 +43,9 @@ pub struct DescribeConfigsResponse {
 /// The settings of one resource.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribeConfigsResult {
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
     /// 2 for a topic, 4 for a broker, 8 for a broker's loggers.
@@ -61,7 +61,7 @@ pub struct DescribeConfigsResult {
 pub struct DescribeConfigsResourceResult {
     /// The setting's name.
     pub name: String,
-    /// The value; none for an unset or, in a response, sensitive one.
+    /// The value; `None` if unset or, in a response, sensitive.
     #[kafka(nullable = 0)]
     pub value: Option<String>,
     /// Whether it cannot be changed while the broker runs.
@@ -72,29 +72,29 @@ pub struct DescribeConfigsResourceResult {
     /// Where the value comes from: 1 topic, 2 one broker, 3 all brokers, 4 the broker's file, 5 the default (KIP-226).
     #[kafka(since = 1, ignorable)]
     pub config_source: Option<i8>,
-    /// Whether it is a secret; its value is never told.
+    /// Whether it is a secret, whose value is never returned.
     pub is_sensitive: bool,
-    /// Every place that gives it a value, the one that counts first.
+    /// All places that set a value; the effective one comes first.
     #[kafka(since = 1, ignorable)]
     pub synonyms: Vec<DescribeConfigsSynonym>,
     /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 unknown (KIP-569).
     #[kafka(since = 3, ignorable)]
     pub config_type: i8,
-    /// What it means, if that was asked for.
+    /// Its description, if requested.
     #[kafka(since = 3, nullable = 0, ignorable)]
     pub documentation: Option<String>,
 }
 
-/// Another place that gives the setting a value (KIP-226).
+/// A place that sets a value (KIP-226).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribeConfigsSynonym {
-    /// The name it has in that place.
+    /// The name of the setting in that place.
     #[kafka(since = 1)]
     pub name: String,
-    /// The value; none for an unset or, in a response, sensitive one.
+    /// The value; `None` if unset or, in a response, sensitive.
     #[kafka(since = 1, nullable = 0)]
     pub value: Option<String>,
-    /// The place, numbered as `config_source` is.
+    /// The place, with the numbers of `config_source`.
     #[kafka(since = 1)]
     pub source: i8,
 }

@@ -11,7 +11,7 @@ use crate::wire::error_code::ErrorCode;
 pub struct DescribeGroupsRequest {
     /// The groups' ids.
     pub groups: Vec<String>,
-    /// Whether to tell what the client may do with each group (KIP-430).
+    /// Whether to return what the client is authorized to do with each group (KIP-430).
     #[kafka(since = 3)]
     pub include_authorized_operations: bool,
 }
@@ -20,7 +20,7 @@ pub struct DescribeGroupsRequest {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-6", flexible = 5)]
 pub struct DescribeGroupsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
     /// One entry per group.
@@ -30,22 +30,22 @@ pub struct DescribeGroupsResponse {
 /// One group.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribedGroup {
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(since = 6, nullable = 6)]
     pub error_message: Option<String>,
     /// The group's id; `group.id`.
     pub group_id: String,
-    /// Its state, such as `Stable` or `PreparingRebalance`; empty if it could not be told.
+    /// Its state, such as `Stable` or `PreparingRebalance`; empty if unknown.
     pub group_state: String,
-    /// The kind of group: `consumer` for consumers.
+    /// The protocol type of the group: `consumer` for consumers.
     pub protocol_type: String,
-    /// The protocol that was chosen: an assignor, for consumers.
+    /// The chosen protocol: for consumers, an assignor.
     pub protocol_data: String,
     /// One entry per member.
     pub members: Vec<DescribedGroupMember>,
-    /// What the client may do with it, one bit each; `i32::MIN` if that was not asked for (KIP-430).
+    /// What the client is authorized to do with it, as a bit field (KIP-430); `i32::MIN` if not requested.
     #[kafka(since = 3, default = i32::MIN)]
     pub authorized_operations: i32,
 }
@@ -53,17 +53,17 @@ pub struct DescribedGroup {
 /// One member of a group.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct DescribedGroupMember {
-    /// The member's id, which the coordinator gave it.
+    /// The member id, as assigned by the coordinator.
     pub member_id: String,
-    /// The name of a static member (KIP-345); `group.instance.id`.
+    /// The `group.instance.id` of a static member (KIP-345).
     #[kafka(since = 4, nullable = 4, ignorable)]
     pub group_instance_id: Option<String>,
     /// The member's `client.id`.
     pub client_id: String,
-    /// The address it is connected from.
+    /// The address from which it is connected.
     pub client_host: String,
-    /// What it said when it joined; the protocol knows the format.
+    /// What it sent when it joined, in the format of the protocol.
     pub member_metadata: Bytes,
-    /// Its share; the protocol knows the format.
+    /// Its assignment, in the format of the protocol.
     pub member_assignment: Bytes,
 }

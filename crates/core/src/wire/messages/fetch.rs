@@ -1,6 +1,6 @@
 //! `Fetch`: record batches from given offsets on. The leader, or a replica it names (KIP-392), answers it.
 //!
-//! Record bytes stay as they came: what is in them is `wire::records`' business.
+//! Records stay encoded; `wire::records` decodes them.
 
 use kavka_derive::Message;
 
@@ -24,7 +24,7 @@ pub struct FetchRequest {
     /// The cluster the fetcher believes to be in; for KRaft's replicas only.
     #[kafka(since = 12, tag = 0, nullable = 12, ignorable)]
     pub cluster_id: Option<String>,
-    /// The replica that fetches, below version 15; none for a consumer.
+    /// The replica that fetches, below version 15; `None` for a consumer.
     #[kafka(until = 14)]
     pub replica_id: Option<i32>,
     /// The replica that fetches, from version 15 on.
@@ -32,12 +32,12 @@ pub struct FetchRequest {
     pub replica_state: ReplicaState,
     /// How long the broker may wait for `min_bytes`, in milliseconds; `fetch.max.wait.ms`.
     pub max_wait_ms: i32,
-    /// How many bytes the broker shall wait for; `fetch.min.bytes`.
+    /// How many bytes the broker waits for (`fetch.min.bytes`).
     pub min_bytes: i32,
-    /// How many bytes the answer shall have at most; one batch is sent whole all the same. `fetch.max.bytes`, KIP-74.
+    /// The largest response, in bytes; the first batch may exceed it (`fetch.max.bytes`, KIP-74).
     #[kafka(since = 3, default = i32::MAX, ignorable)]
     pub max_bytes: i32,
-    /// 0 reads everything, 1 only what is committed; `isolation.level`, KIP-98.
+    /// 0: read everything; 1: read only committed records (`isolation.level`, KIP-98).
     #[kafka(since = 4, ignorable)]
     pub isolation_level: i8,
     /// The fetch session; 0 for none or a new one (KIP-227).
@@ -51,7 +51,7 @@ pub struct FetchRequest {
     /// Partitions that leave the session.
     #[kafka(since = 7)]
     pub forgotten_topics_data: Vec<ForgottenTopic>,
-    /// Where the consumer is, so that a replica near it may be named; `client.rack`, KIP-392.
+    /// The consumer's rack, so that the broker can name a replica near it (`client.rack`, KIP-392).
     #[kafka(since = 11, ignorable)]
     pub rack_id: String,
 }
@@ -59,7 +59,7 @@ pub struct FetchRequest {
 /// Which replica fetches; a consumer is none (KIP-903).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct ReplicaState {
-    /// The replica's broker id; none for a consumer.
+    /// The replica's broker id; `None` for a consumer.
     #[kafka(since = 15)]
     pub replica_id: Option<i32>,
     /// The replica's epoch.
@@ -73,7 +73,7 @@ pub struct FetchTopic {
     /// The topic's name.
     #[kafka(until = 12, ignorable)]
     pub topic: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
     /// One entry per partition.
@@ -85,7 +85,7 @@ pub struct FetchTopic {
 pub struct FetchPartition {
     /// The partition.
     pub partition: i32,
-    /// The leader's epoch as the client knows it: a broker with another one refuses (KIP-320).
+    /// The leader epoch that the client knows; a broker with another one refuses the request (KIP-320).
     #[kafka(since = 9, ignorable)]
     pub current_leader_epoch: Option<i32>,
     /// The first offset to fetch.
@@ -93,10 +93,10 @@ pub struct FetchPartition {
     /// The leader's epoch of the last batch fetched, which lets the broker notice a truncated log (KIP-595).
     #[kafka(since = 12)]
     pub last_fetched_epoch: Option<i32>,
-    /// Where the follower's log starts; none for a consumer.
+    /// Where the follower's log starts; `None` for a consumer.
     #[kafka(since = 5, ignorable)]
     pub log_start_offset: Option<i64>,
-    /// How many bytes to take from it at most; `max.partition.fetch.bytes`.
+    /// The largest number of bytes to return for it (`max.partition.fetch.bytes`).
     pub partition_max_bytes: i32,
     /// The follower's log directory; for KRaft's replicas (KIP-853).
     #[kafka(since = 17, tag = 0, ignorable)]
@@ -112,7 +112,7 @@ pub struct ForgottenTopic {
     /// The topic's name.
     #[kafka(since = 7, until = 12, ignorable)]
     pub topic: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
     /// The partitions.
@@ -120,14 +120,14 @@ pub struct ForgottenTopic {
     pub partitions: Vec<i32>,
 }
 
-/// Records of some partitions. Within a fetch session it names only partitions that have news.
+/// Returns records. Within a fetch session it names only partitions that have changed.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-18", flexible = 12)]
 pub struct FetchResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// What is wrong with the request or its session; partitions have their own.
+    /// The error of the whole request or its session; partitions have their own.
     #[kafka(since = 7, ignorable)]
     pub error_code: ErrorCode,
     /// The fetch session; 0 if the broker keeps none (KIP-227).
@@ -135,43 +135,43 @@ pub struct FetchResponse {
     pub session_id: i32,
     /// One entry per topic.
     pub responses: Vec<FetchableTopicResponse>,
-    /// Where the new leaders named in the partitions listen (KIP-951).
+    /// The addresses of the new leaders that partitions name (KIP-951).
     #[kafka(since = 16, tag = 0)]
     pub node_endpoints: Vec<NodeEndpoint>,
 }
 
-/// What there is for one topic.
+/// The data of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct FetchableTopicResponse {
     /// The topic's name.
     #[kafka(until = 12, ignorable)]
     pub topic: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
     /// One entry per partition.
     pub partitions: Vec<PartitionData>,
 }
 
-/// What there is for one partition.
+/// The data of one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// Where the records that are on every in-sync replica end.
+    /// The high watermark: the end of what all in-sync replicas have.
     pub high_watermark: i64,
-    /// Where the records of transactions that have ended end (KIP-98).
+    /// The last stable offset: all transactions before it have ended (KIP-98).
     #[kafka(since = 4, ignorable)]
     pub last_stable_offset: Option<i64>,
-    /// The oldest offset that is left (KIP-107).
+    /// The log start offset (KIP-107).
     #[kafka(since = 5, ignorable)]
     pub log_start_offset: Option<i64>,
     /// Set when the consumer's log was truncated (KIP-595).
     #[kafka(since = 12, tag = 0)]
     pub diverging_epoch: EpochEndOffset,
-    /// Who leads now, when this broker does not (KIP-951).
+    /// The current leader, if this broker is not the leader (KIP-951).
     #[kafka(since = 12, tag = 1)]
     pub current_leader: LeaderIdAndEpoch,
     /// Set when a replica must fetch a snapshot (KIP-630).
@@ -183,12 +183,12 @@ pub struct PartitionData {
     /// The broker to fetch from instead (KIP-392).
     #[kafka(since = 11)]
     pub preferred_read_replica: Option<i32>,
-    /// The batches, as they lie in the log: the first may begin before the offset asked for, the last may be cut off.
+    /// The batches, as in the log: the first may begin before the requested offset, the last may be cut off.
     #[kafka(nullable = 0)]
     pub records: Option<Records>,
 }
 
-/// Where the consumer's log and the leader's part.
+/// Where the consumer's log diverges from the leader's.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct EpochEndOffset {
     /// The last epoch that both logs have.
@@ -199,10 +199,10 @@ pub struct EpochEndOffset {
     pub end_offset: Option<i64>,
 }
 
-/// The leader that the answering broker knows of (KIP-951).
+/// The leader, as the answering broker knows it (KIP-951).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct LeaderIdAndEpoch {
-    /// The leader's broker id; none if there is no leader.
+    /// The leader's broker id; `None` if there is no leader.
     #[kafka(since = 12)]
     pub leader_id: Option<i32>,
     /// The leader's epoch (KIP-320).
@@ -219,7 +219,7 @@ pub struct SnapshotId {
     pub epoch: Option<i32>,
 }
 
-/// An aborted transaction: its records are not for a consumer that reads committed ones (KIP-98).
+/// An aborted transaction, whose records a `read_committed` consumer must skip (KIP-98).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct AbortedTransaction {
     /// The producer.
@@ -230,19 +230,19 @@ pub struct AbortedTransaction {
     pub first_offset: i64,
 }
 
-/// Where a new leader listens (KIP-951).
+/// The address of a new leader (KIP-951).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct NodeEndpoint {
     /// The broker's id.
     #[kafka(since = 16)]
     pub node_id: i32,
-    /// The host name it listens on.
+    /// The broker's advertised host.
     #[kafka(since = 16)]
     pub host: String,
-    /// The port it listens on.
+    /// The broker's advertised port.
     #[kafka(since = 16)]
     pub port: i32,
-    /// Its rack; `broker.rack`.
+    /// The broker's `broker.rack`.
     #[kafka(since = 16, nullable = 16)]
     pub rack: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `FindCoordinator`: the broker that keeps a group's or a transactional id's state. Any broker answers it.
+//! `FindCoordinator`: the broker that coordinates a group or a transactional id. Any broker answers it.
 
 use kavka_derive::Message;
 
@@ -26,22 +26,22 @@ pub struct FindCoordinatorRequest {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-6", flexible = 3)]
 pub struct FindCoordinatorResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     #[kafka(until = 3)]
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(since = 1, until = 3, nullable = 1, ignorable)]
     pub error_message: Option<String>,
     /// The coordinator's broker id.
     #[kafka(until = 3)]
     pub node_id: i32,
-    /// The host name it listens on.
+    /// The broker's advertised host.
     #[kafka(until = 3)]
     pub host: String,
-    /// The port it listens on.
+    /// The broker's advertised port.
     #[kafka(until = 3)]
     pub port: i32,
     /// One entry per key, from version 4 on.
@@ -58,16 +58,16 @@ pub struct Coordinator {
     /// The coordinator's broker id.
     #[kafka(since = 4)]
     pub node_id: i32,
-    /// The host name it listens on.
+    /// The broker's advertised host.
     #[kafka(since = 4)]
     pub host: String,
-    /// The port it listens on.
+    /// The broker's advertised port.
     #[kafka(since = 4)]
     pub port: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     #[kafka(since = 4)]
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(since = 4, nullable = 4, ignorable)]
     pub error_message: Option<String>,
 }

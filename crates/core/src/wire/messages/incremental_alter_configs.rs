@@ -5,13 +5,13 @@ use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// Asks for settings to be changed.
+/// Changes settings.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "IncrementalAlterConfigs", response = IncrementalAlterConfigsResponse, versions = "0-1", flexible = 1)]
 pub struct IncrementalAlterConfigsRequest {
     /// Whose settings.
     pub resources: Vec<AlterConfigsResource>,
-    /// Whether to check the request and change nothing.
+    /// Whether only to check the request, without changing anything.
     pub validate_only: bool,
 }
 
@@ -31,29 +31,29 @@ pub struct AlterConfigsResource {
 pub struct AlterableConfig {
     /// The setting's name.
     pub name: String,
-    /// 0 sets it, 1 takes it back to its default, 2 appends to a list, 3 takes out of a list.
+    /// 0: set; 1: reset to the default; 2: append to a list; 3: remove from a list.
     pub config_operation: i8,
-    /// The value; none to take it back to its default.
+    /// The value; `None` to reset it to the default.
     #[kafka(nullable = 0)]
     pub value: Option<String>,
 }
 
-/// What became of each resource.
+/// The outcome for each resource.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-1", flexible = 1)]
 pub struct IncrementalAlterConfigsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     pub throttle_time_ms: i32,
     /// One entry per resource.
     pub responses: Vec<AlterConfigsResourceResponse>,
 }
 
-/// What became of one resource: all its changes were made, or none.
+/// The outcome for one resource: all its changes were made, or none.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct AlterConfigsResourceResponse {
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
     /// 2 for a topic, 4 for a broker, 8 for a broker's loggers.

@@ -1,7 +1,7 @@
 //! `InitProducerId`: identity of an idempotent or transactional producer (KIP-98, KIP-360).
 //!
 //! Any broker answers it for an idempotent producer, the transaction coordinator for a transactional one. Version 6
-//! is not stable in 4.4 and not spoken.
+//! is not stable in 4.4, and not supported.
 
 use kavka_derive::Message;
 
@@ -11,15 +11,15 @@ use crate::wire::error_code::ErrorCode;
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "InitProducerId", response = InitProducerIdResponse, versions = "0-5", flexible = 2)]
 pub struct InitProducerIdRequest {
-    /// `transactional.id`; none for an idempotent producer.
+    /// `transactional.id`; `None` for an idempotent producer.
     #[kafka(nullable = 0)]
     pub transactional_id: Option<String>,
     /// How long a transaction may stay open, in milliseconds; `transaction.timeout.ms`.
     pub transaction_timeout_ms: i32,
-    /// The producer id so far, to get its next epoch; none for a new one (KIP-360).
+    /// The producer id so far, to get its next epoch; `None` for a new one (KIP-360).
     #[kafka(since = 3)]
     pub producer_id: Option<i64>,
-    /// The epoch so far; none for a new producer id (KIP-360).
+    /// The epoch so far; `None` for a new producer id (KIP-360).
     #[kafka(since = 3)]
     pub producer_epoch: Option<i16>,
 }
@@ -28,12 +28,12 @@ pub struct InitProducerIdRequest {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 2)]
 pub struct InitProducerIdResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(ignorable)]
     pub throttle_time_ms: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The producer id; none with an error.
+    /// The producer id; `None` with an error.
     pub producer_id: Option<i64>,
     /// The epoch for what is produced from now on.
     pub producer_epoch: i16,

@@ -4,7 +4,7 @@ use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
-/// Says that members leave; one below version 3 (KIP-345).
+/// Removes members from the group; a single one below version 3 (KIP-345).
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "LeaveGroup", response = LeaveGroupResponse, versions = "0-5", flexible = 4)]
 pub struct LeaveGroupRequest {
@@ -13,7 +13,7 @@ pub struct LeaveGroupRequest {
     /// The member's id, below version 3.
     #[kafka(until = 2)]
     pub member_id: String,
-    /// Who leaves, from version 3 on.
+    /// The members that leave, from version 3 on.
     #[kafka(since = 3)]
     pub members: Vec<MemberIdentity>,
 }
@@ -21,41 +21,41 @@ pub struct LeaveGroupRequest {
 /// One member that leaves.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct MemberIdentity {
-    /// The member's id, which the coordinator gave it.
+    /// The member id, as assigned by the coordinator.
     #[kafka(since = 3)]
     pub member_id: String,
-    /// The name of a static member (KIP-345); `group.instance.id`.
+    /// The `group.instance.id` of a static member (KIP-345).
     #[kafka(since = 3, nullable = 3)]
     pub group_instance_id: Option<String>,
-    /// Why, for the broker's log (KIP-800).
+    /// The reason, for the broker's log (KIP-800).
     #[kafka(since = 5, nullable = 5, ignorable)]
     pub reason: Option<String>,
 }
 
-/// What became of it.
+/// The outcome.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 4)]
 pub struct LeaveGroupResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
     /// One entry per member, from version 3 on.
     #[kafka(since = 3)]
     pub members: Vec<MemberResponse>,
 }
 
-/// What became of one member.
+/// The outcome for one member.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct MemberResponse {
-    /// The member's id, which the coordinator gave it.
+    /// The member id, as assigned by the coordinator.
     #[kafka(since = 3)]
     pub member_id: String,
-    /// The name of a static member (KIP-345); `group.instance.id`.
+    /// The `group.instance.id` of a static member (KIP-345).
     #[kafka(since = 3, nullable = 3)]
     pub group_instance_id: Option<String>,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     #[kafka(since = 3)]
     pub error_code: ErrorCode,
 }

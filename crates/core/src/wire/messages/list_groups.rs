@@ -20,10 +20,10 @@ pub struct ListGroupsRequest {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-5", flexible = 3)]
 pub struct ListGroupsResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
     /// One entry per group.
     pub groups: Vec<ListedGroup>,
@@ -34,9 +34,9 @@ pub struct ListGroupsResponse {
 pub struct ListedGroup {
     /// The group's id; `group.id`.
     pub group_id: String,
-    /// The kind of group: `consumer` for consumers.
+    /// The protocol type of the group: `consumer` for consumers.
     pub protocol_type: String,
-    /// Its state, such as `Stable` or `PreparingRebalance`; empty if it could not be told.
+    /// Its state, such as `Stable` or `PreparingRebalance`; empty if unknown.
     #[kafka(since = 4, ignorable)]
     pub group_state: String,
     /// `classic`, `consumer` or another type (KIP-848).

@@ -1,4 +1,4 @@
-//! `OffsetCommit`: stores a group's positions. The group's coordinator answers it.
+//! `OffsetCommit`: commits a group's offsets. The group's coordinator answers it.
 
 use kavka_derive::Message;
 
@@ -8,42 +8,42 @@ use crate::wire::primitives::Uuid;
 /// The newest version that names topics.
 pub const COMMIT_BY_NAME: i16 = 9;
 
-/// Stores positions of a group.
+/// Commits offsets of a group.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "OffsetCommit", response = OffsetCommitResponse, versions = "0-10", flexible = 8)]
 pub struct OffsetCommitRequest {
     /// The group's id; `group.id`.
     pub group_id: String,
-    /// The member's generation, or its epoch in the newer protocol (KIP-848); none for a client in no group.
+    /// The member's generation, or its epoch in the newer protocol (KIP-848); `None` for a client that is not a member.
     #[kafka(since = 1, ignorable)]
     pub generation_id_or_member_epoch: Option<i32>,
-    /// The member's id; empty for a client that is in no group.
+    /// The member's id; empty for a client that is not a member.
     #[kafka(since = 1, ignorable)]
     pub member_id: String,
-    /// The name of a static member (KIP-345); `group.instance.id`.
+    /// The `group.instance.id` of a static member (KIP-345).
     #[kafka(since = 7, nullable = 7)]
     pub group_instance_id: Option<String>,
-    /// How long to keep the positions, in milliseconds; none for the broker's setting.
+    /// How long to keep the offsets, in milliseconds; `None`: the broker's setting.
     #[kafka(since = 2, until = 4, ignorable)]
     pub retention_time_ms: Option<i64>,
     /// One entry per topic.
     pub topics: Vec<OffsetCommitRequestTopic>,
 }
 
-/// Positions in one topic.
+/// The offsets of one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitRequestTopic {
     /// The topic's name.
     #[kafka(until = 9, ignorable)]
     pub name: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 10, ignorable)]
     pub topic_id: Uuid,
     /// One entry per partition.
     pub partitions: Vec<OffsetCommitRequestPartition>,
 }
 
-/// The position in one partition.
+/// The offset of one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitRequestPartition {
     /// The partition.
@@ -53,43 +53,43 @@ pub struct OffsetCommitRequestPartition {
     /// The leader's epoch of the last record consumed (KIP-320).
     #[kafka(since = 6, ignorable)]
     pub committed_leader_epoch: Option<i32>,
-    /// The time of the commit, in milliseconds since 1970; none for the broker's. Version 1 only.
+    /// The time of the commit, in milliseconds since 1970; `None`: the broker's time. Version 1 only.
     #[kafka(since = 1, until = 1)]
     pub commit_timestamp: Option<i64>,
-    /// Anything the client wants to keep with it.
+    /// Text to store with the offset.
     #[kafka(nullable = 0)]
     pub committed_metadata: Option<String>,
 }
 
-/// What became of each position.
+/// The outcome for each offset.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-10", flexible = 8)]
 pub struct OffsetCommitResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 3, ignorable)]
     pub throttle_time_ms: i32,
     /// One entry per topic.
     pub topics: Vec<OffsetCommitResponseTopic>,
 }
 
-/// What became of the positions in one topic.
+/// The outcome for one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitResponseTopic {
     /// The topic's name.
     #[kafka(until = 9, ignorable)]
     pub name: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 10, ignorable)]
     pub topic_id: Uuid,
     /// One entry per partition.
     pub partitions: Vec<OffsetCommitResponsePartition>,
 }
 
-/// What became of one position.
+/// The outcome for one offset.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct OffsetCommitResponsePartition {
     /// The partition.
     pub partition_index: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
 }

@@ -31,7 +31,7 @@ pub struct OffsetForLeaderTopic {
 pub struct OffsetForLeaderPartition {
     /// The partition.
     pub partition: i32,
-    /// The leader's epoch as the client knows it: a broker with another one refuses (KIP-320).
+    /// The leader epoch that the client knows; a broker with another one refuses the request (KIP-320).
     #[kafka(since = 2, ignorable)]
     pub current_leader_epoch: Option<i32>,
     /// The epoch whose end is asked for.
@@ -42,7 +42,7 @@ pub struct OffsetForLeaderPartition {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-4", flexible = 4)]
 pub struct OffsetForLeaderEpochResponse {
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 2, ignorable)]
     pub throttle_time_ms: i32,
     /// One entry per topic.
@@ -61,13 +61,13 @@ pub struct OffsetForLeaderTopicResult {
 /// Where the epoch of one partition ends.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct EpochEndOffset {
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
     /// The partition.
     pub partition: i32,
     /// The epoch that ends there: the one asked for, or the newest older one.
     #[kafka(since = 1, ignorable)]
     pub leader_epoch: Option<i32>,
-    /// The offset after the epoch's last record; none if the leader does not know the epoch.
+    /// The offset after the epoch's last record; `None` if the leader does not know the epoch.
     pub end_offset: Option<i64>,
 }

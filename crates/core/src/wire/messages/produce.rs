@@ -1,6 +1,6 @@
 //! `Produce`: appends record batches. The leader of each partition answers it.
 //!
-//! Record bytes go out as they are, in segments of their own.
+//! Records are sent as they are, in separate segments.
 
 use kavka_derive::Message;
 
@@ -18,7 +18,7 @@ pub struct ProduceRequest {
     /// `transactional.id`, when the records belong to a transaction (KIP-98).
     #[kafka(since = 3, nullable = 3)]
     pub transactional_id: Option<String>,
-    /// Who must have it before the leader answers: 0 nobody, 1 the leader, -1 every in-sync replica.
+    /// Which replicas must have the records before the leader answers: 0 none, 1 the leader, -1 all in-sync replicas.
     pub acks: i16,
     /// How long the leader may wait for its replicas, in milliseconds; `request.timeout.ms`.
     pub timeout_ms: i32,
@@ -32,7 +32,7 @@ pub struct TopicProduceData {
     /// The topic's name.
     #[kafka(until = 12, ignorable)]
     pub name: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
     /// One entry per partition.
@@ -49,60 +49,60 @@ pub struct PartitionProduceData {
     pub records: Option<Records>,
 }
 
-/// What became of each partition's records. There is no response at all when `acks` is 0.
+/// The outcome for each partition's records. There is no response at all when `acks` is 0.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-13", flexible = 9)]
 pub struct ProduceResponse {
     /// One entry per topic.
     pub responses: Vec<TopicProduceResponse>,
-    /// How long the client shall send nothing on this connection, because of a quota (KIP-219).
+    /// How long the client must send nothing on this connection because of a quota, in milliseconds (KIP-219).
     #[kafka(since = 1, ignorable)]
     pub throttle_time_ms: i32,
-    /// Where the new leaders named in the partitions listen (KIP-951).
+    /// The addresses of the new leaders that partitions name (KIP-951).
     #[kafka(since = 10, tag = 0)]
     pub node_endpoints: Vec<NodeEndpoint>,
 }
 
-/// What became of the records for one topic.
+/// The outcome for one topic.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct TopicProduceResponse {
     /// The topic's name.
     #[kafka(until = 12, ignorable)]
     pub name: String,
-    /// The topic's id; zero if it is named otherwise (KIP-516).
+    /// The topic's id (KIP-516); zero if the topic is given by name.
     #[kafka(since = 13, ignorable)]
     pub topic_id: Uuid,
     /// One entry per partition.
     pub partition_responses: Vec<PartitionProduceResponse>,
 }
 
-/// What became of the records for one partition.
+/// The outcome for one partition.
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct PartitionProduceResponse {
     /// The partition.
     pub index: i32,
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
     /// The offset of the first record.
     pub base_offset: i64,
-    /// The broker's timestamp for every record, in milliseconds since 1970; none if they keep their own (KIP-32).
+    /// The broker's timestamp for all records, in milliseconds since 1970; `None` if they keep their own (KIP-32).
     #[kafka(since = 2, ignorable)]
     pub log_append_time_ms: Option<i64>,
-    /// The oldest offset that is left (KIP-107).
+    /// The log start offset (KIP-107).
     #[kafka(since = 5, ignorable)]
     pub log_start_offset: Option<i64>,
-    /// The records at fault; empty if it is the whole batch (KIP-467).
+    /// The records that are invalid; empty if the whole batch is (KIP-467).
     #[kafka(since = 8, ignorable)]
     pub record_errors: Vec<BatchIndexAndErrorMessage>,
-    /// The reason in the broker's words, if it gives one (KIP-467).
+    /// The broker's error message, if it sends one (KIP-467).
     #[kafka(since = 8, nullable = 8, ignorable)]
     pub error_message: Option<String>,
-    /// Who leads now, when this broker does not (KIP-951).
+    /// The current leader, if this broker is not the leader (KIP-951).
     #[kafka(since = 10, tag = 0)]
     pub current_leader: LeaderIdAndEpoch,
 }
 
-/// A record that made its batch be refused (KIP-467).
+/// A record because of which its batch was rejected (KIP-467).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct BatchIndexAndErrorMessage {
     /// The record's place in its batch, counted from 0.
@@ -113,10 +113,10 @@ pub struct BatchIndexAndErrorMessage {
     pub batch_index_error_message: Option<String>,
 }
 
-/// The leader that the answering broker knows of (KIP-951).
+/// The leader, as the answering broker knows it (KIP-951).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct LeaderIdAndEpoch {
-    /// The leader's broker id; none if there is no leader.
+    /// The leader's broker id; `None` if there is no leader.
     #[kafka(since = 10)]
     pub leader_id: Option<i32>,
     /// The leader's epoch (KIP-320).
@@ -124,19 +124,19 @@ pub struct LeaderIdAndEpoch {
     pub leader_epoch: Option<i32>,
 }
 
-/// Where a new leader listens (KIP-951).
+/// The address of a new leader (KIP-951).
 #[derive(Debug, Clone, PartialEq, Message)]
 pub struct NodeEndpoint {
     /// The broker's id.
     #[kafka(since = 10)]
     pub node_id: i32,
-    /// The host name it listens on.
+    /// The broker's advertised host.
     #[kafka(since = 10)]
     pub host: String,
-    /// The port it listens on.
+    /// The broker's advertised port.
     #[kafka(since = 10)]
     pub port: i32,
-    /// Its rack; `broker.rack`.
+    /// The broker's `broker.rack`.
     #[kafka(since = 10, nullable = 10)]
     pub rack: Option<String>,
 }

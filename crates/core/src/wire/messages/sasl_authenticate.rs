@@ -17,9 +17,9 @@ pub struct SaslAuthenticateRequest {
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-2", flexible = 2)]
 pub struct SaslAuthenticateResponse {
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The reason in the broker's words, if it gives one.
+    /// The broker's error message, if it sends one.
     #[kafka(nullable = 0)]
     pub error_message: Option<String>,
     /// The bytes, in the mechanism's format.

@@ -12,12 +12,12 @@ pub struct SaslHandshakeRequest {
     pub mechanism: String,
 }
 
-/// Whether the broker takes the mechanism.
+/// Whether the broker supports the mechanism.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(versions = "0-1")]
 pub struct SaslHandshakeResponse {
-    /// Why it did not work, or `NONE`.
+    /// The error, or `NONE`.
     pub error_code: ErrorCode,
-    /// The mechanisms that the broker takes.
+    /// The mechanisms that the broker supports.
     pub mechanisms: Vec<String>,
 }

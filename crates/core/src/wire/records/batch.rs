@@ -1,11 +1,10 @@
-//! Record batches as bytes: their header, finding them in a fetch response, and opening one.
+//! Reading record batches: their headers, finding them in a fetch response, and opening them.
 //!
-//! Three steps, so that the cheap ones can run under a lock and the costly one without it: [`batches`] cuts a buffer
-//! into batches by their lengths; [`RawBatch::header`] says what a batch claims of itself, unchecked; and
-//! [`RawBatch::open`] checks the CRC, decompresses and hands out records. Nothing that a batch claims decides how
-//! much memory is taken.
+//! There are three steps, so that the cheap ones can run under a lock and the costly one without it. [`batches`] cuts a
+//! buffer into batches by their lengths. [`RawBatch::header`] gives a batch's header, unchecked. [`RawBatch::open`]
+//! checks the CRC, decompresses, and hands out records. No claim in a batch decides how much memory is allocated.
 //!
-//! Batches are never changed, except by the broker: [`assign_offset`] and [`set_log_append_time`] write into a copy.
+//! Clients never change a batch. Brokers do: [`assign_offset`] and [`set_log_append_time`] write into a copy.
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -14,11 +13,11 @@ use super::compression::{CompressionType, Decompressor};
 use super::crc::crc32c;
 use super::format::{Format, MAGIC_AT, PREFIX_BYTES};
 use super::record::{self, RecordView};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
-/// The size of the header of a batch of magic 2, that is of such a batch without records.
+/// The size of the header of a batch of magic 2.
 pub const HEADER_BYTES: usize = 61;
-/// What the CRC does not cover: everything up to and including itself.
+/// The size of the fields in front of the CRC's coverage, including the CRC itself.
 const BEFORE_CRC_BYTES: usize = 17;
 const BEFORE_ATTRIBUTES_BYTES: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
@@ -28,46 +27,47 @@ const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 
-/// Who gave the records of a batch their timestamps (`message.timestamp.type`).
+/// Who set the timestamps of a batch's records (`message.timestamp.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {
-    /// The producer, one for each record.
+    /// The producer, for each record.
     CreateTime,
-    /// The broker, one for the whole batch.
+    /// The broker, the same for the whole batch.
     LogAppendTime,
 }
 
-/// What a batch says of itself. All of it is a claim until the batch is opened.
+/// The header of a batch. Nothing in it is checked until the batch is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// The offset of the first record there was, even if it was compacted away since.
+    /// The offset of the first record that was written, even if compaction has removed it.
     pub base_offset: i64,
-    /// The offset of the last record there was: the next batch begins behind it.
+    /// The offset of the last record that was written; the next batch begins after it.
     pub last_offset: i64,
-    /// The epoch of the leader that appended it (KIP-101).
+    /// The epoch of the leader that appended the batch (KIP-101).
     pub partition_leader_epoch: Option<i32>,
-    /// How its records are compressed.
+    /// The codec of the records.
     pub compression_type: CompressionType,
-    /// Who gave the timestamps.
+    /// Who set the timestamps.
     pub timestamp_type: TimestampType,
-    /// Whether it belongs to a transaction (KIP-98).
+    /// Whether the batch belongs to a transaction (KIP-98).
     pub is_transactional: bool,
-    /// Whether it holds a control record instead of data; applications never see those.
+    /// Whether it holds a control record, which applications never see.
     pub is_control: bool,
-    /// The timestamp that those of the records are relative to, in milliseconds since 1970.
+    /// The timestamp that the records' timestamps are relative to, in milliseconds since 1970.
     pub base_timestamp: i64,
-    /// The latest timestamp, or with [`TimestampType::LogAppendTime`] that of every record.
+    /// The latest timestamp, in milliseconds since 1970; with [`TimestampType::LogAppendTime`] the timestamp of every
+    /// record.
     pub max_timestamp: i64,
-    /// The idempotent or transactional producer that made it.
+    /// The idempotent or transactional producer that wrote it.
     pub producer: Option<ProducerStamp>,
-    /// How many records it holds; none if all were compacted away.
+    /// How many records it holds; 0 if compaction has removed them all.
     pub record_count: u32,
     format: Format,
     crc: u32,
 }
 
 impl BatchHeader {
-    /// Reads the header of a batch that is known to be whole and of this format.
+    /// Reads the header of a batch that is complete and has this format.
     fn parse(format: Format, batch: &[u8]) -> Result<Self> {
         match format {
             Format::V2 => Self::parse_v2(batch),
@@ -114,7 +114,7 @@ impl BatchHeader {
     }
 }
 
-/// Everything that is needed to write the header of a batch that is sealed.
+/// The header fields of a batch that is being sealed.
 pub(super) struct Sealing {
     pub(super) format: Format,
     pub(super) stamp: Stamp,
@@ -124,7 +124,7 @@ pub(super) struct Sealing {
     pub(super) max_timestamp: i64,
 }
 
-/// Writes the header over the first bytes of `first`, and the CRC of the rest of it and of `rest`.
+/// Writes the header into `first`, including the CRC of the remaining header and of `rest`.
 pub(super) fn write_header(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
     match sealing.format {
         Format::V2 => write_header_v2(sealing, first, rest),
@@ -174,17 +174,18 @@ fn write_crc(first: &mut [u8], rest: &[Bytes]) {
     }
 }
 
-/// Gives a produced batch its place in the log. The CRC does not cover what this writes.
+/// Sets the base offset and leader epoch of a produced batch, which its CRC does not cover.
 ///
-/// `batch` is one whole batch of magic 2, as [`RawBatch::bytes`] has it; without a header nothing is written.
+/// `batch` is one complete batch of magic 2, as in [`RawBatch::bytes`]; if it is shorter than a header, nothing is
+/// written.
 pub fn assign_offset(batch: &mut [u8], base_offset: i64, partition_leader_epoch: i32) {
     let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
     header[..8].copy_from_slice(&base_offset.to_be_bytes());
     header[PREFIX_BYTES..MAGIC_AT].copy_from_slice(&partition_leader_epoch.to_be_bytes());
 }
 
-/// Gives every record of a batch the time it was appended, for a topic with `message.timestamp.type=LogAppendTime`,
-/// and writes the CRC anew. `batch` is one whole batch of magic 2; without a header nothing is written.
+/// Sets the append time as the timestamp of all records of a batch (`message.timestamp.type=LogAppendTime`), and
+/// updates the CRC. `batch` is one complete batch of magic 2; if it is shorter than a header, nothing is written.
 pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
     let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
     header[BEFORE_ATTRIBUTES_BYTES + 1] |= LOG_APPEND_TIME as u8;
@@ -192,15 +193,15 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
     write_crc(batch, &[]);
 }
 
-/// Cuts `bytes`, the records of one partition, into batches. No byte is copied and no CRC is checked.
+/// Cuts `bytes`, the records of one partition, into batches. Copies nothing, and checks no CRC.
 pub fn batches(bytes: Bytes) -> BatchIterator {
     BatchIterator { rest: bytes, any: false, missing: None }
 }
 
 /// The batches of one partition in a fetch response or produce request; see [`batches`].
 ///
-/// A broker may cut off the last batch where the response is full: the iterator ends before it. Anything else that is
-/// wrong is one error, and the end.
+/// A broker may cut off the last batch where the response is full; the iterator ends before it. Any other defect is
+/// returned as one error, which ends the iterator.
 #[derive(Debug, Clone)]
 pub struct BatchIterator {
     rest: Bytes,
@@ -214,8 +215,8 @@ impl BatchIterator {
         self.missing.is_some()
     }
 
-    /// How many bytes the first batch takes, if that is the one that was cut off: less must not be asked for the next
-    /// time, or it never comes. Where not even its length is there, the smallest size a batch can have.
+    /// The size of the first batch, if that is the one that was cut off: the next fetch must ask for at least this
+    /// much. If not even the length was received, the smallest possible size.
     pub fn first_batch_bytes(&self) -> Option<usize> {
         self.missing.filter(|_| !self.any)
     }
@@ -266,7 +267,7 @@ impl Iterator for BatchIterator {
 
 impl std::iter::FusedIterator for BatchIterator {}
 
-/// One whole batch as it came: unchecked, and still compressed.
+/// One complete batch as received: unchecked, and still compressed.
 #[derive(Debug, Clone)]
 pub struct RawBatch {
     header: BatchHeader,
@@ -274,17 +275,17 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
-    /// What it says of itself.
+    /// Its header, unchecked.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
-    /// All its bytes, header included.
+    /// All its bytes, including the header.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Whether the bytes are those that were sealed. [`open`](Self::open) asks this too.
+    /// Checks the CRC; [`open`](Self::open) does so, too.
     ///
     /// # Errors
     ///
@@ -299,17 +300,17 @@ impl RawBatch {
         }
         let stored = self.header.crc;
         Err(malformed(format!("a record batch is corrupt: its CRC is {computed:08x} and should be {stored:08x}"))
-            .with_hint("if it stays so, the log of the broker is damaged there: seek past it"))
+            .with_hint(Hint::SeekPastDamage))
     }
 
-    /// Checks the CRC, decompresses, and readies the records for reading.
+    /// Checks the CRC, decompresses, and prepares the records for reading.
     ///
-    /// `max_bytes` bounds what is decompressed; records that are not compressed are read where they are.
+    /// `max_bytes` limits the decompressed size. Uncompressed records are read in place.
     ///
     /// # Errors
     ///
-    /// `Malformed` if the CRC differs, the compressed data is broken or larger than `max_bytes`, or there
-    /// cannot be as many records as the header says.
+    /// `Malformed` if the CRC differs, if the compressed data is damaged or larger than `max_bytes`, or if it is too
+    /// short for the number of records in the header.
     pub fn open(&self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<OpenBatch> {
         self.check_crc()?;
         let header = self.header;
@@ -330,7 +331,7 @@ impl RawBatch {
     }
 }
 
-/// The records of a batch whose CRC was right, one after the other.
+/// The records of a batch with a valid CRC.
 #[derive(Debug, Clone)]
 pub struct OpenBatch {
     header: BatchHeader,
@@ -346,21 +347,21 @@ impl OpenBatch {
         &self.header
     }
 
-    /// The buffer that the spans of the records are places in.
+    /// The buffer that the records' spans refer to.
     pub fn data(&self) -> &Bytes {
         &self.data
     }
 
-    /// How many records are yet to be read. No more than a seventh of the bytes of [`data`](Self::data).
+    /// How many records are left to read; at most a seventh of the bytes of [`data`](Self::data).
     pub fn remaining(&self) -> usize {
         self.remaining as usize
     }
 
-    /// The next record. After an error there is no further record.
+    /// The next record. After an error there are no further records.
     ///
     /// # Errors
     ///
-    /// `Malformed` if a record cannot be read or there is something behind the last one.
+    /// `Malformed` if a record cannot be decoded, or if bytes follow the last one.
     #[inline]
     pub fn next_record(&mut self) -> Option<Result<RecordView>> {
         let Some(remaining) = self.remaining.checked_sub(1) else { return self.end() };
@@ -389,7 +390,7 @@ impl OpenBatch {
         if self.at >= self.data.len() {
             return None;
         }
-        Some(Err(self.broken("there is something behind the last record")))
+        Some(Err(self.broken("there are bytes behind the last record")))
     }
 
     #[cold]

@@ -1,10 +1,10 @@
-//! Building a record batch: records are encoded in place as they come, and sealed once.
+//! Builds a record batch: records are encoded in place as they arrive, and the batch is sealed once.
 //!
-//! [`BatchBuilder::append`] is the only copy a record's bytes take on their way to the socket. It allocates nothing
-//! but a chunk of the pool every 32 KiB, and a failed append changes nothing. What [`BatchBuilder::seal`] returns is
-//! immutable: a retry sends the same bytes.
+//! [`BatchBuilder::append`] makes the only copy of a record's bytes on their way to the socket. It allocates nothing
+//! but chunks from the pool, each twice as large as the one before, up to 32 KiB. A failed append changes nothing. The
+//! result of [`BatchBuilder::seal`] is immutable: a retry sends the same bytes.
 //!
-//! The first chunk begins with room for the batch's header, so a batch of one chunk is one segment.
+//! The first chunk reserves room for the batch header, so a batch of one chunk is one segment.
 
 use std::fmt;
 
@@ -14,19 +14,19 @@ use super::Records;
 use super::batch::{Sealing, write_header};
 use super::compression::Compressor;
 use super::format::Format;
-use super::pool::{BufferPool, CHUNK_BYTES, Chunk};
+use super::pool::{BufferPool, CHUNK_BYTES, Chunk, SMALLEST_CHUNK_BYTES};
 use super::record::{Cursor, Header, Parts, Sink};
 use super::varint;
 use crate::error::{Error, ErrorKind};
 
-/// Why a record was not appended. The batch is as it was before.
+/// Why a record was not appended. The batch has not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendError {
-    /// The batch holds records and would exceed its ceiling with this one: seal it and open another.
+    /// The batch holds records, and would exceed its size limit with this one: seal it and open another.
     Full,
-    /// The pool has no chunk to spare: wait until one comes back (`buffer.memory`).
+    /// The pool has no free chunk: wait until one is released (`buffer.memory`).
     PoolExhausted,
-    /// The record does not fit into any batch, whose length is a 32-bit number.
+    /// The record is too large for any batch, whose length is a 32-bit number.
     TooLarge,
 }
 
@@ -42,31 +42,30 @@ impl fmt::Display for AppendError {
 
 impl std::error::Error for AppendError {}
 
-/// What a batch says about itself besides its records; known when it is sent, not when it is filled.
+/// The header fields of a batch that are known when it is sent, not when it is filled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// The idempotent or transactional producer, its epoch, and the sequence number of the batch's first record
-    /// (KIP-98); `None` from a producer that is neither.
+    /// The producer id, its epoch, and the sequence number of the batch's first record (KIP-98). `None` if the producer
+    /// is neither idempotent nor transactional.
     pub producer: Option<ProducerStamp>,
-    /// Whether the records belong to the producer's running transaction.
+    /// Whether the records belong to the producer's current transaction.
     pub transactional: bool,
-    /// Whether the batch holds a control record, which only brokers write.
+    /// Whether the batch holds a control record; only brokers write those.
     pub control: bool,
 }
 
-/// The producer of a batch, as brokers use it to recognise duplicates (KIP-98).
+/// Identifies a batch to brokers, which use it to recognise duplicates (KIP-98).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerStamp {
-    /// Given by the broker (`InitProducerId`).
+    /// Assigned by a broker (`InitProducerId`).
     pub producer_id: i64,
-    /// Grows when the producer starts anew.
+    /// Grows when the producer restarts its sequence, or a new producer takes over the `transactional.id`.
     pub producer_epoch: i16,
     /// The sequence number of the first record.
     pub base_sequence: i32,
 }
 
-/// How many bytes a batch with this one record takes before it is compressed: what is held against
-/// `max.request.size`.
+/// The uncompressed size of a batch with this one record, in bytes: what `max.request.size` limits.
 #[inline]
 pub fn request_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     let format = Format::BUILT;
@@ -78,7 +77,7 @@ pub fn request_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header
 pub struct BatchBuilder {
     format: Format,
     pool: BufferPool,
-    /// All but the last are filled to the brim.
+    /// All but the last one are full.
     chunks: Vec<Chunk>,
     ceiling_bytes: usize,
     encoded_bytes: usize,
@@ -88,8 +87,8 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// An empty batch that grows by chunks of `pool` up to `ceiling_bytes` (Kafka: `batch.size`), header included.
-    /// It takes no memory before its first record.
+    /// An empty batch that takes chunks from `pool` until it reaches `ceiling_bytes` (Kafka: `batch.size`), including
+    /// its header. It takes no memory before the first record.
     pub fn new(pool: &BufferPool, ceiling_bytes: usize) -> Self {
         let format = Format::BUILT;
         Self {
@@ -104,10 +103,10 @@ impl BatchBuilder {
         }
     }
 
-    /// Encodes a record at the end and returns its index, which is its distance from the batch's base offset.
+    /// Appends a record. Returns its index, which is its distance from the batch's base offset.
     ///
-    /// `timestamp_ms` is in milliseconds since 1970; a `None` key or value is null. The first record may exceed
-    /// the ceiling: the caller holds it against `max.request.size` (see [`request_bytes`]).
+    /// `timestamp_ms` is in milliseconds since 1970; a `None` key or value is null. The first record may exceed the
+    /// size limit: the caller checks it against `max.request.size` (see [`request_bytes`]).
     #[inline]
     pub fn append(
         &mut self,
@@ -151,16 +150,19 @@ impl BatchBuilder {
         Ok(offset_delta)
     }
 
-    /// Acquires every chunk that is needed before it writes a byte.
+    /// Takes every chunk it needs before it writes the first byte, so that a failed append changes nothing.
     #[cold]
     #[inline(never)]
     fn append_across_chunks(&mut self, parts: &Parts<'_>, record_bytes: usize) -> Result<(), AppendError> {
         let room = self.chunks.last_mut().map_or(0, |chunk| chunk.space().len());
         let header = if self.chunks.is_empty() { self.format.blank_header() } else { &[] };
-        let missing = record_bytes.saturating_add(header.len()).saturating_sub(room);
-        let mut fresh = Vec::new();
-        for _ in 0..missing.div_ceil(CHUNK_BYTES) {
-            fresh.push(self.pool.try_acquire().ok_or(AppendError::PoolExhausted)?);
+        let mut missing = record_bytes.saturating_add(header.len()).saturating_sub(room);
+        let mut fresh: Vec<Chunk> = Vec::new();
+        while missing > 0 {
+            let usual = usual_bytes(self.chunks.len().saturating_add(fresh.len()));
+            let mut chunk = self.pool.try_acquire(missing.max(usual)).ok_or(AppendError::PoolExhausted)?;
+            missing = missing.saturating_sub(chunk.space().len());
+            fresh.push(chunk);
         }
         let mut spread = Spread { chunks: &mut self.chunks, fresh: fresh.into_iter() };
         spread.put(header);
@@ -168,7 +170,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// The size of the batch so far in bytes, uncompressed and with its header.
+    /// The size of the batch so far, in bytes: uncompressed, including the header.
     pub fn encoded_bytes(&self) -> usize {
         self.encoded_bytes
     }
@@ -178,19 +180,19 @@ impl BatchBuilder {
         self.record_count
     }
 
-    /// The latest timestamp of its records in milliseconds since 1970; -1 while it is empty.
+    /// The latest timestamp of its records, in milliseconds since 1970; -1 while it is empty.
     pub fn max_timestamp(&self) -> i64 {
         self.max_timestamp
     }
 
-    /// Ends the batch: compresses it, writes its header and its CRC.
+    /// Seals the batch: compresses it, and writes its header and CRC.
     ///
-    /// If compression does not make it smaller it goes uncompressed, so the result never exceeds
+    /// If compression does not make it smaller it stays uncompressed, so the result is never larger than
     /// [`encoded_bytes`](Self::encoded_bytes).
     ///
     /// # Errors
     ///
-    /// `Misuse` if the batch is empty, or whatever the codec reports.
+    /// `Misuse` if the batch is empty, and any error of the codec.
     pub fn seal(self, stamp: Stamp, compressor: &mut Compressor) -> Result<Records, Error> {
         if self.record_count == 0 {
             return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
@@ -204,7 +206,7 @@ impl BatchBuilder {
             max_timestamp: self.max_timestamp,
         };
         if let Some(compressed) = self.compress(compressor)? {
-            // Counted before the chunks go back: the pool must not look emptier than it is.
+            // Reserved before the chunks are released, so that the pool never counts less memory than is in use.
             let reservation = self.pool.reserve(compressed.capacity());
             let mut compressed = compressed;
             write_header(&sealing, &mut compressed, &[])?;
@@ -223,7 +225,7 @@ impl BatchBuilder {
         Ok(Records::from_segments(segments))
     }
 
-    /// The records compressed behind room for a header, or none if that does not pay.
+    /// The compressed records, with room for the header in front; `None` if they do not get smaller.
     fn compress(&self, compressor: &mut Compressor) -> Result<Option<Vec<u8>>, Error> {
         if compressor.compression_type() == super::CompressionType::None {
             return Ok(None);
@@ -235,6 +237,14 @@ impl BatchBuilder {
         let compressed = compressor.compress(&pieces, self.format.header_bytes())?;
         Ok((compressed.len() < self.encoded_bytes).then_some(compressed))
     }
+}
+
+/// The size of the next chunk when a batch has `chunks` of them: twice the previous one, up to the largest.
+fn usual_bytes(chunks: usize) -> usize {
+    let doublings = u32::try_from(chunks).unwrap_or(u32::MAX);
+    SMALLEST_CHUNK_BYTES
+        .checked_shl(doublings)
+        .map_or(CHUNK_BYTES, |bytes| bytes.clamp(SMALLEST_CHUNK_BYTES, CHUNK_BYTES))
 }
 
 /// Chunks that are filled one after the other.
@@ -287,7 +297,7 @@ mod tests {
             let compression_type = CompressionType::from_name(compression_type).unwrap();
             let mut compressor = Compressor::new(Compression::from(compression_type)).unwrap();
             let mut decompressor = Decompressor::new();
-            // The contexts are used twice: the second batch must not remember the first.
+            // The codec contexts are reused; the second batch must not depend on the first.
             for _ in 0..2 {
                 let mut builder = BatchBuilder::new(&pool(10), 1_000_000);
                 let value = vec![b'v'; 1_000];
@@ -349,7 +359,7 @@ mod tests {
             let pool = pool(4);
             let mut builder = BatchBuilder::new(&pool, 1_000_000);
             builder.append(0, None, Some(&vec![0; 3 * CHUNK_BYTES]), &[]).unwrap();
-            assert_eq!(pool.used(), 4 * CHUNK_BYTES);
+            assert_eq!(pool.used(), 3 * CHUNK_BYTES + CHUNK_BYTES / 4, "the last of them is as small as it can be");
             let mut compressor = Compressor::new(compression_type.into()).unwrap();
             let records = builder.seal(Stamp::default(), &mut compressor).unwrap();
             let kept = records.segments()[0].slice(..1);

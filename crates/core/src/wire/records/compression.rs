@@ -1,8 +1,8 @@
-//! The codecs of record batches, each with a context that is used again and a bound on what comes out.
+//! The compression codecs of record batches. Each reuses its context and limits the size of its output.
 //!
-//! A [`Compressor`] or [`Decompressor`] belongs to whoever seals or opens batches and is used for one after the other:
-//! a new context for each halves the speed of small ones. What a compressed batch claims about its size is never the
-//! reason for an allocation; it may at most make one smaller.
+//! A [`Compressor`] or [`Decompressor`] is used for many batches, one after the other: a new context for each batch
+//! would halve the speed of small ones. The size that a compressed batch claims never causes an allocation; it can only
+//! make one smaller.
 
 mod gzip;
 mod lz4;
@@ -19,16 +19,16 @@ use crate::error::{Error, ErrorKind};
 /// How the records of a batch are compressed (`compression.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CompressionType {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip (RFC 1952).
     Gzip,
     /// Snappy, in the framing of the Xerial library.
     Snappy,
-    /// LZ4, in its frame format.
+    /// LZ4, in the LZ4 frame format.
     Lz4,
-    /// Zstandard (KIP-110), which brokers know since 2.1.
+    /// Zstandard (KIP-110); brokers support it from 2.1 on.
     Zstd,
 }
 
@@ -40,7 +40,7 @@ impl CompressionType {
         self as u8
     }
 
-    /// The type of that number.
+    /// The codec with this number.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl CompressionType {
         }
     }
 
-    /// The type of that name, if there is one.
+    /// The codec with this name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|compression_type| compression_type.name() == name)
     }
@@ -73,7 +73,7 @@ impl fmt::Display for CompressionType {
     }
 }
 
-/// A codec and how hard it tries (KIP-390).
+/// A codec and its compression level (KIP-390).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compression {
     compression_type: CompressionType,
@@ -81,12 +81,13 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// `level` is that of `compression.gzip.level` (1 to 9, or -1 for the default, 6), `compression.lz4.level` (1 to 17;
-    /// checked, but our LZ4 has one speed) or `compression.zstd.level` (-131072 to 22, default 3).
+    /// A codec with a level: that of `compression.gzip.level` (1 to 9, or -1 for the default, 6),
+    /// `compression.lz4.level` (1 to 17; checked, but our LZ4 has only one level) or `compression.zstd.level` (-131072
+    /// to 22, default 3).
     ///
     /// # Errors
     ///
-    /// `Config` if the level is out of range or the codec has none.
+    /// `Config` if the level is out of range, or if the codec has no levels.
     pub fn new(compression_type: CompressionType, level: Option<i32>) -> Result<Self, Error> {
         let (least, most) = match compression_type {
             CompressionType::Gzip => (1, 9),
@@ -107,25 +108,25 @@ impl Compression {
         }
     }
 
-    /// Its codec.
+    /// The codec.
     pub fn compression_type(self) -> CompressionType {
         self.compression_type
     }
 
-    /// Its level; `None` is the codec's default.
+    /// The level; `None` is the codec's default.
     pub fn level(self) -> Option<i32> {
         self.level
     }
 }
 
-/// Of the default level.
+/// The codec with its default level.
 impl From<CompressionType> for Compression {
     fn from(compression_type: CompressionType) -> Self {
         Self { compression_type, level: None }
     }
 }
 
-/// What a buffer that is kept for the next batch may hold on to.
+/// The largest buffer that is kept for the next batch, in bytes.
 const KEPT_BYTES: usize = 2 << 20;
 
 /// Compresses batches, one after the other, with one codec.
@@ -144,11 +145,11 @@ enum Encoder {
 }
 
 impl Compressor {
-    /// A compressor with its context, which takes up to a few MiB for the higher levels.
+    /// A compressor with its context, which takes up to a few MiB at high levels.
     ///
     /// # Errors
     ///
-    /// If the codec refuses the level.
+    /// If the codec rejects the level.
     pub fn new(compression: Compression) -> Result<Self, Error> {
         let level = compression.level;
         let codec = match compression.compression_type {
@@ -161,7 +162,7 @@ impl Compressor {
         Ok(Self { codec, joined: Vec::new(), output: Vec::new() })
     }
 
-    /// Its codec.
+    /// The codec.
     pub fn compression_type(&self) -> CompressionType {
         match self.codec {
             Encoder::None => CompressionType::None,
@@ -172,9 +173,13 @@ impl Compressor {
         }
     }
 
-    /// `pieces` as one compressed stream, behind `head` zeros.
-    pub(super) fn compress(&mut self, pieces: &[&[u8]], head: usize) -> Result<Vec<u8>, Error> {
-        // Copying costs a hundredth of compressing, and the codecs find more in one piece than in many.
+    /// Compresses `pieces` into one stream, with `head` zero bytes in front of it.
+    ///
+    /// # Errors
+    ///
+    /// `Internal` if the codec fails.
+    pub fn compress(&mut self, pieces: &[&[u8]], head: usize) -> Result<Vec<u8>, Error> {
+        // Copying costs a hundredth of compressing, and codecs compress one large piece better than many small ones.
         self.joined.clear();
         let input = if let [piece] = pieces {
             *piece
@@ -209,28 +214,28 @@ impl fmt::Debug for Compressor {
     }
 }
 
-/// Decompresses batches, one after the other, of whatever codec they are.
+/// Decompresses batches, one after the other, of any codec.
 #[derive(Default)]
 pub struct Decompressor {
     gzip: gzip::Decoder,
     snappy: snappy::Decoder,
     zstd: zstd::Decoder,
-    /// How many times larger than its input the last output was: batches of one topic resemble each other.
+    /// The ratio of output to input of the last batch: the guess for the next, as batches of one topic are alike.
     expansion: usize,
 }
 
 impl Decompressor {
-    /// A decompressor. Its contexts are made when they are first needed.
+    /// A decompressor. Its contexts are created when they are first needed.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What `input` was before it was compressed, if that is at most `max_bytes`.
+    /// Decompresses `input`, if the result has at most `max_bytes`.
     ///
     /// # Errors
     ///
-    /// `Malformed` if it is more, or the input is not what the codec writes.
-    pub(super) fn decompress(
+    /// `Malformed` if the result is larger, or if `input` is not valid for the codec.
+    pub fn decompress(
         &mut self,
         compression_type: CompressionType,
         input: &[u8],
@@ -272,14 +277,14 @@ impl fmt::Debug for Decompressor {
     }
 }
 
-/// Why something could not be decompressed.
+/// Why decompression failed.
 #[derive(Debug)]
 enum Fault {
     TooLong,
     Broken(&'static str),
 }
 
-/// Decompressed bytes, and the most of them that there may be.
+/// The decompressed bytes, and their maximum size.
 struct Output {
     bytes: Vec<u8>,
     max_bytes: usize,
@@ -298,7 +303,7 @@ impl Output {
         Ok(())
     }
 
-    /// Lets `write` put up to `most` bytes behind those there are; it returns how many it put.
+    /// Lets `write` add up to `most` bytes; it returns how many it has added.
     fn extend_with(
         &mut self,
         most: usize,

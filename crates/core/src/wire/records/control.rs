@@ -1,28 +1,30 @@
-//! Control records: the markers with which a broker ends a transaction in the log (KIP-98).
+//! Control records: the markers that end a transaction in the log (KIP-98). Brokers write them.
 //!
-//! They sit in batches of their own ([`BatchHeader::is_control`](super::BatchHeader)) and take offsets, but no
-//! application sees them. A reader with `isolation.level=read_committed` needs to know which of the two a marker is.
+//! A control record is alone in its batch ([`BatchHeader::is_control`](super::BatchHeader)) and has an offset, but is
+//! never handed to the application. A consumer with `isolation.level=read_committed` must tell abort markers from
+//! commit markers.
 
 use super::batch::malformed;
 use crate::error::Result;
 
-/// What a control record says.
+/// The type of a control record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlType {
     /// The transaction of the batch's producer was aborted.
     Abort,
     /// The transaction of the batch's producer was committed.
     Commit,
-    /// Something that brokers tell each other: of no meaning to a client, to be skipped.
+    /// A record that brokers write for each other; clients skip it.
     Other(i16),
 }
 
 impl ControlType {
-    /// Reads the type from the key of a control record: a version and a number. Unknown versions add to the end.
+    /// Reads the type from the key of a control record: a version and the type. Newer versions only add fields at the
+    /// end.
     ///
     /// # Errors
     ///
-    /// `Malformed` if the key is null, too short or of a negative version.
+    /// `Malformed` if the key is null or too short, or if its version is negative.
     pub fn parse(key: Option<&[u8]>) -> Result<Self> {
         let Some(&[v1, v0, t1, t0]) = key.and_then(<[u8]>::first_chunk) else {
             return Err(malformed("a control record has no readable key"));
@@ -37,7 +39,7 @@ impl ControlType {
         })
     }
 
-    /// The key of such a control record, at version 0.
+    /// The key of a control record of this type, in version 0.
     pub fn key(self) -> [u8; 4] {
         let [t1, t0] = match self {
             Self::Abort => 0_i16,
@@ -49,7 +51,7 @@ impl ControlType {
     }
 }
 
-/// The value of a marker that ends a transaction, at version 0: the epoch of the coordinator that wrote it.
+/// The value of an end-of-transaction marker, in version 0: the epoch of the coordinator that wrote it.
 pub fn end_transaction_marker(coordinator_epoch: i32) -> [u8; 6] {
     let [e3, e2, e1, e0] = coordinator_epoch.to_be_bytes();
     [0, 0, e3, e2, e1, e0]

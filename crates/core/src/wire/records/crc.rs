@@ -2,7 +2,7 @@
 //!
 //! The only place that knows which crate computes it.
 
-/// The CRC-32C of bytes that come in several pieces.
+/// The CRC-32C of several pieces of bytes.
 pub(crate) fn crc32c<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     for piece in pieces {
@@ -15,7 +15,7 @@ pub(crate) fn crc32c<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
 mod tests {
     use super::*;
 
-    /// RFC 3720 (iSCSI), appendix B.4.
+    /// The test vectors are from RFC 3720 (iSCSI), appendix B.4.
     #[test]
     fn the_vectors_of_rfc_3720_hold() {
         let ascending: Vec<u8> = (0..32).collect();

@@ -1,15 +1,15 @@
-//! In which format records are kept: what the magic byte of a batch says.
+//! The formats of record batches, by their magic byte.
 //!
-//! Every format begins alike: a base offset, the length of what follows it, four bytes of its own, and the magic. Here
-//! alone a magic becomes a [`Format`]. Whatever depends on the format matches on it without a wildcard, so that the
-//! compiler names each place that a further one must reach.
+//! All formats begin alike: a base offset, the length of the rest, four bytes that differ, and the magic. Only this
+//! file turns a magic into a [`Format`]. Code that depends on the format matches on it without a wildcard, so the
+//! compiler names every place that a new format must be added to.
 
 use super::batch::{HEADER_BYTES, malformed};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The base offset and the length: what the length does not count.
+/// The base offset and the length field, which the length does not include.
 pub(super) const PREFIX_BYTES: usize = 12;
-/// Where the magic is, in every format.
+/// The position of the magic, in every format.
 pub(super) const MAGIC_AT: usize = 16;
 
 const MAGIC_V2: u8 = 2;
@@ -22,14 +22,14 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The one that batches are built in.
+    /// The format in which batches are built.
     pub(super) const BUILT: Self = Self::V2;
 
-    /// The format that a magic stands for.
+    /// The format with this magic.
     ///
     /// # Errors
     ///
-    /// `Unsupported` for the formats before Kafka 0.11, `Malformed` for what is none.
+    /// `Unsupported` for the formats before Kafka 0.11; `Malformed` if the magic is unknown.
     pub(super) fn from_magic(magic: u8) -> Result<Self> {
         match magic {
             MAGIC_V2 => Ok(Self::V2),
@@ -41,14 +41,14 @@ impl Format {
         }
     }
 
-    /// What [`from_magic`](Self::from_magic) knows it by.
+    /// Its magic.
     pub(super) fn magic(self) -> u8 {
         match self {
             Self::V2 => MAGIC_V2,
         }
     }
 
-    /// The bytes that a header is written over, as many as it has.
+    /// A header's worth of bytes to reserve.
     #[inline]
     pub(super) fn blank_header(self) -> &'static [u8] {
         match self {
@@ -56,16 +56,16 @@ impl Format {
         }
     }
 
-    /// The size of a header, that is of a batch without records.
+    /// The size of a batch header.
     #[inline]
     pub(super) fn header_bytes(self) -> usize {
         self.blank_header().len()
     }
 
-    /// No record takes less.
+    /// The size of the smallest record.
     pub(super) fn smallest_record_bytes(self) -> usize {
         match self {
-            // A length, attributes, two deltas, two null fields and no headers.
+            // A length, attributes, two deltas, two null fields and a header count.
             Self::V2 => 7,
         }
     }

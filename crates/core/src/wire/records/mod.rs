@@ -1,9 +1,9 @@
-//! Record bytes: what a produce request carries and a fetch response brings.
+//! Record batches as bytes: what produce requests and fetch responses carry.
 //!
-//! [`Records`] is a rope: its segments are never joined on the way to or from a socket. [`BatchBuilder`] makes one from
-//! records, in memory of a [`BufferPool`]; [`batches`] and [`RawBatch::open`] find the records in one again.
+//! [`Records`] is a list of segments, which are never joined on the way to or from a socket. [`BatchBuilder`] builds it
+//! from records, in memory of a [`BufferPool`]. [`batches`] and [`RawBatch::open`] read the records.
 //!
-//! Which formats there are is said in `format.rs`: so far that of magic 2 alone (Kafka 0.11, KIP-98).
+//! `format.rs` lists the supported formats: so far only magic 2 (Kafka 0.11, KIP-98).
 
 mod batch;
 mod builder;
@@ -27,10 +27,10 @@ pub use control::{ControlType, end_transaction_marker};
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
 pub use record::{Header, Headers, RecordView, Span};
 
-/// Encoded record batches of one partition, in one or more segments that are never copied together.
+/// The encoded record batches of one partition, in one or more segments.
 ///
-/// A fetch response has one segment, a range of the frame it came in; a batch being produced has a
-/// header segment and as many pooled chunks as it grew to.
+/// In a fetch response there is one segment, a range of the frame. A batch to be produced has a header segment, and as
+/// many pooled chunks as it grew to.
 #[derive(Debug, Clone, Default)]
 pub struct Records {
     segments: Vec<Bytes>,
@@ -38,28 +38,28 @@ pub struct Records {
 }
 
 impl Records {
-    /// The bytes in these segments, in this order.
+    /// Records from these segments, in this order.
     pub fn from_segments(segments: Vec<Bytes>) -> Self {
         let len = segments.iter().map(Bytes::len).sum();
         Self { segments, len }
     }
 
-    /// How many bytes all segments hold together.
+    /// The size of all segments together, in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no byte in any segment.
+    /// Whether all segments are empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The segments in order.
+    /// The segments, in order.
     pub fn segments(&self) -> &[Bytes] {
         &self.segments
     }
 
-    /// All bytes in one buffer: free of a copy when there is one segment.
+    /// All bytes in one buffer; copies nothing if there is one segment.
     pub fn into_bytes(mut self) -> Bytes {
         match self.segments.len() {
             0 => Bytes::new(),
@@ -75,7 +75,7 @@ impl From<Bytes> for Records {
     }
 }
 
-/// Equal when the bytes are, however they are cut into segments.
+/// Equal if the bytes are, however they are divided into segments.
 impl PartialEq for Records {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.segments.iter().flatten().eq(other.segments.iter().flatten())

@@ -1,24 +1,24 @@
-//! One record of a batch: its size, its bytes, and a view of it in a buffer.
+//! One record of a batch: its size, its encoding, and a view of it in the batch's buffer.
 //!
-//! A view is made of [`Span`]s, not of slices of [`bytes::Bytes`]: counting references for every key and value costs
-//! more than all the rest of decoding.
+//! A view consists of [`Span`]s, not of [`bytes::Bytes`] slices: counting references for every key and value would cost
+//! more than the rest of decoding.
 
 use std::ops::Range;
 
 use super::format::Format;
 use super::varint;
 
-/// A record header (KIP-82): a key, which Kafka takes for UTF-8 text, and a value, which may be null.
-/// A key may occur more than once; the order is kept.
+/// A record header (KIP-82): a key, which Kafka treats as UTF-8 text, and a value, which may be null. Keys may repeat;
+/// the order is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// Its name, in UTF-8 when it comes from a well-behaved producer.
+    /// The key; valid UTF-8 if the producer followed the protocol.
     pub key: &'a [u8],
-    /// Its value; null is not the same as empty.
+    /// The value; null differs from empty.
     pub value: Option<&'a [u8]>,
 }
 
-/// What follows the length of a record, in magic 2.
+/// The size of a record of magic 2 without its length prefix.
 #[inline]
 fn body_bytes(
     timestamp_delta: i64,
@@ -41,21 +41,21 @@ fn field_bytes(field: Option<&[u8]>) -> usize {
     field.map_or(1, |bytes| bytes.len().saturating_add(varint::size(bytes.len() as i64)))
 }
 
-/// Where the bytes of a record go.
+/// Takes the encoded bytes of a record.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
     fn put_varint(&mut self, value: i64);
 }
 
-/// Writes into one buffer, which must be [`Cursor::SLACK_BYTES`] longer than the record.
+/// Writes into one buffer, which must have [`Cursor::SLACK_BYTES`] more than the record's size.
 pub(super) struct Cursor<'a> {
     pub(super) space: &'a mut [u8],
     pub(super) at: usize,
 }
 
 impl Cursor<'_> {
-    /// A varint is written without asking how long it is.
+    /// A varint is written with its maximum size; the position then advances by the size it needs.
     pub(super) const SLACK_BYTES: usize = varint::MOST_BYTES;
 }
 
@@ -77,7 +77,7 @@ impl Sink for Cursor<'_> {
     }
 }
 
-/// The parts of a record, and what of its place in the batch is written into it.
+/// The content of a record, and its offset and timestamp relative to the batch.
 pub(super) struct Parts<'a> {
     format: Format,
     body_bytes: usize,
@@ -104,7 +104,7 @@ impl<'a> Parts<'a> {
         Self { format, body_bytes, timestamp_delta, offset_delta, key, value, headers }
     }
 
-    /// The size of the record, its length prefix included.
+    /// The size of the record, including its length prefix.
     #[inline]
     pub(super) fn record_bytes(&self) -> usize {
         match self.format {
@@ -143,7 +143,7 @@ fn put_field(sink: &mut impl Sink, field: Option<&[u8]>) {
     sink.put(bytes);
 }
 
-/// Where in a batch's data some bytes are.
+/// A range of bytes in a batch's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     start: u32,
@@ -151,7 +151,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// As a range, to slice the data it belongs to with.
+    /// The range, to slice the data with.
     #[inline]
     pub fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
@@ -166,17 +166,17 @@ impl Span {
     }
 }
 
-/// One record, as places in the data of its batch ([`OpenBatch::data`](super::OpenBatch::data)).
+/// One record, as ranges in the data of its batch ([`OpenBatch::data`](super::OpenBatch::data)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordView {
-    /// Its offset in the partition.
+    /// The offset in the partition.
     pub offset: i64,
-    /// Milliseconds since 1970: when it was made, or appended to the log if the topic says `LogAppendTime`.
-    /// -1 when the producer gave none.
+    /// The timestamp, in milliseconds since 1970: when the record was created or, with `LogAppendTime`, appended. -1 if
+    /// the producer gave none.
     pub timestamp_ms: i64,
-    /// Where its key is; `None` is null, which is not the same as empty.
+    /// The key; `None` is null, which differs from empty.
     pub key: Option<Span>,
-    /// Where its value is; a null value is a tombstone.
+    /// The value; a null value is a tombstone.
     pub value: Option<Span>,
     headers: Span,
     header_count: u32,
@@ -188,7 +188,7 @@ impl RecordView {
         self.header_count as usize
     }
 
-    /// Its headers in order, given the data of its batch.
+    /// Its headers, in order; `data` is that of its batch.
     pub fn headers<'a>(&self, data: &'a [u8]) -> Headers<'a> {
         Headers { rest: self.headers.of(data), remaining: self.header_count }
     }
@@ -207,7 +207,7 @@ impl<'a> Iterator for Headers<'a> {
     fn next(&mut self) -> Option<Header<'a>> {
         self.remaining = self.remaining.checked_sub(1)?;
         let whole = self.rest;
-        // Both were read once already, when the record was decoded.
+        // Cannot fail: decoding the record has read the headers before.
         let (key, rest) = take_field(whole, whole.len())?;
         let (value, rest) = take_field(rest, whole.len())?;
         self.rest = rest;
@@ -222,7 +222,7 @@ impl<'a> Iterator for Headers<'a> {
 
 impl ExactSizeIterator for Headers<'_> {}
 
-/// A record as it stands in its batch.
+/// A decoded record, with offset and timestamp still relative to the batch.
 #[derive(Debug, PartialEq)]
 pub(super) struct Decoded {
     pub(super) timestamp_delta: i64,
@@ -240,15 +240,15 @@ impl Decoded {
     }
 }
 
-/// Reads the record at `at` and returns where the next one is too, or says what is wrong with it.
+/// Decodes the record at `at`. Returns it with the position of the next one, or what is wrong with it.
 #[inline]
 pub(super) fn decode(data: &[u8], at: usize) -> Result<(Decoded, usize), &'static str> {
     decode_plain(data, at).map_or_else(|| decode_any(data, at), Ok)
 }
 
-/// [`decode`] for nearly every record there is: one without headers and without numbers of more than three bytes.
-/// It sees the numbers through a window of constant size, which takes no check for each. Whatever is unusual or wrong
-/// is `None`.
+/// A fast path of [`decode`] for nearly every record: one without headers, and without numbers of more than three
+/// bytes. It reads the numbers through a window of constant size, which needs no bounds check for each. `None` for all
+/// other records, including malformed ones.
 #[inline]
 fn decode_plain(data: &[u8], at: usize) -> Option<(Decoded, usize)> {
     let window = data.get(at..)?.first_chunk()?;
@@ -286,11 +286,11 @@ fn decode_plain(data: &[u8], at: usize) -> Option<(Decoded, usize)> {
     Some((Decoded { timestamp_delta, offset_delta: offset_delta >> 1, key, value, headers, header_count: 0 }, end))
 }
 
-/// The zigzag form of -1, which as a length means null.
+/// The zigzag form of -1, the length of a null field.
 const NULL: u32 = 1;
 
-/// The zigzag form of a number of up to three bytes at `i`, and where the next one is. There are at most five such
-/// numbers and the attributes in a window: together they are no longer than it.
+/// Reads a zigzag number of up to three bytes at `i`; returns it with the position of the next one. The window is large
+/// enough for five such numbers and the attributes.
 #[inline]
 fn short(window: &[u8; 16], i: usize) -> Option<(u32, usize)> {
     let byte = |i: usize| u32::from(window.get(i & 15).copied().unwrap_or_default());
@@ -328,8 +328,8 @@ fn decode_any(data: &[u8], at: usize) -> Result<(Decoded, usize), &'static str> 
     Ok((Decoded { timestamp_delta, offset_delta, key, value, headers, header_count }, end))
 }
 
-/// What is behind `count` headers. Every turn takes two bytes or ends, so a hostile count costs no more than its record
-/// is long.
+/// Skips `count` headers. Each step consumes at least two bytes or fails, so a hostile count costs no more than the
+/// record's length.
 fn skip_headers(mut body: &[u8], count: u32, end: usize) -> Result<&[u8], &'static str> {
     for _ in 0..count {
         let (Some(_), rest) = take_field(body, end).ok_or("the key of a header cannot be read")? else {
@@ -340,8 +340,8 @@ fn skip_headers(mut body: &[u8], count: u32, end: usize) -> Result<&[u8], &'stat
     Ok(body)
 }
 
-/// The bytes behind their length at the front of `body`, or null where the length is -1, and what is behind them.
-/// `end` is where the body ends in the data of its batch.
+/// Reads a length-prefixed field at the front of `body`; length -1 is null. Returns the field and the bytes after it.
+/// `end` is the position of the body's end in the batch's data.
 #[inline]
 fn take_field(body: &[u8], end: usize) -> Option<(Option<Span>, &[u8])> {
     let (length, body) = varint::take_i32(body)?;
@@ -361,7 +361,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Random changes to a record: most are refused, and what the quick way accepts must be what the other one reads.
+        /// With random changes to a record, most are rejected; what the fast path accepts must equal what the other
+        /// path reads.
         #[test]
         fn the_quick_way_of_decoding_reads_what_the_other_one_reads(
             key in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),

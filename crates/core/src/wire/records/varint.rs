@@ -1,12 +1,12 @@
-//! The zigzag varints of records. (Messages have unsigned ones: they are elsewhere.)
+//! The zigzag varints of records. (Messages use unsigned varints, which have their own module.)
 //!
-//! A 32-bit one takes at most 5 bytes and a 64-bit one at most 10; more, or bits that do not fit, are refused.
+//! A 32-bit varint takes at most 5 bytes, a 64-bit one at most 10. More bytes, or bits that do not fit, are an error.
 
-/// How many bytes [`put`] makes of `value`. A 32-bit value takes the same bytes as its 64-bit extension.
+/// The encoded size of `value`. A 32-bit value has the same encoding as its 64-bit extension.
 #[inline]
 pub(super) fn size(value: i64) -> usize {
     match zigzag(value) {
-        // Asking is quicker than computing: the answer is nearly always the same.
+        // Comparing is faster than computing, because small values are by far the most frequent.
         ..0x80 => 1,
         0x80..0x4000 => 2,
         value => (value.ilog2() as usize * 9 + 73) / 64,
@@ -18,14 +18,14 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-/// The most bytes a varint takes.
+/// The longest varint, in bytes.
 pub(super) const MOST_BYTES: usize = 10;
 
-/// Writes `value` to the beginning of `place` and returns how many bytes it took.
+/// Writes `value` to the beginning of `place`; returns how many bytes it took.
 #[inline]
 pub(super) fn put(place: &mut [u8; MOST_BYTES], value: i64) -> usize {
     let value = zigzag(value);
-    // The offset in a batch of 8,192 records and more takes three bytes, other numbers mostly one or two.
+    // The index in a batch of more than 8,192 records takes three bytes; other numbers mostly take one or two.
     if value < 0x80 {
         place[0] = value as u8;
         return 1;
@@ -52,8 +52,8 @@ pub(super) fn put(place: &mut [u8; MOST_BYTES], value: i64) -> usize {
     MOST_BYTES
 }
 
-/// A 32-bit varint at the front of `bytes`, and what is behind it. (What is left is returned and not kept through a
-/// reference, so that it stays in registers: that halves the time.)
+/// Reads a 32-bit varint at the front of `bytes`; returns it with the rest. (Returning the rest, instead of updating a
+/// reference, keeps it in registers: that halves the time.)
 #[inline]
 pub(super) fn take_i32(bytes: &[u8]) -> Option<(i32, &[u8])> {
     let (zigzag, rest) = match take_short(bytes) {
@@ -63,7 +63,7 @@ pub(super) fn take_i32(bytes: &[u8]) -> Option<(i32, &[u8])> {
     Some(((zigzag >> 1) as i32 ^ -((zigzag & 1) as i32), rest))
 }
 
-/// A 64-bit varint at the front of `bytes`, and what is behind it.
+/// Reads a 64-bit varint at the front of `bytes`; returns it with the rest.
 #[inline]
 pub(super) fn take_i64(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let (zigzag, rest) = match take_short(bytes) {
@@ -73,7 +73,7 @@ pub(super) fn take_i64(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some(((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64), rest))
 }
 
-/// One of up to three bytes, without a loop.
+/// Reads a varint of up to three bytes, without a loop.
 #[inline]
 fn take_short(bytes: &[u8]) -> Option<(u32, &[u8])> {
     match bytes {
@@ -90,7 +90,7 @@ fn take_short(bytes: &[u8]) -> Option<(u32, &[u8])> {
 fn take_long(bytes: &[u8], most: usize) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     for (i, &byte) in bytes.iter().take(most).enumerate() {
-        // The tenth byte of a 64-bit varint has room for one bit.
+        // The tenth byte of a 64-bit varint holds one bit.
         if i == MOST_BYTES - 1 && byte > 1 {
             return None;
         }

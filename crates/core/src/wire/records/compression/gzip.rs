@@ -1,14 +1,14 @@
 //! gzip (RFC 1952) around raw deflate.
 //!
-//! The members are taken apart here and not by the library, whose decoder for whole gzip streams makes a new context
-//! for every batch.
+//! The gzip members are parsed here, because the library's decoder for whole gzip streams creates a new context for
+//! every batch.
 
 use flate2::{Compress, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::{Fault, Output};
 use crate::error::{Error, ErrorKind};
 
-/// No name, no time, unknown system.
+/// Without a name or a time; operating system unknown.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const FLAG_HEADER_CRC: u8 = 2;
 const FLAG_EXTRA: u8 = 4;
@@ -57,7 +57,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Every member of `input`, one after the other.
+    /// Decompresses all members of `input`.
     pub(super) fn decompress(&mut self, mut input: &[u8], guess: usize, output: &mut Output) -> Result<(), Fault> {
         output.bytes.reserve(guess);
         loop {
@@ -83,14 +83,14 @@ impl Decoder {
         }
     }
 
-    /// One deflate stream at the beginning of `input`; returns what is behind it.
+    /// Decompresses one deflate stream at the beginning of `input`; returns the bytes after it.
     fn inflate<'a>(&mut self, mut input: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
         let inflate = self.inflate.get_or_insert_with(|| Decompress::new(false));
         inflate.reset(false);
         loop {
             let bytes = &mut output.bytes;
             if bytes.len() == bytes.capacity() {
-                // One byte above the bound, to tell what just fits from what does not.
+                // One byte above the limit, to tell output that just fits from output that does not.
                 let more = bytes.len().max(1024).min(output.max_bytes.saturating_add(1).saturating_sub(bytes.len()));
                 bytes.reserve_exact(more);
             }
@@ -112,7 +112,7 @@ impl Decoder {
     }
 }
 
-/// What is behind the header of a member.
+/// Skips the header of a member.
 fn header(input: &[u8]) -> Option<&[u8]> {
     let (fixed, mut rest) = input.split_first_chunk::<10>()?;
     let [0x1f, 0x8b, 8, flags, ..] = *fixed else { return None };

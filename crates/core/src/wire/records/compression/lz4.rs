@@ -1,8 +1,8 @@
 //! The LZ4 frame format around the block codec.
 //!
-//! We write what Kafka's own client writes: independent blocks of 64 KiB, no checksums but that of the header. We read
-//! whatever the format allows except dictionaries: blocks that depend on the one before, checksums, sizes, several
-//! frames, and frames to be skipped.
+//! Writes what Kafka's Java client writes: independent blocks of 64 KiB, and no checksum except that of the header.
+//! Reads everything that the format allows except dictionaries: dependent blocks, checksums, sizes, several frames, and
+//! skippable frames.
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size};
 use twox_hash::XxHash32;
@@ -12,14 +12,14 @@ use crate::error::{Error, ErrorKind};
 
 const MAGIC: u32 = 0x184d_2204;
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
-/// Version 1, independent blocks; blocks of up to 64 KiB; and the checksum of these two bytes.
+/// Version 1, independent blocks of up to 64 KiB; then the checksum of these two bytes.
 const DESCRIPTOR: [u8; 3] = [0x60, 0x40, 0x82];
 const BLOCK_BYTES: usize = 64 * 1024;
 const END: u32 = 0;
 const NOT_COMPRESSED: u32 = 1 << 31;
 /// How far back a block may refer.
 const WINDOW_BYTES: usize = 64 * 1024;
-/// One byte can stand for 255: no more can come out.
+/// The highest expansion of a block: one byte can stand for at most 255.
 const MOST_EXPANSION: usize = 256;
 
 pub(super) struct Encoder {
@@ -53,7 +53,7 @@ impl Encoder {
     }
 }
 
-/// Every frame of `input`, one after the other.
+/// Decompresses all frames of `input`.
 pub(super) fn decompress(input: &[u8], output: &mut Output) -> Result<(), Fault> {
     let mut input = Input(input);
     loop {
@@ -88,7 +88,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What the descriptor of a frame says.
+/// The descriptor of a frame.
 struct Descriptor {
     block_bytes: usize,
     content_bytes: Option<u64>,
@@ -156,7 +156,7 @@ fn frame(input: &mut Input<'_>, output: &mut Output) -> Result<(), Fault> {
             let window = before.get(from..).unwrap_or_default();
             decompress_into_with_dict(block, space, window).map_err(|_| Fault::Broken("a block is not lz4"))
         });
-        // With less room than the block may take it is the room that did not suffice.
+        // If less room was given than a block may take, the output was too long for that room.
         done.map_err(|fault| if bounded { Fault::TooLong } else { fault })?;
     }
     let content = output.bytes.get(start..).unwrap_or_default();

@@ -1,16 +1,16 @@
-//! Snappy in the framing of the Xerial library, which is what Kafka's own client writes and reads; and, for reading,
-//! without any framing, which some other clients write.
+//! Snappy in the framing of the Xerial library, which Kafka's Java client writes and reads. Also reads raw Snappy
+//! without framing, which some other clients write.
 //!
-//! The frame: 8 bytes of magic, two versions, then blocks of compressed bytes behind their 32-bit length.
+//! The framing: 8 bytes of magic, two versions, then blocks of compressed bytes, each after its 32-bit length.
 
 use super::{Fault, Output};
 use crate::error::{Error, ErrorKind};
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
-/// The version of the framing, and the least version of a reader that understands it.
+/// The version of the framing, and the lowest version of a reader that supports it.
 const VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 const BLOCK_BYTES: usize = 32 * 1024;
-/// Three bytes can stand for 64: no more can come out, whatever the block says.
+/// The highest expansion of a block: three bytes can stand for at most 64, whatever its header claims.
 const MOST_EXPANSION: usize = 22;
 
 pub(super) struct Encoder {

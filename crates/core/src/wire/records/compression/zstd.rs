@@ -1,6 +1,7 @@
-//! Zstandard (KIP-110), in one call for each batch.
+//! Zstandard (KIP-110), with one call per batch.
 //!
-//! Decompressing straight into the output needs no window buffer, so a frame that asks for a huge window costs nothing.
+//! It decompresses straight into the output, without a window buffer, so a frame that asks for a huge window costs
+//! nothing.
 
 use zstd::bulk;
 use zstd::zstd_safe::{self, DCtx};
@@ -8,7 +9,7 @@ use zstd::zstd_safe::{self, DCtx};
 use super::{Fault, Output};
 use crate::error::{Error, ErrorKind};
 
-/// `ZSTD_error_dstSize_tooSmall`, as the library's error results carry it: negated.
+/// The library's error `ZSTD_error_dstSize_tooSmall`, which it returns negated.
 const OUTPUT_TOO_SMALL: usize = 0_usize.wrapping_sub(70);
 
 pub(super) struct Encoder {
@@ -38,8 +39,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Every frame of `input`, one after the other. `guess` is how much to try first; where it does not suffice, four
-    /// times as much is tried, up to the bound.
+    /// Decompresses all frames of `input`. Tries an output buffer of `guess` bytes first, then four times as much, and
+    /// so on up to the limit.
     pub(super) fn decompress(&mut self, input: &[u8], guess: usize, output: &mut Output) -> Result<(), Fault> {
         if self.zstd.is_none() {
             self.zstd = Some(DCtx::try_create().ok_or(Fault::Broken("there is no memory for it"))?);

@@ -1,8 +1,7 @@
-//! What is done to topics as a whole: they are made and removed (KIP-4), listed and described.
+//! Creates, deletes (KIP-4), lists and describes topics.
 //!
-//! A call is sent to the controller, and sent again while that can help and `max.block.ms` has not passed. A topic
-//! whose creation was asked for twice because the first answer was lost is reported as existing: the caller decides
-//! whether that is a fault.
+//! Requests go to the controller, and are retried while that can help, for up to `max.block.ms`. If the response to a
+//! creation is lost, the retry reports that the topic exists; the caller decides whether that is an error.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,21 +17,23 @@ use kavka_core::wire::messages::delete_topics::{DELETE_BY_NAME, DeleteTopicsResp
 use kavka_core::wire::messages::{CreateTopicsRequest, DeleteTopicsRequest};
 use kavka_core::wire::{ErrorCode, Request};
 
+use super::Admin;
 use crate::call::Verdict;
-use crate::client::{Client, check_topic_name};
+use crate::client::check_topic_name;
 
-/// A topic to be made.
+/// A topic to create.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewTopic {
     /// Its name.
     pub name: String,
-    /// How many partitions; `None` leaves it to the broker (`num.partitions`), from Kafka 2.4 on (KIP-464).
+    /// The number of partitions; `None`: the broker's `num.partitions` (Kafka 2.4 and newer, KIP-464).
     pub partitions: Option<i32>,
-    /// How many replicas of each; `None` leaves it to the broker (`default.replication.factor`), from Kafka 2.4 on.
+    /// The number of replicas of each partition; `None`: the broker's `default.replication.factor` (Kafka 2.4 and
+    /// newer).
     pub replication_factor: Option<i16>,
-    /// The brokers that hold each partition, instead of a number of partitions and replicas.
+    /// For each partition its number and the ids of the brokers that hold it; replaces the two numbers above.
     pub assignments: Vec<(i32, Vec<i32>)>,
-    /// Settings that differ from the broker's defaults, such as `cleanup.policy`.
+    /// Topic settings that differ from the broker's defaults, such as `cleanup.policy`.
     pub configs: Vec<(String, String)>,
 }
 
@@ -54,40 +55,31 @@ impl NewTopic {
     }
 }
 
-/// What became of each topic of a request, by its name.
+/// The outcome for each topic of a request, by name.
 pub type TopicOutcomes = BTreeMap<String, Result<()>>;
 
-/// A topic in an answer: its name, the code and the controller's words.
+/// A topic in a response: its name, the error code and the controller's message.
 type Answered = (String, ErrorCode, Option<String>);
 
-/// Makes, removes, lists and describes topics; from [`Client::admin`].
-#[derive(Debug, Clone)]
-pub struct Admin(Client);
-
-impl Client {
-    /// What is done to topics as a whole.
-    pub fn admin(&self) -> Admin {
-        Admin(self.clone())
-    }
-}
-
 impl Admin {
-    /// Makes a topic. It may take the brokers a moment to know it: [`describe_topic`](Self::describe_topic) waits.
+    /// Creates a topic. Brokers may take a moment to learn of it; [`describe_topic`](Self::describe_topic) waits for
+    /// that.
     ///
     /// # Errors
     ///
-    /// `Broker` with the controller's code and words: `TOPIC_ALREADY_EXISTS`, `INVALID_REPLICATION_FACTOR`, ...
+    /// `Broker` with the controller's code and message: `TOPIC_ALREADY_EXISTS`, `INVALID_REPLICATION_FACTOR`, ...
     pub fn create_topic(&self, topic: &NewTopic) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         let name = topic.name.clone();
         let created = self.create_topics(std::slice::from_ref(topic), self.half_a_request());
         async move { only(&name, created.await?) }
     }
 
-    /// Makes topics. The controller may work on them for `timeout`; after that it goes on, but does not wait for it.
+    /// Creates topics. The controller answers after at most `timeout`, and continues in the background if it has not
+    /// finished.
     ///
     /// # Errors
     ///
-    /// Why there was no answer for any of them; otherwise each topic has its own.
+    /// The reason why there was no response at all; otherwise each topic has its own outcome.
     pub fn create_topics(
         &self,
         topics: &[NewTopic],
@@ -111,7 +103,7 @@ impl Admin {
         self.ask_controller(Call::new(Target::Controller, request), names, answered).await
     }
 
-    /// Removes a topic with everything in it.
+    /// Deletes a topic and all its records.
     ///
     /// # Errors
     ///
@@ -122,12 +114,12 @@ impl Admin {
         async move { only(&name, deleted.await?) }
     }
 
-    /// Removes topics with everything in them. The controller may work on them for `timeout`; after that it goes on, but
-    /// does not wait for it.
+    /// Deletes topics and all their records. The controller answers after at most `timeout`, and continues in the
+    /// background if it has not finished.
     ///
     /// # Errors
     ///
-    /// Why there was no answer for any of them; otherwise each topic has its own.
+    /// The reason why there was no response at all; otherwise each topic has its own outcome.
     pub fn delete_topics(
         &self,
         names: &[String],
@@ -137,17 +129,17 @@ impl Admin {
         async move { admin.ask_to_delete(&names, timeout).await }
     }
 
-    /// Every topic that we may see, by name; [`Topic::is_internal`] marks Kafka's own.
+    /// All topics that this client may see, sorted by name; [`Topic::is_internal`] marks Kafka's own.
     pub fn list_topics(&self) -> impl Future<Output = Result<Vec<Arc<Topic>>>> + Send + 'static + use<> {
         let refreshed = self.0.refresh_metadata();
         async move { Ok(refreshed.await?.topics().map(Arc::clone).collect()) }
     }
 
-    /// The partitions of one topic with their leaders and replicas.
+    /// The partitions of a topic, with their leaders and replicas.
     ///
     /// # Errors
     ///
-    /// Those of [`Client::topic`].
+    /// Those of [`Client::topic`](crate::Client::topic).
     pub fn describe_topic(&self, name: &str) -> impl Future<Output = Result<Arc<Topic>>> + Send + 'static + use<> {
         self.0.topic(name, false)
     }
@@ -171,12 +163,12 @@ impl Admin {
         Ok(outcomes)
     }
 
-    /// How long the controller may work on a request if nobody says so; the answer still has to travel.
+    /// The default `timeout_ms` of a request: half of `request.timeout.ms`, so that the response arrives in time.
     fn half_a_request(&self) -> Duration {
         self.0.config().request_timeout / 2
     }
 
-    /// Asks until the answer is final for a topic: when none of them got further, all of them are asked about again.
+    /// Sends the request again, for all its topics, while no topic has a final outcome.
     async fn ask_controller<'a, R: Request + Clone>(
         &self,
         call: Call<R>,
@@ -207,7 +199,7 @@ impl Admin {
     }
 }
 
-/// The outcome of the only topic of a request.
+/// The outcome of a request for a single topic.
 fn only(name: &str, mut outcomes: TopicOutcomes) -> Result<()> {
     outcomes.remove(name).unwrap_or_else(|| Err(unnamed(name)))
 }
@@ -217,8 +209,8 @@ fn unnamed(name: &str) -> Error {
     error.at(Place { topic: Some(name.into()), ..Place::default() })
 }
 
-/// A topic that is unknown when it shall be removed stays unknown, although a client that reads should ask again. A
-/// controller that answers that the time was too short goes on working: the next answer would be that the topic exists.
+/// Unlike for a reader, "unknown topic" is final when deleting. After "request timed out", the controller continues in
+/// the background, so a retry would only report that the topic exists.
 fn is_worth_a_retry(error: &Error) -> bool {
     let is_final = [ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::REQUEST_TIMED_OUT];
     error.is_retriable() && !error.code().is_some_and(|code| is_final.contains(&code))

@@ -1,0 +1,224 @@
+//! Records that are processed in any order: what to commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use kavka_core::consumer::{CommittedOffset, Offsets, PartitionId, TopicPartition};
+
+use crate::consumer::{Batch, ConsumerRecord, lock};
+
+/// Commits records once they are acknowledged, one by one and in any order, by any thread.
+///
+/// Given to [`GroupOptions::acknowledgements`](super::GroupOptions::acknowledgements), it decides what is committed
+/// automatically (`enable.auto.commit`): in each partition the offset of the first record that is not acknowledged, or the
+/// offset after the last one if all are. A record that is never acknowledged is read again by the partition's next owner,
+/// and so are those after it.
+///
+/// The thread that reads calls [`track`](Self::track) for each record, in order, before it hands the record on. Of a
+/// partition without tracked records nothing is committed.
+///
+/// Clones share their state. When the member gives up or loses a partition its records are forgotten: tracking and
+/// acknowledging them has no effect any more, even if the member gets the partition back.
+#[derive(Debug, Clone, Default)]
+pub struct Acknowledgements {
+    partitions: Arc<Mutex<BTreeMap<TopicPartition, Assigned>>>,
+}
+
+/// A partition from when it is assigned until it is given up or lost.
+#[derive(Debug)]
+struct Assigned {
+    /// Tells its records from those that were handed out under an earlier assignment.
+    id: PartitionId,
+    /// Replaced after a seek backwards, so that the acknowledgements of the records before it have no effect.
+    tracked: Arc<Mutex<Tracked>>,
+}
+
+/// The records of one partition.
+#[derive(Debug, Default)]
+struct Tracked {
+    /// The offsets that are not acknowledged.
+    open: BTreeSet<i64>,
+    /// The offset after the last tracked record; `None` before the first.
+    next: Option<i64>,
+}
+
+/// A record that is being worked on. Dropped without [`acknowledge`](Self::acknowledge), it stays unacknowledged.
+#[derive(Debug)]
+#[must_use = "a record that is not acknowledged holds up all commits of its partition"]
+pub struct Acknowledgement {
+    tracked: Arc<Mutex<Tracked>>,
+    offset: i64,
+}
+
+impl Acknowledgement {
+    /// The work on the record is done.
+    pub fn acknowledge(self) {
+        lock(&self.tracked).open.remove(&self.offset);
+    }
+}
+
+impl Acknowledgements {
+    /// Nothing is tracked yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes a record that was read, in the order of offsets. After a seek backwards, the partition starts afresh.
+    ///
+    /// If the member has given up or lost the record's partition in the meantime, the handle has no effect.
+    pub fn track(&self, record: &ConsumerRecord) -> Acknowledgement {
+        self.note(&record.topic_partition, record.read_as.0, record.offset)
+    }
+
+    /// As [`track`](Self::track), for the record at this offset of a batch.
+    pub fn track_offset(&self, batch: &Batch, offset: i64) -> Acknowledgement {
+        self.note(batch.topic_partition(), batch.partition_id(), offset)
+    }
+
+    fn note(&self, topic_partition: &TopicPartition, id: PartitionId, offset: i64) -> Acknowledgement {
+        let mut partitions = lock(&self.partitions);
+        let Some(assigned) = partitions.get_mut(topic_partition).filter(|assigned| assigned.id == id) else {
+            return Acknowledgement { tracked: Arc::default(), offset };
+        };
+        if lock(&assigned.tracked).next.is_some_and(|next| next > offset) {
+            assigned.tracked = Arc::default();
+        }
+        let tracked = Arc::clone(&assigned.tracked);
+        drop(partitions);
+        let mut state = lock(&tracked);
+        state.open.insert(offset);
+        state.next = Some(offset.saturating_add(1));
+        drop(state);
+        Acknowledgement { tracked, offset }
+    }
+
+    /// What can be committed: of each partition with tracked records, the offset up to which all are acknowledged.
+    pub fn offsets(&self) -> Offsets {
+        let offset = |(key, assigned): (&TopicPartition, &Assigned)| {
+            let tracked = lock(&assigned.tracked);
+            let offset = tracked.open.first().copied().or(tracked.next)?;
+            Some((key.clone(), CommittedOffset::new(offset)))
+        };
+        lock(&self.partitions).iter().filter_map(offset).collect()
+    }
+
+    /// The number of tracked records that are not acknowledged.
+    pub fn open(&self) -> usize {
+        lock(&self.partitions).values().map(|assigned| lock(&assigned.tracked).open.len()).sum()
+    }
+
+    /// The partition is the member's from now on, and has this id in its consumer.
+    pub(super) fn begin(&self, topic_partition: &TopicPartition, id: PartitionId) {
+        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked: Arc::default() });
+    }
+
+    /// The partition is no longer the member's.
+    pub(super) fn forget(&self, topic_partition: &TopicPartition) {
+        lock(&self.partitions).remove(topic_partition);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kavka_core::backoff::Backoff;
+    use kavka_core::config::ConsumerConfig;
+    use kavka_core::consumer::{Consumer, StartPosition};
+
+    use super::*;
+
+    fn key() -> TopicPartition {
+        TopicPartition::new("orders", 0)
+    }
+
+    /// The ids of a partition that is assigned, given up and assigned again.
+    fn ids() -> [PartitionId; 2] {
+        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let mut consumer = Consumer::new(ConsumerConfig::default(), backoff, 0, 0);
+        [(); 2].map(|()| {
+            consumer.add(&key(), StartPosition::Earliest).unwrap();
+            let id = consumer.partition_id(&key()).unwrap();
+            consumer.remove(&key()).unwrap();
+            id
+        })
+    }
+
+    /// Those of a member to which the partition was just assigned, and the partition's id.
+    fn assigned() -> (Acknowledgements, PartitionId) {
+        let (acknowledgements, [id, _]) = (Acknowledgements::new(), ids());
+        acknowledgements.begin(&key(), id);
+        (acknowledgements, id)
+    }
+
+    fn committed(acknowledgements: &Acknowledgements) -> Option<i64> {
+        acknowledgements.offsets().get(&key()).map(|committed| committed.offset)
+    }
+
+    #[test]
+    fn the_first_record_that_is_not_acknowledged_holds_up_the_commit() {
+        let (acknowledgements, id) = assigned();
+        assert_eq!(committed(&acknowledgements), None);
+        let [first, second, third] = [3, 5, 6].map(|offset| acknowledgements.note(&key(), id, offset));
+        third.acknowledge();
+        first.acknowledge();
+        assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(5), 1));
+        second.acknowledge();
+        assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(7), 0));
+    }
+
+    #[test]
+    fn acknowledging_a_record_of_a_partition_that_was_given_up_has_no_effect_when_it_is_back() {
+        let (acknowledgements, [first, second]) = (Acknowledgements::new(), ids());
+        acknowledgements.begin(&key(), first);
+        let old = acknowledgements.note(&key(), first, 3);
+        acknowledgements.forget(&key());
+        assert_eq!(committed(&acknowledgements), None);
+        acknowledgements.begin(&key(), second);
+        let _again = acknowledgements.note(&key(), second, 3);
+        old.acknowledge();
+        assert_eq!(committed(&acknowledgements), Some(3));
+    }
+
+    #[test]
+    fn records_tracked_after_their_partition_was_given_up_are_not_committed_when_it_comes_back_further_on() {
+        let (acknowledgements, [first, second]) = (Acknowledgements::new(), ids());
+        acknowledgements.begin(&key(), first);
+        let _old: Vec<_> = (0..200).map(|offset| acknowledgements.note(&key(), first, offset)).collect();
+        acknowledgements.forget(&key());
+        let _late: Vec<_> = (200..300).map(|offset| acknowledgements.note(&key(), first, offset)).collect();
+        assert_eq!((committed(&acknowledgements), acknowledgements.open()), (None, 0));
+        acknowledgements.begin(&key(), second);
+        let _later: Vec<_> = (300..400).map(|offset| acknowledgements.note(&key(), first, offset)).collect();
+        assert_eq!((committed(&acknowledgements), acknowledgements.open()), (None, 0));
+        acknowledgements.note(&key(), second, 5_000).acknowledge();
+        acknowledgements.note(&key(), first, 400).acknowledge();
+        assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(5_001), 0));
+    }
+
+    #[test]
+    fn after_a_seek_backwards_what_is_read_again_counts_alone() {
+        let (acknowledgements, id) = assigned();
+        let old: Vec<_> = (0..10).map(|offset| acknowledgements.note(&key(), id, offset)).collect();
+        acknowledgements.note(&key(), id, 2).acknowledge();
+        assert_eq!(committed(&acknowledgements), Some(3));
+        old.into_iter().for_each(Acknowledgement::acknowledge);
+        assert_eq!(committed(&acknowledgements), Some(3));
+    }
+
+    #[test]
+    fn many_threads_acknowledge() {
+        let (acknowledgements, id) = assigned();
+        let mut open: Vec<_> = (0..1_000).map(|offset| acknowledgements.note(&key(), id, offset)).collect();
+        let held = open.remove(700);
+        std::thread::scope(|scope| {
+            while !open.is_empty() {
+                let some = open.split_off(open.len().saturating_sub(250));
+                scope.spawn(move || some.into_iter().for_each(Acknowledgement::acknowledge));
+            }
+        });
+        assert_eq!(committed(&acknowledgements), Some(700));
+        held.acknowledge();
+        assert_eq!(committed(&acknowledgements), Some(1_000));
+    }
+}

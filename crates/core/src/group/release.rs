@@ -1,0 +1,128 @@
+//! Giving up partitions: in order, with the application's consent, or all at once because they are lost.
+
+use std::collections::BTreeSet;
+
+use crate::consumer::TopicPartition;
+use crate::error::Error;
+use crate::planted::{Bug, is_planted};
+use crate::time::Instant;
+
+use super::assignor::RebalanceProtocol;
+use super::{Member, MemberEvent, State};
+
+/// What to do once the application has given up partitions.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// Join again.
+    Join,
+    /// Start what is new in this share; then, because the cooperative protocol made it give something up, join again.
+    Begin(BTreeSet<TopicPartition>),
+    /// Act on the newest target of the coordinator (consumer protocol).
+    Reconcile,
+    /// Leave the group, and be away until there are topics again.
+    Withdraw,
+    /// Leave the group for good.
+    Leave,
+}
+
+impl Member {
+    /// Says that no more records of the partitions in the last [`MemberEvent::Revoked`] are handed out, and that the
+    /// application has asked for its last commits.
+    pub fn handle_released(&mut self) {
+        self.releases_wanted = self.releases_wanted.saturating_sub(1);
+        if let State::Releasing { gone, is_released, .. } = &mut self.state
+            && self.releases_wanted == 0
+        {
+            *is_released = true;
+            self.owned.retain(|key| !gone.contains(key));
+        }
+    }
+
+    /// Asks the application to give up partitions.
+    pub(super) fn release(&mut self, gone: BTreeSet<TopicPartition>, then: Then) {
+        self.events.push_back(MemberEvent::Revoked { partitions: gone.iter().cloned().collect() });
+        self.releases_wanted = self.releases_wanted.saturating_add(1);
+        self.state = State::Releasing { gone, then, is_released: false };
+    }
+
+    /// Asks the application to give up all partitions; continues at once if there are none.
+    pub(super) fn release_all(&mut self, then: Then) {
+        if matches!(then, Then::Leave | Then::Withdraw) {
+            // A `JoinGroup` in flight must not bring the member back.
+            self.attempt += 1;
+        }
+        match (self.owned.is_empty(), then) {
+            (false, then) => self.release(self.owned.clone(), then),
+            (true, Then::Leave) => self.leave("the consumer was closed"),
+            (true, Then::Withdraw) => self.leave("the consumer unsubscribed from all topics"),
+            (true, _) => self.state = State::Unjoined,
+        }
+    }
+
+    /// Continues once the application has given up the partitions and no commit for them is pending.
+    pub(super) fn go_on(&mut self) {
+        let State::Releasing { is_released: true, then, .. } = &mut self.state else { return };
+        if self.commits.names_others_than(&self.owned) && !is_planted(Bug::JoinsTooEarly) {
+            return;
+        }
+        match std::mem::replace(then, Then::Join) {
+            Then::Begin(share) => {
+                self.rejoin.get_or_insert("partitions were given up for other members");
+                self.begin(&share);
+            }
+            Then::Reconcile => {
+                self.must_acknowledge();
+                self.state = State::Stable;
+            }
+            then => self.release_all(then),
+        }
+    }
+
+    /// The member was removed from the group, and has lost all it owned. It joins again, with `reason`.
+    pub(super) fn lose(&mut self, error: &Error, reason: &'static str) {
+        self.attempt += 1;
+        self.shared_out = None;
+        self.follow_up_at = None;
+        if let Some(group) = &mut self.consumer_group {
+            group.forget();
+        }
+        self.lose_partitions(error);
+        self.rejoin = Some(reason);
+        self.retry_at = Instant::default();
+        self.state = if self.is_closing { State::Ended } else { self.outside() };
+    }
+
+    /// Ends at once, without leaving the group: nobody is there to give up its partitions in order. The coordinator
+    /// removes it at the end of its session.
+    pub fn abandon(&mut self, error: &Error) {
+        self.is_closing = true;
+        self.lose(error, "the member has failed");
+    }
+
+    pub(super) fn lose_partitions(&mut self, error: &Error) {
+        let error = error.clone().at(self.place());
+        self.membership.lose();
+        self.commits.fail(&error);
+        self.tell_outcomes();
+        let partitions: Vec<_> = std::mem::take(&mut self.owned).into_iter().collect();
+        if !partitions.is_empty() {
+            self.events.push_back(MemberEvent::Lost { partitions, error });
+        }
+    }
+
+    /// Joins again if there is a reason to; with the eager protocol it first gives up all partitions.
+    pub(super) fn join_if_due(&mut self) {
+        // New partitions are not started in a generation that has ended.
+        let can_join = match self.state {
+            State::Stable => true,
+            State::Beginning { asked, .. } => !asked && self.failures > 0,
+            _ => false,
+        };
+        if self.consumer_group.is_none() && can_join && self.rejoin.is_some() {
+            match self.protocol() {
+                RebalanceProtocol::Eager => self.release_all(Then::Join),
+                RebalanceProtocol::Cooperative => self.state = State::Unjoined,
+            }
+        }
+    }
+}

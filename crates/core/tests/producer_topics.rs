@@ -1,0 +1,106 @@
+//! The producer machine when a topic is deleted, made anew, or only looks like that.
+
+mod producer_support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_core::producer::AppendError;
+use kavka_core::time::Instant;
+use kavka_core::wire::error_code::ErrorCode;
+use producer_support::{Rig, TOPIC, config, failure, is_open, offset};
+
+#[test]
+fn a_topic_that_is_made_anew_gets_new_sequences() {
+    let mut rig = Rig::warm(config());
+    rig.leaders(2, &[(1, 0)]);
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    assert_eq!((sent.stamp().producer_epoch, sent.stamp().base_sequence), (1, 0));
+}
+
+#[test]
+fn records_of_a_topic_that_was_deleted_are_given_up_within_seconds() {
+    let mut rig = Rig::warm(config());
+    let record = rig.append(0, "lost");
+    let mut sent = rig.poll();
+    rig.see_no_topic();
+    while rig.now < Instant(7_000) {
+        if let Some(sent) = sent {
+            rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        }
+        rig.after(1_100);
+        sent = rig.poll();
+    }
+    rig.events();
+    let error = failure(&record);
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+    assert!(error.to_string().contains("the topic was deleted"), "{error}");
+    let refused = rig.producer.append(rig.now, rig.topic, Some(0), 0, None, None, &[]);
+    assert!(matches!(refused, Err(AppendError::Refused(error)) if error.to_string().contains("deleted")));
+    rig.leaders(2, &[(1, 0)]);
+    rig.append_alone(0, "anew");
+    rig.after(1_100);
+    assert_eq!(rig.sent().values(), ["anew"]);
+}
+
+#[test]
+fn a_broker_that_lags_behind_does_not_make_a_topic_deleted() {
+    let mut rig = Rig::warm(config());
+    let record = rig.append(0, "slow");
+    let sent = rig.sent();
+    rig.see_no_topic();
+    rig.after(20_000);
+    assert!(rig.poll().is_none());
+    rig.events();
+    assert!(is_open(&record), "its leader has not said that it does not know the topic");
+    rig.answer(&sent, ErrorCode::NONE, 1);
+    assert_eq!(offset(&record), Some(1));
+}
+
+#[test]
+fn one_answer_long_ago_does_not_make_a_topic_deleted() {
+    let mut rig = Rig::warm(config());
+    rig.see_no_topic();
+    rig.after(60_000);
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    rig.after(2_000);
+    rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    assert!(rig.poll().is_none());
+    rig.after(1_000);
+    assert_eq!(rig.sent().values(), ["a"]);
+    assert!(rig.reports.is_empty(), "{:?}", rig.reports);
+}
+
+#[test]
+fn what_a_leader_said_of_earlier_records_does_not_make_a_topic_deleted() {
+    let mut short = config();
+    short.delivery_timeout = Duration::from_secs(2);
+    let mut rig = Rig::warm(short);
+    rig.see_no_topic();
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    rig.after(1_000);
+    let sent = rig.sent();
+    rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    rig.after(1_000);
+    assert!(rig.poll().is_none(), "it ran out of time");
+    rig.after(60_000);
+    rig.append_alone(0, "b");
+    assert_eq!(rig.sent().values(), ["b"]);
+}
+
+#[test]
+fn an_older_snapshot_takes_nothing_back() {
+    let mut rig = Rig::new(config(), 1);
+    let older = Arc::new(rig.metadata.clone());
+    rig.leaders(1, &[(2, 2), (2, 2)]);
+    rig.producer.handle_metadata(rig.now, &older);
+    assert_eq!(rig.producer.partition_count(rig.topic), 2);
+    let newest = rig.metadata.clone();
+    rig.producer.topic(rig.now, rig.handle, TOPIC, &newest);
+    rig.append_alone(0, "a");
+    assert_eq!(rig.sent().broker_id, 2);
+}

@@ -1,0 +1,108 @@
+//! Many messages in one call.
+//!
+//! The first message is handed out as by `consume`, with all that may be due: waiting, errors, auto-commit. The others
+//! are those already fetched. No auto-commit starts in between: it would count the first messages of the batch as done
+//! before the program has seen them.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::{Consumer, Hand, deserialized, failed, stopped, to_message};
+use crate::greenlets;
+use crate::message::Message;
+
+/// See `Consumer.consume_batch`.
+pub(super) fn consume<'py>(
+    consumer: &Consumer,
+    py: Python<'py>,
+    max_messages: usize,
+    timeout: Option<f64>,
+) -> PyResult<Vec<Bound<'py, Message>>> {
+    if max_messages == 0 {
+        return Err(PyValueError::new_err("max_messages must be at least 1"));
+    }
+    // Of what lies ready, a greenlet could take batch after batch without a wait.
+    greenlets::let_others_run(py)?;
+    let running = consumer.running(py)?;
+    let settings = running.check(py)?.settings.get();
+    let limit = timeout.map_or(Ok(settings.timeout), |seconds| wait_limit(seconds).map(Some))?;
+    consumer.raise_told(py)?;
+    let first = match consumer.next_in_hand(py)? {
+        Some(message) => Some(message),
+        None => consumer.next_from_engine(py, limit, None)?,
+    };
+    let mut messages: Vec<_> = first.into_iter().collect();
+    if messages.is_empty() {
+        return Ok(messages);
+    }
+    // The messages so far are handed out; an error from here on is for the next call.
+    if let Err(error) = add_what_is_ready(consumer, py, max_messages, &mut messages) {
+        drop(consumer.trouble.replace(Some(error.into_value(py).into_any())));
+    }
+    Ok(messages)
+}
+
+fn add_what_is_ready<'py>(
+    consumer: &Consumer,
+    py: Python<'py>,
+    max_messages: usize,
+    messages: &mut Vec<Bound<'py, Message>>,
+) -> PyResult<()> {
+    let running = consumer.running(py)?;
+    let running = running.check(py)?;
+    let deserializer = running.settings.get().deserializer.as_ref();
+    while messages.len() < max_messages {
+        // A message that the deserializer refuses must be the last one taken.
+        let room = if deserializer.is_some() { 1 } else { max_messages - messages.len() };
+        let taken = take_in_hand(consumer, py, room)?;
+        if taken.is_empty() {
+            if consumer.fence.is_reached() {
+                return Ok(());
+            }
+            let ready = py.detach(|| running.engine.try_batch()).map_err(|error| failed(py, &error))?;
+            let Some(batch) = ready else { return Ok(()) };
+            consumer.take_in_hand(py, running, batch)?;
+        }
+        for message in taken {
+            let message = match deserializer {
+                Some(deserializer) => deserialized(py, deserializer, message)?,
+                None => message,
+            };
+            messages.push(Bound::new(py, message)?);
+        }
+    }
+    Ok(())
+}
+
+/// Takes up to `room` messages of the current batch, under one lock.
+fn take_in_hand(consumer: &Consumer, py: Python<'_>, room: usize) -> PyResult<Vec<Message>> {
+    let mut taken = Vec::new();
+    let mut hand = consumer.hand.lock();
+    let Some(Hand { running, batch: in_hand, at_work, .. }) = hand.as_mut() else {
+        drop(hand);
+        return Err(stopped(py));
+    };
+    if consumer.fence.is_reached() {
+        return Ok(taken);
+    }
+    let Some((batch, partition)) = in_hand else { return Ok(taken) };
+    let number = batch.topic_partition().partition;
+    while taken.len() < room {
+        let Some(record) = batch.next_record() else { break };
+        if taken.is_empty() {
+            at_work.begin_another(number, record.offset);
+        }
+        // Runs no Python code: the garbage collector does not track what it makes.
+        taken.push(to_message(py, running, batch, &record, number, partition));
+    }
+    Ok(taken)
+}
+
+fn wait_limit(seconds: f64) -> PyResult<Duration> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(PyValueError::new_err(format!("timeout must not be negative, not {seconds}")));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}

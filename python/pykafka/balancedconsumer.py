@@ -1,0 +1,537 @@
+"""Divides a topic's partitions among the consumers of a group, through ZooKeeper.
+
+Each member decides by the same rule (`membershipprotocol`) which partitions are whose, and claims its own as nodes in
+ZooKeeper (`_znodes`). A thread of the member watches these nodes: it gives up partitions that are no longer the
+member's, claims new ones, and adds them to the engine's consumer, which is the same one all the time.
+
+What holds:
+
+- Before a claim is given up, no more messages of the partition are handed out, and finished ones are committed.
+- Messages are handed out only while the member's ZooKeeper session is certain to live. A program that was frozen or
+  cut off from ZooKeeper hands out and commits nothing until it knows that its claims still exist.
+- A claim is for the partition number, whichever leader its node names: the leader may have moved meanwhile.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from . import _greenlets
+from .common import OffsetType
+from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError
+from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, leader_id
+from .partition import Partition
+from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES, NOTHING_CONSUMED, SimpleConsumer
+from .utils.error_handlers import valid_int
+
+if TYPE_CHECKING:
+    from ._znodes import Znodes
+    from .cluster import Cluster
+    from .topic import Topic
+
+log = logging.getLogger(__name__)
+
+#: `f(consumer, old offsets, new offsets)`, by partition id; may return offsets to continue from.
+RebalanceCallback = Callable[[Any, dict[int, int], dict[int, int]], dict[int, int | datetime] | None]
+
+
+class BalancedConsumer(SimpleConsumer):
+    """Reads its share of a topic's partitions; `topic.get_balanced_consumer()` makes one.
+
+    It consumes, iterates and commits as `SimpleConsumer` does, and takes the same arguments. Partitions come and go;
+    while it has none, `consume` waits. On a new partition it starts at the group's committed offset, or where
+    `auto_offset_reset` says.
+
+    :param consumer_group: the members of a group share the topic's partitions.
+    :param rebalance_max_retries: how often to try again for a partition that another member has not given up yet. In
+        total it waits `rebalance_backoff_ms * n * (n - 1) / 2`, which is 20 s by default.
+    :param rebalance_backoff_ms: how long to wait before it tries again, unless ZooKeeper reports a change earlier.
+    :param zookeeper_connection_timeout_ms: the limit for connecting to ZooKeeper, and for how long the member keeps its
+        partitions after it was cut off.
+    :param zookeeper_connect: an old name of `zookeeper_hosts`, which it overrides.
+    :param zookeeper_hosts: ZooKeeper's addresses, such as `host:2181,host:2181/chroot`.
+    :param zookeeper: a started `kazoo.client.KazooClient` to use instead. `stop` does not stop it.
+    :param reset_offset_on_start: on its first partitions, start where `auto_offset_reset` says, and commit that.
+    :param post_rebalance_callback: `f(consumer, old, new)`, called when the partitions have changed, with the last
+        consumed offset of each partition by id, before and after. It may return offsets by id, as `reset_offsets` takes
+        them. Meanwhile no message is handed out. `start` or the next `consume` raises what it raises.
+    :param use_rdkafka: accepted and ignored: there is only one engine.
+    :param membership_protocol: the rule that divides partitions; the same for all members.
+    :param fetch_max_bytes: how many bytes one fetch may return. New in version 3.
+    :param fetch_buffer: how many bytes may be fetched ahead of `consume`. New in version 3.
+    :raises ImportError: without the package kazoo.
+    """
+
+    _partitions: set[Partition]  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        topic: "Topic",
+        cluster: "Cluster",
+        consumer_group: str | bytes,
+        fetch_message_max_bytes: int = 1024 * 1024,
+        num_consumer_fetchers: int = 1,
+        auto_commit_enable: bool = False,
+        auto_commit_interval_ms: int = 60 * 1000,
+        queued_max_messages: int = 2000,
+        fetch_min_bytes: int = 1,
+        fetch_error_backoff_ms: int = 500,
+        fetch_wait_max_ms: int = 100,
+        offsets_channel_backoff_ms: int = 1000,
+        offsets_commit_max_retries: int = 5,
+        auto_offset_reset: int = OffsetType.EARLIEST,
+        consumer_timeout_ms: int = -1,
+        rebalance_max_retries: int = 5,
+        rebalance_backoff_ms: int = 2 * 1000,
+        zookeeper_connection_timeout_ms: int = 6 * 1000,
+        zookeeper_connect: str | None = None,
+        zookeeper_hosts: str = "127.0.0.1:2181",
+        zookeeper: Any = None,
+        auto_start: bool = True,
+        reset_offset_on_start: bool = False,
+        post_rebalance_callback: RebalanceCallback | None = None,
+        use_rdkafka: bool = False,
+        compacted_topic: bool = False,
+        membership_protocol: GroupMembershipProtocol = RangeProtocol,
+        deserializer: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+        reset_offset_on_fetch: bool = True,
+        *,
+        fetch_max_bytes: int = FETCH_MAX_BYTES,
+        fetch_buffer: int = FETCH_BUFFER,
+    ) -> None:
+        if consumer_group is None:
+            raise TypeError("consumer_group must be str or bytes, not NoneType")
+        if not consumer_group:
+            raise ValueError("consumer_group must not be empty: its members share the partitions")
+        super().__init__(
+            topic,
+            cluster,
+            consumer_group=consumer_group,
+            partitions=(),
+            fetch_message_max_bytes=fetch_message_max_bytes,
+            num_consumer_fetchers=num_consumer_fetchers,
+            auto_commit_enable=auto_commit_enable,
+            auto_commit_interval_ms=auto_commit_interval_ms,
+            queued_max_messages=queued_max_messages,
+            fetch_min_bytes=fetch_min_bytes,
+            fetch_error_backoff_ms=fetch_error_backoff_ms,
+            fetch_wait_max_ms=fetch_wait_max_ms,
+            offsets_channel_backoff_ms=offsets_channel_backoff_ms,
+            offsets_commit_max_retries=offsets_commit_max_retries,
+            auto_offset_reset=auto_offset_reset,
+            consumer_timeout_ms=consumer_timeout_ms,
+            auto_start=False,
+            reset_offset_on_start=reset_offset_on_start,
+            compacted_topic=compacted_topic,
+            consumer_id=f"{socket.gethostname()}:{uuid4()}",
+            deserializer=deserializer,
+            reset_offset_on_fetch=reset_offset_on_fetch,
+            fetch_max_bytes=fetch_max_bytes,
+            fetch_buffer=fetch_buffer,
+        )
+        if post_rebalance_callback is not None and not callable(post_rebalance_callback):
+            raise TypeError(f"post_rebalance_callback must be callable, not {type(post_rebalance_callback).__name__}")
+        self._rebalance_max_retries = valid_int(rebalance_max_retries, allow_zero=True, name="rebalance_max_retries")
+        self._rebalance_backoff_ms = valid_int(rebalance_backoff_ms, name="rebalance_backoff_ms")
+        self._zookeeper_timeout_ms = valid_int(zookeeper_connection_timeout_ms, name="zookeeper_connection_timeout_ms")
+        self._zookeeper_hosts = zookeeper_connect or zookeeper_hosts
+        self._zookeeper = zookeeper
+        self._post_rebalance_callback = post_rebalance_callback
+        self._membership_protocol = membership_protocol
+        self._partitions = set()
+        self._was_assigned = False
+        self._member: _Member | None = None
+        # Held while partitions are added or removed, and while offsets are committed, so that all of them are ours.
+        self._changing: contextlib.AbstractContextManager[Any] = _greenlets.Lock()
+        # Calls the program's own functions in the right greenlet: set by `start`.
+        self._at_home: Callable[..., Any]
+        if auto_start:
+            self.start()
+
+    @property
+    def partitions(self) -> dict[int, Partition]:
+        """The partitions that it reads, by number; empty until it has some."""
+        return {partition.id: partition for partition in sorted(self._partitions)}
+
+    @property
+    def held_offsets(self) -> dict[int, int] | None:  # type: ignore[override]
+        """For each partition the offset of the last message handed out; None until it has partitions."""
+        return self._held() if self._was_assigned else None
+
+    def start(self) -> None:
+        """Joins the group and takes its share of the partitions; does nothing if it runs.
+
+        :raises ZooKeeperError: if ZooKeeper does not answer.
+        :raises PartitionOwnedError: if another member does not give up a partition that is now this member's.
+        :raises KafkaException: for any other error.
+        """
+        if self._is_running():
+            return
+        self._cluster._register(self)
+        from . import _znodes
+
+        client = self._zookeeper or _greenlets.apart(_znodes.connect, self._zookeeper_hosts, self._zookeeper_timeout_ms)
+        self._at_home = _greenlets.home(self._weak_is_running())
+        self._partitions, self._was_assigned = set(), False
+        self._open_unassigned()
+        self._member = _Member(self, client)
+        try:
+            self._member.start()
+        except BaseException:
+            self._stop(last_message_done=False)
+            raise
+
+    def _open_unassigned(self) -> None:
+        topic = self._topic.name.decode("ascii")
+        self._open(self._cluster._engine, topic, [], self._settings, self._weak_commit_failed())
+
+    def _weak_is_running(self) -> Callable[[], bool]:
+        this = weakref.ref(self)
+
+        def is_running() -> bool:
+            consumer = this()
+            return consumer is not None and consumer._is_running()
+
+        return is_running
+
+    def _weak_commit_failed(self) -> Callable[[Exception], None]:
+        # A bound method would keep a dropped consumer alive until the garbage collector finds it.
+        this = weakref.ref(self)
+
+        def commit_failed(error: Exception) -> None:
+            if (consumer := this()) is not None:
+                consumer._commit_failed(error)
+
+        return commit_failed
+
+    def _stop(self, last_message_done: bool) -> None:
+        member = self._member
+        try:
+            with self._changing:
+                commits = self._auto_commit_enable and self._is_running()
+                if commits and self._is_fenced():
+                    log.warning("%s is cut off from its group: the last messages are not committed", repr(self))
+                    commits = False
+                self._close(self._cluster._engine if commits else None, last_message_done)
+        finally:
+            if member is not None:
+                _greenlets.apart(member.end)
+
+    def commit_offsets(self, partition_offsets: Iterable[tuple[Partition, int]] | None = None) -> None:
+        """Commits offsets for the group: see `SimpleConsumer.commit_offsets`.
+
+        :raises ConsumerStoppedException: if the consumer is stopped: other members may have its partitions.
+        :raises KafkaException: if the member is cut off from its group, for the same reason.
+        """
+        with self._changing:
+            self._check_membership()
+            super().commit_offsets(partition_offsets)
+
+    def reset_offsets(self, partition_offsets: Iterable[tuple[Partition, int | datetime]] | None = None) -> None:
+        """Moves to other offsets, and commits them: see `SimpleConsumer.reset_offsets`."""
+        with self._changing:
+            self._check_membership()
+            super().reset_offsets(partition_offsets)
+
+    def _check_membership(self) -> None:
+        if not self._is_running() or self._member is None:
+            raise ConsumerStoppedException(
+                "nothing was committed: it is stopped, and others may have its partitions; commit before stop()"
+            )
+        if self._is_fenced() and not _greenlets.apart(self._member.has_heard, self):
+            raise KafkaException(
+                f"nothing was committed: this member of group {self._group!r} was cut off from ZooKeeper for longer "
+                "than its session, and others may have its partitions; consume() continues with those it gets"
+            )
+
+    def _take(self, partitions: set[Partition]) -> None:
+        """Adds partitions; hands out none of their messages before `_rebalanced`."""
+        new = sorted(partitions - self._partitions)
+        if not new:
+            return
+        resets = self._reset_offset_on_start and not self._was_assigned
+        positions = {} if resets else self._committed_of(new)
+        missing = [partition.id for partition in new if partition.id not in positions]
+        found = self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))
+        with self._changing:
+            self._add([(partition.id, partition, {**positions, **found}[partition.id]) for partition in new])
+            self._partitions = self._partitions | set(new)
+            self._was_assigned = True
+            if resets:
+                self._commit(found)
+
+    def _committed_of(self, partitions: Iterable[Partition]) -> dict[int, int]:
+        assert self._group is not None
+        topic, ids = self._topic.name.decode("ascii"), [partition.id for partition in partitions]
+        found = self._cluster._engine.committed_offsets(self._group, topic, ids) if ids else {}
+        return {id_: offset for id_, (offset, _) in found.items() if offset >= 0}
+
+    def _give_up(self, partitions: set[Partition], commits: bool) -> None:
+        """Stops handing out messages of these partitions, and commits the finished ones."""
+        with self._changing:
+            ids = sorted(partition.id for partition in partitions)
+            commits = commits and self._auto_commit_enable and self._may_commit()
+            engine = self._cluster._engine if commits else None
+            self._partitions = self._partitions - partitions
+            try:
+                self._remove(engine, ids)
+            except ConsumerStoppedException:
+                raise
+            except KafkaException as error:
+                self._commit_failed(error)
+
+    def _may_commit(self) -> bool:
+        return not self._is_fenced()
+
+    def _rebalanced(self, old: dict[int, int]) -> None:
+        """Calls the program's callback, then starts to hand out messages of the new partitions."""
+        try:
+            if self._post_rebalance_callback is not None:
+                self._pause()
+                wanted = self._at_home(self._post_rebalance_callback, self, old, self._held())
+                if wanted:
+                    known = self.partitions
+                    self.reset_offsets([(known[id_], offset) for id_, offset in wanted.items()])
+        finally:
+            with contextlib.suppress(ConsumerStoppedException):
+                self._resume()
+
+    def _held(self) -> dict[int, int]:
+        return {
+            partition.id: next_offset - 1 if next_offset > 0 else NOTHING_CONSUMED
+            for partition in sorted(self._partitions)
+            for next_offset in (self._position(partition.id) or 0,)
+        }
+
+
+class _Member:
+    """The thread that maintains a consumer's membership. It does not keep the consumer alive."""
+
+    def __init__(self, consumer: BalancedConsumer, client: Any) -> None:
+        from . import _znodes
+
+        self._process = os.getpid()
+        # Log records must not keep the consumer alive.
+        self._about = repr(consumer)
+        self._changed = threading.Event()
+        self._is_ending = False
+        self._consumer = weakref.ref(consumer, lambda _: self._changed.set())
+        self._keeps_client = consumer._zookeeper is not None
+        self._errors = (KafkaException, _znodes.KazooException)
+        # Nothing is handed out before the session is confirmed.
+        consumer._fence(0)
+        self._nodes: Znodes = _znodes.Znodes(
+            client,
+            consumer._group or "",
+            consumer._topic.name,
+            consumer.consumer_id,
+            consumer._zookeeper_timeout_ms,
+            changed=self._changed.set,
+            lost=self._session_lost,
+        )
+        retries, self._backoff = consumer._rebalance_max_retries, consumer._rebalance_backoff_ms / 1000
+        self._patience = self._backoff * retries * max(retries - 1, 0) / 2
+        self._known_partitions = self._created_partitions = 0
+        self._is_unsettled = True
+        self._leaving, self._has_left = threading.Lock(), False
+        self._first: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="pykafka.BalancedConsumer", daemon=True)
+
+    def start(self) -> None:
+        """Takes the member's partitions; returns when that is done, or raises what prevents it."""
+        self._thread.start()
+        _greenlets.apart(self._first.result)
+
+    def end(self) -> None:
+        """Leaves the group; does nothing in a forked child, because the parent is the member."""
+        self._is_ending = True
+        self._changed.set()
+        if self._process != os.getpid():
+            return
+        if not self._keeps_client:
+            # This also ends whatever the thread is waiting for.
+            self._leave()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            # Only the program's own callback can still block the thread without a limit.
+            self._thread.join(2 * self._nodes.session_ms / 1000)
+
+    def has_heard(self, consumer: BalancedConsumer) -> bool:
+        """Whether ZooKeeper still knows the member; if so, its partitions are its own for another session."""
+        sent_ms = consumer._now_ms()
+        try:
+            is_member = self._nodes.is_member()
+        except self._errors:
+            return False
+        if is_member:
+            consumer._fence(sent_ms + self._nodes.session_ms)
+        return is_member
+
+    def _session_lost(self) -> None:
+        consumer = self._consumer()
+        if consumer is not None:
+            consumer._fence(0)
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._leaving:
+            if self._has_left:
+                return
+            self._has_left = True
+        try:
+            self._nodes.close(self._keeps_client)
+        except self._errors as error:
+            log.warning("the nodes of a member that ended stay until its session ends: %s", error)
+
+    def _follow(self) -> None:
+        while not self._is_ending:
+            consumer = self._consumer()
+            if consumer is None:
+                return
+            try:
+                self._look(consumer)
+            except Exception as error:
+                if not self._first.done():
+                    self._first.set_exception(error)
+                    return
+                if not self._is_ending:
+                    log.error("%s: %s", self._about, error)
+                    consumer._tell(error)
+            if not self._first.done():
+                self._first.set_result(None)
+            del consumer
+            self._changed.wait(self._nodes.session_ms / 3000)
+
+    def _look(self, consumer: BalancedConsumer) -> None:
+        """Confirms the membership, and rebalances if something has changed."""
+        has_heard = self.has_heard(consumer)
+        if self._changed.is_set() or len(consumer._topic.partitions) != self._known_partitions:
+            self._is_unsettled = True
+        # Cut off from ZooKeeper. Reconnecting will be a change; until then the fence stays.
+        if self._is_unsettled and (has_heard or self._nodes.client.connected):
+            self._rebalance(consumer)
+
+    def _rebalance(self, consumer: BalancedConsumer) -> None:
+        old, before = consumer._held(), consumer._partitions
+        try:
+            self._settle(consumer)
+        finally:
+            # Every change makes a new set, so this also detects partitions that were lost and returned.
+            if consumer._partitions is not before and not self._is_ending:
+                consumer._rebalanced(old)
+            if consumer._is_fenced():
+                self.has_heard(consumer)
+
+    def _settle(self, consumer: BalancedConsumer) -> None:
+        """Gives up and takes partitions until the member has exactly its share.
+
+        A partition may still be claimed by a member that has only just learnt of the change and commits before it gives
+        the partition up. So it is normal that the first attempts fail.
+        """
+        deadline = time.monotonic() + self._patience
+        while not self._is_ending:
+            self._changed.clear()
+            failure: Exception | None
+            try:
+                failure = self._exchange(consumer)
+            except ConsumerStoppedException:
+                return
+            except self._errors as error:
+                failure = error
+            if failure is None:
+                # ZooKeeper knows of new partitions before the brokers do.
+                self._is_unsettled = self._known_partitions < self._created_partitions
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise failure
+            log.info("%s tries again to get its partitions: %s", self._about, failure)
+            self._wait(consumer, min(self._backoff, left))
+
+    def _exchange(self, consumer: BalancedConsumer) -> PartitionOwnedError | None:
+        """One attempt: the error that prevents it, or None."""
+        nodes = self._nodes
+        if not nodes.is_member():
+            self._lose(consumer)
+            nodes.join()
+        wanted = self._decide(consumer)
+        surplus = consumer._partitions - wanted
+        if surplus:
+            consumer._give_up(surplus, commits=True)
+        claims = nodes.claims()
+        for number in claims.keys() - {partition.id for partition in wanted}:
+            nodes.release(self._own(claims, number))
+        claimed = {partition for partition in wanted if self._claim(partition, claims)}
+        # Two members may have claimed one partition under different leaders' names; both can see that now.
+        claims = nodes.claims()
+        for partition in claimed - consumer._partitions:
+            if self._others(claims, partition.id):
+                nodes.release(self._own(claims, partition.id))
+                claimed.discard(partition)
+        self.has_heard(consumer)
+        consumer._take(claimed)
+        for partition in sorted(wanted - claimed):
+            for path in self._others(claims, partition.id):
+                nodes.watch_claim(path)
+            return PartitionOwnedError(
+                partition,
+                f"another member of group {consumer._group!r} has not given {partition!r} up; it goes on trying",
+            )
+        return None
+
+    def _decide(self, consumer: BalancedConsumer) -> set[Partition]:
+        self._created_partitions = self._nodes.watch_cluster()
+        consumer._cluster._engine.refresh()
+        partitions = consumer._topic.partitions
+        self._known_partitions = len(partitions)
+        members = self._nodes.members()
+        decide = consumer._membership_protocol.decide_partitions
+        wanted = set(consumer._at_home(decide, members, dict(partitions), self._nodes.member))
+        log.info("%d members share %d partitions; %d are ours", len(members), len(partitions), len(wanted))
+        if not wanted:
+            log.warning("there are more members than partitions: %s has none", self._about)
+        return wanted
+
+    def _claim(self, partition: Partition, claims: dict[int, dict[str, bytes]]) -> bool:
+        if self._others(claims, partition.id):
+            return False
+        return self._nodes.claim(partition.id, leader_id(partition), self._own(claims, partition.id))
+
+    def _own(self, claims: dict[int, dict[str, bytes]], partition: int) -> list[str]:
+        return [path for path, owner in claims.get(partition, {}).items() if owner == self._nodes.member]
+
+    def _others(self, claims: dict[int, dict[str, bytes]], partition: int) -> list[str]:
+        return [path for path, owner in claims.get(partition, {}).items() if owner != self._nodes.member]
+
+    def _lose(self, consumer: BalancedConsumer) -> None:
+        """The session has ended, and all claims with it: other members may already have the partitions."""
+        lost = consumer._partitions
+        if lost:
+            numbers = sorted(partition.id for partition in lost)
+            log.warning("%s has lost its session with ZooKeeper, and partitions %s with it", self._about, numbers)
+            consumer._fence(0)
+            consumer._give_up(lost, commits=False)
+
+    def _wait(self, consumer: BalancedConsumer, limit: float) -> None:
+        """Waits for a change, and maintains the membership meanwhile."""
+        end = time.monotonic() + limit
+        while (left := end - time.monotonic()) > 0 and not self._is_ending:
+            if self._changed.wait(min(left, self._nodes.session_ms / 3000)):
+                return
+            self.has_heard(consumer)
+
+
+__all__ = ["BalancedConsumer"]

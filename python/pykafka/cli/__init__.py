@@ -1,0 +1,1 @@
+"""The command `kafka-tools`, which is also `python -m pykafka.cli`."""

@@ -1,0 +1,270 @@
+//! Checks that the members of a group keep these promises:
+//!
+//! - In one generation no two members have the same partition. A member that still has one from an earlier generation,
+//!   and does not know that this has ended, hands out none of its records once its session has expired.
+//! - A member hands out records only of partitions that it has, and not of those it has begun to give up.
+//! - With the eager protocol a member has no partitions when it joins.
+//! - A member commits only for partitions that it has or is giving up. Committed offsets never go back, and never
+//!   pass a record that no application has finished.
+//! - Every record is handed out, with the content that is in the log.
+//! - A static member that starts again replaces the old process, which may continue until it learns of that.
+//! - If only brokers and static members restart, no other member joins again or loses partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kavka_broker::Cluster;
+use kavka_core::consumer::TopicPartition;
+use kavka_core::time::Instant;
+
+use super::SESSION;
+use super::member::{Deed, GROUP};
+use crate::adapter::Given;
+
+/// How much later than the coordinator a member may notice that its session has expired, in milliseconds.
+const NOTICE: u64 = 1_000;
+
+#[derive(Debug)]
+struct Holding {
+    generation_id: Option<i32>,
+    /// When another member began to read the partition, and in which generation.
+    superseded: Option<(u64, Option<i32>)>,
+    is_revoked: bool,
+}
+
+/// What the judge knows about a member.
+#[derive(Debug)]
+struct Known {
+    is_eager: bool,
+    instance: Option<String>,
+    /// The generation of its last share.
+    generation_id: Option<i32>,
+    /// When another process with the same `group.instance.id` began to read in a newer generation.
+    replaced_at: Option<u64>,
+    is_restarted: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    members: Vec<Known>,
+    holdings: BTreeMap<(usize, TopicPartition), Holding>,
+    truth: BTreeMap<TopicPartition, BTreeMap<i64, Vec<u8>>>,
+    /// The offsets in each partition that no application has finished.
+    unread: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    delivered: u64,
+    committed: BTreeMap<TopicPartition, i64>,
+    /// Whether members have no reason to join again.
+    is_settled: bool,
+}
+
+impl Judge {
+    /// A member starts. Members are numbered in the order of these calls.
+    pub(crate) fn started(&mut self, is_eager: bool, instance: Option<String>) {
+        let (generation_id, replaced_at) = (None, None);
+        self.members.push(Known { is_eager, instance, generation_id, replaced_at, is_restarted: self.is_settled });
+    }
+
+    /// From now on only members that are restarted have a reason to join.
+    pub(crate) fn settled(&mut self) {
+        self.is_settled = true;
+    }
+
+    pub(crate) fn unsettled(&mut self) {
+        self.is_settled = false;
+    }
+
+    pub(crate) fn restarts(&mut self, member: usize) {
+        if let Some(known) = self.members.get_mut(member) {
+            known.is_restarted = true;
+        }
+    }
+
+    fn is_same_place(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.members[one].instance, &self.members[other].instance);
+        one.is_some() && one == other
+    }
+
+    /// Records which readers of a partition must see.
+    pub(crate) fn written(&mut self, key: TopicPartition, visible: BTreeMap<i64, Vec<u8>>) {
+        self.unread.insert(key.clone(), visible.keys().copied().collect());
+        self.truth.insert(key, visible);
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.truth.keys()
+    }
+
+    pub(crate) fn look_at(&mut self, now: Instant, member: usize, deed: &Deed) {
+        let is_needless = match deed {
+            // A leader that has started again lets a cooperative group rebalance, which costs nobody a partition.
+            Deed::Joins => self.members[member].is_eager || !self.members.iter().any(|known| known.is_restarted),
+            Deed::RevokeBegan(keys) | Deed::Lost(keys) => !keys.is_empty(),
+            Deed::Began(..) | Deed::Commits(_) => false,
+        };
+        let is_calm = self.is_settled && !self.members[member].is_restarted;
+        assert!(!(is_calm && is_needless), "at {} ms member {member} has no reason for {deed:?}", now.0);
+        match deed {
+            Deed::Began(new, generation_id) => self.began(now, member, new, *generation_id),
+            Deed::RevokeBegan(keys) => {
+                for key in keys {
+                    if let Some(holding) = self.holdings.get_mut(&(member, key.clone())) {
+                        holding.is_revoked = true;
+                    }
+                }
+            }
+            Deed::Lost(keys) => {
+                for key in keys {
+                    self.holdings.remove(&(member, key.clone()));
+                }
+            }
+            Deed::Joins => {
+                self.holdings.retain(|(holder, _), holding| *holder != member || !holding.is_revoked);
+                let kept = self.holdings.keys().find(|(holder, _)| *holder == member);
+                let is_eager = self.members[member].is_eager;
+                assert!(!is_eager || kept.is_none(), "member {member} joins and still has {kept:?}");
+            }
+            Deed::Commits(keys) => {
+                for key in keys {
+                    let has = self.holdings.contains_key(&(member, key.clone()));
+                    assert!(has, "member {member} commits for {key}, which it does not have");
+                }
+            }
+        }
+    }
+
+    fn began(&mut self, now: Instant, member: usize, new: &[TopicPartition], generation_id: Option<i32>) {
+        self.holdings.retain(|(holder, _), holding| *holder != member || !holding.is_revoked);
+        for key in new {
+            let holding = Holding { generation_id, superseded: None, is_revoked: false };
+            let before = self.holdings.insert((member, key.clone()), holding);
+            assert!(before.is_none(), "member {member} begins {key}, which it has");
+        }
+        let namesakes = self.take_place(now, member, generation_id);
+        let is_replaced = self.members[member].replaced_at.is_some();
+        let mine: Vec<TopicPartition> =
+            self.holdings.keys().filter(|(holder, _)| *holder == member).map(|(_, key)| key.clone()).collect();
+        for ((other, key), holding) in &mut self.holdings {
+            let is_other_replaced = self.members[*other].replaced_at.is_some();
+            if *other == member {
+                holding.generation_id = generation_id;
+                // It may still complete the generation before, if it has taken too long to give something up.
+                let kept = holding.superseded.filter(|(_, by)| !is_replaced && *by <= generation_id);
+                assert!(kept.is_none(), "member {member} keeps {key}, which another one began at {kept:?}");
+            } else if mine.contains(key)
+                && !namesakes.contains(other)
+                && !holding.is_revoked
+                && !is_replaced
+                && !is_other_replaced
+            {
+                let is_same = holding.generation_id == generation_id;
+                assert!(!is_same, "members {member} and {other} have {key} in generation {generation_id:?}");
+                // A process that was frozen may still take its share of a generation that has long ended.
+                if new.contains(key) && holding.generation_id < generation_id {
+                    holding.superseded.get_or_insert((now.0, generation_id));
+                }
+            }
+        }
+    }
+
+    /// The member has a share of this generation, so the coordinator has let it have its `group.instance.id`. Which of two
+    /// processes came last cannot be told if they have shares of the same generation. Returns the other processes.
+    fn take_place(&mut self, now: Instant, member: usize, generation_id: Option<i32>) -> Vec<usize> {
+        self.members[member].generation_id = generation_id;
+        let others: Vec<usize> =
+            (0..self.members.len()).filter(|other| *other != member && self.is_same_place(*other, member)).collect();
+        for &other in &others {
+            let known = self.members[other].generation_id;
+            if known < generation_id {
+                self.members[other].replaced_at.get_or_insert(now.0);
+            }
+            if known <= generation_id {
+                self.members[member].replaced_at = None;
+            }
+        }
+        others
+    }
+
+    pub(crate) fn given(&mut self, now: Instant, member: usize, key: &TopicPartition, given: Vec<Given>) {
+        let holding = self.holdings.get(&(member, key.clone())).filter(|holding| !holding.is_revoked);
+        let Some(holding) = holding else { panic!("member {member} hands out {key}, which it does not have") };
+        if let Some(at) = holding.superseded.map(|(at, _)| at).or(self.members[member].replaced_at) {
+            let since = now.0 - at;
+            let allowed = SESSION.as_millis() as u64 + NOTICE;
+            assert!(since <= allowed, "member {member} reads {key} {since} ms after another one began");
+        }
+        let truth = &self.truth[key];
+        for Given { offset, value } in given {
+            assert_eq!(truth.get(&offset), Some(&value), "{key} at offset {offset}");
+        }
+    }
+
+    /// The application has finished these records.
+    pub(crate) fn processed(&mut self, (key, offsets): &(TopicPartition, Vec<i64>)) {
+        let unread = self.unread.get_mut(key).expect("the partition is known");
+        self.delivered += offsets.iter().filter(|offset| unread.remove(offset)).count() as u64;
+    }
+
+    /// The member's process has ended, or the member has left.
+    pub(crate) fn gone(&mut self, member: usize) {
+        self.holdings.retain(|(holder, _), _| *holder != member);
+    }
+
+    pub(crate) fn look_at_commits(&mut self, cluster: &Cluster) {
+        for key in self.truth.keys() {
+            let Some(offset) = cluster.committed_offset(GROUP, &key.topic, key.partition) else { continue };
+            let before = self.committed.insert(key.clone(), offset).unwrap_or(0);
+            assert!(before <= offset, "the commit of {key} went back from {before} to {offset}");
+            let unread = self.unread[key].range(..offset).next();
+            assert!(unread.is_none(), "{offset} is committed for {key}, and nobody is done with {unread:?}");
+        }
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// A record that no application has finished yet.
+    pub(crate) fn missing(&self) -> Option<(&TopicPartition, i64)> {
+        self.unread.iter().find_map(|(key, offsets)| Some((key, *offsets.first()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two members; the first has begun partitions in these generations, the second one partition 0 in generation 4.
+    fn watched(first: &[(&[i32], i32)]) {
+        let keys = |numbers: &[i32]| numbers.iter().map(|number| TopicPartition::new("letters", *number)).collect();
+        let mut judge = Judge::default();
+        judge.started(false, None);
+        judge.started(false, None);
+        let (before, after) = first.split_at(1);
+        let mut begins = |member: usize, (new, generation_id): (&[i32], i32)| {
+            judge.look_at(Instant(generation_id as u64), member, &Deed::Began(keys(new), Some(generation_id)));
+        };
+        for begun in before {
+            begins(0, *begun);
+        }
+        begins(1, (&[0], 4));
+        for begun in after {
+            begins(0, *begun);
+        }
+    }
+
+    #[test]
+    fn a_member_may_complete_a_generation_that_the_group_has_left() {
+        watched(&[(&[0], 2), (&[], 3)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "keeps letters-0")]
+    fn a_member_of_the_new_generation_must_not_keep_what_another_one_has_begun() {
+        watched(&[(&[0], 2), (&[], 5)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "in generation Some(4)")]
+    fn no_two_members_have_a_partition_in_one_generation() {
+        watched(&[(&[0], 4)]);
+    }
+}

@@ -1,0 +1,542 @@
+//! A group member: its two machines, and what the steward and the application's callbacks do in a real client.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kavka_core::cluster::{Broker, Call, CoordinatorKind, Coordinators, Metadata, Owner, Target};
+use kavka_core::config::{ConsumerConfig, GroupConfig};
+use kavka_core::consumer::{
+    CommittedOffset, Consumer, ConsumerEvent, Offsets, RecordCursor, StartPosition, TopicPartition,
+};
+use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::group::assignor::{
+    Assignment, Assignor, PartitionCounts, PartitionRacks, RebalanceProtocol, Subscriber,
+};
+use kavka_core::group::{Member, MemberEvent, MemberRequest, MemberResponse, Strategy};
+use kavka_core::time::Instant;
+use kavka_core::wire::messages::leave_group::MemberIdentity;
+use kavka_core::wire::messages::offset_fetch::{FETCH_ONE_GROUP, OffsetFetchRequestTopic};
+use kavka_core::wire::messages::{
+    ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+};
+use kavka_core::wire::records::Decompressor;
+use kavka_core::wire::{AnyRequest, ApiKey, ErrorCode};
+
+use crate::adapter::{
+    Ask, Asker, BACKOFF, Given, MOST_DECOMPRESSED, Question, REQUEST_TIMEOUT, Reply, Said, any, ask, ask_for_consumer,
+    decode, decode_for_consumer,
+};
+use crate::client::Machines;
+
+pub(crate) const GROUP: &str = "billing";
+/// The last version of `FindCoordinator` that asks for a single group.
+const FIND_ONE: i16 = 3;
+const AUTO_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a member did, for the judge.
+#[derive(Debug)]
+pub(crate) enum Deed {
+    /// A rebalance has completed with this generation, and these partitions were assigned in addition.
+    Began(Vec<TopicPartition>, Option<i32>),
+    RevokeBegan(Vec<TopicPartition>),
+    Lost(Vec<TopicPartition>),
+    /// The member joins the group.
+    Joins,
+    /// The member sends a commit for these partitions.
+    Commits(Vec<TopicPartition>),
+}
+
+/// Partitions that the application is giving up.
+#[derive(Debug)]
+struct Revoking {
+    partitions: Vec<TopicPartition>,
+    until: Instant,
+    has_committed: bool,
+}
+
+/// A commit whose outcome the application does not know yet.
+#[derive(Debug)]
+struct Pending {
+    offsets: Offsets,
+    deadline: Instant,
+}
+
+/// What the application of a member asks for.
+#[derive(Debug)]
+pub(crate) struct Application {
+    pub(crate) topics: &'static [&'static str],
+    pub(crate) strategies: Vec<Strategy>,
+    /// Set for a static member.
+    pub(crate) instance: Option<String>,
+    pub(crate) revoke_time: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct MemberMachine {
+    member: Member,
+    consumer: Consumer,
+    decompressor: Decompressor,
+    coordinators: Coordinators,
+    /// Requests waiting until the coordinator is known.
+    waiting: Vec<Ask>,
+    ready: VecDeque<Ask>,
+    is_looking: bool,
+    /// The coordinator's address, for the client.
+    named: Option<Broker>,
+    decisions: VecDeque<(MemberEvent, Option<i32>)>,
+    revoking: Option<Revoking>,
+    /// How long the application takes to give up partitions.
+    revoke_time: Duration,
+    is_eager: bool,
+    /// The batch that the application is processing, and the offsets of the records it got from it.
+    at_hand: Option<(RecordCursor, Vec<i64>)>,
+    commits: BTreeMap<u64, Pending>,
+    auto_commit_at: Instant,
+    committed: Offsets,
+    now: Instant,
+    pub(crate) deeds: VecDeque<Deed>,
+}
+
+impl MemberMachine {
+    pub(crate) fn new(now: Instant, application: Application, seed: u64) -> Self {
+        let Application { topics, strategies, instance, revoke_time } = application;
+        let consumer =
+            ConsumerConfig::default().group_id(Some(GROUP.to_owned())).fetch_max_wait(Duration::from_millis(500));
+        let group = GroupConfig::default()
+            .session_timeout(super::SESSION)
+            .heartbeat_interval(Duration::from_millis(1_500))
+            .max_poll_interval(super::MAX_POLL_INTERVAL)
+            .group_instance_id(instance);
+        let is_eager = strategies.iter().any(is_eager);
+        let mut member = Member::new(group, &consumer, strategies, BACKOFF, 1, seed).expect("the settings are fine");
+        member.subscribe(now, topics.iter().map(|topic| Arc::from(*topic)).collect());
+        Self {
+            member,
+            consumer: Consumer::new(consumer, BACKOFF, 1, seed),
+            decompressor: Decompressor::new(),
+            coordinators: Coordinators::default(),
+            waiting: Vec::new(),
+            ready: VecDeque::new(),
+            is_looking: false,
+            named: None,
+            decisions: VecDeque::new(),
+            revoking: None,
+            revoke_time,
+            is_eager,
+            at_hand: None,
+            commits: BTreeMap::new(),
+            auto_commit_at: now + AUTO_COMMIT_INTERVAL,
+            committed: Offsets::new(),
+            now,
+            deeds: VecDeque::new(),
+        }
+    }
+
+    /// The application asks for records; it gets up to `limit` of one partition.
+    pub(crate) fn take(&mut self, now: Instant, limit: usize) -> Option<(TopicPartition, Vec<Given>)> {
+        self.member.handle_poll(now);
+        let batch = self.consumer.take_batch()?;
+        let key = batch.topic_partition().clone();
+        let mut cursor = match batch.open(&mut self.decompressor, MOST_DECOMPRESSED) {
+            Ok(cursor) => cursor,
+            Err(bad) => panic!("{key} has nothing but whole batches, and yet: {bad:?}"),
+        };
+        let mut given = Vec::new();
+        while given.len() < limit
+            && let Some(record) = cursor.next_record()
+        {
+            let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
+            given.push(Given { offset: record.offset, value });
+        }
+        self.at_hand = Some((cursor, given.iter().map(|given| given.offset).collect()));
+        Some((key, given))
+    }
+
+    /// The application finishes the records that it got last; returns them.
+    pub(crate) fn put_down(&mut self) -> Option<(TopicPartition, Vec<i64>)> {
+        let (cursor, offsets) = self.at_hand.take()?;
+        Some((cursor.topic_partition().clone(), offsets))
+    }
+
+    /// The application commits the records that it has finished.
+    pub(crate) fn commit_now(&mut self, now: Instant) {
+        let done = self.consumer.done_positions();
+        self.commit(now, done);
+    }
+
+    /// From now on the application gives up partitions at once.
+    pub(crate) fn hurry(&mut self) {
+        self.revoke_time = Duration::ZERO;
+    }
+
+    /// Whether the member gives up everything before it joins.
+    pub(crate) fn is_eager(&self) -> bool {
+        self.is_eager
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.member.close();
+        self.hear_member();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.member.has_ended() && self.decisions.is_empty() && self.revoking.is_none()
+    }
+
+    pub(crate) fn is_stable(&self) -> bool {
+        self.member.is_stable()
+    }
+
+    pub(crate) fn assignment(&self) -> &BTreeSet<TopicPartition> {
+        self.member.assignment()
+    }
+
+    fn hear_member(&mut self) {
+        while let Some(event) = self.member.poll_event() {
+            match event {
+                MemberEvent::Committed { number, .. } => {
+                    assert!(self.commits.remove(&number).is_some(), "commit {number} ends twice");
+                    self.committed.clear();
+                }
+                MemberEvent::Topics(_) | MemberEvent::MetadataWanted | MemberEvent::Failed(_) => {}
+                event => {
+                    if let MemberEvent::Lost { partitions, .. } = &event {
+                        for key in partitions {
+                            // Fails only if the partition was not added yet.
+                            drop(self.consumer.withhold(key));
+                        }
+                        self.deeds.push_back(Deed::Lost(partitions.clone()));
+                    }
+                    self.decisions.push_back((event, self.member.generation_id()));
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, now: Instant, offsets: Offsets) {
+        if let Ok(number) = self.member.commit(now, offsets.clone(), COMMIT_LIMIT) {
+            self.commits.insert(number, Pending { offsets, deadline: now + COMMIT_LIMIT });
+        }
+    }
+
+    fn auto_commit(&mut self, now: Instant) {
+        if now < self.auto_commit_at {
+            return;
+        }
+        self.auto_commit_at = now + AUTO_COMMIT_INTERVAL;
+        let mut done = self.consumer.done_positions();
+        let owned = self.member.assignment();
+        done.retain(|key, offset| owned.contains(key) && self.committed.get(key) != Some(offset));
+        if !done.is_empty() {
+            self.committed.extend(done.clone());
+            self.commit(now, done);
+        }
+    }
+
+    /// Does what the steward task does in a real client. The real one awaits threads and the outcomes of commits; this
+    /// one is called repeatedly.
+    fn carry_out(&mut self, now: Instant) {
+        loop {
+            if let Some(revoking) = &mut self.revoking {
+                if now < revoking.until {
+                    return;
+                }
+                if !std::mem::replace(&mut revoking.has_committed, true) {
+                    let mut done = self.consumer.done_positions();
+                    done.retain(|key, _| revoking.partitions.contains(key));
+                    self.commit(now, done);
+                }
+                let revoked = self.revoking.take().map(|revoking| revoking.partitions).unwrap_or_default();
+                self.remove(&revoked);
+                self.member.handle_released();
+            }
+            let Some((decision, generation_id)) = self.decisions.pop_front() else { return };
+            match decision {
+                MemberEvent::Assigned { partitions, committed } => {
+                    for key in &partitions {
+                        let start = committed.get(key).map_or(StartPosition::Earliest, StartPosition::from);
+                        self.consumer.add(key, start).expect("it is not consumed already");
+                    }
+                    self.deeds.push_back(Deed::Began(partitions, generation_id));
+                }
+                MemberEvent::Revoked { partitions } => {
+                    for key in &partitions {
+                        // Fails only if the partition was lost meanwhile.
+                        drop(self.consumer.withhold(key));
+                    }
+                    self.deeds.push_back(Deed::RevokeBegan(partitions.clone()));
+                    self.revoking = Some(Revoking { partitions, until: now + self.revoke_time, has_committed: false });
+                }
+                MemberEvent::Lost { partitions, .. } => {
+                    self.remove(&partitions);
+                    self.commit_too_late(now, &partitions);
+                    self.deeds.push_back(Deed::Lost(partitions));
+                }
+                MemberEvent::AssignmentWanted { members, counts, .. } => {
+                    self.member.handle_assignment(now, Ok(rounds(&members, &counts)));
+                }
+                MemberEvent::Topics(_)
+                | MemberEvent::MetadataWanted
+                | MemberEvent::Committed { .. }
+                | MemberEvent::Failed(_) => {}
+            }
+        }
+    }
+
+    /// The application commits for partitions that it has lost, and is told that it cannot.
+    fn commit_too_late(&mut self, now: Instant, lost: &[TopicPartition]) {
+        let lost = lost.iter().filter(|key| !self.member.assignment().contains(*key));
+        let offsets: Offsets = lost.map(|key| (key.clone(), CommittedOffset::new(i64::MAX))).collect();
+        if !offsets.is_empty() {
+            let refusal = self.member.commit(now, offsets, COMMIT_LIMIT).expect_err("the partitions are lost");
+            assert_eq!(refusal.kind(), ErrorKind::Fenced, "{refusal}");
+        }
+    }
+
+    fn remove(&mut self, partitions: &[TopicPartition]) {
+        for key in partitions {
+            // Fails only if the partition was lost before.
+            drop(self.consumer.remove(key));
+        }
+    }
+
+    /// Sends all requests of the member.
+    fn ask_member(&mut self, now: Instant) {
+        while let Some(call) = self.member.poll_request(now) {
+            self.hear_member();
+            let ask = self.ask_for_member(call);
+            self.send_to_coordinator(ask);
+        }
+    }
+
+    fn ask_for_member(&mut self, call: Call<MemberRequest>) -> Ask {
+        let timeout = call.timeout.unwrap_or(REQUEST_TIMEOUT);
+        let (mut call, request) = call.take_body();
+        let request: Box<dyn AnyRequest> = match request {
+            MemberRequest::Join(request) => {
+                let owned = self.member.assignment();
+                let foreign =
+                    self.commits.values().flat_map(|commit| commit.offsets.keys()).find(|key| !owned.contains(*key));
+                assert!(foreign.is_none(), "the member joins although a commit of {foreign:?} is not answered");
+                self.deeds.push_back(Deed::Joins);
+                Box::new(request)
+            }
+            MemberRequest::Sync(request) => Box::new(request),
+            MemberRequest::Heartbeat(request) => Box::new(request),
+            MemberRequest::ConsumerGroupHeartbeat(request) => Box::new(request),
+            MemberRequest::Leave(leave) => {
+                let member = MemberIdentity {
+                    member_id: leave.member_id,
+                    reason: Some(leave.reason.into()),
+                    ..Default::default()
+                };
+                Box::new(LeaveGroupRequest { group_id: GROUP.into(), members: vec![member], ..Default::default() })
+            }
+            MemberRequest::OffsetCommit(request) => {
+                let topics = request.topics.iter();
+                let named = topics.flat_map(|topic| {
+                    let keys = topic.partitions.iter().map(|partition| partition.partition_index);
+                    keys.map(|partition| TopicPartition::new(&*topic.name, partition))
+                });
+                self.deeds.push_back(Deed::Commits(named.collect()));
+                Box::new(request)
+            }
+            MemberRequest::Committed(keys) => {
+                call = Call { owner: Owner::Control, max_version: FETCH_ONE_GROUP, ..call };
+                Box::new(offset_fetch(&keys))
+            }
+        };
+        ask(Asker::Member, call, timeout, Question::Request(request))
+    }
+
+    /// Sends a request to the coordinator, or keeps it until the coordinator is known.
+    fn send_to_coordinator(&mut self, ask: Ask) {
+        match self.coordinators.get(GROUP, CoordinatorKind::Group) {
+            Some(broker_id) => self.ready.push_back(Ask { target: Target::Broker(broker_id), ..ask }),
+            None => self.waiting.push(ask),
+        }
+    }
+
+    fn handle_found(&mut self, now: Instant, reply: Result<Reply>) {
+        self.is_looking = false;
+        let found = reply
+            .and_then(decode::<FindCoordinatorRequest>)
+            .and_then(|response| Error::from_code(response.error_code).map_or(Ok(response), Err));
+        let waiting = std::mem::take(&mut self.waiting);
+        match found {
+            Ok(found) => {
+                self.named = Broker::new(found.node_id, &found.host, found.port, None);
+                self.coordinators.learn(GROUP.into(), CoordinatorKind::Group, found.node_id);
+                for ask in waiting {
+                    self.send_to_coordinator(ask);
+                }
+            }
+            Err(error) => {
+                for ask in waiting {
+                    self.member.handle_response(now, ask.id, Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
+        let response = reply.and_then(decode_for_member);
+        let refusal = match &response {
+            Ok(response) => Error::from_code(code(response)),
+            Err(error) => Some(error.clone()),
+        };
+        if let Some(error) = refusal {
+            self.coordinators.handle_error(GROUP, CoordinatorKind::Group, &error);
+        }
+        self.member.handle_response(now, id, response);
+    }
+}
+
+impl Machines for MemberMachine {
+    fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        self.consumer.handle_metadata(now, metadata);
+        self.member.handle_metadata(metadata);
+    }
+
+    fn ask(&mut self, now: Instant) -> Option<Ask> {
+        self.now = now;
+        loop {
+            self.ask_member(now);
+            self.hear_member();
+            let before = (self.decisions.len(), self.revoking.is_some());
+            self.carry_out(now);
+            self.auto_commit(now);
+            if before == (0, false) && self.decisions.is_empty() {
+                break;
+            }
+            if self.revoking.is_some() {
+                break;
+            }
+        }
+        self.ask_member(now);
+        self.hear_member();
+        let late = self.commits.iter().find(|(_, commit)| commit.deadline <= now);
+        assert!(late.is_none(), "the application still waits for {late:?}");
+        if !self.waiting.is_empty() && !self.is_looking {
+            self.is_looking = true;
+            let request = FindCoordinatorRequest { key: GROUP.into(), ..Default::default() };
+            return Some(Ask { max_version: FIND_ONE, ..any(Asker::Lookup, 0, request) });
+        }
+        self.ready.pop_front().or_else(|| Some(ask_for_consumer(self.consumer.poll_request(now)?)))
+    }
+
+    fn answer(&mut self, now: Instant, asker: Asker, id: u64, reply: Result<Reply>) {
+        match asker {
+            Asker::Lookup => self.handle_found(now, reply),
+            Asker::Member => self.handle_answer(now, id, reply),
+            _ => self.consumer.handle_response(now, id, reply.and_then(decode_for_consumer)),
+        }
+        self.hear_member();
+    }
+
+    fn named(&mut self) -> Option<Broker> {
+        self.named.take()
+    }
+
+    fn said(&mut self) -> Option<Said> {
+        while let Some(event) = self.consumer.poll_event() {
+            return Some(match event {
+                ConsumerEvent::Located(_) => continue,
+                ConsumerEvent::PartitionError { topic_partition, error } => {
+                    Said::PartitionError(topic_partition, error)
+                }
+                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => Said::Failed(error),
+                ConsumerEvent::Committed { .. } => unreachable!("the member commits"),
+                ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
+                ConsumerEvent::Notice(notice) => Said::Notice(notice),
+            });
+        }
+        None
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let revoking = self.revoking.as_ref().map(|revoking| revoking.until).filter(|until| *until > self.now);
+        let own = [revoking, Some(self.auto_commit_at)];
+        let machines = [self.member.poll_timeout(), self.consumer.poll_timeout()];
+        own.into_iter().chain(machines).flatten().min()
+    }
+}
+
+fn offset_fetch(keys: &[TopicPartition]) -> OffsetFetchRequest {
+    let mut topics: Vec<OffsetFetchRequestTopic> = Vec::new();
+    for key in keys {
+        match topics.last_mut() {
+            Some(topic) if *topic.name == *key.topic => topic.partition_indexes.push(key.partition),
+            _ => topics
+                .push(OffsetFetchRequestTopic { name: key.topic.to_string(), partition_indexes: vec![key.partition] }),
+        }
+    }
+    OffsetFetchRequest { group_id: GROUP.into(), topics: Some(topics), ..Default::default() }
+}
+
+fn decode_for_member(reply: Reply) -> Result<MemberResponse> {
+    let Reply::Message(answer) = &reply else { unreachable!("a member asks for no versions") };
+    match answer.key {
+        ApiKey::JoinGroup => decode::<JoinGroupRequest>(reply).map(MemberResponse::Join),
+        ApiKey::SyncGroup => decode::<SyncGroupRequest>(reply).map(MemberResponse::Sync),
+        ApiKey::Heartbeat => decode::<HeartbeatRequest>(reply).map(MemberResponse::Heartbeat),
+        ApiKey::ConsumerGroupHeartbeat => {
+            decode::<ConsumerGroupHeartbeatRequest>(reply).map(MemberResponse::ConsumerGroupHeartbeat)
+        }
+        ApiKey::LeaveGroup => decode::<LeaveGroupRequest>(reply).map(MemberResponse::Leave),
+        ApiKey::OffsetCommit => decode::<OffsetCommitRequest>(reply).map(MemberResponse::OffsetCommit),
+        ApiKey::OffsetFetch => decode::<OffsetFetchRequest>(reply).and_then(committed).map(MemberResponse::Committed),
+        other => unreachable!("a member does not ask {other:?}"),
+    }
+}
+
+fn committed(response: OffsetFetchResponse) -> Result<Offsets> {
+    if let Some(error) = Error::from_code(response.error_code) {
+        return Err(error);
+    }
+    let mut committed = Offsets::new();
+    for topic in response.topics {
+        for partition in topic.partitions {
+            if let Some(error) = Error::from_code(partition.error_code) {
+                return Err(error);
+            }
+            if let Some(offset) = partition.committed_offset {
+                let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+                let leader_epoch = partition.committed_leader_epoch;
+                committed.insert(key, CommittedOffset { leader_epoch, ..CommittedOffset::new(offset) });
+            }
+        }
+    }
+    Ok(committed)
+}
+
+fn code(response: &MemberResponse) -> ErrorCode {
+    match response {
+        MemberResponse::Join(response) => response.error_code,
+        MemberResponse::Sync(response) => response.error_code,
+        MemberResponse::Heartbeat(response) => response.error_code,
+        MemberResponse::ConsumerGroupHeartbeat(response) => response.error_code,
+        MemberResponse::Leave(response) => response.error_code,
+        MemberResponse::OffsetCommit(response) => {
+            let first = response.topics.iter().flat_map(|topic| &topic.partitions).next();
+            first.map_or(ErrorCode::NONE, |partition| partition.error_code)
+        }
+        MemberResponse::Committed(_) => ErrorCode::NONE,
+    }
+}
+
+/// The assignor of the application.
+fn rounds(members: &[Subscriber], counts: &PartitionCounts) -> Assignment {
+    Assignor::CooperativeSticky.assign(counts, &PartitionRacks::new(), members)
+}
+
+fn is_eager(strategy: &Strategy) -> bool {
+    let protocol = match strategy {
+        Strategy::BuiltIn(assignor) => assignor.protocol(),
+        Strategy::Custom { protocol, .. } => *protocol,
+    };
+    protocol == RebalanceProtocol::Eager
+}

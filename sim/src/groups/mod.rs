@@ -1,0 +1,327 @@
+//! The members of one group join, leave, crash, freeze and stall, while brokers and connections fail.
+//!
+//! Every member is a client of its own: the real group member and consumer machines, plus what the steward does in a
+//! real client ([`member`]). The [`judge`] sees what all of them do.
+
+mod judge;
+mod member;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kavka_broker::{Cluster, ClusterConfig};
+use kavka_core::consumer::TopicPartition;
+use kavka_core::random::Random;
+use kavka_core::time::Instant;
+
+use crate::client::{Client, Surroundings};
+use crate::ledger::Ledger;
+use crate::network::{Arrival, LinkId, Network};
+use crate::plan::{BROKERS, Odds};
+use crate::trace::Trace;
+use crate::{Outcome, Print};
+use judge::Judge;
+use member::{Application, MemberMachine};
+use plan::{HEAL_AT, Plan, Trouble};
+
+pub(crate) const SESSION: Duration = Duration::from_secs(6);
+pub(crate) const MAX_POLL_INTERVAL: Duration = Duration::from_secs(8);
+/// The greatest age of metadata. It decides how soon the leader sees that a topic has got more partitions.
+const METADATA_AGE: Duration = Duration::from_secs(3);
+/// How long after the last fault, in milliseconds, every partition must be read by a stable member.
+const END: u64 = 60_000;
+/// How long applications take to give up partitions, in milliseconds; the last one is longer than
+/// `max.poll.interval.ms`, so the coordinator removes that member.
+const REVOKE_TIMES: [u64; 5] = [0, 0, 50, 3_000, 9_000];
+/// A machine that takes more steps at one moment is due again at once every time.
+const MOST_STEPS: u32 = 5_000;
+
+#[derive(Debug)]
+struct Participant {
+    client: Client<MemberMachine>,
+    /// If members are static, their `group.instance.id` contains this number. A process that replaces a member has the
+    /// same number.
+    place: usize,
+    /// What arrived while the member stood still.
+    arrived: Vec<(LinkId, Arrival)>,
+    frozen_until: u64,
+    reads_at: u64,
+    is_gone: bool,
+}
+
+#[derive(Debug)]
+struct World {
+    now: Instant,
+    random: Random,
+    plan: Plan,
+    network: Network,
+    members: Vec<Participant>,
+    judge: Judge,
+    trace: Trace,
+    seed: u64,
+}
+
+/// Runs one seed of the group world to its end.
+///
+/// # Panics
+///
+/// If a promise is broken.
+pub fn run_group(seed: u64, print: Print) -> Outcome {
+    let mut world = World::new(seed, print);
+    world.run();
+    Outcome {
+        trace_hash: world.trace.hash(),
+        events: world.trace.sentences(),
+        delivered: world.judge.delivered(),
+        failed: 0,
+        took: world.now.since(Instant(0)),
+    }
+}
+
+impl World {
+    fn new(seed: u64, print: Print) -> Self {
+        let mut random = Random::new(seed);
+        let config =
+            ClusterConfig { brokers: BROKERS as u16, auto_create_topics: false, seed, ..ClusterConfig::default() };
+        let plan = Plan::new(&mut random);
+        let network = Random::new(random.next_u64());
+        let mut world = Self {
+            now: Instant(0),
+            network: Network::new(Cluster::new(config), network, plan.odds, plan.latency),
+            plan,
+            members: Vec::new(),
+            judge: Judge::default(),
+            trace: Trace::new(print),
+            random,
+            seed,
+        };
+        for topic in world.plan.topics {
+            let partitions = 1 + world.random.below(6) as i32;
+            world.network.cluster.create_topic(topic, partitions, BROKERS as i16).expect("a new topic");
+            (0..partitions).for_each(|partition| world.fill(topic, partition));
+        }
+        world
+    }
+
+    fn fill(&mut self, topic: &str, partition: i32) {
+        let ledger = Ledger::written(&mut self.random);
+        for batch in ledger.batches {
+            self.network.cluster.replicate(self.now, topic, partition, batch).expect("a whole batch");
+        }
+        self.judge.written(TopicPartition::new(topic, partition), ledger.visible);
+    }
+
+    fn run(&mut self) {
+        self.run_to_rest();
+        let mut shares: BTreeMap<usize, usize> = BTreeMap::new();
+        for (number, member) in self.members.iter().enumerate().filter(|(_, member)| !member.is_gone) {
+            // A static member whose name another process took may not know it yet.
+            let place = if self.plan.is_static { member.place } else { number };
+            *shares.entry(place).or_default() += member.client.machines.assignment().len();
+        }
+        let shares: Vec<usize> = shares.into_values().collect();
+        let is_even = shares.iter().max().zip(shares.iter().min()).is_some_and(|(most, least)| most - least <= 1);
+        assert!(is_even || self.plan.topics.len() > 1, "every assignor shares one topic out evenly, yet: {shares:?}");
+    }
+
+    fn run_to_rest(&mut self) {
+        let mut steps = 0;
+        while !self.is_over() {
+            let members = self.members.iter().filter(|member| !member.is_gone).flat_map(|member| {
+                let due = member.client.poll_timeout(self.now).into_iter().chain([Instant(member.reads_at)]);
+                due.map(|due| due.max(Instant(member.frozen_until)))
+            });
+            let trouble = self.plan.troubles.keys().next().map(|(at, _)| Instant(*at));
+            let next = members.chain(trouble).chain(self.network.poll_timeout()).min();
+            let next = next.expect("something is always due").max(self.now);
+            steps = if next == self.now { steps + 1 } else { 0 };
+            assert!(steps < MOST_STEPS, "at {} ms something is due again and again: {self:?}", self.now.0);
+            self.now = next;
+            assert!(self.now.0 < HEAL_AT + END, "{}", self.standing());
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        for (link, arrival) in self.network.handle_timeout(self.now, &mut self.trace) {
+            // What arrives for a process that has ended is dropped.
+            if let Some(member) = self.members.iter_mut().find(|member| member.client.owns(link)) {
+                member.arrived.push((link, arrival));
+            }
+        }
+        while let Some(entry) = self.plan.troubles.first_entry().filter(|entry| entry.key().0 <= self.now.0) {
+            let trouble = entry.remove();
+            self.make(trouble);
+        }
+        for number in 0..self.members.len() {
+            self.drive(number);
+            self.read(number);
+        }
+        self.judge.look_at_commits(&self.network.cluster);
+    }
+
+    fn drive(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        if member.is_gone || member.frozen_until > self.now.0 {
+            return;
+        }
+        let mut around = Surroundings { now: self.now, network: &mut self.network, trace: &mut self.trace };
+        for (link, arrival) in std::mem::take(&mut member.arrived) {
+            member.client.handle_arrival(&mut around, link, arrival);
+        }
+        member.client.drive(&mut around);
+        member.client.said.clear();
+        while let Some(deed) = member.client.machines.deeds.pop_front() {
+            around.trace.say(around.now, format_args!("member {number}: {deed:?}"));
+            self.judge.look_at(around.now, number, &deed);
+        }
+        if member.client.machines.has_ended() {
+            around.trace.say(around.now, format_args!("member {number} has ended"));
+            member.client.kill(&mut around);
+            member.is_gone = true;
+            self.judge.gone(number);
+        }
+    }
+
+    /// The application of a member asks for a few records.
+    fn read(&mut self, number: usize) {
+        let member = &mut self.members[number];
+        if member.is_gone || member.frozen_until > self.now.0 || member.reads_at > self.now.0 {
+            return;
+        }
+        let is_calm = self.now.0 > HEAL_AT;
+        let limit = if is_calm { usize::MAX } else { 1 + self.random.below(4) };
+        if let Some(done) = member.client.machines.put_down() {
+            self.judge.processed(&done);
+        }
+        if let Some((key, given)) = member.client.machines.take(self.now, limit) {
+            let offsets: Vec<i64> = given.iter().map(|given| given.offset).collect();
+            self.trace.say(self.now, format_args!("member {number} hands out {offsets:?} of {key}"));
+            self.judge.given(self.now, number, &key, given);
+        }
+        if self.random.below(16) == 0 {
+            member.client.machines.commit_now(self.now);
+        }
+        member.reads_at = self.now.0 + 1 + self.random.below(if is_calm { 40 } else { 200 }) as u64;
+    }
+
+    fn make(&mut self, trouble: Trouble) {
+        self.trace.say(self.now, format_args!("trouble: {trouble:?}"));
+        let now = self.now;
+        match trouble {
+            Trouble::BrokerDown(broker) => self.network.cluster.set_broker_down(now, broker),
+            Trouble::BrokerUp(broker) => self.network.cluster.set_broker_up(now, broker),
+            Trouble::FreezeBroker(broker) => self.network.freeze(broker),
+            Trouble::ThawBroker(broker) => self.network.thaw(now, &mut self.trace, broker),
+            Trouble::Mishap(fault) => self.network.cluster.faults().add(fault),
+            Trouble::Grow => {
+                let topic = self.plan.topics[self.random.below(self.plan.topics.len())];
+                let count = self.judge.partitions().filter(|key| *key.topic == *topic).count() as i32;
+                self.network.cluster.add_partition(topic).expect("the topic is there");
+                self.fill(topic, count);
+            }
+            Trouble::Start => self.start(self.members.len()),
+            Trouble::Kill(number) => self.kill(number),
+            Trouble::Restart(number, millis) => {
+                self.kill(number);
+                self.judge.restarts(number);
+                let key = (now.0 + millis, u64::MAX - number as u64);
+                self.plan.troubles.insert(key, Trouble::TakePlace(number));
+            }
+            Trouble::TakePlace(number) => {
+                if let Some(member) = self.members.get(number) {
+                    self.start(member.place);
+                }
+            }
+            Trouble::Settled => self.judge.settled(),
+            Trouble::Close(number) => {
+                if let Some(member) = self.members.get_mut(number) {
+                    if let Some(done) = member.client.machines.put_down() {
+                        self.judge.processed(&done);
+                    }
+                    member.client.machines.close();
+                }
+            }
+            Trouble::Freeze(number, millis) => {
+                if let Some(member) = self.members.get_mut(number) {
+                    member.frozen_until = now.0 + millis;
+                }
+            }
+            Trouble::Dawdle(number, millis) => {
+                if let Some(member) = self.members.get_mut(number) {
+                    member.reads_at = now.0 + millis;
+                }
+            }
+            Trouble::Heal => self.heal(),
+        }
+        self.network.settle(now, &mut self.trace);
+    }
+
+    fn start(&mut self, place: usize) {
+        let seed = self.seed.wrapping_mul(31).wrapping_add(self.members.len() as u64);
+        let is_calm = self.now.0 >= HEAL_AT;
+        // A member that takes over a place runs the same program as the one before.
+        let mut random = Random::new(self.seed.wrapping_add(place as u64));
+        let revoke_times = if is_calm { &REVOKE_TIMES[..1] } else { &REVOKE_TIMES[..self.plan.revoke_times] };
+        let revoke_time = Duration::from_millis(revoke_times[self.random.below(revoke_times.len())]);
+        let all = self.plan.topics;
+        let topics = if is_calm || random.below(2) == 0 { all } else { &all[random.below(all.len())..] };
+        let strategies = self.plan.strategies(&mut random);
+        let instance = self.plan.is_static.then(|| format!("desk-{place}"));
+        let application = Application { topics, strategies, instance: instance.clone(), revoke_time };
+        let machine = MemberMachine::new(self.now, application, seed);
+        self.judge.started(machine.is_eager(), instance);
+        // A real client only fetches the metadata of topics that its member names. Here every member knows all topics.
+        let client = Client::new(machine, all, METADATA_AGE, i16::MAX, seed);
+        let (reads_at, frozen_until) = (self.now.0, 0);
+        self.members.push(Participant { client, place, arrived: Vec::new(), frozen_until, reads_at, is_gone: false });
+    }
+
+    fn kill(&mut self, number: usize) {
+        if let Some(member) = self.members.get_mut(number).filter(|member| !member.is_gone) {
+            let mut around = Surroundings { now: self.now, network: &mut self.network, trace: &mut self.trace };
+            member.client.kill(&mut around);
+            member.is_gone = true;
+            self.judge.gone(number);
+        }
+    }
+
+    fn heal(&mut self) {
+        self.network.odds = Odds::default();
+        self.network.latency = 3;
+        self.network.cluster.faults().clear();
+        for broker in 1..=BROKERS {
+            self.network.cluster.set_broker_up(self.now, broker);
+            self.network.thaw(self.now, &mut self.trace, broker);
+        }
+        for member in &mut self.members {
+            (member.frozen_until, member.reads_at) = (member.frozen_until.min(self.now.0), self.now.0);
+            member.client.machines.hurry();
+        }
+        self.judge.unsettled();
+        // At least one member must be there to read the rest.
+        self.start(self.members.len());
+    }
+
+    /// Whether there are no faults any more, every partition has a reader, and everything has been read.
+    fn is_over(&self) -> bool {
+        let alive = || self.members.iter().filter(|member| !member.is_gone);
+        let owned: Vec<&TopicPartition> = alive().flat_map(|member| member.client.machines.assignment()).collect();
+        self.now.0 > HEAL_AT
+            && alive().all(|member| member.client.machines.is_stable())
+            && owned.len() == self.judge.partitions().count()
+            && owned.iter().copied().collect::<BTreeSet<_>>().into_iter().eq(self.judge.partitions())
+            && self.judge.missing().is_none()
+    }
+
+    /// What is still wrong, for the message of a panic.
+    fn standing(&self) -> String {
+        let missing = self.judge.missing();
+        let members = self.members.iter().enumerate().filter(|(_, member)| !member.is_gone).map(|(number, member)| {
+            let machine = &member.client.machines;
+            format!("member {number} is stable: {}, and has {:?}", machine.is_stable(), machine.assignment())
+        });
+        format!("the group does not come to rest. Not read: {missing:?}. {}", members.collect::<Vec<_>>().join("; "))
+    }
+}

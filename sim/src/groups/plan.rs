@@ -1,0 +1,207 @@
+//! What happens to a group in one run, as its seed decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kavka_broker::Fault;
+use kavka_core::group::Strategy;
+use kavka_core::group::assignor::{Assignor, RebalanceProtocol};
+use kavka_core::random::Random;
+use kavka_core::wire::{ApiKey, ErrorCode};
+
+use crate::plan::{BROKERS, Odds};
+
+/// The topics of the group; runs with one topic use the first.
+pub(crate) const TOPICS: [&str; 2] = ["letters", "parcels"];
+/// When the faults end, in milliseconds.
+pub(crate) const HEAL_AT: u64 = 25_000;
+/// In a calm run, the time after which no member has a reason to join again, in milliseconds.
+const SETTLED_AT: u64 = 12_000;
+const MOST_MEMBERS: usize = 4;
+
+/// Something that happens to the cluster or to a member.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    BrokerDown(i32),
+    BrokerUp(i32),
+    FreezeBroker(i32),
+    ThawBroker(i32),
+    Mishap(Fault),
+    /// A topic gets another partition.
+    Grow,
+    Start,
+    /// The member's process ends without leaving the group.
+    Kill(usize),
+    /// As `Kill`, but another process starts in its place this many milliseconds later.
+    Restart(usize, u64),
+    /// A process starts in the place of this member, whether or not the old process still runs.
+    TakePlace(usize),
+    Close(usize),
+    /// The member's process stands still for this many milliseconds.
+    Freeze(usize, u64),
+    /// The application asks for no records for this many milliseconds.
+    Dawdle(usize, u64),
+    /// From now on no member has a reason to join again, unless it is restarted.
+    Settled,
+    Heal,
+}
+
+/// Which assignors the members use.
+#[derive(Debug, Clone, Copy)]
+enum Sharing {
+    Alike(Assignor),
+    /// An assignor that the application defines.
+    Custom,
+    /// Some members offer both assignors, others only the first: a rolling change from one to the other.
+    Changing(Assignor, Assignor),
+}
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    sharing: Sharing,
+    /// Whether members have a `group.instance.id` (KIP-345).
+    pub(crate) is_static: bool,
+    pub(crate) topics: &'static [&'static str],
+    /// How many of the first entries of `REVOKE_TIMES` are used.
+    pub(crate) revoke_times: usize,
+    pub(crate) odds: Odds,
+    pub(crate) latency: usize,
+    pub(crate) troubles: BTreeMap<(u64, u64), Trouble>,
+}
+
+impl Plan {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        let is_calm = random.below(8) == 0;
+        let sharing = match random.below(9) {
+            0 => Sharing::Alike(Assignor::Range),
+            1 => Sharing::Alike(Assignor::RoundRobin),
+            2 => Sharing::Alike(Assignor::Sticky),
+            3 => Sharing::Custom,
+            4 if !is_calm => Sharing::Changing(Assignor::Range, Assignor::CooperativeSticky),
+            5 if !is_calm => Sharing::Changing(Assignor::CooperativeSticky, Assignor::Range),
+            _ => Sharing::Alike(Assignor::CooperativeSticky),
+        };
+        Self {
+            sharing,
+            is_static: is_calm || random.below(3) == 0,
+            topics: &TOPICS[..=random.below(2)],
+            revoke_times: if is_calm { 3 } else { [3, 4, 5][random.below(3)] },
+            odds: if is_calm { Odds::default() } else { odds(random) },
+            latency: if is_calm { 3 } else { [3, 20, 200][random.below(3)] },
+            troubles: in_order(if is_calm { calm(random) } else { troubles(random) }),
+        }
+    }
+
+    /// The assignors that one member offers.
+    pub(crate) fn strategies(&self, random: &mut Random) -> Vec<Strategy> {
+        match self.sharing {
+            Sharing::Alike(assignor) => vec![Strategy::BuiltIn(assignor)],
+            Sharing::Custom => {
+                let (name, user_data) = (Arc::from("rounds"), Bytes::new());
+                vec![Strategy::Custom { name, protocol: RebalanceProtocol::Cooperative, user_data }]
+            }
+            Sharing::Changing(first, _) if random.below(2) == 0 => vec![Strategy::BuiltIn(first)],
+            Sharing::Changing(first, second) => vec![Strategy::BuiltIn(second), Strategy::BuiltIn(first)],
+        }
+    }
+}
+
+fn odds(random: &mut Random) -> Odds {
+    let mut sometimes = |percent: usize| if random.below(2) == 0 { 1 + random.below(percent) } else { 0 };
+    // Without `late`: a late commit of the same generation would undo a newer one, which no client can prevent.
+    Odds { cut: sometimes(3), mute: sometimes(2), partial: sometimes(30), ..Odds::default() }
+}
+
+fn in_order(troubles: Vec<(u64, Trouble)>) -> BTreeMap<(u64, u64), Trouble> {
+    let heal = (HEAL_AT, Trouble::Heal);
+    let all = troubles.into_iter().chain([heal]).enumerate();
+    all.map(|(number, (at, trouble))| ((at, number as u64), trouble)).collect()
+}
+
+/// Brokers and static members restart, one at a time and in less than a session time-out.
+fn calm(random: &mut Random) -> Vec<(u64, Trouble)> {
+    let mut troubles = vec![(SETTLED_AT, Trouble::Settled)];
+    let members = 2 + random.below(MOST_MEMBERS - 1);
+    troubles.extend((0..members).map(|_| (random.below(2_000) as u64, Trouble::Start)));
+    for at in (SETTLED_AT + 500..HEAL_AT - 4_000).step_by(4_000) {
+        let at = at + random.below(1_000) as u64;
+        match random.below(3) {
+            0 => {
+                let broker = 1 + random.below(BROKERS as usize) as i32;
+                let until = at + 50 + random.below(1_500) as u64;
+                troubles.extend([(at, Trouble::BrokerDown(broker)), (until, Trouble::BrokerUp(broker))]);
+            }
+            _ => troubles.push((at, Trouble::Restart(random.below(members), 10 + random.below(2_500) as u64))),
+        }
+    }
+    troubles
+}
+
+fn troubles(random: &mut Random) -> Vec<(u64, Trouble)> {
+    let mut troubles = vec![(0, Trouble::Start)];
+    let a_time = |random: &mut Random| random.below(HEAL_AT as usize) as u64;
+    for _ in 0..random.below(MOST_MEMBERS) {
+        troubles.push((a_time(random) / 2, Trouble::Start));
+    }
+    for _ in 0..random.below(7) {
+        let (at, number) = (a_time(random), random.below(MOST_MEMBERS));
+        let millis = random.below(12_000) as u64;
+        let trouble = match random.below(7) {
+            0 => Trouble::Kill(number),
+            1 => Trouble::Close(number),
+            2 => Trouble::Restart(number, millis),
+            3 => Trouble::TakePlace(number),
+            4 => Trouble::Dawdle(number, millis),
+            _ => Trouble::Freeze(number, millis),
+        };
+        troubles.push((at, trouble));
+    }
+    for _ in 0..random.below(4) {
+        let (at, broker) = (a_time(random), random.below(BROKERS as usize) as i32 + 1);
+        let until = (at + 100 + random.below(8_000) as u64).min(HEAL_AT - 1);
+        let (bad, good) = if random.below(2) == 0 {
+            (Trouble::BrokerDown(broker), Trouble::BrokerUp(broker))
+        } else {
+            (Trouble::FreezeBroker(broker), Trouble::ThawBroker(broker))
+        };
+        troubles.extend([(at, bad), (until, good)]);
+    }
+    if random.below(2) == 0 {
+        for _ in 0..random.below(25) {
+            troubles.push((a_time(random), Trouble::Mishap(mishap(random))));
+        }
+    }
+    for _ in 0..random.below(3) {
+        troubles.push((a_time(random), Trouble::Grow));
+    }
+    troubles
+}
+
+fn mishap(random: &mut Random) -> Fault {
+    const APIS: [ApiKey; 8] = [
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+        ApiKey::Heartbeat,
+        ApiKey::OffsetCommit,
+        ApiKey::OffsetFetch,
+        ApiKey::LeaveGroup,
+        ApiKey::FindCoordinator,
+        ApiKey::Metadata,
+    ];
+    const CODES: [ErrorCode; 3] =
+        [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
+    let api = APIS[random.below(APIS.len())];
+    let code = CODES[random.below(CODES.len())];
+    let fault = match random.below(6) {
+        0 => Fault::silence(),
+        1 => Fault::silence_after_applying(),
+        2 => Fault::lose_answer(),
+        3 => Fault::delay(Duration::from_millis(random.below(4_000) as u64)),
+        _ if api == ApiKey::Metadata => Fault::fail(ErrorCode::LEADER_NOT_AVAILABLE),
+        4 => Fault::fail(code),
+        _ => Fault::fail_after_applying(code),
+    };
+    fault.api(api).times(1 + random.below(3) as u32)
+}

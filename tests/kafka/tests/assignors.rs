@@ -1,0 +1,184 @@
+//! Compares our assignors with those of Java's consumer, on random groups.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use kavka_core::consumer::TopicPartition;
+use kavka_core::group::Subscription;
+use kavka_core::group::assignor::{Assignment, Assignor, PartitionCounts, PartitionRacks, Racks, Subscriber};
+use kavka_core::random::Random;
+use kavka_test_kafka::LATEST;
+
+const CASES: u64 = 10_000;
+const RACKS: [&str; 3] = ["east", "north", "west"];
+const TOPICS: [&str; 5] = ["letters", "orders", "payments", "t", "users"];
+
+/// A group whose partitions are to be assigned.
+struct Case {
+    assignor: Assignor,
+    counts: PartitionCounts,
+    racks: PartitionRacks,
+    members: Vec<Subscriber>,
+}
+
+/// The partitions that a member has.
+type Owned = Vec<TopicPartition>;
+
+impl Case {
+    fn random(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let assignor = Assignor::ALL[random.below(Assignor::ALL.len())];
+        let counts: PartitionCounts = TOPICS[..=random.below(TOPICS.len())]
+            .iter()
+            .map(|topic| {
+                let most = [3, 12, 40][random.below(3)];
+                (Arc::from(*topic), 1 + i32::try_from(random.below(most)).unwrap())
+            })
+            .collect();
+        let racks = some_racks(&mut random, &counts);
+        let same_topics = random.below(2) == 0;
+        let in_racks = random.below(2) == 0;
+        let some_are_static = random.below(3) == 0;
+        let most = [4, 10, 30][random.below(3)];
+        let size = 1 + random.below(most);
+        let mut members: Vec<Subscriber> = Vec::new();
+        for number in 0..size {
+            let topics = wanted(&mut random, &counts, members.first().filter(|_| same_topics));
+            let is_static = some_are_static && random.below(2) == 0;
+            let rack = RACKS.get(random.below(4)).filter(|_| in_racks).map(ToString::to_string);
+            members.push(Subscriber {
+                member_id: format!("consumer-{}-{number}", random.below(1_000)),
+                group_instance_id: is_static.then(|| format!("instance-{}", size - number)),
+                subscription: Subscription { topics, rack, ..Subscription::default() },
+            });
+        }
+        let mut case = Self { assignor, counts, racks, members };
+        let shares = case.claims(&mut random);
+        case.tell(&mut random, &shares);
+        case
+    }
+
+    /// What members own: nothing, their assignment before a change, or some of what they want.
+    fn claims(&self, random: &mut Random) -> Vec<Owned> {
+        match random.below(4) {
+            0 => vec![Owned::new(); self.members.len()],
+            1 => {
+                let some: Vec<_> = self.members.iter().filter(|_| random.below(4) > 0).cloned().collect();
+                let counts = self.counts.iter().map(|(topic, count)| (Arc::clone(topic), (*count * 3 + 3) / 4));
+                let mut before = Assignor::Sticky.assign(&counts.collect(), &self.racks, &some);
+                let keep = |member: &Subscriber| before.remove(&member.member_id).unwrap_or_default();
+                self.members.iter().map(keep).collect()
+            }
+            kind => {
+                let rarity = [2, 6][kind % 2];
+                let partitions = self.counts.iter().flat_map(|(topic, count)| {
+                    (0..*count).map(move |number| TopicPartition::new(Arc::clone(topic), number))
+                });
+                let partitions: Vec<_> = partitions.collect();
+                let mut some = || partitions.iter().filter(|_| random.below(rarity) == 0).cloned().collect();
+                self.members.iter().map(|_| some()).collect()
+            }
+        }
+    }
+
+    /// Sets what members claim, some of it from an earlier generation.
+    fn tell(&mut self, random: &mut Random, shares: &[Owned]) {
+        let generations: &[i32] = [&[7][..], &[7, 7, 7, 6], &[-1, 5, 6, 7]][random.below(3)];
+        let picked: Vec<i32> = shares.iter().map(|_| generations[random.below(generations.len())]).collect();
+        let latest = picked.iter().copied().max().unwrap();
+        let is_told_twice = random.below(4) > 0;
+        for ((member, share), generation) in self.members.iter_mut().zip(shares).zip(picked) {
+            let subscription = &mut member.subscription;
+            // Because of old claims, Java gives members topics that they do not want, or fails; our assignors do
+            // neither.
+            let wants = |key: &&TopicPartition| generation == latest || subscription.topics.contains(&key.topic);
+            let share: Owned = share.iter().filter(wants).cloned().collect();
+            subscription.user_data = self.assignor.user_data(Some((&share, generation))).unwrap();
+            subscription.owned = share;
+            subscription.generation_id = Some(if is_told_twice { generation } else { -1 });
+            *subscription = Subscription::decode(subscription.encode().unwrap()).unwrap();
+        }
+    }
+
+    fn line(&self) -> String {
+        let partition = |racks: &Racks| match racks.iter().map(AsRef::as_ref).collect::<Vec<_>>() {
+            racks if racks.is_empty() => "-".to_owned(),
+            racks => racks.join("+"),
+        };
+        let racks = |topic: &Arc<str>| self.racks[topic].iter().map(partition).collect::<Vec<_>>().join("/");
+        let topics: Vec<_> = self.counts.keys().map(|topic| format!("{topic}={}", racks(topic))).collect();
+        let mut line = format!("{} {}", self.assignor.name(), topics.join(","));
+        for member in &self.members {
+            let instance = member.group_instance_id.as_deref().unwrap_or("-");
+            write!(line, " {}|{instance}|", member.member_id).unwrap();
+            for byte in member.subscription.encode().unwrap() {
+                write!(line, "{byte:02x}").unwrap();
+            }
+        }
+        line
+    }
+}
+
+/// The racks of partitions: unknown, some, or all.
+fn some_racks(random: &mut Random, counts: &PartitionCounts) -> PartitionRacks {
+    let one_in = [1, 2, 3, usize::MAX][random.below(4)];
+    let mut partition = || RACKS.iter().filter(|_| random.below(one_in) == 0).map(|rack| Arc::from(*rack)).collect();
+    counts.iter().map(|(topic, count)| (Arc::clone(topic), (0..*count).map(|_| partition()).collect())).collect()
+}
+
+fn wanted(random: &mut Random, counts: &PartitionCounts, like: Option<&Subscriber>) -> Vec<Arc<str>> {
+    if let Some(like) = like {
+        return like.subscription.topics.clone();
+    }
+    let names: Vec<_> = counts.keys().chain([&Arc::from("missing")]).cloned().collect();
+    let mut topics: BTreeSet<_> = names.iter().filter(|_| random.below(2) == 0).cloned().collect();
+    topics.insert(Arc::clone(&names[random.below(names.len())]));
+    topics.into_iter().collect()
+}
+
+fn told(mut shares: Assignment) -> String {
+    let share = |(member, partitions): (&String, &mut Owned)| {
+        partitions.sort_unstable();
+        let partitions: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+        format!("{member}:{}", partitions.join(","))
+    };
+    shares.iter_mut().map(share).collect::<Vec<_>>().join(" ")
+}
+
+/// The results of Java's assignors for these cases.
+fn ask_java(lines: String) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let jars = Command::new("python3").arg(folder.join("kafka.py")).args(["fetch", "--version", LATEST]).output();
+    let jars = jars.expect("python3 runs the harness");
+    let jars_folder = String::from_utf8(jars.stdout).unwrap().trim().to_owned();
+    assert!(jars.status.success(), "{jars_folder}");
+    let mut java = Command::new("java")
+        .args(["-Xmx512m", "-cp", &format!("{jars_folder}/*")])
+        .arg(folder.join("java/Assignors.java"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("java is there");
+    let mut stdin = java.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = java.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    writer.join().unwrap().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn partitions_are_shared_out_as_by_javas_assignors() {
+    let cases: Vec<_> = (0..CASES).map(Case::random).collect();
+    let answers = ask_java(cases.iter().map(|case| case.line() + "\n").collect());
+    assert_eq!(answers.len(), cases.len());
+    for (seed, (case, java)) in cases.iter().zip(answers).enumerate() {
+        let ours = told(case.assignor.assign(&case.counts, &case.racks, &case.members));
+        assert_eq!(ours, java, "seed {seed}: {}", case.line());
+    }
+}

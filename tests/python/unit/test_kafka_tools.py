@@ -1,0 +1,197 @@
+"""`kafka-tools` against the embedded broker: its output and exit codes."""
+
+import datetime
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pykafka.cli.kafka_tools import main
+
+
+@pytest.fixture
+def tools(own_broker, capsys):
+    """Runs a command that must succeed; returns the cells of each line of output."""
+
+    def run(*arguments):
+        assert main(["-b", own_broker.bootstrap_servers, *arguments]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return [line.split() for line in printed.out.splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def fail(own_broker, capsys):
+    """Runs a command that must fail; returns the one line that says why."""
+
+    def run(*arguments):
+        assert main(["-b", own_broker.bootstrap_servers, *arguments]) == 1
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        assert printed.err.startswith("kafka-tools: ")
+        return printed.err
+
+    return run
+
+
+@pytest.fixture
+def orders(own_broker):
+    """The topic `orders` with two partitions and three messages in the first; `billing` has committed offset 1."""
+    import pykafka
+
+    own_broker.create_topic("orders", partitions=2)
+    topic = pykafka.KafkaClient(own_broker.bootstrap_servers).topics["orders"]
+    first = topic.partitions[0]
+    with topic.get_sync_producer(partitioner=lambda partitions, key: first) as producer:
+        for number in range(3):
+            producer.produce(b"%d" % number, timestamp=1000 * (number + 1))
+    consumer = topic.get_simple_consumer("billing", auto_start=False)
+    consumer.commit_offsets([(first, 1)])
+    return topic
+
+
+def test_topics_are_made_listed_described_and_removed(tools):
+    assert tools("create_topic", "new", "-p", "2", "-c", '{"retention.ms": 60000}', "-t", "100") == []
+    assert tools("create_topic", "placed", "-a", '{"0": [1], "1": [1], "2": [1]}') == []
+    assert tools("print_topics") == [
+        ["Topic", "Partitions", "Replication"],
+        ["------", "----------", "-----------"],
+        ["new", "2", "1"],
+        ["placed", "3", "1"],
+    ]
+    assert tools("desc_topic", "new") == [
+        ["Topic:", "new"],
+        ["Partitions:", "2"],
+        ["Replicas:", "1"],
+        ["Partition", "Leader", "Replicas", "ISR"],
+        ["---------", "------", "--------", "---"],
+        ["0", "1", "1", "1"],
+        ["1", "1", "1", "1"],
+    ]
+    assert tools("delete_topic", "new") == []
+    assert [row[0] for row in tools("print_topics")[2:]] == ["placed"]
+
+
+def test_offsets_are_printed_for_both_ends_and_for_a_time(tools, orders):
+    assert tools("print_offsets", "orders", "Earliest")[2:] == [["0", "0"], ["1", "0"]]
+    assert tools("print_offsets", "orders", "LATEST")[2:] == [["0", "3"], ["1", "0"]]
+    assert tools("print_offsets", "orders", "1970-01-01T00:00:02")[2:] == [["0", "1"], ["1", "0"]]
+    in_future = (datetime.datetime.now() + datetime.timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%S")
+    assert tools("print_offsets", "orders", in_future)[2:] == [["0", "3"], ["1", "0"]]
+
+
+def test_groups_and_their_lag_are_printed_for_a_topic(tools, orders, own_broker):
+    own_broker.create_topic("other", partitions=1)
+    assert tools("print_managed_consumer_groups", "orders") == [
+        ["Topic:", "orders"],
+        ["GroupId", "State", "Protocol", "ProtocolType"],
+        ["-------", "-----", "--------", "------------"],
+        ["billing", "Empty", "-", "-"],
+    ]
+    assert tools("print_managed_consumer_groups", "other")[3:] == []
+    lag = tools("print_consumer_lag", "orders", "billing")
+    assert lag[2:] == [
+        ["0", "2", "3", "1", "-", "-"],
+        ["1", "-", "0", "-", "-", "-"],
+        ["Total", "lag:", "2", "messages."],
+    ]
+
+
+def test_a_group_is_moved_and_begins_there(tools, orders):
+    for where, then in [("earliest", 0), ("latest", 3), ("1970-01-01T00:00:03", 2)]:
+        assert tools("reset_offsets", "orders", "billing", where)[2:] == [["0", str(then)], ["1", "0"]]
+        committed = dict(
+            orders.get_simple_consumer("billing", auto_start=False, reset_offset_on_fetch=False).fetch_offsets()
+        )
+        assert committed[0].offset == then
+
+
+def test_new_messages_are_printed_until_there_were_enough(own_broker, orders, tmp_path):
+    outfile = tmp_path / "out"
+    command = [sys.executable, "-m", "pykafka.cli", "-b", own_broker.bootstrap_servers, "-o", "0.10.2"]
+    consume = [*command, "consume_topic", "orders", "-l", "3", "-o", str(outfile)]
+    with subprocess.Popen(consume, stderr=subprocess.PIPE, text=True) as process:
+        # It starts at the end, so messages produced before that do not count.
+        with orders.get_sync_producer() as producer:
+            while process.poll() is None:
+                producer.produce("grün".encode() + b"\xff")
+        assert (process.returncode, process.stderr.read()) == (0, "")
+    assert outfile.read_text("utf-8") == "grün�\n" * 3
+
+
+def test_what_cannot_be_done_is_one_line(fail, orders):
+    for command in (
+        ["consume_topic", "nowhere"],
+        ["desc_topic", "nowhere"],
+        ["print_managed_consumer_groups", "nowhere"],
+        ["print_consumer_lag", "nowhere", "billing"],
+        ["print_offsets", "nowhere", "latest"],
+        ["reset_offsets", "nowhere", "billing", "latest"],
+        ["delete_topic", "nowhere"],
+    ):
+        assert "there is no topic 'nowhere'" in fail(*command), command
+    assert "group nobody" in fail("print_consumer_lag", "orders", "nobody")
+    assert "TOPIC_ALREADY_EXISTS" in fail("create_topic", "orders")
+    assert "nowhere" not in orders._cluster.topics
+
+
+def test_a_broker_that_is_not_there_is_one_line(capsys):
+    assert main(["-b", "127.0.0.1:1", "print_topics"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["unknown"],
+        ["desc_topic"],
+        ["print_offsets", "orders", "yesterday"],
+        ["create_topic", "t", "-p", "0"],
+        ["create_topic", "t", "-c", "retention.ms=1"],
+        ["create_topic", "t", "-a", '{"0": 1}'],
+        ["consume_topic", "t", "-o", "/nowhere/at/all"],
+    ],
+)
+def test_wrong_usage_is_told_from_failure(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_without_a_command_help_is_printed_and_every_command_has_its_own(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    for command in ("consume_topic", "desc_topic", "print_managed_consumer_groups", "print_consumer_lag"):
+        assert command in printed
+        with pytest.raises(SystemExit) as raised:
+            main([command, "--help"])
+        assert raised.value.code == 0
+        assert command in capsys.readouterr().out
+
+
+def test_ctrl_c_and_a_reader_that_has_enough_leave_no_traceback(own_broker, orders):
+    command = [sys.executable, "-m", "pykafka.cli", "-b", own_broker.bootstrap_servers]
+    piped = subprocess.run(
+        f"{' '.join(command)} print_topics | true", shell=True, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert piped.stderr == ""
+    program = "import sys, signal; from pykafka.cli.kafka_tools import main;"
+    program += "signal.signal(signal.SIGALRM, signal.default_int_handler); signal.alarm(1); sys.exit(main())"
+    waiting = [sys.executable, "-c", program, "-b", own_broker.bootstrap_servers, "consume_topic", "orders"]
+    result = subprocess.run(waiting, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_every_command_of_the_guide_prints_what_the_guide_says(own_broker, capsys):
+    page = Path(__file__).resolve().parents[3] / "docs" / "guide" / "command-line.md"
+    blocks = "".join(re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL))
+    commands = re.findall(r"^\$ kafka-tools (.*)\n((?:(?!\$ ).*\n)*)", blocks, re.MULTILINE)
+    assert len(commands) >= 8
+    for command, printed in commands:
+        assert main(["-b", own_broker.bootstrap_servers, *shlex.split(command)]) == 0
+        assert capsys.readouterr() == (printed, ""), command

@@ -1,0 +1,329 @@
+"""Consumers that share a topic's partitions through the embedded broker."""
+
+import itertools
+import logging
+
+import pykafka
+import pytest
+from pykafka import _engine
+from pykafka.exceptions import ConsumerStoppedException, IllegalGeneration, KafkaException
+from pykafka.membershipprotocol import GroupMembershipProtocol
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def topic(client, shared_broker):
+    """A new topic of four partitions with 100 messages in each."""
+    name = f"managed-{next(_numbers)}"
+    shared_broker.create_topic(name, partitions=4)
+    topic = client.topics[name]
+    produce(topic, range(400))
+    return topic
+
+
+def produce(topic, numbers):
+    with topic.get_producer(partitioner=lambda partitions, key: partitions[int(key) % 4]) as producer:
+        for number in numbers:
+            producer.produce(b"%d" % number, partition_key=b"%d" % number)
+
+
+@pytest.fixture
+def start(topic, group, rebalances):
+    """Starts members, and stops them at the end."""
+    members = []
+
+    def start(**kwargs):
+        settings = {
+            "heartbeat_interval_ms": 50,
+            "consumer_timeout_ms": 1000,
+            "post_rebalance_callback": rebalances.note,
+        }
+        members.append(topic.get_balanced_consumer(group, managed=True, **settings | kwargs))
+        return members[-1]
+
+    yield start
+    for member in members:
+        member.stop()
+
+
+def values(messages):
+    return {int(message.value) for message in messages}
+
+
+def test_two_members_have_half_of_a_topic_each_and_one_has_all_when_the_other_leaves(start, rebalances, topic, take):
+    first = start(auto_commit_enable=True)
+    assert rebalances.until(first, 4) == ({}, dict.fromkeys(range(4), -2))
+    read = [int(message.value) for message in take(first, 350)]
+    second = start(auto_commit_enable=True)
+    rebalances.until(first, 2)
+    assert sorted([*first.partitions, *second.partitions]) == [0, 1, 2, 3]
+    while set(read) != set(range(400)):
+        read += [int(message.value) for consumer in (first, second) for message in consumer]
+    # Finished messages are committed before a partition is given up, except for the one being processed just then.
+    assert len(read) <= 401
+    second.stop()
+    old, new = rebalances.until(first, 4)
+    assert len(old) == 2
+    assert all(new[partition] == offset for partition, offset in old.items())
+    produce(topic, range(400, 800))
+    assert sorted(int(message.value) for message in take(first, 400)) == list(range(400, 800))
+    assert first.consume() is None
+
+
+def test_partitions_that_return_after_a_rebalance_continue_although_nothing_was_committed(start, rebalances, take):
+    first = start()
+    assert len(values(take(first, 400))) == 400
+    second = start()
+    rebalances.until(first, 2)
+    assert first.consume() is None
+    second.stop()
+    rebalances.until(first, 4)
+    # Only the other member's partitions, in which that member had committed nothing new.
+    assert len(values(take(first, 200))) == 200
+    assert first.consume() is None
+
+
+def test_without_any_zookeeper_the_group_is_kafka_s_and_the_log_says_so(topic, group, caplog, take):
+    caplog.set_level(logging.INFO, "pykafka.topic")
+    consumer = topic.get_balanced_consumer(group, consumer_timeout_ms=1000, rebalance_max_retries=3, use_rdkafka=True)
+    assert isinstance(consumer, pykafka.ManagedBalancedConsumer)
+    assert f"no ZooKeeper is given: group '{group}' shares topic {topic.name!r} through Kafka" in caplog.text
+    assert len(values(take(consumer, 400))) == 400
+    consumer.stop()
+
+
+def test_the_callback_says_where_to_go_on_and_nothing_is_handed_out_before(start, take):
+    meanwhile = []
+
+    def go_on_at_89(consumer, old, new):
+        meanwhile.append(consumer.consume())
+        return dict.fromkeys(new, 89)
+
+    consumer = start(post_rebalance_callback=go_on_at_89)
+    assert {message.offset for message in take(consumer, 40)} == set(range(90, 100))
+    assert consumer.consume() is None
+    assert meanwhile == [None]
+
+
+def test_what_the_callback_raises_comes_out_of_start_and_later_out_of_consume(start):
+    def fail(consumer, old, new):
+        raise LookupError(sorted(new))
+
+    with pytest.raises(LookupError, match=r"\[0, 1, 2, 3\]"):
+        start(post_rebalance_callback=fail)
+    consumer = start(post_rebalance_callback=None)
+    consumer._post_rebalance_callback = fail
+    start()
+    with pytest.raises(LookupError):
+        while True:
+            consumer.consume()
+    assert len(consumer.partitions) == 2
+
+
+def test_offsets_are_committed_and_a_restart_goes_on_behind_them(start, topic, group, take):
+    consumer = start()
+    read = values(take(consumer, 150))
+    assert consumer.held_offsets.keys() == {0, 1, 2, 3}
+    consumer.commit_offsets()
+    consumer.commit_offsets([(topic.partitions[3], 90)])
+    consumer.stop()
+    assert {id_: answer.offset for id_, answer in topic.get_simple_consumer(group).fetch_offsets()}[3] == 90
+    consumer.start()
+    others = 300 - sum(number % 4 != 3 for number in read)
+    again = values(take(consumer, others + 10))
+    assert again & read <= {number for number in read if number % 4 == 3}
+    assert len([number for number in again if number % 4 == 3]) == 10
+
+
+def test_reset_offset_on_start_begins_where_it_says_and_commits_that(start, topic, group, take):
+    consumer = start(reset_offset_on_start=True, auto_offset_reset=pykafka.common.OffsetType.LATEST)
+    assert consumer.held_offsets == dict.fromkeys(range(4), 99)
+    assert [answer.offset for _, answer in topic.get_simple_consumer(group).fetch_offsets()] == [100] * 4
+    produce(topic, range(4))
+    assert values(take(consumer, 4)) == {0, 1, 2, 3}
+
+
+def test_reset_offsets_moves_and_commits(start, topic, group, take):
+    consumer = start()
+    consumer.reset_offsets([(partition, 97) for partition in topic.partitions.values()])
+    assert {message.offset for message in take(consumer, 8)} == {98, 99}
+    assert consumer.consume() is None
+    assert [answer.offset for _, answer in topic.get_simple_consumer(group).fetch_offsets()] == [98] * 4
+    with pytest.raises(KafkaException, match="not one of this consumer's partitions"):
+        start().commit_offsets([(partition, 0) for partition in topic.partitions.values()])
+
+
+def kind(group, client):
+    """Who assigns the group's partitions: "classic" a member, "consumer" the brokers."""
+    return next(listed[3] for listed in _engine.list_groups(client.cluster._engine) if listed[0] == group)
+
+
+def test_by_the_consumer_protocol_the_brokers_share_out_and_members_read_on(rebalances, topic, group, client, take):
+    settings = {"managed": True, "group_protocol": "consumer", "consumer_timeout_ms": 1000, "auto_commit_enable": True}
+    of_second = type(rebalances)()
+    first = topic.get_balanced_consumer(group, post_rebalance_callback=rebalances.note, **settings)
+    assert rebalances.until(first, 4) == ({}, dict.fromkeys(range(4), -2))
+    assert kind(group, client) == "consumer"
+    read = [int(message.value) for message in take(first, 350)]
+    with topic.get_balanced_consumer(group, post_rebalance_callback=of_second.note, **settings) as second:
+        old, new = rebalances.until(first, 2)
+        of_second.until(second, 2)
+        assert len(old) == 4
+        assert {id_: old[id_] for id_ in new} == new, "it keeps its positions"
+        assert second.partitions.keys() | new.keys() == {0, 1, 2, 3}
+        while set(read) != set(range(400)):
+            read += [int(message.value) for consumer in (second, first) for message in consumer]
+    # The message that was being processed when its partition was given up comes again.
+    assert len(read) <= 401
+    rebalances.until(first, 4)
+    first.stop()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "consumer"),
+        ({"max_poll_interval_ms": 60_000, "group_instance_id": "one"}, "consumer"),
+        ({"membership_protocol": pykafka.RoundRobinProtocol}, "classic"),
+        ({"membership_protocol": "cooperative-sticky"}, "classic"),
+        ({"membership_protocol": pykafka.RangeProtocol._replace(protocol_name=b"mine")}, "classic"),
+        ({"session_timeout_ms": 20_000}, "classic"),
+        ({"heartbeat_interval_ms": 100}, "classic"),
+    ],
+)
+def test_with_auto_the_brokers_assign_unless_an_argument_needs_the_classic_protocol(
+    topic, group, client, settings, expected
+):
+    with topic.get_balanced_consumer(group, managed=True, group_protocol="auto", **settings) as consumer:
+        assert len(consumer.partitions) == 4
+        assert kind(group, client) == expected
+
+
+def test_members_of_both_protocols_read_a_group_one_after_the_other(topic, group, client, take):
+    settings = {"managed": True, "consumer_timeout_ms": 1000, "auto_commit_enable": True}
+    for count, protocol in enumerate(("consumer", "classic", "auto"), 1):
+        with topic.get_balanced_consumer(group, group_protocol=protocol, **settings) as consumer:
+            take(consumer, 100)
+            consumer.commit_offsets()
+        answers = topic.get_simple_consumer(group, auto_start=False).fetch_offsets()
+        assert sum(max(answer.offset, 0) for _, answer in answers) == 100 * count
+
+
+def test_a_stopped_member_refuses_to_commit(start):
+    consumer = start()
+    consumer.consume()
+    consumer.stop()
+    with pytest.raises(ConsumerStoppedException, match="nothing was committed"):
+        consumer.commit_offsets()
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+
+
+def test_a_member_leaves_when_its_consumer_is_dropped(start, rebalances, topic, group):
+    stays = start()
+    left = topic.get_balanced_consumer(group, managed=True)
+    rebalances.until(stays, 2)
+    del left
+    rebalances.until(stays, 4)
+
+
+def test_a_rule_of_the_program_decides_for_all_members(start, rebalances):
+    def all_to_the_last(participants, partitions, consumer_id):
+        return set(partitions.values()) if consumer_id == sorted(participants)[-1] else set()
+
+    rule = GroupMembershipProtocol(b"consumer", b"last", None, all_to_the_last)
+    one = start(membership_protocol=rule)
+    assert len(one.partitions) == 4
+    other = start(membership_protocol=rule)
+    _, new = rebalances.until(one, 0) if other.partitions else rebalances.until(one, 4)
+    assert len(new) + len(other.partitions) == 4
+
+
+def test_the_error_of_a_failing_rule_is_raised_with_its_reason(start):
+    def fail(participants, partitions, consumer_id):
+        raise LookupError("no idea")
+
+    rule = GroupMembershipProtocol(b"consumer", b"none", None, fail)
+    with pytest.raises(ValueError, match="membership protocol .none. assigned nothing: LookupError: no idea"):
+        start(membership_protocol=rule)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"session_timeout_ms": 6000, "heartbeat_interval_ms": 100},
+        {"session_timeout_ms": 4000, "group_protocol": "consumer"},
+    ],
+    ids=["classic", "consumer"],
+)
+def test_a_lost_membership_is_told_once_and_then_read_on(own_broker, settings):
+    own_broker.create_topic("letters", partitions=2)
+    topic = pykafka.KafkaClient(own_broker.bootstrap_servers).topics["letters"]
+    with topic.get_sync_producer() as producer:
+        for number in range(10):
+            producer.produce(b"%d" % number)
+    consumer = topic.get_balanced_consumer("readers", managed=True, consumer_timeout_ms=200, **settings)
+    assert consumer.consume() is not None
+    own_broker.set_broker_down(1)
+    with pytest.raises(IllegalGeneration, match="readers"):
+        while True:
+            consumer.consume()
+    with pytest.raises(KafkaException):
+        consumer.commit_offsets([(topic.partitions[0], 1)])
+    own_broker.set_broker_up(1)
+    read = set()
+    while len(read) < 10:
+        read |= values(consumer)
+    consumer.stop()
+
+
+def test_a_member_stops_although_its_broker_is_gone(own_broker):
+    own_broker.create_topic("letters")
+    topic = pykafka.KafkaClient(own_broker.bootstrap_servers).topics["letters"]
+    consumer = topic.get_balanced_consumer("readers", managed=True)
+    own_broker.set_broker_down(1)
+    consumer.stop()
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+
+
+def test_a_callback_that_runs_when_the_program_ends_is_waited_for(run_python, topic, group, bootstrap):
+    program = """
+        import sys, threading, time, pykafka
+        hosts, topic, group = sys.argv[1:]
+        topic = pykafka.KafkaClient(hosts).topics[topic]
+        is_called = threading.Event()
+        def slow(consumer, old, new):
+            if old:
+                is_called.set()
+                time.sleep(0.5)
+                print("returned", flush=True)
+        settings = dict(managed=True, heartbeat_interval_ms=50)
+        first = topic.get_balanced_consumer(group, post_rebalance_callback=slow, **settings)
+        second = topic.get_balanced_consumer(group, **settings)
+        is_called.wait(100)
+    """
+    result = run_python(program, bootstrap, topic.name.decode(), group)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "returned\n", "")
+
+
+def test_invalid_arguments_raise_at_once(topic, group):
+    def create(**kwargs):
+        topic.get_balanced_consumer(group, managed=True, auto_start=False, **kwargs)
+
+    with pytest.raises(ImportError, match="use_rdkafka is not available for ManagedBalancedConsumer"):
+        create(use_rdkafka=True)
+    with pytest.raises(ValueError, match="heartbeat.interval.ms"):
+        create(heartbeat_interval_ms=30_000)
+    with pytest.raises(ValueError, match="session.timeout.ms"):
+        create(session_timeout_ms=0)
+    with pytest.raises(ValueError, match="group_protocol must be auto, classic or consumer, not cooperative"):
+        create(group_protocol="cooperative")
+    mine = pykafka.RangeProtocol._replace(protocol_name=b"mine")
+    for protocol, name in ((mine, "mine"), (pykafka.RoundRobinProtocol, "roundrobin"), ("sticky", "sticky")):
+        with pytest.raises(ValueError, match=f"cannot ask the membership protocol '{name}': leave"):
+            create(group_protocol="consumer", membership_protocol=protocol)
+    consumer = topic.get_balanced_consumer(group, managed=True, auto_start=False, membership_protocol="alphabetical")
+    with pytest.raises(ValueError, match="alphabetical"):
+        consumer.start()
