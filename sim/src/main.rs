@@ -1,5 +1,6 @@
-//! `kavka-sim SEEDS [FROM]` runs that many seeds of each world, from this one (0) on. `kavka-sim replay SEED` and `kavka-sim replay-group SEED` run
-//! one seed and print what happens. Built with `planted-bugs`, `kavka-sim planted SEEDS` looks for every planted bug.
+//! `kavka-sim SEEDS [FROM]` runs that many seeds of each world, from this one (0) on. `kavka-sim replay SEED` and
+//! `kavka-sim replay-group SEED` run one seed and print what happens. Built with `planted-bugs`, `kavka-sim planted
+//! SEEDS` looks for every planted bug.
 
 use std::ops::Range;
 use std::process::ExitCode;

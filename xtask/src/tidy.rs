@@ -16,6 +16,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 
 const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 60;
+/// rustfmt keeps code within this width, but leaves comments as they are.
+const MAX_COMMENT_WIDTH: usize = 120;
 
 /// What core must not use: its callers pass in the time and the bytes.
 const IO: &[&str] = &[
@@ -166,6 +168,7 @@ impl Check {
         if !text.starts_with("//!") {
             self.fault(path, 1, "begin the file with what it is for (`//!`)");
         }
+        self.comments(path, text);
         let source = Source::new(text);
         if !path.starts_with("crates/python/") {
             for line in source.lines_with("unsafe") {
@@ -178,6 +181,16 @@ impl Check {
         }
         self.sizes(path, &source);
         self.imports(path, &source);
+    }
+
+    fn comments(&mut self, path: &str, text: &str) {
+        for (index, line) in text.lines().enumerate() {
+            // A line with a table's bar cannot be wrapped.
+            let is_prose = line.trim_start().starts_with("//") && !line.contains('|');
+            if is_prose && line.chars().count() > MAX_COMMENT_WIDTH {
+                self.fault(path, index + 1, &format!("a comment wider than {MAX_COMMENT_WIDTH} columns: wrap it"));
+            }
+        }
     }
 
     fn sizes(&mut self, path: &str, source: &Source) {
@@ -339,6 +352,16 @@ mod tests {
         let function = format!("//! For.\nfn long() {{\n{}}}\n", "    a();\n".repeat(59));
         assert_eq!(faults("xtask/src/a.rs", &function), ["xtask/src/a.rs:2: long has 61 lines, over 60: split it"]);
         assert_eq!(faults("xtask/src/a.rs", &format!("//! For.\n{}", "\n".repeat(600))).len(), 1);
+    }
+
+    #[test]
+    fn a_wide_comment_is_a_fault() {
+        let comment = |width: usize| format!("//! For.\n/// {}\n", "a".repeat(width - 4));
+        assert_eq!(faults("xtask/src/a.rs", &comment(120)), [""; 0]);
+        assert_eq!(
+            faults("xtask/src/a.rs", &comment(121)),
+            ["xtask/src/a.rs:2: a comment wider than 120 columns: wrap it"]
+        );
     }
 
     #[test]

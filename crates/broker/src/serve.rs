@@ -228,8 +228,9 @@ async fn keep_time(shared: Arc<Hub>) {
     }
 }
 
-/// A socket that has a port, and does not listen. While the broker is down, the kernel refuses connections to the port and
-/// gives it to nobody else, not even as the local port of a connection. Only Linux lets a listener have it meanwhile.
+/// A socket that has a port, and does not listen. While the broker is down, the kernel refuses connections to the port
+/// and gives it to nobody else, not even as the local port of a connection. Only Linux lets a listener have it
+/// meanwhile.
 fn reserve(port: u16) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;

@@ -1,4 +1,5 @@
-//! What a large group costs: `cargo run --release -p kavka --example group_cost -- host:9092 [members] [topics] [partitions]`.
+//! What a large group costs:
+//! `cargo run --release -p kavka --example group_cost -- host:9092 [members] [topics] [partitions]`.
 //!
 //! Members of one client share, by default, 2,000 partitions of 20 topics. Prints how long they take to join and to
 //! take over when one leaves, and the CPU use of the idle group. Creates the topics if they do not exist.

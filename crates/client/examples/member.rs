@@ -1,5 +1,5 @@
-//! A member of a group that says what it reads, and in which generation of the group:
-//! `cargo run -p kavka --example member -- host:9092 topic group [setting=value]...`. It leaves at the end of its input.
+//! A member of a group that says what it reads, and in which generation of the group. It leaves at the end of its
+//! input. `cargo run -p kavka --example member -- host:9092 topic group [setting=value]...`
 //!
 //! A line for each run of offsets: generation, partition, first and last offset. A line is written before the member
 //! asks for more, and so before those offsets can be committed. Errors that a member survives go to standard error.

@@ -1,6 +1,7 @@
 //! A million records of 100 bytes, each way: `cargo run --release -p kavka --example throughput -- host:port [count]`.
 //!
-//! Prints records per second and CPU time per record of this process. The topic `throughput` must exist or be creatable.
+//! Prints records per second and CPU time per record of this process. The topic `throughput` must exist or be
+//! creatable.
 
 use std::time::{Duration, Instant};
 

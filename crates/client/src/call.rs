@@ -98,8 +98,8 @@ impl Retry {
         })
     }
 
-    /// Waits for the back-off, or returns the error, with the number of attempts, if another attempt cannot help or would
-    /// come too late.
+    /// Waits for the back-off, or returns the error, with the number of attempts, if another attempt cannot help or
+    /// would come too late.
     pub(crate) async fn pause(&mut self, error: Error) -> Result<()> {
         self.attempts = self.attempts.saturating_add(1);
         let delay = self.backoff.delay(self.attempts, &mut self.random);

@@ -28,8 +28,8 @@
 //!
 //! # Reading
 //!
-//! A [`Consumer`] reads given partitions. [`Consumer::records`] is a stream of records, [`Consumer::next_records`] returns
-//! many at once, and [`Consumer::next_batch`] whole batches, whose records can be read without copying them.
+//! A [`Consumer`] reads given partitions. [`Consumer::records`] is a stream of records, [`Consumer::next_records`]
+//! returns many at once, and [`Consumer::next_batch`] whole batches, whose records can be read without copying them.
 //!
 //! ```no_run
 //! use kavka::{Client, ConsumerConfig, StartPosition};

@@ -1,5 +1,5 @@
-//! The consumer machine when the log is not what it expects: positions out of range, logs that were cut off, topics that
-//! were created again, and bad data.
+//! The consumer machine when the log is not what it expects: positions out of range, logs that were cut off, topics
+//! that were created again, and bad data.
 
 mod consumer_kit;
 

@@ -1,4 +1,5 @@
-//! The consumer machine, one promise after the other: where it starts, what it hands out, seeks, pauses and transactions.
+//! The consumer machine, one promise after the other: where it starts, what it hands out, seeks, pauses and
+//! transactions.
 
 mod consumer_kit;
 

@@ -1,4 +1,5 @@
-//! How producers end: by `stop`, by garbage collection, and when the interpreter exits. The exit also waits for callbacks.
+//! How producers end: by `stop`, by garbage collection, and when the interpreter exits. The exit also waits for
+//! callbacks.
 //!
 //! In all three cases, messages that were accepted are sent. Garbage collection does not wait for that. The exit does,
 //! up to a limit, and prints one line if the limit was too short.

@@ -69,7 +69,8 @@ impl Consumer {
     /// :param block: whether to wait for a message.
     /// :param unblock_event: a `threading.Event` that ends the wait; checked every 100 ms.
     /// :raises ConsumerStoppedException: after `stop`, also if another thread calls it.
-    /// :raises MessageSetDecodeFailure: once for a damaged batch; its partition then stands still until `reset_offsets`.
+    /// :raises MessageSetDecodeFailure: once for a damaged batch; its partition then stands still until
+    ///     `reset_offsets`.
     /// :raises KafkaException: once for any other error that keeps a partition from being read.
     #[pyo3(signature = (block=true, unblock_event=None))]
     fn consume<'py>(
@@ -94,8 +95,8 @@ impl Consumer {
     /// :param timeout: how long to wait for the first message, in seconds; 0: do not wait; None: `consumer_timeout_ms`.
     /// :raises ValueError: if one of them is out of range.
     /// :raises ConsumerStoppedException: after `stop`, also if another thread calls it.
-    /// :raises MessageSetDecodeFailure: as `consume` does. An error after the first message, also one of the deserializer,
-    ///     is raised by the next call, so that no message is lost.
+    /// :raises MessageSetDecodeFailure: as `consume` does. An error after the first message, also one of the
+    ///     deserializer, is raised by the next call, so that no message is lost.
     #[pyo3(signature = (max_messages, timeout=None))]
     fn consume_batch<'py>(
         &self,

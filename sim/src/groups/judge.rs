@@ -165,8 +165,8 @@ impl Judge {
         }
     }
 
-    /// The member has a share of this generation, so the coordinator has let it have its `group.instance.id`. Which of two
-    /// processes came last cannot be told if they have shares of the same generation. Returns the other processes.
+    /// The member has a share of this generation, so the coordinator has let it have its `group.instance.id`. Which of
+    /// two processes came last cannot be told if they have shares of the same generation. Returns the other processes.
     fn take_place(&mut self, now: Instant, member: usize, generation_id: Option<i32>) -> Vec<usize> {
         self.members[member].generation_id = generation_id;
         let others: Vec<usize> =

@@ -1,7 +1,7 @@
 //! The coordinator's assignors (KIP-848): `uniform`, the default, and `range`.
 //!
-//! `uniform` gives every member as many partitions as the others as far as subscriptions allow, and moves no more of them
-//! than that takes. `range` gives neighbouring partitions of each topic to one member.
+//! `uniform` gives every member as many partitions as the others as far as subscriptions allow, and moves no more of
+//! them than that takes. `range` gives neighbouring partitions of each topic to one member.
 
 use std::collections::{BTreeMap, BTreeSet};
 

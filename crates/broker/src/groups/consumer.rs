@@ -1,11 +1,12 @@
 //! Consumer groups (KIP-848): the coordinator assigns the partitions, and every member moves to its share by itself.
 //!
 //! The *group epoch* counts changes of members, subscriptions and topics. Each change has a new target assignment
-//! computed. A member moves to its target by heartbeats: it is told what to give up, and stays in its *member epoch* until
-//! it says that it has; then it gets the new epoch, and what nobody else holds any more.
+//! computed. A member moves to its target by heartbeats: it is told what to give up, and stays in its *member epoch*
+//! until it says that it has; then it gets the new epoch, and what nobody else holds any more.
 //!
-//! Not here: members of the classic protocol in such a group, so a group changes its protocol only while it is empty, as
-//! with Kafka's `group.consumer.migration.policy=disabled`; racks; settings of a group (`consumer.session.timeout.ms`).
+//! Not here: members of the classic protocol in such a group, so a group changes its protocol only while it is empty,
+//! as with Kafka's `group.consumer.migration.policy=disabled`; racks; settings of a group
+//! (`consumer.session.timeout.ms`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::state::Topic;
 
 /// Kafka: `group.consumer.session.timeout.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
-/// Kafka: `group.consumer.heartbeat.interval.ms`, 5 s by default. Members move to their shares by heartbeats, and whoever
-/// embeds a broker does not want to wait for that.
+/// Kafka: `group.consumer.heartbeat.interval.ms`, 5 s by default. Members move to their shares by heartbeats, and
+/// whoever embeds a broker does not want to wait for that.
 const HEARTBEAT_INTERVAL_MS: i32 = 1_000;
 /// The member epoch with which a member joins.
 const JOINS: i32 = 0;
@@ -183,8 +184,8 @@ impl ConsumerGroup {
         }
     }
 
-    /// `UNKNOWN_MEMBER_ID`; `FENCED_MEMBER_EPOCH` unless it comes with its epoch, or with the one before and nothing that
-    /// it may not read.
+    /// `UNKNOWN_MEMBER_ID`; `FENCED_MEMBER_EPOCH` unless it comes with its epoch, or with the one before and nothing
+    /// that it may not read.
     fn check_epoch(&self, member_id: &str, epoch: i32, owned: Option<&Partitions>) -> Result<(), ErrorCode> {
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
         let is_repeated =
@@ -310,8 +311,8 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether offsets may be committed now, by a member or by a consumer that is none. `STALE_MEMBER_EPOCH` asks to try
-    /// again with the epoch of the next heartbeat.
+    /// Whether offsets may be committed now, by a member or by a consumer that is none. `STALE_MEMBER_EPOCH` asks to
+    /// try again with the epoch of the next heartbeat.
     pub(crate) fn check_commit(&self, member_id: &str, member_epoch: Option<i32>) -> Result<(), ErrorCode> {
         if member_epoch.is_none() && self.is_empty() {
             return Ok(());

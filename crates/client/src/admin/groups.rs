@@ -78,8 +78,8 @@ pub struct GroupMember {
     pub client_host: String,
     /// Its partitions, if this is a consumer group.
     pub assignment: Vec<TopicPartition>,
-    /// The partitions that it shall have once the group is balanced. Known only if the coordinator assigns (KIP-848), as
-    /// are its member epoch and its subscription.
+    /// The partitions that it shall have once the group is balanced. Known only if the coordinator assigns (KIP-848),
+    /// as are its member epoch and its subscription.
     pub target_assignment: Option<Vec<TopicPartition>>,
     /// Its member epoch: behind the group's until it has moved to its target.
     pub member_epoch: Option<i32>,

@@ -1,8 +1,8 @@
 //! The same client for plain threads: every call that waits blocks the calling thread.
 //!
-//! [`Client`], [`Producer`], [`Consumer`] and [`GroupConsumer`] wrap the types of the crate root and dereference to them.
-//! So all that does not wait (`seek`, `pause`, `positions`, `metadata`, ...) is the same. Threads may share them by
-//! reference.
+//! [`Client`], [`Producer`], [`Consumer`] and [`GroupConsumer`] wrap the types of the crate root and dereference to
+//! them. So all that does not wait (`seek`, `pause`, `positions`, `metadata`, ...) is the same. Threads may share them
+//! by reference.
 //!
 //! ```no_run
 //! use kavka::blocking::Client;

@@ -1,7 +1,7 @@
 //! The time from which on nothing may be handed out (guarantee R14).
 //!
-//! The task of a group's member moves it with every heartbeat that is answered. A process that was frozen finds the time
-//! passed at once, while its engine thread, which takes the partitions away, may still be asleep.
+//! The task of a group's member moves it with every heartbeat that is answered. A process that was frozen finds the
+//! time passed at once, while its engine thread, which takes the partitions away, may still be asleep.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

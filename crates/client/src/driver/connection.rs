@@ -425,7 +425,8 @@ impl<'a> Task<'a> {
     }
 
     /// With `acks=0` a broker answers nothing. If it has taken such requests for longer than a back-off, the connection
-    /// was of use; if it hangs up earlier, it is left alone for the back-off, as if it had hung up on any other request.
+    /// was of use; if it hangs up earlier, it is left alone for the back-off, as if it had hung up on any other
+    /// request.
     fn note_silent_use(&mut self) {
         let age = self.shared.now().since(self.opened_at);
         if self.has_sent_unanswered && age >= self.shared.config.reconnect_backoff_max {

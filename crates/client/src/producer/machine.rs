@@ -47,7 +47,7 @@ struct State {
 type Topics = BTreeMap<Arc<str>, TopicHold>;
 
 /// Progress of handles, collected under the lock, to be announced without it.
-type Told = Vec<(Arc<watch::Sender<FlushMark>>, Progress, Option<Topics>)>;
+type Announcements = Vec<(Arc<watch::Sender<FlushMark>>, Progress, Option<Topics>)>;
 
 /// See the module's documentation.
 pub(super) struct SharedMachine {
@@ -146,17 +146,17 @@ impl State {
     }
 
     /// The progress of handles, to be announced once the events are carried out.
-    fn poll_progress(&mut self, now: Instant) -> Told {
-        let mut told = Vec::new();
+    fn poll_progress(&mut self, now: Instant) -> Announcements {
+        let mut announcements = Vec::new();
         while let Some(progress) = self.machine.poll_progress(now) {
             let (reporter, topics) = if progress.is_over {
                 (self.reporters.remove(&progress.handle), self.topics.remove(&progress.handle))
             } else {
                 (self.reporters.get(&progress.handle).cloned(), None)
             };
-            told.extend(reporter.map(|reporter| (reporter, progress, topics)));
+            announcements.extend(reporter.map(|reporter| (reporter, progress, topics)));
         }
-        told
+        announcements
     }
 }
 
@@ -185,10 +185,10 @@ impl Role for SharedMachine {
         state.machine.handle_metadata(now, metadata);
         calls.extend(std::iter::from_fn(|| state.machine.poll_request(now)));
         let events: Vec<_> = std::iter::from_fn(|| state.machine.poll_event()).collect();
-        let told = state.poll_progress(now);
+        let announcements = state.poll_progress(now);
         let turn = if state.machine.is_over() { Turn::Ended } else { Turn::Until(state.machine.poll_timeout()) };
         drop(state);
-        self.carry_out(events, told);
+        self.carry_out(events, announcements);
         turn
     }
 
@@ -223,7 +223,7 @@ impl Role for SharedMachine {
 }
 
 impl SharedMachine {
-    fn carry_out(&self, events: Vec<ProducerEvent>, told: Told) {
+    fn carry_out(&self, events: Vec<ProducerEvent>, announcements: Announcements) {
         for event in events {
             match event {
                 ProducerEvent::Completed(completed) => completed.carry_out(),
@@ -231,7 +231,7 @@ impl SharedMachine {
             }
         }
         let mut makes_room = false;
-        for (reporter, Progress { settled, is_bounded, .. }, _topics) in told {
+        for (reporter, Progress { settled, is_bounded, .. }, _topics) in announcements {
             makes_room |= is_bounded;
             reporter.send_if_modified(|mark| std::mem::replace(mark, settled) != settled);
         }

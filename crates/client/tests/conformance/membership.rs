@@ -307,7 +307,8 @@ fn a_member_without_topics_leaves_and_comes_back_when_it_has_some(cluster: &Clus
     leave(&stays);
 }
 
-/// What KIP-429 asks of an operator: a first bounce that offers both assignors, and a second one that drops the eager one.
+/// What KIP-429 asks of an operator: a first bounce that offers both assignors, and a second one that drops the eager
+/// one.
 fn a_group_moves_from_eager_to_cooperative_rebalancing_one_member_at_a_time(cluster: &Cluster) {
     let (topic, group_id, client) = (cluster.topic(4), unique("group"), cluster.client());
     write(cluster, &topic, 4, 10);

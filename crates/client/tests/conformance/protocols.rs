@@ -1,5 +1,5 @@
-//! Groups whose members leave the protocol open (`group.protocol=auto`): by the consumer protocol where the brokers have
-//! it, and otherwise by the classic one, with the same outcome. And groups that change from one to the other.
+//! Groups whose members leave the protocol open (`group.protocol=auto`): by the consumer protocol where the brokers
+//! have it, and otherwise by the classic one, with the same outcome. And groups that change from one to the other.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -116,7 +116,8 @@ impl Lookup {
             }
             Some(topic) => {
                 if !topic.partitions.is_empty() {
-                    // The topic existed just now. If it goes away, it was deleted, and this client must not create it again.
+                    // The topic existed just now. If it goes away, it was deleted, and this client must not create it
+                    // again.
                     (self.create, self.tries) = (false, UNKNOWN_TRIES);
                 }
                 topic.error

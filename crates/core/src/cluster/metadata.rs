@@ -218,8 +218,8 @@ impl Metadata {
         Self { version: self.version + u64::from(is_changed), ..next }
     }
 
-    /// The names of the topics that are described in another way than in the snapshot `before`, or are in one of the two
-    /// only.
+    /// The names of the topics that are described in another way than in the snapshot `before`, or are in one of the
+    /// two only.
     pub(crate) fn changed_topics(&self, before: &Self) -> BTreeSet<Arc<str>> {
         self.topics.changed(&before.topics)
     }

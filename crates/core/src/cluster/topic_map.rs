@@ -71,8 +71,8 @@ impl TopicMap {
         self.len = self.chunks.iter().map(|chunk| chunk.len()).sum();
     }
 
-    /// The names of the topics that differ from those in `before`, or are in one of the two maps only. Looks at chunks that
-    /// both share as a whole.
+    /// The names of the topics that differ from those in `before`, or are in one of the two maps only. Looks at chunks
+    /// that both share as a whole.
     pub(super) fn changed(&self, before: &Self) -> BTreeSet<Arc<str>> {
         let (new, old) = (self.topics_beside(&before.chunk_set()), before.topics_beside(&self.chunk_set()));
         let of_new = new.iter().filter(|(name, topic)| old.get(*name).is_none_or(|old| !Arc::ptr_eq(old, topic)));

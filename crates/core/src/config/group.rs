@@ -27,13 +27,13 @@ settings! {
 
         /// How long the coordinator waits for a heartbeat before it gives the member's partitions to others. With the
         /// `consumer` protocol the broker decides that (`group.consumer.session.timeout.ms`, 45 s by default), and a
-        /// member takes itself for removed after this time, but not before three of the broker's heartbeat intervals and
-        /// not later than after nine.
+        /// member takes itself for removed after this time, but not before three of the broker's heartbeat intervals
+        /// and not later than after nine.
         #[setting(kafka = "session.timeout.ms", pykafka = "session_timeout_ms", range = 1..=INT)]
         session_timeout: Duration = 45_000;
 
-        /// The time between two heartbeats. It must be shorter than `session.timeout.ms`, and should be at most a third of
-        /// it, so that one lost heartbeat does no harm. With the `consumer` protocol the broker decides
+        /// The time between two heartbeats. It must be shorter than `session.timeout.ms`, and should be at most a third
+        /// of it, so that one lost heartbeat does no harm. With the `consumer` protocol the broker decides
         /// (`group.consumer.heartbeat.interval.ms`).
         #[setting(kafka = "heartbeat.interval.ms", pykafka = "heartbeat_interval_ms", range = 1..=INT)]
         heartbeat_interval: Duration = 3_000;
@@ -57,15 +57,15 @@ settings! {
         #[setting(kafka = "auto.commit.interval.ms", pykafka = "auto_commit_interval_ms", range = 1..=INT)]
         auto_commit_interval: Duration = 5_000;
 
-        /// How the group assigns partitions. `classic`: a member does. `consumer`: the brokers do (KIP-848, Kafka 4.0 and
-        /// newer), and members whose partitions stay read on during a rebalance. `auto`: `consumer` where the group's
-        /// brokers have it, unless one of `partition.assignment.strategy`, `session.timeout.ms` and
+        /// How the group assigns partitions. `classic`: a member does. `consumer`: the brokers do (KIP-848, Kafka 4.0
+        /// and newer), and members whose partitions stay read on during a rebalance. `auto`: `consumer` where the
+        /// group's brokers have it, unless one of `partition.assignment.strategy`, `session.timeout.ms` and
         /// `heartbeat.interval.ms` is not at its default. Kafka's default is `classic`.
         #[setting(kafka = "group.protocol", pykafka = "group_protocol")]
         group_protocol: GroupProtocol = GroupProtocol::Auto;
 
-        /// The broker's assignor that the member asks for with the `consumer` protocol: `uniform`, `range`, or one of the
-        /// broker's own. Without it, the broker chooses.
+        /// The broker's assignor that the member asks for with the `consumer` protocol: `uniform`, `range`, or one of
+        /// the broker's own. Without it, the broker chooses.
         #[setting(kafka = "group.remote.assignor")]
         group_remote_assignor: Option<String> = None;
     }

@@ -20,8 +20,8 @@ use super::TopicPartition;
 use super::lease::OpenLease;
 use super::partitions::PartitionId;
 
-/// Keeps bytes counted as used: those of one fetch response while any batch of it exists, or those of the records that a
-/// cursor has read ahead.
+/// Keeps bytes counted as used: those of one fetch response while any batch of it exists, or those of the records that
+/// a cursor has read ahead.
 #[derive(Debug)]
 pub(super) struct Pinned {
     bytes: usize,
@@ -97,7 +97,8 @@ impl FetchedBatch {
 /// How many records a cursor reads at a time. Most batches have fewer; the check is then the only time they are read.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// Reads every record, and keeps the first ones. After this, reading cannot fail, and the offsets are known to increase.
+/// Reads every record, and keeps the first ones. After this, reading cannot fail, and the offsets are known to
+/// increase.
 fn check(records: &mut OpenBatch) -> Result<Vec<RecordView>, Error> {
     let mut last = records.header().base_offset.saturating_sub(1);
     let mut check = |record: Result<RecordView, Error>| {

@@ -27,8 +27,8 @@ use super::partitions::PartitionId;
 use super::trouble::may_heal;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
-/// How many times a leader that was named by old metadata may answer that it does not know a leader epoch. After that the
-/// answer counts: the leader epochs of a topic that was deleted and created again start from 0.
+/// How many times a leader that was named by old metadata may answer that it does not know a leader epoch. After that
+/// the answer counts: the leader epochs of a topic that was deleted and created again start from 0.
 const LAGGING_ANSWERS: u32 = 8;
 
 impl Consumer {

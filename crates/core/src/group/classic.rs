@@ -59,7 +59,8 @@ impl Member {
         }
         let can_go = self.retry_at <= now;
         match &mut self.state {
-            // What the application says while it still gives up earlier partitions is not about those of a new generation.
+            // What the application says while it still gives up earlier partitions is not about those of a new
+            // generation.
             State::Unjoined if can_go && self.releases_wanted == 0 => return self.join(now),
             State::Assigning(_) => {
                 if let Some(call) = self.assign(now) {

@@ -1,7 +1,7 @@
 //! The consumer group protocol (KIP-848): the coordinator assigns the partitions, and members only send heartbeats.
 //!
-//! A heartbeat says what is new about the member; its answer may hold a new *target*: all partitions that the member may
-//! have from now on. The member *reconciles* what it owns with the target. It first gives up what is not in it, and
+//! A heartbeat says what is new about the member; its answer may hold a new *target*: all partitions that the member
+//! may have from now on. The member *reconciles* what it owns with the target. It first gives up what is not in it, and
 //! then starts what is new. After each of the two steps it acknowledges in a heartbeat what it owns. The coordinator
 //! gives a partition to another member only once its owner has acknowledged to be without it (guarantee R13). Members
 //! whose partitions stay read on all the time.
@@ -18,8 +18,8 @@
 //!   after [`SESSION_IN_HEARTBEATS`] intervals without an answer, as by the broker's defaults (45 s and 5 s), or after
 //!   `session.timeout.ms` if that is shorter (R14). It waits for [`SHORTEST_SESSION_IN_HEARTBEATS`] intervals at least,
 //!   because it cannot prove itself more often than the broker lets it.
-//! - With `group.protocol=auto`, a member whose first heartbeat shows that the cluster or the group has only the classic
-//!   protocol joins by that one.
+//! - With `group.protocol=auto`, a member whose first heartbeat shows that the cluster or the group has only the
+//!   classic protocol joins by that one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Leaving the group: the coordinator is told, so that it need not wait for `session.timeout.ms`.
 //!
 //! The request is `LeaveGroup`, or the last heartbeat of the consumer protocol. If it fails in a way that may pass, for
-//! instance because the coordinator has moved, it is sent again until the session has expired and the coordinator knows by
-//! itself.
+//! instance because the coordinator has moved, it is sent again until the session has expired and the coordinator knows
+//! by itself.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Whether the coordinator still works while it makes a member wait.
 //!
-//! `JoinGroup` and `SyncGroup` may wait for as long as the slowest member needs. A coordinator that froze or was replaced
-//! meanwhile would let them wait in vain for all that time. So while one of them is in flight the coordinator is also
-//! asked for heartbeats, over the connection that all share. If it answers none of them for a while, the member joins
-//! again, at whichever broker is the coordinator then.
+//! `JoinGroup` and `SyncGroup` may wait for as long as the slowest member needs. A coordinator that froze or was
+//! replaced meanwhile would let them wait in vain for all that time. So while one of them is in flight the coordinator
+//! is also asked for heartbeats, over the connection that all share. If it answers none of them for a while, the member
+//! joins again, at whichever broker is the coordinator then.
 
 use std::time::Duration;
 

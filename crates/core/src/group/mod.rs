@@ -270,7 +270,8 @@ pub struct Member {
     shared_out: Option<topics::SharedOut>,
     /// If this member is the leader: whether it has asked for topics that only other members read.
     watches_others: bool,
-    /// If this member is the leader, and partitions may be without an owner: when to join again if no other member does.
+    /// If this member is the leader, and partitions may be without an owner: when to join again if no other member
+    /// does.
     follow_up_at: Option<Instant>,
     /// How many [`MemberEvent::AssignmentWanted`], and how many [`MemberEvent::Revoked`], are not answered yet. Only
     /// the answer to the last one counts.
@@ -368,8 +369,8 @@ impl Member {
         }
     }
 
-    /// Whether it left the group because the application asked for no records. The next [`Member::handle_poll`] brings it
-    /// back.
+    /// Whether it left the group because the application asked for no records. The next [`Member::handle_poll`] brings
+    /// it back.
     pub fn is_idle(&self) -> bool {
         self.is_idle
     }
@@ -379,8 +380,8 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// `Misuse` if an offset is negative, `Fenced` if the member does not own a partition. If the coordinator has removed
-    /// it from the group, the commit ends with `Fenced`.
+    /// `Misuse` if an offset is negative, `Fenced` if the member does not own a partition. If the coordinator has
+    /// removed it from the group, the commit ends with `Fenced`.
     pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
         if let Some(foreign) = offsets.keys().find(|key| !self.owned.contains(*key)) {
             let what = "the member does not own the partition that it is to commit for";

@@ -1,11 +1,11 @@
 //! Which topics a member reads, and when a change of the cluster makes the group assign anew.
 //!
-//! A member subscribes to topics by name or to those that match a pattern. Without any topic it is not in the group.
-//! By the consumer protocol the coordinator matches the pattern (`SubscribedTopicRegex`, from version 1 of the heartbeat
-//! on); otherwise the member does, and subscribes to what it has found. Brokers read patterns as RE2/J, and let internal
-//! topics match, which nobody wants to read by `.*`. So a pattern that they match is always matched by the member.
-//! The leader watches the topics of all members: more partitions, and replicas in other racks if it has a rack itself
-//! (KIP-881), make it join again.
+//! A member subscribes to topics by name or to those that match a pattern. Without any topic it is not in the group. By
+//! the consumer protocol the coordinator matches the pattern (`SubscribedTopicRegex`, from version 1 of the heartbeat
+//! on); otherwise the member does, and subscribes to what it has found. Brokers read patterns as RE2/J, and let
+//! internal topics match, which nobody wants to read by `.*`. So a pattern that they match is always matched by the
+//! member. The leader watches the topics of all members: more partitions, and replicas in other racks if it has a rack
+//! itself (KIP-881), make it join again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -62,8 +62,8 @@ impl TopicPattern {
     }
 }
 
-/// The topics that a leader assigned, as they were then. `None` for a topic that another leader assigned and this member
-/// has not seen.
+/// The topics that a leader assigned, as they were then. `None` for a topic that another leader assigned and this
+/// member has not seen.
 pub(super) type SharedOut = BTreeMap<Arc<str>, Option<Shape>>;
 
 /// What an assignment of a topic depends on.

@@ -129,11 +129,11 @@ impl Producer {
         let number = self.ledger.open(id, now + self.config.delivery_timeout);
         let partition = self.partitions.get_mut(id);
         let handle: &mut Handle = self.handles.get_mut(partition.handle());
-        let ripe = self.config.linger.is_zero() || handle.is_empty();
-        let completion = partition.open(number, builder, ripe);
+        let may_be_sent = self.config.linger.is_zero() || handle.is_empty();
+        let completion = partition.open(number, builder, may_be_sent);
         handle.count_record();
         handle.handle_opened(number);
-        let wake = if ripe {
+        let wake = if may_be_sent {
             // While the machine held nothing, the sending task had no alarm set, not even that of
             // `delivery.timeout.ms`.
             self.consider(now, id) || was_empty || wake
@@ -210,16 +210,16 @@ impl Producer {
     }
 
     /// Ends the linger of batches whose time has come.
-    pub(super) fn ripen_due(&mut self, now: Instant) {
+    pub(super) fn end_due_lingers(&mut self, now: Instant) {
         while let Some((number, _)) = self.lingering.first_key_value().filter(|(_, (due, _))| *due <= now) {
-            self.ripen(now, *number);
+            self.end_linger(now, *number);
         }
     }
 
     /// Ends the linger of the batch with this number, if it still lingers.
-    pub(super) fn ripen(&mut self, now: Instant, number: u64) {
+    pub(super) fn end_linger(&mut self, now: Instant, number: u64) {
         if let Some((_, id)) = self.lingering.remove(&number) {
-            self.partitions.get_mut(id).ripen(number);
+            self.partitions.get_mut(id).end_linger(number);
             self.consider(now, id);
         }
     }

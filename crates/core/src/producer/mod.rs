@@ -232,14 +232,14 @@ impl Producer {
     fn expedite_handle(&mut self, now: Instant, handle: HandleId) {
         let next_number = self.ledger.next_number();
         for number in self.handles.get_mut(handle).expedite(next_number) {
-            self.ripen(now, number);
+            self.end_linger(now, number);
         }
     }
 
     /// Ends the linger of every open batch of every handle, so that their memory is freed sooner.
     pub fn expedite(&mut self, now: Instant) {
         while let Some((number, _)) = self.lingering.first_key_value() {
-            self.ripen(now, *number);
+            self.end_linger(now, *number);
         }
     }
 

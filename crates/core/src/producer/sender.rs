@@ -113,7 +113,7 @@ impl Producer {
     /// With `acks=0` a produce request gets no response: pass in an empty one once the request is written.
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
         self.expire(now);
-        self.ripen_due(now);
+        self.end_due_lingers(now);
         self.retry_due(now);
         self.ask_for_leaders(now);
         self.give_up_deleted(now);

@@ -17,8 +17,8 @@ use crate::{errors, greenlets};
 /// How many of Python's switch intervals (`sys.getswitchinterval()`) `produce_many` runs before it lets other threads
 /// run.
 ///
-/// A thread that wants the GIL asks for it after one interval of waiting, and only then is it sure to get it: a GIL that
-/// nobody asks for is usually taken back before the other thread is awake, and its waiting begins anew.
+/// A thread that wants the GIL asks for it after one interval of waiting, and only then is it sure to get it: a GIL
+/// that nobody asks for is usually taken back before the other thread is awake, and its waiting begins anew.
 const SWITCH_INTERVALS_PER_TURN: u32 = 2;
 
 /// How many messages to append between two checks for the end of this time, and for Ctrl-C.

@@ -10,9 +10,9 @@ use crate::consumer::{Batch, ConsumerRecord, lock};
 /// Commits records once they are acknowledged, one by one and in any order, by any thread.
 ///
 /// Given to [`GroupOptions::acknowledgements`](super::GroupOptions::acknowledgements), it decides what is committed
-/// automatically (`enable.auto.commit`): in each partition the offset of the first record that is not acknowledged, or the
-/// offset after the last one if all are. A record that is never acknowledged is read again by the partition's next owner,
-/// and so are those after it.
+/// automatically (`enable.auto.commit`): in each partition the offset of the first record that is not acknowledged, or
+/// the offset after the last one if all are. A record that is never acknowledged is read again by the partition's next
+/// owner, and so are those after it.
 ///
 /// The thread that reads calls [`track`](Self::track) for each record, in order, before it hands the record on. Of a
 /// partition without tracked records nothing is committed.

@@ -281,8 +281,8 @@ impl SharedMember {
         offsets
     }
 
-    /// Partitions are the member's from now on. With acknowledgements they must be withheld: a record that is handed out
-    /// before they know the partition would not be counted. Returns the errors of those that cannot be read.
+    /// Partitions are the member's from now on. With acknowledgements they must be withheld: a record that is handed
+    /// out before they know the partition would not be counted. Returns the errors of those that cannot be read.
     fn add(&self, partitions: &[(TopicPartition, Option<StartPosition>)], is_withheld: bool) -> Vec<Error> {
         let added = self.consumer.add_for_group(partitions, is_withheld);
         let mut errors = Vec::new();
@@ -338,9 +338,9 @@ impl GroupConsumer {
     /// Internal topics such as `__consumer_offsets` never match. Does not wait.
     ///
     /// With `group.protocol=consumer` the brokers match it (Kafka 4.0), and notice topics that are created later within
-    /// about ten seconds; brokers read it as RE2/J, which is nearly the syntax of the crate `regex`, but has no `(?x)`, no
-    /// `\b{start}` and no classes in classes. In all other cases, and if an internal topic would match, the client matches:
-    /// it notices new topics within `metadata.max.age.ms` (5 minutes), or after [`Client::refresh_metadata`].
+    /// about ten seconds; brokers read it as RE2/J, which is nearly the syntax of the crate `regex`, but has no `(?x)`,
+    /// no `\b{start}` and no classes in classes. In all other cases, and if an internal topic would match, the client
+    /// matches: it notices new topics within `metadata.max.age.ms` (5 minutes), or after [`Client::refresh_metadata`].
     ///
     /// # Errors
     ///

@@ -11,13 +11,15 @@ use crate::consumer::{Consumer, lock};
 use crate::role::Wake;
 
 impl Consumer {
-    /// Has this task woken when [`Consumer::take_placed`] has something new, and when [`Consumer::activity`] asks for it.
+    /// Has this task woken when [`Consumer::take_placed`] has something new, and when [`Consumer::activity`] asks for
+    /// it.
     pub(in crate::consumer) fn serve_member(&self, wake: &Arc<Wake>) {
         self.shared.member.get_or_init(|| Arc::clone(wake));
     }
 
     /// [`Consumer::add`] for many partitions at once; with `is_withheld`, no records are handed out until
-    /// [`Consumer::release`]. Without a start position a partition is paused until the application seeks and resumes it.
+    /// [`Consumer::release`]. Without a start position a partition is paused until the application seeks and resumes
+    /// it.
     pub(in crate::consumer) fn add_for_group(
         &self,
         partitions: &[(TopicPartition, Option<StartPosition>)],
@@ -73,7 +75,8 @@ impl Consumer {
         self.shared.state().machine.is_withheld(key)
     }
 
-    /// The partitions that have a position and are not withheld, and of which one of the two is new since the last call.
+    /// The partitions that have a position and are not withheld, and of which one of the two is new since the last
+    /// call.
     pub(in crate::consumer) fn take_placed(&self) -> Vec<TopicPartition> {
         let mut state = self.shared.state();
         let mut placed = std::mem::take(&mut state.located);

@@ -13,9 +13,9 @@ pub(in crate::consumer) enum Truncation {
 }
 
 impl Partition {
-    /// What to commit for an offset up to `fetched`. `fetched_epoch` may be newer than the epoch of the record before the
-    /// offset. That does no harm: asking where that epoch, or an older one, ended also reveals records missing before
-    /// the offset.
+    /// What to commit for an offset up to `fetched`. `fetched_epoch` may be newer than the epoch of the record before
+    /// the offset. That does no harm: asking where that epoch, or an older one, ended also reveals records missing
+    /// before the offset.
     pub(in crate::consumer) fn committed_at(&self, offset: i64) -> CommittedOffset {
         CommittedOffset { leader_epoch: self.fetched_epoch, ..CommittedOffset::new(offset) }
     }

@@ -15,7 +15,7 @@ pub(super) struct Open {
     pub(super) builder: BatchBuilder,
     pub(super) completion: Arc<Completion>,
     /// Whether it may be sent: its linger has ended, somebody waits for it, or it was a lone record.
-    pub(super) ripe: bool,
+    pub(super) may_be_sent: bool,
 }
 
 /// The state of a closed batch.

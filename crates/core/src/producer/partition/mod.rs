@@ -161,13 +161,13 @@ impl Partition {
     }
 
     /// Opens a batch, which takes records from now on. No batch may be open.
-    pub(super) fn open(&mut self, number: u64, builder: BatchBuilder, ripe: bool) -> Arc<Completion> {
+    pub(super) fn open(&mut self, number: u64, builder: BatchBuilder, may_be_sent: bool) -> Arc<Completion> {
         let completion = Arc::new(Completion::new(Arc::clone(&self.topic_name), self.index));
         if self.queue.is_empty() {
             // The last error belongs to records that are all reported.
             self.last_error = None;
         }
-        self.open = Some(Open { number, builder, completion: Arc::clone(&completion), ripe });
+        self.open = Some(Open { number, builder, completion: Arc::clone(&completion), may_be_sent });
         completion
     }
 
@@ -192,9 +192,9 @@ impl Partition {
     }
 
     /// Ends the linger of the open batch, if it has this number.
-    pub(super) fn ripen(&mut self, number: u64) {
+    pub(super) fn end_linger(&mut self, number: u64) {
         if let Some(open) = self.open.as_mut().filter(|open| open.number == number) {
-            open.ripe = true;
+            open.may_be_sent = true;
         }
     }
 
@@ -207,7 +207,7 @@ impl Partition {
     pub(super) fn next_bytes(&self) -> Option<usize> {
         match self.queue.iter().find(|batch| batch.is_waiting()) {
             Some(batch) => Some(batch.bytes),
-            None => self.open.as_ref().filter(|open| open.ripe).map(|open| open.builder.encoded_bytes()),
+            None => self.open.as_ref().filter(|open| open.may_be_sent).map(|open| open.builder.encoded_bytes()),
         }
     }
 

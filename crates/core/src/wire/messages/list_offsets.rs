@@ -47,9 +47,9 @@ pub struct ListOffsetsPartition {
     /// The leader epoch that the client knows; a broker with another one refuses the request (KIP-320).
     #[kafka(since = 4, ignorable)]
     pub current_leader_epoch: Option<i32>,
-    /// Milliseconds since 1970; or [`LATEST_TIMESTAMP`], [`EARLIEST_TIMESTAMP`], -3 for the record with the highest timestamp
-    /// (KIP-734), -4 and -5 for the ends of local and of tiered storage (KIP-405, KIP-1005), -6 for the first offset
-    /// that is not in tiered storage yet (KIP-1023).
+    /// Milliseconds since 1970; or [`LATEST_TIMESTAMP`], [`EARLIEST_TIMESTAMP`], -3 for the record with the highest
+    /// timestamp (KIP-734), -4 and -5 for the ends of local and of tiered storage (KIP-405, KIP-1005), -6 for the first
+    /// offset that is not in tiered storage yet (KIP-1023).
     pub timestamp: i64,
     /// How many offsets to return; version 0 only.
     #[kafka(until = 0, default = 1)]
