@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 from pathlib import Path
 
+import churning
 import pytest
 
 _FILE = Path(__file__).resolve().parents[2] / "kafka" / "kafka_cluster.py"
@@ -74,12 +75,28 @@ def start_kafka_for_module():
         yield start
 
 
+@pytest.fixture(scope="module")
+def churn_kafka(start_kafka_for_module):
+    """Three brokers with short sessions, any of which a test may kill and start again."""
+    return start_kafka_for_module("LATEST", brokers=3, settings=churning.BROKER_SETTINGS)
+
+
+def _built(package, *target):
+    root = Path(__file__).resolve().parents[3]
+    subprocess.run(["cargo", "build", "--quiet", "-p", package, *target], cwd=root, check=True)
+    return root / "target" / "debug"
+
+
 @pytest.fixture(scope="session")
 def kavka():
     """The command `kavka`, built from this source."""
-    root = Path(__file__).resolve().parents[3]
-    subprocess.run(["cargo", "build", "--quiet", "-p", "kavka-cli"], cwd=root, check=True)
-    return str(root / "target" / "debug" / "kavka")
+    return str(_built("kavka-cli") / "kavka")
+
+
+@pytest.fixture(scope="session")
+def member_program():
+    """The example program `member`, built from this source."""
+    return str(_built("kavka", "--example", "member") / "examples" / "member")
 
 
 @pytest.fixture
