@@ -85,7 +85,7 @@ class Reader(threading.Thread):
                         self.repeated.append(place)
                     self.read[place] = int(message.value[:10])
                 if self._goal is not None:
-                    deadline = deadline or time.monotonic() + 60
+                    deadline = deadline or time.monotonic() + 180
                     if time.monotonic() > deadline:
                         return
         except BaseException as error:
@@ -114,7 +114,7 @@ def independently_read(bootstrap, topic):
         places = [confluent_kafka.TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
         ends = {place.partition: consumer.get_watermark_offsets(place, timeout=30)[1] for place in places}
         consumer.assign(places)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 180
         while len(read) < sum(ends.values()):
             assert time.monotonic() < deadline, f"{len(read)} of {sum(ends.values())} messages"
             for message in consumer.consume(10_000, timeout=1):

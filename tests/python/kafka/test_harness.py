@@ -30,7 +30,7 @@ def is_gone(process_id):
         return True
 
 
-def wait_until(holds, limit_seconds=30):
+def wait_until(holds, limit_seconds=120):
     deadline = time.monotonic() + limit_seconds
     while not holds():
         assert time.monotonic() < deadline, f"not so within {limit_seconds} s"

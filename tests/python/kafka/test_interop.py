@@ -59,11 +59,14 @@ def tool(kafka, bootstrap):
 
 
 @pytest.fixture
-def topic(bootstrap, request):
-    """A new topic of one partition."""
+def topic(bootstrap, kafka, request):
+    """A new topic of one partition, which all brokers know."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(name, 1, 3)])[name].result(timeout=60)
+    if bootstrap == kafka.bootstrap:
+        kafka.create_topic(name, replication_factor=3)
+    else:
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin.create_topics([NewTopic(name, 1, 3)])[name].result(timeout=60)
     return name
 
 
