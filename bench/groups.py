@@ -2,10 +2,12 @@
 
 Two members in separate processes share a topic that gets messages all the time. One is killed with SIGKILL. The measure
 is the time until the other has read a message from each of its partitions. Most of it is the session time-out, which is
-the same for both clients. Rounds alternate between the clients, on the same brokers.
+the same for both clients. Rounds alternate between the clients, on the same brokers. Sharing through ZooKeeper, which
+confluent-kafka does not support, is measured alone.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -16,20 +18,43 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "kafka"))
 
-from kafka_cluster import LATEST, Cluster  # noqa: E402 - found by the line above
+from kafka_cluster import LATEST, LATEST_3, Cluster  # noqa: E402 - found by the line above
 
 CLIENTS = ("pykafka", "confluent")
 PARTITIONS = 8
 TOPIC = "orphans"
 #: The shortest session that Kafka's brokers allow by default, with heartbeats that detect a rebalance soon.
 SESSION_MS, HEARTBEAT_MS = 6000, 500
+#: The same for members whose session and heartbeats the brokers decide.
+BROKER_SETTINGS = {
+    "group.consumer.min.session.timeout.ms": SESSION_MS,
+    "group.consumer.session.timeout.ms": SESSION_MS,
+    "group.consumer.min.heartbeat.interval.ms": HEARTBEAT_MS,
+    "group.consumer.heartbeat.interval.ms": HEARTBEAT_MS,
+}
 #: The time between two messages to a partition, in seconds.
 PERIOD = 0.02
 #: How long both members must have read their partitions before one is killed, in seconds.
 SETTLED = 3
 
+_ARGUMENTS = {"session_timeout_ms": SESSION_MS, "heartbeat_interval_ms": HEARTBEAT_MS}
+#: PyKafka's arguments for each kind of group.
+PYKAFKA = {
+    "eager": {"managed": True, "membership_protocol": "range", **_ARGUMENTS},
+    "cooperative": {"managed": True, "membership_protocol": "cooperative-sticky", **_ARGUMENTS},
+    "consumer": {"managed": True, "group_protocol": "consumer"},
+    "zookeeper": {"zookeeper_connection_timeout_ms": SESSION_MS},
+}
+_SETTINGS = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": HEARTBEAT_MS}
+#: confluent-kafka's settings for them.
+CONFLUENT = {
+    "eager": {"partition.assignment.strategy": "range", **_SETTINGS},
+    "cooperative": {"partition.assignment.strategy": "cooperative-sticky", **_SETTINGS},
+    "consumer": {"group.protocol": "consumer"},
+}
 
-def run_pykafka(bootstrap, group):
+
+def run_pykafka(bootstrap, group, settings):
     """Prints the partition of each message that a PyKafka member reads."""
     import pykafka
     from pykafka.common import OffsetType
@@ -37,24 +62,20 @@ def run_pykafka(bootstrap, group):
     topic = pykafka.KafkaClient(bootstrap).topics[TOPIC]
     for message in topic.get_balanced_consumer(
         group,
-        managed=True,
         auto_offset_reset=OffsetType.LATEST,
         auto_commit_enable=True,
         auto_commit_interval_ms=1000,
-        session_timeout_ms=SESSION_MS,
-        heartbeat_interval_ms=HEARTBEAT_MS,
+        **settings,
     ):
         print(message.partition_id, flush=True)
 
 
-def run_confluent(bootstrap, group):
+def run_confluent(bootstrap, group, settings):
     """Prints the partition of each message that a confluent-kafka member reads."""
     import confluent_kafka
 
-    settings = {"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "latest"}
-    settings |= {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": HEARTBEAT_MS}
-    settings |= {"auto.commit.interval.ms": 1000, "partition.assignment.strategy": "range"}
-    consumer = confluent_kafka.Consumer(settings)
+    settings |= {"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "latest"}
+    consumer = confluent_kafka.Consumer(settings | {"auto.commit.interval.ms": 1000})
     consumer.subscribe([TOPIC])
     while True:
         message = consumer.poll(1)
@@ -65,8 +86,8 @@ def run_confluent(bootstrap, group):
 class Member:
     """A member's process, and when it last read from each partition."""
 
-    def __init__(self, client, bootstrap, group):
-        command = [sys.executable, __file__, "--member", client, bootstrap, group]
+    def __init__(self, client, bootstrap, group, settings):
+        command = [sys.executable, __file__, "--member", client, bootstrap, group, json.dumps(settings)]
         self.read = {}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._thread = threading.Thread(target=self._note)
@@ -108,9 +129,9 @@ def wait_for(condition, what):
         time.sleep(0.005)
 
 
-def measure(client, bootstrap, group):
+def measure(client, bootstrap, group, settings):
     """The seconds from the kill to the first messages from all partitions of the killed member."""
-    victim, survivor = (Member(client, bootstrap, group) for _ in range(2))
+    victim, survivor = (Member(client, bootstrap, group, settings) for _ in range(2))
     try:
         since = time.monotonic()
 
@@ -132,33 +153,60 @@ def measure(client, bootstrap, group):
         victim.kill()
 
 
-def main():
-    """Measures both clients in turn, and prints the ratio of each round."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--member", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.member:
-        client, *rest = arguments.member
-        return {"pykafka": run_pykafka, "confluent": run_confluent}[client](*rest)
-    print(f"Apache Kafka {LATEST}, {PARTITIONS} partitions, 2 members, session.timeout.ms={SESSION_MS}")
-    print("Seconds from SIGKILL until all partitions of the killed member flow again; above 1 is in our favour.\n")
-    print("| round | pykafka | confluent | ratio |\n|---:|---:|---:|---:|")
-    is_ending, ratios = threading.Event(), []
-    with Cluster(LATEST, brokers=1) as cluster:
+def measure_protocol(protocol, cluster, rounds):
+    """Measures one kind of group, with both clients in turn if both have it, and prints each round."""
+    found = {client: [] for client in CLIENTS if client == "pykafka" or protocol in CONFLUENT}
+    for number in range(rounds):
+        for client in list(found)[:: -1 if number % 2 else 1]:
+            settings = {"pykafka": PYKAFKA, "confluent": CONFLUENT}[client][protocol]
+            if protocol == "zookeeper":
+                settings = settings | {"zookeeper_hosts": cluster.zookeeper}
+            found[client].append(measure(client, cluster.bootstrap, f"{protocol}-{client}-{number}", settings))
+        show(protocol, number + 1, {client: times[-1:] for client, times in found.items()})
+    show(protocol, "median", found)
+
+
+def show(protocol, label, found):
+    """Prints the medians of a line's rounds."""
+    cells = [f"{statistics.median(times):.2f}" for times in found.values()]
+    if "confluent" in found:
+        ratios = [theirs / ours for ours, theirs in zip(found["pykafka"], found["confluent"], strict=True)]
+        cells.append(f"{statistics.median(ratios):.2f}")
+    else:
+        cells += ["", ""]
+    print(f"| {protocol} | {label} | {' | '.join(cells)} |", flush=True)
+
+
+def measure_cluster(version, protocols, rounds, **options):
+    """Measures kinds of groups on a broker of this version that gets messages all the time."""
+    is_ending = threading.Event()
+    with Cluster(version, **options) as cluster:
         cluster.create_topic(TOPIC, PARTITIONS)
         writer = threading.Thread(target=write, args=(cluster.bootstrap, is_ending))
         writer.start()
         try:
-            for number in range(1, arguments.rounds + 1):
-                order = CLIENTS if number % 2 else CLIENTS[::-1]
-                took = {client: measure(client, cluster.bootstrap, f"{client}-{number}") for client in order}
-                ratios.append(took["confluent"] / took["pykafka"])
-                print(f"| {number} | {took['pykafka']:.2f} | {took['confluent']:.2f} | {ratios[-1]:.2f} |", flush=True)
+            for protocol in protocols:
+                measure_protocol(protocol, cluster, rounds)
         finally:
             is_ending.set()
             writer.join()
-    print(f"\nmedian ratio {statistics.median(ratios):.2f}")
+
+
+def main():
+    """Measures each kind of group, and prints the ratio of each round."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--member", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.member:
+        client, bootstrap, group, settings = arguments.member
+        run = {"pykafka": run_pykafka, "confluent": run_confluent}[client]
+        return run(bootstrap, group, json.loads(settings))
+    print(f"Apache Kafka {LATEST} and {LATEST_3}, {PARTITIONS} partitions, 2 members, sessions of {SESSION_MS} ms")
+    print("Seconds from SIGKILL until all partitions of the killed member flow again; above 1 is in our favour.\n")
+    print("| group | round | pykafka | confluent | ratio |\n|---|---:|---:|---:|---:|")
+    measure_cluster(LATEST, CONFLUENT, arguments.rounds, settings=BROKER_SETTINGS)
+    measure_cluster(LATEST_3, ["zookeeper"], arguments.rounds, zookeeper=True)
     return None
 
 
