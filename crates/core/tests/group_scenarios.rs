@@ -3,6 +3,8 @@
 mod group_consumer;
 mod group_kit;
 
+use std::time::Duration;
+
 use kavka_core::cluster::Owner;
 use kavka_core::group::MemberResponse;
 use kavka_core::group::assignor::{Assignment, RebalanceProtocol};
@@ -212,6 +214,29 @@ fn a_member_joins_only_when_its_commits_are_answered() {
     script.answer_commit(ErrorCode::NONE);
     assert_eq!(script.poll(), ["join"]);
     assert_eq!(script.events(), [format!("committed {number}")]);
+}
+
+#[test]
+fn a_commit_that_was_given_up_but_may_still_arrive_keeps_the_member_from_joining() {
+    for is_answered in [true, false] {
+        let mut script = Script::reading(config(), Eager, &[0, 1]);
+        script.pass(2_000);
+        script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+        assert_eq!(script.events(), ["revoked 0 1"]);
+        let number = script.commit_within(0, 5, Duration::from_millis(500));
+        script.member.handle_released();
+        assert_eq!(script.poll(), ["commit"]);
+        script.pass(500);
+        assert_eq!(script.events(), [format!("not committed {number}: TimedOut(Request)")]);
+        assert_eq!(script.poll(), ["commit"], "the coordinator may apply it after the next owner has begun");
+        assert!(script.member.poll_timeout().is_none_or(|due| due > script.now));
+        if is_answered {
+            script.answer_commit(ErrorCode::NONE);
+        } else {
+            script.fail("commit");
+        }
+        assert_eq!(script.poll(), ["join"]);
+    }
 }
 
 #[test]

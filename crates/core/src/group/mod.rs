@@ -293,6 +293,8 @@ pub struct Member {
     is_idle: bool,
     told_at: Option<Instant>,
     commits: Commits,
+    /// The partitions that the commit request without an answer names, also after its commits have been given up.
+    committing: BTreeSet<TopicPartition>,
     events: VecDeque<MemberEvent>,
     is_closing: bool,
     /// The request that leaves the group and is not answered yet.
@@ -354,6 +356,7 @@ impl Member {
             polled_at: Instant::default(),
             is_idle: false,
             told_at: None,
+            committing: BTreeSet::new(),
             events: VecDeque::new(),
             is_closing: false,
             pending_leave: None,
@@ -449,6 +452,7 @@ impl Member {
         self.go_on();
         self.join_if_due();
         if let Some((request, limit)) = commit {
+            self.committing = release::partitions_of(&request);
             let call = self.send(InFlight::Commit, MemberRequest::OffsetCommit(request));
             return Some(Call { owner: Owner::Control, max_version: COMMIT_BY_NAME, timeout: Some(limit), ..call });
         }
@@ -517,6 +521,7 @@ impl Member {
     }
 
     fn handle_committed(&mut self, now: Instant, response: Result<OffsetCommitResponse>) {
+        self.committing.clear();
         let is_between = matches!(self.state, State::Unjoined | State::Joining | State::Assigning(_) | State::Syncing);
         self.commits.set_between(is_between && !self.owned.is_empty());
         self.commits.handle_response(now, response, &mut self.random);

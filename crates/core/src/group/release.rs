@@ -1,11 +1,14 @@
 //! Giving up partitions: in order, with the application's consent, or all at once because they are lost.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::consumer::TopicPartition;
 use crate::error::Error;
 use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
+use crate::wire::messages::OffsetCommitRequest;
+use crate::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 
 use super::assignor::RebalanceProtocol;
 use super::{Member, MemberEvent, State};
@@ -60,9 +63,14 @@ impl Member {
     }
 
     /// Continues once the application has given up the partitions and no commit for them is pending.
+    ///
+    /// A commit without an answer is pending even if its time is over and the application was told so: the request
+    /// may still reach the coordinator, on another connection than the `JoinGroup`, and be applied after the next owner
+    /// has read the committed offset. Its answer, or its failure, comes soon: the request has a time limit, too.
     pub(super) fn go_on(&mut self) {
         let State::Releasing { is_released: true, then, .. } = &mut self.state else { return };
-        if self.commits.names_others_than(&self.owned) && !is_planted(Bug::JoinsTooEarly) {
+        let is_pending = self.commits.names_others_than(&self.owned) || !self.committing.is_subset(&self.owned);
+        if is_pending && !is_planted(Bug::JoinsTooEarly) {
             return;
         }
         match std::mem::replace(then, Then::Join) {
@@ -125,4 +133,16 @@ impl Member {
             }
         }
     }
+}
+
+/// The partitions that a commit names.
+pub(super) fn partitions_of(request: &OffsetCommitRequest) -> BTreeSet<TopicPartition> {
+    let of_topic = |topic: &OffsetCommitRequestTopic| {
+        let name: Arc<str> = topic.name.as_str().into();
+        let key = |partition: &OffsetCommitRequestPartition| {
+            TopicPartition::new(Arc::clone(&name), partition.partition_index)
+        };
+        topic.partitions.iter().map(key).collect::<Vec<_>>()
+    };
+    request.topics.iter().flat_map(of_topic).collect()
 }

@@ -75,9 +75,18 @@ impl Script {
     }
 
     pub(crate) fn in_rack(config: GroupConfig, strategy: Strategy, rack: Option<&str>) -> Self {
+        Self::made(config, vec![strategy], rack)
+    }
+
+    /// A member that offers several strategies to its group.
+    pub(crate) fn offering(config: GroupConfig, strategies: Vec<Strategy>) -> Self {
+        Self::made(config, strategies, None)
+    }
+
+    fn made(config: GroupConfig, strategies: Vec<Strategy>, rack: Option<&str>) -> Self {
         let consumer = ConsumerConfig::default().group_id(Some("billing".to_owned())).client_rack(rack.map(Into::into));
         let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-        let member = Member::new(config, &consumer, vec![strategy], backoff, 1, 1).unwrap();
+        let member = Member::new(config, &consumer, strategies, backoff, 1, 1).unwrap();
         let mut script = Self { member, now: Instant(1_000), asked: Vec::new() };
         script.member.subscribe(script.now, BTreeSet::from(["orders".into()]));
         script.member.handle_metadata(&metadata(&[("orders", 4)]));
@@ -127,6 +136,11 @@ impl Script {
         let asked = || self.asked.iter().map(|(_, _, request)| name(request)).collect::<Vec<_>>();
         let (id, _, request) = self.asked.remove(at.unwrap_or_else(|| panic!("no {what} among {:?}", asked())));
         (id, request)
+    }
+
+    /// The unanswered request with this name.
+    pub(crate) fn asked(&self, what: &str) -> &MemberRequest {
+        self.asked.iter().map(|(_, _, request)| request).find(|request| name(request) == what).unwrap()
     }
 
     pub(crate) fn answer(&mut self, id: u64, response: MemberResponse) {
@@ -191,8 +205,12 @@ impl Script {
     }
 
     pub(crate) fn commit(&mut self, partition: i32, offset: i64) -> u64 {
+        self.commit_within(partition, offset, Duration::from_secs(10))
+    }
+
+    pub(crate) fn commit_within(&mut self, partition: i32, offset: i64, limit: Duration) -> u64 {
         let offsets = Offsets::from([(key(partition), CommittedOffset::new(offset))]);
-        self.member.commit(self.now, offsets, Duration::from_secs(10)).unwrap()
+        self.member.commit(self.now, offsets, limit).unwrap()
     }
 
     pub(crate) fn answer_commit(&mut self, error_code: ErrorCode) {
