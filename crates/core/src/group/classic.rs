@@ -74,13 +74,14 @@ impl Member {
 
     /// Asks for the committed offsets of the partitions that are to be started.
     pub(super) fn ask_committed(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
-        let State::Beginning { added, asked } = &mut self.state else { return None };
-        if *asked || self.retry_at > now {
-            return None;
+        match &mut self.state {
+            State::Beginning { added, asked } if !*asked && self.retry_at <= now => {
+                *asked = true;
+                let added = added.iter().cloned().collect();
+                Some(self.send(InFlight::Committed, MemberRequest::Committed(added)))
+            }
+            _ => None,
         }
-        *asked = true;
-        let added = added.iter().cloned().collect();
-        Some(self.send(InFlight::Committed, MemberRequest::Committed(added)))
     }
 
     /// Whether something is to be sent at `retry_at`.
@@ -222,37 +223,22 @@ impl Member {
 
     /// Assigns the partitions once the topics are known; returns the `SyncGroup` once the assignment is done.
     fn assign(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
-        let State::Assigning(assigning) = &mut self.state else { return None };
-        if assigning.shares.is_none() {
-            let is_known = |topic: &Arc<str>| self.metadata.topic(topic).is_some();
-            if assigning.is_asked || (now < assigning.metadata_by && !assigning.topics.iter().all(is_known)) {
-                return None;
-            }
-            let counts = counts(&self.metadata, &assigning.topics);
-            match &assigning.strategy {
-                Strategy::BuiltIn(assignor) => {
-                    let racks = racks(&self.metadata, &assigning.topics);
-                    assigning.shares = Some(assignor.assign(&counts, &racks, &assigning.members));
-                }
-                Strategy::Custom { name, .. } => {
-                    assigning.is_asked = true;
-                    let (strategy, members) = (Arc::clone(name), assigning.members.clone());
-                    let counts = counts.clone();
-                    self.assignments_wanted = self.assignments_wanted.saturating_add(1);
-                    self.events.push_back(MemberEvent::AssignmentWanted { strategy, members, counts });
-                }
-            }
-            let topics = assigning.topics.clone();
-            self.note_shared_out(&topics, false);
+        let State::Assigning(mut assigning) = std::mem::replace(&mut self.state, State::Syncing) else {
+            self.poison("it was to assign the partitions of a group that it does not lead");
+            return None;
+        };
+        if assigning.shares.is_none() && !assigning.is_asked && self.has_metadata_for(now, &assigning) {
+            self.share_out(&mut assigning);
         }
-        let State::Assigning(assigning) = &mut self.state else { return None };
-        let shares = assigning.shares.take()?;
+        let Some(shares) = assigning.shares.take() else {
+            self.state = State::Assigning(assigning);
+            return None;
+        };
         // The owner of such a partition gives it up and joins again. A static member that crashes meanwhile and is back
         // soon does not: it gets its share of this generation, which no longer names the partition.
         self.retry_at = Instant::default();
         let is_between = is_between_owners(&assigning.members, &shares);
         self.follow_up_at = (is_between && !is_planted(Bug::Orphans)).then(|| now + self.config.session_timeout);
-        self.state = State::Syncing;
         let share = |(member_id, partitions): (String, Vec<TopicPartition>)| {
             let assignment = encode_assignment(&partitions)?;
             Ok(SyncGroupRequestAssignment { member_id, assignment })
@@ -266,16 +252,40 @@ impl Member {
         }
     }
 
-    /// Takes the assignment of the application's strategy, or its error.
+    /// Whether the topics are known, or have been waited for long enough.
+    fn has_metadata_for(&self, now: Instant, assigning: &Assigning) -> bool {
+        let is_known = |topic: &Arc<str>| self.metadata.topic(topic).is_some();
+        now >= assigning.metadata_by || assigning.topics.iter().all(is_known)
+    }
+
+    /// Assigns the partitions, or asks the application to.
+    fn share_out(&mut self, assigning: &mut Assigning) {
+        let counts = counts(&self.metadata, &assigning.topics);
+        match &assigning.strategy {
+            Strategy::BuiltIn(assignor) => {
+                let racks = racks(&self.metadata, &assigning.topics);
+                assigning.shares = Some(assignor.assign(&counts, &racks, &assigning.members));
+            }
+            Strategy::Custom { name, .. } => {
+                assigning.is_asked = true;
+                let (strategy, members) = (Arc::clone(name), assigning.members.clone());
+                self.assignments_wanted = self.assignments_wanted.saturating_add(1);
+                self.events.push_back(MemberEvent::AssignmentWanted { strategy, members, counts });
+            }
+        }
+        self.note_shared_out(&assigning.topics, false);
+    }
+
+    /// Takes the assignment of the application's strategy, or its error. If the member has lost its place since, or was
+    /// asked again, nobody waits for it any more.
     pub fn handle_assignment(&mut self, now: Instant, shares: Result<Assignment>) {
         self.assignments_wanted = self.assignments_wanted.saturating_sub(1);
-        let State::Assigning(assigning) = &mut self.state else { return };
-        if self.assignments_wanted > 0 {
-            return;
-        }
-        match shares {
-            Ok(shares) => assigning.shares = Some(shares),
-            Err(error) => self.handle_failure(now, InFlight::Sync, error),
+        match &mut self.state {
+            State::Assigning(assigning) if self.assignments_wanted == 0 => match shares {
+                Ok(shares) => assigning.shares = Some(shares),
+                Err(error) => self.handle_failure(now, InFlight::Sync, error),
+            },
+            _ => {}
         }
     }
 
@@ -335,7 +345,9 @@ impl Member {
 
     /// Takes the committed offsets of the new partitions, and hands them to the driver.
     pub(super) fn handle_begun(&mut self, committed: Offsets) {
-        let State::Beginning { added, .. } = std::mem::replace(&mut self.state, State::Stable) else { return };
+        let State::Beginning { added, .. } = std::mem::replace(&mut self.state, State::Stable) else {
+            return self.poison("it was told of committed offsets without starting any partition");
+        };
         self.failures = 0;
         self.must_acknowledge();
         let partitions: Vec<_> = added.into_iter().collect();
@@ -397,7 +409,9 @@ impl Member {
 
     /// Handles an error code in a response about the membership.
     fn handle_refusal(&mut self, now: Instant, in_flight: InFlight, code: ErrorCode) {
-        let Some(error) = Error::from_code(code) else { return };
+        let Some(error) = Error::from_code(code) else {
+            return self.poison("it took a success for a refusal");
+        };
         match code {
             ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION => {
                 if code == ErrorCode::UNKNOWN_MEMBER_ID {

@@ -71,9 +71,9 @@ impl Member {
 
     /// Handles the answer to that request, or that there was none.
     pub(super) fn handle_left(&mut self, now: Instant, response: Result<MemberResponse>) {
-        let Some(pending_leave) = self.pending_leave.as_mut().filter(|pending| pending.is_in_flight) else {
-            return;
-        };
+        // Otherwise the member has joined again since, or another request that leaves is to be sent.
+        let still_leaves = self.pending_leave.as_mut().filter(|pending| pending.is_in_flight);
+        let Some(pending_leave) = still_leaves else { return };
         let error = match response {
             Ok(MemberResponse::Leave(response)) => refusal(&response),
             Ok(MemberResponse::ConsumerGroupHeartbeat(response)) => Error::from_code(response.error_code),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::consumer::TopicPartition;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::messages::OffsetCommitRequest;
@@ -107,6 +107,15 @@ impl Member {
         self.lose(error, "the member has failed");
     }
 
+    /// Ends the member because of a bug: what it owns is lost, and the application is told.
+    #[cold]
+    pub(super) fn poison(&mut self, what: &str) {
+        let error = Error::new(ErrorKind::Internal, format!("the group member stopped itself, because {what}"));
+        let error = error.at(self.place()).with_hint("this is a bug in kavka: please report it");
+        self.abandon(&error);
+        self.events.push_back(MemberEvent::Failed(error));
+    }
+
     pub(super) fn lose_partitions(&mut self, error: &Error) {
         let error = error.clone().at(self.place());
         self.membership.lose();
@@ -145,4 +154,31 @@ pub(super) fn partitions_of(request: &OffsetCommitRequest) -> BTreeSet<TopicPart
         topic.partitions.iter().map(key).collect::<Vec<_>>()
     };
     request.topics.iter().flat_map(of_topic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backoff::Backoff;
+    use crate::config::{ConsumerConfig, GroupConfig};
+    use crate::consumer::Offsets;
+    use crate::group::Strategy;
+    use crate::group::assignor::Assignor;
+
+    #[test]
+    fn a_member_in_a_state_that_only_a_bug_explains_loses_everything_says_so_and_ends() {
+        let consumer = ConsumerConfig::default().group_id(Some("billing".to_owned()));
+        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let strategies = vec![Strategy::BuiltIn(Assignor::Range)];
+        let mut member = Member::new(GroupConfig::default(), &consumer, strategies, backoff, 1, 1).unwrap();
+        member.state = State::Stable;
+        member.owned.insert(TopicPartition::new("orders", 0));
+        member.handle_begun(Offsets::new());
+        assert!(matches!(member.poll_event(), Some(MemberEvent::Lost { .. })));
+        let Some(MemberEvent::Failed(error)) = member.poll_event() else { panic!("it is not told") };
+        assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("billing"), "{error}");
+        assert!(member.has_ended() && member.poll_request(Instant(0)).is_none() && member.poll_timeout().is_none());
+    }
 }
