@@ -105,6 +105,8 @@ struct Asked {
     scope: Scope,
     new: BTreeSet<Arc<str>>,
     topics: Outdated,
+    /// Topics to name whether anybody uses them or not: a caller waits for them, or they were never asked for.
+    awaited: BTreeSet<Arc<str>>,
     /// Whether it names all that machines want soon.
     is_for_machines: bool,
 }
@@ -120,6 +122,9 @@ pub struct MetadataRefresh {
     unasked: BTreeSet<Arc<str>>,
     /// What a caller waits for, and what the last failed request asked for.
     urgent: Outdated,
+    /// Topics that callers wait for. The next request names them even if nobody uses them any more: a caller whose
+    /// topic is released meanwhile would otherwise wait for a request that comes only when all topics are old.
+    awaited: BTreeSet<Arc<str>>,
     /// What machines want as soon as the back-off after answers that changed nothing allows.
     outdated: Outdated,
     wants_all: bool,
@@ -156,6 +161,7 @@ impl MetadataRefresh {
             interest: Interest::default(),
             unasked: BTreeSet::new(),
             urgent: Outdated::default(),
+            awaited: BTreeSet::new(),
             outdated: Outdated::default(),
             wants_all: false,
             holders_of_all: 0,
@@ -235,11 +241,12 @@ impl MetadataRefresh {
         self.outdated.add(outdated);
     }
 
-    /// Asks for a topic in use, delayed at most by the back-off between two requests. Creates nothing.
+    /// Asks for a topic, delayed at most by the back-off between two requests. Creates nothing.
     pub fn request_topic(&mut self, topic: &Arc<str>) -> Ticket {
         if self.unasked.contains(topic) {
             return self.ticket(Scope::Unasked);
         }
+        self.awaited.insert(Arc::clone(topic));
         self.urgent.add_topic(topic);
         self.ticket(Scope::Outdated)
     }
@@ -314,7 +321,7 @@ impl MetadataRefresh {
         if self.in_flight.is_some() || now < self.not_before {
             return None;
         }
-        self.urgent.retain(|topic| self.interest.contains(topic));
+        self.urgent.retain(|topic| self.interest.contains(topic) || self.awaited.contains(topic));
         self.outdated.retain(|topic| self.interest.contains(topic));
         let scope = self.due(now)?;
         let asked = self.take(now, scope);
@@ -328,7 +335,10 @@ impl MetadataRefresh {
         let topics = match scope {
             Scope::New => Some(asked.new.iter().map(named).collect()),
             Scope::Unasked | Scope::Outdated => Some(asked.topics.topics().map(named).collect()),
-            Scope::InUse => Some(self.interest.topics().map(named).collect()),
+            Scope::InUse => {
+                let others = asked.awaited.iter().filter(|topic| !self.interest.contains(topic));
+                Some(self.interest.topics().chain(others).map(named).collect())
+            }
             Scope::All => None,
         };
         self.in_flight = Some(asked);
@@ -337,21 +347,29 @@ impl MetadataRefresh {
 
     /// Takes what a request of this scope asks for.
     fn take(&mut self, now: Instant, scope: Scope) -> Asked {
-        let mut asked = Asked { scope, new: BTreeSet::new(), topics: Outdated::default(), is_for_machines: false };
+        let mut asked = Asked {
+            scope,
+            new: BTreeSet::new(),
+            topics: Outdated::default(),
+            awaited: BTreeSet::new(),
+            is_for_machines: false,
+        };
         if scope == Scope::New {
             asked.new = std::mem::take(&mut self.new);
             // Whoever opens a new topic holds it, too: one request is enough.
             self.unasked.retain(|topic| !asked.new.contains(topic));
             return asked;
         }
-        asked.topics.add(Outdated::Topics(std::mem::take(&mut self.unasked)));
+        let unasked = std::mem::take(&mut self.unasked);
         if scope != Scope::Unasked {
             asked.topics.add(std::mem::take(&mut self.urgent));
+            asked.awaited = &std::mem::take(&mut self.awaited) | &unasked;
             asked.is_for_machines = scope != Scope::Outdated || self.quiet_until <= now;
         }
         if asked.is_for_machines {
             asked.topics.add(std::mem::take(&mut self.outdated));
         }
+        asked.topics.add(Outdated::Topics(unasked));
         asked
     }
 
@@ -819,6 +837,29 @@ mod tests {
             assert_eq!(asked_for(&request), Some(vec![topic]));
             refresh.handle_response(due, Ok(with_leaders(&request)));
             assert_eq!(settled(&refresh), outcomes, "after the answer about {topic}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_topic_that_its_last_user_lets_go_is_answered_by_the_next_request() {
+        for is_known in [true, false] {
+            for others in [Outdated::default(), Outdated::InUse] {
+                let mut refresh = thousand_known(Instant(0));
+                let name = if is_known { "t-007" } else { "orders" };
+                if !is_known {
+                    refresh.hold_topic(name.into());
+                }
+                refresh.request(others.clone());
+                let ticket = refresh.request_topic(&name.into());
+                refresh.release_topic(name);
+                let due = refresh.poll_timeout().unwrap();
+                assert!(due < Instant(2_000), "it is not put off until all topics are old");
+                let request = refresh.poll_request(Instant(2_000)).unwrap();
+                assert!(asked_for(&request).unwrap().contains(&name), "{name}, {others:?}");
+                refresh.handle_response(Instant(2_000), Ok(with_leaders(&request)));
+                assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
+                assert!(refresh.awaited.is_empty() && refresh.poll_request(Instant(9_000)).is_none());
+            }
         }
     }
 
