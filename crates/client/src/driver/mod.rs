@@ -142,7 +142,8 @@ impl Switchboard {
         let reconnect = Backoff { initial: config.reconnect_backoff, max: config.reconnect_backoff_max };
         let server = |(host, port): &(String, u16)| BootstrapServer { host: host.as_str().into(), port: *port };
         let state = State {
-            refresh: MetadataRefresh::new(RefreshConfig { max_age: config.metadata_max_age, backoff }, seed),
+            refresh: MetadataRefresh::new(RefreshConfig { max_age: config.metadata_max_age, backoff }, seed)
+                .with_bootstrap_servers(config.bootstrap_servers.len()),
             route: Route::new(config.bootstrap_servers.iter().map(server).collect(), reconnect, seed),
             random: Random::new(seed),
             connections: HashMap::new(),

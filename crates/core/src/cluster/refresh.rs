@@ -33,7 +33,7 @@ pub struct RefreshConfig {
     pub backoff: Backoff,
 }
 
-/// After how many failures the wait grows at the latest, however many brokers there are.
+/// After how many failures the wait grows at the latest, however many brokers and bootstrap servers there are.
 const LARGEST_ROUND: u32 = 5;
 
 /// Which topics one request asks for.
@@ -115,6 +115,7 @@ struct Asked {
 #[derive(Debug)]
 pub struct MetadataRefresh {
     config: RefreshConfig,
+    bootstrap_servers: usize,
     random: Random,
     metadata: Arc<Metadata>,
     interest: Interest,
@@ -156,6 +157,7 @@ impl MetadataRefresh {
     pub fn new(config: RefreshConfig, seed: u64) -> Self {
         Self {
             config,
+            bootstrap_servers: 0,
             random: Random::new(seed),
             metadata: Arc::default(),
             interest: Interest::default(),
@@ -178,6 +180,13 @@ impl MetadataRefresh {
             stale_at: None,
             forget_at: Instant::FAR,
         }
+    }
+
+    /// Says how many `bootstrap.servers` can be asked besides the known brokers.
+    #[must_use]
+    pub fn with_bootstrap_servers(mut self, count: usize) -> Self {
+        self.bootstrap_servers = count;
+        self
     }
 
     /// The current snapshot.
@@ -466,10 +475,11 @@ impl MetadataRefresh {
 
     /// Schedules a failed request again, after a back-off.
     fn handle_failure(&mut self, now: Instant, asked: Asked, error: Error) {
-        // The next attempt is made at another broker, so the wait grows only when all of them have failed once more:
-        // whichever broker comes back first is found soon. In a large cluster a few failures are enough: it is away.
-        let brokers = u32::try_from(self.metadata.brokers().count()).unwrap_or(u32::MAX).clamp(1, LARGEST_ROUND);
-        let round = self.failures / brokers;
+        // The next attempt is made at another broker or bootstrap server, so the wait grows only when all of them have
+        // failed once more: whichever comes back first is found soon. If there are many, a few failures are enough: the
+        // cluster is away.
+        let candidates = self.metadata.brokers().count() + self.bootstrap_servers;
+        let round = self.failures / u32::try_from(candidates).unwrap_or(u32::MAX).clamp(1, LARGEST_ROUND);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + self.config.backoff.delay(round.saturating_add(1), &mut self.random);
         self.progress.failed = Some((self.sent, error));
@@ -571,26 +581,46 @@ mod tests {
         assert!(refresh.poll_request(Instant(0)).is_none(), "one request is in flight");
     }
 
-    #[test]
-    fn the_wait_grows_only_when_every_broker_has_failed_once_more() {
-        let mut refresh = refresh();
-        refresh.hold_topic("orders".into());
-        refresh.poll_request(Instant(0)).unwrap();
-        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+    /// How long it waits after each of these many failures in a row.
+    fn waits(refresh: &mut MetadataRefresh, count: usize) -> Vec<u128> {
         refresh.request_topic(&"orders".into());
         let mut now = Instant(1_000);
         let mut waits = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..count {
             refresh.poll_request(now).unwrap();
             refresh.handle_response(now, Err(disconnected()));
             let next = refresh.poll_timeout().unwrap();
             waits.push(next.since(now).as_millis());
             now = next;
         }
-        // There are two brokers; a wait is jittered by a fifth.
-        for (round, pair) in waits.chunks(2).enumerate() {
-            let usual = 100 << round;
-            assert!(pair.iter().all(|wait| (usual * 4 / 5..=usual * 6 / 5).contains(wait)), "{waits:?}");
+        waits
+    }
+
+    /// Whether the wait doubles after each `round` failures. It is jittered by a fifth.
+    fn doubles_after(round: usize, waits: &[u128]) -> bool {
+        waits.chunks(round).zip(0..).all(|(waits, doublings)| {
+            let usual = 100 << doublings;
+            waits.iter().all(|wait| (usual * 4 / 5..=usual * 6 / 5).contains(wait))
+        })
+    }
+
+    #[test]
+    fn the_wait_grows_only_when_every_broker_has_failed_once_more() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        refresh.poll_request(Instant(0)).unwrap();
+        refresh.handle_response(Instant(0), Ok(response(1, 5)));
+        let waits = waits(&mut refresh, 6);
+        assert!(doubles_after(2, &waits), "there are two brokers: {waits:?}");
+    }
+
+    #[test]
+    fn before_the_first_answer_the_wait_grows_only_when_every_bootstrap_server_has_failed_once_more() {
+        for (servers, round) in [(1, 1), (3, 3), (50, 5)] {
+            let mut refresh = refresh().with_bootstrap_servers(servers);
+            refresh.hold_topic("orders".into());
+            let waits = waits(&mut refresh, 3 * round);
+            assert!(doubles_after(round, &waits), "{servers} servers: {waits:?}");
         }
     }
 
