@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::cluster::{Call, Topic};
 use crate::config::{GroupConfig, GroupProtocol};
 use crate::consumer::{Offsets, TopicPartition};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, printable};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::ErrorCode;
@@ -382,10 +382,10 @@ impl Member {
             Ok(_) => {
                 return self.fail_consumer_heartbeat(now, in_flight, unexpected("the answer is to another request"));
             }
-            Err(error) => return self.refuse_consumer_heartbeat(now, in_flight, error),
+            Err(error) => return self.refuse_consumer_heartbeat(now, in_flight, error, None),
         };
         if let Some(error) = Error::from_code(response.error_code) {
-            return self.refuse_consumer_heartbeat(now, in_flight, error);
+            return self.refuse_consumer_heartbeat(now, in_flight, error, response.error_message.as_deref());
         }
         if response.member_epoch < 0 {
             let error = unexpected("a coordinator named a negative member epoch");
@@ -424,8 +424,8 @@ impl Member {
         }
     }
 
-    /// Handles an error in place of the answer to a heartbeat.
-    fn refuse_consumer_heartbeat(&mut self, now: Instant, in_flight: InFlight, error: Error) {
+    /// Handles an error in place of the answer to a heartbeat, and what the coordinator says about it.
+    fn refuse_consumer_heartbeat(&mut self, now: Instant, in_flight: InFlight, error: Error, message: Option<&str>) {
         let may_fall_back = self.consumer_group.as_ref().is_some_and(|group| group.may_fall_back);
         match error.code() {
             _ if in_flight == InFlight::Join && may_fall_back && needs_classic(&error) => self.fall_back(),
@@ -436,10 +436,10 @@ impl Member {
                 code @ (ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::GROUP_ID_NOT_FOUND),
             ) if in_flight == InFlight::Heartbeat => {
                 let what = format!("the group went on without this member: the coordinator answered {code}");
-                self.lose(&Error::new(ErrorKind::Fenced, what), "its place was gone");
+                self.lose(&because(Error::new(ErrorKind::Fenced, what), message), "its place was gone");
             }
             Some(ErrorCode::FENCED_INSTANCE_ID) => self.handle_taken_name(),
-            _ => self.fail_consumer_heartbeat(now, in_flight, error),
+            _ => self.fail_consumer_heartbeat(now, in_flight, because(error, message)),
         }
     }
 
@@ -483,6 +483,12 @@ impl Member {
         let is_static = self.membership.group_instance_id().is_some();
         self.consumer_heartbeat(if is_static { LEAVE_FOR_A_WHILE } else { LEAVE })
     }
+}
+
+/// The error, with what the coordinator says about it.
+fn because(error: Error, message: Option<&str>) -> Error {
+    let message = message.filter(|message| !message.is_empty());
+    message.map(|message| std::io::Error::other(printable(message))).into_iter().fold(error, Error::with_source)
 }
 
 fn unexpected(what: &'static str) -> Error {

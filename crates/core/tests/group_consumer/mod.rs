@@ -10,7 +10,7 @@ use kavka_core::config::{GroupConfig, GroupProtocol};
 use kavka_core::consumer::Offsets;
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::group::assignor::{Assignor, RebalanceProtocol};
-use kavka_core::group::{MemberRequest, MemberResponse, Strategy, TopicPattern};
+use kavka_core::group::{MemberEvent, MemberRequest, MemberResponse, Strategy, TopicPattern};
 use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::consumer_group_heartbeat::{Assignment, TopicPartitions};
 use kavka_core::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
@@ -366,7 +366,7 @@ fn a_member_that_is_refused_for_long_says_what_to_do_and_tries_again() {
     ] {
         let mut script = script(consumer());
         script.refuse_beat(code);
-        let kavka_core::group::MemberEvent::Failed(error) = script.member.poll_event().unwrap() else {
+        let MemberEvent::Failed(error) = script.member.poll_event().unwrap() else {
             panic!("{code} is not told");
         };
         assert!(error.to_string().contains(hint), "{error}");
@@ -374,6 +374,27 @@ fn a_member_that_is_refused_for_long_says_what_to_do_and_tries_again() {
         script.pass(10_000);
         assert_eq!(script.take_beat().1.member_epoch, 0, "{code}");
     }
+}
+
+#[test]
+fn what_the_coordinator_says_about_a_refusal_is_told() {
+    let refuse = |script: &mut Script, error_code: ErrorCode| {
+        let (id, _) = script.take_beat();
+        let error_message = Some("the assignor\nis gone".to_owned());
+        let response = ConsumerGroupHeartbeatResponse { error_code, error_message, ..Default::default() };
+        script.answer(id, MemberResponse::ConsumerGroupHeartbeat(response));
+        script.poll();
+        script.member.poll_event()
+    };
+    let mut joining = script(consumer());
+    let Some(MemberEvent::Failed(error)) = refuse(&mut joining, ErrorCode::UNSUPPORTED_ASSIGNOR) else { panic!() };
+    assert_eq!(error.code(), Some(ErrorCode::UNSUPPORTED_ASSIGNOR));
+    assert!(error.to_string().contains("the assignor\\nis gone"), "{error}");
+    let mut reading = reading(consumer(), &[0]);
+    reading.pass(2_000);
+    let Some(MemberEvent::Lost { error, .. }) = refuse(&mut reading, ErrorCode::FENCED_MEMBER_EPOCH) else { panic!() };
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    assert!(error.to_string().contains("because the assignor\\nis gone"), "{error}");
 }
 
 #[test]
