@@ -428,10 +428,11 @@ impl Member {
     fn refuse_consumer_heartbeat(&mut self, now: Instant, in_flight: InFlight, error: Error, message: Option<&str>) {
         let may_fall_back = self.consumer_group.as_ref().is_some_and(|group| group.may_fall_back);
         match error.code() {
-            _ if in_flight == InFlight::Join && may_fall_back && needs_classic(&error) => self.fall_back(),
+            // Perhaps it lacks only patterns. If it lacks the protocol, the next heartbeat shows it.
             _ if error.kind() == ErrorKind::Unsupported && self.pattern_of_coordinator().is_some() => {
                 self.match_pattern_itself(in_flight);
             }
+            _ if in_flight == InFlight::Join && may_fall_back && needs_classic(&error) => self.fall_back(),
             Some(
                 code @ (ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::GROUP_ID_NOT_FOUND),
             ) if in_flight == InFlight::Heartbeat => {

@@ -511,6 +511,34 @@ fn a_member_matches_its_pattern_itself_where_the_coordinator_cannot() {
 }
 
 #[test]
+fn with_auto_a_member_stays_with_the_consumer_protocol_where_it_lacks_only_patterns() {
+    for has_protocol in [true, false] {
+        let mut script = with_pattern(config(GroupProtocol::Auto));
+        script.member.handle_metadata(&snapshot(&[("orders", ORDERS), ("letters", LETTERS)]));
+        let unsupported = || Err(Error::new(ErrorKind::Unsupported, "planted"));
+        let (id, join) = script.take_beat();
+        assert_eq!(pattern_of(&join), (Some(0), Some("lett.*")));
+        script.member.handle_response(script.now, id, unsupported());
+        let (id, join) = script.take_beat();
+        assert_eq!((join.member_epoch, pattern_of(&join)), (0, (Some(1), None)));
+        if has_protocol {
+            script.answer(
+                id,
+                MemberResponse::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse {
+                    member_epoch: 1,
+                    heartbeat_interval_ms: 2_000,
+                    ..Default::default()
+                }),
+            );
+            assert!(script.member.is_stable());
+        } else {
+            script.member.handle_response(script.now, id, unsupported());
+            script.take_join();
+        }
+    }
+}
+
+#[test]
 fn with_auto_a_pattern_is_matched_by_the_member_once_the_group_is_a_classic_one() {
     let mut script = with_pattern(config(GroupProtocol::Auto));
     script.refuse_beat(ErrorCode::GROUP_ID_NOT_FOUND);
