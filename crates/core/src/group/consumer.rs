@@ -22,6 +22,7 @@
 //!   classic protocol joins by that one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,10 +92,13 @@ pub(super) struct Reconciliation {
     target: BTreeMap<Uuid, BTreeSet<i32>>,
     /// Whether the member has still to act on the target.
     is_open: bool,
-    /// The names of subscribed topics, of those in the target, and of those that the member still holds.
+    /// The names of the topics in the target, and of those that the member still holds.
     names: BTreeMap<Uuid, Arc<str>>,
     /// When to ask for the metadata of unknown topic ids again.
     metadata_at: Instant,
+    /// How often it learned names; a test uses it to measure work.
+    #[cfg(test)]
+    lessons: usize,
 }
 
 impl Reconciliation {
@@ -121,6 +125,8 @@ impl Reconciliation {
             is_open: false,
             names: BTreeMap::new(),
             metadata_at: Instant::default(),
+            #[cfg(test)]
+            lessons: 0,
         })))
     }
 
@@ -152,11 +158,17 @@ impl Reconciliation {
         lacks_names.then_some(self.metadata_at)
     }
 
-    /// Takes the names of subscribed topics. Those in the target stay known even if their topics are gone, and so do
-    /// those that the member still holds, because heartbeats must name them.
-    fn learn(&mut self, topics: impl Iterator<Item = (Uuid, Arc<str>)>, held: &BTreeSet<Arc<str>>) {
+    /// Takes the names of the topics in the target from these topics. They stay known even if their topics are gone,
+    /// and so do those that the member still holds, because heartbeats must name them.
+    fn learn(&mut self, topics: &[&Arc<Topic>], held: &BTreeSet<Arc<str>>) {
         self.names.retain(|id, name| self.target.contains_key(id) || held.contains(name));
-        self.names.extend(topics.filter(|(id, _)| !id.is_zero()));
+        let in_target = |topic: &&&Arc<Topic>| !topic.topic_id.is_zero() && self.target.contains_key(&topic.topic_id);
+        let in_target = topics.iter().filter(in_target);
+        #[cfg(test)]
+        {
+            self.lessons += 1;
+        }
+        self.names.extend(in_target.map(|topic| (topic.topic_id, Arc::clone(&topic.name))));
     }
 
     /// The partitions of the target whose topics are known.
@@ -187,6 +199,14 @@ impl Reconciliation {
 fn target(assignment: Assignment) -> BTreeMap<Uuid, BTreeSet<i32>> {
     let topics = assignment.topic_partitions.into_iter();
     topics.map(|topic| (topic.topic_id, topic.partitions.into_iter().filter(|number| *number >= 0).collect())).collect()
+}
+
+/// The topics of these partitions. Looks at one partition of each.
+fn topics_of(partitions: &BTreeSet<TopicPartition>) -> impl Iterator<Item = &Arc<str>> {
+    let behind =
+        |topic: &Arc<str>| (Bound::Excluded(TopicPartition::new(Arc::clone(topic), i32::MAX)), Bound::Unbounded);
+    let first = partitions.first().map(|key| &key.topic);
+    std::iter::successors(first, move |topic| partitions.range(behind(topic)).next().map(|key| &key.topic))
 }
 
 /// A member id, as a consumer makes it for itself.
@@ -340,28 +360,23 @@ impl Member {
         }
     }
 
-    /// Learns the ids of the subscribed topics; if the coordinator matches a pattern, of those in the target, among
-    /// `changed` or all topics.
+    /// Learns the names of the topics in the target, among `changed` or all topics that the member may be given.
     pub(super) fn learn_topic_ids(&mut self, changed: Option<&BTreeSet<Arc<str>>>) {
-        if self.consumer_group.is_none() {
+        let is_by_pattern = self.pattern_of_coordinator().is_some();
+        let Some(group) = &mut self.consumer_group else { return };
+        let is_subscribed = |name: &&Arc<str>| is_by_pattern || self.topics.contains(*name);
+        let known = |name: &Arc<str>| self.metadata.topic(name);
+        let topics: Vec<_> = match changed {
+            Some(changed) => changed.iter().filter(is_subscribed).filter_map(known).collect(),
+            None if is_by_pattern => self.metadata.topics().collect(),
+            None => self.topics.iter().filter_map(known).collect(),
+        };
+        if topics.is_empty() && changed.is_some() {
             return;
         }
         let going = if let State::Releasing { gone, .. } = &self.state { Some(gone) } else { None };
-        let held = self.owned.iter().chain(going.into_iter().flatten()).map(|key| Arc::clone(&key.topic)).collect();
-        let is_by_pattern = self.pattern_of_coordinator().is_some();
-        let Some(group) = &mut self.consumer_group else { return };
-        let topics: Vec<_> = if is_by_pattern {
-            let is_in_target = |topic: &&Arc<Topic>| group.target.contains_key(&topic.topic_id);
-            match changed {
-                Some(changed) => {
-                    changed.iter().filter_map(|name| self.metadata.topic(name)).filter(is_in_target).collect()
-                }
-                None => self.metadata.topics().filter(is_in_target).collect(),
-            }
-        } else {
-            self.topics.iter().filter_map(|name| self.metadata.topic(name)).collect()
-        };
-        group.learn(topics.into_iter().map(|topic| (topic.topic_id, Arc::clone(&topic.name))), &held);
+        let held = [Some(&self.owned), going].into_iter().flatten().flat_map(topics_of).map(Arc::clone).collect();
+        group.learn(&topics, &held);
     }
 
     /// When to ask for the metadata of unknown topic ids again.
@@ -500,4 +515,79 @@ fn unexpected(what: &'static str) -> Error {
 fn needs_classic(error: &Error) -> bool {
     let codes = [ErrorCode::UNSUPPORTED_VERSION, ErrorCode::GROUP_ID_NOT_FOUND];
     error.kind() == ErrorKind::Unsupported || error.code().is_some_and(|code| codes.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backoff::Backoff;
+    use crate::cluster::Metadata;
+    use crate::config::ConsumerConfig;
+    use crate::group::assignor::Assignor;
+    use crate::wire::messages::MetadataResponse;
+    use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+
+    const ORDERS: Uuid = Uuid([1; 16]);
+
+    fn keys(topic: &str, count: i32) -> impl Iterator<Item = TopicPartition> {
+        let topic: Arc<str> = topic.into();
+        (0..count).map(move |partition| TopicPartition::new(Arc::clone(&topic), partition))
+    }
+
+    /// A member that was assigned a partition of `orders`, which it knows.
+    fn member() -> Member {
+        let config = GroupConfig::default().group_protocol(GroupProtocol::Consumer);
+        let consumer = ConsumerConfig::default().group_id(Some("billing".to_owned()));
+        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+        let strategies = vec![Strategy::BuiltIn(Assignor::Range)];
+        let mut member = Member::new(config, &consumer, strategies, backoff, 1, 1).unwrap();
+        member.subscribe(Instant(0), BTreeSet::from(["orders".into()]));
+        member.consumer_group.as_mut().unwrap().target = BTreeMap::from([(ORDERS, BTreeSet::from([0]))]);
+        member.handle_metadata(&snapshot(&member.metadata, "orders", ORDERS));
+        member
+    }
+
+    /// The snapshot after an answer about this topic.
+    fn snapshot(before: &Metadata, topic: &str, topic_id: Uuid) -> Arc<Metadata> {
+        let partitions = vec![MetadataResponsePartition::default()];
+        let topic = MetadataResponseTopic { name: Some(topic.to_owned()), topic_id, partitions, ..Default::default() };
+        Arc::new(before.merged(MetadataResponse { topics: vec![topic], ..Default::default() }, false))
+    }
+
+    #[test]
+    fn a_member_learns_topic_ids_only_from_answers_about_its_topics() {
+        let mut member = member();
+        let lessons = |member: &Member| member.consumer_group.as_ref().unwrap().lessons;
+        let before = lessons(&member);
+        for number in 0..100 {
+            let other = Uuid([100 + number; 16]);
+            member.handle_metadata(&snapshot(&member.metadata, &format!("other-{number}"), other));
+        }
+        assert_eq!(lessons(&member), before);
+        let anew = Uuid([2; 16]);
+        member.consumer_group.as_mut().unwrap().target.insert(anew, BTreeSet::from([1]));
+        member.handle_metadata(&snapshot(&member.metadata, "orders", anew));
+        assert_eq!(lessons(&member), before + 1);
+        assert_eq!(member.consumer_group.as_ref().unwrap().share(), keys("orders", 2).collect());
+    }
+
+    #[test]
+    fn a_topic_that_is_known_already_counts_as_soon_as_it_is_subscribed() {
+        let mut member = member();
+        let letters = Uuid([2; 16]);
+        member.consumer_group.as_mut().unwrap().target.insert(letters, BTreeSet::from([0]));
+        member.handle_metadata(&snapshot(&member.metadata, "letters", letters));
+        let share = |member: &Member| member.consumer_group.as_ref().unwrap().share().len();
+        assert_eq!(share(&member), 1, "nobody wants to read it");
+        member.subscribe(Instant(0), BTreeSet::from(["letters".into(), "orders".into()]));
+        assert_eq!(share(&member), 2);
+    }
+
+    #[test]
+    fn the_topics_of_partitions_are_named_once() {
+        let partitions = keys("orders", 3).chain(keys("letters", 1)).chain(keys("orders.new", 2)).collect();
+        let topics: Vec<&str> = topics_of(&partitions).map(|topic| &**topic).collect();
+        assert_eq!(topics, ["letters", "orders", "orders.new"]);
+        assert_eq!(topics_of(&BTreeSet::new()).count(), 0);
+    }
 }

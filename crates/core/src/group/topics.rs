@@ -110,6 +110,7 @@ impl Member {
 
     pub(super) fn set_topics(&mut self, topics: BTreeSet<Arc<str>>) {
         self.topics = topics;
+        self.learn_topic_ids(None);
         self.events.push_back(MemberEvent::Topics(self.topics.clone()));
         let is_subscribed = self.is_subscribed();
         match &mut self.state {
@@ -132,8 +133,8 @@ impl Member {
             return;
         }
         let before = std::mem::replace(&mut self.metadata, Arc::clone(metadata));
-        if self.pattern.is_none() && self.shared_out.is_none() {
-            return self.learn_topic_ids(None);
+        if self.pattern.is_none() && self.shared_out.is_none() && self.consumer_group.is_none() {
+            return;
         }
         let changed = metadata.changed_topics(&before);
         self.learn_topic_ids(Some(&changed));
