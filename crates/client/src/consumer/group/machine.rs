@@ -174,11 +174,9 @@ impl SharedMember {
             state.auto_commit_at = now + self.config.auto_commit_interval;
             let mut done = self.done(&state.starts);
             let owned: &BTreeSet<_> = state.machine.assignment();
-            done.retain(|key, offset| {
-                let is_new = state.committed.get(key) != Some(&offset.offset);
-                // A partition that was lost and is owned again keeps its old position until the steward removes it.
-                is_new && owned.contains(key) && !self.consumer.is_withheld(key)
-            });
+            done.retain(|key, offset| state.committed.get(key) != Some(&offset.offset) && owned.contains(key));
+            // A partition that was lost and is owned again keeps its old position until the steward removes it.
+            self.consumer.retain_handed_out(&mut done);
             if !done.is_empty() && state.machine.commit(now, done.clone(), self.config.auto_commit_interval).is_ok() {
                 state.committed.extend(done.into_iter().map(|(key, offset)| (key, offset.offset)));
             }

@@ -70,9 +70,10 @@ impl Consumer {
         });
     }
 
-    /// Whether it is withheld.
-    pub(in crate::consumer) fn is_withheld(&self, key: &TopicPartition) -> bool {
-        self.shared.state().machine.is_withheld(key)
+    /// Drops those that are withheld.
+    pub(in crate::consumer) fn retain_handed_out(&self, offsets: &mut Offsets) {
+        let state = self.shared.state();
+        offsets.retain(|key, _| !state.machine.is_withheld(key));
     }
 
     /// The partitions that have a position and are not withheld, and of which one of the two is new since the last
@@ -113,9 +114,14 @@ impl Consumer {
         lock(&self.shared.working).clear();
     }
 
-    /// Returns this error from the next call for records.
+    /// Returns this error from a call for records. One that lasts is reported again and again: of those that say the
+    /// same only the newest is kept for an application that does not ask.
     pub(in crate::consumer) fn report(&self, error: Error) {
-        self.shared.state().errors.push_back(error);
+        let mut state = self.shared.state();
+        let text = error.to_string();
+        state.errors.retain(|known| known.kind() != error.kind() || known.to_string() != text);
+        state.errors.push_back(error);
+        drop(state);
         self.shared.arrived.notify_waiters();
     }
 
@@ -209,6 +215,33 @@ mod tests {
         };
         assert!(is_woken(true));
         assert!(!is_woken(false), "a member of the group looks by itself, at intervals");
+    }
+
+    #[test]
+    fn only_what_is_not_withheld_is_handed_out() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+        let keys = [0, 1].map(|partition| TopicPartition::new("orders", partition));
+        let starts = keys.clone().map(|key| (key, Some(StartPosition::Offset(5))));
+        assert!(consumer.add_for_group(&starts, false).into_iter().all(|added| added.is_ok()));
+        consumer.withhold(&keys[..1]);
+        let mut done = consumer.done_positions();
+        assert_eq!(done.len(), 2);
+        consumer.retain_handed_out(&mut done);
+        assert_eq!(done.keys().collect::<Vec<_>>(), [&keys[1]]);
+    }
+
+    #[test]
+    fn an_error_that_lasts_is_kept_once_for_an_application_that_does_not_ask() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let consumer = client.consumer(ConsumerConfig::default()).unwrap();
+        let error = |what: &str| Error::new(ErrorKind::Misuse, what);
+        (0..1_000).for_each(|_| consumer.report(error("planted")));
+        consumer.report(error("another one"));
+        for what in ["planted", "another one"] {
+            assert!(consumer.try_batch().unwrap_err().to_string().contains(what));
+        }
+        assert!(consumer.try_batch().unwrap().is_none());
     }
 
     #[test]
