@@ -1,8 +1,8 @@
 //! What the consumer knows of each broker, and what it can send to each broker now.
 //!
 //! Each broker has three lists of partitions: those whose offset it must look up, those whose log it must validate, and
-//! (in its [`Session`]) those to fetch. [`Brokers::list`] keeps a partition in the lists that its [`Standing`] calls
-//! for. Sets over all brokers name those that can be sent something now, and hold the times at which back-offs end. So
+//! (in its [`Session`]) those to fetch. [`Brokers::reindex`] keeps a partition in the lists that its [`IndexKeys`] name.
+//! Sets over all brokers name those that can be sent something now, and hold the times at which back-offs end. So
 //! a wake-up need not walk over all brokers and partitions to find what to send.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::time::Instant;
 
 use super::BrokerVersions;
-use super::partition::{Standing, Turn};
+use super::partition::{IndexKeys, NextStep};
 use super::partitions::PartitionId;
 use super::session::Session;
 
@@ -150,8 +150,8 @@ impl Brokers {
             self.with_full.saturating_add(usize::from(new.has_full)).saturating_sub(usize::from(old.has_full));
     }
 
-    /// Moves a partition from the lists of its `old` standing to those of its `new` one.
-    pub(super) fn list(&mut self, id: PartitionId, old: &Standing, new: &Standing, now: Instant) {
+    /// Moves a partition from the lists that its `old` keys name to those that its `new` keys name.
+    pub(super) fn reindex(&mut self, id: PartitionId, old: &IndexKeys, new: &IndexKeys, now: Instant) {
         if old.leader != new.leader {
             if let Some(broker_id) = old.leader {
                 self.change(broker_id, now, |broker| broker.led = broker.led.saturating_sub(1));
@@ -168,36 +168,36 @@ impl Brokers {
                 self.change(broker_id, now, |broker| broker.followers.insert(id));
             }
         }
-        if old.turn == new.turn {
+        if old.next_step == new.next_step {
             return;
         }
-        match (old.turn, new.turn) {
+        match (old.next_step, new.next_step) {
             // Only the position or stamp in the fetch has changed.
-            (Turn::Fetch(before, _), Turn::Fetch(after, _)) if before == after => {}
-            (Turn::Fetch(broker_id, _), _) => self.change(broker_id, now, |broker| broker.session.want(id, None)),
-            (Turn::Locate(broker_id), _) => self.change(broker_id, now, |broker| {
+            (NextStep::Fetch(before, _), NextStep::Fetch(after, _)) if before == after => {}
+            (NextStep::Fetch(broker_id, _), _) => self.change(broker_id, now, |broker| broker.session.want(id, None)),
+            (NextStep::Locate(broker_id), _) => self.change(broker_id, now, |broker| {
                 broker.to_locate.remove(&id);
             }),
-            (Turn::Validate(broker_id), _) => self.change(broker_id, now, |broker| {
+            (NextStep::Validate(broker_id), _) => self.change(broker_id, now, |broker| {
                 broker.to_validate.remove(&id);
             }),
-            (Turn::Full(broker_id), _) => {
+            (NextStep::Full(broker_id), _) => {
                 self.change(broker_id, now, |broker| broker.full = broker.full.saturating_sub(1));
             }
-            (Turn::Nothing | Turn::Later(_), _) => {}
+            (NextStep::Nothing | NextStep::Later(_), _) => {}
         }
-        match new.turn {
-            Turn::Fetch(broker_id, wanted) => {
+        match new.next_step {
+            NextStep::Fetch(broker_id, wanted) => {
                 self.change(broker_id, now, |broker| broker.session.want(id, Some(wanted)));
             }
-            Turn::Locate(broker_id) => self.change(broker_id, now, |broker| {
+            NextStep::Locate(broker_id) => self.change(broker_id, now, |broker| {
                 broker.to_locate.insert(id);
             }),
-            Turn::Validate(broker_id) => self.change(broker_id, now, |broker| {
+            NextStep::Validate(broker_id) => self.change(broker_id, now, |broker| {
                 broker.to_validate.insert(id);
             }),
-            Turn::Full(broker_id) => self.change(broker_id, now, |broker| broker.full += 1),
-            Turn::Nothing | Turn::Later(_) => {}
+            NextStep::Full(broker_id) => self.change(broker_id, now, |broker| broker.full += 1),
+            NextStep::Nothing | NextStep::Later(_) => {}
         }
     }
 

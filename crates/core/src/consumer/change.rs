@@ -9,18 +9,18 @@ use super::partitions::PartitionId;
 use super::{Consumer, ConsumerEvent, StartPosition, TopicPartition};
 
 impl Consumer {
-    /// Changes a partition, then updates lists and counts to its new standing.
+    /// Changes a partition, then updates lists and counts accordingly.
     pub(super) fn change<T>(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition) -> T) -> Option<T> {
         let changed = change(self.partitions.get_mut(id)?);
-        self.list(id);
+        self.reindex(id);
         Some(changed)
     }
 
-    /// Puts a partition into the lists of its current standing.
-    pub(super) fn list(&mut self, id: PartitionId) {
+    /// Puts a partition into the lists that its state calls for, and takes it out of all others.
+    pub(super) fn reindex(&mut self, id: PartitionId) {
         let enough = self.enough();
         if let Some((old, new)) = self.partitions.update(id, self.now, enough) {
-            self.brokers.list(id, &old, &new, self.now);
+            self.brokers.reindex(id, &old, &new, self.now);
         }
     }
 

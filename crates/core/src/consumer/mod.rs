@@ -56,7 +56,7 @@ use brokers::{Brokers, Link};
 use buffer::Front;
 use change::{check_start, misuse};
 pub(crate) use commit::{Commits, Membership};
-use partition::{Partition, Standing};
+use partition::{IndexKeys, Partition};
 pub use partitions::PartitionId;
 use partitions::Partitions;
 use trouble::Troubles;
@@ -285,8 +285,8 @@ impl Consumer {
     /// `Misuse` if it is not consumed.
     pub fn remove(&mut self, key: &TopicPartition) -> Result<Option<i64>> {
         let id = self.consumed(key)?;
-        if let Some(standing) = self.partitions.strike(id) {
-            self.brokers.list(id, &standing, &Standing::default(), self.now);
+        if let Some(keys) = self.partitions.unindex(id) {
+            self.brokers.reindex(id, &keys, &IndexKeys::default(), self.now);
         }
         self.out.remove(&id);
         Ok(self.partitions.remove(id).and_then(Partition::end))
@@ -460,7 +460,7 @@ impl Consumer {
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.now = now;
         while let Some(id) = self.partitions.due(now) {
-            self.list(id);
+            self.reindex(id);
         }
         self.brokers.handle_time(now);
         self.look_at_troubles(now);

@@ -4,8 +4,9 @@
 //! one to hand out, and the only one that is shown and committed. Changing `stamp` makes the responses to all earlier
 //! requests stale.
 //!
-//! [`Partition::standing`] says what the partition needs next and which counts it belongs to. Every change goes through
-//! [`Consumer::change`](super::Consumer::change), which then updates the machine's lists to the new standing.
+//! The machine keeps lists and counts of its partitions, so that it need not walk over all of them.
+//! [`Partition::index_keys`] says in which of them the partition belongs. Every change goes through
+//! [`Consumer::change`](super::Consumer::change), which then updates them.
 //!
 //! Invariant: while fetching, position <= offsets in the buffer < `fetched`, in increasing order.
 
@@ -49,7 +50,7 @@ pub(super) enum State {
 
 /// What a partition needs next, and from which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) enum Turn {
+pub(super) enum NextStep {
     /// Nothing until a response, new metadata or a seek arrives.
     #[default]
     Nothing,
@@ -65,10 +66,10 @@ pub(super) enum Turn {
     Full(i32),
 }
 
-/// A partition's place in the machine's lists and counts.
+/// The keys under which a partition is found in the machine's lists and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Standing {
-    pub(super) turn: Turn,
+pub(super) struct IndexKeys {
+    pub(super) next_step: NextStep,
     /// The leader, unless the partition is parked.
     pub(super) leader: Option<i32>,
     /// The follower it reads from, unless the partition is parked.
@@ -170,18 +171,18 @@ impl Partition {
         };
     }
 
-    /// What it needs next. `enough`: it is fetched while less than this many bytes of it are buffered.
-    pub(super) fn standing(&self, now: Instant, enough: usize) -> Standing {
+    /// In which lists and counts it belongs. `enough`: it is fetched while less than this many bytes of it are buffered.
+    pub(super) fn index_keys(&self, now: Instant, enough: usize) -> IndexKeys {
         if self.state == State::Parked {
-            return Standing { is_paused_with_buffer: self.is_paused_with_buffer(), ..Standing::default() };
+            return IndexKeys { is_paused_with_buffer: self.is_paused_with_buffer(), ..IndexKeys::default() };
         }
         let class = match self.state {
             _ if self.leader.is_none() => Class::Leaderless,
             State::Fetching | State::Draining => Class::Fetching,
             State::Locating { .. } | State::Validating { .. } | State::Parked => Class::Other,
         };
-        Standing {
-            turn: self.turn(now, enough),
+        IndexKeys {
+            next_step: self.next_step(now, enough),
             leader: self.leader,
             follows: self.preferred_replica,
             class,
@@ -189,19 +190,19 @@ impl Partition {
         }
     }
 
-    fn turn(&self, now: Instant, enough: usize) -> Turn {
+    fn next_step(&self, now: Instant, enough: usize) -> NextStep {
         let leader = self.leader.filter(|_| !self.is_asking);
         let source = self.preferred_replica.or(self.leader).filter(|_| !self.stands_still() && !self.buffer.ends_bad());
         match self.state {
-            State::Parked => Turn::Nothing,
-            _ if self.retry_at > now => Turn::Later(self.retry_at),
-            State::Locating { .. } => leader.map_or(Turn::Nothing, Turn::Locate),
-            State::Validating { .. } => leader.map_or(Turn::Nothing, Turn::Validate),
-            State::Draining => source.map_or(Turn::Nothing, Turn::Full),
+            State::Parked => NextStep::Nothing,
+            _ if self.retry_at > now => NextStep::Later(self.retry_at),
+            State::Locating { .. } => leader.map_or(NextStep::Nothing, NextStep::Locate),
+            State::Validating { .. } => leader.map_or(NextStep::Nothing, NextStep::Validate),
+            State::Draining => source.map_or(NextStep::Nothing, NextStep::Full),
             State::Fetching if !self.buffer.is_empty() && self.buffer.bytes() >= enough.max(1) => {
-                source.map_or(Turn::Nothing, Turn::Full)
+                source.map_or(NextStep::Nothing, NextStep::Full)
             }
-            State::Fetching => source.map_or(Turn::Nothing, |source| Turn::Fetch(source, self.wanted())),
+            State::Fetching => source.map_or(NextStep::Nothing, |source| NextStep::Fetch(source, self.wanted())),
         }
     }
 

@@ -3,7 +3,7 @@
 //! A [`PartitionId`] is an index into the arena plus a generation, so the id of a removed partition finds nothing, even
 //! if its slot is used again. Lists and requests in flight hold ids instead of names.
 //!
-//! [`Partitions::update`] keeps the counts and the ends of back-offs up to date with each partition's [`Standing`], so
+//! [`Partitions::update`] keeps the counts and the ends of back-offs up to date with each partition's [`IndexKeys`], so
 //! a wake-up need not walk over all partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::time::Instant;
 use crate::wire::primitives::Uuid;
 
 use super::TopicPartition;
-use super::partition::{Class, Partition, Standing, Turn};
+use super::partition::{Class, IndexKeys, NextStep, Partition};
 
 /// Names a partition of one consumer, from when it is added until it is removed. When it is added again it has another
 /// id.
@@ -34,8 +34,8 @@ impl PartitionId {
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
-    /// The partition, and the standing for which it is in the lists and counts.
-    used: Option<(Partition, Standing)>,
+    /// The partition, and the keys under which it is in the lists and counts.
+    used: Option<(Partition, IndexKeys)>,
 }
 
 /// The partitions of one topic.
@@ -76,11 +76,11 @@ impl Partitions {
             u32::try_from(self.slots.len()).unwrap_or(u32::MAX).saturating_sub(1)
         });
         let slot = self.slots.get_mut(index as usize)?;
-        slot.used = Some((partition, Standing::default()));
+        slot.used = Some((partition, IndexKeys::default()));
         Some(*vacant.insert(PartitionId { index, generation: slot.generation }))
     }
 
-    /// Removes a partition, which must be in no list or count any more (see [`Partitions::strike`]).
+    /// Removes a partition, which must be in no list or count any more (see [`Partitions::unindex`]).
     pub(super) fn remove(&mut self, id: PartitionId) -> Option<Partition> {
         let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
         let (partition, _) = slot.used.take()?;
@@ -97,13 +97,13 @@ impl Partitions {
         Some(partition)
     }
 
-    fn slot(&self, id: PartitionId) -> Option<&(Partition, Standing)> {
+    fn slot(&self, id: PartitionId) -> Option<&(Partition, IndexKeys)> {
         #[cfg(test)]
         self.visits.set(self.visits.get() + 1);
         self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation)?.used.as_ref()
     }
 
-    fn slot_mut(&mut self, id: PartitionId) -> Option<&mut (Partition, Standing)> {
+    fn slot_mut(&mut self, id: PartitionId) -> Option<&mut (Partition, IndexKeys)> {
         #[cfg(test)]
         self.visits.set(self.visits.get() + 1);
         self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.used.as_mut()
@@ -172,36 +172,36 @@ impl Partitions {
         self.names.insert(topic_id, Arc::clone(&key.topic));
     }
 
-    /// Updates the counts and times for a partition; returns its standing before and now.
-    pub(super) fn update(&mut self, id: PartitionId, now: Instant, enough: usize) -> Option<(Standing, Standing)> {
-        let (partition, standing) = self.slot_mut(id)?;
-        let new = partition.standing(now, enough);
-        let old = std::mem::replace(standing, new);
+    /// Updates the counts and times for a partition; returns its keys before and now.
+    pub(super) fn update(&mut self, id: PartitionId, now: Instant, enough: usize) -> Option<(IndexKeys, IndexKeys)> {
+        let (partition, keys) = self.slot_mut(id)?;
+        let new = partition.index_keys(now, enough);
+        let old = std::mem::replace(keys, new);
         self.recount(id, &old, &new);
         Some((old, new))
     }
 
-    /// Removes a partition from all lists and counts; returns the standing it had.
-    pub(super) fn strike(&mut self, id: PartitionId) -> Option<Standing> {
-        let (_, standing) = self.slot_mut(id)?;
-        let old = std::mem::take(standing);
-        self.recount(id, &old, &Standing::default());
+    /// Removes a partition from all lists and counts; returns the keys it had.
+    pub(super) fn unindex(&mut self, id: PartitionId) -> Option<IndexKeys> {
+        let (_, keys) = self.slot_mut(id)?;
+        let old = std::mem::take(keys);
+        self.recount(id, &old, &IndexKeys::default());
         Some(old)
     }
 
-    fn recount(&mut self, id: PartitionId, old: &Standing, new: &Standing) {
-        let is_fetching = |standing: &Standing| usize::from(standing.class == Class::Fetching);
+    fn recount(&mut self, id: PartitionId, old: &IndexKeys, new: &IndexKeys) {
+        let is_fetching = |keys: &IndexKeys| usize::from(keys.class == Class::Fetching);
         self.fetching = self.fetching.saturating_add(is_fetching(new)).saturating_sub(is_fetching(old));
         if new.class == Class::Leaderless {
             self.leaderless.insert(id);
         } else if old.class == Class::Leaderless {
             self.leaderless.remove(&id);
         }
-        if old.turn != new.turn {
-            if let Turn::Later(at) = old.turn {
+        if old.next_step != new.next_step {
+            if let NextStep::Later(at) = old.next_step {
                 self.backing_off.remove(&(at, id));
             }
-            if let Turn::Later(at) = new.turn {
+            if let NextStep::Later(at) = new.next_step {
                 self.backing_off.insert((at, id));
             }
         }

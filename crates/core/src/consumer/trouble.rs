@@ -135,9 +135,9 @@ impl Consumer {
 
     /// Whether fetches of a partition succeed.
     fn is_served(&self, now: Instant, partition: &Partition) -> bool {
-        let standing = partition.standing(now, self.enough());
-        let broker = standing.follows.or(standing.leader).and_then(|broker_id| self.brokers.get(broker_id));
+        let keys = partition.index_keys(now, self.enough());
+        let broker = keys.follows.or(keys.leader).and_then(|broker_id| self.brokers.get(broker_id));
         let is_up = broker.is_some_and(|broker| broker.versions().is_some() && broker.failures == 0);
-        standing.class == Class::Fetching && partition.failures() == 0 && is_up
+        keys.class == Class::Fetching && partition.failures() == 0 && is_up
     }
 }
