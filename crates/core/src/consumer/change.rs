@@ -1,11 +1,15 @@
 //! The one place where a partition is changed, and the changes that several files make: start, back off, fail, queue.
 
-use crate::error::{Error, ErrorKind, Place, Result};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Hint, Place, Result};
 use crate::time::Instant;
 use crate::wire::messages::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
+use super::lease::Lease;
 use super::partition::{Partition, State};
 use super::partitions::PartitionId;
+use super::returned::Note;
 use super::{Consumer, ConsumerEvent, StartPosition, TopicPartition};
 
 impl Consumer {
@@ -90,6 +94,37 @@ impl Consumer {
     pub(super) fn enqueue(&mut self, id: PartitionId) {
         if self.change(id, Partition::enqueue) == Some(true) {
             self.queue.push_back(id);
+        }
+    }
+
+    /// Looks at the partitions whose batches the application has given back: there may be room for more of them, and
+    /// more of them to hand out.
+    pub(super) fn handle_returned(&mut self) {
+        for note in self.returned.take() {
+            match note {
+                Note::Dropped(id) => self.handle_dropped(id),
+                Note::Unreadable(id, lease, error) => self.fail_at_batch(id, &lease, error),
+            }
+        }
+    }
+
+    fn handle_dropped(&mut self, id: PartitionId) {
+        let is_out = self.change(id, |partition| {
+            partition.settle();
+            partition.is_out()
+        });
+        // A seek or a pause ends a lease at once, so another batch of the partition may be out by now.
+        if is_out == Some(false) {
+            self.out.remove(&id);
+            self.enqueue(id);
+        }
+    }
+
+    /// The batch that was handed out under `lease` cannot be read: parks the partition, if the batch is still the
+    /// current one.
+    pub(super) fn fail_at_batch(&mut self, id: PartitionId, lease: &Arc<Lease>, error: Error) {
+        if self.partitions.get(id).is_some_and(|partition| partition.has_lease(lease)) {
+            self.fail(id, error.with_hint(Hint::SeekPast));
         }
     }
 

@@ -48,7 +48,7 @@ enum Yield {
 impl Consumer {
     pub(super) fn poll_fetch(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         self.lacks_room = false;
-        self.settle_those_out();
+        self.handle_returned();
         // Strict turns: the broker that has waited longest is first. Room in the buffer is freed bit by bit; if a
         // broker that needs less could overtake, it would take each bit, and the first would wait for ever.
         let broker_id = self.brokers.to_fetch()?;
@@ -64,17 +64,6 @@ impl Consumer {
             return None;
         }
         self.fetch(now, broker_id, limit)
-    }
-
-    /// Looks at the partitions whose batch the application held: it may have read the batch to its end, which makes
-    /// room.
-    fn settle_those_out(&mut self) {
-        for id in std::mem::take(&mut self.out) {
-            self.change(id, Partition::settle);
-            if self.partitions.get(id).is_some_and(Partition::is_out) {
-                self.out.insert(id);
-            }
-        }
     }
 
     /// A partition is fetched while less than this is buffered of it, in bytes.

@@ -50,7 +50,6 @@ impl Drop for Pinned {
 #[derive(Debug)]
 pub struct FetchedBatch {
     pub(super) key: TopicPartition,
-    pub(super) id: PartitionId,
     pub(super) batch: RawBatch,
     pub(super) lease: OpenLease,
     pub(super) pinned: Arc<Pinned>,
@@ -74,24 +73,31 @@ impl FetchedBatch {
         let opened =
             self.batch.open(decompressor, max_bytes).and_then(|mut records| Ok((check(&mut records)?, records)));
         match opened {
-            Ok((first, records)) => Ok(RecordCursor {
-                _views: self.pinned.beside(first.capacity() * size_of::<RecordView>()),
-                key: self.key,
-                id: self.id,
-                lease: self.lease,
-                pinned: self.pinned,
-                position: self.position,
-                ahead: first.into_iter(),
-                records,
-            }),
+            Ok((first, records)) => Ok(self.cursor(first, records)),
             Err(error) => {
                 let offset = self.batch.header().base_offset.max(self.position);
-                let place = Place { offset: Some(offset), ..Place::default() };
-                let error = error.at(place).at_partition(&self.key.topic, self.key.partition);
-                Err(Box::new(BadBatch { key: self.key, lease: self.lease, error }))
+                let error = at_offset(error, &self.key, offset);
+                Err(Box::new(BadBatch { lease: self.lease, error }))
             }
         }
     }
+
+    /// Hands out `first`, and then what `records` has left.
+    pub(super) fn cursor(self, first: Vec<RecordView>, records: OpenBatch) -> RecordCursor {
+        RecordCursor {
+            _views: self.pinned.beside(first.capacity() * size_of::<RecordView>()),
+            key: self.key,
+            lease: self.lease,
+            pinned: self.pinned,
+            position: self.position,
+            ahead: first.into_iter(),
+            records,
+        }
+    }
+}
+
+fn at_offset(error: Error, key: &TopicPartition, offset: i64) -> Error {
+    error.at(Place { offset: Some(offset), ..Place::default() }).at_partition(&key.topic, key.partition)
 }
 
 /// How many records a cursor reads at a time. Most batches have fewer; the check is then the only time they are read.
@@ -126,7 +132,6 @@ fn check(records: &mut OpenBatch) -> Result<Vec<RecordView>, Error> {
 /// A batch that could not be opened, and the error.
 #[derive(Debug)]
 pub struct BadBatch {
-    pub(super) key: TopicPartition,
     pub(super) lease: OpenLease,
     pub(super) error: Error,
 }
@@ -138,7 +143,6 @@ pub struct BadBatch {
 #[derive(Debug)]
 pub struct RecordCursor {
     key: TopicPartition,
-    id: PartitionId,
     lease: OpenLease,
     pinned: Arc<Pinned>,
     position: i64,
@@ -164,7 +168,7 @@ impl RecordCursor {
 
     /// The id that the partition had when the batch was handed out.
     pub fn partition_id(&self) -> PartitionId {
-        self.id
+        self.lease.partition_id()
     }
 
     /// The buffer that the records' ranges refer to. A clone keeps [`RecordCursor::kept_bytes`] in memory, so copy
@@ -190,6 +194,9 @@ impl RecordCursor {
     /// The next record; from now on it counts as handed out and the position is behind it.
     ///
     /// `None` at the end of the batch, and as soon as the partition was sought, paused, removed or parked.
+    ///
+    /// Also `None` if the rest of the batch cannot be read although it passed the check. Such a bug of ours parks the
+    /// partition, as a batch does that cannot be opened.
     #[inline]
     pub fn next_record(&mut self) -> Option<RecordView> {
         loop {
@@ -201,11 +208,8 @@ impl RecordCursor {
             match self.read_ahead() {
                 Ok(true) => {}
                 Ok(false) => return self.finish(),
-                Err(error) => {
-                    // The position stays before the records that cannot be read, so that they are not taken for read.
-                    debug_assert!(false, "a batch that was checked cannot be read: {error}");
-                    return None;
-                }
+                // The position stays before the records that cannot be read, so that they are not taken for read.
+                Err(error) => return self.fail(error),
             }
         }
     }
@@ -225,6 +229,13 @@ impl RecordCursor {
         if end > self.position {
             self.claim(end);
         }
+        None
+    }
+
+    /// Without this, the batch would be handed out again for ever.
+    #[cold]
+    fn fail(&mut self, error: Error) -> Option<RecordView> {
+        self.lease.fail(at_offset(error, &self.key, self.position));
         None
     }
 

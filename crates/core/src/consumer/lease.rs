@@ -8,6 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::error::Error;
+
+use super::partitions::PartitionId;
+use super::returned::{Note, Returned};
+
 /// Stands in for an offset once the lease has ended, or while the application holds no batch; real offsets are >= 0.
 const ENDED: i64 = i64::MIN;
 
@@ -64,23 +69,36 @@ impl Lease {
 
 /// Marks the partition as having a batch handed out, until it is dropped.
 #[derive(Debug)]
-pub(super) struct OpenLease(Arc<Lease>);
+pub(super) struct OpenLease {
+    lease: Arc<Lease>,
+    id: PartitionId,
+    returned: Returned,
+}
 
 impl OpenLease {
-    pub(super) fn new(lease: Arc<Lease>) -> Self {
+    pub(super) fn new(lease: Arc<Lease>, id: PartitionId, returned: Returned) -> Self {
         lease.opened_at.store(lease.position().unwrap_or_default(), Ordering::Release);
-        Self(lease)
+        Self { lease, id, returned }
     }
 
     /// The application is done with the records handed out so far.
     pub(super) fn settle(&self) {
-        if let Some(position) = self.0.position() {
-            self.0.opened_at.store(position, Ordering::Release);
+        if let Some(position) = self.position() {
+            self.opened_at.store(position, Ordering::Release);
         }
     }
 
-    pub(super) fn is(&self, lease: &Arc<Lease>) -> bool {
-        Arc::ptr_eq(&self.0, lease)
+    /// Tells the machine that the batch cannot be read any further.
+    pub(super) fn fail(&self, error: Error) {
+        self.returned.leave(Note::Unreadable(self.id, Arc::clone(&self.lease), error));
+    }
+
+    pub(super) fn partition_id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub(super) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
     }
 }
 
@@ -88,19 +106,25 @@ impl std::ops::Deref for OpenLease {
     type Target = Lease;
 
     fn deref(&self) -> &Lease {
-        &self.0
+        &self.lease
     }
 }
 
 impl Drop for OpenLease {
     fn drop(&mut self) {
-        self.0.opened_at.store(ENDED, Ordering::Release);
+        self.opened_at.store(ENDED, Ordering::Release);
+        // Last: the machine then finds that the application holds no batch.
+        self.returned.leave(Note::Dropped(self.id));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(lease: &Arc<Lease>) -> OpenLease {
+        OpenLease::new(Arc::clone(lease), PartitionId::numbered(0), Returned::default())
+    }
 
     #[test]
     fn nothing_can_be_claimed_after_the_end() {
@@ -114,7 +138,7 @@ mod tests {
     #[test]
     fn what_is_at_hand_is_remembered_until_its_batch_is_dropped_however_often_the_lease_is_renewed() {
         let lease = Lease::new(5);
-        let open = OpenLease::new(Arc::clone(&lease));
+        let open = open(&lease);
         assert!(lease.claim(5, 6));
         let renewed = lease.renew().renew();
         assert_eq!((renewed.position(), renewed.opened_at()), (Some(6), Some(5)));
@@ -125,10 +149,10 @@ mod tests {
     #[test]
     fn each_batch_at_hand_is_remembered_although_others_of_earlier_leases_are_too() {
         let oldest = Lease::new(5);
-        let first = OpenLease::new(Arc::clone(&oldest));
+        let first = open(&oldest);
         assert!(oldest.claim(5, 6));
         let older = oldest.renew();
-        let second = OpenLease::new(Arc::clone(&older));
+        let second = open(&older);
         assert!(older.claim(6, 8));
         let newest = older.renew().renew();
         assert_eq!(newest.opened_at(), Some(5));
@@ -141,7 +165,7 @@ mod tests {
     #[test]
     fn a_lease_is_open_until_the_batch_is_dropped() {
         let lease = Lease::new(0);
-        let open = OpenLease::new(Arc::clone(&lease));
+        let open = open(&lease);
         assert!(lease.is_open());
         drop(open);
         assert!(!lease.is_open());

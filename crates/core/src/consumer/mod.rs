@@ -29,6 +29,7 @@ mod lease;
 mod locate;
 mod partition;
 mod partitions;
+mod returned;
 mod session;
 mod trouble;
 
@@ -59,6 +60,7 @@ pub(crate) use commit::{Commits, Membership};
 use partition::{IndexKeys, Partition};
 pub use partitions::PartitionId;
 use partitions::Partitions;
+use returned::Returned;
 use trouble::Troubles;
 
 /// The shortest time between two fetches after a response that a correct broker would not send (guarantee R16).
@@ -218,10 +220,13 @@ pub struct Consumer {
     reserved: usize,
     /// How many bytes of received responses are kept.
     pinned: Arc<AtomicUsize>,
-    /// Partitions that have something to hand out, in the order of their turns.
+    /// Partitions that have something to hand out, in the order of their turns. Not those of which the application
+    /// holds a batch.
     queue: VecDeque<PartitionId>,
-    /// Partitions of which the application holds a batch, or held one when last checked.
+    /// Partitions of which the application holds a batch, or held one when `returned` was last read.
     out: BTreeSet<PartitionId>,
+    /// The batches that the application gave back.
+    returned: Returned,
     events: VecDeque<ConsumerEvent>,
     /// `None` without a group.
     commits: Option<Commits>,
@@ -256,6 +261,7 @@ impl Consumer {
             pinned: Arc::default(),
             queue: VecDeque::new(),
             out: BTreeSet::new(),
+            returned: Returned::default(),
             events: VecDeque::new(),
             refresh_at: Instant::default(),
             outdated: Outdated::default(),
@@ -516,47 +522,40 @@ impl Consumer {
 
     /// Whether [`Consumer::take_batch`] may return a batch or report an error.
     pub fn has_batch(&mut self) -> bool {
+        self.handle_returned();
         if !self.events.is_empty() {
             return true;
         }
-        for _ in 0..self.queue.len() {
-            let Some(&id) = self.queue.front() else { break };
-            match self.partitions.get(id) {
-                Some(partition) if partition.is_waiting() => return true,
-                Some(partition) if partition.is_out() => self.queue.rotate_left(1),
-                _ => self.leave_queue(),
+        while let Some(&id) = self.queue.front() {
+            if self.partitions.get(id).is_some_and(Partition::is_waiting) {
+                return true;
             }
-        }
-        false
-    }
-
-    /// The first partition in the queue has nothing to hand out; [`Consumer::enqueue`] brings it back.
-    fn leave_queue(&mut self) {
-        if let Some(id) = self.queue.pop_front() {
+            // `enqueue` brings it back as soon as it has something to hand out.
+            self.queue.pop_front();
             self.change(id, Partition::leave_queue);
         }
+        false
     }
 
     /// The next batch to hand out; partitions take turns. `None` if nothing is buffered.
     ///
     /// While the application holds a batch, no other batch of that partition is handed out.
     pub fn take_batch(&mut self) -> Option<FetchedBatch> {
-        for _ in 0..self.queue.len() {
-            let id = *self.queue.front()?;
-            let stands_still = self.partitions.get(id).is_none_or(Partition::stands_still);
-            let front = if stands_still { Front::Nothing } else { self.change(id, Partition::settle)? };
+        self.handle_returned();
+        while let Some(id) = self.queue.pop_front() {
+            // `enqueue` brings it back: behind the others, once its batch is given back, or it has more to hand out.
+            let front = self.change(id, |partition| {
+                partition.leave_queue();
+                if partition.stands_still() { Front::Nothing } else { partition.settle() }
+            });
             match front {
-                Front::Nothing => self.leave_queue(),
-                Front::Bad => {
-                    self.leave_queue();
-                    self.fail_at_bad_front(id);
-                }
-                Front::Held => self.queue.rotate_left(1),
-                Front::Batch => {
-                    self.queue.rotate_left(1);
-                    self.out.insert(id);
-                    if let Some(batch) = self.partitions.get(id).and_then(|partition| partition.take(id)) {
-                        return Some(batch);
+                None | Some(Front::Nothing | Front::Held) => {}
+                Some(Front::Bad) => self.fail_at_bad_front(id),
+                Some(Front::Batch) => {
+                    let batch = self.partitions.get(id).and_then(|partition| partition.take(id, &self.returned));
+                    if batch.is_some() {
+                        self.out.insert(id);
+                        return batch;
                     }
                 }
             }
@@ -575,22 +574,23 @@ impl Consumer {
     ///
     /// Ignored if the partition was sought, paused or removed in the meantime.
     pub fn handle_bad_batch(&mut self, bad: BadBatch) {
-        let Some(id) = self.find(&bad.key) else { return };
-        if self.partitions.get(id).is_some_and(|partition| partition.has_lease(&bad.lease)) {
-            let BadBatch { error, lease, .. } = bad;
-            drop(lease);
-            self.fail(id, error.with_hint(Hint::SeekPast));
-        }
+        let BadBatch { lease: open, error } = bad;
+        let (id, lease) = (open.partition_id(), Arc::clone(open.lease()));
+        drop(open);
+        self.fail_at_batch(id, &lease, error);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::wire::messages::MetadataResponse;
     use crate::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
     use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
     use crate::wire::primitives::Uuid;
+    use crate::wire::records::{BatchBuilder, BufferPool, CompressionType, Compressor, Decompressor, Stamp};
 
     const BROKERS: i32 = 3;
 
@@ -623,15 +623,102 @@ mod tests {
         (requests, consumer.partitions.visits.get() - before)
     }
 
+    fn consumer() -> Consumer {
+        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+        Consumer::new(ConsumerConfig::default(), backoff, 1, 1)
+    }
+
+    fn key(partition: i32) -> TopicPartition {
+        TopicPartition::new("many", partition)
+    }
+
+    /// A consumer that has fetched this batch from each of its partitions.
+    fn with_buffered(partitions: i32, batch: &Bytes) -> Consumer {
+        let mut consumer = consumer();
+        let metadata = Metadata::default().merged(snapshot(vec![topic("many", 1, partitions)]), false);
+        consumer.handle_metadata(Instant(0), &Arc::new(metadata));
+        for partition in 0..partitions {
+            consumer.add(&key(partition), StartPosition::Offset(0)).unwrap();
+        }
+        while let Some(call) = consumer.poll_request(Instant(0)) {
+            let response = match call.body {
+                ConsumerRequest::Fetch(fetch) => {
+                    let asked = fetch.topics.iter().flat_map(|topic| &topic.partitions);
+                    let data = |partition| PartitionData {
+                        partition_index: partition,
+                        records: Some(batch.clone().into()),
+                        ..Default::default()
+                    };
+                    let partitions = asked.filter(|asked| asked.fetch_offset == 0).map(|asked| data(asked.partition));
+                    let partitions: Vec<_> = partitions.collect();
+                    if partitions.is_empty() {
+                        continue;
+                    }
+                    let responses =
+                        vec![FetchableTopicResponse { topic_id: Uuid([1; 16]), partitions, ..Default::default() }];
+                    let response = FetchResponse { session_id: 7, responses, ..Default::default() };
+                    ConsumerResponse::Fetch(Box::new(response))
+                }
+                _ => ConsumerResponse::Versions(BrokerVersions { fetch: 17, list_offsets: 8 }),
+            };
+            consumer.handle_response(Instant(0), call.id, Ok(response));
+        }
+        consumer
+    }
+
+    /// A batch of one record at offset 0.
+    fn batch() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(&BufferPool::new(1 << 20, Arc::new(|| {})), 1 << 20);
+        builder.append(0, None, Some(b"value"), &[]).unwrap();
+        let mut compressor = Compressor::new(CompressionType::None.into()).unwrap();
+        builder.seal(Stamp::default(), &mut compressor).unwrap().into_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_read_although_it_passed_the_check_parks_its_partition() {
+        let mut broken = batch();
+        // The last byte of a record says how many headers it has.
+        *broken.last_mut().unwrap() = 2;
+        let crc = crc32c::crc32c(&broken[21..]);
+        broken[17..21].copy_from_slice(&crc.to_be_bytes());
+        let mut consumer = with_buffered(1, &broken.into());
+        let fetched = consumer.take_batch().unwrap();
+        // As if the check had not found it.
+        let records = fetched.batch.open(&mut Decompressor::new(), 1 << 20).unwrap();
+        let mut cursor = fetched.cursor(Vec::new(), records);
+        assert_eq!(cursor.next_record(), None);
+        drop(cursor);
+        assert!(consumer.has_batch(), "there is an error to report");
+        assert!(consumer.take_batch().is_none(), "it must not be handed out again and again");
+        let event = consumer.poll_event();
+        let Some(ConsumerEvent::PartitionError { topic_partition, error }) = event else { panic!("{event:?}") };
+        assert_eq!((topic_partition, error.place().offset, error.kind()), (key(0), Some(0), ErrorKind::Malformed));
+        assert_eq!(consumer.position(&key(0)), Some(0));
+    }
+
+    #[test]
+    fn batches_that_the_application_holds_are_looked_at_only_when_they_come_back() {
+        let mut consumer = with_buffered(1_000, &batch().into());
+        let mut held: Vec<_> = std::iter::from_fn(|| consumer.take_batch()).collect();
+        assert_eq!(held.len(), 1_000);
+        let before = consumer.partitions.visits.get();
+        assert!(!consumer.has_batch() && consumer.take_batch().is_none());
+        assert!(consumer.poll_request(Instant(0)).is_none());
+        assert_eq!(consumer.partitions.visits.get(), before);
+        let returned = held.swap_remove(500).topic_partition().clone();
+        assert!(consumer.has_batch());
+        assert_eq!(consumer.take_batch().unwrap().topic_partition(), &returned);
+        assert!(consumer.partitions.visits.get() - before < 20);
+    }
+
     #[test]
     fn a_wake_up_looks_at_what_changed_and_not_at_every_partition() {
         const PARTITIONS: i32 = 10_000;
-        let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-        let mut consumer = Consumer::new(ConsumerConfig::default(), backoff, 1, 1);
+        let mut consumer = consumer();
         let first = Metadata::default().merged(snapshot(vec![topic("many", 1, PARTITIONS)]), false);
         consumer.handle_metadata(Instant(0), &Arc::new(first.clone()));
         for partition in 0..PARTITIONS {
-            consumer.add(&TopicPartition::new("many", partition), StartPosition::Offset(0)).unwrap();
+            consumer.add(&key(partition), StartPosition::Offset(0)).unwrap();
         }
         let (versions, looked_at) = wake_up(&mut consumer, Instant(0));
         assert_eq!((versions.len(), looked_at), (3, 0));

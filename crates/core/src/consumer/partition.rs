@@ -28,6 +28,7 @@ use super::handout::{FetchedBatch, Pinned};
 use super::isolation::AbortedTransactions;
 use super::lease::{Lease, OpenLease};
 use super::partitions::PartitionId;
+use super::returned::Returned;
 use super::session::Wanted;
 use super::{CommittedOffset, TopicPartition};
 
@@ -295,8 +296,8 @@ impl Partition {
     }
 
     /// Whether the batch that was handed out under `lease` is still the current one.
-    pub(super) fn has_lease(&self, lease: &OpenLease) -> bool {
-        self.lease.as_ref().is_some_and(|own| lease.is(own))
+    pub(super) fn has_lease(&self, lease: &Arc<Lease>) -> bool {
+        self.lease.as_ref().is_some_and(|own| Arc::ptr_eq(own, lease))
     }
 
     /// Whether the application holds a batch of it.
@@ -451,9 +452,9 @@ impl Partition {
 
 // The buffer and the queue.
 impl Partition {
-    /// Marks it as queued. Returns false if it is queued already or has nothing to hand out.
+    /// Marks it as queued. Returns false if it is queued already or has nothing to hand out now.
     pub(super) fn enqueue(&mut self) -> bool {
-        !self.buffer.is_empty() && !std::mem::replace(&mut self.is_queued, true)
+        self.is_waiting() && !std::mem::replace(&mut self.is_queued, true)
     }
 
     /// Marks it as no longer queued.
@@ -471,11 +472,12 @@ impl Partition {
     }
 
     /// The batch at the front of the buffer, if [`Partition::settle`] found one. `id` is this partition's.
-    pub(super) fn take(&self, id: PartitionId) -> Option<FetchedBatch> {
+    pub(super) fn take(&self, id: PartitionId, returned: &Returned) -> Option<FetchedBatch> {
         let lease = Arc::clone(self.lease.as_ref()?);
         let position = lease.position()?;
         let (batch, pinned) = self.buffer.batch()?;
-        Some(FetchedBatch { key: self.key.clone(), id, batch, lease: OpenLease::new(lease), pinned, position })
+        let lease = OpenLease::new(lease, id, returned.clone());
+        Some(FetchedBatch { key: self.key.clone(), batch, lease, pinned, position })
     }
 
     /// The error at the front of the buffer, if the front cannot be read.
