@@ -237,10 +237,11 @@ class SimpleConsumer(_engine.Consumer):
             reset = OffsetType.EARLIEST
         missing = [partition.id for partition in self._partitions if partition.id not in positions]
         found = self._offsets_at(dict.fromkeys(missing, reset))
+        positions.update(found)
         self._open(
             self._cluster._engine,
             self._topic.name.decode("ascii"),
-            [(partition.id, partition, {**positions, **found}[partition.id]) for partition in self._partitions],
+            [(partition.id, partition, positions[partition.id]) for partition in self._partitions],
             self._settings,
             self._commit_failed,
         )
