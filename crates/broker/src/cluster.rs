@@ -455,7 +455,7 @@ impl Cluster {
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `INVALID_CONFIG` if the setting does not exist or cannot have this value.
     pub fn set_topic_config(&mut self, topic: &str, name: &str, value: &str) -> Result<(), ErrorCode> {
         let topic = self.state.topics.get_mut(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        configs::topic_setting(name).and_then(|setting| setting.check(value)).map_err(|(error_code, _)| error_code)?;
+        configs::find(configs::TOPIC, name).and_then(|setting| setting.check(value)).map_err(|(error_code, _)| error_code)?;
         topic.configs.insert(name.to_owned(), value.to_owned());
         Ok(())
     }

@@ -3,7 +3,12 @@
 //!
 //! Only the settings that have a constant here have an effect; the others are stored and shown.
 
+use std::collections::BTreeMap;
+
 use kavka_core::wire::error_code::ErrorCode;
+
+/// The settings of a topic or a group that are not at their default, by Kafka's names.
+pub(crate) type Configs = BTreeMap<String, String>;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +62,24 @@ pub(crate) const TOPIC: &[Setting] = &[
     setting("unclean.leader.election.enable", "false", 1),
 ];
 
+/// After this long without a heartbeat, a member of a consumer group is removed, in milliseconds.
+pub(crate) const CONSUMER_SESSION_TIMEOUT_MS: &str = "consumer.session.timeout.ms";
+/// How often members of a consumer group send heartbeats, in milliseconds.
+pub(crate) const CONSUMER_HEARTBEAT_INTERVAL_MS: &str = "consumer.heartbeat.interval.ms";
+
+/// The settings of a group.
+///
+/// Kafka's default interval is 5 s. Members move to their shares by heartbeats, and whoever embeds a broker does not
+/// want to wait for that.
+pub(crate) const GROUP: &[Setting] =
+    &[setting(CONSUMER_HEARTBEAT_INTERVAL_MS, "1000", 3), setting(CONSUMER_SESSION_TIMEOUT_MS, "45000", 3)];
+
+/// The bounds of a group's session timeout and heartbeat interval. The upper ones are the defaults of Kafka's
+/// `group.consumer.max.session.timeout.ms` and `group.consumer.max.heartbeat.interval.ms`; Kafka's lower ones, 45 s and
+/// 5 s, would make every test of a session slow.
+const CONSUMER_SESSION_TIMEOUT_BOUNDS: std::ops::RangeInclusive<u32> = 1_000..=60_000;
+const CONSUMER_HEARTBEAT_INTERVAL_BOUNDS: std::ops::RangeInclusive<u32> = 100..=15_000;
+
 /// The settings of a broker, except those taken from [`ClusterConfig`](crate::ClusterConfig).
 pub(crate) const BROKER: &[Setting] = &[
     setting("log.cleanup.policy", "delete", 7),
@@ -88,8 +111,31 @@ impl Setting {
     }
 }
 
-/// The topic setting with this name; `INVALID_CONFIG` if there is none.
-pub(crate) fn topic_setting(name: &str) -> Result<&'static Setting, (ErrorCode, &'static str)> {
-    let setting = TOPIC.iter().find(|setting| setting.name == name);
-    setting.ok_or((ErrorCode::INVALID_CONFIG, "a topic has no setting of that name"))
+/// The setting with this name, from [`TOPIC`] or [`GROUP`]; `INVALID_CONFIG` if there is none.
+pub(crate) fn find(settings: &'static [Setting], name: &str) -> Result<&'static Setting, (ErrorCode, &'static str)> {
+    let setting = settings.iter().find(|setting| setting.name == name);
+    setting.ok_or((ErrorCode::INVALID_CONFIG, "there is no setting of that name"))
+}
+
+/// A number among a group's settings; `set` holds those that are not at their default.
+pub(crate) fn group_number(set: &Configs, name: &str) -> u32 {
+    let default = || GROUP.iter().find(|setting| setting.name == name).map(|setting| setting.default);
+    let value = set.get(name).map(String::as_str).or_else(default);
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// `INVALID_CONFIG` unless a group's settings are within their bounds and fit together.
+pub(crate) fn check_group(set: &Configs) -> Result<(), (ErrorCode, &'static str)> {
+    let session_timeout_ms = group_number(set, CONSUMER_SESSION_TIMEOUT_MS);
+    let heartbeat_interval_ms = group_number(set, CONSUMER_HEARTBEAT_INTERVAL_MS);
+    let invalid = if !CONSUMER_SESSION_TIMEOUT_BOUNDS.contains(&session_timeout_ms) {
+        "the session timeout is out of bounds"
+    } else if !CONSUMER_HEARTBEAT_INTERVAL_BOUNDS.contains(&heartbeat_interval_ms) {
+        "the heartbeat interval is out of bounds"
+    } else if session_timeout_ms <= heartbeat_interval_ms {
+        "the session timeout must be longer than the heartbeat interval"
+    } else {
+        return Ok(());
+    };
+    Err((ErrorCode::INVALID_CONFIG, invalid))
 }

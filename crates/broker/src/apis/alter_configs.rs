@@ -1,10 +1,10 @@
-//! `IncrementalAlterConfigs` v0-1: changes topic settings.
+//! `IncrementalAlterConfigs` v0-1: changes the settings of topics and groups.
 //!
-//! The changes to one topic are applied together or not at all.
+//! The changes to one resource are applied together or not at all. A group need not exist to have settings.
 //!
-//! Not here: broker settings, all of which are read-only; loggers, groups and client metrics.
+//! Not here: broker settings, all of which are read-only; loggers and client metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::incremental_alter_configs::{
@@ -13,11 +13,12 @@ use kavka_core::wire::messages::incremental_alter_configs::{
 use kavka_core::wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use super::{Answer, Context, Handle};
-use crate::configs::{self, Setting};
+use crate::configs::{self, Configs, Setting};
 use crate::state::State;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 
 /// Kafka's `AlterConfigOp` numbers.
 const SET: i8 = 0;
@@ -66,30 +67,37 @@ fn answer(resource: &AlterConfigsResource, altered: Result<(), Refusal>) -> Alte
 }
 
 fn alter(state: &mut State, resource: &AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {
-    match resource.resource_type {
-        TOPIC => {}
+    let name = resource.resource_name.as_str();
+    let (settings, current) = match resource.resource_type {
+        TOPIC => {
+            let unknown = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic");
+            (configs::TOPIC, &mut state.topics.get_mut(name).ok_or(unknown)?.configs)
+        }
+        GROUP if name.is_empty() => return Err((ErrorCode::INVALID_REQUEST, "the group id is empty")),
+        GROUP => (configs::GROUP, state.groups.configs_mut(name)),
         BROKER => return Err((ErrorCode::INVALID_REQUEST, "the settings of this broker cannot be changed")),
-        _ => return Err((ErrorCode::INVALID_REQUEST, "only the settings of topics can be changed")),
-    }
-    let unknown = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic");
-    let topic = state.topics.get_mut(resource.resource_name.as_str()).ok_or(unknown)?;
+        _ => return Err((ErrorCode::INVALID_REQUEST, "only the settings of topics and groups can be changed")),
+    };
     let names: BTreeSet<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
     if names.len() < resource.configs.len() {
         return Err((ErrorCode::INVALID_REQUEST, "the request changes one setting twice"));
     }
-    let mut set = topic.configs.clone();
+    let mut set = current.clone();
     for config in &resource.configs {
-        change(&mut set, config)?;
+        change(settings, &mut set, config)?;
+    }
+    if resource.resource_type == GROUP {
+        configs::check_group(&set)?;
     }
     if !validate_only {
-        topic.configs = set;
+        *current = set;
     }
     Ok(())
 }
 
-/// Applies one change to `set`, the topic's explicit settings.
-fn change(set: &mut BTreeMap<String, String>, config: &AlterableConfig) -> Result<(), Refusal> {
-    let setting = configs::topic_setting(&config.name)?;
+/// Applies one change to `set`, the settings that are not at their default.
+fn change(settings: &'static [Setting], set: &mut Configs, config: &AlterableConfig) -> Result<(), Refusal> {
+    let setting = configs::find(settings, &config.name)?;
     if config.config_operation == DELETE {
         set.remove(&config.name);
         return Ok(());

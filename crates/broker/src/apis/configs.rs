@@ -1,4 +1,4 @@
-//! `DescribeConfigs` v0-4: the settings of topics and brokers.
+//! `DescribeConfigs` v0-4: the settings of topics, brokers and groups.
 //!
 //! Not here: synonyms, documentation, loggers and client metrics.
 
@@ -9,16 +9,18 @@ use kavka_core::wire::messages::describe_configs::{
 use kavka_core::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::{Answer, Context, Handle};
-use crate::configs::{self, Setting};
+use crate::configs::{self, Configs, Setting};
 use crate::state::State;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 
 /// Kafka's `ConfigSource` numbers.
 const SET_FOR_TOPIC: i8 = 1;
 const SET_AT_START: i8 = 4;
 const DEFAULT: i8 = 5;
+const SET_FOR_GROUP: i8 = 8;
 
 impl Handle for DescribeConfigsRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<DescribeConfigsResponse> {
@@ -42,14 +44,10 @@ fn describe(state: &State, resource: &DescribeConfigsResource) -> DescribeConfig
     let shown = match resource.resource_type {
         TOPIC => match state.topic(name) {
             None => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            Some(topic) => Ok(configs::TOPIC
-                .iter()
-                .map(|setting| match topic.configs.get(setting.name) {
-                    Some(value) => show(setting, value, SET_FOR_TOPIC),
-                    None => show(setting, setting.default, DEFAULT),
-                })
-                .collect()),
+            Some(topic) => Ok(show_all(configs::TOPIC, &topic.configs, SET_FOR_TOPIC)),
         },
+        GROUP if name.is_empty() => Err(ErrorCode::INVALID_REQUEST),
+        GROUP => Ok(show_all(configs::GROUP, state.groups.configs(name), SET_FOR_GROUP)),
         BROKER => match name.parse() {
             Ok(broker_id) if state.is_up(broker_id) => Ok(broker_settings(state, broker_id)),
             _ => Err(ErrorCode::INVALID_REQUEST),
@@ -75,6 +73,15 @@ fn answer(
         resource_name: resource.resource_name.clone(),
         configs: shown.unwrap_or_default(),
     }
+}
+
+/// All of these settings; `source` is that of those in `set`, and the others are at their default.
+fn show_all(settings: &[Setting], set: &Configs, source: i8) -> Vec<DescribeConfigsResourceResult> {
+    let show = |setting: &Setting| match set.get(setting.name) {
+        Some(value) => show(setting, value, source),
+        None => show(setting, setting.default, DEFAULT),
+    };
+    settings.iter().map(show).collect()
 }
 
 fn show(setting: &Setting, value: &str, source: i8) -> DescribeConfigsResourceResult {

@@ -34,7 +34,8 @@ impl Handle for ConsumerGroupHeartbeatRequest {
         }
         let State { groups, topics, .. } = state;
         let group = groups.consumer(&self.group_id, self.member_epoch == 0);
-        match group.and_then(|group| group.heartbeat(context.now, &self, &client_id, topics)) {
+        let beat = group.and_then(|(group, configs)| group.heartbeat(context.now, &self, &client_id, configs, topics));
+        match beat {
             Ok(response) => response.into(),
             Err(error_code) => refused(error_code, None).into(),
         }

@@ -63,7 +63,7 @@ fn plan(state: &State, topic: &CreatableTopic) -> Result<Vec<Vec<i32>>, Refusal>
     state.check_topic_name(&topic.name)?;
     for config in &topic.configs {
         let no_value = (ErrorCode::INVALID_CONFIG, "the setting has no value");
-        configs::topic_setting(&config.name)?.check(config.value.as_deref().ok_or(no_value)?)?;
+        configs::find(configs::TOPIC, &config.name)?.check(config.value.as_deref().ok_or(no_value)?)?;
     }
     if topic.assignments.is_empty() {
         return state.assign(topic.num_partitions, topic.replication_factor);

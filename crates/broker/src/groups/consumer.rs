@@ -4,9 +4,8 @@
 //! computed. A member moves to its target by heartbeats: it is told what to give up, and stays in its *member epoch*
 //! until it says that it has; then it gets the new epoch, and what nobody else holds any more.
 //!
-//! Not here: members of the classic protocol in such a group, so a group changes its protocol only while it is empty,
-//! as with Kafka's `group.consumer.migration.policy=disabled`; racks; settings of a group
-//! (`consumer.session.timeout.ms`).
+//! Not here: members of the classic protocol in such a group, so a group changes its protocol only while it is empty, as
+//! with Kafka's `group.consumer.migration.policy=disabled`; racks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,13 +20,9 @@ use kavka_core::wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHea
 use regex::Regex;
 
 use super::assignor::{Assignor, Partitions, Subscriber};
+use crate::configs::{self, Configs};
 use crate::state::Topic;
 
-/// Kafka: `group.consumer.session.timeout.ms`.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
-/// Kafka: `group.consumer.heartbeat.interval.ms`, 5 s by default. Members move to their shares by heartbeats, and
-/// whoever embeds a broker does not want to wait for that.
-const HEARTBEAT_INTERVAL_MS: i32 = 1_000;
 /// The member epoch with which a member joins.
 const JOINS: i32 = 0;
 /// The member epoch with which a static member leaves for a while. With -1 a member leaves for good.
@@ -116,6 +111,7 @@ impl ConsumerGroup {
         now: Instant,
         request: &ConsumerGroupHeartbeatRequest,
         client_id: &str,
+        configs: &Configs,
         topics: &Topics,
     ) -> Result<ConsumerGroupHeartbeatResponse, ErrorCode> {
         let told = |member_epoch| ConsumerGroupHeartbeatResponse {
@@ -129,7 +125,9 @@ impl ConsumerGroup {
         }
         let owned = request.topic_partitions.as_ref().map(|owned| flat(owned));
         self.admit(request, owned.as_ref())?;
-        self.update_member(now, request, client_id, topics);
+        let session_timeout_ms = configs::group_number(configs, configs::CONSUMER_SESSION_TIMEOUT_MS);
+        let expires = now + Duration::from_millis(session_timeout_ms.into());
+        self.update_member(expires, request, client_id, topics);
         self.assign(topics);
         let member_id = &request.member_id;
         let before = self.members.get(member_id).map(|member| member.assigned.clone()).unwrap_or_default();
@@ -139,8 +137,9 @@ impl ConsumerGroup {
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
             && owned.is_some();
         let is_told = request.member_epoch == JOINS || is_full || member.assigned != before;
+        let heartbeat_interval_ms = configs::group_number(configs, configs::CONSUMER_HEARTBEAT_INTERVAL_MS);
         Ok(ConsumerGroupHeartbeatResponse {
-            heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
+            heartbeat_interval_ms: heartbeat_interval_ms.cast_signed(),
             assignment: is_told.then(|| Assignment { topic_partitions: by_topic(&member.assigned) }),
             ..told(member.epoch)
         })
@@ -223,7 +222,7 @@ impl ConsumerGroup {
     /// Takes over what changed. A new subscription begins a new group epoch.
     fn update_member(
         &mut self,
-        now: Instant,
+        expires: Instant,
         request: &ConsumerGroupHeartbeatRequest,
         client_id: &str,
         topics: &Topics,
@@ -246,7 +245,7 @@ impl ConsumerGroup {
         if let Some(name) = &request.server_assignor {
             member.assignor = Assignor::from_name(name);
         }
-        member.expires = now + SESSION_TIMEOUT;
+        member.expires = expires;
         let is_changed = (&member.topic_names, &member.topic_regex) != (&before.0, &before.1);
         let subscribed: BTreeMap<Uuid, i32> =
             self.members.values().flat_map(|member| member.subscribed(topics)).collect();

@@ -17,10 +17,14 @@ use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::describe_groups::DescribedGroup;
 
 use crate::ConnectionId;
+use crate::configs::Configs;
 use crate::waits::Wakes;
 
 pub(crate) use classic::{ClassicGroup, Join, Sync, refused_join, refused_sync};
 pub(crate) use consumer::{ConsumerGroup, Topics, check_heartbeat};
+
+/// The settings of a group for which none was changed.
+static DEFAULTS: Configs = Configs::new();
 
 /// The longest metadata of a committed offset, in bytes (Kafka: `offset.metadata.max.bytes`).
 pub(crate) const MAX_OFFSET_METADATA: usize = 4096;
@@ -160,6 +164,8 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     groups: BTreeMap<String, Group>,
+    /// The settings of groups that are not at their default. A group need not exist to have some.
+    configs: BTreeMap<String, Configs>,
     members_named: u64,
 }
 
@@ -170,6 +176,15 @@ impl Groups {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups.iter().map(|(group_id, group)| (group_id.as_str(), group))
+    }
+
+    /// The group's settings that are not at their default.
+    pub(crate) fn configs(&self, group_id: &str) -> &Configs {
+        self.configs.get(group_id).unwrap_or(&DEFAULTS)
+    }
+
+    pub(crate) fn configs_mut(&mut self, group_id: &str) -> &mut Configs {
+        self.configs.entry(group_id.to_owned()).or_default()
     }
 
     /// The group for members of the classic protocol, if there is one.
@@ -195,7 +210,12 @@ impl Groups {
 
     /// The group for members of the consumer protocol; created if necessary when the member `joins`.
     /// `GROUP_ID_NOT_FOUND` while it has members of the classic protocol.
-    pub(crate) fn consumer(&mut self, group_id: &str, joins: bool) -> Result<&mut ConsumerGroup, ErrorCode> {
+    pub(crate) fn consumer(
+        &mut self,
+        group_id: &str,
+        joins: bool,
+    ) -> Result<(&mut ConsumerGroup, &Configs), ErrorCode> {
+        let configs = self.configs.get(group_id).unwrap_or(&DEFAULTS);
         if joins {
             let group = self.groups.entry(group_id.to_owned()).or_default();
             if group.is_empty() && group.as_consumer().is_none() {
@@ -203,7 +223,7 @@ impl Groups {
             }
         }
         match self.groups.get_mut(group_id).map(|group| &mut group.kind) {
-            Some(Kind::Consumer(group)) => Ok(group),
+            Some(Kind::Consumer(group)) => Ok((group, configs)),
             _ => Err(ErrorCode::GROUP_ID_NOT_FOUND),
         }
     }

@@ -1,9 +1,9 @@
 //! Settings of topics and brokers.
 
-use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::describe_configs::{DescribeConfigsResource, DescribeConfigsResult};
 use kavka_core::wire::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use kavka_core::wire::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::cluster::{Cluster, Topic, unique, until};
 
@@ -18,12 +18,16 @@ on_every_broker!(
     of_changes_with_a_mistake_among_them_none_is_made,
     changes_that_cannot_be_are_refused,
     what_does_not_exist_cannot_be_changed,
+    a_setting_of_a_group_is_set_and_taken_back,
+    settings_of_a_group_that_do_not_fit_together_are_refused,
 );
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// The `config_source` of a setting that was set for the topic, and of a default.
+const GROUP: i8 = 32;
+/// The `config_source` of a setting that was set for the topic or the group.
 const DYNAMIC_TOPIC_CONFIG: i8 = 1;
+const DYNAMIC_GROUP_CONFIG: i8 = 8;
 
 fn describe(cluster: &Cluster, resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
     let resource = DescribeConfigsResource {
@@ -157,4 +161,57 @@ fn what_does_not_exist_cannot_be_changed(cluster: &Cluster) {
     assert_eq!(error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(alter(cluster, (77, "1"), &changes, false), ErrorCode::INVALID_REQUEST);
     assert_eq!(alter(cluster, (BROKER, "1"), &[("broker.id", SET, Some("9"))], false), ErrorCode::INVALID_REQUEST);
+}
+
+/// Whether groups have settings. Kafka 3 refuses to change any.
+fn have_groups_settings(cluster: &Cluster) -> bool {
+    let is_kafka_3 = *cluster.connect(1).versions(ApiKey::Produce).end() < 13;
+    if is_kafka_3 {
+        let changes = [("consumer.session.timeout.ms", SET, Some("50000"))];
+        assert_eq!(alter(cluster, (GROUP, &unique("group")), &changes, false), ErrorCode::INVALID_REQUEST);
+    }
+    !is_kafka_3
+}
+
+/// The value of a group's setting, and where it comes from.
+fn group_setting(cluster: &Cluster, group_id: &str, setting: &str) -> (String, Option<i8>) {
+    let told = describe(cluster, GROUP, group_id, Some(&[setting])).configs.remove(0);
+    (told.value.unwrap(), told.config_source)
+}
+
+fn a_setting_of_a_group_is_set_and_taken_back(cluster: &Cluster) {
+    if !have_groups_settings(cluster) {
+        return;
+    }
+    let group_id = unique("group");
+    let change = |operation, value| {
+        let changes = [("consumer.heartbeat.interval.ms", operation, value)];
+        alter(cluster, (GROUP, &group_id), &changes, false)
+    };
+    let setting = || group_setting(cluster, &group_id, "consumer.heartbeat.interval.ms");
+    let (default, source) = setting();
+    assert_ne!(source, Some(DYNAMIC_GROUP_CONFIG));
+    assert_eq!(group_setting(cluster, &group_id, "consumer.session.timeout.ms").0, "45000");
+    assert_eq!(change(SET, Some("2500")), ErrorCode::NONE, "the group need not exist");
+    until("the setting to change", || (setting() == ("2500".to_owned(), Some(DYNAMIC_GROUP_CONFIG))).then_some(()));
+    assert_eq!(change(DELETE, None), ErrorCode::NONE);
+    until("the setting to go back", || (setting() == (default.clone(), source)).then_some(()));
+}
+
+fn settings_of_a_group_that_do_not_fit_together_are_refused(cluster: &Cluster) {
+    if !have_groups_settings(cluster) {
+        return;
+    }
+    let group_id = unique("group");
+    let set = |name: &str, value: &str| alter(cluster, (GROUP, &group_id), &[(name, SET, Some(value))], false);
+    assert_eq!(set("no.such.setting", "1"), ErrorCode::INVALID_CONFIG);
+    assert_eq!(set("consumer.session.timeout.ms", "long"), ErrorCode::INVALID_CONFIG);
+    assert_eq!(set("consumer.session.timeout.ms", "900"), ErrorCode::INVALID_CONFIG);
+    assert_eq!(set("consumer.session.timeout.ms", "60001"), ErrorCode::INVALID_CONFIG);
+    assert_eq!(set("consumer.heartbeat.interval.ms", "1"), ErrorCode::INVALID_CONFIG);
+    assert_eq!(set("consumer.heartbeat.interval.ms", "15001"), ErrorCode::INVALID_CONFIG);
+    assert_eq!(group_setting(cluster, &group_id, "consumer.session.timeout.ms").0, "45000");
+    let nameless = alter(cluster, (GROUP, ""), &[("consumer.session.timeout.ms", SET, Some("50000"))], false);
+    assert_eq!(nameless, ErrorCode::INVALID_REQUEST);
+    assert_eq!(describe(cluster, GROUP, "", None).error_code, ErrorCode::INVALID_REQUEST);
 }
