@@ -175,8 +175,8 @@ impl Cluster {
                 _ => {}
             }
         }
-        let State { groups, wakes, .. } = &mut self.state;
-        groups.handle_timeout(now, wakes);
+        let State { groups, topics, wakes, .. } = &mut self.state;
+        groups.handle_timeout(now, topics, wakes);
         self.settle(now);
     }
 
@@ -455,7 +455,9 @@ impl Cluster {
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `INVALID_CONFIG` if the setting does not exist or cannot have this value.
     pub fn set_topic_config(&mut self, topic: &str, name: &str, value: &str) -> Result<(), ErrorCode> {
         let topic = self.state.topics.get_mut(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        configs::find(configs::TOPIC, name).and_then(|setting| setting.check(value)).map_err(|(error_code, _)| error_code)?;
+        configs::find(configs::TOPIC, name)
+            .and_then(|setting| setting.check(value))
+            .map_err(|(error_code, _)| error_code)?;
         topic.configs.insert(name.to_owned(), value.to_owned());
         Ok(())
     }

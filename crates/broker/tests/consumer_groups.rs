@@ -4,11 +4,19 @@ mod common;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::Harness;
 use kavka_broker::ConnectionId;
 use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use kavka_core::wire::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+use kavka_core::wire::messages::join_group::JoinGroupRequestProtocol;
+use kavka_core::wire::messages::sync_group::SyncGroupRequestAssignment;
 use kavka_core::wire::messages::*;
+use kavka_core::wire::{Encoder, Message};
+
+const JOIN: i16 = 3;
+const SYNC: i16 = 3;
 
 fn beat(
     harness: &mut Harness,
@@ -32,6 +40,53 @@ fn beat(
     harness.call(connection, 1, &request)
 }
 
+fn embedded(message: &impl Message) -> Bytes {
+    let mut encoder = Encoder::new();
+    encoder.put_slice(&[0, 0]);
+    message.encode(0, &mut encoder).unwrap();
+    encoder.finish().concat().into()
+}
+
+fn join(member_id: &str) -> JoinGroupRequest {
+    let subscription = ConsumerProtocolSubscription { topics: vec!["t".into()], ..Default::default() };
+    JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: Some(10_000),
+        member_id: member_id.into(),
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), metadata: embedded(&subscription) }],
+        ..JoinGroupRequest::default()
+    }
+}
+
+fn sync(harness: &mut Harness, connection: ConnectionId, member_id: &str, generation_id: i32) -> ErrorCode {
+    let nothing = embedded(&ConsumerProtocolAssignment::default());
+    let request = SyncGroupRequest {
+        group_id: "g".into(),
+        generation_id,
+        member_id: member_id.into(),
+        assignments: vec![SyncGroupRequestAssignment { member_id: member_id.into(), assignment: nothing }],
+        ..SyncGroupRequest::default()
+    };
+    harness.call(connection, SYNC, &request).error_code
+}
+
+fn heartbeat(harness: &mut Harness, connection: ConnectionId, member_id: &str, generation_id: i32) -> ErrorCode {
+    let (group_id, member_id) = ("g".into(), member_id.into());
+    let request = HeartbeatRequest { group_id, generation_id, member_id, ..HeartbeatRequest::default() };
+    harness.call(connection, 3, &request).error_code
+}
+
+/// A consumer group of a member that uses the classic protocol, whose id is returned, and of `new`.
+fn of_both(harness: &mut Harness) -> (ConnectionId, String) {
+    let connection = harness.connect(1);
+    let member_id = harness.call(connection, JOIN, &join("")).member_id;
+    assert_eq!(sync(harness, connection, &member_id, 1), ErrorCode::NONE);
+    assert_eq!(beat(harness, connection, "new", 0).error_code, ErrorCode::NONE);
+    (connection, member_id)
+}
+
 /// Changes a setting of the group.
 fn alter(harness: &mut Harness, connection: ConnectionId, name: &str, value: &str) {
     let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
@@ -52,4 +107,52 @@ fn the_session_and_the_heartbeats_of_a_group_are_those_of_its_settings() {
     assert_eq!(beat(&mut harness, connection, "new", joined.member_epoch).error_code, ErrorCode::NONE);
     harness.pass(Duration::from_secs(6));
     assert_eq!(beat(&mut harness, connection, "new", joined.member_epoch).error_code, ErrorCode::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
+fn a_classic_member_that_does_not_join_again_in_time_is_dropped_from_a_consumer_group() {
+    let mut harness = Harness::new(1);
+    let (connection, member_id) = of_both(&mut harness);
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, 1), ErrorCode::REBALANCE_IN_PROGRESS);
+    harness.pass(Duration::from_millis(9_999));
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, 1), ErrorCode::REBALANCE_IN_PROGRESS);
+    harness.pass(Duration::from_millis(1));
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, 1), ErrorCode::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
+fn a_classic_member_that_never_asks_for_its_share_is_dropped_from_a_consumer_group() {
+    let mut harness = Harness::new(1);
+    let (connection, member_id) = of_both(&mut harness);
+    let generation_id = harness.call(connection, JOIN, &join(&member_id)).generation_id.unwrap();
+    harness.pass(Duration::from_millis(9_999));
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE);
+    harness.pass(Duration::from_millis(1));
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
+fn a_classic_member_that_has_joined_and_asked_for_its_share_stays_in_a_consumer_group() {
+    let mut harness = Harness::new(1);
+    let (connection, member_id) = of_both(&mut harness);
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, 1), ErrorCode::REBALANCE_IN_PROGRESS);
+    let generation_id = harness.call(connection, JOIN, &join(&member_id)).generation_id.unwrap();
+    assert_eq!(sync(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE);
+    harness.pass(Duration::from_secs(10));
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE);
+}
+
+#[test]
+fn a_group_is_classic_again_when_the_last_member_of_the_consumer_protocol_falls_silent() {
+    let mut harness = Harness::new(1);
+    let (connection, member_id) = of_both(&mut harness);
+    let generation_id = harness.call(connection, JOIN, &join(&member_id)).generation_id.unwrap();
+    assert_eq!(sync(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE);
+    harness.pass(Duration::from_secs(44));
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE);
+    harness.pass(Duration::from_secs(1));
+    assert_eq!(beat(&mut harness, connection, "new", 1).error_code, ErrorCode::GROUP_ID_NOT_FOUND);
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::REBALANCE_IN_PROGRESS);
+    let joined = harness.call(connection, JOIN, &join(&member_id));
+    assert_eq!((joined.leader, joined.generation_id), (member_id, Some(generation_id + 1)));
 }

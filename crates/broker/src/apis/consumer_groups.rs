@@ -32,10 +32,8 @@ impl Handle for ConsumerGroupHeartbeatRequest {
         if let Err(error_code) = check_coordinator(state, context, &self.group_id) {
             return refused(error_code, None).into();
         }
-        let State { groups, topics, .. } = state;
-        let group = groups.consumer(&self.group_id, self.member_epoch == 0);
-        let beat = group.and_then(|(group, configs)| group.heartbeat(context.now, &self, &client_id, configs, topics));
-        match beat {
+        let State { groups, topics, wakes, .. } = state;
+        match groups.heartbeat_consumer(context.now, &self, &client_id, topics, wakes) {
             Ok(response) => response.into(),
             Err(error_code) => refused(error_code, None).into(),
         }

@@ -6,6 +6,8 @@
 //!
 //! Consumer groups (KIP-848) are in `consumer_groups.rs`.
 
+use std::time::Duration;
+
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::delete_groups::DeletableGroupResult;
 use kavka_core::wire::messages::describe_groups::DescribedGroup;
@@ -31,6 +33,8 @@ pub(super) fn check_group(state: &State, context: &Context, group_id: &str) -> R
     check_coordinator(state, context, group_id)
 }
 
+/// Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
+const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
 /// The first version of `JoinGroup` in which a new member joins twice (KIP-394).
 const MEMBER_ID_IS_REQUIRED_SINCE: i16 = 4;
 /// The first version of `JoinGroup` that can tell the leader to keep the assignment (KIP-814).
@@ -43,14 +47,15 @@ impl Handle for JoinGroupRequest {
         if let Err(error_code) = check_group(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
+        if !SESSION_TIMEOUT_MS.contains(&self.session_timeout_ms) {
+            return self.refuse(ErrorCode::INVALID_SESSION_TIMEOUT).into();
+        }
         let client_id = context.header.client_id.clone().unwrap_or_default();
         let mut member_id = self.member_id.clone();
         let is_new = member_id.is_empty();
         if is_new {
             let prefix = self.group_instance_id.as_deref().unwrap_or(&client_id);
             member_id = state.groups.new_member_id(prefix);
-        } else if state.groups.classic(&self.group_id).is_none() {
-            return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
         }
         let join = Join {
             connection: context.connection,
@@ -60,14 +65,13 @@ impl Handle for JoinGroupRequest {
             group_instance_id: self.group_instance_id,
             can_skip_assignment: context.version() >= SKIP_ASSIGNMENT_SINCE,
             client_id,
-            session_timeout_ms: self.session_timeout_ms,
-            rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(self.session_timeout_ms),
+            session_timeout: millis(self.session_timeout_ms),
+            rebalance_timeout: millis(self.rebalance_timeout_ms.unwrap_or(self.session_timeout_ms)),
             protocol_type: self.protocol_type,
             protocols: self.protocols.into_iter().map(|protocol| (protocol.name, protocol.metadata)).collect(),
         };
-        let State { groups, wakes, .. } = state;
-        let group = groups.classic_or_new(&self.group_id);
-        match group.and_then(|group| group.join(context.now, join, wakes)) {
+        let State { groups, topics, wakes, .. } = state;
+        match groups.join(context.now, &self.group_id, join, topics, wakes) {
             Ok(()) => Answer::Wait(Wait::Join),
             Err(ErrorCode::MEMBER_ID_REQUIRED) => refused_join(ErrorCode::MEMBER_ID_REQUIRED, &member_id).into(),
             Err(error_code) => refused_join(error_code, if is_new { "" } else { &member_id }).into(),
@@ -79,6 +83,10 @@ impl Handle for JoinGroupRequest {
     }
 }
 
+fn millis(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+}
+
 impl Handle for SyncGroupRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<SyncGroupResponse> {
         if let Err(error_code) = check_group(state, context, &self.group_id) {
@@ -87,10 +95,6 @@ impl Handle for SyncGroupRequest {
         if context.version() >= PROTOCOL_IS_NAMED_SINCE && self.protocol_name.is_none() {
             return self.refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL).into();
         }
-        let State { groups, wakes, .. } = state;
-        let Some(group) = groups.classic(&self.group_id) else {
-            return self.refuse(ErrorCode::UNKNOWN_MEMBER_ID).into();
-        };
         let assignments =
             self.assignments.into_iter().map(|assignment| (assignment.member_id, assignment.assignment)).collect();
         let sync = Sync {
@@ -102,7 +106,8 @@ impl Handle for SyncGroupRequest {
             protocol_name: self.protocol_name,
             assignments,
         };
-        match group.sync(context.now, sync, wakes) {
+        let State { groups, topics, wakes, .. } = state;
+        match groups.sync(context.now, &self.group_id, sync, topics, wakes) {
             Ok(()) => Answer::Wait(Wait::Sync),
             Err(error_code) => refused_sync(error_code).into(),
         }
@@ -116,12 +121,9 @@ impl Handle for SyncGroupRequest {
 impl Handle for HeartbeatRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<HeartbeatResponse> {
         let checked = check_group(state, context, &self.group_id);
-        let heard = checked.and_then(|()| match state.groups.classic(&self.group_id) {
-            Some(group) => {
-                let instance = self.group_instance_id.as_deref();
-                group.heartbeat(context.now, &self.member_id, instance, self.generation_id)
-            }
-            None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        let instance = self.group_instance_id.as_deref();
+        let heard = checked.and_then(|()| {
+            state.groups.heartbeat(context.now, &self.group_id, &self.member_id, instance, self.generation_id)
         });
         self.refuse(heard.err().unwrap_or(ErrorCode::NONE)).into()
     }
@@ -138,10 +140,7 @@ impl Handle for LeaveGroupRequest {
         }
         let State { groups, wakes, .. } = state;
         let mut leave = |member_id: &str, instance: Option<&str>| {
-            let left = match groups.classic(&self.group_id) {
-                Some(group) => group.leave(context.now, member_id, instance, wakes),
-                None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
-            };
+            let left = groups.leave(context.now, &self.group_id, member_id, instance, wakes);
             left.err().unwrap_or(ErrorCode::NONE)
         };
         if context.version() < 3 {

@@ -32,7 +32,7 @@ impl Handle for OffsetCommitRequest {
         if let Err(error_code) = check_coordinator(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
-        if context.version() < MEMBER_EPOCHS_SINCE && state.groups.has_member_epochs(&self.group_id) {
+        if context.version() < MEMBER_EPOCHS_SINCE && state.groups.has_member_epoch(&self.group_id, &self.member_id) {
             return self.refuse(ErrorCode::UNSUPPORTED_VERSION).into();
         }
         let committer = Committer {

@@ -11,23 +11,26 @@
 //! Not here: the delay of a group's first rebalance (as with `group.initial.rebalance.delay.ms=0`), and limits on group
 //! size.
 
+mod member;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
-use kavka_core::wire::messages::consumer_protocol::ConsumerProtocolSubscription;
 use kavka_core::wire::messages::describe_groups::{DescribedGroup, DescribedGroupMember};
 use kavka_core::wire::messages::join_group::JoinGroupResponseMember;
 use kavka_core::wire::messages::{JoinGroupResponse, SyncGroupResponse};
-use kavka_core::wire::{Decoder, Message};
 
+use super::embedded;
 use crate::ConnectionId;
 use crate::waits::Wakes;
 
-/// Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
-const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
+pub(super) use member::{Member, Waits};
+
+/// The protocol type of groups of consumers.
+pub(super) const CONSUMERS: &str = "consumer";
 
 /// A member's `JoinGroup`.
 #[derive(Debug)]
@@ -42,8 +45,8 @@ pub(crate) struct Join {
     /// The leader's client supports keeping the assignment (KIP-814).
     pub(crate) can_skip_assignment: bool,
     pub(crate) client_id: String,
-    pub(crate) session_timeout_ms: i32,
-    pub(crate) rebalance_timeout_ms: i32,
+    pub(crate) session_timeout: Duration,
+    pub(crate) rebalance_timeout: Duration,
     pub(crate) protocol_type: String,
     pub(crate) protocols: Vec<(String, Bytes)>,
 }
@@ -61,71 +64,6 @@ pub(crate) struct Sync {
     pub(crate) assignments: Vec<(String, Bytes)>,
 }
 
-/// What a member waits for, and on which connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
-    No,
-    /// `JoinGroup`, until all members have joined.
-    Join(ConnectionId),
-    /// `SyncGroup`, until the leader has sent the assignments.
-    Sync(ConnectionId),
-}
-
-/// One member of the group.
-#[derive(Debug)]
-struct Member {
-    group_instance_id: Option<String>,
-    client_id: String,
-    assignment: Bytes,
-    session_timeout: Duration,
-    rebalance_timeout: Duration,
-    protocols: Vec<(String, Bytes)>,
-    waits: Waits,
-    /// Whether it has asked for its assignment in this generation.
-    has_synced: bool,
-    /// When its session ends without a heartbeat.
-    expires: Instant,
-}
-
-impl Member {
-    fn metadata(&self, protocol_name: &str) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name == protocol_name).map(|(_, data)| data.clone()).unwrap_or_default()
-    }
-
-    fn supports(&self, protocol_name: &str) -> bool {
-        self.protocols.iter().any(|(name, _)| name == protocol_name)
-    }
-
-    fn is_joining(&self) -> bool {
-        matches!(self.waits, Waits::Join(_))
-    }
-
-    /// Answers its pending `SyncGroup`, if any, with an error.
-    fn end_sync(&mut self, error_code: ErrorCode, wakes: &mut Wakes) {
-        if let Waits::Sync(connection) = self.waits {
-            self.waits = Waits::No;
-            wakes.sync(connection, refused_sync(error_code));
-        }
-    }
-
-    /// Answers its pending request, if any, with an error.
-    fn refuse(&mut self, member_id: &str, error_code: ErrorCode, wakes: &mut Wakes) {
-        self.end_sync(error_code, wakes);
-        if let Waits::Join(connection) = self.waits {
-            self.waits = Waits::No;
-            wakes.join(connection, refused_join(error_code, member_id));
-        }
-    }
-
-    fn heard_from(&mut self, now: Instant) {
-        self.expires = now + self.session_timeout;
-    }
-
-    fn is_expired(&self, now: Instant) -> bool {
-        self.waits == Waits::No && self.expires <= now
-    }
-}
-
 /// The phase of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Phase {
@@ -139,10 +77,10 @@ enum Phase {
 /// The members of one group.
 #[derive(Debug, Default)]
 pub(crate) struct ClassicGroup {
-    members: BTreeMap<String, Member>,
-    protocol_type: String,
-    protocol_name: String,
-    generation_id: i32,
+    pub(super) members: BTreeMap<String, Member>,
+    pub(super) protocol_type: String,
+    pub(super) protocol_name: String,
+    pub(super) generation_id: i32,
     leader: String,
     phase: Phase,
     /// When to remove the members that have not asked for their assignment; `None` once all have.
@@ -152,6 +90,15 @@ pub(crate) struct ClassicGroup {
 }
 
 impl ClassicGroup {
+    /// A stable group of consumers.
+    pub(super) fn stable(generation_id: i32, members: BTreeMap<String, Member>) -> Self {
+        let leader = members.keys().next().cloned().unwrap_or_default();
+        let protocol_type = CONSUMERS.to_owned();
+        let mut group = Self { members, protocol_type, generation_id, leader, phase: Phase::Stable, ..Self::default() };
+        group.protocol_name = group.choose_protocol();
+        group
+    }
+
     /// Kafka's name for the group's state.
     pub(crate) fn state_name(&self) -> &'static str {
         match self.phase {
@@ -198,7 +145,7 @@ impl ClassicGroup {
     pub(crate) fn join(&mut self, now: Instant, join: Join, wakes: &mut Wakes) -> Result<(), ErrorCode> {
         self.check_join(&join)?;
         if join.is_new && join.must_know_id && join.group_instance_id.is_none() {
-            self.pending.insert(join.member_id, now + millis(join.session_timeout_ms));
+            self.pending.insert(join.member_id, now + join.session_timeout);
             return Err(ErrorCode::MEMBER_ID_REQUIRED);
         }
         self.pending.remove(&join.member_id);
@@ -238,9 +185,6 @@ impl ClassicGroup {
     }
 
     fn check_join(&self, join: &Join) -> Result<(), ErrorCode> {
-        if !SESSION_TIMEOUT_MS.contains(&join.session_timeout_ms) {
-            return Err(ErrorCode::INVALID_SESSION_TIMEOUT);
-        }
         let is_common = |name: &str| self.members.values().all(|member| member.supports(name));
         let is_same_type = self.members.is_empty() || self.protocol_type == join.protocol_type;
         if join.protocol_type.is_empty() || !is_same_type || !join.protocols.iter().any(|(name, _)| is_common(name)) {
@@ -254,7 +198,6 @@ impl ClassicGroup {
 
     /// Updates a member from its `JoinGroup`; a new one is added.
     fn update_member(&mut self, now: Instant, join: Join) {
-        let session_timeout = millis(join.session_timeout_ms);
         let (waits, has_synced, assignment) = match self.members.remove(&join.member_id) {
             Some(member) => (member.waits, member.has_synced, member.assignment),
             None => (Waits::No, false, Bytes::new()),
@@ -263,12 +206,12 @@ impl ClassicGroup {
             group_instance_id: join.group_instance_id,
             client_id: join.client_id,
             assignment,
-            session_timeout,
-            rebalance_timeout: millis(join.rebalance_timeout_ms),
+            session_timeout: join.session_timeout,
+            rebalance_timeout: join.rebalance_timeout,
             protocols: join.protocols,
             waits,
             has_synced,
-            expires: now + session_timeout,
+            expires: now + join.session_timeout,
         };
         self.protocol_type = join.protocol_type;
         self.members.insert(join.member_id, member);
@@ -308,7 +251,7 @@ impl ClassicGroup {
     }
 
     /// Starts a rebalance, or continues the running one.
-    fn prepare(&mut self, now: Instant, wakes: &mut Wakes) {
+    pub(super) fn prepare(&mut self, now: Instant, wakes: &mut Wakes) {
         if !matches!(self.phase, Phase::Preparing(_)) {
             for member in self.members.values_mut() {
                 if self.phase == Phase::Completing {
@@ -528,9 +471,7 @@ impl ClassicGroup {
     pub(crate) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
-            let mut decoder = Decoder::from(member.metadata(&self.protocol_name));
-            let version = i16::from_be_bytes(decoder.array().ok()?);
-            let subscription = ConsumerProtocolSubscription::decode(version.clamp(0, 3), &mut decoder).ok()?;
+            let subscription = embedded::subscription(&member.metadata(&self.protocol_name))?;
             topics.extend(subscription.topics);
         }
         Some(topics)
@@ -575,10 +516,6 @@ impl ClassicGroup {
             _ => self.complete_if_all_joined(now, wakes),
         }
     }
-}
-
-fn millis(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
 }
 
 /// The response to a refused `JoinGroup`.

@@ -4,8 +4,11 @@
 //! computed. A member moves to its target by heartbeats: it is told what to give up, and stays in its *member epoch*
 //! until it says that it has; then it gets the new epoch, and what nobody else holds any more.
 //!
-//! Not here: members of the classic protocol in such a group, so a group changes its protocol only while it is empty, as
-//! with Kafka's `group.consumer.migration.policy=disabled`; racks.
+//! Some members may still use the classic protocol: see [`classic_members`].
+//!
+//! Not here: racks.
+
+mod classic_members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use super::assignor::{Assignor, Partitions, Subscriber};
 use crate::configs::{self, Configs};
 use crate::state::Topic;
 
+pub(super) use classic_members::Classic;
+
 /// The member epoch with which a member joins.
 const JOINS: i32 = 0;
 /// The member epoch with which a static member leaves for a while. With -1 a member leaves for good.
@@ -33,30 +38,41 @@ pub(crate) type Topics = BTreeMap<Arc<str>, Topic>;
 
 /// One member of the group.
 #[derive(Debug, Clone, Default)]
-struct Member {
-    instance_id: Option<String>,
-    rack_id: Option<String>,
-    client_id: String,
-    rebalance_timeout: Duration,
-    topic_names: BTreeSet<String>,
-    topic_regex: Option<String>,
-    assignor: Option<Assignor>,
-    epoch: i32,
+pub(super) struct Member {
+    pub(super) instance_id: Option<String>,
+    pub(super) rack_id: Option<String>,
+    pub(super) client_id: String,
+    pub(super) rebalance_timeout: Duration,
+    pub(super) topic_names: BTreeSet<String>,
+    pub(super) topic_regex: Option<String>,
+    pub(super) assignor: Option<Assignor>,
+    /// `None` if it uses the consumer protocol.
+    pub(super) classic: Option<Arc<Classic>>,
+    pub(super) epoch: i32,
     /// The epoch before: a member whose answer was lost still comes with it.
-    previous_epoch: i32,
+    pub(super) previous_epoch: i32,
     /// What it may read.
-    assigned: Partitions,
+    pub(super) assigned: Partitions,
     /// What it was told to give up and has not yet.
-    revoking: Partitions,
+    pub(super) revoking: Partitions,
     /// Others hold something that it shall have.
-    waits_for_others: bool,
-    target: Partitions,
-    expires: Instant,
+    pub(super) waits_for_others: bool,
+    pub(super) target: Partitions,
+    pub(super) expires: Instant,
     /// When it must have given up what it was told to.
-    revoke_by: Option<Instant>,
+    pub(super) revoke_by: Option<Instant>,
+    /// When a member that uses the classic protocol must have joined again, if it was told to.
+    pub(super) join_by: Option<Instant>,
+    /// When such a member must have asked for its assignment.
+    pub(super) sync_by: Option<Instant>,
 }
 
 impl Member {
+    /// When it is removed unless it does something before.
+    fn due(&self) -> Instant {
+        [self.revoke_by, self.join_by, self.sync_by].into_iter().flatten().fold(self.expires, Instant::min)
+    }
+
     fn subscribed(&self, topics: &Topics) -> BTreeMap<Uuid, i32> {
         // The whole name has to fit, as in Kafka.
         let regex = self.topic_regex.as_ref().and_then(|regex| Regex::new(&format!("^(?:{regex})$")).ok());
@@ -70,8 +86,8 @@ impl Member {
 /// The members of one group, and what they shall read.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerGroup {
-    members: BTreeMap<String, Member>,
-    epoch: i32,
+    pub(super) members: BTreeMap<String, Member>,
+    pub(super) epoch: i32,
     assignment_epoch: i32,
     assignor: Assignor,
     /// The topics that the target assignment shares out, with their numbers of partitions.
@@ -79,6 +95,16 @@ pub(crate) struct ConsumerGroup {
 }
 
 impl ConsumerGroup {
+    /// A group whose members have what they shall have.
+    pub(super) fn stable(epoch: i32, members: BTreeMap<String, Member>) -> Self {
+        Self { members, epoch, assignment_epoch: epoch, ..Self::default() }
+    }
+
+    /// Whether it has members, all of which use the classic protocol. Such a group becomes a classic one.
+    pub(super) fn is_classic(&self) -> bool {
+        !self.members.is_empty() && self.members.values().all(|member| member.classic.is_some())
+    }
+
     /// Kafka's name for where the group stands.
     pub(crate) fn state_name(&self) -> &'static str {
         let is_there = |member: &Member| {
@@ -168,14 +194,11 @@ impl ConsumerGroup {
             }
             None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
             Some(current) if joins => {
-                let is_released = |member: &mut Member| member.epoch == LEAVES_FOR_A_WHILE;
-                if !self.members.get_mut(&current).is_some_and(is_released) {
+                let is_released = |member: &Member| member.epoch == LEAVES_FOR_A_WHILE || member.classic.is_some();
+                if !self.members.get(&current).is_some_and(is_released) {
                     return Err(ErrorCode::UNRELEASED_INSTANCE_ID);
                 }
-                if let Some(mut member) = self.members.remove(&current) {
-                    (member.epoch, member.previous_epoch) = (JOINS, JOINS);
-                    self.members.insert(member_id.clone(), member);
-                }
+                self.replace_static(&current, member_id);
                 Ok(())
             }
             Some(current) if current != *member_id => Err(ErrorCode::FENCED_INSTANCE_ID),
@@ -183,8 +206,16 @@ impl ConsumerGroup {
         }
     }
 
-    /// `UNKNOWN_MEMBER_ID`; `FENCED_MEMBER_EPOCH` unless it comes with its epoch, or with the one before and nothing
-    /// that it may not read.
+    /// A static member has restarted: moves its place to the new member id.
+    fn replace_static(&mut self, old: &str, new: &str) {
+        if let Some(mut member) = self.members.remove(old) {
+            (member.epoch, member.previous_epoch) = (JOINS, JOINS);
+            self.members.insert(new.to_owned(), member);
+        }
+    }
+
+    /// `UNKNOWN_MEMBER_ID`; `FENCED_MEMBER_EPOCH` unless it comes with its epoch, or with the one before and nothing that
+    /// it may not read.
     fn check_epoch(&self, member_id: &str, epoch: i32, owned: Option<&Partitions>) -> Result<(), ErrorCode> {
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
         let is_repeated =
@@ -214,7 +245,8 @@ impl ConsumerGroup {
     }
 
     fn remove(&mut self, member_id: &str) {
-        if self.members.remove(member_id).is_some() {
+        // The members of a group that becomes a classic one find their generation in it.
+        if self.members.remove(member_id).is_some() && !self.is_classic() {
             self.epoch = self.epoch.saturating_add(1);
         }
     }
@@ -245,8 +277,13 @@ impl ConsumerGroup {
         if let Some(name) = &request.server_assignor {
             member.assignor = Assignor::from_name(name);
         }
-        member.expires = expires;
+        (member.expires, member.classic, member.join_by, member.sync_by) = (expires, None, None, None);
         let is_changed = (&member.topic_names, &member.topic_regex) != (&before.0, &before.1);
+        self.bump_epoch_if(is_changed, topics);
+    }
+
+    /// Begins a new group epoch if a subscription `is_changed`, or if topics have.
+    fn bump_epoch_if(&mut self, is_changed: bool, topics: &Topics) {
         let subscribed: BTreeMap<Uuid, i32> =
             self.members.values().flat_map(|member| member.subscribed(topics)).collect();
         if is_changed || subscribed != self.shared_out {
@@ -281,9 +318,7 @@ impl ConsumerGroup {
 
     /// Moves a member towards its target, as far as what it owns and what others hold allow.
     fn reconcile(&mut self, now: Instant, member_id: &str, owned: Option<&Partitions>) {
-        let held_by = |other: &Member| other.assigned.union(&other.revoking).copied().collect::<Vec<_>>();
-        let others = self.members.iter().filter(|(other, _)| *other != member_id);
-        let held: Partitions = others.flat_map(|(_, other)| held_by(other)).collect();
+        let held = self.held_by_others(member_id);
         let Some(member) = self.members.get_mut(member_id) else { return };
         let still_owns = |partitions: &Partitions| {
             !partitions.is_empty() && owned.is_none_or(|owned| !owned.is_disjoint(partitions))
@@ -298,7 +333,9 @@ impl ConsumerGroup {
         let to_revoke: Partitions = member.assigned.difference(&member.target).copied().collect();
         member.assigned = member.assigned.intersection(&member.target).copied().collect();
         if still_owns(&to_revoke) {
-            member.revoke_by.get_or_insert(now + member.rebalance_timeout);
+            if member.classic.is_none() {
+                member.revoke_by.get_or_insert(now + member.rebalance_timeout);
+            }
             member.revoking = to_revoke;
             return;
         }
@@ -310,24 +347,40 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether offsets may be committed now, by a member or by a consumer that is none. `STALE_MEMBER_EPOCH` asks to
-    /// try again with the epoch of the next heartbeat.
+    /// What others may read or have yet to give up.
+    fn held_by_others(&self, member_id: &str) -> Partitions {
+        let others = self.members.iter().filter(|(other, _)| *other != member_id);
+        others.flat_map(|(_, other)| other.assigned.union(&other.revoking)).copied().collect()
+    }
+
+    /// Whether the member commits with its member epoch, which old versions of `OffsetCommit` do not have.
+    pub(super) fn has_member_epoch(&self, member_id: &str) -> bool {
+        self.members.get(member_id).is_some_and(|member| member.classic.is_none())
+    }
+
+    /// Whether offsets may be committed now, by a member or by a consumer that is none. `ILLEGAL_GENERATION` if the member
+    /// uses the classic protocol. `STALE_MEMBER_EPOCH` asks to try
+    /// again with the epoch of the next heartbeat.
     pub(crate) fn check_commit(&self, member_id: &str, member_epoch: Option<i32>) -> Result<(), ErrorCode> {
         if member_epoch.is_none() && self.is_empty() {
             return Ok(());
         }
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        if member_epoch == Some(member.epoch) { Ok(()) } else { Err(ErrorCode::STALE_MEMBER_EPOCH) }
+        match member.classic {
+            _ if member_epoch == Some(member.epoch) => Ok(()),
+            Some(_) => Err(ErrorCode::ILLEGAL_GENERATION),
+            None => Err(ErrorCode::STALE_MEMBER_EPOCH),
+        }
     }
 
-    /// The next time a member's session or its time to give up partitions ends.
+    /// The next time a member's session, or its time to do what it was told to, ends.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.members.values().flat_map(|member| [Some(member.expires), member.revoke_by]).flatten().min()
+        self.members.values().map(Member::due).min()
     }
 
     /// Drops members whose time is over.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let is_over = |member: &Member| member.expires <= now || member.revoke_by.is_some_and(|by| by <= now);
+        let is_over = |member: &Member| member.due() <= now;
         let over: Vec<_> =
             self.members.iter().filter(|(_, member)| is_over(member)).map(|(member_id, _)| member_id.clone()).collect();
         for member_id in over {
@@ -358,7 +411,7 @@ impl ConsumerGroup {
             subscribed_topic_regex: member.topic_regex.clone(),
             assignment: named(&member.assigned),
             target_assignment: named(&member.target),
-            member_type: Some(1),
+            member_type: Some(i8::from(member.classic.is_none())),
         };
         DescribedGroup {
             group_id: group_id.to_owned(),

@@ -1,13 +1,15 @@
 //! What the group coordinators know: committed offsets, and the members of groups.
 //!
-//! One store for all brokers: a coordinator that moves takes everything along. A [`Group`] is of one kind, and what is
-//! asked of every kind is asked here. Members of a [`classic`] group choose an assignor and a leader among themselves;
-//! in a [`consumer`] group (KIP-848) the coordinator assigns. A group without members takes the kind of its next
-//! member, and keeps its offsets.
+//! One store for all brokers: a coordinator that moves takes everything along. A [`Group`] is of one kind, and what
+//! is asked of every kind is asked here. Members of a [`classic`] group choose an assignor and a leader among themselves;
+//! in a [`consumer`] group (KIP-848) the coordinator assigns. A group without members takes the kind of its next member,
+//! and keeps its offsets; one with members can change its kind, too: see [`migration`].
 
 mod assignor;
 mod classic;
 mod consumer;
+mod embedded;
+mod migration;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::describe_groups::DescribedGroup;
+use kavka_core::wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
 use crate::ConnectionId;
 use crate::configs::Configs;
@@ -144,10 +147,83 @@ impl Group {
         }
     }
 
-    fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
+    fn handle_timeout(&mut self, now: Instant, topics: &Topics, wakes: &mut Wakes) {
         match &mut self.kind {
             Kind::Classic(group) => group.handle_timeout(now, wakes),
             Kind::Consumer(group) => group.handle_timeout(now),
+        }
+        self.downgrade_and_rebalance(now, topics, wakes);
+    }
+
+    fn join(&mut self, now: Instant, join: Join, topics: &Topics, wakes: &mut Wakes) -> Result<(), ErrorCode> {
+        if self.is_empty() && self.as_consumer().is_some() {
+            self.kind = Kind::default();
+        }
+        match &mut self.kind {
+            Kind::Classic(group) => group.join(now, join, wakes),
+            Kind::Consumer(group) => {
+                let connection = join.connection;
+                wakes.join(connection, group.join(now, join, topics)?);
+                // A static member may have taken the place of the last one that used the consumer protocol. It gets
+                // what its predecessor had, so nobody else has to join.
+                self.downgrade(now, topics);
+                Ok(())
+            }
+        }
+    }
+
+    fn sync(&mut self, now: Instant, sync: Sync, topics: &Topics, wakes: &mut Wakes) -> Result<(), ErrorCode> {
+        match &mut self.kind {
+            Kind::Classic(group) => group.sync(now, sync, wakes),
+            Kind::Consumer(group) => {
+                let connection = sync.connection;
+                wakes.sync(connection, group.sync(now, sync, topics)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn heartbeat_consumer(
+        &mut self,
+        now: Instant,
+        request: &ConsumerGroupHeartbeatRequest,
+        client_id: &str,
+        configs: &Configs,
+        topics: &Topics,
+        wakes: &mut Wakes,
+    ) -> Result<ConsumerGroupHeartbeatResponse, ErrorCode> {
+        match &mut self.kind {
+            Kind::Classic(_) if request.member_epoch != 0 => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
+            Kind::Classic(group) if group.is_empty() => self.kind = Kind::Consumer(ConsumerGroup::default()),
+            Kind::Classic(group) => {
+                let upgraded = migration::upgrade(group, now, topics, wakes);
+                self.kind = Kind::Consumer(upgraded.ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?);
+            }
+            Kind::Consumer(_) => {}
+        }
+        let Kind::Consumer(group) = &mut self.kind else { return Err(ErrorCode::GROUP_ID_NOT_FOUND) };
+        let response = group.heartbeat(now, request, client_id, configs, topics)?;
+        self.downgrade_and_rebalance(now, topics, wakes);
+        Ok(response)
+    }
+
+    /// Makes it a classic group if nobody is left that uses the consumer protocol. Returns whether it was done.
+    fn downgrade(&mut self, now: Instant, topics: &Topics) -> bool {
+        match &self.kind {
+            Kind::Consumer(group) if group.is_classic() => {
+                self.kind = Kind::Classic(migration::downgrade(group, now, topics));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// After a member has gone: its partitions have to be shared out, if need be by the members themselves.
+    fn downgrade_and_rebalance(&mut self, now: Instant, topics: &Topics, wakes: &mut Wakes) {
+        if self.downgrade(now, topics)
+            && let Kind::Classic(group) = &mut self.kind
+        {
+            group.prepare(now, wakes);
         }
     }
 
@@ -187,45 +263,84 @@ impl Groups {
         self.configs.entry(group_id.to_owned()).or_default()
     }
 
-    /// The group for members of the classic protocol, if there is one.
-    pub(crate) fn classic(&mut self, group_id: &str) -> Option<&mut ClassicGroup> {
-        match &mut self.groups.get_mut(group_id)?.kind {
-            Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) => None,
-        }
+    fn group(&mut self, group_id: &str) -> Result<&mut Group, ErrorCode> {
+        self.groups.get_mut(group_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
     }
 
-    /// The group for members of the classic protocol; created if necessary. `INCONSISTENT_GROUP_PROTOCOL` while it
-    /// has members of the consumer protocol.
-    pub(crate) fn classic_or_new(&mut self, group_id: &str) -> Result<&mut ClassicGroup, ErrorCode> {
-        let group = self.groups.entry(group_id.to_owned()).or_default();
-        if group.is_empty() && group.as_consumer().is_some() {
-            group.kind = Kind::default();
-        }
-        match &mut group.kind {
-            Kind::Classic(group) => Ok(group),
-            Kind::Consumer(_) => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
-        }
-    }
-
-    /// The group for members of the consumer protocol; created if necessary when the member `joins`.
-    /// `GROUP_ID_NOT_FOUND` while it has members of the classic protocol.
-    pub(crate) fn consumer(
+    /// Handles a `JoinGroup`; its answer is put into `wakes`. The first member creates the group.
+    pub(crate) fn join(
         &mut self,
+        now: Instant,
         group_id: &str,
-        joins: bool,
-    ) -> Result<(&mut ConsumerGroup, &Configs), ErrorCode> {
+        join: Join,
+        topics: &Topics,
+        wakes: &mut Wakes,
+    ) -> Result<(), ErrorCode> {
+        let group =
+            if join.is_new { self.groups.entry(group_id.to_owned()).or_default() } else { self.group(group_id)? };
+        group.join(now, join, topics, wakes)
+    }
+
+    /// Handles a `SyncGroup`; its answer is put into `wakes`.
+    pub(crate) fn sync(
+        &mut self,
+        now: Instant,
+        group_id: &str,
+        sync: Sync,
+        topics: &Topics,
+        wakes: &mut Wakes,
+    ) -> Result<(), ErrorCode> {
+        self.group(group_id)?.sync(now, sync, topics, wakes)
+    }
+
+    /// Handles a `Heartbeat`; `REBALANCE_IN_PROGRESS` tells the member to join again.
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Instant,
+        group_id: &str,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        generation_id: i32,
+    ) -> Result<(), ErrorCode> {
+        match &mut self.group(group_id)?.kind {
+            Kind::Classic(group) => group.heartbeat(now, member_id, group_instance_id, generation_id),
+            Kind::Consumer(group) => group.heartbeat_classic(now, member_id, group_instance_id, generation_id),
+        }
+    }
+
+    /// Removes a member that uses the classic protocol, named by its id, by its instance id (while its id is empty), or
+    /// by both.
+    pub(crate) fn leave(
+        &mut self,
+        now: Instant,
+        group_id: &str,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+        wakes: &mut Wakes,
+    ) -> Result<(), ErrorCode> {
+        match &mut self.group(group_id)?.kind {
+            Kind::Classic(group) => group.leave(now, member_id, group_instance_id, wakes),
+            Kind::Consumer(group) => group.leave_classic(member_id, group_instance_id),
+        }
+    }
+
+    /// Handles a `ConsumerGroupHeartbeat`. A member that joins creates the group, or makes a classic group a consumer
+    /// group. `GROUP_ID_NOT_FOUND` if there is no group, or if it is of another kind.
+    pub(crate) fn heartbeat_consumer(
+        &mut self,
+        now: Instant,
+        request: &ConsumerGroupHeartbeatRequest,
+        client_id: &str,
+        topics: &Topics,
+        wakes: &mut Wakes,
+    ) -> Result<ConsumerGroupHeartbeatResponse, ErrorCode> {
+        let group_id = &request.group_id;
+        if request.member_epoch == 0 {
+            self.groups.entry(group_id.clone()).or_default();
+        }
+        let group = self.groups.get_mut(group_id).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
         let configs = self.configs.get(group_id).unwrap_or(&DEFAULTS);
-        if joins {
-            let group = self.groups.entry(group_id.to_owned()).or_default();
-            if group.is_empty() && group.as_consumer().is_none() {
-                group.kind = Kind::Consumer(ConsumerGroup::default());
-            }
-        }
-        match self.groups.get_mut(group_id).map(|group| &mut group.kind) {
-            Some(Kind::Consumer(group)) => Ok((group, configs)),
-            _ => Err(ErrorCode::GROUP_ID_NOT_FOUND),
-        }
+        group.heartbeat_consumer(now, request, client_id, configs, topics, wakes)
     }
 
     /// Whether offsets may be fetched with this member epoch. A request without a member id always may.
@@ -242,9 +357,9 @@ impl Groups {
         }
     }
 
-    /// Whether members commit with member epochs, which old versions of `OffsetCommit` do not have.
-    pub(crate) fn has_member_epochs(&self, group_id: &str) -> bool {
-        self.get(group_id).and_then(Group::as_consumer).is_some_and(|group| !group.is_empty())
+    /// Whether the member commits with its member epoch, which old versions of `OffsetCommit` do not have.
+    pub(crate) fn has_member_epoch(&self, group_id: &str, member_id: &str) -> bool {
+        self.get(group_id).and_then(Group::as_consumer).is_some_and(|group| group.has_member_epoch(member_id))
     }
 
     /// A member id that was never used.
@@ -325,9 +440,9 @@ impl Groups {
         self.groups.values().filter_map(Group::poll_timeout).min()
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, wakes: &mut Wakes) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, topics: &Topics, wakes: &mut Wakes) {
         for group in self.groups.values_mut() {
-            group.handle_timeout(now, wakes);
+            group.handle_timeout(now, topics, wakes);
         }
     }
 }

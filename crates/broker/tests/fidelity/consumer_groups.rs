@@ -28,7 +28,7 @@ on_every_broker!(
 
 /// A group, with a connection to its coordinator. `None` on Kafka 3, whose coordinators refuse such groups unless told
 /// otherwise.
-fn group_of(cluster: &Cluster) -> Option<(Group<'_>, Connection)> {
+pub(crate) fn group_of(cluster: &Cluster) -> Option<(Group<'_>, Connection)> {
     let group = Group::new(cluster);
     let mut connection = group.connect();
     let is_kafka_3 = *connection.versions(ApiKey::Produce).end() < 13;
@@ -39,7 +39,7 @@ fn group_of(cluster: &Cluster) -> Option<(Group<'_>, Connection)> {
     (!is_kafka_3).then_some((group, connection))
 }
 
-fn join(group: &Group, member_id: &str, topics: &[&Topic]) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn join(group: &Group, member_id: &str, topics: &[&Topic]) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest {
         group_id: group.id.clone(),
         member_id: member_id.into(),
@@ -50,7 +50,7 @@ fn join(group: &Group, member_id: &str, topics: &[&Topic]) -> ConsumerGroupHeart
     }
 }
 
-fn heartbeat(group: &Group, member_id: &str, member_epoch: i32) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn heartbeat(group: &Group, member_id: &str, member_epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest {
         group_id: group.id.clone(),
         member_id: member_id.into(),
@@ -70,7 +70,7 @@ fn beat(
         .call(&ConsumerGroupHeartbeatRequest { topic_partitions: owned, ..heartbeat(group, member_id, member_epoch) })
 }
 
-fn partitions(topic: &Topic, partitions: &[i32]) -> Vec<TopicPartitions> {
+pub(crate) fn partitions(topic: &Topic, partitions: &[i32]) -> Vec<TopicPartitions> {
     vec![TopicPartitions { topic_id: topic.id, partitions: partitions.to_vec() }]
 }
 
@@ -262,13 +262,13 @@ fn a_member_commits_with_its_member_epoch(cluster: &Cluster) {
     assert_eq!(commit("", None), ErrorCode::UNKNOWN_MEMBER_ID, "the group has members");
 }
 
-fn describe(group: &Group, connection: &mut Connection) -> DescribedGroup {
+pub(crate) fn describe(group: &Group, connection: &mut Connection) -> DescribedGroup {
     let request = ConsumerGroupDescribeRequest { group_ids: vec![group.id.clone()], ..Default::default() };
     connection.call(&request).groups.remove(0)
 }
 
 /// The group in a list of all groups of a type.
-fn listed(group: &Group, connection: &mut Connection, group_type: &str) -> Option<ListedGroup> {
+pub(crate) fn listed(group: &Group, connection: &mut Connection, group_type: &str) -> Option<ListedGroup> {
     let request = ListGroupsRequest { types_filter: vec![group_type.into()], ..ListGroupsRequest::default() };
     connection.call(&request).groups.into_iter().find(|listed| listed.group_id == group.id)
 }

@@ -16,7 +16,7 @@ use crate::connection::Connection;
 
 /// The version of `JoinGroup` to use when it does not matter: the newest.
 pub(crate) const JOIN: i16 = 9;
-const SYNC: i16 = 5;
+pub(crate) const SYNC: i16 = 5;
 
 pub(crate) fn find_coordinator(cluster: &Cluster, group_id: &str) -> i32 {
     until("the group's coordinator", || {
@@ -185,9 +185,13 @@ pub(crate) struct Member {
 }
 
 fn subscription(topic: &str) -> Bytes {
-    let subscription = ConsumerProtocolSubscription { topics: vec![topic.into()], ..Default::default() };
+    embedded(0, &ConsumerProtocolSubscription { topics: vec![topic.into()], ..Default::default() })
+}
+
+/// What members send each other inside `JoinGroup` and `SyncGroup`, with its version.
+pub(crate) fn embedded(version: i16, message: &impl Message) -> Bytes {
     let mut encoder = Encoder::new();
-    encoder.put_slice(&[0, 0]);
-    subscription.encode(0, &mut encoder).unwrap();
+    encoder.put_slice(&version.to_be_bytes());
+    message.encode(version, &mut encoder).unwrap();
     encoder.finish().concat().into()
 }

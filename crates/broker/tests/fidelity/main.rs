@@ -26,6 +26,7 @@ mod groups;
 mod list_offsets;
 mod members;
 mod metadata;
+mod migration;
 mod produce;
 mod sequences;
 mod sessions;
