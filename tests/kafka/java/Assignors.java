@@ -33,6 +33,9 @@ import org.apache.kafka.common.TopicPartition;
  * {@code assignor topic=racks/racks,... member|instance|subscription ...} where there is one {@code racks} for each
  * partition, those of its replicas with + between them, and the subscription is what the member would send, in
  * hexadecimal. Writes one line per case: {@code member:topic-number,... ...}, in order.
+ *
+ * With a number as its argument, it assigns each case so many times, and writes how long the first time and the
+ * shortest one took, in microseconds.
  */
 public class Assignors {
     private static final Map<String, Supplier<ConsumerPartitionAssignor>> ASSIGNORS = Map.of(
@@ -47,40 +50,67 @@ public class Assignors {
         System.setOut(System.err);
         BufferedReader cases = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = cases.readLine(); line != null; line = cases.readLine()) {
-            answers.println(answer(line.split(" ")));
+            Case wanted = new Case(line.split(" "));
+            answers.println(arguments.length == 0 ? wanted.answer() : wanted.time(Integer.parseInt(arguments[0])));
         }
         answers.flush();
     }
 
-    private static String answer(String[] words) {
-        List<PartitionInfo> partitions = new ArrayList<>();
-        for (String topic : words[1].split(",")) {
-            String[] name = topic.split("=");
-            String[] racks = name[1].split("/");
-            for (int number = 0; number < racks.length; number++) {
-                List<Node> nodes = new ArrayList<>();
-                for (String rack : racks[number].split("\\+")) {
-                    nodes.add(new Node(nodes.size(), "host", 9092, rack.equals("-") ? null : rack));
+    /** A group whose partitions are to be assigned. */
+    private static class Case {
+        private final Cluster cluster;
+        private final Map<String, Subscription> subscriptions = new HashMap<>();
+        private final Supplier<ConsumerPartitionAssignor> assignor;
+
+        Case(String[] words) {
+            assignor = ASSIGNORS.get(words[0]);
+            List<PartitionInfo> partitions = new ArrayList<>();
+            for (String topic : words[1].split(",")) {
+                String[] name = topic.split("=");
+                String[] racks = name[1].split("/");
+                for (int number = 0; number < racks.length; number++) {
+                    List<Node> nodes = new ArrayList<>();
+                    for (String rack : racks[number].split("\\+")) {
+                        nodes.add(new Node(nodes.size(), "host", 9092, rack.equals("-") ? null : rack));
+                    }
+                    Node[] replicas = nodes.toArray(new Node[0]);
+                    partitions.add(new PartitionInfo(name[0], number, null, replicas, replicas));
                 }
-                Node[] replicas = nodes.toArray(new Node[0]);
-                partitions.add(new PartitionInfo(name[0], number, null, replicas, replicas));
+            }
+            cluster = new Cluster("cluster", List.of(), partitions, Set.of(), Set.of());
+            // Like the consumer, fills a hash map in the order in which the coordinator lists the members.
+            for (int index = 2; index < words.length; index++) {
+                String[] member = words[index].split("\\|");
+                ByteBuffer bytes = ByteBuffer.wrap(HexFormat.of().parseHex(member[2]));
+                Subscription subscription = ConsumerProtocol.deserializeSubscription(bytes);
+                subscription.setGroupInstanceId(member[1].equals("-") ? Optional.empty() : Optional.of(member[1]));
+                subscriptions.put(member[0], subscription);
             }
         }
-        Cluster cluster = new Cluster("cluster", List.of(), partitions, Set.of(), Set.of());
-        // Like the consumer, fills a hash map in the order in which the coordinator lists the members.
-        Map<String, Subscription> subscriptions = new HashMap<>();
-        for (int index = 2; index < words.length; index++) {
-            String[] member = words[index].split("\\|");
-            ByteBuffer bytes = ByteBuffer.wrap(HexFormat.of().parseHex(member[2]));
-            Subscription subscription = ConsumerProtocol.deserializeSubscription(bytes);
-            subscription.setGroupInstanceId(member[1].equals("-") ? Optional.empty() : Optional.of(member[1]));
-            subscriptions.put(member[0], subscription);
+
+        private Map<String, Assignment> assign() {
+            return assignor.get().assign(cluster, new GroupSubscription(subscriptions)).groupAssignment();
         }
-        try {
-            ConsumerPartitionAssignor assignor = ASSIGNORS.get(words[0]).get();
-            return told(assignor.assign(cluster, new GroupSubscription(subscriptions)).groupAssignment());
-        } catch (RuntimeException exception) {
-            return exception.toString();
+
+        String answer() {
+            try {
+                return told(assign());
+            } catch (RuntimeException exception) {
+                return exception.toString();
+            }
+        }
+
+        String time(int rounds) {
+            long first = 0;
+            long shortest = Long.MAX_VALUE;
+            for (int round = 0; round < rounds; round++) {
+                long begin = System.nanoTime();
+                assign();
+                long taken = (System.nanoTime() - begin) / 1_000;
+                first = round == 0 ? taken : first;
+                shortest = Math.min(shortest, taken);
+            }
+            return first + " " + shortest;
         }
     }
 

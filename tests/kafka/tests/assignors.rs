@@ -1,18 +1,18 @@
 //! Compares our assignors with those of Java's consumer, on random groups.
 
+mod java_assignors;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use kavka_core::consumer::TopicPartition;
 use kavka_core::group::Subscription;
-use kavka_core::group::assignor::{Assignment, Assignor, PartitionCounts, PartitionRacks, Racks, Subscriber};
+use kavka_core::group::assignor::{Assignment, Assignor, PartitionCounts, PartitionRacks, Subscriber};
 use kavka_core::random::Random;
-use kavka_test_kafka::LATEST;
 
+use java_assignors::{ask_java, line};
+
+/// The number of random groups for each assignor.
 const CASES: u64 = 10_000;
 const RACKS: [&str; 3] = ["east", "north", "west"];
 const TOPICS: [&str; 5] = ["letters", "orders", "payments", "t", "users"];
@@ -29,9 +29,8 @@ struct Case {
 type Owned = Vec<TopicPartition>;
 
 impl Case {
-    fn random(seed: u64) -> Self {
+    fn random(assignor: Assignor, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let assignor = Assignor::ALL[random.below(Assignor::ALL.len())];
         let counts: PartitionCounts = TOPICS[..=random.below(TOPICS.len())]
             .iter()
             .map(|topic| {
@@ -60,6 +59,10 @@ impl Case {
         let shares = case.claims(&mut random);
         case.tell(&mut random, &shares);
         case
+    }
+
+    fn line(&self) -> String {
+        line(self.assignor, &self.counts, &self.racks, &self.members)
     }
 
     /// What members own: nothing, their assignment before a change, or some of what they want.
@@ -103,24 +106,6 @@ impl Case {
             *subscription = Subscription::decode(subscription.encode().unwrap()).unwrap();
         }
     }
-
-    fn line(&self) -> String {
-        let partition = |racks: &Racks| match racks.iter().map(AsRef::as_ref).collect::<Vec<_>>() {
-            racks if racks.is_empty() => "-".to_owned(),
-            racks => racks.join("+"),
-        };
-        let racks = |topic: &Arc<str>| self.racks[topic].iter().map(partition).collect::<Vec<_>>().join("/");
-        let topics: Vec<_> = self.counts.keys().map(|topic| format!("{topic}={}", racks(topic))).collect();
-        let mut line = format!("{} {}", self.assignor.name(), topics.join(","));
-        for member in &self.members {
-            let instance = member.group_instance_id.as_deref().unwrap_or("-");
-            write!(line, " {}|{instance}|", member.member_id).unwrap();
-            for byte in member.subscription.encode().unwrap() {
-                write!(line, "{byte:02x}").unwrap();
-            }
-        }
-        line
-    }
 }
 
 /// The racks of partitions: unknown, some, or all.
@@ -149,36 +134,33 @@ fn told(mut shares: Assignment) -> String {
     shares.iter_mut().map(share).collect::<Vec<_>>().join(" ")
 }
 
-/// The results of Java's assignors for these cases.
-fn ask_java(lines: String) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let jars = Command::new("python3").arg(folder.join("kafka.py")).args(["fetch", "--version", LATEST]).output();
-    let jars = jars.expect("python3 runs the harness");
-    let jars_folder = String::from_utf8(jars.stdout).unwrap().trim().to_owned();
-    assert!(jars.status.success(), "{jars_folder}");
-    let mut java = Command::new("java")
-        .args(["-Xmx512m", "-cp", &format!("{jars_folder}/*")])
-        .arg(folder.join("java/Assignors.java"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("java is there");
-    let mut stdin = java.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let output = java.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    writer.join().unwrap().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+fn compare(assignor: Assignor) {
+    let cases: Vec<_> = (0..CASES).map(|seed| Case::random(assignor, seed)).collect();
+    let lines: Vec<_> = cases.iter().map(Case::line).collect();
+    let answers = ask_java(&[], &lines);
+    assert_eq!(answers.len(), cases.len());
+    for (seed, (case, java)) in cases.iter().zip(answers).enumerate() {
+        let ours = told(assignor.assign(&case.counts, &case.racks, &case.members));
+        assert_eq!(ours, java, "seed {seed}: {}", lines[seed]);
+    }
 }
 
 #[test]
-fn partitions_are_shared_out_as_by_javas_assignors() {
-    let cases: Vec<_> = (0..CASES).map(Case::random).collect();
-    let answers = ask_java(cases.iter().map(|case| case.line() + "\n").collect());
-    assert_eq!(answers.len(), cases.len());
-    for (seed, (case, java)) in cases.iter().zip(answers).enumerate() {
-        let ours = told(case.assignor.assign(&case.counts, &case.racks, &case.members));
-        assert_eq!(ours, java, "seed {seed}: {}", case.line());
-    }
+fn range_shares_partitions_out_as_javas_assignor_does() {
+    compare(Assignor::Range);
+}
+
+#[test]
+fn round_robin_shares_partitions_out_as_javas_assignor_does() {
+    compare(Assignor::RoundRobin);
+}
+
+#[test]
+fn sticky_shares_partitions_out_as_javas_assignor_does() {
+    compare(Assignor::Sticky);
+}
+
+#[test]
+fn cooperative_sticky_shares_partitions_out_as_javas_assignor_does() {
+    compare(Assignor::CooperativeSticky);
 }
