@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+from . import _forks
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -82,7 +84,7 @@ class Lock:
     """A reentrant lock. Waiting for it lets other greenlets run."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = _forks.Lock(threading.RLock)
 
     def __enter__(self) -> None:
         if not self._lock.acquire(blocking=not _must_give_way()):

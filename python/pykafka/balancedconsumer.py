@@ -25,7 +25,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from . import _greenlets
+from . import _forks, _greenlets
 from .common import OffsetType
 from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, leader_id
@@ -342,7 +342,7 @@ class _Member:
         self._patience = self._backoff * retries * max(retries - 1, 0) / 2
         self._known_partitions = self._created_partitions = 0
         self._is_unsettled = True
-        self._leaving, self._has_left = threading.Lock(), False
+        self._leaving, self._has_left = _forks.Lock(), False
         self._first: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="pykafka.BalancedConsumer", daemon=True)
 

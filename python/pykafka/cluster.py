@@ -5,12 +5,11 @@ The engine refreshes its metadata by itself. The objects here follow: reading `b
 """
 
 import logging
-import threading
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from . import _engine, _greenlets, _logs, handlers
+from . import _engine, _forks, _greenlets, _logs, handlers
 from .broker import Broker
 from .exceptions import (
     GroupCoordinatorNotAvailable,
@@ -21,6 +20,7 @@ from .exceptions import (
 )
 from .protocol import ApiVersionsSpec, DescribeGroupResponse
 from .utils.error_handlers import valid_int
+from .utils.live_dict import LiveDict
 from .utils.names import parse_hosts, parse_source_address, to_bytes
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Stoppable(Protocol):
     def stop(self) -> None: ...
 
 
-class TopicDict(dict[bytes, "Topic"]):
+class TopicDict(LiveDict[bytes, "Topic"]):
     """The topics of a cluster by name, which may be str or bytes.
 
     As in pykafka 2, `topics[name]` creates a topic that does not exist, if the cluster allows that. No other method
@@ -57,7 +57,7 @@ class TopicDict(dict[bytes, "Topic"]):
         self._cluster = cluster
         self._exclude_internal = exclude_internal
         # Held while topics are added and removed, never while waiting for the cluster.
-        self._changing = threading.Lock()
+        self._changing = _forks.Lock()
 
     def __getitem__(self, name: str | bytes) -> "Topic":
         key = to_bytes(name, "a topic's name")
@@ -148,9 +148,9 @@ class Cluster:
         self._users: weakref.WeakSet[_Stoppable] = weakref.WeakSet()
         self._zookeeper_connect = zookeeper_hosts
         # Held while `_brokers` changes, never while waiting for the cluster.
-        self._changing = threading.Lock()
+        self._changing = _forks.Lock()
         self._version = -1
-        self._brokers: dict[int, Broker] = {}
+        self._brokers: LiveDict[int, Broker] = LiveDict()
         self._controller_id: int | None = None
         self._topics = TopicDict(self, exclude_internal_topics)
         self._engine.connect()

@@ -13,6 +13,7 @@ from .partition import Partition
 from .producer import Producer
 from .protocol import OffsetPartitionResponse
 from .simpleconsumer import SimpleConsumer
+from .utils.live_dict import LiveDict
 from .utils.times import to_timestamp_ms
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Topic:
     def __init__(self, cluster: "Cluster", name: bytes) -> None:
         self._cluster = cluster
         self._name = name
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: LiveDict[int, Partition] = LiveDict()
 
     @property
     def name(self) -> bytes:
@@ -129,7 +130,11 @@ class Topic:
             engine.topic(name, False)
             count = engine.partition_count(name)
         for partition in range(len(self._partitions), count):
-            self._partitions[partition] = Partition(self, partition)
+            self._partitions.setdefault(partition, Partition(self, partition))
+        if count > 0:
+            # A topic that was deleted and created again may have fewer partitions.
+            for partition in [partition for partition in self._partitions if partition >= count]:
+                self._partitions.pop(partition, None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} (name={self._name!r})>"

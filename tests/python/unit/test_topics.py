@@ -50,7 +50,7 @@ def test_the_client_s_limit_bounds_the_first_look_at_a_topic(own_broker):
     assert time.monotonic() - begun < 25, "the default is 30 s"
 
 
-def test_threads_that_update_and_create_do_not_disturb_each_other(own_broker):
+def test_threads_that_update_create_and_iterate_do_not_disturb_each_other(own_broker):
     cluster = KafkaClient(own_broker.bootstrap_servers).cluster
     names = [f"t{number}".encode() for number in range(50)]
     failures = []
@@ -60,7 +60,10 @@ def test_threads_that_update_and_create_do_not_disturb_each_other(own_broker):
             for turn in range(2_000):
                 # What two updates see if topics are created and deleted between them.
                 cluster.topics._follow(set(names[(turn + number) % 7 :: 3]))
-                list(cluster.topics.items())
+                assert all(topic.name == name for name, topic in cluster.topics.items())
+                assert all(topic.name in names for topic in cluster.topics.values())
+                assert all(name in names for name in cluster.topics)
+                assert repr(cluster.topics).startswith("{")
                 dict(cluster.topics)
         except BaseException as error:
             failures.append(error)
@@ -82,3 +85,18 @@ def test_a_topic_that_another_thread_removes_meanwhile_is_no_error(two_topics):
 
     two_topics._follow(Names([b"c"]))
     assert list(two_topics) == [b"c"]
+
+
+def test_a_topic_that_was_created_again_with_fewer_partitions_has_fewer(own_broker):
+    client = KafkaClient(own_broker.bootstrap_servers)
+    own_broker.create_topic("shrinking", 3)
+    client.update_cluster()
+    topic = client.topics["shrinking"]
+    assert sorted(topic.partitions) == [0, 1, 2]
+    controller = client.cluster.controller_broker
+    controller.delete_topics([b"shrinking"])
+    own_broker.create_topic("shrinking", 1)
+    client.update_cluster()
+    assert sorted(client.topics["shrinking"].partitions) == [0]
+    assert sorted(topic.partitions) == [0]
+    assert sorted(topic.latest_available_offsets()) == [0]
