@@ -238,13 +238,9 @@ impl Message {
 
     /// Sets the timestamp: an int of milliseconds since 1970, a naive UTC datetime, or None.
     fn set_timestamp(&self, ts: &Bound<'_, PyAny>) -> PyResult<()> {
-        let as_whole = |ts: &Bound<'_, PyAny>| timestamp_ms(&ts.call_method0("__int__")?);
-        let Ok(milliseconds) = timestamp_ms(ts).or_else(|_| as_whole(ts)) else {
-            let given = ts.get_type().name()?;
-            return Err(PyRuntimeError::new_err(format!("a timestamp must be a datetime or a number, not {given}")));
-        };
-        let milliseconds = milliseconds.unwrap_or(NO_TIMESTAMP);
-        self.timestamp.store(milliseconds, Ordering::Relaxed);
+        let milliseconds =
+            timestamp_ms(ts).map_err(|error| PyRuntimeError::new_err(error.value(ts.py()).to_string()))?;
+        self.timestamp.store(milliseconds.unwrap_or(NO_TIMESTAMP), Ordering::Relaxed);
         Ok(())
     }
 

@@ -163,7 +163,7 @@ impl Producer {
         let message = Bound::new(py, message)?;
         let Some(delivery) = &message.get().delivery else { return Ok(message) };
         if let Some(reports) = reports {
-            reports.borrow_mut().expect(message.clone().unbind(), payload_bytes, delivery);
+            reports.expect(message.clone().unbind(), payload_bytes, delivery);
         }
         if settings.sync {
             wait_for(py, running, delivery, settings.pending_timeout)?;
@@ -208,12 +208,12 @@ impl Producer {
         let reports = self.reports(py)?;
         let begun = Instant::now();
         loop {
-            let finished = reports.borrow().finished();
+            let finished = reports.finished();
             let finished = finished.ok_or_else(|| forked(py))?;
             while let Some(batch) = finished.pop(Duration::ZERO) {
-                reports.borrow_mut().take_over(&batch);
+                reports.take_over(&batch);
             }
-            let report = reports.borrow_mut().next();
+            let report = reports.next();
             if let Some((message, error)) = report {
                 return Ok((message.into_bound(py), error.map(|error| errors::undelivered(py, &error))));
             }
@@ -235,6 +235,7 @@ impl Producer {
         if let Some(running) = self.running.get() {
             return running.check(py).map(|_| ());
         }
+        self.identity.belongs_to(std::ptr::from_ref(client.get()).addr());
         let config = settings.get().config.clone();
         let is_counted = !(settings.get().delivery_reports || settings.get().sync);
         let client = client.get().engine(py)?;
@@ -349,11 +350,11 @@ fn enqueue(
     record: &Record<'_>,
     reports: Option<&SharedReports>,
 ) -> PyResult<Delivery> {
-    if reports.is_some_and(|reports| reports.borrow().is_full()) {
+    if reports.is_some_and(SharedReports::is_full) {
         let text = "this thread has 1,000,000 unread delivery reports; read them with get_delivery_report() first";
         return Err(errors::named(py, "ProducerQueueFullError", text));
     }
-    if let Some(reports) = reports.filter(|reports| reports.borrow().holds_too_much()) {
+    if let Some(reports) = reports.filter(|reports| reports.holds_too_much()) {
         wait_for_reports(py, running, reports)?;
     }
     if running.is_counted {
@@ -383,15 +384,15 @@ fn wait_for_report(
                 finished.subscribe(waker);
                 let batch = finished.pop(Duration::ZERO);
                 if let Some(batch) = &batch {
-                    reports.borrow_mut().take_over(batch);
+                    reports.take_over(batch);
                 }
-                reports.borrow().has_next().then_some(())
+                reports.has_next().then_some(())
             };
             return Ok(greenlets::wait(&bells, limit, has_next)?.is_some());
         }
     };
     if let Some(batch) = &batch {
-        reports.borrow_mut().take_over(batch);
+        reports.take_over(batch);
     }
     Ok(batch.is_some())
 }
@@ -403,19 +404,19 @@ fn wait_for_reports(py: Python<'_>, running: &Running, reports: &SharedReports) 
     running.engine.expedite();
     let blocks = running.settings.get().block_on_queue_full;
     let limit = if blocks { running.client.max_block() } else { Duration::ZERO };
-    let finished = reports.borrow().finished();
+    let finished = reports.finished();
     let finished = finished.ok_or_else(|| forked(py))?;
     let begun = Instant::now();
-    while reports.borrow().holds_too_much() {
+    while reports.holds_too_much() {
         let left = limit.saturating_sub(begun.elapsed());
         let Some(batch) =
             waiting::in_steps(py, Some(left), |waker| finished.subscribe(waker), |step| finished.pop(step))?
         else {
-            let text = "this thread's unacknowledged messages use all the memory that they may take in addition to \
-                        buffer_memory; wait for reports, or see whether the brokers answer";
+            let text = "the unacknowledged messages of this thread and client use all the memory that they may take in \
+                        addition to buffer_memory; wait for reports, or see whether the brokers answer";
             return Err(errors::named(py, "ProducerQueueFullError", text));
         };
-        reports.borrow_mut().take_over(&batch);
+        reports.take_over(&batch);
     }
     Ok(())
 }

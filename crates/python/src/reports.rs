@@ -3,15 +3,17 @@
 //!
 //! Python objects stay with the thread that made them. The engine thread only pushes the [`Completion`] of a finished
 //! batch into a queue; the thread that reads reports matches it with its messages. What one thread has produced with
-//! all its producers is in a thread-local list, so only the queue needs a lock.
+//! all its producers is thread-local, so only the queue needs a lock. All producers share the queue and the limits of
+//! the thread; each has its own reports, which are found by the producer's address.
 //!
 //! No Python object is made or dropped while a thread's reports are borrowed: the garbage collector could run a
 //! `__del__` that calls in here again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::rc::Rc;
+use std::rc::{self, Rc};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -26,8 +28,9 @@ use crate::process::ForkGuard;
 /// How many unread reports a thread may have.
 pub(crate) const MAX_UNREAD: usize = 1_000_000;
 
-/// How much memory a thread's messages without an outcome may take, in addition to the engine's buffer. Together they
-/// stay within what is promised for a broker that has stopped answering (guarantee R8).
+/// How much memory the messages that a thread has produced with one client may take while they have no outcome, in
+/// addition to the client's buffer. Together they stay within what is promised for a broker that has stopped answering
+/// (guarantee R8).
 const MAX_HELD_BYTES: usize = 20 << 20;
 
 /// What a message takes in memory in addition to its key and value.
@@ -126,148 +129,222 @@ impl Hasher for PointerHasher {
 /// A message and its index in its batch.
 type Sent = (u32, Py<Message>);
 
-/// The messages of one batch that wait for their outcome, and their memory.
-#[derive(Debug, Default)]
+/// The messages of one batch that wait for their outcome, their memory, and the reports of the producer.
+///
+/// A batch holds messages of one producer: producers that write to one topic have different lanes.
+#[derive(Debug)]
 struct Waiting {
     messages: VecDeque<Sent>,
     bytes: usize,
+    held_bytes: Rc<Cell<usize>>,
+    reports: rc::Weak<RefCell<ProducerReports>>,
 }
 
-/// The messages that one thread has produced with one producer, and whose reports it has not read.
+/// What one thread has produced with all its producers.
 #[derive(Debug)]
-pub(crate) struct ThreadReports {
+struct Owned {
     unread: usize,
-    held_bytes: usize,
     open: HashMap<usize, Waiting, BuildHasherDefault<PointerHasher>>,
-    ready: VecDeque<(Py<Message>, Option<Error>)>,
     finished: ForkGuard<Arc<Finished>>,
 }
 
-impl Default for ThreadReports {
+impl Default for Owned {
     fn default() -> Self {
-        Self {
-            unread: 0,
-            held_bytes: 0,
-            open: HashMap::default(),
-            ready: VecDeque::new(),
-            finished: ForkGuard::new(Arc::default()),
-        }
+        Self { unread: 0, open: HashMap::default(), finished: ForkGuard::new(Arc::default()) }
     }
 }
 
-impl ThreadReports {
+/// The unread reports of one producer in one thread, and how many there are and will be.
+#[derive(Debug, Default)]
+struct ProducerReports {
+    ready: VecDeque<(Py<Message>, Option<Error>)>,
+    unread: usize,
+}
+
+/// The reports of one producer in one thread; they never leave their thread.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedReports {
+    owned: Rc<RefCell<Owned>>,
+    own: Rc<RefCell<ProducerReports>>,
+    /// The memory of all messages that the thread has produced with this client, and that have no outcome.
+    held_bytes: Rc<Cell<usize>>,
+}
+
+impl SharedReports {
+    /// Whether the thread has as many unread reports as it may have.
     pub(crate) fn is_full(&self) -> bool {
-        self.unread >= MAX_UNREAD
-    }
-
-    /// The queue of finished batches, to wait for; `None` in a forked child.
-    pub(crate) fn finished(&self) -> Option<Arc<Finished>> {
-        self.finished.is_at_home().then(|| Arc::clone(&self.finished))
-    }
-
-    /// Whether a report is ready.
-    pub(crate) fn has_next(&self) -> bool {
-        !self.ready.is_empty()
+        let is_full = || self.owned.borrow().unread >= MAX_UNREAD;
+        if is_full() {
+            // Unread reports of producers that are gone do not count.
+            drop(OWNERS.with_borrow_mut(Owners::forget));
+        }
+        is_full()
     }
 
     /// Whether so much waits for outcomes that no message should be added.
     pub(crate) fn holds_too_much(&self) -> bool {
-        self.held_bytes >= MAX_HELD_BYTES
+        self.held_bytes.get() >= MAX_HELD_BYTES
+    }
+
+    /// The queue of finished batches of this thread, to wait for; `None` in a forked child.
+    pub(crate) fn finished(&self) -> Option<Arc<Finished>> {
+        let owned = self.owned.borrow();
+        owned.finished.is_at_home().then(|| Arc::clone(&owned.finished))
+    }
+
+    /// Whether a report of this producer is ready.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.own.borrow().ready.is_empty()
     }
 
     /// Registers a message, with the size of its key and value, whose report is to come.
     #[inline]
-    pub(crate) fn expect(&mut self, message: Py<Message>, payload_bytes: usize, delivery: &Delivery) {
+    pub(crate) fn expect(&self, message: Py<Message>, payload_bytes: usize, delivery: &Delivery) {
         let (batch, index) = (delivery.completion(), delivery.index());
         let bytes = MESSAGE_BYTES + payload_bytes;
-        self.unread += 1;
-        self.held_bytes += bytes;
-        let waiting = self.open.entry(Arc::as_ptr(batch).addr()).or_default();
+        self.own.borrow_mut().unread += 1;
+        let owned = &mut *self.owned.borrow_mut();
+        owned.unread += 1;
+        self.held_bytes.set(self.held_bytes.get() + bytes);
+        let waiting = owned.open.entry(Arc::as_ptr(batch).addr()).or_insert_with(|| {
+            announce(batch, index, &owned.finished);
+            let (held_bytes, reports) = (Rc::clone(&self.held_bytes), Rc::downgrade(&self.own));
+            Waiting { messages: VecDeque::new(), bytes: 0, held_bytes, reports }
+        });
         waiting.bytes += bytes;
         waiting.messages.push_back((index, message));
-        if waiting.messages.len() == 1 {
-            announce(batch, index, &self.finished);
-        }
     }
 
-    /// Turns the new outcomes of a batch into reports.
-    pub(crate) fn take_over(&mut self, batch: &Arc<Completion>) {
+    /// Turns the new outcomes of a batch of this thread into reports of its producer.
+    pub(crate) fn take_over(&self, batch: &Arc<Completion>) {
         let key = Arc::as_ptr(batch).addr();
-        let Some(waiting) = self.open.get_mut(&key) else { return };
+        let mut owned = self.owned.borrow_mut();
+        let Some(waiting) = owned.open.get_mut(&key) else { return };
+        let reports = waiting.reports.upgrade();
+        let mut unwanted = Vec::new();
         while let Some((index, _)) = waiting.messages.front() {
             let Some(outcome) = batch.outcome(*index) else {
-                announce(batch, *index, &self.finished);
+                announce(batch, *index, &owned.finished);
                 return;
             };
-            if let Some((_, message)) = waiting.messages.pop_front() {
-                self.ready.push_back((message, outcome.err()));
+            let Some((_, message)) = waiting.messages.pop_front() else { break };
+            match &reports {
+                Some(reports) => reports.borrow_mut().ready.push_back((message, outcome.err())),
+                None => unwanted.push(message),
             }
         }
-        self.held_bytes -= waiting.bytes;
-        self.open.remove(&key);
+        waiting.held_bytes.set(waiting.held_bytes.get() - waiting.bytes);
+        owned.open.remove(&key);
+        drop(owned);
+        // Without a borrow: these are Python objects.
+        drop(unwanted);
     }
 
-    /// The next report.
-    pub(crate) fn next(&mut self) -> Option<(Py<Message>, Option<Error>)> {
-        let report = self.ready.pop_front()?;
-        self.unread -= 1;
+    /// The next report of this producer.
+    pub(crate) fn next(&self) -> Option<(Py<Message>, Option<Error>)> {
+        let mut own = self.own.borrow_mut();
+        let report = own.ready.pop_front()?;
+        own.unread -= 1;
+        self.owned.borrow_mut().unread -= 1;
         Some(report)
     }
 }
 
-/// The reports of one thread and one producer; they never leave their thread.
-pub(crate) type SharedReports = Rc<RefCell<ThreadReports>>;
-
 /// The identity of a producer. When it is dropped, the reports of its producer are forgotten.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ProducerIdentity(Arc<()>);
-
-/// The reports of one producer in this thread.
-#[derive(Debug)]
-struct Known {
-    producer: Weak<()>,
-    /// The greenlet that they belong to, if each greenlet has its own.
-    greenlet: Option<Weak<()>>,
-    reports: SharedReports,
+#[derive(Debug, Default)]
+pub(crate) struct ProducerIdentity {
+    own: Arc<()>,
+    /// The address of its client.
+    client: AtomicUsize,
 }
 
-impl Known {
-    fn is_forgotten(&self) -> bool {
-        self.producer.strong_count() == 0 || self.greenlet.as_ref().is_some_and(|greenlet| greenlet.strong_count() == 0)
+/// What one thread has produced, and the reports of each of its producers by the producer's address. In a program
+/// patched by gevent: what one greenlet has produced.
+#[derive(Debug, Default)]
+struct Owner {
+    owned: Rc<RefCell<Owned>>,
+    /// For each client, by its address: the memory of messages without an outcome.
+    held_bytes: HashMap<usize, Rc<Cell<usize>>, BuildHasherDefault<PointerHasher>>,
+    producers: HashMap<usize, (Weak<()>, SharedReports), BuildHasherDefault<PointerHasher>>,
+}
+
+impl Owner {
+    /// The reports of a producer that has none here yet.
+    fn first_of(&mut self, producer: &ProducerIdentity) -> SharedReports {
+        let held_bytes = self.held_bytes.entry(producer.client.load(Ordering::Relaxed)).or_default();
+        let held_bytes = Rc::clone(held_bytes);
+        let reports = SharedReports { owned: Rc::clone(&self.owned), own: Rc::default(), held_bytes };
+        self.producers.insert(producer.address(), (Arc::downgrade(&producer.own), reports.clone()));
+        reports
+    }
+
+    /// Takes out the reports of producers that are gone.
+    fn forget(&mut self) -> Vec<SharedReports> {
+        let gone = self.producers.extract_if(|_, (producer, _)| producer.strong_count() == 0);
+        let gone: Vec<_> = gone.map(|(_, (_, reports))| reports).collect();
+        self.held_bytes.retain(|_, held_bytes| Rc::strong_count(held_bytes) > 1);
+        self.owned.borrow_mut().unread -= gone.iter().map(|reports| reports.own.borrow().unread).sum::<usize>();
+        gone
+    }
+}
+
+/// The owners of reports in this thread: the thread itself, and its greenlets by their address.
+#[derive(Debug, Default)]
+struct Owners {
+    thread: Owner,
+    greenlets: HashMap<usize, (Weak<()>, Owner), BuildHasherDefault<PointerHasher>>,
+}
+
+impl Owners {
+    fn of(&mut self, greenlet: Option<&Arc<()>>) -> &mut Owner {
+        let Some(greenlet) = greenlet else { return &mut self.thread };
+        let entry = self.greenlets.entry(Arc::as_ptr(greenlet).addr());
+        &mut entry.or_insert_with(|| (Arc::downgrade(greenlet), Owner::default())).1
+    }
+
+    /// Takes out what belongs to greenlets and producers that are gone. It contains Python objects: drop it without a
+    /// borrow.
+    #[cold]
+    fn forget(&mut self) -> (Vec<Owner>, Vec<SharedReports>) {
+        let ended = self.greenlets.extract_if(|_, (greenlet, _)| greenlet.strong_count() == 0);
+        let ended = ended.map(|(_, (_, owner))| owner).collect();
+        let rest = self.greenlets.values_mut().map(|(_, owner)| owner);
+        (ended, rest.chain([&mut self.thread]).flat_map(Owner::forget).collect())
     }
 }
 
 thread_local! {
-    static REPORTS: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+    static OWNERS: RefCell<Owners> = RefCell::default();
 }
 
 impl ProducerIdentity {
+    /// Names its client, which stays the same, by the client's address.
+    pub(crate) fn belongs_to(&self, client: usize) {
+        self.client.store(client, Ordering::Relaxed);
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.own).addr()
+    }
+
     /// The reports of what the current thread has produced with this producer; or of the current greenlet, if
     /// `threading.local` is patched.
+    #[inline]
     pub(crate) fn reports_of_this_thread(&self) -> SharedReports {
         let greenlet = greenlets::owner_of_reports();
-        let is_ours = |known: &&Known| {
-            known.producer.as_ptr() == Arc::as_ptr(&self.0)
-                && known.greenlet.as_ref().map(Weak::as_ptr) == greenlet.as_ref().map(Arc::as_ptr)
-        };
-        let known = REPORTS.with_borrow(|known| known.iter().find(is_ours).map(|known| Rc::clone(&known.reports)));
+        let known = OWNERS.with_borrow_mut(|owners| {
+            let owner = owners.of(greenlet.as_ref());
+            owner.producers.get(&self.address()).map(|(_, reports)| reports.clone())
+        });
         known.unwrap_or_else(|| self.first_of_this_thread(greenlet.as_ref()))
     }
 
     #[cold]
     fn first_of_this_thread(&self, greenlet: Option<&Arc<()>>) -> SharedReports {
-        let reports = SharedReports::default();
-        let first = Known {
-            producer: Arc::downgrade(&self.0),
-            greenlet: greenlet.map(Arc::downgrade),
-            reports: Rc::clone(&reports),
-        };
-        let forgotten: Vec<_> = REPORTS.with_borrow_mut(|known| {
-            let forgotten = known.extract_if(.., |known| known.is_forgotten()).collect();
-            known.push(first);
-            forgotten
+        let (reports, forgotten) = OWNERS.with_borrow_mut(|owners| {
+            let forgotten = owners.forget();
+            (owners.of(greenlet).first_of(self), forgotten)
         });
-        // Drop them last, without a borrow: their messages are Python objects.
         drop(forgotten);
         reports
     }

@@ -229,12 +229,39 @@ def test_produce_needs_a_message_and_knows_its_arguments(module_topic):
             producer.produce(b"v", key=b"k")
 
 
-def test_unread_reports_have_a_bound(lone_topic):
+def test_unread_reports_of_a_thread_have_a_bound(lone_topic):
     with lone_topic.get_producer(delivery_reports=True) as producer:
-        produce = producer.produce
-        for _ in range(1_000_000):
-            produce(b"")
-        with pytest.raises(ProducerQueueFullError, match="get_delivery_report"):
-            produce(b"")
+        other = lone_topic.get_producer(delivery_reports=True)
+        for produce, count in ((other.produce, 400_000), (producer.produce, 600_000)):
+            for _ in range(count):
+                produce(b"")
+        for produce in (other.produce, producer.produce):
+            with pytest.raises(ProducerQueueFullError, match="get_delivery_report"):
+                produce(b"")
         producer.get_delivery_report()
-        produce(b"")
+        producer.produce(b"")
+        other.stop()
+        del other, produce
+        # The unread reports of a producer that is gone do not count.
+        for _ in range(1_000):
+            producer.produce(b"")
+
+
+def test_messages_of_a_thread_that_wait_for_reports_have_a_bound(own_broker, shared_broker):
+    topic = KafkaClient(own_broker.bootstrap_servers).topics["held"]
+    producers = [topic.get_producer(delivery_reports=True, block_on_queue_full=False, linger_ms=0) for _ in range(3)]
+    for producer in producers:
+        producer.produce(b"first")
+        producer.get_delivery_report()
+    own_broker.silence()
+    value, accepted = bytes(1_000_000), 0
+    with pytest.raises(ProducerQueueFullError, match="unacknowledged"):
+        for turn in range(60):
+            producers[turn % 3].produce(value)
+            accepted += 1
+    assert accepted == 21
+    # Those of another client have a limit of their own.
+    elsewhere = KafkaClient(shared_broker.bootstrap_servers).topics["elsewhere"]
+    with elsewhere.get_producer(delivery_reports=True) as producer:
+        producer.produce(value)
+        assert producer.get_delivery_report(timeout=60)[1] is None

@@ -53,7 +53,7 @@ fn append_all(producer: &Producer, py: Python<'_>, messages: &Bound<'_, PyAny>, 
         if let Some(reports) = &reports {
             let message = Bound::new(py, message)?;
             if let Some(delivery) = &message.get().delivery {
-                reports.borrow_mut().expect(message.clone().unbind(), payload_bytes, delivery);
+                reports.expect(message.clone().unbind(), payload_bytes, delivery);
             }
         } else if settings.sync {
             deliveries.extend(message.delivery);
