@@ -19,9 +19,8 @@ import gevent.socket
 from gevent import monkey
 from gevent._hub_local import get_hub_if_exists
 
-from . import _engine
+from . import _engine, handlers
 from .exceptions import ConsumerStoppedException
-from .handlers import Handler
 
 T = TypeVar("T")
 
@@ -186,15 +185,16 @@ class Home:
         return result
 
 
-class GEventHandler(Handler):
+class GEventHandler(handlers.Handler):
     """Greenlets, as gevent provides them."""
 
     Queue = gevent.queue.Queue
     Event = gevent.event.Event
-    Lock = gevent.lock.Semaphore
+    # As in PyKafka 2.8, also the plain lock can be taken again by the greenlet that has it.
+    Lock = gevent.lock.RLock
     RLock = gevent.lock.RLock
     Semaphore = gevent.lock.Semaphore
-    Socket = staticmethod(gevent.socket.create_connection)
+    Socket = gevent.socket
 
     def sleep(self, seconds: float = 0) -> None:
         """Sleeps, and lets other greenlets run."""
@@ -203,4 +203,5 @@ class GEventHandler(Handler):
     def spawn(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Starts a greenlet that runs `target(*args, **kwargs)`. Greenlets have no `name`, so that is dropped."""
         kwargs.pop("name", None)
+        args, kwargs = handlers.call_of(args, kwargs)
         return gevent.spawn(target, *args, **kwargs)

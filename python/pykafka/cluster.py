@@ -5,6 +5,7 @@ The engine refreshes its metadata by itself. The objects here follow: reading `b
 """
 
 import logging
+import sys
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -100,6 +101,11 @@ def _key(name: Any) -> Any:
     return name.encode("ascii") if isinstance(name, str) and name.isascii() else name
 
 
+def _is_gevents(handler: object) -> bool:
+    gevents = sys.modules.get("pykafka._gevent")
+    return gevents is not None and isinstance(handler, gevents.GEventHandler)
+
+
 class Cluster:
     """The brokers and topics of a `KafkaClient`, which documents the arguments."""
 
@@ -122,6 +128,7 @@ class Cluster:
     ) -> None:
         if ssl_config is not None:
             raise NotInThisRelease("ssl_config is not in this release of pykafka; leave it out to connect without it")
+        use_greenlets = use_greenlets or _is_gevents(handler)
         _greenlets.use(use_greenlets)
         request_timeout_ms = valid_int(socket_timeout_ms, name="socket_timeout_ms")
         _logs.start()

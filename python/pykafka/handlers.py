@@ -75,9 +75,17 @@ class Handler:
     def spawn(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Runs `target(*args)` concurrently; returns the thread or greenlet.
 
+        :param args: the positional arguments as a tuple, as another way to give them.
+        :param kwargs: the keyword arguments as a dict.
         :param name: the name of the thread, if it is one.
         """
         raise NotImplementedError
+
+
+def call_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of `spawn` for its target. They may also be given as for `threading.Thread`."""
+    given = dict(kwargs)
+    return tuple(given.pop("args", args)), dict(given.pop("kwargs", {})) | given
 
 
 class ThreadingHandler(Handler):
@@ -88,7 +96,7 @@ class ThreadingHandler(Handler):
     Lock = staticmethod(threading.Lock)
     RLock = staticmethod(threading.RLock)
     Semaphore = threading.Semaphore
-    Socket = staticmethod(socket.create_connection)
+    Socket: ClassVar[Any] = socket
     _numbers: ClassVar = itertools.count()
 
     def sleep(self, seconds: float = 0) -> None:
@@ -98,9 +106,12 @@ class ThreadingHandler(Handler):
     def spawn(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
         """Starts a daemon thread that runs `target(*args, **kwargs)`.
 
+        :param args: the positional arguments as a tuple, as another way to give them.
+        :param kwargs: the keyword arguments as a dict.
         :param name: its name; a number and `pykafka` are put in front.
         """
-        name = kwargs.pop("name", getattr(target, "__name__", "thread"))
+        name = str(kwargs.pop("name", getattr(target, "__name__", "thread"))).removeprefix("pykafka.")
+        args, kwargs = call_of(args, kwargs)
         thread = threading.Thread(
             target=target, args=args, kwargs=kwargs, name=f"{next(self._numbers)}: pykafka.{name}", daemon=True
         )

@@ -82,8 +82,8 @@ impl Client {
             // `reachability` decides when to give up; `retry` only logs that it takes long.
             let mut retry = Retry::new(&client.driver, Duration::MAX);
             loop {
-                match retry.attempt(client.refresh_metadata()).await {
-                    Ok(metadata) => return Ok(metadata),
+                match retry.attempt(client.driver.refreshed_all()).await {
+                    Ok(_) => return Ok(client.driver.metadata()),
                     Err(error) => reachability.handle_attempt(client.driver.now(), Err(error))?,
                 }
             }
@@ -100,7 +100,8 @@ impl Client {
     pub fn refresh_metadata(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
         let client = self.clone();
         async move {
-            client.driver.refreshed_all().await?;
+            // Only to log what it waits for, if it takes long: the driver ends its attempts itself.
+            Retry::new(&client.driver, Duration::MAX).attempt(client.driver.refreshed_all()).await?;
             Ok(client.driver.metadata())
         }
     }
@@ -140,12 +141,14 @@ impl Client {
     async fn find_topic(&self, name: &Arc<str>, create: bool) -> Result<Arc<Topic>> {
         let _in_use = self.driver.hold_topic(name);
         let mut lookup = Lookup::new(Arc::clone(name), create, self.reachability());
+        // `lookup` decides when to give up; `retry` only logs that it takes long.
+        let mut retry = Retry::new(&self.driver, Duration::MAX);
         loop {
             let outcome = match lookup.poll_step(&self.driver.metadata()) {
                 Step::Found(topic) => return Ok(topic),
                 Step::Failed(error) => return Err(error),
-                Step::Ask { create: true } => self.driver.refreshed_new(name).await,
-                Step::Ask { create: false } => self.driver.refreshed_topic(name).await,
+                Step::Ask { create: true } => retry.attempt(self.driver.refreshed_new(name)).await,
+                Step::Ask { create: false } => retry.attempt(self.driver.refreshed_topic(name)).await,
             };
             lookup.handle_attempt(self.driver.now(), outcome);
         }

@@ -17,7 +17,7 @@ import pykafka
 from pykafka import _engine
 from pykafka.common import OffsetType
 from pykafka.exceptions import KafkaException, ProtocolClientError, UnicodeException
-from pykafka.protocol import CreateTopicRequest
+from pykafka.protocol import CreateTopicRequest, OffsetPartitionResponse
 from pykafka.topic import Topic
 
 #: The format of times: UTC, to the second.
@@ -60,7 +60,24 @@ def find_topic(client: pykafka.KafkaClient, name: str) -> Topic:
     return topic
 
 
-def fetch_offsets(client: pykafka.KafkaClient, topic: Topic, offset: "int | datetime.datetime") -> dict[int, int]:
+def fetch_offsets(
+    client: pykafka.KafkaClient, topic: Topic, offset: "str | int | datetime.datetime"
+) -> dict[int, OffsetPartitionResponse]:
+    """For each partition the offset for `earliest`, `latest` or a time, as in PyKafka 2.8.
+
+    :param offset: as on the command line, or as `Topic.fetch_offset_limits` takes it.
+    """
+    return topic.fetch_offset_limits(_offset(offset) if isinstance(offset, str) else offset)
+
+
+def fetch_consumer_lag(client: pykafka.KafkaClient, topic: Topic, consumer_group: str) -> dict[int, tuple[int, int]]:
+    """For each partition its end and what the group has committed (-1: nothing), as in PyKafka 2.8."""
+    committed = topic.get_simple_consumer(consumer_group, auto_start=False).fetch_offsets()
+    ends = topic.latest_available_offsets()
+    return {partition: (ends[partition].offset[0], answer.offset) for partition, answer in committed}
+
+
+def _find_offsets(topic: Topic, offset: "int | datetime.datetime") -> dict[int, int]:
     """For each partition the offset for `earliest`, `latest` or a time; its end if no message is that new."""
     found = topic.fetch_offset_limits(offset)
     if all(answer.offset for answer in found.values()):
@@ -80,11 +97,14 @@ def consume_topic(client: pykafka.KafkaClient, args: argparse.Namespace) -> None
         auto_commit_interval_ms=3000,
     )
     with consumer:
-        for _ in range(args.limit):
+        printed = 0
+        while printed < args.limit:
             message = consumer.consume()
-            value = b"" if message is None or message.value is None else message.value
-            args.outfile.write(value.decode("utf-8", errors="replace") + "\n")
-            args.outfile.flush()
+            # As in 2.8, a message without a value is neither printed nor counted.
+            if message is not None and message.value:
+                args.outfile.write(message.value.decode("utf-8", errors="replace") + "\n")
+                args.outfile.flush()
+                printed += 1
 
 
 def desc_topic(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:
@@ -150,7 +170,7 @@ def print_consumer_lag(client: pykafka.KafkaClient, args: argparse.Namespace) ->
 
 def print_offsets(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:
     """Prints an offset of each partition of a topic."""
-    offsets = fetch_offsets(client, find_topic(client, args.topic), args.offset)
+    offsets = _find_offsets(find_topic(client, args.topic), args.offset)
     print(table(["Partition", "Offset"], sorted(offsets.items())))
 
 
@@ -167,7 +187,7 @@ def print_topics(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:
 
 def reset_offsets(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:
     """Moves the committed offsets of a group for a topic; the group must have no live members."""
-    offsets = fetch_offsets(client, find_topic(client, args.topic), args.offset)
+    offsets = _find_offsets(find_topic(client, args.topic), args.offset)
     client.cluster._engine.commit_offsets(
         args.consumer_group, args.topic, [(partition, offset, "") for partition, offset in offsets.items()]
     )
@@ -215,6 +235,8 @@ def _count(text: str) -> int:
 
 
 def _outfile(path: str) -> TextIO:
+    if path == "-":
+        return sys.stdout
     try:
         return open(path, "w", encoding="utf-8")
     except OSError as error:

@@ -61,7 +61,10 @@ def test_other_greenlets_run_while_one_waits_until_its_time_is_over(run_greenlet
     own_broker.create_topic("t", partitions=1)
     program = """
         import sys
-        topic = KafkaClient(sys.argv[1], use_greenlets=True).topics["t"]
+        # As in PyKafka 2.8, the handler alone is enough.
+        from pykafka.cluster import Cluster
+        from pykafka.handlers import GEventHandler
+        topic = Cluster(sys.argv[1], GEventHandler()).topics["t"]
         consumer = topic.get_simple_consumer(consumer_timeout_ms=200)
         reporting = topic.get_producer(delivery_reports=True)
         def report():

@@ -20,6 +20,18 @@ def test_what_is_spawned_runs_beside_its_caller(handler):
     handler.sleep(0)
 
 
+def test_what_is_spawned_can_be_given_as_to_a_thread(handler):
+    arrived = handler.Queue()
+    handler.spawn(arrived.put, args=(7,), kwargs={"timeout": 60})
+    assert arrived.get(timeout=60) == 7
+
+
+def test_sockets_are_those_of_the_handler_s_module(handler):
+    with handler.Socket.socket() as listener, pytest.raises(handler.SockErr):
+        listener.bind(("127.0.0.1", 0))
+        handler.Socket.create_connection(listener.getsockname(), timeout=60)
+
+
 def test_threads_are_daemons_with_a_name_that_says_whose_they_are():
     thread = ThreadingHandler().spawn(lambda: None, name="work")
     assert thread.daemon
@@ -27,6 +39,10 @@ def test_threads_are_daemons_with_a_name_that_says_whose_they_are():
 
 
 def test_locks_and_events_are_the_handlers(handler):
+    if isinstance(handler, GEventHandler):
+        lock = handler.Lock()
+        with lock, lock:
+            pass
     with handler.Lock(), handler.RLock(), handler.Semaphore(1):
         event = handler.Event()
         event.set()

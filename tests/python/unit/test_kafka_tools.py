@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pykafka.cli import kafka_tools
 from pykafka.cli.kafka_tools import main
 
 
@@ -110,6 +111,13 @@ def test_a_group_is_moved_and_begins_there(tools, orders):
         assert committed[0].offset == then
 
 
+def test_programs_find_the_functions_of_old(orders):
+    assert kafka_tools.fetch_offsets(None, orders, "latest")[0].offset == [3]
+    assert kafka_tools.fetch_offsets(None, orders, "1970-01-01T00:00:03")[0].offset == [2]
+    orders.get_simple_consumer("old", auto_start=False).commit_offsets([(orders.partitions[0], 1)])
+    assert kafka_tools.fetch_consumer_lag(None, orders, "old") == {0: (3, 1), 1: (0, -1)}
+
+
 def test_new_messages_are_printed_until_there_were_enough(own_broker, orders, tmp_path):
     outfile = tmp_path / "out"
     command = [sys.executable, "-m", "pykafka.cli", "-b", own_broker.bootstrap_servers, "-o", "0.10.2"]
@@ -119,6 +127,8 @@ def test_new_messages_are_printed_until_there_were_enough(own_broker, orders, tm
         with orders.get_sync_producer() as producer:
             while process.poll() is None:
                 producer.produce("grün".encode() + b"\xff")
+                # Messages without a value are not printed.
+                producer.produce(b"")
         assert (process.returncode, process.stderr.read()) == (0, "")
     assert outfile.read_text("utf-8") == "grün�\n" * 3
 

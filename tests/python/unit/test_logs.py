@@ -47,6 +47,16 @@ def test_a_look_at_offsets_says_what_it_waits_for(own_broker, caplog):
         heard(caplog.records, "still trying after 3 s")
 
 
+@pytest.mark.parametrize("look", [lambda client: client.topics["unseen"], lambda client: client.update_cluster()])
+def test_a_look_at_a_silent_cluster_says_what_it_waits_for(own_broker, caplog, look):
+    client = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=5_000)
+    own_broker.silence()
+    with caplog.at_level(logging.INFO, "pykafka"):
+        with pytest.raises(KafkaException):
+            look(client)
+        heard(caplog.records, "after 3 s")
+
+
 def test_a_handler_that_uses_the_client_does_not_stop_the_engine(own_broker, caplog):
     client = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=1_000)
     topic = client.topics["handled"]

@@ -115,6 +115,7 @@ def test_large_values_come_back(lone_topic):
 
 
 def test_a_serializer_makes_bytes_of_anything(lone_topic):
+    assert serialize_utf8(b"bytes", None) == (b"bytes", None)
     with lone_topic.get_producer(serializer=serialize_utf8) as producer:
         assert producer.produce("gr\u00fcn", "k").value == "gr\u00fcn".encode()
     (message,) = consumed(lone_topic, deserializer=deserialize_utf8)
