@@ -17,7 +17,8 @@ Each setting has its Kafka name, which errors and `from_properties` use, and its
 that Kafka's own clients do not have is marked *ours*. Times are in milliseconds, sizes in bytes. An unknown name, or a
 value out of range, is refused before anything is sent.
 
-Arguments of PyKafka that are not in these tables have no such setting; the docstrings of its classes explain them.
+Where PyKafka has another default than the engine, it stands after the argument's name. Arguments of PyKafka that are
+not in these tables have no such setting; the docstrings of its classes explain them.
 ";
 
 const TABLES: &[(&str, &str, &[Setting])] = &[
@@ -62,7 +63,11 @@ fn page() -> String {
 
 fn row(setting: &Setting) -> String {
     let origin = if setting.is_kafkas { "" } else { " *(ours)*" };
-    let keyword = setting.pykafka.map(|keyword| format!("`{keyword}`")).unwrap_or_default();
+    let keyword = match (setting.pykafka, setting.pykafka_default) {
+        (Some(keyword), Some(default)) => format!("`{keyword}` = `{default}`"),
+        (Some(keyword), None) => format!("`{keyword}`"),
+        (None, _) => String::new(),
+    };
     let default = match (setting.default)() {
         default if default.is_empty() => "none".to_owned(),
         default => format!("`{default}`"),

@@ -41,3 +41,32 @@ def test_every_public_name_of_what_carries_messages_is_described(owner):
     public = {name: member for name, member in inspect.getmembers_static(owner) if not name.startswith("_")}
     assert inspect.getdoc(owner)
     assert [name for name, member in public.items() if not inspect.getdoc(member)] == []
+
+
+PAGE = SCRIPT.parent / "reference" / "configuration.md"
+ARGUMENTS_OF = {
+    "Client": pykafka.KafkaClient,
+    "Producer": pykafka.Producer,
+    "Consumer": pykafka.SimpleConsumer,
+    "Group member": pykafka.ManagedBalancedConsumer,
+}
+WORDS = {None: "none", True: "true", False: "false", "": "none"}
+
+
+def rows_of_settings():
+    """For each row with an argument of PyKafka: the section, the argument, and the default that the page gives it."""
+    section = ""
+    for line in PAGE.read_text("utf-8").splitlines():
+        section = line.removeprefix("## ") if line.startswith("## ") else section
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if line.startswith("| `") and cells[2]:
+            argument, _, own = cells[2].replace("`", "").partition(" = ")
+            yield section, argument, own or cells[3].strip("`")
+
+
+@pytest.mark.parametrize(("section", "argument", "default"), list(rows_of_settings()))
+def test_the_settings_have_the_defaults_that_the_page_gives_them(section, argument, default):
+    parameter = inspect.signature(ARGUMENTS_OF[section]).parameters[argument]
+    if parameter.default is not inspect.Parameter.empty:
+        given = parameter.default
+        assert (WORDS[given] if given in (None, "") or isinstance(given, bool) else str(given)) == default

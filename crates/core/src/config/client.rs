@@ -21,8 +21,8 @@ settings! {
         #[setting(kafka = "request.timeout.ms", pykafka = "socket_timeout_ms", range = 1..=LONG)]
         request_timeout: Duration = 30_000;
 
-        /// How long resolving, connecting and the handshake may take together.
-        #[setting(kafka = "socket.connection.setup.timeout.ms", pykafka = "socket_timeout_ms", range = 1..=LONG)]
+        /// How long resolving, connecting and the handshake may take together. In PyKafka this is at most 10 s.
+        #[setting(kafka = "socket.connection.setup.timeout.ms", pykafka = "socket_timeout_ms", pykafka_default = "30000", range = 1..=LONG)]
         connection_setup_timeout: Duration = 10_000;
 
         /// The wait before a failed request is retried; doubles with each failure in a row.

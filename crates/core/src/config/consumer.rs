@@ -40,7 +40,7 @@ settings! {
 
         /// How many bytes one fetch may return. Kafka's default is 50 MiB, but responses of more than a few MiB do not
         /// fit into the processor's caches, and cost half as much again per record.
-        #[setting(kafka = "fetch.max.bytes", pykafka = "fetch_max_bytes", range = 1..=INT)]
+        #[setting(kafka = "fetch.max.bytes", pykafka = "fetch_max_bytes", pykafka_default = "52428800", range = 1..=INT)]
         fetch_max_bytes: u32 = 4_194_304;
 
         /// How many bytes of one partition one fetch may return.
@@ -60,7 +60,7 @@ settings! {
         isolation_level: IsolationLevel = IsolationLevel::ReadCommitted;
 
         /// Where to continue if an offset is out of range. Kafka's default is `latest`.
-        #[setting(kafka = "auto.offset.reset", pykafka = "auto_offset_reset")]
+        #[setting(kafka = "auto.offset.reset", pykafka = "auto_offset_reset", pykafka_default = "-2")]
         auto_offset_reset: AutoOffsetReset = AutoOffsetReset::Earliest;
 
         /// The group to commit offsets for. A plain consumer does not join the group, so the coordinator accepts its

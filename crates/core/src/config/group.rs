@@ -29,7 +29,7 @@ settings! {
         /// `consumer` protocol the broker decides that (`group.consumer.session.timeout.ms`, 45 s by default), and a
         /// member takes itself for removed after this time, but not before three of the broker's heartbeat intervals
         /// and not later than after nine.
-        #[setting(kafka = "session.timeout.ms", pykafka = "session_timeout_ms", range = 1..=INT)]
+        #[setting(kafka = "session.timeout.ms", pykafka = "session_timeout_ms", pykafka_default = "30000", range = 1..=INT)]
         session_timeout: Duration = 45_000;
 
         /// The time between two heartbeats. It must be shorter than `session.timeout.ms`, and should be at most a third
@@ -50,18 +50,18 @@ settings! {
         partition_assignment_strategy: String = "range,cooperative-sticky";
 
         /// Whether offsets are committed automatically: at intervals, and before partitions are given up.
-        #[setting(kafka = "enable.auto.commit", pykafka = "auto_commit_enable")]
+        #[setting(kafka = "enable.auto.commit", pykafka = "auto_commit_enable", pykafka_default = "false")]
         enable_auto_commit: bool = true;
 
         /// The time between two automatic commits.
-        #[setting(kafka = "auto.commit.interval.ms", pykafka = "auto_commit_interval_ms", range = 1..=INT)]
+        #[setting(kafka = "auto.commit.interval.ms", pykafka = "auto_commit_interval_ms", pykafka_default = "60000", range = 1..=INT)]
         auto_commit_interval: Duration = 5_000;
 
         /// How the group assigns partitions. `classic`: a member does. `consumer`: the brokers do (KIP-848, Kafka 4.0
         /// and newer), and members whose partitions stay read on during a rebalance. `auto`: `consumer` where the
         /// group's brokers have it, unless one of `partition.assignment.strategy`, `session.timeout.ms` and
         /// `heartbeat.interval.ms` is not at its default. Kafka's default is `classic`.
-        #[setting(kafka = "group.protocol", pykafka = "group_protocol")]
+        #[setting(kafka = "group.protocol", pykafka = "group_protocol", pykafka_default = "classic")]
         group_protocol: GroupProtocol = GroupProtocol::Auto;
 
         /// The broker's assignor that the member asks for with the `consumer` protocol: `uniform`, `range`, or one of

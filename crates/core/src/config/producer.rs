@@ -33,7 +33,7 @@ settings! {
     /// The settings of a producer.
     ProducerConfig {
         /// Which replicas must have stored a record before it counts as written.
-        #[setting(kafka = "acks", pykafka = "required_acks")]
+        #[setting(kafka = "acks", pykafka = "required_acks", pykafka_default = "-1")]
         acks: Acks = Acks::All;
 
         /// Whether brokers detect and drop duplicates. By default they do if `acks` is `all`.
@@ -53,7 +53,7 @@ settings! {
         max_request_size: usize = 1_048_576;
 
         /// How batches are compressed, optionally with a level after a colon: `zstd:9`.
-        #[setting(kafka = "compression.type", pykafka = "compression")]
+        #[setting(kafka = "compression.type", pykafka = "compression", pykafka_default = "0")]
         compression: Compression = CompressionType::None;
 
         /// How long a record may take from acceptance to its report. If that is less than `request.timeout.ms`, it also
@@ -68,11 +68,11 @@ settings! {
         max_in_flight: usize = 5;
 
         /// How long the leader of a partition may wait for its replicas.
-        #[setting(kafka = "request.timeout.ms", pykafka = "ack_timeout_ms", range = 0..=INT)]
+        #[setting(kafka = "request.timeout.ms", pykafka = "ack_timeout_ms", pykafka_default = "10000", range = 0..=INT)]
         ack_timeout: Duration = 30_000;
 
         /// How often a batch is retried within `delivery.timeout.ms`.
-        #[setting(kafka = "retries", pykafka = "max_retries", range = 0..=u32::MAX as u64)]
+        #[setting(kafka = "retries", pykafka = "max_retries", pykafka_default = "none", range = 0..=u32::MAX as u64)]
         retries: u32 = u32::MAX;
 
         /// How many records may wait for their report, in addition to the limit in bytes. By default there is no limit.

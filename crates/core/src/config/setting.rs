@@ -26,6 +26,8 @@ pub struct Setting {
     pub field: &'static str,
     /// PyKafka's keyword argument for it, if there is one.
     pub pykafka: Option<&'static str>,
+    /// That argument's default, if it is another one.
+    pub pykafka_default: Option<&'static str>,
     /// The form of its value in properties, in words.
     pub kind: &'static str,
     /// The default, in the form of properties.
@@ -84,8 +86,9 @@ pub(super) const fn bounds(range: &RangeInclusive<u64>) -> (u64, u64) {
 /// linger: Duration = 5;
 /// ```
 ///
-/// `ours =` instead of `kafka =` marks a setting that Kafka's own clients do not have. `pykafka` and `range` are
-/// optional. The default is a [`Value::Literal`]; that of a duration is in milliseconds.
+/// `ours =` instead of `kafka =` marks a setting that Kafka's own clients do not have. `pykafka`, `pykafka_default` (if
+/// PyKafka has another default) and `range` are optional. The default is a [`Value::Literal`]; that of a duration is in
+/// milliseconds.
 macro_rules! settings {
     (@is_kafkas kafka) => { true };
     (@is_kafkas ours) => { false };
@@ -99,7 +102,7 @@ macro_rules! settings {
         $(#[doc = $about:literal])*
         $config:ident {$(
             $(#[doc = $doc:literal])+
-            #[setting($origin:ident = $name:literal $(, pykafka = $keyword:literal)? $(, range = $range:expr)?)]
+            #[setting($origin:ident = $name:literal $(, pykafka = $keyword:literal $(, pykafka_default = $other:literal)?)? $(, range = $range:expr)?)]
             $field:ident: $type:ty = $default:expr;
         )+}
     ) => {
@@ -144,6 +147,7 @@ macro_rules! settings {
                     is_kafkas: settings!(@is_kafkas $origin),
                     field: stringify!($field),
                     pykafka: settings!(@option $($keyword)?),
+                    pykafka_default: settings!(@option $($($other)?)?),
                     kind: <$type as $crate::config::value::Value>::KIND,
                     default: || $crate::config::value::Value::show(&$config::default().$field),
                     range: settings!(@bounds $($range)?),
