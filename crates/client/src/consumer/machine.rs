@@ -46,7 +46,7 @@ impl Role for SharedMachine {
         Turn::Until(due)
     }
 
-    async fn send(&self, call: Call<ConsumerRequest>) -> Answer<ConsumerResponse> {
+    fn send(&self, call: Call<ConsumerRequest>) -> Answer<ConsumerResponse> {
         let (call, request) = call.take_body();
         match request {
             ConsumerRequest::Versions => {

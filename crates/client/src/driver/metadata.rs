@@ -57,7 +57,7 @@ impl Role for Driver {
         Turn::Until(state.refresh.poll_timeout())
     }
 
-    async fn send(&self, call: Call<MetadataRequest>) -> Answer<MetadataResponse> {
+    fn send(&self, call: Call<MetadataRequest>) -> Answer<MetadataResponse> {
         Driver::send(self, call)
     }
 

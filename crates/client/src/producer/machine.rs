@@ -10,13 +10,13 @@ use std::time::Duration;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Call, Metadata};
 use kavka_core::config::ProducerConfig;
-use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::error::{Error, Result};
 use kavka_core::producer::{
     FlushMark, HandleId, ProduceToSend, Producer as Machine, ProducerEvent, ProducerRequest, ProducerResponse, Progress,
 };
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::ProduceRequest;
-use kavka_core::wire::records::{CompressionType, Compressor};
+use kavka_core::wire::records::Compressor;
 use tokio::sync::watch;
 
 use crate::client::Client;
@@ -25,8 +25,7 @@ use crate::driver::{Driver, TopicHold};
 use crate::memory::{Memory, Tenant};
 use crate::role::{Answer, Role, Turn, Wake};
 
-/// Batches with more to compress than this are sealed on another thread.
-const SEAL_HERE_BYTES: usize = 64 << 10;
+use super::compression::CompressionThreads;
 
 /// The shortest time limit of a request, however little time its records have left: a time-out closes a connection that
 /// other producers use, too.
@@ -54,12 +53,14 @@ pub(super) struct SharedMachine {
     state: Mutex<State>,
     /// The settings that its producers share: all but the limit on records, which each has for itself.
     config: ProducerConfig,
-    wake: Wake,
+    wake: Arc<Wake>,
     pub(super) memory: Memory,
     pub(super) clock: Clock,
     pub(super) driver: Driver,
-    /// Reused for the next batch; `None` while another thread compresses with it.
-    compressor: Mutex<Option<Compressor>>,
+    /// Compresses what is small, on the engine thread.
+    compressor: Mutex<Compressor>,
+    /// Compress what is large.
+    pub(super) compression: Arc<CompressionThreads>,
     /// The time limit of a produce request: little more than the records in it have.
     answer_limit: Duration,
 }
@@ -77,14 +78,17 @@ impl SharedMachine {
         let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
         let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
         let machine = Machine::new(config.clone(), backoff, memory.pool.clone(), driver.next_seed());
+        let wake = Arc::new(Wake::default());
+        let compression = CompressionThreads::new(driver.runtime().clone(), config.compression, Arc::clone(&wake));
         Self {
             state: Mutex::new(State { machine, reporters: BTreeMap::new(), topics: BTreeMap::new() }),
             config,
-            wake: Wake::default(),
+            wake,
             memory,
             clock: Clock::new(driver.now()),
             driver,
-            compressor: Mutex::new(Some(compressor)),
+            compressor: Mutex::new(compressor),
+            compression,
             answer_limit,
         }
     }
@@ -181,25 +185,33 @@ impl Role for SharedMachine {
     }
 
     fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<ProducerRequest>>) -> Turn {
+        let compressed = self.compression.take_done();
         let mut state = self.state();
+        for batches in compressed {
+            state.machine.handle_compressed(now, batches);
+        }
         state.machine.handle_metadata(now, metadata);
         calls.extend(std::iter::from_fn(|| state.machine.poll_request(now)));
+        let to_compress: Vec<_> = std::iter::from_fn(|| state.machine.poll_compression()).collect();
         let events: Vec<_> = std::iter::from_fn(|| state.machine.poll_event()).collect();
         let announcements = state.poll_progress(now);
         let turn = if state.machine.is_over() { Turn::Ended } else { Turn::Until(state.machine.poll_timeout()) };
         drop(state);
-        self.carry_out(events, announcements);
+        for batches in to_compress {
+            self.compression.add(batches);
+        }
+        self.carry_out(events, told);
         turn
     }
 
-    async fn send(&self, call: Call<ProducerRequest>) -> Answer<ProducerResponse> {
+    fn send(&self, call: Call<ProducerRequest>) -> Answer<ProducerResponse> {
         let (call, request) = call.take_body();
         match request {
             ProducerRequest::InitProducerId(request) => {
                 let answer = self.driver.send(call.with_body(request));
                 Box::pin(async move { answer.await.map(ProducerResponse::InitProducerId) })
             }
-            ProducerRequest::Produce(request) => match self.seal(request).await {
+            ProducerRequest::Produce(request) => match self.seal(request) {
                 Ok(request) => {
                     let answer = self.driver.send(Call { timeout: Some(self.answer_limit), ..call.with_body(request) });
                     Box::pin(async move { answer.await.map(ProducerResponse::Produce) })
@@ -240,24 +252,9 @@ impl SharedMachine {
         }
     }
 
-    /// Compresses and checksums the batches of a request; on another thread if it would block the engine for long.
-    async fn seal(&self, request: ProduceToSend) -> Result<ProduceRequest> {
-        let kept = self.compressor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut compressor = kept.map_or_else(|| Compressor::new(self.config.compression), Ok)?;
-        let compresses = self.config.compression.compression_type() != CompressionType::None;
-        let (sealed, compressor) = if !compresses || request.unsealed_bytes() <= SEAL_HERE_BYTES {
-            (request.seal(&mut compressor), compressor)
-        } else {
-            let elsewhere = self.driver.runtime().spawn_blocking(move || {
-                let sealed = request.seal(&mut compressor);
-                (sealed, compressor)
-            });
-            let interrupted =
-                |cause| Error::new(ErrorKind::Internal, "compressing a batch was interrupted").with_source(cause);
-            elsewhere.await.map_err(interrupted)?
-        };
-        *self.compressor.lock().unwrap_or_else(PoisonError::into_inner) = Some(compressor);
-        sealed
+    /// Checksums the batches of a request, and compresses the small ones.
+    fn seal(&self, request: ProduceToSend) -> Result<ProduceRequest> {
+        request.seal(&mut self.compressor.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

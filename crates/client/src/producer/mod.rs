@@ -4,6 +4,7 @@
 //! share one such machine behind a lock (`machine`): callers take the lock to append, the machine's task to ask what to
 //! send. This layer adds waiting: for metadata, for memory, for reports.
 
+mod compression;
 mod delivery;
 mod kept;
 mod machine;

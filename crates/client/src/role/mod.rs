@@ -57,8 +57,8 @@ pub(crate) trait Role: Send + Sync + 'static {
     fn turn(&self, now: Instant, metadata: &Arc<Metadata>, calls: &mut Vec<Call<Self::Request>>) -> Turn;
 
     /// Queues a request on its connection. Returns the wait for the response; the request is sent even if that is never
-    /// polled.
-    fn send(&self, call: Call<Self::Request>) -> impl Future<Output = Answer<Self::Response>> + Send;
+    /// polled. What takes long must be in that wait: meanwhile the machine gets no turn.
+    fn send(&self, call: Call<Self::Request>) -> Answer<Self::Response>;
 
     /// Passes the outcome of a request to the machine.
     fn handle_response(&self, now: Instant, id: u64, response: Result<Self::Response>);
@@ -100,7 +100,7 @@ async fn run<R: Role>(role: Arc<R>) {
         let turn = role.turn(role.driver().now(), &metadata, &mut calls);
         for call in calls.drain(..) {
             let id = call.id;
-            let answer = role.send(call).await;
+            let answer = role.send(call);
             answers.spawn(async move { (id, answer.await) });
         }
         let Turn::Until(due) = turn else { return };

@@ -50,12 +50,19 @@ impl Producer {
         self.consider(now, id)
     }
 
-    /// Puts a partition on its leader's list if it has something to send now. Returns whether to wake the sending task.
+    /// Puts a partition on its leader's list if it has something to send now, and hands out what must be compressed
+    /// first. Returns whether to wake the sending task.
     pub(super) fn consider(&mut self, now: Instant, id: PartitionId) -> bool {
         let Some(partition) = self.partitions.find(id) else { return false };
         if partition.next_bytes().is_none() {
             return false;
         }
+        let compresses = self.compress_ahead(id);
+        self.consider_sending(now, id) || compresses
+    }
+
+    fn consider_sending(&mut self, now: Instant, id: PartitionId) -> bool {
+        let partition = self.partitions.get(id);
         let Some(broker_id) = partition.leader() else { return self.ask_for_leader(now, id) };
         let lane = partition.lane();
         if partition.needs_identity() && self.lanes.get(lane).lacks_identity() {

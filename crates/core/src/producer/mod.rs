@@ -28,6 +28,7 @@ mod accumulator;
 mod advance;
 mod arena;
 mod completion;
+mod compression;
 mod handle;
 mod identity;
 mod lane;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 pub use accumulator::AppendError;
 pub use completion::{Acknowledged, Completed, Completion, RecordMetadata};
+pub use compression::BatchesToCompress;
 pub use handle::Progress;
 pub use partitioner::{murmur2, partition_for_key};
 pub use sender::{ProduceToSend, ProducerRequest, ProducerResponse};
@@ -134,6 +136,8 @@ pub struct Producer {
     unseen: BTreeSet<(Instant, TopicIndex)>,
     requests: BTreeMap<u64, Sent>,
     next_request_id: u64,
+    /// Batches that nobody has taken yet to compress them.
+    to_compress: VecDeque<BatchesToCompress>,
     events: VecDeque<ProducerEvent>,
     /// Handles with new reports that [`poll_progress`](Self::poll_progress) has not announced yet.
     progressed: BTreeSet<HandleId>,
@@ -171,6 +175,7 @@ impl Producer {
             unseen: BTreeSet::new(),
             requests: BTreeMap::new(),
             next_request_id: 0,
+            to_compress: VecDeque::new(),
             events: VecDeque::new(),
             progressed: BTreeSet::new(),
             outdated: Outdated::default(),

@@ -1,11 +1,12 @@
 //! Builds the requests: `InitProducerId` and `Produce`.
 //!
 //! A produce request carries one batch of each ready partition of its leader, up to `max.request.size`. Batches get
-//! their sequence numbers here. Sealing them (compression, CRC) is left to [`ProduceToSend::seal`], which runs without
-//! the producer's lock.
+//! their sequence numbers here. Sealing them (CRC, and compressing what is small) is left to [`ProduceToSend::seal`],
+//! which runs without the producer's lock.
 
 use std::sync::Arc;
 
+use super::compression::Allowance;
 use super::identity::ProducerId;
 use super::leaders::Destination;
 use super::partition::{Partition, Payload, Taken};
@@ -70,18 +71,13 @@ struct BatchToSend {
     topic: Arc<str>,
     topic_id: Uuid,
     partition: i32,
-    bytes: usize,
     stamp: Option<ProducerStamp>,
     payload: Arc<Payload>,
 }
 
 impl ProduceToSend {
-    /// The uncompressed size of the batches that are not sealed yet: a measure of the work of [`seal`](Self::seal).
-    pub fn unsealed_bytes(&self) -> usize {
-        self.batches.iter().filter(|batch| batch.payload.is_unsealed()).map(|batch| batch.bytes).sum()
-    }
-
-    /// Seals the batches that are not sealed yet, and builds the request.
+    /// Seals the batches that are not sealed yet, and builds the request. Call it outside locks. Large batches are
+    /// compressed already, so this takes no longer than about a millisecond.
     ///
     /// # Errors
     ///
@@ -199,6 +195,7 @@ impl Producer {
         let mut batches: Vec<(SentBatch, BatchToSend)> = Vec::new();
         let mut taken_bytes = 0usize;
         let mut again = Vec::new();
+        let mut allowance = Allowance::default();
         while let Some(id) = self.leaders.pop(to) {
             // The list may name a partition that was removed or has moved to another list. Keys are reused, so it may
             // even name a different partition now, with another producer id.
@@ -215,6 +212,9 @@ impl Producer {
             }
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
                 break;
+            }
+            if self.compress_first(id, bytes, &mut allowance) {
+                continue;
             }
             if let Some(batch) = self.take_batch(id, to) {
                 taken_bytes = taken_bytes.saturating_add(bytes);
@@ -259,7 +259,7 @@ impl Producer {
         }
         let identity = self.lanes.get(to.lane).producer_id();
         let partition = self.partitions.get_mut(id);
-        let Taken { batch, bytes, stamp, payload } = match partition.take_next(to.broker_id, identity, self.rules) {
+        let Taken { batch, stamp, payload } = match partition.take_next(to.broker_id, identity, self.rules) {
             Ok(taken) => taken?,
             Err(what) => {
                 self.poison(what);
@@ -272,6 +272,6 @@ impl Producer {
             (Arc::clone(&topic.name), topic.id)
         };
         let sent = SentBatch { partition: id, batch, topic, topic_id, index };
-        Some((sent, BatchToSend { topic: name, topic_id, partition: index, bytes, stamp, payload }))
+        Some((sent, BatchToSend { topic: name, topic_id, partition: index, stamp, payload }))
     }
 }

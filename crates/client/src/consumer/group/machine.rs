@@ -56,7 +56,7 @@ impl Role for SharedMember {
         Turn::Until(due.map_or(Some(look_again), |due| Some(due.min(look_again))))
     }
 
-    async fn send(&self, call: Call<MemberRequest>) -> Answer<MemberResponse> {
+    fn send(&self, call: Call<MemberRequest>) -> Answer<MemberResponse> {
         let (call, request) = call.take_body();
         match request {
             MemberRequest::Join(request) => self.ask(call, request, MemberResponse::Join, |answer| answer.error_code),

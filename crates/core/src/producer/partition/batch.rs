@@ -1,11 +1,11 @@
 //! One batch of a partition, from its first record to its report.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result, Written};
 use crate::producer::completion::{Acknowledged, Completion};
 use crate::producer::split::rebuild;
-use crate::wire::records::{BatchBuilder, Compressor, ProducerStamp, Records, Stamp};
+use crate::wire::records::{BatchBuilder, CompressedBatch, Compressor, ProducerStamp, Records, Stamp};
 
 /// The open batch, which takes records.
 #[derive(Debug)]
@@ -113,12 +113,18 @@ impl Batch {
 }
 
 /// The bytes of a batch: sealed once, outside the producer's lock, and the same for every attempt.
+///
+/// Sealing has two steps. Compressing takes long and needs only the records, so it may come first, on another thread.
+/// The header and the CRC come when the batch is sent.
 #[derive(Debug)]
 pub(in crate::producer) struct Payload(Mutex<Seal>);
 
 #[derive(Debug)]
 enum Seal {
     Filled(BatchBuilder),
+    /// Another thread has the records, and compresses them.
+    Compressing,
+    Compressed(CompressedBatch),
     Sealed(Records),
     Broken(Error),
 }
@@ -132,38 +138,76 @@ impl Payload {
         Arc::new(Self(Mutex::new(Seal::Sealed(records))))
     }
 
+    fn state(&self) -> MutexGuard<'_, Seal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The sealed bytes; seals the batch if this is its first attempt.
     pub(in crate::producer) fn seal(
         &self,
         producer: Option<ProducerStamp>,
         compressor: &mut Compressor,
     ) -> Result<Records> {
-        let mut seal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let interrupted = Error::new(ErrorKind::Internal, "sealing a record batch was interrupted");
-        *seal = match std::mem::replace(&mut *seal, Seal::Broken(interrupted)) {
-            Seal::Filled(builder) => match builder.seal(Stamp { producer, ..Stamp::default() }, compressor) {
-                Ok(records) => Seal::Sealed(records),
-                Err(error) => Seal::Broken(error),
-            },
-            seal => seal,
+        let mut seal = self.state();
+        let stamp = Stamp { producer, ..Stamp::default() };
+        let sealed = match std::mem::replace(&mut *seal, Seal::Broken(interrupted())) {
+            Seal::Filled(builder) => builder.seal(stamp, compressor),
+            Seal::Compressed(batch) => batch.seal(stamp),
+            Seal::Compressing => Err(Error::new(ErrorKind::Internal, "a record batch was sent before its compression")),
+            Seal::Sealed(records) => Ok(records),
+            Seal::Broken(error) => Err(error),
         };
-        match &*seal {
-            Seal::Sealed(records) => Ok(records.clone()),
-            Seal::Broken(error) => Err(error.clone()),
-            Seal::Filled(_) => Err(Error::new(ErrorKind::Internal, "a record batch was not sealed")),
+        *seal = match &sealed {
+            Ok(records) => Seal::Sealed(records.clone()),
+            Err(error) => Seal::Broken(error.clone()),
+        };
+        sealed
+    }
+
+    /// Takes out the records, to be compressed elsewhere; `None` if that was done.
+    pub(in crate::producer) fn take_filled(&self) -> Option<BatchBuilder> {
+        let mut seal = self.state();
+        match std::mem::replace(&mut *seal, Seal::Compressing) {
+            Seal::Filled(builder) => Some(builder),
+            other => {
+                *seal = other;
+                None
+            }
+        }
+    }
+
+    /// Puts in the records that were taken out with [`take_filled`](Self::take_filled).
+    pub(in crate::producer) fn put_compressed(&self, compressed: Result<CompressedBatch>) {
+        *self.state() = compressed.map_or_else(Seal::Broken, Seal::Compressed);
+    }
+
+    /// Breaks it if it still is being compressed: whoever did that has stopped.
+    pub(in crate::producer) fn end_compressing(&self) {
+        let mut seal = self.state();
+        if let Seal::Compressing = &*seal {
+            *seal = Seal::Broken(interrupted());
         }
     }
 
     /// The sealed bytes, if it was sealed.
     pub(super) fn records(&self) -> Option<Records> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state() {
             Seal::Sealed(records) => Some(records.clone()),
-            Seal::Filled(_) | Seal::Broken(_) => None,
+            Seal::Filled(_) | Seal::Compressing | Seal::Compressed(_) | Seal::Broken(_) => None,
         }
     }
 
-    /// Whether it is not sealed yet.
-    pub(in crate::producer) fn is_unsealed(&self) -> bool {
-        matches!(&*self.0.lock().unwrap_or_else(PoisonError::into_inner), Seal::Filled(_))
+    /// Whether nothing was done yet to compress it.
+    pub(in crate::producer) fn is_filled(&self) -> bool {
+        matches!(&*self.state(), Seal::Filled(_))
     }
+
+    /// Whether it is being compressed, so that it cannot be sent yet.
+    pub(super) fn is_compressing(&self) -> bool {
+        matches!(&*self.state(), Seal::Compressing)
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Internal, "sealing a record batch was interrupted")
 }

@@ -51,7 +51,6 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) batch: u64,
-    pub(super) bytes: usize,
     pub(super) stamp: Option<ProducerStamp>,
     pub(super) payload: Arc<Payload>,
 }
@@ -203,6 +202,11 @@ impl Partition {
         self.queue.iter().position(Batch::is_waiting)
     }
 
+    /// The closed batches that are to be sent, in order, with their sizes.
+    pub(super) fn next_batches(&self) -> impl Iterator<Item = (usize, &Arc<Payload>)> {
+        self.queue.iter().filter(|batch| batch.is_waiting()).map(|batch| (batch.bytes, &batch.payload))
+    }
+
     /// The size of the next batch to send, if there is one.
     pub(super) fn next_bytes(&self) -> Option<usize> {
         match self.queue.iter().find(|batch| batch.is_waiting()) {
@@ -242,6 +246,7 @@ impl Partition {
             && self.in_flight.max(unresolved) < limit
             && (self.in_flight == 0 || self.in_flight_to == self.leader)
             && self.retry_at.is_none_or(|at| at <= now)
+            && !self.next_batches().next().is_some_and(|(_, payload)| payload.is_compressing())
     }
 
     /// Notes that it is on the list of `leader`.
@@ -293,8 +298,7 @@ impl Partition {
         self.in_flight += 1;
         self.in_flight_to = Some(broker_id);
         self.retry_at = None;
-        let (batch, bytes, stamp, payload) = (batch.id, batch.bytes, batch.stamp, Arc::clone(&batch.payload));
-        Ok(Some(Taken { batch, bytes, stamp, payload }))
+        Ok(Some(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) }))
     }
 
     /// Whether none of its batches is in flight.

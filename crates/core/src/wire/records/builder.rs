@@ -14,7 +14,7 @@ use super::Records;
 use super::batch::{Sealing, write_header};
 use super::compression::Compressor;
 use super::format::Format;
-use super::pool::{BufferPool, CHUNK_BYTES, Chunk, SMALLEST_CHUNK_BYTES};
+use super::pool::{BufferPool, CHUNK_BYTES, Chunk, Reservation, SMALLEST_CHUNK_BYTES};
 use super::record::{Cursor, Header, Parts, Sink};
 use super::varint;
 use crate::error::{Error, ErrorKind};
@@ -192,41 +192,39 @@ impl BatchBuilder {
     ///
     /// # Errors
     ///
-    /// `Misuse` if the batch is empty, and any error of the codec.
+    /// `Internal` if the batch is empty, and any error of the codec.
     pub fn seal(self, stamp: Stamp, compressor: &mut Compressor) -> Result<Records, Error> {
+        self.compress(compressor)?.seal(stamp)
+    }
+
+    /// Compresses the records: the part of [`seal`](Self::seal) that takes long, and does not need the stamp.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`seal`](Self::seal).
+    pub fn compress(self, compressor: &mut Compressor) -> Result<CompressedBatch, Error> {
         if self.record_count == 0 {
             return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
         }
         let mut sealing = Sealing {
             format: self.format,
-            stamp,
+            stamp: Stamp::default(),
             compression_type: compressor.compression_type(),
             record_count: self.record_count,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
         };
-        if let Some(compressed) = self.compress(compressor)? {
+        if let Some(compressed) = self.compressed(compressor)? {
             // Reserved before the chunks are released, so that the pool never counts less memory than is in use.
             let reservation = self.pool.reserve(compressed.capacity());
-            let mut compressed = compressed;
-            write_header(&sealing, &mut compressed, &[])?;
-            return Ok(reservation.freeze(compressed).into());
+            return Ok(CompressedBatch { sealing, body: Body::Compressed(compressed, reservation) });
         }
         sealing.compression_type = super::CompressionType::None;
-        let mut chunks = self.chunks.into_iter();
-        let Some(mut first) = chunks.next() else {
-            return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
-        };
-        let rest: Vec<Bytes> = chunks.map(Chunk::freeze).collect();
-        write_header(&sealing, first.written(), &rest)?;
-        let mut segments = Vec::with_capacity(1 + rest.len());
-        segments.push(first.freeze());
-        segments.extend(rest);
-        Ok(Records::from_segments(segments))
+        Ok(CompressedBatch { sealing, body: Body::Plain(self.chunks) })
     }
 
     /// The compressed records, with room for the header in front; `None` if they do not get smaller.
-    fn compress(&self, compressor: &mut Compressor) -> Result<Option<Vec<u8>>, Error> {
+    fn compressed(&self, compressor: &mut Compressor) -> Result<Option<Vec<u8>>, Error> {
         if compressor.compression_type() == super::CompressionType::None {
             return Ok(None);
         }
@@ -236,6 +234,52 @@ impl BatchBuilder {
         }
         let compressed = compressor.compress(&pieces, self.format.header_bytes())?;
         Ok((compressed.len() < self.encoded_bytes).then_some(compressed))
+    }
+}
+
+/// A record batch that takes no more records and lacks only its header.
+pub struct CompressedBatch {
+    sealing: Sealing,
+    body: Body,
+}
+
+/// The records, with room for the header in front.
+enum Body {
+    Compressed(Vec<u8>, Reservation),
+    Plain(Vec<Chunk>),
+}
+
+impl fmt::Debug for CompressedBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompressedBatch").field("record_count", &self.sealing.record_count).finish_non_exhaustive()
+    }
+}
+
+impl CompressedBatch {
+    /// Writes the header and the CRC.
+    ///
+    /// # Errors
+    ///
+    /// `Misuse` if the batch is longer than 2 GiB.
+    pub fn seal(self, stamp: Stamp) -> Result<Records, Error> {
+        let sealing = Sealing { stamp, ..self.sealing };
+        let chunks = match self.body {
+            Body::Compressed(mut compressed, reservation) => {
+                write_header(&sealing, &mut compressed, &[])?;
+                return Ok(reservation.freeze(compressed).into());
+            }
+            Body::Plain(chunks) => chunks,
+        };
+        let mut chunks = chunks.into_iter();
+        let Some(mut first) = chunks.next() else {
+            return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
+        };
+        let rest: Vec<Bytes> = chunks.map(Chunk::freeze).collect();
+        write_header(&sealing, first.written(), &rest)?;
+        let mut segments = Vec::with_capacity(1 + rest.len());
+        segments.push(first.freeze());
+        segments.extend(rest);
+        Ok(Records::from_segments(segments))
     }
 }
 

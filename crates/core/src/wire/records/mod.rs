@@ -21,7 +21,7 @@ pub use batch::{
     BatchHeader, BatchIterator, HEADER_BYTES, OpenBatch, RawBatch, TimestampType, assign_offset, batches,
     set_log_append_time,
 };
-pub use builder::{AppendError, BatchBuilder, ProducerStamp, Stamp, request_bytes};
+pub use builder::{AppendError, BatchBuilder, CompressedBatch, ProducerStamp, Stamp, request_bytes};
 pub use compression::{Compression, CompressionType, Compressor, Decompressor};
 pub use control::{ControlType, end_transaction_marker};
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
