@@ -83,7 +83,7 @@ impl Client {
             let mut retry = Retry::new(&client.driver, Duration::MAX);
             loop {
                 match retry.attempt(client.driver.refreshed_all()).await {
-                    Ok(_) => return Ok(client.driver.metadata()),
+                    Ok(()) => return Ok(client.driver.metadata()),
                     Err(error) => reachability.handle_attempt(client.driver.now(), Err(error))?,
                 }
             }
@@ -126,7 +126,7 @@ impl Client {
     async fn wait_for_topic(&self, name: Arc<str>, create: bool) -> Result<Arc<Topic>> {
         check_topic_name(&name)?;
         let limit = self.config().max_block;
-        let found = self.driver.with_timers(async { timeout(limit, self.find_topic(&name, create)).await });
+        let found = self.driver.with_timers(async { timeout(limit, Box::pin(self.find_topic(&name, create))).await });
         found.await.unwrap_or_else(|_| {
             let what = format!("no leader while {}", Phase::Metadata);
             let error = Error::new(ErrorKind::TimedOut(Phase::Metadata), what);

@@ -1,5 +1,5 @@
-//! How long each assignor takes to share partitions out, ours and Java's, for a group that starts and for one that loses
-//! a member.
+//! How long each assignor takes to share partitions out, ours and Java's, for a group that starts and for one that
+//! loses a member.
 //!
 //! `cargo run --release -p kavka-test-kafka --example assignors_cost`. Java comes from the newest Kafka. Each group is
 //! assigned a hundred times: the first figure is the first time, when Java has compiled nothing yet; the second one is

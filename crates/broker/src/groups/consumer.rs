@@ -214,8 +214,8 @@ impl ConsumerGroup {
         }
     }
 
-    /// `UNKNOWN_MEMBER_ID`; `FENCED_MEMBER_EPOCH` unless it comes with its epoch, or with the one before and nothing that
-    /// it may not read.
+    /// `UNKNOWN_MEMBER_ID`; `FENCED_MEMBER_EPOCH` unless it comes with its epoch, or with the one before and nothing
+    /// that it may not read.
     fn check_epoch(&self, member_id: &str, epoch: i32, owned: Option<&Partitions>) -> Result<(), ErrorCode> {
         let member = self.members.get(member_id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
         let is_repeated =
@@ -358,9 +358,8 @@ impl ConsumerGroup {
         self.members.get(member_id).is_some_and(|member| member.classic.is_none())
     }
 
-    /// Whether offsets may be committed now, by a member or by a consumer that is none. `ILLEGAL_GENERATION` if the member
-    /// uses the classic protocol. `STALE_MEMBER_EPOCH` asks to try
-    /// again with the epoch of the next heartbeat.
+    /// Whether offsets may be committed now, by a member or by a consumer that is none. `ILLEGAL_GENERATION` if the
+    /// member uses the classic protocol. `STALE_MEMBER_EPOCH` asks to try again with the epoch of the next heartbeat.
     pub(crate) fn check_commit(&self, member_id: &str, member_epoch: Option<i32>) -> Result<(), ErrorCode> {
         if member_epoch.is_none() && self.is_empty() {
             return Ok(());

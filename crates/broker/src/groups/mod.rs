@@ -1,9 +1,9 @@
 //! What the group coordinators know: committed offsets, and the members of groups.
 //!
-//! One store for all brokers: a coordinator that moves takes everything along. A [`Group`] is of one kind, and what
-//! is asked of every kind is asked here. Members of a [`classic`] group choose an assignor and a leader among themselves;
-//! in a [`consumer`] group (KIP-848) the coordinator assigns. A group without members takes the kind of its next member,
-//! and keeps its offsets; one with members can change its kind, too: see [`migration`].
+//! One store for all brokers: a coordinator that moves takes everything along. A [`Group`] is of one kind, and what is
+//! asked of every kind is asked here. Members of a [`classic`] group choose an assignor and a leader among themselves;
+//! in a [`consumer`] group (KIP-848) the coordinator assigns. A group without members takes the kind of its next
+//! member, and keeps its offsets; one with members can change its kind, too: see [`migration`].
 
 mod assignor;
 mod classic;

@@ -258,9 +258,9 @@ impl Driver {
         .await
     }
 
-    /// The runtime of the engine thread, for work that must run elsewhere (`spawn_blocking`).
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.runtime
+    /// Starts blocking work on a thread that is not the engine's.
+    pub(crate) fn start_on_a_thread(&self, work: impl FnOnce() + Send + 'static) {
+        drop(self.runtime.spawn_blocking(work));
     }
 
     /// Runs blocking work on a thread of its own, and waits for it; `None` if it panicked.

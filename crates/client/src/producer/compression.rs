@@ -1,6 +1,7 @@
 //! Compresses large batches on threads of their own, several at once.
 //!
-//! The task of the machine puts batches in and takes them out, and is woken when some are done. It never waits for them.
+//! The task of the machine puts batches in and takes them out, and is woken when some are done. It never waits for
+//! them.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,8 +10,8 @@ use std::thread::available_parallelism;
 
 use kavka_core::producer::BatchesToCompress;
 use kavka_core::wire::records::{Compression, Compressor};
-use tokio::runtime::Handle;
 
+use crate::driver::Driver;
 use crate::role::Wake;
 
 /// How many threads compress at most for one machine, however many cores there are: others need some, too.
@@ -18,7 +19,7 @@ const MOST_AT_WORK: usize = 8;
 
 /// Compresses the batches of one machine.
 pub(super) struct CompressionThreads {
-    runtime: Handle,
+    driver: Driver,
     compression: Compression,
     wake: Arc<Wake>,
     state: Mutex<State>,
@@ -35,11 +36,11 @@ struct State {
 }
 
 impl CompressionThreads {
-    /// Threads of this runtime, which wake the task when they have done something.
-    pub(super) fn new(runtime: Handle, compression: Compression, wake: Arc<Wake>) -> Arc<Self> {
+    /// Threads of this driver, which wake the task when they have done something.
+    pub(super) fn new(driver: Driver, compression: Compression, wake: Arc<Wake>) -> Arc<Self> {
         let limit = available_parallelism().map_or(1, usize::from).min(MOST_AT_WORK);
         let state = State { limit, at_work: 0, waiting: VecDeque::new(), done: Vec::new(), unused: Vec::new() };
-        Arc::new(Self { runtime, compression, wake, state: Mutex::new(state) })
+        Arc::new(Self { driver, compression, wake, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,7 +66,7 @@ impl CompressionThreads {
             state.at_work += 1;
             let (threads, compressor) = (Arc::clone(self), state.unused.pop());
             // One piece of work at a time, because these threads also resolve names.
-            self.runtime.spawn_blocking(move || threads.compress(batches, compressor));
+            self.driver.start_on_a_thread(move || threads.compress(batches, compressor));
         }
     }
 

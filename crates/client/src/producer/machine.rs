@@ -79,7 +79,7 @@ impl SharedMachine {
         let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
         let machine = Machine::new(config.clone(), backoff, memory.pool.clone(), driver.next_seed());
         let wake = Arc::new(Wake::default());
-        let compression = CompressionThreads::new(driver.runtime().clone(), config.compression, Arc::clone(&wake));
+        let compression = CompressionThreads::new(driver.clone(), config.compression, Arc::clone(&wake));
         Self {
             state: Mutex::new(State { machine, reporters: BTreeMap::new(), topics: BTreeMap::new() }),
             config,
@@ -200,7 +200,7 @@ impl Role for SharedMachine {
         for batches in to_compress {
             self.compression.add(batches);
         }
-        self.carry_out(events, told);
+        self.carry_out(events, announcements);
         turn
     }
 

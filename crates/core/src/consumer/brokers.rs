@@ -1,8 +1,8 @@
 //! What the consumer knows of each broker, and what it can send to each broker now.
 //!
 //! Each broker has three lists of partitions: those whose offset it must look up, those whose log it must validate, and
-//! (in its [`Session`]) those to fetch. [`Brokers::reindex`] keeps a partition in the lists that its [`IndexKeys`] name.
-//! Sets over all brokers name those that can be sent something now, and hold the times at which back-offs end. So
+//! (in its [`Session`]) those to fetch. [`Brokers::reindex`] keeps a partition in the lists that its [`IndexKeys`]
+//! name. Sets over all brokers name those that can be sent something now, and hold the times at which back-offs end. So
 //! a wake-up need not walk over all brokers and partitions to find what to send.
 
 use std::collections::{BTreeMap, BTreeSet};

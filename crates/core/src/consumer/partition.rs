@@ -172,7 +172,8 @@ impl Partition {
         };
     }
 
-    /// In which lists and counts it belongs. `enough`: it is fetched while less than this many bytes of it are buffered.
+    /// In which lists and counts it belongs. `enough`: it is fetched while less than this many bytes of it are
+    /// buffered.
     pub(super) fn index_keys(&self, now: Instant, enough: usize) -> IndexKeys {
         if self.state == State::Parked {
             return IndexKeys { is_paused_with_buffer: self.is_paused_with_buffer(), ..IndexKeys::default() };

@@ -2,8 +2,8 @@
 //!
 //! Compressing a megabyte takes up to 50 ms, in which neither the other partitions nor the other handles may have to
 //! wait. So the machine hands out what is large ([`Producer::poll_compression`]), to be compressed on other threads. A
-//! partition whose next batch is being compressed sends nothing, and so keeps its order; all others go on. What is small
-//! is compressed when its request is sealed, because handing it out would cost more than that.
+//! partition whose next batch is being compressed sends nothing, and so keeps its order; all others go on. What is
+//! small is compressed when its request is sealed, because handing it out would cost more than that.
 //!
 //! A large batch is handed out when it is closed, before it can be sent, so several batches of one partition are
 //! compressed at once.
