@@ -71,7 +71,7 @@ fn member(client: &Client, group_id: &str, config: GroupConfig, diary: &Diary) -
 
 /// Two members that share four partitions.
 struct Group {
-    group_id: &'static str,
+    id: &'static str,
     members: [GroupConsumer; 2],
     diary: Diary,
 }
@@ -83,7 +83,7 @@ impl Group {
     fn start(client: &Client, group_id: &'static str, config: impl Fn(&str) -> GroupConfig) -> Self {
         let diary = Diary::default();
         let members = ["first", "second"].map(|name| member(client, group_id, config(name), &diary));
-        let group = Self { group_id, members, diary };
+        let group = Self { id: group_id, members, diary };
         until("the partitions to be shared out", || {
             let is_settled = |member: &GroupConsumer| {
                 drop(member.try_batch().unwrap());
@@ -141,8 +141,8 @@ fn nothing_changes(kafka: &Kafka, disturb: impl IntoIterator<Item = Box<dyn Fn(&
         }
     }
     for ((group, before), told) in groups.iter().zip(before).zip(told) {
-        assert_eq!(group.standing(), before, "{}", group.group_id);
-        assert_eq!(*group.diary.0.lock().unwrap(), told, "{}", group.group_id);
+        assert_eq!(group.standing(), before, "{}", group.id);
+        assert_eq!(*group.diary.0.lock().unwrap(), told, "{}", group.id);
     }
 }
 
@@ -166,9 +166,9 @@ fn members_go_on_without_a_rebalance_when_their_coordinators_stop_or_are_killed_
     let disturb = kafka.broker_ids().into_iter().map(|broker_id| {
         Box::new(move |kafka: &Kafka| {
             if broker_id == 1 {
-                kafka.kill(broker_id)
+                kafka.kill(broker_id);
             } else {
-                kafka.stop(broker_id)
+                kafka.stop(broker_id);
             }
             kafka.restart(broker_id);
             kafka.wait_in_sync();
