@@ -110,6 +110,8 @@ impl Machines for Pair {
 /// A client: its connections, its metadata and its machines.
 #[derive(Debug)]
 pub(crate) struct Client<M> {
+    /// Tells the clients of one network apart.
+    number: usize,
     refresh: MetadataRefresh,
     seen_version: Option<u64>,
     route: Route,
@@ -132,13 +134,21 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl<M: Machines> Client<M> {
-    pub(crate) fn new(machines: M, topics: &[&str], max_age: Duration, fetch_version: i16, seed: u64) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        machines: M,
+        topics: &[&str],
+        max_age: Duration,
+        fetch_version: i16,
+        seed: u64,
+    ) -> Self {
         let mut refresh = MetadataRefresh::new(RefreshConfig { max_age, backoff: BACKOFF }, seed);
         for topic in topics {
             refresh.hold_topic((*topic).into());
         }
         let servers = vec![BootstrapServer { host: "127.0.0.1".into(), port: PORT_BASE + 1 }];
         Self {
+            number,
             machines,
             refresh,
             seen_version: None,
@@ -308,7 +318,7 @@ impl<M: Machines> Client<M> {
                     let error = Error::new(ErrorKind::Disconnected, "the broker is not known any more");
                     return self.end(around, whereto, &error);
                 };
-                let link = around.network.dial(now, i32::from(port - PORT_BASE));
+                let link = around.network.dial(now, self.number, i32::from(port - PORT_BASE));
                 around.trace.say(now, format_args!("the client dials {whereto:?} over link {}", link.0));
                 session.stage = Stage::Dialling { link, deadline: now + SET_UP_TIMEOUT };
                 self.by_link.insert(link, whereto);

@@ -1,6 +1,6 @@
-//! `kavka-sim SEEDS [FROM]` runs that many seeds of each world, from this one (0) on. `kavka-sim replay SEED` and
-//! `kavka-sim replay-group SEED` run one seed and print what happens. Built with `planted-bugs`, `kavka-sim planted
-//! SEEDS` looks for every planted bug.
+//! `kavka-sim SEEDS [FROM]` runs that many seeds of each world, from this one (0) on; `kavka-sim groups SEEDS [FROM]`
+//! those of groups alone. `kavka-sim replay SEED` and `kavka-sim replay-group SEED` run one seed and print what
+//! happens. Built with `planted-bugs`, `kavka-sim planted SEEDS` looks for every planted bug.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -28,18 +28,23 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         }
-        [seeds, ref from @ ..]
-            if let (Ok(seeds), Ok(from)) = (seeds.parse::<u64>(), from.first().unwrap_or(&"0").parse::<u64>()) =>
-        {
-            let seeds = from..from.saturating_add(seeds);
+        ["groups", seeds, ref from @ ..] if let Some(seeds) = range(seeds, from) => {
+            if run_seeds(seeds, run_group, "replay-group") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        [seeds, ref from @ ..] if let Some(seeds) = range(seeds, from) => {
             let is_kept = [run_seeds(seeds.clone(), run, "replay"), run_seeds(seeds, run_group, "replay-group")];
             if is_kept == [true, true] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         _ => {
-            eprintln!("usage: kavka-sim SEEDS [FROM] | kavka-sim replay SEED | kavka-sim replay-group SEED");
+            eprintln!("usage: kavka-sim [groups] SEEDS [FROM] | kavka-sim replay SEED | kavka-sim replay-group SEED");
             ExitCode::FAILURE
         }
     }
+}
+
+fn range(seeds: &str, from: &[&str]) -> Option<Range<u64>> {
+    let from: u64 = from.first().unwrap_or(&"0").parse().ok()?;
+    Some(from..from.saturating_add(seeds.parse().ok()?))
 }
 
 fn run_seeds(seeds: Range<u64>, run: fn(u64, Print) -> Outcome, replay: &str) -> bool {

@@ -49,6 +49,8 @@ enum Condition {
 
 #[derive(Debug)]
 struct Link {
+    /// The number of the client that has dialled.
+    client: usize,
     broker_id: i32,
     at_broker: Option<ConnectionId>,
     condition: Condition,
@@ -71,6 +73,8 @@ pub(crate) struct Network {
     by_connection: BTreeMap<ConnectionId, LinkId>,
     next_link: u64,
     frozen: BTreeSet<i32>,
+    /// The clients and brokers between which no bytes pass.
+    separated: BTreeSet<(usize, i32)>,
     /// What frozen brokers have yet to read, and to send.
     stalled: VecDeque<(LinkId, Arrival)>,
     stalled_answers: VecDeque<(LinkId, Bytes)>,
@@ -90,6 +94,7 @@ impl Network {
             by_connection: BTreeMap::new(),
             next_link: 0,
             frozen: BTreeSet::new(),
+            separated: BTreeSet::new(),
             stalled: VecDeque::new(),
             stalled_answers: VecDeque::new(),
             arrivals: BTreeMap::new(),
@@ -110,16 +115,26 @@ impl Network {
         self.arrivals.insert((at, self.next_arrival), (link, arrival));
     }
 
-    /// Dials a broker; [`Arrival::Dialled`] follows.
-    pub(crate) fn dial(&mut self, now: Instant, broker_id: i32) -> LinkId {
+    /// A client dials a broker; [`Arrival::Dialled`] follows, unless the two are separated.
+    pub(crate) fn dial(&mut self, now: Instant, client: usize, broker_id: i32) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         let at = now.0 + self.delay();
-        let (inbox, condition) = (BytesMut::new(), Condition::Open);
-        let unanswered = VecDeque::new();
-        let fresh =
-            Link { broker_id, at_broker: None, condition, unanswered, inbox, to_broker_at: at, to_client_at: at };
+        let is_separated = self.separated.contains(&(client, broker_id));
+        let fresh = Link {
+            client,
+            broker_id,
+            at_broker: None,
+            condition: if is_separated { Condition::Mute } else { Condition::Open },
+            unanswered: VecDeque::new(),
+            inbox: BytesMut::new(),
+            to_broker_at: at,
+            to_client_at: at,
+        };
         self.links.insert(link, fresh);
+        if is_separated {
+            return link;
+        }
         let at_broker = self.cluster.handle_connect(broker_id);
         if let (Some(at_broker), Some(known)) = (at_broker, self.links.get_mut(&link)) {
             known.at_broker = Some(at_broker);
@@ -304,6 +319,25 @@ impl Network {
         }
         self.arrive(at, link, Arrival::Broken);
         self.arrive(at + 1, link, Arrival::Gone);
+    }
+
+    /// From now on nothing passes between this client and this broker, and neither is told.
+    pub(crate) fn separate(&mut self, client: usize, broker_id: i32) {
+        self.separated.insert((client, broker_id));
+        let between = |link: &&mut Link| (link.client, link.broker_id) == (client, broker_id);
+        for link in self.links.values_mut().filter(between).filter(|link| link.condition == Condition::Open) {
+            link.condition = Condition::Mute;
+        }
+    }
+
+    /// All clients can dial all brokers again. The links that were open meanwhile stay mute.
+    pub(crate) fn reunite_all(&mut self) {
+        self.separated.clear();
+    }
+
+    /// This client can dial this broker again.
+    pub(crate) fn reunite(&mut self, client: usize, broker_id: i32) {
+        self.separated.remove(&(client, broker_id));
     }
 
     /// Stops a broker's process.

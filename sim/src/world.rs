@@ -101,6 +101,7 @@ impl World {
         let consumer = ConsumerMachine::new(consumer, READ, seed);
         let producer = ProducerMachine::new(producer, seed);
         let mut client = Client::new(
+            0,
             Pair { producer, consumer },
             &[TOPIC, LEDGER],
             Duration::from_secs(300),

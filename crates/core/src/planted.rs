@@ -17,20 +17,29 @@ pub enum Bug {
     ReadsOn,
     /// A member joins although its commits are not answered (franz-go before 1.13.2).
     JoinsTooEarly,
-    /// Nobody joins again for partitions that a static member gave up and crashed.
+    /// Nobody joins again for partitions that a static member gave up and crashed (pykafka #565).
     Orphans,
+    /// Offsets of partitions that were lost are kept, and committed later (librdkafka #2782).
+    OffsetsOfEarlierShare,
+    /// A commit that is refused because the group rebalances costs the member all its partitions (librdkafka #4059).
+    CommitCostsShare,
+    /// If the committed offsets cannot be read, the member starts as if there were none (librdkafka #4294).
+    StartsOver,
 }
 
 #[cfg(feature = "planted-bugs")]
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::OffsetOfAnother,
         Self::OldClaims,
         Self::CommitsAtHand,
         Self::ReadsOn,
         Self::JoinsTooEarly,
         Self::Orphans,
+        Self::OffsetsOfEarlierShare,
+        Self::CommitCostsShare,
+        Self::StartsOver,
     ];
 }
 

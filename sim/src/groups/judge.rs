@@ -3,6 +3,8 @@
 //! - In one generation no two members have the same partition. A member that still has one from an earlier generation,
 //!   and does not know that this has ended, hands out none of its records once its session has expired.
 //! - A member hands out records only of partitions that it has, and not of those it has begun to give up.
+//! - A member to whose heartbeats its coordinator has not answered for a session timeout hands out no records.
+//! - No answer makes a member lose partitions, unless it says that the member is not in the group.
 //! - With the eager protocol a member has no partitions when it joins.
 //! - A member commits only for partitions that it has or is giving up. Committed offsets never go back, and never
 //!   pass a record that no application has finished.
@@ -36,6 +38,8 @@ struct Holding {
 struct Known {
     is_eager: bool,
     instance: Option<String>,
+    /// Since when its coordinator may be silent.
+    heard_at: Instant,
     /// The generation of its last share.
     generation_id: Option<i32>,
     /// When another process with the same `group.instance.id` began to read in a newer generation.
@@ -59,8 +63,14 @@ pub(crate) struct Judge {
 impl Judge {
     /// A member starts. Members are numbered in the order of these calls.
     pub(crate) fn started(&mut self, is_eager: bool, instance: Option<String>) {
-        let (generation_id, replaced_at) = (None, None);
-        self.members.push(Known { is_eager, instance, generation_id, replaced_at, is_restarted: self.is_settled });
+        let (generation_id, replaced_at, heard_at) = (None, None, Instant::default());
+        let is_restarted = self.is_settled;
+        self.members.push(Known { is_eager, instance, heard_at, generation_id, replaced_at, is_restarted });
+    }
+
+    /// Since when the coordinator of a member may be silent.
+    pub(crate) fn heard(&mut self, member: usize, at: Instant) {
+        self.members[member].heard_at = at;
     }
 
     /// From now on only members that are restarted have a reason to join.
@@ -191,6 +201,8 @@ impl Judge {
             let allowed = SESSION.as_millis() as u64 + NOTICE;
             assert!(since <= allowed, "member {member} reads {key} {since} ms after another one began");
         }
+        let silence = now.since(self.members[member].heard_at);
+        assert!(silence < SESSION, "member {member} reads {key} {silence:?} after its coordinator fell silent");
         let truth = &self.truth[key];
         for Given { offset, value } in given {
             assert_eq!(truth.get(&offset), Some(&value), "{key} at offset {offset}");

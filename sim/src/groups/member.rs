@@ -35,6 +35,14 @@ pub(crate) const GROUP: &str = "billing";
 const FIND_ONE: i16 = 3;
 const AUTO_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+/// By these codes the coordinator says that the member is not in the group.
+const REMOVED: [ErrorCode; 5] = [
+    ErrorCode::UNKNOWN_MEMBER_ID,
+    ErrorCode::ILLEGAL_GENERATION,
+    ErrorCode::FENCED_INSTANCE_ID,
+    ErrorCode::FENCED_MEMBER_EPOCH,
+    ErrorCode::GROUP_ID_NOT_FOUND,
+];
 
 /// What a member did, for the judge.
 #[derive(Debug)]
@@ -90,12 +98,19 @@ pub(crate) struct MemberMachine {
     revoking: Option<Revoking>,
     /// How long the application takes to give up partitions.
     revoke_time: Duration,
+    /// Whether the application never completes that, because the process is about to crash.
+    pub(crate) hangs_at_revoke: bool,
     is_eager: bool,
     /// The batch that the application is processing, and the offsets of the records it got from it.
     at_hand: Option<(RecordCursor, Vec<i64>)>,
     commits: BTreeMap<u64, Pending>,
     auto_commit_at: Instant,
     committed: Offsets,
+    /// When the requests about the membership were sent that are not answered yet.
+    asked: BTreeMap<u64, Instant>,
+    heard_at: Instant,
+    /// While an answer is handled: whether it says that the member is not in the group.
+    is_removed: Option<bool>,
     now: Instant,
     pub(crate) deeds: VecDeque<Deed>,
 }
@@ -125,11 +140,15 @@ impl MemberMachine {
             decisions: VecDeque::new(),
             revoking: None,
             revoke_time,
+            hangs_at_revoke: false,
             is_eager,
             at_hand: None,
             commits: BTreeMap::new(),
             auto_commit_at: now + AUTO_COMMIT_INTERVAL,
             committed: Offsets::new(),
+            asked: BTreeMap::new(),
+            heard_at: now,
+            is_removed: None,
             now,
             deeds: VecDeque::new(),
         }
@@ -177,6 +196,17 @@ impl MemberMachine {
         self.is_eager
     }
 
+    /// The broker that the member takes for its coordinator.
+    pub(crate) fn coordinator(&self) -> Option<i32> {
+        self.coordinators.get(GROUP, CoordinatorKind::Group)
+    }
+
+    /// Since when the coordinator may have been silent: when the last answered heartbeat was sent, or when the last
+    /// other answer about the membership came.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     pub(crate) fn close(&mut self) {
         self.member.close();
         self.hear_member();
@@ -203,7 +233,9 @@ impl MemberMachine {
                 }
                 MemberEvent::Topics(_) | MemberEvent::MetadataWanted | MemberEvent::Failed(_) => {}
                 event => {
-                    if let MemberEvent::Lost { partitions, .. } = &event {
+                    if let MemberEvent::Lost { partitions, error } = &event {
+                        let has_reason = self.is_removed != Some(false);
+                        assert!(has_reason, "the member loses {partitions:?} although it is in the group: {error}");
                         for key in partitions {
                             // Fails only if the partition was not added yet.
                             drop(self.consumer.withhold(key));
@@ -268,7 +300,8 @@ impl MemberMachine {
                         drop(self.consumer.withhold(key));
                     }
                     self.deeds.push_back(Deed::RevokeBegan(partitions.clone()));
-                    self.revoking = Some(Revoking { partitions, until: now + self.revoke_time, has_committed: false });
+                    let time = if self.hangs_at_revoke { Duration::MAX } else { self.revoke_time };
+                    self.revoking = Some(Revoking { partitions, until: now + time, has_committed: false });
                 }
                 MemberEvent::Lost { partitions, .. } => {
                     self.remove(&partitions);
@@ -307,13 +340,14 @@ impl MemberMachine {
     fn ask_member(&mut self, now: Instant) {
         while let Some(call) = self.member.poll_request(now) {
             self.hear_member();
-            let ask = self.ask_for_member(call);
+            let ask = self.ask_for_member(now, call);
             self.send_to_coordinator(ask);
         }
     }
 
-    fn ask_for_member(&mut self, call: Call<MemberRequest>) -> Ask {
+    fn ask_for_member(&mut self, now: Instant, call: Call<MemberRequest>) -> Ask {
         let timeout = call.timeout.unwrap_or(REQUEST_TIMEOUT);
+        self.asked.insert(call.id, now);
         let (mut call, request) = call.take_body();
         let request: Box<dyn AnyRequest> = match request {
             MemberRequest::Join(request) => {
@@ -354,7 +388,7 @@ impl MemberMachine {
 
     /// Sends a request to the coordinator, or keeps it until the coordinator is known.
     fn send_to_coordinator(&mut self, ask: Ask) {
-        match self.coordinators.get(GROUP, CoordinatorKind::Group) {
+        match self.coordinator() {
             Some(broker_id) => self.ready.push_back(Ask { target: Target::Broker(broker_id), ..ask }),
             None => self.waiting.push(ask),
         }
@@ -382,8 +416,24 @@ impl MemberMachine {
         }
     }
 
+    fn note_sign_of_life(&mut self, now: Instant, id: u64, response: &Result<MemberResponse>) {
+        let asked_at = self.asked.remove(&id).unwrap_or_default();
+        let Ok(response) = response else { return };
+        let code = code(response);
+        let at = match response {
+            MemberResponse::Heartbeat(_) | MemberResponse::ConsumerGroupHeartbeat(_) => asked_at,
+            MemberResponse::Join(_) | MemberResponse::Sync(_) => now,
+            _ => return,
+        };
+        self.is_removed = Some(REMOVED.contains(&code));
+        if [ErrorCode::NONE, ErrorCode::REBALANCE_IN_PROGRESS].contains(&code) {
+            self.heard_at = self.heard_at.max(at);
+        }
+    }
+
     fn handle_answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
         let response = reply.and_then(decode_for_member);
+        self.note_sign_of_life(now, id, &response);
         let refusal = match &response {
             Ok(response) => Error::from_code(code(response)),
             Err(error) => Some(error.clone()),
@@ -429,12 +479,14 @@ impl Machines for MemberMachine {
     }
 
     fn answer(&mut self, now: Instant, asker: Asker, id: u64, reply: Result<Reply>) {
+        self.is_removed = Some(false);
         match asker {
             Asker::Lookup => self.handle_found(now, reply),
             Asker::Member => self.handle_answer(now, id, reply),
             _ => self.consumer.handle_response(now, id, reply.and_then(decode_for_consumer)),
         }
         self.hear_member();
+        self.is_removed = None;
     }
 
     fn named(&mut self) -> Option<Broker> {

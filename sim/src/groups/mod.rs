@@ -7,9 +7,10 @@ mod judge;
 mod member;
 mod plan;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kavka_broker::{Cluster, ClusterConfig};
 use kavka_core::consumer::TopicPartition;
 use kavka_core::random::Random;
@@ -22,7 +23,7 @@ use crate::plan::{BROKERS, Odds};
 use crate::trace::Trace;
 use crate::{Outcome, Print};
 use judge::Judge;
-use member::{Application, MemberMachine};
+use member::{Application, Deed, MemberMachine};
 use plan::{HEAL_AT, Plan, Trouble};
 
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
@@ -36,6 +37,8 @@ const END: u64 = 60_000;
 const REVOKE_TIMES: [u64; 5] = [0, 0, 50, 3_000, 9_000];
 /// A machine that takes more steps at one moment is due again at once every time.
 const MOST_STEPS: u32 = 5_000;
+/// How often each partition gets another batch before the last fault, in milliseconds.
+const WRITES_EVERY: u64 = 300;
 
 #[derive(Debug)]
 struct Participant {
@@ -47,6 +50,8 @@ struct Participant {
     arrived: Vec<(LinkId, Arrival)>,
     frozen_until: u64,
     reads_at: u64,
+    /// Whether it has subscribed to all topics.
+    reads_all: bool,
     is_gone: bool,
 }
 
@@ -57,6 +62,11 @@ struct World {
     plan: Plan,
     network: Network,
     members: Vec<Participant>,
+    /// The batches of each partition that are not written yet.
+    unwritten: BTreeMap<TopicPartition, VecDeque<Bytes>>,
+    writes_at: u64,
+    /// The member that crashes when it next begins to give up partitions, and how much later it starts again.
+    crash_at_revoke: Option<(usize, u64)>,
     judge: Judge,
     trace: Trace,
     seed: u64,
@@ -91,6 +101,9 @@ impl World {
             network: Network::new(Cluster::new(config), network, plan.odds, plan.latency),
             plan,
             members: Vec::new(),
+            unwritten: BTreeMap::new(),
+            writes_at: 0,
+            crash_at_revoke: None,
             judge: Judge::default(),
             trace: Trace::new(print),
             random,
@@ -106,10 +119,22 @@ impl World {
 
     fn fill(&mut self, topic: &str, partition: i32) {
         let ledger = Ledger::written(&mut self.random);
-        for batch in ledger.batches {
-            self.network.cluster.replicate(self.now, topic, partition, batch).expect("a whole batch");
+        let key = TopicPartition::new(topic, partition);
+        self.unwritten.insert(key.clone(), ledger.batches.into());
+        self.judge.written(key, ledger.visible);
+    }
+
+    /// Writes the next batch of each partition; all of them after the last fault.
+    fn write(&mut self) {
+        let count = if self.now.0 < HEAL_AT { 1 } else { usize::MAX };
+        for (key, batches) in &mut self.unwritten {
+            for batch in batches.drain(..count.min(batches.len())) {
+                let written = self.network.cluster.replicate(self.now, &key.topic, key.partition, batch);
+                written.expect("a whole batch");
+            }
         }
-        self.judge.written(TopicPartition::new(topic, partition), ledger.visible);
+        self.writes_at = self.now.0 + WRITES_EVERY;
+        self.network.settle(self.now, &mut self.trace);
     }
 
     fn run(&mut self) {
@@ -133,7 +158,9 @@ impl World {
                 due.map(|due| due.max(Instant(member.frozen_until)))
             });
             let trouble = self.plan.troubles.keys().next().map(|(at, _)| Instant(*at));
-            let next = members.chain(trouble).chain(self.network.poll_timeout()).min();
+            let write =
+                Some(Instant(self.writes_at)).filter(|_| self.unwritten.values().any(|batches| !batches.is_empty()));
+            let next = members.chain(trouble).chain(write).chain(self.network.poll_timeout()).min();
             let next = next.expect("something is always due").max(self.now);
             steps = if next == self.now { steps + 1 } else { 0 };
             assert!(steps < MOST_STEPS, "at {} ms something is due again and again: {self:?}", self.now.0);
@@ -154,9 +181,16 @@ impl World {
             let trouble = entry.remove();
             self.make(trouble);
         }
+        if self.writes_at <= self.now.0 {
+            self.write();
+        }
         for number in 0..self.members.len() {
             self.drive(number);
             self.read(number);
+        }
+        let reads_all = |member: &Participant| !member.is_gone && member.reads_all;
+        if self.now.0 >= HEAL_AT && !self.members.iter().any(reads_all) {
+            self.start(self.members.len());
         }
         self.judge.look_at_commits(&self.network.cluster);
     }
@@ -166,21 +200,29 @@ impl World {
         if member.is_gone || member.frozen_until > self.now.0 {
             return;
         }
+        member.client.machines.hangs_at_revoke = self.crash_at_revoke.is_some_and(|(crashes, _)| crashes == number);
         let mut around = Surroundings { now: self.now, network: &mut self.network, trace: &mut self.trace };
         for (link, arrival) in std::mem::take(&mut member.arrived) {
             member.client.handle_arrival(&mut around, link, arrival);
         }
         member.client.drive(&mut around);
         member.client.said.clear();
+        let mut begins_to_revoke = false;
         while let Some(deed) = member.client.machines.deeds.pop_front() {
             around.trace.say(around.now, format_args!("member {number}: {deed:?}"));
             self.judge.look_at(around.now, number, &deed);
+            begins_to_revoke |= matches!(&deed, Deed::RevokeBegan(keys) if !keys.is_empty());
         }
+        self.judge.heard(number, member.client.machines.heard_at());
         if member.client.machines.has_ended() {
             around.trace.say(around.now, format_args!("member {number} has ended"));
             member.client.kill(&mut around);
             member.is_gone = true;
             self.judge.gone(number);
+        }
+        if begins_to_revoke && let Some((_, millis)) = self.crash_at_revoke.take_if(|(crashes, _)| *crashes == number) {
+            self.trace.say(self.now, format_args!("member {number} crashes while it gives up partitions"));
+            self.restart(number, millis);
         }
     }
 
@@ -224,17 +266,22 @@ impl World {
             Trouble::Start => self.start(self.members.len()),
             Trouble::Kill(number) => self.kill(number),
             Trouble::Restart(number, millis) => {
-                self.kill(number);
-                self.judge.restarts(number);
-                let key = (now.0 + millis, u64::MAX - number as u64);
-                self.plan.troubles.insert(key, Trouble::TakePlace(number));
+                let place = self.members.get(number).map(|member| member.place);
+                let holder = self.members.iter().rposition(|member| Some(member.place) == place && !member.is_gone);
+                self.restart(holder.unwrap_or(number), millis);
             }
             Trouble::TakePlace(number) => {
                 if let Some(member) = self.members.get(number) {
                     self.start(member.place);
                 }
             }
-            Trouble::Settled => self.judge.settled(),
+            Trouble::CutOff(number, millis) => self.cut_off(number, millis),
+            Trouble::Reach(number, broker) => self.network.reunite(number, broker),
+            Trouble::CrashAtRevoke(number, millis) => self.crash_at_revoke = Some((number, millis)),
+            Trouble::Settled => {
+                self.crash_at_revoke = None;
+                self.judge.settled();
+            }
             Trouble::Close(number) => {
                 if let Some(member) = self.members.get_mut(number) {
                     if let Some(done) = member.client.machines.put_down() {
@@ -273,9 +320,31 @@ impl World {
         let machine = MemberMachine::new(self.now, application, seed);
         self.judge.started(machine.is_eager(), instance);
         // A real client only fetches the metadata of topics that its member names. Here every member knows all topics.
-        let client = Client::new(machine, all, METADATA_AGE, i16::MAX, seed);
-        let (reads_at, frozen_until) = (self.now.0, 0);
-        self.members.push(Participant { client, place, arrived: Vec::new(), frozen_until, reads_at, is_gone: false });
+        let client = Client::new(self.members.len(), machine, all, METADATA_AGE, i16::MAX, seed);
+        self.members.push(Participant {
+            client,
+            place,
+            arrived: Vec::new(),
+            frozen_until: 0,
+            reads_at: self.now.0,
+            reads_all: topics == all,
+            is_gone: false,
+        });
+    }
+
+    fn cut_off(&mut self, number: usize, millis: u64) {
+        let coordinator = self.members.get(number).and_then(|member| member.client.machines.coordinator());
+        if let Some(broker) = coordinator {
+            self.network.separate(number, broker);
+            self.plan.add(self.now.0 + millis, Trouble::Reach(number, broker));
+        }
+    }
+
+    /// A process ends, and another one takes its place later.
+    fn restart(&mut self, number: usize, millis: u64) {
+        self.kill(number);
+        self.judge.restarts(number);
+        self.plan.add(self.now.0 + millis, Trouble::TakePlace(number));
     }
 
     fn kill(&mut self, number: usize) {
@@ -291,6 +360,8 @@ impl World {
         self.network.odds = Odds::default();
         self.network.latency = 3;
         self.network.cluster.faults().clear();
+        self.network.reunite_all();
+        self.crash_at_revoke = None;
         for broker in 1..=BROKERS {
             self.network.cluster.set_broker_up(self.now, broker);
             self.network.thaw(self.now, &mut self.trace, broker);
@@ -300,8 +371,9 @@ impl World {
             member.client.machines.hurry();
         }
         self.judge.unsettled();
-        // At least one member must be there to read the rest.
-        self.start(self.members.len());
+        if self.plan.joins_at_heal {
+            self.start(self.members.len());
+        }
     }
 
     /// Whether there are no faults any more, every partition has a reader, and everything has been read.

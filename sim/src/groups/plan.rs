@@ -18,7 +18,7 @@ pub(crate) const TOPICS: [&str; 2] = ["letters", "parcels"];
 /// When the faults end, in milliseconds.
 pub(crate) const HEAL_AT: u64 = 25_000;
 /// In a calm run, the time after which no member has a reason to join again, in milliseconds.
-const SETTLED_AT: u64 = 12_000;
+const SETTLED_AT: u64 = 14_000;
 const MOST_MEMBERS: usize = 4;
 
 /// Something that happens to the cluster or to a member.
@@ -34,7 +34,7 @@ pub(crate) enum Trouble {
     Start,
     /// The member's process ends without leaving the group.
     Kill(usize),
-    /// As `Kill`, but another process starts in its place this many milliseconds later.
+    /// The process that has the place of this member ends, and another one starts there this many milliseconds later.
     Restart(usize, u64),
     /// A process starts in the place of this member, whether or not the old process still runs.
     TakePlace(usize),
@@ -43,6 +43,14 @@ pub(crate) enum Trouble {
     Freeze(usize, u64),
     /// The application asks for no records for this many milliseconds.
     Dawdle(usize, u64),
+    /// Nothing passes between the member and its coordinator for this many milliseconds. It can still read from the
+    /// other brokers.
+    CutOff(usize, u64),
+    /// The member can reach this broker again.
+    Reach(usize, i32),
+    /// The next time that the member begins to give up partitions, it crashes, and starts again this many milliseconds
+    /// later.
+    CrashAtRevoke(usize, u64),
     /// From now on no member has a reason to join again, unless it is restarted.
     Settled,
     Heal,
@@ -68,7 +76,12 @@ pub(crate) struct Plan {
     pub(crate) revoke_times: usize,
     pub(crate) odds: Odds,
     pub(crate) latency: usize,
+    /// Whether a member joins after the last fault. If none does, the group must come to rest without that reason to
+    /// rebalance.
+    pub(crate) joins_at_heal: bool,
     pub(crate) troubles: BTreeMap<(u64, u64), Trouble>,
+    /// The number of the next trouble.
+    next: u64,
 }
 
 impl Plan {
@@ -83,15 +96,32 @@ impl Plan {
             5 if !is_calm => Sharing::Changing(Assignor::CooperativeSticky, Assignor::Range),
             _ => Sharing::Alike(Assignor::CooperativeSticky),
         };
-        Self {
+        let mut plan = Self {
             sharing,
             is_static: is_calm || random.below(3) == 0,
             topics: &TOPICS[..=random.below(2)],
             revoke_times: if is_calm { 3 } else { [3, 4, 5][random.below(3)] },
             odds: if is_calm { Odds::default() } else { odds(random) },
             latency: if is_calm { 3 } else { [3, 20, 200][random.below(3)] },
-            troubles: in_order(if is_calm { calm(random) } else { troubles(random) }),
+            joins_at_heal: random.below(2) == 0,
+            troubles: BTreeMap::new(),
+            next: 0,
+        };
+        for (at, trouble) in if is_calm { calm(random) } else { troubles(random) } {
+            plan.add(at, trouble);
         }
+        plan.add(HEAL_AT, Trouble::Heal);
+        // A static leader that starts again is not told what was shared out (KIP-814). So it cannot know of partitions
+        // that were added meanwhile, and an eager group should not stop for the mere chance.
+        plan.joins_at_heal |=
+            plan.is_static && !matches!(sharing, Sharing::Alike(Assignor::CooperativeSticky) | Sharing::Custom);
+        plan
+    }
+
+    /// Adds a trouble for this time, in milliseconds; it comes after the others of that time.
+    pub(crate) fn add(&mut self, at: u64, trouble: Trouble) {
+        self.troubles.insert((at, self.next), trouble);
+        self.next += 1;
     }
 
     /// The assignors that one member offers.
@@ -114,17 +144,16 @@ fn odds(random: &mut Random) -> Odds {
     Odds { cut: sometimes(3), mute: sometimes(2), partial: sometimes(30), ..Odds::default() }
 }
 
-fn in_order(troubles: Vec<(u64, Trouble)>) -> BTreeMap<(u64, u64), Trouble> {
-    let heal = (HEAL_AT, Trouble::Heal);
-    let all = troubles.into_iter().chain([heal]).enumerate();
-    all.map(|(number, (at, trouble))| ((at, number as u64), trouble)).collect()
-}
-
 /// Brokers and static members restart, one at a time and in less than a session time-out.
 fn calm(random: &mut Random) -> Vec<(u64, Trouble)> {
     let mut troubles = vec![(SETTLED_AT, Trouble::Settled)];
     let members = 2 + random.below(MOST_MEMBERS - 1);
-    troubles.extend((0..members).map(|_| (random.below(2_000) as u64, Trouble::Start)));
+    // Far enough apart that some members join when others have partitions to give up.
+    troubles.extend((0..members).map(|_| (random.below(4_000) as u64, Trouble::Start)));
+    if random.below(4) > 0 {
+        let (number, millis) = (random.below(members), 10 + random.below(2_500) as u64);
+        troubles.push((0, Trouble::CrashAtRevoke(number, millis)));
+    }
     for at in (SETTLED_AT + 500..HEAL_AT - 4_000).step_by(4_000) {
         let at = at + random.below(1_000) as u64;
         match random.below(3) {
@@ -148,12 +177,14 @@ fn troubles(random: &mut Random) -> Vec<(u64, Trouble)> {
     for _ in 0..random.below(7) {
         let (at, number) = (a_time(random), random.below(MOST_MEMBERS));
         let millis = random.below(12_000) as u64;
-        let trouble = match random.below(7) {
+        let trouble = match random.below(9) {
             0 => Trouble::Kill(number),
             1 => Trouble::Close(number),
             2 => Trouble::Restart(number, millis),
             3 => Trouble::TakePlace(number),
             4 => Trouble::Dawdle(number, millis),
+            5 => Trouble::CutOff(number, 2 * millis),
+            6 => Trouble::CrashAtRevoke(number, millis / 2),
             _ => Trouble::Freeze(number, millis),
         };
         troubles.push((at, trouble));

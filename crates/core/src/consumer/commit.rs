@@ -235,7 +235,7 @@ impl Commits {
         let commits = self.in_flight.iter_mut().chain([&mut self.next]);
         let asked = commits.flat_map(|commit| std::mem::take(&mut commit.asked));
         self.outcomes.extend(asked.map(|asked| (asked.number, Err(error.clone()))));
-        self.next.offsets.clear();
+        self.forget_offsets();
     }
 
     /// Asks for a commit. Returns its number, which [`take_outcomes`](Self::take_outcomes) gives with the outcome.
@@ -281,6 +281,13 @@ impl Commits {
         Some((request, (left / 2).max(SHORTEST_TRY)))
     }
 
+    /// Nobody waits any more until the next commit is sent: its offsets must not go out with a later one.
+    fn forget_offsets(&mut self) {
+        if !is_planted(Bug::OffsetsOfEarlierShare) {
+            self.next.offsets.clear();
+        }
+    }
+
     /// Fails the commits whose deadline has passed.
     fn give_up(&mut self, now: Instant) {
         let Self { next, in_flight, outcomes, last_error, group_id, .. } = self;
@@ -297,7 +304,7 @@ impl Commits {
             commit.asked.retain_mut(&mut is_over);
         }
         if self.next.asked.is_empty() {
-            self.next.offsets.clear();
+            self.forget_offsets();
         }
     }
 
@@ -336,7 +343,7 @@ impl Commits {
                 self.last_error = Some(error);
                 // Offsets that nobody waits for any more must not be sent again: by now the group may have committed
                 // later ones.
-                if commit.asked.iter().any(|asked| asked.deadline > now) {
+                if is_planted(Bug::OffsetsOfEarlierShare) || commit.asked.iter().any(|asked| asked.deadline > now) {
                     // Offsets asked for since then are newer.
                     let newer = std::mem::replace(&mut self.next.offsets, offsets);
                     self.next.offsets.extend(newer);

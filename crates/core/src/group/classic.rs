@@ -203,7 +203,7 @@ impl Member {
             self.note_shared_out(&topics, true);
             // An earlier leader assigned the partitions, so this one cannot know whether some are between two owners.
             let is_cooperative = [strategy.protocol(), self.protocol()] == [RebalanceProtocol::Cooperative; 2];
-            self.follow_up_at = Some(now + self.config.session_timeout).filter(|_| is_cooperative);
+            self.follow_up_at = self.follow_up(now, is_cooperative);
             self.state = State::Syncing;
             return;
         }
@@ -211,6 +211,11 @@ impl Member {
         let metadata_by = self.retry_at;
         let assigning = Assigning { strategy, members, topics, metadata_by, is_asked: false, shares: None };
         self.state = State::Assigning(Box::new(assigning));
+    }
+
+    /// When to join again if partitions may be between two owners, and no other member joins.
+    fn follow_up(&self, now: Instant, is_between: bool) -> Option<Instant> {
+        (is_between && !is_planted(Bug::Orphans)).then(|| now + self.config.session_timeout)
     }
 
     /// Asks for the metadata of the topics of others, beside its own; no longer of those that are not named any more.
@@ -238,7 +243,7 @@ impl Member {
         // soon does not: it gets its share of this generation, which no longer names the partition.
         self.retry_at = Instant::default();
         let is_between = is_between_owners(&assigning.members, &shares);
-        self.follow_up_at = (is_between && !is_planted(Bug::Orphans)).then(|| now + self.config.session_timeout);
+        self.follow_up_at = self.follow_up(now, is_between);
         let share = |(member_id, partitions): (String, Vec<TopicPartition>)| {
             let assignment = encode_assignment(&partitions)?;
             Ok(SyncGroupRequestAssignment { member_id, assignment })

@@ -47,6 +47,7 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Instant;
+use crate::wire::ErrorCode;
 use crate::wire::messages::offset_commit::COMMIT_BY_NAME;
 use crate::wire::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest, HeartbeatResponse,
@@ -509,6 +510,7 @@ impl Member {
             }
             (InFlight::Committed, Ok(MemberResponse::Committed(committed))) => self.handle_begun(committed),
             (InFlight::Heartbeat, Err(error)) => self.handle_silence(now, error),
+            (InFlight::Committed, Err(_)) if is_planted(Bug::StartsOver) => self.handle_begun(Offsets::new()),
             (in_flight, Ok(_)) => {
                 self.handle_failure(
                     now,
@@ -524,6 +526,12 @@ impl Member {
         self.committing.clear();
         let is_between = matches!(self.state, State::Unjoined | State::Joining | State::Assigning(_) | State::Syncing);
         self.commits.set_between(is_between && !self.owned.is_empty());
+        if is_planted(Bug::CommitCostsShare)
+            && let Ok(response) = &response
+            && response.topics.iter().flat_map(|topic| &topic.partitions).any(|one| is_rebalancing(one.error_code))
+        {
+            self.lose(&Error::new(ErrorKind::Fenced, "a commit was refused"), "a commit was refused");
+        }
         self.commits.handle_response(now, response, &mut self.random);
         self.tell_outcomes();
     }
@@ -581,4 +589,8 @@ impl Member {
             self.events.push_back(MemberEvent::Failed(error));
         }
     }
+}
+
+fn is_rebalancing(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::REBALANCE_IN_PROGRESS | ErrorCode::ILLEGAL_GENERATION)
 }
