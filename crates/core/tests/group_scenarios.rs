@@ -6,6 +6,7 @@ mod group_kit;
 use std::time::Duration;
 
 use kavka_core::cluster::Owner;
+use kavka_core::error::{Error, ErrorKind};
 use kavka_core::group::MemberResponse;
 use kavka_core::group::assignor::{Assignment, RebalanceProtocol};
 use kavka_core::wire::ErrorCode;
@@ -415,6 +416,22 @@ fn by_the_cooperative_protocol_only_what_goes_is_given_up_and_the_member_joins_a
     script.member.handle_released();
     assert_eq!(script.poll(), ["join"]);
     assert!(script.take_join().1.reason.unwrap().contains("given up"));
+}
+
+#[test]
+fn a_member_that_missed_a_generation_because_its_join_was_in_vain_loses_its_partitions() {
+    let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+    script.pass(2_000);
+    script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    let (first, _) = script.take_join();
+    script.pass(2_000);
+    script.beat(ErrorCode::ILLEGAL_GENERATION);
+    assert!(script.events().is_empty(), "the answer to its JoinGroup may be on its way");
+    let lost = Error::new(ErrorKind::Disconnected, "the connection was lost");
+    script.member.handle_response(script.now, first, Err(lost));
+    script.pass(1_100);
+    script.take_join();
+    assert_eq!(script.events(), ["lost 0 1"]);
 }
 
 /// Beats for a little more than a session.

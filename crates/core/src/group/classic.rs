@@ -95,6 +95,12 @@ impl Member {
     }
 
     fn join(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
+        if self.membership.is_behind() {
+            // The last `JoinGroup` was in vain, and others may have read and committed in a generation that this member
+            // has missed. If it kept its partitions, it would commit its old offsets over theirs.
+            let what = "the group has moved on while this member tried to join";
+            self.lose_partitions(&Error::new(ErrorKind::Fenced, what));
+        }
         let reason = self.rejoin.take().filter(|reason| !reason.is_empty());
         let protocols = self.offers().unwrap_or_else(|error| {
             self.events.push_back(MemberEvent::Failed(error));
@@ -406,8 +412,8 @@ impl Member {
                     self.rejoin.get_or_insert("the group rebalances");
                 }
             }
-            // The member is joining already, and the response to that decides.
-            Some(ErrorCode::ILLEGAL_GENERATION) if is_joining => {}
+            // The member is joining already, and the response to that decides, if there is one.
+            Some(ErrorCode::ILLEGAL_GENERATION) if is_joining => self.membership.fall_behind(),
             Some(code) => self.handle_refusal(now, InFlight::Heartbeat, code),
         }
     }

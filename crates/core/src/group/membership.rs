@@ -11,6 +11,8 @@ pub(super) struct State {
     group_instance_id: Option<String>,
     member_id: String,
     generation_id: Option<i32>,
+    /// Whether the group is in a later generation, as far as the member knows.
+    is_behind: bool,
     /// Since when the session counts: when the last answered heartbeat was sent, or when another request was answered
     /// at the earliest. Not when the answer was found: the process may have been frozen in between.
     heard_at: Instant,
@@ -22,7 +24,15 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(group_instance_id: Option<String>) -> Self {
         let (heard_at, asked_at, heartbeat_at) = Default::default();
-        Self { group_instance_id, member_id: String::new(), generation_id: None, heard_at, asked_at, heartbeat_at }
+        Self {
+            group_instance_id,
+            member_id: String::new(),
+            generation_id: None,
+            is_behind: false,
+            heard_at,
+            asked_at,
+            heartbeat_at,
+        }
     }
 
     pub(super) fn member_id(&self) -> &str {
@@ -65,6 +75,7 @@ impl State {
     pub(super) fn join(&mut self, since: Instant, member_id: String, generation_id: i32, interval: Duration) {
         self.member_id = member_id;
         self.generation_id = Some(generation_id);
+        self.is_behind = false;
         self.note_answer(since, interval);
     }
 
@@ -78,6 +89,17 @@ impl State {
     /// It is no longer in a generation.
     pub(super) fn lose(&mut self) {
         self.generation_id = None;
+        self.is_behind = false;
+    }
+
+    /// The coordinator says that the group is in a later generation.
+    pub(super) fn fall_behind(&mut self) {
+        self.is_behind = true;
+    }
+
+    /// Whether the group is in a later generation.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// The coordinator answered a request other than a heartbeat, at `since` or later.
