@@ -188,6 +188,7 @@ impl<M: Machines> Client<M> {
             max_response_bytes: 64 << 20,
             place: Place::default(),
             has_spoken: false,
+            keeps_order: whereto.0 == Lane::Produce,
         };
         let connection = Connection::new(config, ReadPool::default()).expect("its first request fits");
         session.stage = Stage::Connected { link, deadline, connection: Box::new(connection) };
@@ -399,6 +400,21 @@ impl<M: Machines> Client<M> {
         let ended: Vec<_> =
             self.sessions.iter().filter_map(|(whereto, session)| Some((*whereto, timed_out(session)?))).collect();
         for (whereto, error) in ended {
+            self.end(around, whereto, &error);
+        }
+        // The client would leave the others' requests on the old connection. Here they fail, which is harder to bear.
+        let mut expired = Vec::new();
+        for (whereto, session) in &mut self.sessions {
+            if let Stage::Connected { connection, .. } = &mut session.stage
+                && let Some(failed) = connection.poll_expired(now)
+            {
+                expired.push((*whereto, session.sent.remove(&failed.id.0), failed.error));
+            }
+        }
+        for (whereto, asked, error) in expired {
+            if let Some((asker, id)) = asked {
+                self.answer(around, asker, id, Err(error.clone()));
+            }
             self.end(around, whereto, &error);
         }
         let mut late = Vec::new();

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use kavka::blocking::Pending;
 use kavka::{
-    BoxFuture, Call, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Phase, ProducerConfig, Record,
-    Stream, Target, Tcp, WireEvent, WireTap, Written,
+    BoxFuture, Call, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Phase, Producer, ProducerConfig,
+    Record, Stream, Target, Tcp, WireEvent, WireTap, Written,
 };
 use kavka_broker::Fault;
 use kavka_broker::serve::Broker;
 use kavka_core::wire::ApiKey;
-use kavka_core::wire::messages::MetadataRequest;
+use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
 use kavka_test_support::rig::{TOPIC, cluster, find_topic, servers};
 use kavka_test_support::{LIMIT, until};
 
@@ -251,6 +252,75 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
     broker.inject(Fault::silence().api(ApiKey::Metadata));
     let error = ask(Duration::from_millis(300)).wait(WAIT).expect("it ends in time").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request), "one slow request still ends at its limit");
+}
+
+/// A client, and the number of produce and metadata requests that it has sent.
+fn counted(broker: &Broker, network: Arc<CountingTcp>) -> (Client, Arc<AtomicUsize>) {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let tap: WireTap = Arc::new(move |event| {
+        if let WireEvent::Sent { key: ApiKey::Produce | ApiKey::Metadata, .. } = event {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (Client::with_network(config(broker), network, Some(tap)).unwrap(), sent)
+}
+
+#[test]
+fn a_producer_with_little_time_does_not_make_the_requests_of_others_go_again() {
+    let broker = cluster(1, 2);
+    let network = Arc::new(CountingTcp::default());
+    let (client, sent) = counted(&broker, Arc::clone(&network));
+    let hasty = client.producer(ProducerConfig::default().delivery_timeout(Duration::from_secs(1))).unwrap();
+    let patient = client.producer(ProducerConfig::default()).unwrap();
+    let produce = |producer: &Producer, partition| {
+        let topic = find_topic(&client, producer, TOPIC, false).unwrap();
+        client.start(producer.try_send(topic, &to_partition(partition)).unwrap())
+    };
+    for (producer, partition) in [(&hasty, 0), (&patient, 1)] {
+        produce(producer, partition).wait(WAIT).unwrap().unwrap();
+    }
+    // Longer than any request of the hasty one waits for its answer.
+    broker.inject(Fault::delay(Duration::from_secs(6)).api(ApiKey::Produce).always());
+    let before = (sent.load(Ordering::SeqCst), network.dials.load(Ordering::SeqCst));
+    let late = produce(&hasty, 0);
+    until("its request to be sent", || (sent.load(Ordering::SeqCst) > before.0).then_some(()));
+    let stored = produce(&patient, 1);
+    assert!(late.wait(WAIT).expect("it is reported").is_err());
+    assert_eq!(stored.wait(WAIT).expect("it is reported").unwrap().offset, Some(1));
+    let after = (sent.load(Ordering::SeqCst), network.dials.load(Ordering::SeqCst));
+    assert_eq!(after, (before.0 + 2, before.1), "each was sent once, and the connection is still the same");
+}
+
+#[test]
+fn a_call_whose_time_is_up_fails_alone_and_the_next_one_does_not_wait_behind_it() {
+    let broker = cluster(1, 1);
+    let (client, sent) = counted(&broker, Arc::default());
+    let connecting = client.clone();
+    client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
+    let ask = |limit| {
+        let before = sent.load(Ordering::SeqCst);
+        let call = Call { timeout: Some(limit), ..Call::new(Target::Broker(1), MetadataRequest::default()) };
+        let asking = client.clone();
+        let asked = client.start(async move { asking.call(call).await });
+        until("the request to be sent", || (sent.load(Ordering::SeqCst) > before).then_some(()));
+        asked
+    };
+    let is_overdue = |asked: Pending<kavka::Result<MetadataResponse>>| {
+        let error = asked.wait(WAIT).expect("it ends in time").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request));
+    };
+    let short = Duration::from_millis(200);
+    broker.inject(Fault::delay(Duration::from_secs(1)).api(ApiKey::Metadata).times(2));
+    let (hasty, patient) = (ask(short), ask(LIMIT));
+    is_overdue(hasty);
+    patient.wait(WAIT).expect("it ends in time").expect("it had more time");
+
+    broker.inject(Fault::silence().api(ApiKey::Metadata));
+    let unheard = ask(LIMIT);
+    is_overdue(ask(short));
+    ask(LIMIT).wait(WAIT).expect("it goes over a new connection").unwrap();
+    drop(unheard);
 }
 
 #[test]

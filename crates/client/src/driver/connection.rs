@@ -2,6 +2,9 @@
 //!
 //! It dials, waits for the handshake, and then serves its mailbox until the connection ends. Every request that reached
 //! the mailbox is answered or failed. The rules of the protocol are not here.
+//!
+//! When a request has expired while others still wait, the mailbox moves to a new connection, and the old one only
+//! waits for the responses that are still due.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -12,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use kavka_core::cluster::Owner;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, RequestId, SendOptions};
 use kavka_core::time::Instant;
@@ -31,6 +35,8 @@ const DIAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
+
+type Mailbox = mpsc::UnboundedReceiver<Mail>;
 
 /// A message to a connection's task.
 pub(super) enum Mail {
@@ -59,8 +65,11 @@ struct Waiting {
 
 /// Why a connection ended.
 enum End {
-    /// It was idle for `connections.max.idle.ms`. It is already forgotten, and its mailbox is empty.
-    Idle,
+    /// Nobody needs it: it was idle for `connections.max.idle.ms`, and is already forgotten with its empty mailbox; or
+    /// it was retired, and nobody waits for a response any more.
+    Unused,
+    /// A request has expired, with this error, while others still wait: the connection takes no more requests.
+    Retired(Error),
     Failed(Error),
 }
 
@@ -83,7 +92,7 @@ impl Mail {
 
 /// Dials `key`, and serves `mailbox` until the connection ends. If a connection that has worked turns out to be dead,
 /// requests that are safe to repeat are sent once more on a new one.
-pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
+pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbox: Mailbox) {
     let mut again: Vec<Outgoing> = Vec::new();
     let error = loop {
         let (connection, stream) = match open(&shared, key).await {
@@ -91,20 +100,26 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
             Err(error) => break error,
         };
         shared.handle_opened(key);
-        let mut task = Task::new(&shared, key, connection, stream, mailbox);
+        let mut task = Task::new(Arc::clone(&shared), key, connection, stream);
         for outgoing in again.drain(..) {
             task.send(outgoing);
         }
-        let End::Failed(error) = poll_fn(|context| task.poll(context)).await else { return };
-        again = task.fail_all(&error);
-        task.note_silent_use();
-        // A broker that completes the handshake and then hangs up counts as unreachable.
-        if !task.was_of_use && error.kind() != ErrorKind::Closed {
-            shared.handle_unreachable(key, &error);
-        }
-        mailbox = task.mailbox;
-        if again.is_empty() {
-            break error;
+        match poll_fn(|context| task.poll(context, Some(&mut mailbox))).await {
+            End::Unused => return,
+            End::Retired(error) => {
+                task.note_end(&error);
+                tokio::spawn(task.finish());
+                if shared.forget_unused(key, &mailbox) {
+                    return;
+                }
+            }
+            End::Failed(error) => {
+                again = task.fail_all(&error);
+                task.note_end(&error);
+                if again.is_empty() {
+                    break error;
+                }
+            }
         }
     };
     // Forget the connection first: once the mailbox is closed, a sender may put a new connection in its place.
@@ -133,6 +148,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         max_response_bytes: shared.config.max_response_bytes,
         place: place.clone(),
         has_spoken: shared.lock().route.was_opened(key.endpoint),
+        keeps_order: key.owner == Owner::Produce,
     };
     let limit = shared.config.connection_setup_timeout;
     let started = shared.now();
@@ -278,12 +294,11 @@ fn read_once(
     })
 }
 
-struct Task<'a> {
-    shared: &'a Switchboard,
+struct Task {
+    shared: Arc<Switchboard>,
     key: ConnectionKey,
     connection: Connection,
     stream: Box<dyn Stream>,
-    mailbox: mpsc::UnboundedReceiver<Mail>,
     waiting: HashMap<RequestId, Waiting>,
     next_id: u64,
     answers: Vec<Answer>,
@@ -296,54 +311,54 @@ struct Task<'a> {
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl<'a> Task<'a> {
-    fn new(
-        shared: &'a Switchboard,
-        key: ConnectionKey,
-        connection: Connection,
-        stream: Box<dyn Stream>,
-        mailbox: mpsc::UnboundedReceiver<Mail>,
-    ) -> Self {
+impl Task {
+    fn new(shared: Arc<Switchboard>, key: ConnectionKey, connection: Connection, stream: Box<dyn Stream>) -> Self {
         Self {
+            opened_at: shared.now(),
             shared,
             key,
             connection,
             stream,
-            mailbox,
             waiting: HashMap::new(),
             next_id: 0,
             answers: Vec::new(),
             was_of_use: false,
-            opened_at: shared.now(),
             has_sent_unanswered: false,
             timer: None,
         }
     }
 
-    /// Ready when the connection has ended, with the reason.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        match self.try_poll(context) {
+    /// Ready when the connection has ended, with the reason. Without a mailbox, it ends when nobody waits any more.
+    fn poll(&mut self, context: &mut Context<'_>, mailbox: Option<&mut Mailbox>) -> Poll<End> {
+        match self.try_poll(context, mailbox) {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
         }
     }
 
-    fn try_poll(&mut self, context: &mut Context<'_>) -> std::result::Result<(), End> {
+    fn try_poll(
+        &mut self,
+        context: &mut Context<'_>,
+        mut mailbox: Option<&mut Mailbox>,
+    ) -> std::result::Result<(), End> {
         loop {
-            let mut progress = self.poll_mailbox(context)?;
+            let mut progress = match &mut mailbox {
+                Some(mailbox) => self.poll_mailbox(context, mailbox)?,
+                None => false,
+            };
             progress |= write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
             self.hand_out_unanswered();
             progress |= self.poll_read(context)?;
             if !progress {
-                return self.poll_timer(context);
+                return self.poll_timer(context, mailbox.as_deref());
             }
         }
     }
 
-    fn poll_mailbox(&mut self, context: &mut Context<'_>) -> Result<bool> {
+    fn poll_mailbox(&mut self, context: &mut Context<'_>, mailbox: &mut Mailbox) -> Result<bool> {
         let mut progress = false;
         while self.connection.throttled_until(self.shared.now()).is_none() {
-            match self.mailbox.poll_recv(context) {
+            match mailbox.poll_recv(context) {
                 Poll::Ready(Some(mail)) => self.handle_mail(mail),
                 Poll::Ready(None) => return Err(Error::new(ErrorKind::Closed, "the client was closed")),
                 Poll::Pending => break,
@@ -410,7 +425,7 @@ impl<'a> Task<'a> {
     }
 
     fn hand_out_unanswered(&mut self) {
-        while let Some(answer) = self.connection.poll_unanswered(self.shared.now()) {
+        while let Some(answer) = self.connection.poll_unanswered() {
             self.has_sent_unanswered = true;
             self.hand_out(answer);
         }
@@ -444,18 +459,29 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> std::result::Result<(), End> {
+    fn poll_timer(&mut self, context: &mut Context<'_>, mailbox: Option<&Mailbox>) -> std::result::Result<(), End> {
         loop {
             let now = self.shared.now();
             if let Some(error) = self.connection.handle_timeout(now) {
                 return Err(error.into());
             }
+            if let Some(error) = self.expire(now)
+                && mailbox.is_some()
+            {
+                return Err(End::Retired(error));
+            }
+            if mailbox.is_none() && self.waiting.is_empty() {
+                return Err(End::Unused);
+            }
             let throttled_until = self.connection.throttled_until(now);
             // While throttled, a connection is not idle: messages may be waiting for the throttle time to end.
             let idle_since = self.connection.idle_since().filter(|_| throttled_until.is_none());
             let idle_until = idle_since.map(|since| since + self.shared.config.connections_max_idle);
-            if idle_until.is_some_and(|until| until <= now) && self.shared.forget_unused(self.key, &self.mailbox) {
-                return Err(End::Idle);
+            if let Some(mailbox) = mailbox
+                && idle_until.is_some_and(|until| until <= now)
+                && self.shared.forget_unused(self.key, mailbox)
+            {
+                return Err(End::Unused);
             }
             let timeout = self.connection.poll_timeout().or(idle_until);
             let due = timeout.into_iter().chain(throttled_until).min();
@@ -470,6 +496,35 @@ impl<'a> Task<'a> {
             self.timer = None;
             // The throttle time is over: go on with the mailbox.
             context.waker().wake_by_ref();
+        }
+    }
+
+    /// Fails the requests whose time is up. Returns the error of one of them.
+    fn expire(&mut self, now: Instant) -> Option<Error> {
+        let mut last = None;
+        while let Some(failed) = self.connection.poll_expired(now) {
+            last = Some(failed.error.clone());
+            if let Some(waiting) = self.waiting.remove(&failed.id) {
+                drop(waiting.reply.send(Err(failed.error)));
+            }
+        }
+        last
+    }
+
+    /// Waits for the responses that are still due on a connection that takes no more requests.
+    async fn finish(mut self) {
+        if let End::Failed(error) = poll_fn(|context| self.poll(context, None)).await {
+            for outgoing in self.fail_all(&error) {
+                self.shared.pass_on(self.key, Mail::Request(outgoing), &error);
+            }
+        }
+    }
+
+    /// Counts a broker as unreachable that completed the handshake and then answered nothing.
+    fn note_end(&mut self, error: &Error) {
+        self.note_silent_use();
+        if !self.was_of_use && error.kind() != ErrorKind::Closed {
+            self.shared.handle_unreachable(self.key, error);
         }
     }
 
@@ -496,7 +551,7 @@ impl<'a> Task<'a> {
 
 #[cfg(test)]
 mod tests {
-    use kavka_core::cluster::{Endpoint, Owner};
+    use kavka_core::cluster::Endpoint;
     use kavka_core::config::ClientConfig;
     use kavka_core::wire::api::encode_response;
     use kavka_core::wire::messages::api_versions::ApiVersion;

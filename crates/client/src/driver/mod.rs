@@ -221,6 +221,18 @@ impl Switchboard {
         self.lock().connections.remove(&key);
     }
 
+    /// Puts a message into the mailbox of the connection with this key, or fails it with `error` if there is none.
+    fn pass_on(&self, key: ConnectionKey, mail: Mail, error: &Error) {
+        let mailbox = self.lock().connections.get(&key).cloned();
+        let left = match mailbox {
+            Some(mailbox) => mailbox.send(mail).err().map(|mpsc::error::SendError(mail)| mail),
+            None => Some(mail),
+        };
+        if let Some(mail) = left {
+            mail.fail(error);
+        }
+    }
+
     /// Forgets a connection if its mailbox is empty, so that no more requests are put into it. Returns whether it did.
     fn forget_unused(&self, key: ConnectionKey, mailbox: &mpsc::UnboundedReceiver<Mail>) -> bool {
         let mut state = self.lock();

@@ -27,8 +27,8 @@ use crate::role::{Answer, Role, Turn, Wake};
 
 use super::compression::CompressionThreads;
 
-/// The shortest time limit of a request, however little time its records have left: a time-out closes a connection that
-/// other producers use, too.
+/// The shortest time limit of a request, however little time its records have left: when the limit of all requests that
+/// wait on a connection is over, it is closed.
 const SHORTEST_ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Announces up to which mark all records of one handle are reported.

@@ -5,8 +5,12 @@
 //! by its correlation id, in order: a broker answers the requests of a connection strictly in order, so any other id
 //! means that the stream is corrupt, and the connection is closed.
 //!
-//! Because of that order, the time limit of a request starts when it is next on its connection: when the request before
-//! it was answered, or at once if there is none. Waiting behind other requests never counts against it.
+//! Because of that order, the time limit of a request starts again with every answer on its connection: waiting behind
+//! requests that are answered never counts against it. A request whose time is up fails for its sender alone. Its place
+//! in the order is kept, and an answer that comes too late is dropped. The connection ends when the time of all is up.
+//!
+//! A connection that [keeps the order](ConnectionConfig::keeps_order) lets an overdue request wait instead, for as long
+//! as another one is in time: sent again behind itself, it could not be answered any sooner.
 //!
 //! Requests can be sent only after the [handshake](super::handshake).
 
@@ -47,6 +51,9 @@ pub struct ConnectionConfig {
     pub place: Place,
     /// Whether the broker completed a handshake on an earlier connection, so that its port is not one for TLS or SASL.
     pub has_spoken: bool,
+    /// Whether its requests must be executed in the order in which they were sent, so that none may go over another
+    /// connection while an earlier one is open.
+    pub keeps_order: bool,
 }
 
 /// Names a request; chosen by its sender.
@@ -60,7 +67,7 @@ pub struct SendOptions {
     pub max_version: i16,
     /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
     pub is_answered: bool,
-    /// How long the request may take from when it is next on its connection.
+    /// How long the request may wait while nothing is answered on its connection.
     pub limit: Duration,
 }
 
@@ -88,22 +95,15 @@ pub struct Failed {
 
 #[derive(Debug)]
 struct InFlight {
-    /// `None` for a request of the handshake.
+    /// `None` if nobody waits for the response: it is part of the handshake, or has expired.
     id: Option<RequestId>,
     key: ApiKey,
     version: i16,
     correlation_id: i32,
     limit: Duration,
-    /// When its time is up; `None` while other requests are ahead of it.
-    due: Option<Instant>,
+    queued_at: Instant,
     /// Its position in the stream of all bytes sent: if the stream did not get that far, nothing of it was written.
     starts_at: u64,
-}
-
-impl InFlight {
-    fn start_clock(&mut self, now: Instant) {
-        self.due.get_or_insert(now + self.limit);
-    }
 }
 
 /// The state of one connection.
@@ -121,6 +121,8 @@ pub struct Connection {
     throttled_until: Instant,
     /// When bytes were last read or written.
     last_used: Instant,
+    last_written: Instant,
+    last_answered: Instant,
     /// When a doubtful connection counts as dead; `None` if it is not doubtful, or has shown a sign of life.
     doubted_until: Option<Instant>,
     /// Requests that the broker does not answer, each with its end position in the stream of all bytes sent.
@@ -143,6 +145,8 @@ impl Connection {
             output: VecDeque::new(),
             throttled_until: Instant(0),
             last_used: Instant(0),
+            last_written: Instant(0),
+            last_answered: Instant(0),
             doubted_until: None,
             unanswered: VecDeque::new(),
         };
@@ -151,7 +155,7 @@ impl Connection {
     }
 
     fn take_step(&mut self, (request, version): &Step) -> Result<()> {
-        self.queue(None, request, *version, Duration::MAX)
+        self.queue(Instant(0), None, request, *version, Duration::MAX)
     }
 
     /// Whether the handshake is complete, so that requests may be sent.
@@ -179,7 +183,7 @@ impl Connection {
             .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
         let was_quiet = self.idle_since().is_some_and(|since| now.since(since) >= QUIET);
-        self.queue(Some(id), request, version, options.limit)?;
+        self.queue(now, Some(id), request, version, options.limit)?;
         if was_quiet && request.key().is_repeatable() {
             self.doubted_until = Some(now + (options.limit / 3).min(MAX_DOUBT));
         }
@@ -188,11 +192,17 @@ impl Connection {
         {
             self.unanswered.push_back((request, self.queued_bytes));
         }
-        self.start_clocks(now);
         Ok(version)
     }
 
-    fn queue(&mut self, id: Option<RequestId>, request: &dyn AnyRequest, version: i16, limit: Duration) -> Result<()> {
+    fn queue(
+        &mut self,
+        now: Instant,
+        id: Option<RequestId>,
+        request: &dyn AnyRequest,
+        version: i16,
+        limit: Duration,
+    ) -> Result<()> {
         let correlation_id = self.next_correlation_id;
         let segments = encode_request(request, version, correlation_id, Some(&self.config.client_id))
             .map_err(|error| Error::from(error).at(self.config.place.clone()))?;
@@ -201,19 +211,18 @@ impl Connection {
         self.queued_bytes += segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
         self.output.extend(segments);
         let key = request.key();
-        self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, due: None, starts_at });
+        self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, queued_at: now, starts_at });
         Ok(())
     }
 
     /// A request that the broker does not answer and whose last byte was written, with an empty response.
-    pub fn poll_unanswered(&mut self, now: Instant) -> Option<Answer> {
+    pub fn poll_unanswered(&mut self) -> Option<Answer> {
         let sent = self.sent_bytes;
         let (_, ends_at) = self.unanswered.front()?;
         if *ends_at > sent {
             return None;
         }
         let (request, _) = self.unanswered.pop_front()?;
-        self.start_clocks(now);
         Some(Answer { id: request.id?, key: request.key, version: request.version, body: Bytes::new() })
     }
 
@@ -231,7 +240,7 @@ impl Connection {
     pub fn handle_written(&mut self, now: Instant, mut bytes: usize) {
         self.sent_bytes += bytes as u64;
         self.last_used = now;
-        self.start_clocks(now);
+        self.last_written = now;
         while let Some(front) = self.output.front_mut() {
             if front.len() > bytes {
                 let _ = front.split_to(bytes);
@@ -255,9 +264,11 @@ impl Connection {
         self.doubted_until = None;
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.handle_read(bytes, &mut frames);
+        if !frames.is_empty() {
+            self.last_answered = now;
+        }
         let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(frame, answers));
         self.frames = frames;
-        self.start_clocks(now);
         handled.and(read).map_err(|error| error.at(self.config.place.clone()))
     }
 
@@ -278,6 +289,7 @@ impl Connection {
             Some(id) => {
                 answers.push(Answer { id, key: request.key, version: request.version, body: decoder.into_rest() });
             }
+            None if self.is_ready() => {}
             None => match self.stage.handle_answer(request.version, decoder.into_rest())? {
                 Some(step) => self.take_step(&step)?,
                 None => self.reader.set_max_frame_bytes(self.config.max_response_bytes),
@@ -297,24 +309,47 @@ impl Connection {
         (self.throttled_until > now).then_some(self.throttled_until)
     }
 
-    /// Starts the clock of the requests that are next: the one whose response comes next, and the one without a
-    /// response that is being written.
-    fn start_clocks(&mut self, now: Instant) {
-        if let Some(request) = self.in_flight.front_mut() {
-            request.start_clock(now);
-        }
-        if let Some((request, _)) = self.unanswered.front_mut()
-            && request.starts_at <= self.sent_bytes
-        {
-            request.start_clock(now);
-        }
+    /// The requests that somebody waits for, each with the time since when it has been waiting in vain: nothing was
+    /// answered since then, or nothing was written if it has no response.
+    fn waiting(&self) -> impl Iterator<Item = (&InFlight, Instant)> {
+        let answered = self.in_flight.iter().filter(|request| request.id.is_some());
+        let answered = answered.map(|request| (request, request.queued_at.max(self.last_answered)));
+        let unanswered = self.unanswered.iter();
+        answered.chain(unanswered.map(|(request, _)| (request, request.queued_at.max(self.last_written))))
     }
 
-    /// The request whose time is up first, and when.
-    fn next_due(&self) -> Option<(&InFlight, Instant)> {
-        let unwritten = self.unanswered.front().map(|(request, _)| request);
-        let next = self.in_flight.front().into_iter().chain(unwritten);
-        next.filter_map(|request| Some((request, request.due?))).min_by_key(|(_, due)| *due)
+    /// When the last request that waits has no hope left, and which has been waiting for longest.
+    fn last_hope(&self) -> Option<(&InFlight, Instant)> {
+        let (first, since) = self.waiting().min_by_key(|(_, since)| *since)?;
+        let ends_at = if self.config.keeps_order {
+            // Requests that join the line later do not prolong this, or a dead connection would never end.
+            since + self.waiting().map(|(request, _)| request.limit).max()?
+        } else {
+            self.waiting().map(|(request, since)| since + request.limit).max()?
+        };
+        Some((first, ends_at))
+    }
+
+    /// The place in line of the request whose time is up first, and when.
+    fn next_expiry(&self) -> Option<(usize, Instant)> {
+        if self.config.keeps_order {
+            return None;
+        }
+        let waiting = self.in_flight.iter().enumerate().filter(|(_, request)| request.id.is_some());
+        let due = |request: &InFlight| request.queued_at.max(self.last_answered) + request.limit;
+        waiting.map(|(at, request)| (at, due(request))).min_by_key(|(_, due)| *due)
+    }
+
+    /// Fails a request whose time is up at `now`, while others are still in time. Send nothing more on the connection
+    /// after that: the answer to another request would come even later.
+    pub fn poll_expired(&mut self, now: Instant) -> Option<Failed> {
+        let (at, _) = self.next_expiry().filter(|(_, due)| *due <= now)?;
+        let request = self.in_flight.get_mut(at)?;
+        let id = request.id.take()?;
+        let error = no_answer(&self.config.place, request);
+        // If it is not written yet, it still will be.
+        let error = if request.key == ApiKey::Produce { error.with_written(Written::Maybe) } else { error };
+        Some(Failed { id, error })
     }
 
     /// Since when the connection is idle; `None` while anything is in flight.
@@ -323,13 +358,15 @@ impl Connection {
         is_idle.then_some(self.last_used)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout).
+    /// When to call [`handle_timeout`](Self::handle_timeout) and then [`poll_expired`](Self::poll_expired).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_due().map(|(_, due)| due).into_iter().chain(self.doubted_until).min()
+        let ends_at = self.last_hope().map(|(_, at)| at);
+        let expires_at = self.next_expiry().map(|(_, at)| at);
+        [ends_at, expires_at, self.doubted_until].into_iter().flatten().min()
     }
 
-    /// The error to close the connection with, if a request is overdue at `now`: it was not answered, or, if it has no
-    /// response, not written.
+    /// The error to close the connection with, if every request is overdue at `now`: none was answered, or, if they
+    /// have no response, not written.
     ///
     /// A doubtful connection without a sign of life fails earlier. It has most likely been dead all the time, and a
     /// request that is safe to repeat has a better chance on a new connection.
@@ -338,11 +375,8 @@ impl Connection {
             let what = "the broker did not respond on a connection that had been idle";
             return Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
         }
-        let (overdue, _) = self.next_due().filter(|(_, due)| *due <= now)?;
-        let api = Some((overdue.key.name(), overdue.version));
-        let what = format!("no answer while {}", Phase::Request);
-        let place = Place { api, ..self.config.place.clone() };
-        Some(Error::new(ErrorKind::TimedOut(Phase::Request), what).at(place))
+        let (overdue, _) = self.last_hope().filter(|(_, ends_at)| *ends_at <= now)?;
+        Some(no_answer(&self.config.place, overdue))
     }
 
     /// The error for a closed connection. It has a hint if the peer never answered anything, on no connection.
@@ -378,6 +412,11 @@ impl Connection {
     }
 }
 
+fn no_answer(place: &Place, request: &InFlight) -> Error {
+    let place = Place { api: Some((request.key.name(), request.version)), ..place.clone() };
+    Error::new(ErrorKind::TimedOut(Phase::Request), format!("no answer while {}", Phase::Request)).at(place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,9 +434,13 @@ mod tests {
     const UNANSWERED: SendOptions = SendOptions { is_answered: false, ..OPTIONS };
 
     fn connection() -> Connection {
-        let place = Place { address: Some("kafka:9092".into()), ..Place::default() };
-        let config =
-            ConnectionConfig { client_id: "test".into(), max_response_bytes: 100_000_000, place, has_spoken: false };
+        let config = ConnectionConfig {
+            client_id: "test".into(),
+            max_response_bytes: 100_000_000,
+            place: Place { address: Some("kafka:9092".into()), ..Place::default() },
+            has_spoken: false,
+            keeps_order: false,
+        };
         Connection::new(config, ReadPool::default()).unwrap()
     }
 
@@ -431,6 +474,15 @@ mod tests {
     ) -> Result<()> {
         let frame = encode_response(ApiKey::ApiVersions, version, correlation_id, response).unwrap();
         read(connection, &frame).map(|answers| assert!(answers.is_empty()))
+    }
+
+    fn send(connection: &mut Connection, now: Instant, id: u64, limit_ms: u64) {
+        let options = SendOptions { limit: Duration::from_millis(limit_ms), ..OPTIONS };
+        connection.send(now, RequestId(id), &MetadataRequest::default(), options).unwrap();
+    }
+
+    fn expired(connection: &mut Connection, now: Instant) -> Vec<u64> {
+        std::iter::from_fn(|| connection.poll_expired(now)).map(|failed| failed.id.0).collect()
     }
 
     fn ready() -> Connection {
@@ -519,9 +571,9 @@ mod tests {
         connection.send(Instant(0), RequestId(1), &MetadataRequest::default(), UNANSWERED).unwrap();
         let bytes: usize = connection.output().map(Bytes::len).sum();
         connection.handle_written(Instant(0), bytes - 1);
-        assert!(connection.poll_unanswered(Instant(0)).is_none());
+        assert!(connection.poll_unanswered().is_none());
         connection.handle_written(Instant(0), 1);
-        assert_eq!(connection.poll_unanswered(Instant(0)).unwrap().id, RequestId(1));
+        assert_eq!(connection.poll_unanswered().unwrap().id, RequestId(1));
         assert!(connection.fail_all(&Error::new(ErrorKind::Closed, "closed")).is_empty());
     }
 
@@ -565,8 +617,68 @@ mod tests {
         }
         let half = connection.output().map(Bytes::len).sum::<usize>() / 2;
         connection.handle_written(Instant(400), half);
-        assert_eq!(connection.poll_unanswered(Instant(400)).unwrap().id, RequestId(1));
+        assert_eq!(connection.poll_unanswered().unwrap().id, RequestId(1));
         assert_eq!(connection.poll_timeout(), Some(Instant(900)));
+    }
+
+    #[test]
+    fn a_request_whose_time_is_up_fails_alone_and_its_late_answer_is_dropped() {
+        let mut connection = ready();
+        send(&mut connection, Instant(0), 1, 100);
+        send(&mut connection, Instant(0), 2, 1000);
+        assert_eq!(connection.poll_timeout(), Some(Instant(100)));
+        assert_eq!(expired(&mut connection, Instant(99)), [0; 0]);
+        assert!(connection.handle_timeout(Instant(100)).is_none(), "the other one is in time");
+        assert_eq!(expired(&mut connection, Instant(100)), [1]);
+        assert_eq!(connection.poll_timeout(), Some(Instant(1000)));
+        let frame = encode_response(ApiKey::Metadata, 5, 1, &MetadataResponse::default()).unwrap();
+        assert!(read_at(&mut connection, Instant(200), &frame).unwrap().is_empty(), "nobody waits for it any more");
+        answer_metadata(&mut connection, Instant(300), 2);
+        assert_eq!(connection.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_connection_ends_when_the_time_of_all_that_wait_is_up() {
+        let mut connection = ready();
+        send(&mut connection, Instant(0), 1, 100);
+        send(&mut connection, Instant(50), 2, 1000);
+        assert_eq!(expired(&mut connection, Instant(100)), [1]);
+        assert!(connection.handle_timeout(Instant(1049)).is_none());
+        let error = connection.handle_timeout(Instant(1050)).expect("nobody is in time");
+        assert_eq!(connection.fail_all(&error).iter().map(|failed| failed.id.0).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn where_order_counts_an_overdue_request_waits_while_another_one_is_in_time() {
+        let mut connection = ready();
+        connection.config.keeps_order = true;
+        send(&mut connection, Instant(0), 1, 100);
+        send(&mut connection, Instant(0), 2, 1000);
+        assert_eq!(connection.poll_timeout(), Some(Instant(1000)));
+        assert_eq!(expired(&mut connection, Instant(999)), [0; 0]);
+        answer_metadata(&mut connection, Instant(999), 1);
+        assert_eq!(connection.poll_timeout(), Some(Instant(1999)));
+    }
+
+    #[test]
+    fn where_order_counts_requests_that_keep_coming_do_not_keep_a_silent_connection_open() {
+        let mut connection = ready();
+        connection.config.keeps_order = true;
+        for now in (0..500).step_by(100) {
+            send(&mut connection, Instant(now), now, 500);
+        }
+        assert!(connection.handle_timeout(Instant(499)).is_none());
+        assert!(connection.handle_timeout(Instant(500)).is_some());
+    }
+
+    #[test]
+    fn waiting_behind_a_request_that_is_not_answered_counts() {
+        let mut connection = ready();
+        send(&mut connection, Instant(0), 1, 1000);
+        send(&mut connection, Instant(0), 2, 100);
+        assert_eq!(expired(&mut connection, Instant(100)), [2]);
+        answer_metadata(&mut connection, Instant(200), 1);
+        assert_eq!(connection.poll_timeout(), None);
     }
 
     #[test]
