@@ -21,11 +21,12 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Phase, Place, Result, Written};
 use crate::link::frames::{FrameReader, ReadPool};
-use crate::link::handshake::{Stage, Step};
+use crate::link::handshake::{Stage, Step, versions_request};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
 use crate::wire::api::{ApiKey, encode_request};
-use crate::wire::message::AnyRequest;
+use crate::wire::message::{AnyRequest, Message as _};
+use crate::wire::messages::ApiVersionsRequest;
 use crate::wire::primitives::Decoder;
 
 /// The longest response accepted during the handshake.
@@ -95,7 +96,7 @@ pub struct Failed {
 
 #[derive(Debug)]
 struct InFlight {
-    /// `None` if nobody waits for the response: it is part of the handshake, or has expired.
+    /// `None` if nobody waits for the response: it is part of the handshake, a probe, or has expired.
     id: Option<RequestId>,
     key: ApiKey,
     version: i16,
@@ -182,17 +183,29 @@ impl Connection {
             .ok_or_else(not_ready)?
             .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
-        let was_quiet = self.idle_since().is_some_and(|since| now.since(since) >= QUIET);
-        self.queue(now, Some(id), request, version, options.limit)?;
-        if was_quiet && request.key().is_repeatable() {
-            self.doubted_until = Some(now + (options.limit / 3).min(MAX_DOUBT));
+        if self.idle_since().is_some_and(|since| now.since(since) >= QUIET) {
+            self.doubt(now, request.key(), options.limit)?;
         }
+        self.queue(now, Some(id), request, version, options.limit)?;
         if !options.is_answered
             && let Some(request) = self.in_flight.pop_back()
         {
             self.unanswered.push_back((request, self.queued_bytes));
         }
         Ok(version)
+    }
+
+    /// Demands a sign of life soon. A request that may be sent again is one itself. Others may take their time, so a
+    /// probe goes ahead of them, which every broker answers at once.
+    fn doubt(&mut self, now: Instant, key: ApiKey, limit: Duration) -> Result<()> {
+        if !key.is_repeatable() {
+            let (oldest, newest) = (ApiVersionsRequest::MIN_VERSION, ApiVersionsRequest::MAX_VERSION);
+            // A broker that does not list this API has answered it all the same, in the handshake.
+            let chosen = self.versions().and_then(|known| known.choose(ApiKey::ApiVersions, (oldest, newest)).ok());
+            self.queue(now, None, &versions_request(), chosen.unwrap_or(oldest), limit)?;
+        }
+        self.doubted_until = Some(now + (limit / 3).min(MAX_DOUBT));
+        Ok(())
     }
 
     fn queue(
@@ -422,7 +435,6 @@ mod tests {
     use super::*;
     use crate::wire::api::encode_response;
     use crate::wire::error_code::ErrorCode;
-    use crate::wire::message::Message as _;
     use crate::wire::messages::api_versions::ApiVersion;
     use crate::wire::messages::{
         ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
@@ -495,8 +507,12 @@ mod tests {
     }
 
     fn write_all(connection: &mut Connection) {
+        write_all_at(connection, Instant(0));
+    }
+
+    fn write_all_at(connection: &mut Connection, now: Instant) {
         let bytes = connection.output().map(Bytes::len).sum();
-        connection.handle_written(Instant(0), bytes);
+        connection.handle_written(now, bytes);
     }
 
     #[test]
@@ -683,23 +699,38 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_quiet_for_long_must_show_a_sign_of_life_soon() {
-        let late = Instant(30_000);
-        for (request, due) in [(&MetadataRequest::default() as &dyn AnyRequest, 166), (&ProduceRequest::default(), 500)]
-        {
+        let (late, due) = (Instant(30_000), Instant(30_167));
+        for request in [&MetadataRequest::default() as &dyn AnyRequest, &ProduceRequest::default()] {
             let mut connection = ready();
             write_all(&mut connection);
             connection.send(late, RequestId(1), request, OPTIONS).unwrap();
-            let due = late + Duration::from_millis(due);
-            assert!(connection.poll_timeout().is_some_and(|at| at <= due + Duration::from_millis(1)));
-            assert_eq!(connection.handle_timeout(Instant(due.0 - 1)).map(|error| error.kind()), None);
-            let is_dead =
-                connection.handle_timeout(due + Duration::from_millis(1)).unwrap().kind() == ErrorKind::Disconnected;
-            assert_eq!(is_dead, request.key().is_repeatable());
+            assert_eq!(connection.poll_timeout(), Some(due));
+            assert!(connection.handle_timeout(Instant(due.0 - 1)).is_none());
+            let error = connection.handle_timeout(due).expect("it counts as dead");
+            assert_eq!(error.kind(), ErrorKind::Disconnected);
+            assert_eq!(connection.fail_all(&error).iter().map(|failed| failed.id.0).collect::<Vec<_>>(), [1]);
         }
         let mut connection = ready();
         write_all(&mut connection);
         connection.send(Instant(29_999), RequestId(1), &MetadataRequest::default(), OPTIONS).unwrap();
         assert_eq!(connection.poll_timeout(), Some(Instant(30_499)), "it was heard of lately");
+    }
+
+    #[test]
+    fn a_request_that_must_not_be_repeated_goes_behind_a_probe_on_a_quiet_connection() {
+        for options in [OPTIONS, UNANSWERED] {
+            let mut connection = ready();
+            write_all(&mut connection);
+            connection.send(Instant(30_000), RequestId(1), &ProduceRequest::default(), options).unwrap();
+            let frame = encode_response(ApiKey::ApiVersions, 3, 1, &versions(ErrorCode::NONE, &[])).unwrap();
+            assert!(read_at(&mut connection, Instant(30_100), &frame).unwrap().is_empty());
+            assert!(connection.is_ready(), "the broker's versions are known already");
+            write_all_at(&mut connection, Instant(30_100));
+            assert_ne!(connection.poll_timeout(), Some(Instant(30_167)), "it lives");
+            assert_eq!(connection.poll_unanswered().is_some(), !options.is_answered);
+            connection.send(Instant(30_100), RequestId(2), &ProduceRequest::default(), OPTIONS).unwrap();
+            assert_eq!(connection.in_flight.back().unwrap().correlation_id, 3, "one probe is enough");
+        }
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl Stage {
     }
 }
 
-fn versions_request() -> ApiVersionsRequest {
+/// Asks for the broker's versions.
+pub(super) fn versions_request() -> ApiVersionsRequest {
     ApiVersionsRequest {
         client_software_name: "kavka".into(),
         client_software_version: env!("CARGO_PKG_VERSION").into(),
