@@ -82,13 +82,16 @@ fn join(client: &Client, names: &[String]) -> Result<GroupConsumer> {
     Ok(member)
 }
 
-/// Waits until the members share all partitions, each with one owner.
+/// Waits until the members share all partitions, each with one owner, and nobody has much less than the others. At first
+/// the members that came early have everything, so a group with a full assignment is not settled yet.
 async fn settle(group: &[GroupConsumer], partitions: usize) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
+    let least = partitions / (group.len() + 1);
     loop {
         let shares: Vec<_> = group.iter().map(GroupConsumer::assignment).collect();
         let all: BTreeSet<_> = shares.iter().flatten().collect();
-        let is_even = shares.iter().map(Vec::len).sum::<usize>() == partitions && all.len() == partitions;
+        let is_complete = shares.iter().map(Vec::len).sum::<usize>() == partitions && all.len() == partitions;
+        let is_even = is_complete && shares.iter().all(|share| share.len() >= least);
         if is_even && group.iter().all(GroupConsumer::is_stable) {
             return Ok(());
         }
