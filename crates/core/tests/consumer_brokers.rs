@@ -353,6 +353,27 @@ fn a_broker_does_not_hold_a_fetch_for_long_while_a_partition_is_left_out() {
 }
 
 #[test]
+fn an_idle_broker_is_asked_less_often_where_that_delays_no_record() {
+    let waits = |config| {
+        let mut kit = Kit::of_partitions(config, 1);
+        let mut ask = |records| {
+            let (id, request) = kit.fetch();
+            kit.pass(u64::try_from(request.max_wait_ms).unwrap());
+            kit.answer_fetch(id, answer(9, records));
+            request.max_wait_ms
+        };
+        let idle: Vec<_> = (0..12).map(|_| ask(vec![])).collect();
+        ask(vec![data(0, batch(0, &[b"a"]))]);
+        (idle, ask(vec![]))
+    };
+    let expected = [vec![100; 9], vec![200, 400, 500]].concat();
+    assert_eq!(waits(config()), (expected, 100), "a record makes it a busy one again");
+    assert_eq!(waits(config().fetch_min_bytes(2)), (vec![100; 12], 100), "records wait as long as the fetch");
+    let patient = config().fetch_max_wait(std::time::Duration::from_secs(2));
+    assert_eq!(waits(patient), (vec![2_000; 12], 2_000));
+}
+
+#[test]
 fn the_buffers_of_paused_partitions_make_room_for_others() {
     let config = config().fetch_buffer(4_000).max_partition_fetch_bytes(2_000);
     let mut kit = Kit::of_partitions(config, 2);

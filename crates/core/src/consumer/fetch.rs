@@ -38,6 +38,13 @@ const BUFFERED_FETCHES: usize = 2;
 /// response without records.
 const BRIEF_WAIT: Duration = Duration::from_millis(5);
 
+/// How long a broker may hold a fetch if it had no records for a while: Kafka's default for `fetch.max.wait.ms`. It
+/// still answers as soon as there is a record. A seek or a new partition waits for the answer, so it is not more.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+
+/// After this many responses without records in a row, the wait doubles with each one, up to [`IDLE_WAIT`].
+const BUSY_ANSWERS: u32 = 8;
+
 /// What the response to a fetch brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Yield {
@@ -96,6 +103,8 @@ impl Consumer {
 
     fn fetch(&mut self, now: Instant, broker_id: i32, limit: usize) -> Option<Call<ConsumerRequest>> {
         let (number, max_wait, partitions) = (self.next_id, self.config.fetch_max_wait, &self.partitions);
+        // With a larger `fetch.min.bytes`, records wait as long as the fetch.
+        let is_answered_at_once = self.config.fetch_min_bytes <= 1;
         let prepared = self.brokers.change(broker_id, now, |broker| {
             let max_version = if broker.session.knows_every_topic_id() { i16::MAX } else { TOPIC_NAMES_UNTIL };
             let version = broker.versions()?.fetch.min(max_version);
@@ -105,8 +114,12 @@ impl Consumer {
             } else {
                 (broker.session.next(version, name), limit)
             };
+            let doubled = |wait: Duration, times: u32| wait.saturating_mul(1 << times.min(10));
             let wait = if broker.leaves_out() {
-                BRIEF_WAIT.saturating_mul(1 << broker.empty_answers.min(10)).min(max_wait)
+                doubled(BRIEF_WAIT, broker.empty_answers).min(max_wait)
+            } else if is_answered_at_once {
+                let idle_answers = broker.empty_answers.saturating_sub(BUSY_ANSWERS);
+                doubled(max_wait, idle_answers).min(IDLE_WAIT.max(max_wait))
             } else {
                 max_wait
             };
