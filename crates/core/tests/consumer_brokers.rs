@@ -248,19 +248,22 @@ fn permission_that_is_taken_away_is_told_at_intervals_and_reading_goes_on_when_i
 }
 
 #[test]
-fn what_no_retry_can_mend_is_reported_once() {
+fn what_no_retry_can_mend_is_reported_once_and_then_at_intervals() {
     let mut kit = kit(1);
     kit.feed(vec![refusal(0, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE)]);
     assert_eq!(kit.errors().len(), 1);
     assert!(kit.request().is_none());
 
     let mut kit = self::kit(1);
-    for _ in 0..3 {
+    let mut failures = Vec::new();
+    for _ in 0..12 {
         let (id, _) = kit.fetch();
         kit.consumer.handle_response(kit.now, id, Err(Error::new(ErrorKind::Authentication, "wrong password")));
+        let is_failure = |event: &&ConsumerEvent| matches!(event, ConsumerEvent::Failed(error) if error.is_fatal());
+        failures.push(kit.events().iter().filter(is_failure).count());
         kit.pass(2_000);
     }
-    assert!(matches!(&kit.events()[..], [ConsumerEvent::Failed(error), ..] if error.is_fatal()));
+    assert_eq!(failures, [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0], "every ten seconds, although it is asked more often");
 }
 
 // Memory.

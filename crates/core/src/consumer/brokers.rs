@@ -49,8 +49,8 @@ pub(super) struct BrokerState {
     pub(super) failures: u32,
     /// How many fetches in a row returned no records.
     pub(super) empty_answers: u32,
-    /// Whether an error of this broker was reported since its last successful fetch.
-    pub(super) has_failed: bool,
+    /// When an error of this broker was last reported, if no fetch has succeeded since.
+    pub(super) reported_at: Option<Instant>,
     to_locate: BTreeSet<PartitionId>,
     to_validate: BTreeSet<PartitionId>,
     /// How many partitions are left out of its fetches because enough of them is buffered.

@@ -165,7 +165,7 @@ impl Consumer {
             broker.is_fetching = false;
             broker.session.handle_answer(response.session_id);
             broker.failures = 0;
-            broker.has_failed = false;
+            broker.reported_at = None;
         });
         let records = response.responses.iter().flat_map(|topic| &topic.partitions);
         let bytes = records.filter_map(|data| data.records.as_ref()).map(Records::len).sum();

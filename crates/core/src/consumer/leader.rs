@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::brokers::Link;
 use super::partition::State;
 use super::partitions::PartitionId;
-use super::trouble::may_heal;
+use super::trouble::{TOLD_EVERY, may_heal};
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 impl Consumer {
@@ -143,14 +143,19 @@ impl Consumer {
         self.report_failure(broker_id, error);
     }
 
-    /// Reports an error that no retry can cure, once until a fetch from this broker succeeds.
+    /// Reports an error that a retry does not cure. The broker is still asked, because somebody may mend the cause; until
+    /// a fetch succeeds, the error is reported at intervals.
     pub(super) fn report_failure(&mut self, broker_id: i32, error: Error) {
         if error.is_retriable() {
             return;
         }
-        let was_reported =
-            self.brokers.change(broker_id, self.now, |broker| std::mem::replace(&mut broker.has_failed, true));
-        if !was_reported {
+        let now = self.now;
+        let is_due = self.brokers.change(broker_id, now, |broker| {
+            let is_due = broker.reported_at.is_none_or(|at| now.since(at) >= TOLD_EVERY);
+            broker.reported_at = if is_due { Some(now) } else { broker.reported_at };
+            is_due
+        });
+        if is_due {
             self.events.push_back(ConsumerEvent::Failed(error));
         }
     }

@@ -22,7 +22,7 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 /// How recent a leader's refusal must be to count. Refused partitions ask again about once a second.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 /// How often the error is repeated while the trouble lasts.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+pub(super) const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether this error of a topic may go away by itself.
 pub(super) fn may_heal(code: ErrorCode) -> bool {
