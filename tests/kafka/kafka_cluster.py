@@ -156,7 +156,7 @@ class Cluster:
         """
         return self._command("tool", name)["command"]
 
-    def tool(self, name, *arguments, input=b"", timeout=60):
+    def tool(self, name, *arguments, input=b"", timeout=300):
         """Runs one of Kafka's tools, and returns its output.
 
         :raises KafkaError: if its exit status is not 0.

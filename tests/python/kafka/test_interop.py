@@ -51,7 +51,7 @@ def tool(kafka, bootstrap):
 
     def run(name, *arguments, stdin=b""):
         command = [bootstrap if word == kafka.bootstrap else word for word in kafka.tool_command(name)]
-        done = subprocess.run([*command, *map(str, arguments)], input=stdin, capture_output=True, timeout=150)
+        done = subprocess.run([*command, *map(str, arguments)], input=stdin, capture_output=True, timeout=300)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 

@@ -31,7 +31,7 @@ def tools(bootstrap):
 
     def run(*arguments):
         command = [sys.executable, "-m", "pykafka.cli", "-b", bootstrap, *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         return result.returncode, [line.split() for line in result.stdout.splitlines()], result.stderr
 
     return run
