@@ -111,6 +111,35 @@ fn commits_for_partitions_that_stay_do_not_hold_up_those_that_go() {
 }
 
 #[test]
+fn a_coordinator_that_is_slower_than_the_automatic_commits_is_no_error() {
+    let rig = Rig::new(1, 1);
+    rig.write(1, 0, 10);
+    rig.broker.inject(Fault::delay(Duration::from_millis(500)).api(ApiKey::OffsetCommit).always());
+    let member = member(&rig, group().auto_commit_interval(Duration::from_millis(50)));
+    for behind in [10, 20, 30] {
+        until("the offset behind the last record to be committed", || {
+            member.next_records(10, Duration::from_millis(50)).unwrap();
+            (committed(&rig) == Some(behind)).then_some(())
+        });
+        rig.write(1, 0, 10);
+    }
+    rig.broker.with(|cluster, _| cluster.faults().clear());
+    member.close(LIMIT).unwrap();
+}
+
+#[test]
+fn automatic_commits_that_fail_again_and_again_are_told() {
+    let rig = Rig::new(1, 1);
+    rig.write(1, 0, 10);
+    rig.broker.inject(Fault::fail(ErrorCode::GROUP_AUTHORIZATION_FAILED).api(ApiKey::OffsetCommit).times(2));
+    let member = member(&rig, group().auto_commit_interval(Duration::from_millis(50)));
+    let error = until("the failure to be told", || member.next_records(10, Duration::from_millis(50)).err());
+    assert_eq!(error.code(), Some(ErrorCode::GROUP_AUTHORIZATION_FAILED));
+    assert!(rig.broker.with(|cluster, _| cluster.faults().is_empty()), "one failure is not told");
+    member.close(LIMIT).unwrap();
+}
+
+#[test]
 fn an_offset_that_was_set_back_while_the_partition_was_away_is_committed_again() {
     let rig = Rig::new(1, 1);
     rig.write(1, 0, 10);
@@ -145,7 +174,10 @@ fn where_a_member_began_is_committed_before_the_partition_goes_if_it_could_not_b
     let rare = group().auto_commit_interval(Duration::from_secs(3_600));
     let member = GroupConsumer::from(rig.client.group_consumer(consumer, rare, options).unwrap());
     member.subscribe(&[TOPIC]).unwrap();
-    until("the failure to be told", || member.next_records(1, Duration::from_millis(50)).err());
+    until("the commit to fail", || {
+        assert!(member.next_records(1, Duration::from_millis(50)).unwrap().is_empty());
+        rig.broker.with(|cluster, _| cluster.faults().is_empty()).then_some(())
+    });
     assert_eq!(committed(&rig), None);
     rig.write(1, 10, 20);
     until("a record", || member.next_record(Duration::from_millis(50)).unwrap());

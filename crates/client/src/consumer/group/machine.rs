@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kavka_core::cluster::{Call, CoordinatorKind, Metadata, Target};
 use kavka_core::consumer::TopicPartition;
-use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::error::{Error, Result};
 use kavka_core::group::{Leave, MemberEvent, MemberRequest, MemberResponse};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::leave_group::MemberIdentity;
@@ -43,6 +43,10 @@ impl Role for SharedMember {
             look_again = now;
         }
         self.handle_events(&mut state);
+        if let Some(due) = state.automatic.due().filter(|_| self.config.enable_auto_commit) {
+            // An automatic commit may just have ended, and the next one wait for that.
+            look_again = look_again.min(due);
+        }
         // After what was lost is withheld.
         let owns = !state.machine.assignment().is_empty();
         self.consumer.fence(owns.then(|| now + state.machine.session_left(now)));
@@ -143,8 +147,8 @@ impl SharedMember {
         })
     }
 
-    /// Checks at intervals whether the application still asks for records, and whether to commit automatically. Returns
-    /// when to check again.
+    /// Checks at intervals whether the application still asks for records, and commits automatically. Returns when to
+    /// check again.
     fn look_at_application(&self, now: Instant, state: &mut State) -> Instant {
         let (seen, looked_at) = state.activity;
         // Often enough that an application that polls is never taken for an idle one.
@@ -161,27 +165,31 @@ impl SharedMember {
         }
         let placed = self.consumer.take_placed();
         if self.config.enable_auto_commit {
-            look_again = look_again.min(self.commit_automatically(now, state, placed));
+            self.commit_automatically(now, state, placed);
         }
         look_again
     }
 
-    /// Commits what is done, if it is time, or if the start of one of these partitions was looked for. Returns when to
-    /// look again.
-    fn commit_automatically(&self, now: Instant, state: &mut State, placed: Vec<TopicPartition>) -> Instant {
-        let is_any_placed = self.place(state, placed);
-        if now >= state.auto_commit_at || is_any_placed {
-            state.auto_commit_at = now + self.config.auto_commit_interval;
-            let mut done = self.done(&state.starts);
-            let owned: &BTreeSet<_> = state.machine.assignment();
-            done.retain(|key, offset| state.committed.get(key) != Some(&offset.offset) && owned.contains(key));
-            // A partition that was lost and is owned again keeps its old position until the steward removes it.
-            self.consumer.retain_handed_out(&mut done);
-            if !done.is_empty() && state.machine.commit(now, done.clone(), self.config.auto_commit_interval).is_ok() {
-                state.committed.extend(done.into_iter().map(|(key, offset)| (key, offset.offset)));
-            }
+    /// Commits what is done, if it is time, or if the start of one of these partitions was looked for.
+    fn commit_automatically(&self, now: Instant, state: &mut State, placed: Vec<TopicPartition>) {
+        if self.place(state, placed) {
+            state.automatic.hurry();
         }
-        state.auto_commit_at
+        if !state.automatic.take_due(now) {
+            return;
+        }
+        let mut done = self.done(&state.starts);
+        let owned: &BTreeSet<_> = state.machine.assignment();
+        done.retain(|key, offset| state.automatic.is_new(key, offset) && owned.contains(key));
+        // A partition that was lost and is owned again keeps its old position until the steward removes it.
+        self.consumer.retain_handed_out(&mut done);
+        if done.is_empty() {
+            return;
+        }
+        // Fails only for partitions that the member does not own.
+        if let Ok(number) = state.machine.commit(now, done.clone(), state.automatic.limit()) {
+            state.automatic.begin(number, &done);
+        }
     }
 
     /// Notes where those of these partitions start that had no start. Returns whether there was one.
@@ -210,7 +218,7 @@ impl SharedMember {
         };
         for key in partitions {
             state.unplaced.remove(key);
-            state.committed.remove(key);
+            state.automatic.forget(key);
             // The steward still needs those of revoked partitions, for their last commit.
             if !matches!(event, MemberEvent::Revoked { .. }) {
                 state.starts.remove(key);
@@ -238,13 +246,8 @@ impl SharedMember {
                     // The receiver may be gone: nobody has to wait for the outcome.
                     Some(told) => drop(told.send(outcome)),
                     None => {
-                        if let Err(error) = outcome {
-                            state.committed.clear();
-                            let hint = match error.kind() {
-                                ErrorKind::Fenced => "the member that has the partition now reads its records again",
-                                _ => "the next automatic commit makes up for it",
-                            };
-                            self.consumer.report(error.with_hint(hint));
+                        if let Some(error) = state.automatic.end(number, outcome) {
+                            self.consumer.report(error);
                         }
                     }
                 },
@@ -286,6 +289,7 @@ mod tests {
     use super::*;
     use crate::GroupConfig;
     use crate::blocking::wait_for;
+    use crate::consumer::group::automatic::AutomaticCommits;
     use crate::consumer::group::steward::tests::{LIMIT, member_of};
 
     /// A time at which nothing is due any more.
@@ -328,8 +332,12 @@ mod tests {
         let shared = &member.shared;
         let mut state = shared.state();
         state.unplaced.insert(TopicPartition::new("orders", 9));
-        state.auto_commit_at = NEVER;
         let now = shared.driver.now();
-        assert_eq!(shared.commit_automatically(now, &mut state, Vec::new()), NEVER);
+        // One that the member's own task has begun would hide what this is about.
+        state.automatic = AutomaticCommits::new(shared.driver.config(), &shared.config);
+        state.automatic.take_due(now);
+        let due = state.automatic.due();
+        shared.commit_automatically(now, &mut state, Vec::new());
+        assert!(due.is_some_and(|due| due > now) && state.automatic.due() == due);
     }
 }

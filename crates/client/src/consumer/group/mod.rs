@@ -5,6 +5,7 @@
 //! partitions, commits offsets, and calls the application's [`RebalanceListener`] on a thread that may block.
 
 mod acknowledgements;
+mod automatic;
 mod machine;
 mod partitions;
 mod steward;
@@ -25,6 +26,8 @@ use kavka_core::time::Instant;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use acknowledgements::{Acknowledgement, Acknowledgements};
+
+use automatic::AutomaticCommits;
 
 use super::commit::Commit;
 use super::{Batch, Consumer, ConsumerRecord, Records, Reset, lock};
@@ -122,9 +125,7 @@ struct State {
     all_topics: Option<AllTopicsHold>,
     /// The consumer's activity counter when last checked, and when that was.
     activity: (u64, Instant),
-    auto_commit_at: Instant,
-    /// The offsets of the last automatic commit.
-    committed: BTreeMap<TopicPartition, i64>,
+    automatic: AutomaticCommits,
     /// Partitions for which the group has committed nothing, until the offset is found at which they start.
     unplaced: BTreeSet<TopicPartition>,
     /// These offsets: what to commit for a partition of which nothing is acknowledged yet.
@@ -208,8 +209,7 @@ impl Client {
             topics: BTreeMap::new(),
             all_topics: None,
             activity: (0, Instant::default()),
-            auto_commit_at: Instant::default(),
-            committed: BTreeMap::new(),
+            automatic: AutomaticCommits::new(config, &group),
             unplaced: BTreeSet::new(),
             starts: Offsets::new(),
         };
