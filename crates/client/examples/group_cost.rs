@@ -82,8 +82,8 @@ fn join(client: &Client, names: &[String]) -> Result<GroupConsumer> {
     Ok(member)
 }
 
-/// Waits until the members share all partitions, each with one owner, and nobody has much less than the others. At first
-/// the members that came early have everything, so a group with a full assignment is not settled yet.
+/// Waits until the members share all partitions, each with one owner, and nobody has much less than the others. At
+/// first the members that came early have everything, so a group with a full assignment is not settled yet.
 async fn settle(group: &[GroupConsumer], partitions: usize) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     let least = partitions / (group.len() + 1);

@@ -143,8 +143,8 @@ impl Consumer {
         self.report_failure(broker_id, error);
     }
 
-    /// Reports an error that a retry does not cure. The broker is still asked, because somebody may mend the cause; until
-    /// a fetch succeeds, the error is reported at intervals.
+    /// Reports an error that a retry does not cure. The broker is still asked, because somebody may mend the cause;
+    /// until a fetch succeeds, the error is reported at intervals.
     pub(super) fn report_failure(&mut self, broker_id: i32, error: Error) {
         if error.is_retriable() {
             return;
