@@ -425,17 +425,25 @@ impl MetadataRefresh {
         for topic in asked.new.iter().filter(|topic| !is_complete(&self.metadata, topic)) {
             self.urgent.add_topic(topic);
         }
-        if asked.scope == Scope::All {
-            // The answer does not say why it leaves topics out; the next one may have them.
-            let left_out = self.interest.topics().filter(|topic| self.metadata.topic(topic).is_none());
-            self.outdated.add(Outdated::Topics(left_out.cloned().collect()));
-        }
+        self.ask_again_for_unknown(asked);
         let is_new = self.metadata.version != before;
         self.space_requests(now, asked, is_new);
         if matches!(asked.scope, Scope::InUse | Scope::All) || self.stale_at.is_none() {
             self.stale_at = Some(now + self.config.max_age);
         }
         is_new
+    }
+
+    /// Topics that were asked for and have no partitions will be asked for again: a topic may be created a moment after
+    /// somebody subscribed to it, a broker may not have heard of it yet, or the permission to see it may come back.
+    fn ask_again_for_unknown(&mut self, asked: &Asked) {
+        let is_unknown = |topic: &&Arc<str>| self.metadata.topic(topic).is_none_or(|topic| topic.partitions.is_empty());
+        let unknown: BTreeSet<_> = match asked.scope {
+            Scope::New => return,
+            Scope::Unasked | Scope::Outdated => asked.topics.topics().filter(is_unknown).cloned().collect(),
+            Scope::InUse | Scope::All => self.interest.topics().filter(is_unknown).cloned().collect(),
+        };
+        self.outdated.add(Outdated::Topics(unknown));
     }
 
     fn note_answer(&mut self, scope: Scope) {
@@ -716,8 +724,8 @@ mod tests {
         for number in 0..1_000 {
             refresh.hold_topic(format!("t-{number}").into());
         }
-        refresh.poll_request(Instant(1_000)).unwrap();
-        refresh.handle_response(Instant(1_000), Ok(MetadataResponse::default()));
+        let request = refresh.poll_request(Instant(1_000)).unwrap();
+        refresh.handle_response(Instant(1_000), Ok(with_leaders(&request)));
         let outdated = |topics: &[&str]| Outdated::Topics(topics.iter().map(|topic| Arc::from(*topic)).collect());
         refresh.request(outdated(&["t-7", "of-nobody"]));
         refresh.request(outdated(&["t-3"]));
@@ -847,6 +855,29 @@ mod tests {
         }
         refresh.handle_response(Instant(1_000), Ok(all));
         assert_eq!(asked_for(&refresh.poll_request(Instant(3_000)).unwrap()), Some(vec!["t-007"]));
+    }
+
+    #[test]
+    fn a_topic_in_use_that_no_broker_knows_is_asked_for_until_one_does() {
+        let mut refresh = refresh();
+        refresh.hold_topic("orders".into());
+        let mut now = Instant(0);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(refresh.poll_request(now).unwrap().topics.unwrap()[0].name.as_deref(), Some("orders"));
+            let mut answer = response(1, 5);
+            answer.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            answer.topics[0].partitions.clear();
+            refresh.handle_response(now, Ok(answer));
+            let next = refresh.poll_timeout().unwrap();
+            waits.push(next.since(now).as_millis());
+            now = next;
+        }
+        assert!(waits[0] <= 120 && waits.iter().all(|wait| *wait <= 1_200), "{waits:?}");
+        assert!(waits[7] >= 800, "it backs off: {waits:?}");
+        refresh.poll_request(now).unwrap();
+        refresh.handle_response(now, Ok(response(1, 5)));
+        assert!(refresh.poll_timeout().unwrap().since(now) > Duration::from_secs(200), "it is known now");
     }
 
     #[test]
