@@ -18,6 +18,7 @@ from .balancedconsumer import BalancedConsumer, RebalanceCallback
 from .common import OffsetType
 from .exceptions import ConsumerStoppedException, KafkaException
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRobinProtocol
+from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES
 from .utils.error_handlers import valid_int
 
@@ -37,8 +38,8 @@ MAX_POLL_INTERVAL_MS = 300_000
 #: The time between two heartbeats, in milliseconds. Kafka: `heartbeat.interval.ms`.
 HEARTBEAT_INTERVAL_MS = 3000
 
-#: How long `start` waits for the group's first assignment, in seconds.
-_PATIENCE = 60
+#: How long `start` waits for the group's first assignment, in seconds. Then it asks the coordinator what is wrong.
+_PATIENCE = 50
 
 #: How long `stop` waits for the member to leave, in milliseconds.
 _LEAVE_MS = 10_000
@@ -53,7 +54,7 @@ class ManagedBalancedConsumer(BalancedConsumer):
 
     :param rebalance_max_retries: checked and ignored: the engine keeps trying.
     :param rebalance_backoff_ms: checked and ignored: the wait grows from 100 ms to 1 s.
-    :param use_rdkafka: refused, as in pykafka 2.
+    :param use_rdkafka: accepted and ignored: there is only one engine.
     :param heartbeat_interval_ms: the time between two heartbeats; less than `session_timeout_ms`.
     :param membership_protocol: `RangeProtocol`, `RoundRobinProtocol`, or the name of one of Kafka's assignors: members
         of other clients that offer the same can join the group. Or a `GroupMembershipProtocol` of the program: the
@@ -106,8 +107,6 @@ class ManagedBalancedConsumer(BalancedConsumer):
         group_instance_id: str | None = None,
         group_protocol: str = "classic",
     ) -> None:
-        if use_rdkafka:
-            raise ImportError("use_rdkafka is not available for ManagedBalancedConsumer; leave it out")
         super().__init__(
             topic,
             cluster,
@@ -167,19 +166,21 @@ class ManagedBalancedConsumer(BalancedConsumer):
         # The engine tracks ownership, so no lock is needed here, and `stop` waits for the engine without one.
         self._changing = contextlib.nullcontext()
         self._decided = threading.Event()
-        # The offsets before the current rebalance, and this member's positions in partitions that it gave up.
+        # The offsets before the current rebalance.
         self._held_before: dict[int, int] | None = None
-        self._given_up: dict[int, int] = {}
+        # The partitions given up in the current rebalance: the position, and what the group had committed then.
+        self._given_up: dict[int, tuple[int, int | None]] = {}
         if auto_start:
             self.start()
 
     def start(self) -> None:
         """Joins the group, and returns when it has assigned the partitions; does nothing if it runs.
 
-        :raises KafkaException: if joining fails.
+        :raises KafkaException: if joining fails, or if the group assigns nothing within a minute.
         """
         if self._is_running():
             return
+        self._cluster._register(self)
         self._partitions, self._was_assigned, self._held_before = set(), False, None
         self._given_up.clear()
         self._decided.clear()
@@ -199,8 +200,12 @@ class ManagedBalancedConsumer(BalancedConsumer):
         while not _greenlets.wait(self._decided, 0.02):
             self._check()
             if time.monotonic() >= deadline:
-                log.warning("%r: the group has not decided within %d s; consume() waits for it", self._group, _PATIENCE)
-                return
+                # If the coordinator cannot be reached, this raises why.
+                self._committed_of(self._topic.partitions.values())
+                raise KafkaException(
+                    f"group {self._group!r} has not assigned partitions to this member within {_PATIENCE} s, although "
+                    "its coordinator answers: another member may be holding the rebalance up; start() tries again"
+                )
         # What the callback has raised.
         self._check_told()
 
@@ -221,16 +226,16 @@ class ManagedBalancedConsumer(BalancedConsumer):
 
     def _on_assigned(self, numbers: list[int]) -> None:
         """Called by the engine when a rebalance has ended, with the new partitions."""
-        known = self._topic.partitions
         before, old = self._partitions, self._held_before
-        self._held_before = None
+        given_up, self._given_up, self._held_before = self._given_up, {}, None
         if old is None:
             old = self._held()
         try:
             if numbers:
+                known = self._find(numbers)
                 self._add([(number, known[number], 0) for number in numbers])
                 self._partitions = before | {known[number] for number in numbers}
-                self._find_starts(numbers)
+                self._find_starts(known, given_up)
             if numbers or old.keys() != self.partitions.keys():
                 self._rebalanced(old)
         except ConsumerStoppedException:
@@ -240,18 +245,30 @@ class ManagedBalancedConsumer(BalancedConsumer):
         finally:
             self._decided.set()
 
-    def _find_starts(self, numbers: list[int]) -> None:
+    def _find(self, numbers: list[int]) -> dict[int, Partition]:
+        known = self._topic.partitions
+        if not known.keys() >= set(numbers):
+            # Whoever assigns has learnt of new partitions first.
+            self._cluster._engine.refresh()
+            known = self._topic.partitions
+        return {number: known.get(number) or Partition(self._topic, number) for number in numbers}
+
+    def _find_starts(self, known: dict[int, Partition], given_up: dict[int, tuple[int, int | None]]) -> None:
         """Sets where to start on partitions that do not start at the group's committed offset."""
         resets = self._reset_offset_on_start and not self._was_assigned
         self._was_assigned = True
-        missing = [number for number in numbers if resets or self._position(number) is None]
+        committed = self._committed_of(known.values())
+        missing = [number for number in known if resets or number not in committed]
         found = self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))
-        # A partition that returns after a rebalance continues at its position, even if nothing was committed for it.
-        back = {number: self._given_up[number] for number in numbers if number in self._given_up}
-        starts = found | {number: at for number, at in back.items() if at > (self._position(number) or 0)}
-        self._given_up.clear()
-        if starts:
-            self._seek(starts)
+        # A partition that was away for one rebalance only continues at its position, even if nothing was committed for
+        # it; but not if somebody else has committed meanwhile: that member had it, or moved the group.
+        back = {
+            number: position
+            for number, (position, before) in given_up.items()
+            if number in known and not resets and committed.get(number) == before and position > (before or 0)
+        }
+        if found or back:
+            self._seek(found | back)
         if resets:
             self._commit(found)
 
@@ -259,8 +276,13 @@ class ManagedBalancedConsumer(BalancedConsumer):
         """Called by the engine before it gives up these partitions; no more messages of them are handed out."""
         if self._is_running():
             positions = {number: self._position(number) for number in numbers}
-            self._given_up.update({number: at for number, at in positions.items() if at is not None})
+            gone = [partition for partition in self._partitions if partition.id in set(numbers)]
             self._lose(numbers, commits=True)
+            with contextlib.suppress(KafkaException):
+                committed = self._committed_of(gone)
+                self._given_up |= {
+                    number: (at, committed.get(number)) for number, at in positions.items() if at is not None
+                }
 
     def _on_lost(self, numbers: list[int]) -> None:
         """Called by the engine: other members may already have these partitions."""

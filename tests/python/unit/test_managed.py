@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import threading
+import time
 
 import pykafka
 import pytest
@@ -45,6 +47,17 @@ def start(topic, group, rebalances):
     yield start
     for member in members:
         member.stop()
+
+
+@pytest.fixture
+def offsets(topic, group):
+    """The group's committed offsets, by partition; -1 if there is none."""
+
+    def offsets():
+        answers = topic.get_simple_consumer(group, auto_start=False, reset_offset_on_fetch=False).fetch_offsets()
+        return {number: answer.offset for number, answer in answers}
+
+    return offsets
 
 
 def values(messages):
@@ -312,8 +325,7 @@ def test_invalid_arguments_raise_at_once(topic, group):
     def create(**kwargs):
         topic.get_balanced_consumer(group, managed=True, auto_start=False, **kwargs)
 
-    with pytest.raises(ImportError, match="use_rdkafka is not available for ManagedBalancedConsumer"):
-        create(use_rdkafka=True)
+    create(use_rdkafka=True)
     with pytest.raises(ValueError, match="heartbeat.interval.ms"):
         create(heartbeat_interval_ms=30_000)
     with pytest.raises(ValueError, match="session.timeout.ms"):
@@ -327,3 +339,61 @@ def test_invalid_arguments_raise_at_once(topic, group):
     consumer = topic.get_balanced_consumer(group, managed=True, auto_start=False, membership_protocol="alphabetical")
     with pytest.raises(ValueError, match="alphabetical"):
         consumer.start()
+
+
+COOPERATIVE = {"membership_protocol": "cooperative-sticky"}
+BY_BROKERS = {"group_protocol": "consumer", "heartbeat_interval_ms": 3000}
+
+
+@pytest.mark.parametrize("settings", [{}, COOPERATIVE, BY_BROKERS], ids=["range", "cooperative", "consumer"])
+def test_a_partition_that_another_member_had_continues_where_that_member_committed(start, rebalances, take, settings):
+    first = start(**settings)
+    assert len(values(take(first, 400))) == 400
+    second = start(**settings)
+    rebalances.until(first, 2)
+    # A cooperative member may get its partitions a moment after it has started.
+    while len(second.partitions) < 2:
+        time.sleep(0.01)
+    take(second, 5)
+    second.commit_offsets()
+    second.stop()
+    rebalances.until(first, 4)
+    assert len(values(take(first, 195))) == 195
+    assert first.consume() is None
+
+
+def test_closing_the_client_stops_its_members_and_commits(bootstrap, topic, group, take, offsets):
+    with pykafka.KafkaClient(bootstrap) as client:
+        consumer = client.topics[topic.name].get_balanced_consumer(group, managed=True, auto_commit_enable=True)
+        take(consumer, 10)
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+    assert sum(max(offset, 0) for offset in offsets().values()) == 10
+
+
+def test_start_raises_why_the_group_does_not_decide(own_broker, monkeypatch):
+    own_broker.create_topic("letters")
+    client = pykafka.KafkaClient(own_broker.bootstrap_servers, offsets_channel_socket_timeout_ms=1000)
+    topic = client.topics["letters"]
+    monkeypatch.setattr("pykafka.managedbalancedconsumer._PATIENCE", 0.5)
+    own_broker.set_broker_down(1)
+    with pytest.raises(KafkaException, match="readers"):
+        topic.get_balanced_consumer("readers", managed=True)
+
+
+def test_start_raises_if_other_members_hold_the_group_up(start, topic, group, monkeypatch):
+    is_asked, go_on = threading.Event(), threading.Event()
+
+    def never(participants, partitions, consumer_id):
+        is_asked.set()
+        go_on.wait(60)
+        return set()
+
+    rule = GroupMembershipProtocol(b"consumer", b"slow", None, never)
+    monkeypatch.setattr("pykafka.managedbalancedconsumer._PATIENCE", 0.5)
+    try:
+        with pytest.raises(KafkaException, match="has not assigned"):
+            start(membership_protocol=rule)
+        assert is_asked.is_set()
+    finally:
+        go_on.set()
