@@ -1,4 +1,4 @@
-//! The only place with sockets, clocks and tasks.
+//! The only place with sockets and the clock of the engine. Tasks are started here and in [`crate::role`].
 //!
 //! One engine thread per client runs everything: the metadata task, a task per connection, and the role tasks of
 //! producers and consumers. They share state behind one lock, which is never held across an `.await`.

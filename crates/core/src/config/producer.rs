@@ -57,7 +57,8 @@ settings! {
         compression: Compression = CompressionType::None;
 
         /// How long a record may take from acceptance to its report. If that is less than `request.timeout.ms`, it also
-        /// limits the wait for a response, but to no less than 5 s.
+        /// limits the wait for a response, but to no less than 5 s, and only while no other request waits on the
+        /// connection.
         #[setting(kafka = "delivery.timeout.ms", pykafka = "delivery_timeout_ms", range = 1..=LONG)]
         delivery_timeout: Duration = 120_000;
 
