@@ -254,6 +254,22 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
     assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request), "one slow request still ends at its limit");
 }
 
+#[test]
+fn an_overdue_response_names_the_setting_only_where_that_was_its_limit() {
+    let broker = cluster(1, 1);
+    let client = Client::new(config(&broker).request_timeout(Duration::from_millis(200))).unwrap();
+    let connecting = client.clone();
+    client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
+    broker.inject(Fault::silence().api(ApiKey::Metadata).always());
+    for (timeout, says) in [(None, "raise request.timeout.ms"), (Some(Duration::from_millis(100)), "for 100ms")] {
+        let call = Call { timeout, ..Call::new(Target::Broker(1), MetadataRequest::default()) };
+        let asking = client.clone();
+        let error = client.start(async move { asking.call(call).await }).wait(WAIT).unwrap().unwrap_err().to_string();
+        assert!(error.starts_with("no response for ") && error.contains(says), "{error}");
+        assert_eq!(error.contains("request.timeout.ms"), timeout.is_none(), "{error}");
+    }
+}
+
 /// A client, and the number of produce and metadata requests that it has sent.
 fn counted(broker: &Broker, network: Arc<CountingTcp>) -> (Client, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));

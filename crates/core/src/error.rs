@@ -52,7 +52,7 @@ pub enum ErrorKind {
 pub enum Phase {
     /// Resolving, connecting and the handshake; `socket.connection.setup.timeout.ms`.
     Connect,
-    /// Waiting for the response to a request; `request.timeout.ms`.
+    /// Waiting for the response to a request; `request.timeout.ms`, or the limit of the call if that is shorter.
     Request,
     /// Waiting for metadata; `max.block.ms`.
     Metadata,
@@ -66,7 +66,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connecting (socket.connection.setup.timeout.ms)",
-            Self::Request => "waiting for an answer (request.timeout.ms)",
+            Self::Request => "waiting for a response",
             Self::Metadata => "waiting for metadata (max.block.ms)",
             Self::Delivery => "waiting for an acknowledgement (delivery.timeout.ms)",
             Self::Close => "closing",

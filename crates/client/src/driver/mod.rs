@@ -24,7 +24,7 @@ use kavka_core::cluster::{
     Route, Target,
 };
 use kavka_core::config::ClientConfig;
-use kavka_core::error::{Error, ErrorKind, Place, Result, Written};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result, Written};
 use kavka_core::link::{Answer, ReadPool, SendOptions};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
@@ -385,13 +385,11 @@ impl Driver {
         let (reply, answer) = oneshot::channel();
         let key = ConnectionKey { owner: call.owner, endpoint };
         let is_answered = call.is_answered;
+        let request_timeout = self.shared.config.request_timeout;
+        let limit = call.timeout.unwrap_or(request_timeout);
         let mail = Mail::Request(Outgoing {
             request: Box::new(call.body),
-            options: SendOptions {
-                max_version: call.max_version,
-                is_answered,
-                limit: call.timeout.unwrap_or(self.shared.config.request_timeout),
-            },
+            options: SendOptions { max_version: call.max_version, is_answered, limit },
             is_repeated: false,
             reply,
         });
@@ -399,7 +397,14 @@ impl Driver {
         let place = Place { broker_id: key.broker_id(), ..Place::default() };
         async move {
             // The connection task is gone without an answer, so nobody knows what became of the request.
-            let answer = answer.await.unwrap_or_else(|_| Err(closed().with_written(Written::Maybe)))?;
+            let answer = answer.await.unwrap_or_else(|_| Err(closed().with_written(Written::Maybe)));
+            let answer = answer.map_err(|error| match error.kind() {
+                // A shorter limit is the caller's own, and has another name.
+                ErrorKind::TimedOut(Phase::Request) if limit >= request_timeout => {
+                    error.with_hint("if the broker is slow, raise request.timeout.ms")
+                }
+                _ => error,
+            })?;
             if !is_answered {
                 return Ok(R::Response::default());
             }

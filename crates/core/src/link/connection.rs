@@ -359,7 +359,7 @@ impl Connection {
         let (at, _) = self.next_expiry().filter(|(_, due)| *due <= now)?;
         let request = self.in_flight.get_mut(at)?;
         let id = request.id.take()?;
-        let error = no_answer(&self.config.place, request);
+        let error = no_response(&self.config.place, request);
         // If it is not written yet, it still will be.
         let error = if request.key == ApiKey::Produce { error.with_written(Written::Maybe) } else { error };
         Some(Failed { id, error })
@@ -389,7 +389,7 @@ impl Connection {
             return Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
         }
         let (overdue, _) = self.last_hope().filter(|(_, ends_at)| *ends_at <= now)?;
-        Some(no_answer(&self.config.place, overdue))
+        Some(no_response(&self.config.place, overdue))
     }
 
     /// The error for a closed connection. It has a hint if the peer never answered anything, on no connection.
@@ -425,9 +425,9 @@ impl Connection {
     }
 }
 
-fn no_answer(place: &Place, request: &InFlight) -> Error {
+fn no_response(place: &Place, request: &InFlight) -> Error {
     let place = Place { api: Some((request.key.name(), request.version)), ..place.clone() };
-    Error::new(ErrorKind::TimedOut(Phase::Request), format!("no answer while {}", Phase::Request)).at(place)
+    Error::new(ErrorKind::TimedOut(Phase::Request), format!("no response for {:?}", request.limit)).at(place)
 }
 
 #[cfg(test)]
@@ -750,7 +750,7 @@ mod tests {
         assert!(connection.handle_timeout(Instant(499)).is_none());
         let error = connection.handle_timeout(Instant(500)).unwrap();
         assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request));
-        assert!(error.to_string().contains("kafka:9092 in Metadata v5"), "{error}");
+        assert_eq!(error.to_string(), "no response for 500ms: at kafka:9092 in Metadata v5");
     }
 
     #[test]

@@ -134,10 +134,10 @@ pub(super) fn write_header(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) 
 fn write_header_v2(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
     let bytes = rest.iter().map(Bytes::len).fold(first.len(), usize::saturating_add);
     let Ok(length) = i32::try_from(bytes.saturating_sub(PREFIX_BYTES)) else {
-        return Err(Error::new(ErrorKind::Misuse, "a record batch is longer than 2 GiB"));
+        return Err(Error::new(ErrorKind::Internal, "a record batch is longer than 2 GiB"));
     };
     let Some(mut header) = first.first_chunk_mut::<HEADER_BYTES>().map(|header| &mut header[..]) else {
-        return Err(Error::new(ErrorKind::Misuse, "a record batch has no room for its header"));
+        return Err(Error::new(ErrorKind::Internal, "a record batch has no room for its header"));
     };
     let Stamp { producer, transactional, control } = sealing.stamp;
     let mut attributes = i16::from(sealing.compression_type.id());

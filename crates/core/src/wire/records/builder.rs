@@ -260,7 +260,7 @@ impl CompressedBatch {
     ///
     /// # Errors
     ///
-    /// `Misuse` if the batch is longer than 2 GiB.
+    /// `Internal` if the batch is longer than 2 GiB: `batch.size` does not allow that.
     pub fn seal(self, stamp: Stamp) -> Result<Records, Error> {
         let sealing = Sealing { stamp, ..self.sealing };
         let chunks = match self.body {
