@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kavka_core::cluster::{Call, CoordinatorKind, Target};
 use kavka_core::consumer::TopicPartition;
 use kavka_core::error::{Error, ErrorKind, Result, printable};
-use kavka_core::group::decode_assignment;
+use kavka_core::group::{decode_assignment, needs_classic};
 use kavka_core::wire::messages::consumer_group_describe::{self, Assignment, ConsumerGroupDescribeResponse};
 use kavka_core::wire::messages::delete_groups::DeleteGroupsResponse;
 use kavka_core::wire::messages::describe_groups::{DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
@@ -146,7 +146,7 @@ impl Admin {
             }
             // That is also the answer for a group whose coordinator assigns.
             match admin.describe_consumer_group(&group_id).await {
-                Err(other) if is_not_found(&other) => Err(error),
+                Err(other) if needs_classic(&other) => Err(error),
                 outcome => outcome,
             }
         }
@@ -187,12 +187,6 @@ impl Admin {
         let asked = self.0.driver.call(call, self.0.max_block(), classify);
         asked.await.map_err(|error| of_group(error, group_id))
     }
-}
-
-/// Whether there is no such consumer group. Older brokers, and Kafka 3 unless told otherwise, have none at all.
-fn is_not_found(error: &Error) -> bool {
-    let has_none = [ErrorCode::GROUP_ID_NOT_FOUND, ErrorCode::UNSUPPORTED_VERSION];
-    error.kind() == ErrorKind::Unsupported || error.code().is_some_and(|code| has_none.contains(&code))
 }
 
 /// The entry of the response for the group that was asked about.

@@ -54,6 +54,12 @@ pub enum Owner {
     Coordinator(u64),
 }
 
+/// The time limit of one attempt if `left` remains for all of them: half, so that a second attempt has time on a new
+/// connection if the first turns out to be dead, but at least a second. (`request.timeout.ms` limits it, too.)
+pub fn limit_of_one_attempt(left: Duration) -> Duration {
+    (left / 2).max(Duration::from_secs(1))
+}
+
 /// A request, and how to send it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call<B> {

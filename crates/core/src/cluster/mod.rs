@@ -11,7 +11,7 @@ mod refresh;
 mod route;
 mod topic_map;
 
-pub use call::{Call, CoordinatorKind, Owner, Target};
+pub use call::{Call, CoordinatorKind, Owner, Target, limit_of_one_attempt};
 pub use coordinators::Coordinators;
 pub use interest::Interest;
 pub use lookup::{Lookup, Reachability, Step};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cluster::{Call, CoordinatorKind, Target};
+use crate::cluster::{Call, CoordinatorKind, Target, limit_of_one_attempt};
 use crate::error::{Error, ErrorKind, Phase, Place, Result};
 use crate::planted::{Bug, is_planted};
 use crate::random::Random;
@@ -22,9 +22,6 @@ use crate::wire::messages::offset_commit::{
 };
 
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, StartPosition, TopicPartition};
-
-/// The shortest time limit of one attempt, however little is left before the deadline.
-const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
 /// An offset to commit for one partition, or one that a group has committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +81,7 @@ pub fn commit_request(group_id: &str, offsets: &Offsets) -> Result<OffsetCommitR
 /// The error when the coordinator answers `code` to a commit by a non-member; `None` if that is no error.
 pub fn refused_commit(code: ErrorCode, group_id: &str) -> Option<Error> {
     let error = match code {
-        ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::REBALANCE_IN_PROGRESS => {
+        code if code.denies_membership() || code.is_rebalancing() => {
             let what =
                 format!("the group has live members, and only they may commit for it: the broker answered {code}");
             Error::new(ErrorKind::Broker(code), what).with_hint("stop the group's members, or use another group")
@@ -104,7 +101,7 @@ pub fn not_committed(response: &OffsetCommitResponse, group_id: &str, offsets: &
 /// The error when the coordinator answers `code` to a commit by a member; `None` if that is no error.
 fn refused_member(code: ErrorCode, group_id: &str) -> Option<Error> {
     let error = match code {
-        ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::FENCED_INSTANCE_ID => {
+        code if code.denies_membership() => {
             let what = format!("the group has moved on without this member, so its offsets were not committed: {code}");
             let hint = "records since the last commit are read again, by the members that have the partitions now; if the \
                         member was too slow, ask for records more often or raise session.timeout.ms";
@@ -256,8 +253,7 @@ impl Commits {
         Ok(number)
     }
 
-    /// The request to send now, and the time limit for its response: half of what is left, so that there is time for a
-    /// second attempt if the connection turns out to be dead. (`request.timeout.ms` limits it, too.)
+    /// The request to send now, and the time limit for its response.
     pub(crate) fn poll_request(&mut self, now: Instant) -> Option<(OffsetCommitRequest, Duration)> {
         self.give_up(now);
         if self.in_flight.is_some() || self.next.asked.is_empty() || self.retry_at > now {
@@ -278,7 +274,7 @@ impl Commits {
         }
         let left = self.next.asked.iter().map(|asked| asked.deadline.since(now)).max()?;
         self.in_flight = Some(std::mem::take(&mut self.next));
-        Some((request, (left / 2).max(SHORTEST_TRY)))
+        Some((request, limit_of_one_attempt(left)))
     }
 
     /// Nobody waits any more until the next commit is sent: its offsets must not go out with a later one.
@@ -365,8 +361,7 @@ impl Commits {
             response.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
         codes.any(|code| {
             // By the consumer protocol, the answer to a heartbeat with the new member epoch is on its way.
-            let is_between = matches!(code, ErrorCode::REBALANCE_IN_PROGRESS | ErrorCode::STALE_MEMBER_EPOCH);
-            is_between || (code == ErrorCode::ILLEGAL_GENERATION && is_behind)
+            code.is_rebalancing() || (code == ErrorCode::ILLEGAL_GENERATION && is_behind)
         })
     }
 

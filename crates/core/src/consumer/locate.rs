@@ -135,7 +135,7 @@ impl Consumer {
             return;
         }
         match Error::from_code(code) {
-            Some(error) if !code.is_retriable() && code != ErrorCode::UNKNOWN_SERVER_ERROR => self.fail(id, error),
+            Some(error) if !code.is_retriable_for_readers() => self.fail(id, error),
             _ => self.back_off(now, id),
         }
     }
@@ -176,7 +176,7 @@ impl Consumer {
 
     fn handle_epoch_end(&mut self, now: Instant, id: PartitionId, out_of_range: bool, end: &EpochEndOffset) {
         let code = end.error_code;
-        if code.is_retriable() || code == ErrorCode::UNKNOWN_SERVER_ERROR {
+        if code.is_retriable_for_readers() {
             self.handle_refusal(now, id, code);
         } else if code == ErrorCode::NONE {
             let end_offset = end.end_offset.filter(|offset| *offset >= 0);

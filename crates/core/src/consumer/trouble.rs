@@ -26,11 +26,7 @@ pub(super) const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether this error of a topic may go away by itself.
 pub(super) fn may_heal(code: ErrorCode) -> bool {
-    code.is_unknown_topic() || is_refusal(code)
-}
-
-fn is_refusal(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
+    code.is_unknown_topic() || code.denies_topic()
 }
 
 /// The topics that have such an error.
@@ -96,8 +92,8 @@ impl Consumer {
         let refused_at = if is_leader { Some(now) } else { known.and_then(|known| known.refused_at) };
         let trouble = match known {
             // "Not authorized" is more specific than "unknown topic", so it stays.
-            Some(known) if is_refusal(known.code) || !is_refusal(code) => Trouble { refused_at, ..known },
-            _ => Trouble { code, refused_at, due: if is_refusal(code) { now } else { now + GONE_AFTER } },
+            Some(known) if known.code.denies_topic() || !code.denies_topic() => Trouble { refused_at, ..known },
+            _ => Trouble { code, refused_at, due: if code.denies_topic() { now } else { now + GONE_AFTER } },
         };
         self.troubles.set(topic, Some(trouble));
     }
@@ -120,14 +116,14 @@ impl Consumer {
         let is_refused = trouble.refused_at.is_some_and(|at| now.since(at) <= REFUSED_WITHIN);
         // A response that lists all topics leaves out deleted ones.
         let told = self.metadata.topic(topic).map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |topic| topic.error);
-        let lasts = may_heal(told) || is_refused && is_refusal(trouble.code);
+        let lasts = may_heal(told) || is_refused && trouble.code.denies_topic();
         if partitions.is_empty() || !lasts {
             return None;
         }
-        if is_served || !is_refused && !is_refusal(told) {
+        if is_served || !is_refused && !told.denies_topic() {
             return Some(GONE_AFTER);
         }
-        let error = if is_refusal(trouble.code) {
+        let error = if trouble.code.denies_topic() {
             Error::from_code(trouble.code)?.with_hint("reading continues by itself once it is permitted")
         } else {
             Error::new(ErrorKind::Broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "the topic was deleted")

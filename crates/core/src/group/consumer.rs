@@ -231,7 +231,7 @@ pub(super) fn hint(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::GROUP_MAX_SIZE_REACHED => {
             Some("close members, or raise group.consumer.max.size (group.max.size in classic groups) on the brokers")
         }
-        ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::UNSUPPORTED_VERSION => Some(
+        code if code.has_only_classic_groups() => Some(
             "the cluster or the group has only the classic protocol: set group.protocol to auto or classic, or see \
              group.consumer.migration.policy on the brokers",
         ),
@@ -511,10 +511,10 @@ fn unexpected(what: &'static str) -> Error {
     Error::new(ErrorKind::Malformed, what)
 }
 
-/// Whether the error means that the cluster or the group has only the classic protocol.
-fn needs_classic(error: &Error) -> bool {
-    let codes = [ErrorCode::UNSUPPORTED_VERSION, ErrorCode::GROUP_ID_NOT_FOUND];
-    error.kind() == ErrorKind::Unsupported || error.code().is_some_and(|code| codes.contains(&code))
+/// Whether the error of a request of the consumer protocol means that the cluster or the group has only the classic
+/// one.
+pub fn needs_classic(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unsupported || error.code().is_some_and(ErrorCode::has_only_classic_groups)
 }
 
 #[cfg(test)]

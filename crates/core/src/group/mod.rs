@@ -57,6 +57,7 @@ use crate::wire::messages::{
 
 use assignor::{PartitionCounts, RebalanceProtocol, Subscriber};
 
+pub use consumer::needs_classic;
 pub use subscription::{Subscription, decode_assignment, encode_assignment};
 pub use topics::TopicPattern;
 

@@ -31,3 +31,16 @@ fn a_code_is_retried_and_refreshes_the_metadata_where_the_java_client_does_so() 
         assert_eq!(ours, then, "{name}");
     }
 }
+
+#[test]
+fn a_batch_that_is_sent_again_under_other_numbers_or_in_pieces_was_not_appended() {
+    for code in ErrorCode::ALL.iter().filter(|code| code.breaks_sequence() || code.is_about_records()) {
+        assert!(code.appends_nothing() && !code.is_retriable(), "{code}");
+    }
+}
+
+#[test]
+fn an_unknown_code_belongs_to_no_class() {
+    let unknown = ErrorCode(i16::MAX);
+    assert!(!unknown.is_retriable() && !unknown.appends_nothing() && !unknown.denies_membership());
+}

@@ -26,55 +26,6 @@ pub(in crate::producer) enum Answer {
 /// If a broker names more bad records than this, the batch is halved instead of removing each of them.
 const MOST_BAD_RECORDS: usize = 16;
 
-/// Whether the code says that nothing was appended.
-fn is_definite_refusal(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::MESSAGE_TOO_LARGE
-            | ErrorCode::RECORD_LIST_TOO_LARGE
-            | ErrorCode::CORRUPT_MESSAGE
-            | ErrorCode::INVALID_RECORD
-            | ErrorCode::INVALID_TIMESTAMP
-            | ErrorCode::INVALID_TOPIC_EXCEPTION
-            | ErrorCode::INVALID_REQUIRED_ACKS
-            | ErrorCode::NOT_ENOUGH_REPLICAS
-            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
-            | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-            | ErrorCode::UNSUPPORTED_VERSION
-            | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
-            | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
-            | ErrorCode::POLICY_VIOLATION
-            | ErrorCode::INVALID_REQUEST
-            | ErrorCode::UNKNOWN_TOPIC_ID
-            | ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
-            | ErrorCode::UNKNOWN_PRODUCER_ID
-            | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
-            | ErrorCode::PRODUCER_FENCED
-    )
-}
-
-/// Whether the code says that the broker expects another sequence number or epoch.
-fn is_broken_sequence(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
-            | ErrorCode::UNKNOWN_PRODUCER_ID
-            | ErrorCode::INVALID_PRODUCER_EPOCH
-            | ErrorCode::INVALID_PRODUCER_ID_MAPPING
-    )
-}
-
-/// Whether the code is about single records, not about the partition or the producer.
-fn is_about_records(code: ErrorCode) -> bool {
-    is_about_size(code) || matches!(code, ErrorCode::INVALID_RECORD | ErrorCode::INVALID_TIMESTAMP)
-}
-
-fn is_about_size(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE)
-}
-
 impl Partition {
     /// Takes the batch out of flight and decides what happens to it. Returns whether the partition must back off.
     pub(in crate::producer) fn handle_answer(&mut self, id: u64, answer: Answer, rules: Rules) -> bool {
@@ -137,7 +88,7 @@ impl Partition {
         let code = answer.error_code;
         let is_head = self.queue.iter().take(at).all(Batch::is_decided);
         let later_stored = self.queue.iter().skip(at).any(Batch::is_stored);
-        let refused = is_definite_refusal(code);
+        let refused = code.appends_nothing();
         self.update(at, |batch| batch.maybe_written |= !refused);
         let maybe_written = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
         let error = broker_error(answer);
@@ -146,11 +97,11 @@ impl Partition {
             self.fail_at(at, error);
             return false;
         }
-        if is_about_records(code) && !maybe_written {
+        if code.is_about_records() && !maybe_written {
             self.take_apart(at, answer);
             return false;
         }
-        if rules.idempotent && is_broken_sequence(code) {
+        if rules.idempotent && code.breaks_sequence() {
             if is_head && maybe_written {
                 self.fail_at(at, error);
                 return false;
@@ -216,7 +167,7 @@ fn broker_error(answer: &PartitionProduceResponse) -> Error {
 
 /// The indices of the bad records, if the broker names them and they are few.
 fn bad_records(count: u32, answer: &PartitionProduceResponse) -> Option<Vec<u32>> {
-    if is_about_size(answer.error_code) || answer.record_errors.len() > MOST_BAD_RECORDS {
+    if answer.error_code.is_about_size() || answer.record_errors.len() > MOST_BAD_RECORDS {
         return None;
     }
     let indices = answer.record_errors.iter().filter_map(|error| u32::try_from(error.batch_index).ok());
