@@ -63,6 +63,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crates/broker", &["kavka-core"]),
     ("crates/cli", &["kavka", "kavka-broker"]),
     ("crates/python", &["kavka", "kavka-broker"]),
+    ("sim", &["kavka-broker", "kavka-core"]),
+    ("tests/kafka", &[]),
     ("tests/support", &["kavka", "kavka-broker", "kavka-core", "kavka-test-kafka"]),
     ("xtask", &["kavka-core"]),
 ];
@@ -76,20 +78,31 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "crates/client/src/",
-        &["tokio::spawn", "tokio::task", "std::thread::spawn", "std::thread::Builder"],
+        &["tokio::spawn", "tokio::task", "tokio::time"],
         &["crates/client/src/driver/", "crates/client/src/role/"],
     ),
     (
         "crates/client/src/",
-        &["std::time::Instant", "tokio::time::Instant"],
-        // A thread that waits for the engine or for buffer memory measures its own time limit.
-        &["crates/client/src/driver/", "crates/client/src/blocking/", "crates/client/src/producer/mod.rs"],
+        // A thread that waits for the engine measures its own time limit.
+        &["std::thread", "std::time::Instant"],
+        &["crates/client/src/driver/", "crates/client/src/blocking/"],
     ),
     (
         "crates/broker/src/",
         &["tokio", "std::thread", "std::net", "std::time::Instant"],
         &["crates/broker/src/serve.rs", "crates/broker/src/serve/"],
     ),
+    ("crates/cli/src/", &["tokio", "socket2"], &["crates/client/src/driver/"]),
+    ("crates/python/src/", &["tokio", "socket2"], &["crates/client/src/driver/"]),
+    (
+        "sim/src/",
+        // A run depends on its seed alone, so it must not depend on the machine either.
+        &["tokio", "std::thread", "std::net", "std::time::Instant", "std::time::SystemTime", "std::env"],
+        &["sim/src/main.rs"],
+    ),
+    ("sim/src/", &["std::collections::HashMap", "std::collections::HashSet", "std::hash::RandomState"], &[]),
+    // Only the harness in Python starts Kafka; the crate asks it to.
+    ("tests/kafka/src/", &["tokio", "std::net", "kavka", "kavka_core", "kavka_broker"], &["tests/kafka/tests/"]),
 ];
 
 /// What the embedded broker may import from core: a broker that shared the client's logic would share its bugs.
@@ -219,7 +232,14 @@ impl Check {
             for (root, prefixes, homes) in ONLY_IN {
                 let is_home = homes.iter().any(|home| path.starts_with(home));
                 if path.starts_with(root) && !is_home && prefixes.iter().any(|prefix| is_below(&import, prefix)) {
-                    self.fault(path, line, &format!("{import} belongs into {}", homes.join(" or ")));
+                    self.fault(
+                        path,
+                        line,
+                        &match homes {
+                            [] => format!("{import}: {root} must do without it"),
+                            homes => format!("{import} belongs into {}", homes.join(" or ")),
+                        },
+                    );
                 }
             }
             let inner = import.strip_prefix("kavka_core::").filter(|_| path.starts_with("crates/broker/src/"));
@@ -373,6 +393,17 @@ mod tests {
         assert_eq!(faults("admin.rs", "use std::time::{Duration, Instant};"), 1);
         assert_eq!(faults("driver/network.rs", "use tokio::net::TcpStream;\nuse std::time::Instant;"), 0);
         assert_eq!(faults("role/mod.rs", "use tokio::task::JoinSet;"), 0);
+        assert_eq!(faults("call.rs", "fn f() { tokio::time::sleep(a).await; }"), 1);
+        assert_eq!(faults("producer/mod.rs", "fn f() { std::thread::park(); }"), 1);
+    }
+
+    #[test]
+    fn a_run_of_the_simulator_depends_on_its_seed_alone() {
+        let faults = |file: &str, code: &str| faults(&format!("sim/src/{file}"), &format!("//! For.\n{code}\n")).len();
+        assert_eq!(faults("world.rs", "use std::time::Instant;"), 1);
+        assert_eq!(faults("world.rs", "use std::collections::HashMap;"), 1);
+        assert_eq!(faults("main.rs", "use std::time::Instant;"), 0);
+        assert_eq!(faults("world.rs", "use std::time::Duration;\nuse std::collections::BTreeMap;"), 0);
     }
 
     #[test]

@@ -6,17 +6,13 @@
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{Call, Target};
+use kavka_core::cluster::{Call, Target, limit_of_one_attempt};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::Request;
-use tokio::time::{sleep, timeout};
 
 use crate::driver::Driver;
-
-/// The shortest time limit of one attempt, however little is left before the deadline.
-const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
 /// After this long without an answer, a log message says what the call waits for.
 const QUIET: Duration = Duration::from_secs(3);
@@ -66,30 +62,24 @@ impl Retry {
         Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None, tell_at }
     }
 
-    /// The time limit of one attempt. If the connection turns out to be dead, it leaves time for a second attempt on a
-    /// new one.
+    /// The time limit of the next attempt.
     pub(crate) fn share(&self) -> Duration {
         let left = self.deadline.since(self.driver.now());
-        self.driver.config().request_timeout.min((left / 2).max(SHORTEST_TRY))
+        self.driver.config().request_timeout.min(limit_of_one_attempt(left))
     }
 
     /// Waits for one attempt, up to the limit. At the limit the error is that of the previous attempt, if there was
     /// one.
     pub(crate) async fn attempt<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
-        let driver = self.driver.clone();
-        driver.with_timers(self.attempt_in_time(attempt)).await
-    }
-
-    async fn attempt_in_time<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
         let mut attempt = std::pin::pin!(attempt);
         if let Some(at) = self.tell_at {
-            match timeout(at.min(self.deadline).since(self.driver.now()), attempt.as_mut()).await {
-                Ok(outcome) => return outcome,
-                Err(_) => self.tell(),
+            match self.driver.within(at.min(self.deadline).since(self.driver.now()), attempt.as_mut()).await {
+                Some(outcome) => return outcome,
+                None => self.tell(),
             }
         }
-        let tried = timeout(self.deadline.since(self.driver.now()), attempt).await;
-        tried.unwrap_or_else(|_| {
+        let tried = self.driver.within(self.deadline.since(self.driver.now()), attempt).await;
+        tried.unwrap_or_else(|| {
             let none = || {
                 let error = Error::new(ErrorKind::TimedOut(Phase::Request), "no answer within the limit of the call");
                 self.driver.unreachable().into_iter().fold(error, Error::with_source)
@@ -110,7 +100,7 @@ impl Retry {
         if self.tell_at.is_some_and(|at| at <= self.driver.now()) {
             self.tell();
         }
-        self.driver.with_timers(async { sleep(delay).await }).await;
+        self.driver.sleep(delay).await;
         Ok(())
     }
 

@@ -10,7 +10,6 @@ use kavka_core::config::ClientConfig;
 use kavka_core::consumer::TopicPartition;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::{ErrorCode, Request};
-use tokio::time::timeout;
 
 use crate::blocking::Pending;
 use crate::call::Retry;
@@ -126,8 +125,8 @@ impl Client {
     async fn wait_for_topic(&self, name: Arc<str>, create: bool) -> Result<Arc<Topic>> {
         check_topic_name(&name)?;
         let limit = self.config().max_block;
-        let found = self.driver.with_timers(async { timeout(limit, Box::pin(self.find_topic(&name, create))).await });
-        found.await.unwrap_or_else(|_| {
+        let found = self.driver.within(limit, Box::pin(self.find_topic(&name, create)));
+        found.await.unwrap_or_else(|| {
             let what = format!("no leader while {}", Phase::Metadata);
             let error = Error::new(ErrorKind::TimedOut(Phase::Metadata), what);
             let error = error.at(Place { topic: Some(Arc::clone(&name)), ..Place::default() });

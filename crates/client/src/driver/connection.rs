@@ -486,10 +486,9 @@ impl Task {
             let timeout = self.connection.poll_timeout().or(idle_until);
             let due = timeout.into_iter().chain(throttled_until).min();
             let Some(due) = due else { return Ok(()) };
-            if self.timer.as_ref().is_none_or(|(at, _)| *at > due) {
-                self.timer = Some((due, Box::pin(tokio::time::sleep(due.since(now)))));
-            }
-            let Some((_, sleep)) = &mut self.timer else { return Ok(()) };
+            let alarm = || (due, Box::pin(tokio::time::sleep(due.since(now))));
+            self.timer.take_if(|(at, _)| *at > due);
+            let (_, sleep) = self.timer.get_or_insert_with(alarm);
             if sleep.as_mut().poll(context).is_pending() {
                 return Ok(());
             }

@@ -9,7 +9,6 @@ use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::ApiKey;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use crate::role;
 
@@ -71,7 +70,7 @@ impl Driver {
         limit: Duration,
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer_from(key, api, limit)));
+        let answer = self.within(limit, answer).await.unwrap_or_else(|| Err(self.no_answer_from(key, api, limit)));
         if answer.is_err() {
             self.shared.lock().route.pass_over(self.now(), key.endpoint);
         }
@@ -92,6 +91,11 @@ impl Driver {
         .at(place)
         .with_hint("the peer accepts connections but does not answer: is it frozen, overloaded, or not a Kafka broker?")
     }
+}
+
+/// How many threads can run at once on this machine.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A broker that stays silent this long is passed over while others can be asked.

@@ -16,6 +16,7 @@ mod network;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_core::backoff::Backoff;
@@ -31,10 +32,11 @@ use kavka_core::time::Instant;
 use kavka_core::wire::{ApiKey, Message, Request};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
 
 use connection::{Mail, Outgoing};
 use coordinators::Finding;
-pub(crate) use engine::Alive;
+pub(crate) use engine::{Alive, cores};
 use metadata::Snapshots;
 pub(crate) use metadata::{AllTopicsHold, TopicHold};
 pub use network::{BoxFuture, Network, Stream, Tcp};
@@ -260,8 +262,18 @@ impl Driver {
         self.runtime.spawn(future);
     }
 
+    /// Waits for a future for up to `limit`; `None` if that passes first. Any executor may poll it.
+    pub(crate) async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        self.with_timers(async { timeout(limit, future).await.ok() }).await
+    }
+
+    /// Waits for a while. Any executor may poll it.
+    pub(crate) async fn sleep(&self, wait: Duration) {
+        self.with_timers(async { sleep(wait).await }).await;
+    }
+
     /// Makes the engine's timers available to a future that any executor may poll.
-    pub(crate) async fn with_timers<T>(&self, future: impl Future<Output = T>) -> T {
+    async fn with_timers<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|context| {
             let _engine = self.runtime.enter();
@@ -316,7 +328,7 @@ impl Driver {
             Target::Coordinator(key, kind) if self.known_coordinator(key, *kind).is_none() => {
                 Some((Arc::clone(key), *kind))
             }
-            _ => None,
+            Target::Coordinator(..) | Target::Any | Target::Controller | Target::Broker(_) => None,
         };
         if let Some((key, kind)) = unknown {
             let found = async move {

@@ -6,12 +6,11 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
 
 use kavka_core::producer::BatchesToCompress;
 use kavka_core::wire::records::{Compression, Compressor};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, cores};
 use crate::role::Wake;
 
 /// How many threads compress at most for one machine, however many cores there are: others need some, too.
@@ -38,7 +37,7 @@ struct State {
 impl CompressionThreads {
     /// Threads of this driver, which wake the task when they have done something.
     pub(super) fn new(driver: Driver, compression: Compression, wake: Arc<Wake>) -> Arc<Self> {
-        let limit = available_parallelism().map_or(1, usize::from).min(MOST_AT_WORK);
+        let limit = cores().min(MOST_AT_WORK);
         let state = State { limit, at_work: 0, waiting: VecDeque::new(), done: Vec::new(), unused: Vec::new() };
         Arc::new(Self { driver, compression, wake, state: Mutex::new(state) })
     }

@@ -311,10 +311,7 @@ impl Producer {
             }
             let left = deadline.since(driver.now());
             let room = Arc::clone(&handle.machine.memory.room);
-            let freed = on_engine(driver, async move {
-                drop(tokio::time::timeout(left, room.freed(ticket)).await);
-            });
-            freed.await.ok_or_else(closed)?;
+            driver.within(left, room.freed(ticket)).await;
         }
     }
 
@@ -327,10 +324,11 @@ impl Producer {
         limit: Duration,
     ) -> Result<Delivery> {
         let handle = &*self.0;
-        let started = std::time::Instant::now();
+        let driver = &handle.machine.driver;
+        let deadline = driver.now() + limit;
         loop {
             let ticket = handle.machine.memory.ticket();
-            let left = limit.saturating_sub(started.elapsed());
+            let left = deadline.since(driver.now());
             if let Some(outcome) = handle.append_unless_full(topic, record, left.is_zero()) {
                 return outcome;
             }
@@ -380,9 +378,10 @@ impl Producer {
         machine.memory.room.signal();
         let flushed = self.flush();
         let (producer, driver) = (self.clone(), machine.driver.clone());
+        let waiting = driver.clone();
         async move {
             let closing = on_engine(&driver, async move {
-                if tokio::time::timeout(limit, flushed).await.is_ok() {
+                if waiting.within(limit, flushed).await.is_some() {
                     return Ok(());
                 }
                 let error = producer.0.abandon();

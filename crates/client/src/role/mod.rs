@@ -8,6 +8,7 @@
 mod wake;
 
 use std::future::Future;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -118,18 +119,39 @@ async fn run<R: Role>(role: Arc<R>) {
 }
 
 fn handle<R: Role>(role: &R, answer: std::result::Result<(u64, Result<R::Response>), tokio::task::JoinError>) {
-    // The task that awaits a response does not panic, and is aborted only together with this one.
-    if let Ok((id, response)) = answer {
-        role.handle_response(role.driver().now(), id, response);
+    match answer {
+        Ok((id, response)) => role.handle_response(role.driver().now(), id, response),
+        // The machine would wait for this response for ever, so the role ends with an error for everybody who waits.
+        Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+        // Aborted together with the runtime, which ends this task, too.
+        Err(_) => {}
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use kavka_core::wire::messages::MetadataResponse;
+
     use super::*;
+    use crate::{Client, ClientConfig};
 
     /// Handles the panic of a role's task.
     pub(crate) async fn panicked<R: Role>(role: Arc<R>) {
         supervise(role, async { panic!("planted") }).await;
+    }
+
+    #[test]
+    fn a_panic_while_a_response_is_awaited_ends_the_role() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let driver = client.driver.clone();
+        let awaiting = client.start(async move {
+            let mut answers = JoinSet::<(u64, Result<MetadataResponse>)>::new();
+            answers.spawn(async { panic!("planted") });
+            let answer = answers.join_next().await.unwrap();
+            catch_unwind(AssertUnwindSafe(|| handle(&driver, answer))).is_err()
+        });
+        assert!(awaiting.wait(Some(std::time::Duration::from_secs(20))).unwrap());
     }
 }

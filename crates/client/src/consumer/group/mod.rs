@@ -421,9 +421,9 @@ impl GroupConsumer {
                     changed.await;
                 }
             };
-            let in_time = driver.with_timers(async { tokio::time::timeout(limit, ended).await }).await;
+            let in_time = driver.within(limit, ended).await;
             shared.consumer.close();
-            in_time.map_err(|_| Error::new(ErrorKind::TimedOut(Phase::Close), "the member could not leave in time"))
+            in_time.ok_or_else(|| Error::new(ErrorKind::TimedOut(Phase::Close), "the member could not leave in time"))
         }
     }
 }
