@@ -86,7 +86,7 @@ pub(crate) enum Reply {
 
 /// An event of a machine.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub(crate) enum MachineEvent {
     Notice(Notice),
     Completed(Completed),
     PartitionError(TopicPartition, Error),
@@ -185,10 +185,10 @@ impl ProducerMachine {
         self.machine.handle_response(now, id, response);
     }
 
-    pub(crate) fn said(&mut self) -> Option<Said> {
+    pub(crate) fn poll_event(&mut self) -> Option<MachineEvent> {
         Some(match self.machine.poll_event()? {
-            ProducerEvent::Completed(completed) => Said::Completed(completed),
-            ProducerEvent::Notice(notice) => Said::Notice(notice),
+            ProducerEvent::Completed(completed) => MachineEvent::Completed(completed),
+            ProducerEvent::Notice(notice) => MachineEvent::Notice(notice),
         })
     }
 
@@ -260,17 +260,17 @@ impl ConsumerMachine {
         self.machine.handle_response(now, id, reply.and_then(decode_for_consumer));
     }
 
-    pub(crate) fn said(&mut self) -> Option<Said> {
+    pub(crate) fn poll_event(&mut self) -> Option<MachineEvent> {
         while let Some(event) = self.machine.poll_event() {
             return Some(match event {
                 ConsumerEvent::Located(_) => continue,
                 ConsumerEvent::PartitionError { topic_partition, error } => {
-                    Said::PartitionError(topic_partition, error)
+                    MachineEvent::PartitionError(topic_partition, error)
                 }
-                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => Said::Failed(error),
+                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
                 ConsumerEvent::Committed { .. } => unreachable!("nobody commits"),
-                ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
-                ConsumerEvent::Notice(notice) => Said::Notice(notice),
+                ConsumerEvent::Reset { topic_partition, from, to } => MachineEvent::Reset(topic_partition, from, to),
+                ConsumerEvent::Notice(notice) => MachineEvent::Notice(notice),
             });
         }
         None

@@ -16,7 +16,7 @@ use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
 use crate::adapter::{
-    Ask, Asker, ConsumerMachine, Lane, ProducerMachine, Question, Reply, Said, answer_metadata, ask_metadata,
+    Ask, Asker, ConsumerMachine, Lane, MachineEvent, ProducerMachine, Question, Reply, answer_metadata, ask_metadata,
 };
 use crate::network::{Arrival, LinkId, Network};
 use crate::trace::Trace;
@@ -69,7 +69,7 @@ pub(crate) trait Machines {
     }
 
     /// The next event of any machine.
-    fn said(&mut self) -> Option<Said>;
+    fn poll_event(&mut self) -> Option<MachineEvent>;
 
     fn poll_timeout(&self) -> Option<Instant>;
 }
@@ -98,8 +98,8 @@ impl Machines for Pair {
         }
     }
 
-    fn said(&mut self) -> Option<Said> {
-        self.producer.said().or_else(|| self.consumer.said())
+    fn poll_event(&mut self) -> Option<MachineEvent> {
+        self.producer.poll_event().or_else(|| self.consumer.poll_event())
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -122,7 +122,7 @@ pub(crate) struct Client<M> {
     fetch_version: i16,
     pub(crate) machines: M,
     /// Events for the application.
-    pub(crate) said: VecDeque<Said>,
+    pub(crate) events: VecDeque<MachineEvent>,
 }
 
 /// The environment of a client: the time, the network and the trace.
@@ -157,7 +157,7 @@ impl<M: Machines> Client<M> {
             by_link: BTreeMap::new(),
             next_request: 0,
             fetch_version,
-            said: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
@@ -277,13 +277,13 @@ impl<M: Machines> Client<M> {
                 self.enqueue(around, ask);
                 continue;
             }
-            let Some(said) = self.machines.said() else { break };
-            match said {
-                Said::Notice(Notice::RefreshMetadata(outdated)) => self.refresh.request(outdated),
-                Said::Notice(Notice::LeaderHints { hints, endpoints }) => {
+            let Some(event) = self.machines.poll_event() else { break };
+            match event {
+                MachineEvent::Notice(Notice::RefreshMetadata(outdated)) => self.refresh.request(outdated),
+                MachineEvent::Notice(Notice::LeaderHints { hints, endpoints }) => {
                     self.refresh.handle_leader_hints(&hints, endpoints);
                 }
-                said => self.said.push_back(said),
+                event => self.events.push_back(event),
             }
         }
         let all: Vec<Whereto> = self.sessions.keys().copied().collect();

@@ -10,17 +10,17 @@ use crate::{Print, run_group};
 /// Runs up to `seeds` seeds of the group world for each bug, and prints which one finds it. Returns whether all are
 /// found. A seed that breaks a promise without the bug, too, finds nothing.
 pub fn find_planted(seeds: u64) -> bool {
-    let said = Arc::new(Mutex::new(String::new()));
-    let told = Arc::clone(&said);
+    let message = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&message);
     set_hook(Box::new(move |panic| {
-        let message = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
-        *told.lock().unwrap_or_else(PoisonError::into_inner) = message.chars().take(150).collect();
+        let payload = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = payload.chars().take(150).collect();
     }));
     let broken_promise = |seed, bug| {
         plant(bug);
         let outcome = catch_unwind(|| run_group(seed, Print::Nothing));
         plant(None);
-        outcome.is_err().then(|| said.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        outcome.is_err().then(|| message.lock().unwrap_or_else(PoisonError::into_inner).clone())
     };
     let mut are_all_found = true;
     for bug in Bug::ALL {

@@ -10,7 +10,7 @@ use kavka_core::time::Instant;
 use kavka_core::wire::records::{Compression, CompressionType};
 
 use crate::Print;
-use crate::adapter::{ConsumerMachine, LEDGER, ProducerMachine, Said, TOPIC, number, place};
+use crate::adapter::{ConsumerMachine, LEDGER, MachineEvent, ProducerMachine, TOPIC, number, place};
 use crate::client::{Client, Pair, Surroundings};
 use crate::judge::{self, Judge};
 use crate::ledger::Ledger;
@@ -198,8 +198,8 @@ impl World {
     fn drive(&mut self) {
         let mut around = Surroundings { now: self.now, network: &mut self.network, trace: &mut self.trace };
         self.client.drive(&mut around);
-        while let Some(said) = self.client.said.pop_front() {
-            self.hear(said);
+        while let Some(event) = self.client.events.pop_front() {
+            self.hear(event);
         }
         for partition in 0..READ {
             let (topic, index) = place(partition);
@@ -210,18 +210,18 @@ impl World {
         }
     }
 
-    fn hear(&mut self, said: Said) {
-        match said {
-            Said::Completed(completed) => self.judge.reported(self.now, &mut self.trace, completed),
-            Said::Reset(key, from, to) => {
+    fn hear(&mut self, event: MachineEvent) {
+        match event {
+            MachineEvent::Completed(completed) => self.judge.reported(self.now, &mut self.trace, completed),
+            MachineEvent::Reset(key, from, to) => {
                 self.trace.say(self.now, format_args!("{key:?} is reset from offset {from} to {to}"));
                 let start = self.network.cluster.offsets(&key.topic, key.partition).map(|(start, _)| start);
                 assert!(start.is_some_and(|start| from < start), "reset although offset {from} is there: {start:?}");
                 self.judge.moved(number(&key), to);
             }
-            Said::PartitionError(key, error) => panic!("nothing is wrong with {key:?}, and yet: {error}"),
-            Said::Failed(error) => panic!("nothing is wrong, and yet: {error}"),
-            Said::Notice(_) => unreachable!("the client has taken it"),
+            MachineEvent::PartitionError(key, error) => panic!("nothing is wrong with {key:?}, and yet: {error}"),
+            MachineEvent::Failed(error) => panic!("nothing is wrong, and yet: {error}"),
+            MachineEvent::Notice(_) => unreachable!("the client has taken it"),
         }
     }
 

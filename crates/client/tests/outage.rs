@@ -23,44 +23,44 @@ const BROKERS: i32 = 3;
 
 /// What happens to packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
+enum Connectivity {
     /// They are delivered.
-    Fair,
+    Working,
     /// Nobody is there: dials are refused, and connections are reset.
     Refusing,
     /// All connections are forgotten, and new ones hang.
-    Swallowing,
+    Dropping,
 }
 
-struct Sky {
-    weather: Weather,
+struct NetworkState {
+    connectivity: Connectivity,
     /// The number of outages: a connection from before an outage is unusable after it.
     outages: usize,
     wakers: Vec<Waker>,
 }
 
 /// TCP with simulated outages.
-struct Weathered {
+struct FaultyNetwork {
     tcp: Tcp,
-    sky: Arc<Mutex<Sky>>,
+    state: Arc<Mutex<NetworkState>>,
     dials: AtomicUsize,
 }
 
-impl Weathered {
+impl FaultyNetwork {
     fn new() -> Arc<Self> {
-        let sky = Sky { weather: Weather::Fair, outages: 0, wakers: Vec::new() };
-        Arc::new(Self { tcp: Tcp::default(), sky: Arc::new(Mutex::new(sky)), dials: AtomicUsize::new(0) })
+        let state = NetworkState { connectivity: Connectivity::Working, outages: 0, wakers: Vec::new() };
+        Arc::new(Self { tcp: Tcp::default(), state: Arc::new(Mutex::new(state)), dials: AtomicUsize::new(0) })
     }
 
-    fn sky(&self) -> MutexGuard<'_, Sky> {
-        self.sky.lock().unwrap()
+    fn state(&self) -> MutexGuard<'_, NetworkState> {
+        self.state.lock().unwrap()
     }
 
-    fn turn(&self, weather: Weather) {
-        let mut sky = self.sky();
-        sky.outages += usize::from(weather != Weather::Fair);
-        sky.weather = weather;
-        sky.wakers.drain(..).for_each(Waker::wake);
+    fn set(&self, connectivity: Connectivity) {
+        let mut state = self.state();
+        state.outages += usize::from(connectivity != Connectivity::Working);
+        state.connectivity = connectivity;
+        state.wakers.drain(..).for_each(Waker::wake);
     }
 
     fn dials(&self) -> usize {
@@ -68,48 +68,48 @@ impl Weathered {
     }
 }
 
-impl Network for Weathered {
+impl Network for FaultyNetwork {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
         self.tcp.resolve(host, port)
     }
 
     fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
         self.dials.fetch_add(1, Ordering::SeqCst);
-        let sky = self.sky();
-        let (weather, born) = (sky.weather, sky.outages);
-        drop(sky);
+        let state = self.state();
+        let (connectivity, outages_before) = (state.connectivity, state.outages);
+        drop(state);
         Box::pin(async move {
-            match weather {
-                Weather::Fair => {}
-                Weather::Refusing => return Err(std::io::ErrorKind::ConnectionRefused.into()),
-                Weather::Swallowing => std::future::pending().await,
+            match connectivity {
+                Connectivity::Working => {}
+                Connectivity::Refusing => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+                Connectivity::Dropping => std::future::pending().await,
             }
             let stream = self.tcp.dial(host, address).await?;
-            Ok(Box::new(Exposed { stream, born, sky: Arc::clone(&self.sky) }) as Box<dyn Stream>)
+            Ok(Box::new(FaultyStream { stream, outages_before, state: Arc::clone(&self.state) }) as Box<dyn Stream>)
         })
     }
 }
 
 /// A connection that an outage can break.
-struct Exposed {
+struct FaultyStream {
     stream: Box<dyn Stream>,
-    born: usize,
-    sky: Arc<Mutex<Sky>>,
+    outages_before: usize,
+    state: Arc<Mutex<NetworkState>>,
 }
 
-impl Exposed {
+impl FaultyStream {
     /// The error of the connection, if an outage has broken it.
     fn broken(&self, context: &Context<'_>) -> Option<std::io::Error> {
-        let mut sky = self.sky.lock().unwrap();
-        if !sky.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            sky.wakers.push(context.waker().clone());
+        let mut state = self.state.lock().unwrap();
+        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.wakers.push(context.waker().clone());
         }
-        let is_stale = self.born != sky.outages;
+        let is_stale = self.outages_before != state.outages;
         is_stale.then(|| std::io::ErrorKind::ConnectionReset.into())
     }
 }
 
-impl AsyncRead for Exposed {
+impl AsyncRead for FaultyStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +122,7 @@ impl AsyncRead for Exposed {
     }
 }
 
-impl AsyncWrite for Exposed {
+impl AsyncWrite for FaultyStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         match self.broken(context) {
             Some(error) => Poll::Ready(Err(error)),
@@ -162,7 +162,7 @@ impl log::Log for Journal {
 }
 
 struct World {
-    network: Arc<Weathered>,
+    network: Arc<FaultyNetwork>,
     client: Client,
     producer: Producer,
     topic: ProducerTopic,
@@ -175,7 +175,7 @@ impl World {
     fn new(consumers: usize) -> Self {
         let broker = cluster(BROKERS.try_into().unwrap(), BROKERS);
         let config = ClientConfig::default().bootstrap_servers(servers(&broker));
-        let network = Weathered::new();
+        let network = FaultyNetwork::new();
         let client = Client::with_network(config, Arc::clone(&network) as Arc<dyn Network>, None).unwrap();
         let producer = client.producer(ProducerConfig::default()).unwrap();
         let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
@@ -247,21 +247,21 @@ impl Work {
 }
 
 /// How long everything takes after an outage, and how many dials there were per second and broker during it.
-fn outage(world: &World, weather: Weather, lasts: Duration) -> (Vec<(&'static str, Duration)>, f64) {
-    world.network.turn(weather);
+fn outage(world: &World, connectivity: Connectivity, lasts: Duration) -> (Vec<(&'static str, Duration)>, f64) {
+    world.network.set(connectivity);
     let work = world.start_work();
     let (before, begin) = (world.network.dials(), Instant::now());
     thread::sleep(lasts);
     let dials = u32::try_from(world.network.dials() - before).unwrap();
     let lasted = begin.elapsed();
-    world.network.turn(Weather::Fair);
+    world.network.set(Connectivity::Working);
     (work.finish(world), f64::from(dials) / lasted.as_secs_f64() / f64::from(BROKERS))
 }
 
 /// A busy machine may delay the work after one outage or another, so there are more of them if that happens.
-fn assert_soon(world: &World, weather: Weather, lasts: Duration, most_dials: f64) {
+fn assert_soon(world: &World, connectivity: Connectivity, lasts: Duration, most_dials: f64) {
     let is_soon = (0..5).any(|_| {
-        let (times, dials) = outage(world, weather, lasts);
+        let (times, dials) = outage(world, connectivity, lasts);
         assert!(dials < most_dials, "{dials} dials a second and broker");
         eprintln!("{times:?}");
         times.iter().all(|(_, time)| *time < Duration::from_secs(2))
@@ -275,7 +275,7 @@ fn everything_goes_on_within_two_seconds_after_brokers_that_refused_for_long_are
     log::set_max_level(log::LevelFilter::Info);
     let _alone = ALONE.lock();
     let world = World::new(1);
-    assert_soon(&world, Weather::Refusing, Duration::from_secs(6), 4.0);
+    assert_soon(&world, Connectivity::Refusing, Duration::from_secs(6), 4.0);
     let lines = JOURNAL.0.lock().unwrap().clone();
     for address in world.broker.bootstrap_servers().split(',') {
         let said: Vec<_> = lines.iter().filter(|line| line.starts_with("broker ") && line.contains(address)).collect();
@@ -290,11 +290,11 @@ fn everything_goes_on_within_two_seconds_after_brokers_that_refused_for_long_are
 #[test]
 fn everything_goes_on_within_two_seconds_after_packets_vanished() {
     let _alone = ALONE.lock();
-    assert_soon(&World::new(1), Weather::Swallowing, Duration::from_secs(3), 4.0);
+    assert_soon(&World::new(1), Connectivity::Dropping, Duration::from_secs(3), 4.0);
 }
 
 #[test]
 fn many_consumers_of_one_client_do_not_dial_a_broker_that_is_away_each_for_itself() {
     let _alone = ALONE.lock();
-    assert_soon(&World::new(20), Weather::Refusing, Duration::from_secs(4), 6.0);
+    assert_soon(&World::new(20), Connectivity::Refusing, Duration::from_secs(4), 6.0);
 }

@@ -19,7 +19,7 @@ use kavka_core::consumer::TopicPartition;
 use kavka_core::time::Instant;
 
 use super::SESSION;
-use super::member::{Deed, GROUP};
+use super::member::{Action, GROUP};
 use crate::adapter::Given;
 
 /// How much later than the coordinator a member may notice that its session has expired, in milliseconds.
@@ -103,36 +103,36 @@ impl Judge {
         self.truth.keys()
     }
 
-    pub(crate) fn look_at(&mut self, now: Instant, member: usize, deed: &Deed) {
-        let is_needless = match deed {
+    pub(crate) fn look_at(&mut self, now: Instant, member: usize, action: &Action) {
+        let is_needless = match action {
             // A leader that has started again lets a cooperative group rebalance, which costs nobody a partition.
-            Deed::Joins => self.members[member].is_eager || !self.members.iter().any(|known| known.is_restarted),
-            Deed::RevokeBegan(keys) | Deed::Lost(keys) => !keys.is_empty(),
-            Deed::Began(..) | Deed::Commits(_) => false,
+            Action::Joins => self.members[member].is_eager || !self.members.iter().any(|known| known.is_restarted),
+            Action::RevokeBegan(keys) | Action::Lost(keys) => !keys.is_empty(),
+            Action::Began(..) | Action::Commits(_) => false,
         };
         let is_calm = self.is_settled && !self.members[member].is_restarted;
-        assert!(!(is_calm && is_needless), "at {} ms member {member} has no reason for {deed:?}", now.0);
-        match deed {
-            Deed::Began(new, generation_id) => self.began(now, member, new, *generation_id),
-            Deed::RevokeBegan(keys) => {
+        assert!(!(is_calm && is_needless), "at {} ms member {member} has no reason for {action:?}", now.0);
+        match action {
+            Action::Began(new, generation_id) => self.began(now, member, new, *generation_id),
+            Action::RevokeBegan(keys) => {
                 for key in keys {
                     if let Some(holding) = self.holdings.get_mut(&(member, key.clone())) {
                         holding.is_revoked = true;
                     }
                 }
             }
-            Deed::Lost(keys) => {
+            Action::Lost(keys) => {
                 for key in keys {
                     self.holdings.remove(&(member, key.clone()));
                 }
             }
-            Deed::Joins => {
+            Action::Joins => {
                 self.holdings.retain(|(holder, _), holding| *holder != member || !holding.is_revoked);
                 let kept = self.holdings.keys().find(|(holder, _)| *holder == member);
                 let is_eager = self.members[member].is_eager;
                 assert!(!is_eager || kept.is_none(), "member {member} joins and still has {kept:?}");
             }
-            Deed::Commits(keys) => {
+            Action::Commits(keys) => {
                 for key in keys {
                     let has = self.holdings.contains_key(&(member, key.clone()));
                     assert!(has, "member {member} commits for {key}, which it does not have");
@@ -252,7 +252,7 @@ mod tests {
         judge.started(false, None);
         let (before, after) = first.split_at(1);
         let mut begins = |member: usize, (new, generation_id): (&[i32], i32)| {
-            judge.look_at(Instant(generation_id as u64), member, &Deed::Began(keys(new), Some(generation_id)));
+            judge.look_at(Instant(generation_id as u64), member, &Action::Began(keys(new), Some(generation_id)));
         };
         for begun in before {
             begins(0, *begun);

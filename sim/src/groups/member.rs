@@ -25,8 +25,8 @@ use kavka_core::wire::records::Decompressor;
 use kavka_core::wire::{AnyRequest, ApiKey, ErrorCode};
 
 use crate::adapter::{
-    Ask, Asker, BACKOFF, Given, MOST_DECOMPRESSED, Question, REQUEST_TIMEOUT, Reply, Said, any, ask, ask_for_consumer,
-    decode, decode_for_consumer,
+    Ask, Asker, BACKOFF, Given, MOST_DECOMPRESSED, MachineEvent, Question, REQUEST_TIMEOUT, Reply, any, ask,
+    ask_for_consumer, decode, decode_for_consumer,
 };
 use crate::client::Machines;
 
@@ -46,7 +46,7 @@ const REMOVED: [ErrorCode; 5] = [
 
 /// What a member did, for the judge.
 #[derive(Debug)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     /// A rebalance has completed with this generation, and these partitions were assigned in addition.
     Began(Vec<TopicPartition>, Option<i32>),
     RevokeBegan(Vec<TopicPartition>),
@@ -112,7 +112,7 @@ pub(crate) struct MemberMachine {
     /// While an answer is handled: whether it says that the member is not in the group.
     is_removed: Option<bool>,
     now: Instant,
-    pub(crate) deeds: VecDeque<Deed>,
+    pub(crate) actions: VecDeque<Action>,
 }
 
 impl MemberMachine {
@@ -150,7 +150,7 @@ impl MemberMachine {
             heard_at: now,
             is_removed: None,
             now,
-            deeds: VecDeque::new(),
+            actions: VecDeque::new(),
         }
     }
 
@@ -240,7 +240,7 @@ impl MemberMachine {
                             // Fails only if the partition was not added yet.
                             drop(self.consumer.withhold(key));
                         }
-                        self.deeds.push_back(Deed::Lost(partitions.clone()));
+                        self.actions.push_back(Action::Lost(partitions.clone()));
                     }
                     self.decisions.push_back((event, self.member.generation_id()));
                 }
@@ -292,21 +292,21 @@ impl MemberMachine {
                         let start = committed.get(key).map_or(StartPosition::Earliest, StartPosition::from);
                         self.consumer.add(key, start).expect("it is not consumed already");
                     }
-                    self.deeds.push_back(Deed::Began(partitions, generation_id));
+                    self.actions.push_back(Action::Began(partitions, generation_id));
                 }
                 MemberEvent::Revoked { partitions } => {
                     for key in &partitions {
                         // Fails only if the partition was lost meanwhile.
                         drop(self.consumer.withhold(key));
                     }
-                    self.deeds.push_back(Deed::RevokeBegan(partitions.clone()));
+                    self.actions.push_back(Action::RevokeBegan(partitions.clone()));
                     let time = if self.hangs_at_revoke { Duration::MAX } else { self.revoke_time };
                     self.revoking = Some(Revoking { partitions, until: now + time, has_committed: false });
                 }
                 MemberEvent::Lost { partitions, .. } => {
                     self.remove(&partitions);
                     self.commit_too_late(now, &partitions);
-                    self.deeds.push_back(Deed::Lost(partitions));
+                    self.actions.push_back(Action::Lost(partitions));
                 }
                 MemberEvent::AssignmentWanted { members, counts, .. } => {
                     self.member.handle_assignment(now, Ok(rounds(&members, &counts)));
@@ -355,7 +355,7 @@ impl MemberMachine {
                 let foreign =
                     self.commits.values().flat_map(|commit| commit.offsets.keys()).find(|key| !owned.contains(*key));
                 assert!(foreign.is_none(), "the member joins although a commit of {foreign:?} is not answered");
-                self.deeds.push_back(Deed::Joins);
+                self.actions.push_back(Action::Joins);
                 Box::new(request)
             }
             MemberRequest::Sync(request) => Box::new(request),
@@ -375,7 +375,7 @@ impl MemberMachine {
                     let keys = topic.partitions.iter().map(|partition| partition.partition_index);
                     keys.map(|partition| TopicPartition::new(&*topic.name, partition))
                 });
-                self.deeds.push_back(Deed::Commits(named.collect()));
+                self.actions.push_back(Action::Commits(named.collect()));
                 Box::new(request)
             }
             MemberRequest::Committed(keys) => {
@@ -493,17 +493,17 @@ impl Machines for MemberMachine {
         self.named.take()
     }
 
-    fn said(&mut self) -> Option<Said> {
+    fn poll_event(&mut self) -> Option<MachineEvent> {
         while let Some(event) = self.consumer.poll_event() {
             return Some(match event {
                 ConsumerEvent::Located(_) => continue,
                 ConsumerEvent::PartitionError { topic_partition, error } => {
-                    Said::PartitionError(topic_partition, error)
+                    MachineEvent::PartitionError(topic_partition, error)
                 }
-                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => Said::Failed(error),
+                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
                 ConsumerEvent::Committed { .. } => unreachable!("the member commits"),
-                ConsumerEvent::Reset { topic_partition, from, to } => Said::Reset(topic_partition, from, to),
-                ConsumerEvent::Notice(notice) => Said::Notice(notice),
+                ConsumerEvent::Reset { topic_partition, from, to } => MachineEvent::Reset(topic_partition, from, to),
+                ConsumerEvent::Notice(notice) => MachineEvent::Notice(notice),
             });
         }
         None

@@ -23,7 +23,7 @@ use crate::plan::{BROKERS, Odds};
 use crate::trace::Trace;
 use crate::{Outcome, Print};
 use judge::Judge;
-use member::{Application, Deed, MemberMachine};
+use member::{Action, Application, MemberMachine};
 use plan::{HEAL_AT, Plan, Trouble};
 
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
@@ -206,12 +206,12 @@ impl World {
             member.client.handle_arrival(&mut around, link, arrival);
         }
         member.client.drive(&mut around);
-        member.client.said.clear();
+        member.client.events.clear();
         let mut begins_to_revoke = false;
-        while let Some(deed) = member.client.machines.deeds.pop_front() {
-            around.trace.say(around.now, format_args!("member {number}: {deed:?}"));
-            self.judge.look_at(around.now, number, &deed);
-            begins_to_revoke |= matches!(&deed, Deed::RevokeBegan(keys) if !keys.is_empty());
+        while let Some(action) = member.client.machines.actions.pop_front() {
+            around.trace.say(around.now, format_args!("member {number}: {action:?}"));
+            self.judge.look_at(around.now, number, &action);
+            begins_to_revoke |= matches!(&action, Action::RevokeBegan(keys) if !keys.is_empty());
         }
         self.judge.heard(number, member.client.machines.heard_at());
         if member.client.machines.has_ended() {
