@@ -9,7 +9,8 @@ use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Call, Metadata, MetadataRefresh, Notice, Owner, Target};
 use kavka_core::config::{ConsumerConfig, ProducerConfig};
 use kavka_core::consumer::{
-    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, StartPosition, TopicPartition,
+    BrokerVersions, Consumer, ConsumerEvent, ConsumerRequest, ConsumerResponse, RecordCursor, StartPosition,
+    TopicPartition,
 };
 use kavka_core::error::{Error, Result, Written};
 use kavka_core::link::Answer;
@@ -261,19 +262,7 @@ impl ConsumerMachine {
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<MachineEvent> {
-        while let Some(event) = self.machine.poll_event() {
-            return Some(match event {
-                ConsumerEvent::Located(_) => continue,
-                ConsumerEvent::PartitionError { topic_partition, error } => {
-                    MachineEvent::PartitionError(topic_partition, error)
-                }
-                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
-                ConsumerEvent::Committed { .. } => unreachable!("nobody commits"),
-                ConsumerEvent::Reset { topic_partition, from, to } => MachineEvent::Reset(topic_partition, from, to),
-                ConsumerEvent::Notice(notice) => MachineEvent::Notice(notice),
-            });
-        }
-        None
+        next_event(&mut self.machine)
     }
 
     /// Takes the next batch, and hands out up to `limit` of its records, with their partition.
@@ -282,14 +271,7 @@ impl ConsumerMachine {
         let partition = number(batch.topic_partition());
         let mut given = Vec::new();
         match batch.open(&mut self.decompressor, MOST_DECOMPRESSED) {
-            Ok(mut cursor) => {
-                while given.len() < limit
-                    && let Some(record) = cursor.next_record()
-                {
-                    let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
-                    given.push(Given { offset: record.offset, value });
-                }
-            }
+            Ok(mut cursor) => given = hand_out(&mut cursor, limit),
             Err(bad) => self.machine.handle_bad_batch(*bad),
         }
         Some((partition, given))
@@ -311,6 +293,34 @@ impl ConsumerMachine {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.machine.poll_timeout()
+    }
+}
+
+/// Hands out up to `limit` records.
+pub(crate) fn hand_out(cursor: &mut RecordCursor, limit: usize) -> Vec<Given> {
+    let mut given = Vec::new();
+    while given.len() < limit
+        && let Some(record) = cursor.next_record()
+    {
+        let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
+        given.push(Given { offset: record.offset, value });
+    }
+    given
+}
+
+/// The next event of a consumer machine that concerns the client or the application. Commits are not its business here.
+pub(crate) fn next_event(consumer: &mut Consumer) -> Option<MachineEvent> {
+    loop {
+        return Some(match consumer.poll_event()? {
+            ConsumerEvent::Located(_) => continue,
+            ConsumerEvent::PartitionError { topic_partition, error } => {
+                MachineEvent::PartitionError(topic_partition, error)
+            }
+            ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
+            ConsumerEvent::Committed { .. } => unreachable!("nobody commits with it"),
+            ConsumerEvent::Reset { topic_partition, from, to } => MachineEvent::Reset(topic_partition, from, to),
+            ConsumerEvent::Notice(notice) => MachineEvent::Notice(notice),
+        });
     }
 }
 

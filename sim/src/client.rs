@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kavka_core::backoff::Backoff;
+
 use kavka_core::cluster::{
     BootstrapServer, Broker, Endpoint, Metadata, MetadataRefresh, Notice, RefreshConfig, Route, Target,
 };
@@ -16,13 +16,14 @@ use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
 use crate::adapter::{
-    Ask, Asker, ConsumerMachine, Lane, MachineEvent, ProducerMachine, Question, Reply, answer_metadata, ask_metadata,
+    Ask, Asker, BACKOFF, ConsumerMachine, Lane, MachineEvent, ProducerMachine, Question, Reply, answer_metadata,
+    ask_metadata,
 };
 use crate::network::{Arrival, LinkId, Network};
 use crate::trace::Trace;
 
 const SET_UP_TIMEOUT: Duration = Duration::from_secs(2);
-const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+
 /// Broker 1, which is also the bootstrap server, has the port after this one, and so on.
 const PORT_BASE: u16 = 9_091;
 

@@ -14,8 +14,11 @@ use kavka_core::wire::api::RequestHeader;
 use kavka_core::wire::{ApiKey, Decoder};
 
 use crate::oddities::odd_produce_answer;
-use crate::plan::Odds;
+use crate::plan::{BROKERS, BrokerTrouble, Odds};
 use crate::trace::Trace;
+
+/// The longest delay of bytes once there are no faults any more, in milliseconds.
+const SHORT_LATENCY: usize = 3;
 
 /// A TCP connection, as numbered by the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,8 +70,8 @@ struct Link {
 pub(crate) struct Network {
     pub(crate) cluster: Cluster,
     random: Random,
-    pub(crate) odds: Odds,
-    pub(crate) latency: usize,
+    odds: Odds,
+    latency: usize,
     links: BTreeMap<LinkId, Link>,
     by_connection: BTreeMap<ConnectionId, LinkId>,
     next_link: u64,
@@ -330,23 +333,35 @@ impl Network {
         }
     }
 
-    /// All clients can dial all brokers again. The links that were open meanwhile stay mute.
-    pub(crate) fn reunite_all(&mut self) {
-        self.separated.clear();
-    }
-
     /// This client can dial this broker again.
     pub(crate) fn reunite(&mut self, client: usize, broker_id: i32) {
         self.separated.remove(&(client, broker_id));
     }
 
-    /// Stops a broker's process.
-    pub(crate) fn freeze(&mut self, broker_id: i32) {
-        self.frozen.insert(broker_id);
+    /// Something happens to a broker.
+    pub(crate) fn trouble(&mut self, now: Instant, trace: &mut Trace, trouble: BrokerTrouble) {
+        match trouble {
+            BrokerTrouble::Down(broker) => self.cluster.set_broker_down(now, broker),
+            BrokerTrouble::Up(broker) => self.cluster.set_broker_up(now, broker),
+            BrokerTrouble::Freeze(broker) => drop(self.frozen.insert(broker)),
+            BrokerTrouble::Thaw(broker) => self.thaw(now, trace, broker),
+            BrokerTrouble::Mishap(fault) => self.cluster.faults().add(fault),
+        }
+    }
+
+    /// Ends all faults: all brokers work, and all clients can dial them. Links that are mute stay so.
+    pub(crate) fn heal(&mut self, now: Instant, trace: &mut Trace) {
+        (self.odds, self.latency) = (Odds::default(), SHORT_LATENCY);
+        self.cluster.faults().clear();
+        self.separated.clear();
+        for broker in 1..=BROKERS {
+            self.cluster.set_broker_up(now, broker);
+            self.thaw(now, trace, broker);
+        }
     }
 
     /// Resumes a broker's process, with everything that has arrived meanwhile.
-    pub(crate) fn thaw(&mut self, now: Instant, trace: &mut Trace, broker_id: i32) {
+    fn thaw(&mut self, now: Instant, trace: &mut Trace, broker_id: i32) {
         self.frozen.remove(&broker_id);
         for (link, bytes) in std::mem::take(&mut self.stalled_answers) {
             self.answer(now, trace, link, bytes);

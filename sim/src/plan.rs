@@ -16,20 +16,37 @@ pub(crate) const PARTITIONS: i32 = 3;
 /// The limit of a topic that accepts small batches only: room for one or two records.
 const SMALL_BATCH_BYTES: usize = 130;
 
-/// Something that happens to the cluster rather than to one connection.
+/// Something that happens to a broker.
 #[derive(Debug, Clone)]
-pub(crate) enum Trouble {
-    BrokerDown(i32),
-    BrokerUp(i32),
+pub(crate) enum BrokerTrouble {
+    Down(i32),
+    Up(i32),
     /// The process stops: its sockets stay open, and the kernel still accepts connections.
     Freeze(i32),
     Thaw(i32),
+    /// The broker answers a request with an error, late or not at all, or its response is lost.
+    Mishap(Fault),
+}
+
+impl BrokerTrouble {
+    /// What begins an outage of this broker, and what ends it.
+    pub(crate) fn outage(random: &mut Random, broker: i32) -> (Self, Self) {
+        if random.below(2) == 0 {
+            (Self::Down(broker), Self::Up(broker))
+        } else {
+            (Self::Freeze(broker), Self::Thaw(broker))
+        }
+    }
+}
+
+/// Something that happens to the cluster rather than to one connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    Broker(BrokerTrouble),
     /// Another broker becomes the leader of the partition. Clients are not told.
     MoveLeader(i32),
     /// The first half of the log is deleted, as by retention.
     DeleteRecords(i32),
-    /// The broker answers a request with an error, late or not at all, or its response is lost.
-    Mishap(Fault),
 }
 
 /// The chance, in percent, that something happens to a connection when bytes pass over it.
@@ -114,12 +131,8 @@ impl Plan {
             let broker = random.below(BROKERS as usize) as i32 + 1;
             let begin = self.a_time(random);
             let end = (begin + 100 + random.below(4_000) as u64).min(self.heal_at);
-            let (bad, good) = if random.below(2) == 0 {
-                (Trouble::BrokerDown(broker), Trouble::BrokerUp(broker))
-            } else {
-                (Trouble::Freeze(broker), Trouble::Thaw(broker))
-            };
-            self.troubles.extend([(begin, bad), (end, good)]);
+            let (bad, good) = BrokerTrouble::outage(random, broker);
+            self.troubles.extend([(begin, Trouble::Broker(bad)), (end, Trouble::Broker(good))]);
         }
     }
 
@@ -135,7 +148,9 @@ impl Plan {
     fn add_mishaps(&mut self, random: &mut Random) {
         if random.below(2) == 0 {
             for _ in 0..random.below(40) {
-                self.troubles.push((self.a_time(random), Trouble::Mishap(mishap(random, self.is_curable))));
+                let at = self.a_time(random);
+                let mishap = BrokerTrouble::Mishap(mishap(random, self.is_curable));
+                self.troubles.push((at, Trouble::Broker(mishap)));
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::client::{Client, Pair, Surroundings};
 use crate::judge::{self, Judge};
 use crate::ledger::Ledger;
 use crate::network::Network;
-use crate::plan::{BROKERS, Odds, PARTITIONS, Plan, Trouble};
+use crate::plan::{BROKERS, PARTITIONS, Plan, Trouble};
 use crate::trace::Trace;
 
 /// The number of partitions that are read: those of both topics.
@@ -291,10 +291,7 @@ impl World {
         let now = self.now;
         let cluster = &mut self.network.cluster;
         match trouble {
-            Trouble::BrokerDown(broker) => cluster.set_broker_down(now, broker),
-            Trouble::BrokerUp(broker) => cluster.set_broker_up(now, broker),
-            Trouble::Freeze(broker) => self.network.freeze(broker),
-            Trouble::Thaw(broker) => self.network.thaw(now, &mut self.trace, broker),
+            Trouble::Broker(trouble) => self.network.trouble(now, &mut self.trace, trouble),
             Trouble::MoveLeader(number) => {
                 let (topic, partition) = place(number);
                 let broker = self.random.below(BROKERS as usize) as i32 + 1;
@@ -307,20 +304,13 @@ impl World {
                     cluster.delete_records(TOPIC, partition, start.midpoint(end)).expect("the partition is there");
                 }
             }
-            Trouble::Mishap(fault) => cluster.faults().add(fault),
         }
         self.network.settle(now, &mut self.trace);
     }
 
     fn heal(&mut self) {
         self.trace.say(self.now, format_args!("all trouble ends"));
-        self.network.odds = Odds::default();
-        self.network.latency = 3;
-        self.network.cluster.faults().clear();
-        for broker in 1..=BROKERS {
-            self.network.cluster.set_broker_up(self.now, broker);
-            self.network.thaw(self.now, &mut self.trace, broker);
-        }
+        self.network.heal(self.now, &mut self.trace);
         self.network.settle(self.now, &mut self.trace);
     }
 }

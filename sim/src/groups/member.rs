@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use kavka_core::cluster::{Broker, Call, CoordinatorKind, Coordinators, Metadata, Owner, Target};
 use kavka_core::config::{ConsumerConfig, GroupConfig};
-use kavka_core::consumer::{
-    CommittedOffset, Consumer, ConsumerEvent, Offsets, RecordCursor, StartPosition, TopicPartition,
-};
+use kavka_core::consumer::{CommittedOffset, Consumer, Offsets, RecordCursor, StartPosition, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::group::assignor::{
     Assignment, Assignor, PartitionCounts, PartitionRacks, RebalanceProtocol, Subscriber,
@@ -26,7 +24,7 @@ use kavka_core::wire::{AnyRequest, ApiKey, ErrorCode};
 
 use crate::adapter::{
     Ask, Asker, BACKOFF, Given, MOST_DECOMPRESSED, MachineEvent, Question, REQUEST_TIMEOUT, Reply, any, ask,
-    ask_for_consumer, decode, decode_for_consumer,
+    ask_for_consumer, decode, decode_for_consumer, hand_out, next_event,
 };
 use crate::client::Machines;
 
@@ -163,13 +161,7 @@ impl MemberMachine {
             Ok(cursor) => cursor,
             Err(bad) => panic!("{key} has nothing but whole batches, and yet: {bad:?}"),
         };
-        let mut given = Vec::new();
-        while given.len() < limit
-            && let Some(record) = cursor.next_record()
-        {
-            let value = record.value.map(|value| value.of(cursor.data()).to_vec()).unwrap_or_default();
-            given.push(Given { offset: record.offset, value });
-        }
+        let given = hand_out(&mut cursor, limit);
         self.at_hand = Some((cursor, given.iter().map(|given| given.offset).collect()));
         Some((key, given))
     }
@@ -494,19 +486,7 @@ impl Machines for MemberMachine {
     }
 
     fn poll_event(&mut self) -> Option<MachineEvent> {
-        while let Some(event) = self.consumer.poll_event() {
-            return Some(match event {
-                ConsumerEvent::Located(_) => continue,
-                ConsumerEvent::PartitionError { topic_partition, error } => {
-                    MachineEvent::PartitionError(topic_partition, error)
-                }
-                ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
-                ConsumerEvent::Committed { .. } => unreachable!("the member commits"),
-                ConsumerEvent::Reset { topic_partition, from, to } => MachineEvent::Reset(topic_partition, from, to),
-                ConsumerEvent::Notice(notice) => MachineEvent::Notice(notice),
-            });
-        }
-        None
+        next_event(&mut self.consumer)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -19,7 +19,7 @@ use kavka_core::time::Instant;
 use crate::client::{Client, Surroundings};
 use crate::ledger::Ledger;
 use crate::network::{Arrival, LinkId, Network};
-use crate::plan::{BROKERS, Odds};
+use crate::plan::BROKERS;
 use crate::trace::Trace;
 use crate::{Outcome, Print};
 use judge::Judge;
@@ -252,11 +252,7 @@ impl World {
         self.trace.say(self.now, format_args!("trouble: {trouble:?}"));
         let now = self.now;
         match trouble {
-            Trouble::BrokerDown(broker) => self.network.cluster.set_broker_down(now, broker),
-            Trouble::BrokerUp(broker) => self.network.cluster.set_broker_up(now, broker),
-            Trouble::FreezeBroker(broker) => self.network.freeze(broker),
-            Trouble::ThawBroker(broker) => self.network.thaw(now, &mut self.trace, broker),
-            Trouble::Mishap(fault) => self.network.cluster.faults().add(fault),
+            Trouble::Broker(trouble) => self.network.trouble(now, &mut self.trace, trouble),
             Trouble::Grow => {
                 let topic = self.plan.topics[self.random.below(self.plan.topics.len())];
                 let count = self.judge.partitions().filter(|key| *key.topic == *topic).count() as i32;
@@ -357,15 +353,8 @@ impl World {
     }
 
     fn heal(&mut self) {
-        self.network.odds = Odds::default();
-        self.network.latency = 3;
-        self.network.cluster.faults().clear();
-        self.network.reunite_all();
+        self.network.heal(self.now, &mut self.trace);
         self.crash_at_revoke = None;
-        for broker in 1..=BROKERS {
-            self.network.cluster.set_broker_up(self.now, broker);
-            self.network.thaw(self.now, &mut self.trace, broker);
-        }
         for member in &mut self.members {
             (member.frozen_until, member.reads_at) = (member.frozen_until.min(self.now.0), self.now.0);
             member.client.machines.hurry();

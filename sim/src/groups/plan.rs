@@ -11,7 +11,7 @@ use kavka_core::group::assignor::{Assignor, RebalanceProtocol};
 use kavka_core::random::Random;
 use kavka_core::wire::{ApiKey, ErrorCode};
 
-use crate::plan::{BROKERS, Odds};
+use crate::plan::{BROKERS, BrokerTrouble, Odds};
 
 /// The topics of the group; runs with one topic use the first.
 pub(crate) const TOPICS: [&str; 2] = ["letters", "parcels"];
@@ -24,11 +24,7 @@ const MOST_MEMBERS: usize = 4;
 /// Something that happens to the cluster or to a member.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
-    BrokerDown(i32),
-    BrokerUp(i32),
-    FreezeBroker(i32),
-    ThawBroker(i32),
-    Mishap(Fault),
+    Broker(BrokerTrouble),
     /// A topic gets another partition.
     Grow,
     Start,
@@ -160,7 +156,8 @@ fn calm(random: &mut Random) -> Vec<(u64, Trouble)> {
             0 => {
                 let broker = 1 + random.below(BROKERS as usize) as i32;
                 let until = at + 50 + random.below(1_500) as u64;
-                troubles.extend([(at, Trouble::BrokerDown(broker)), (until, Trouble::BrokerUp(broker))]);
+                let (down, up) = (BrokerTrouble::Down(broker), BrokerTrouble::Up(broker));
+                troubles.extend([(at, Trouble::Broker(down)), (until, Trouble::Broker(up))]);
             }
             _ => troubles.push((at, Trouble::Restart(random.below(members), 10 + random.below(2_500) as u64))),
         }
@@ -192,16 +189,13 @@ fn troubles(random: &mut Random) -> Vec<(u64, Trouble)> {
     for _ in 0..random.below(4) {
         let (at, broker) = (a_time(random), random.below(BROKERS as usize) as i32 + 1);
         let until = (at + 100 + random.below(8_000) as u64).min(HEAL_AT - 1);
-        let (bad, good) = if random.below(2) == 0 {
-            (Trouble::BrokerDown(broker), Trouble::BrokerUp(broker))
-        } else {
-            (Trouble::FreezeBroker(broker), Trouble::ThawBroker(broker))
-        };
-        troubles.extend([(at, bad), (until, good)]);
+        let (bad, good) = BrokerTrouble::outage(random, broker);
+        troubles.extend([(at, Trouble::Broker(bad)), (until, Trouble::Broker(good))]);
     }
     if random.below(2) == 0 {
         for _ in 0..random.below(25) {
-            troubles.push((a_time(random), Trouble::Mishap(mishap(random))));
+            let at = a_time(random);
+            troubles.push((at, Trouble::Broker(BrokerTrouble::Mishap(mishap(random)))));
         }
     }
     for _ in 0..random.below(3) {
