@@ -249,7 +249,9 @@ fn sequence_numbers_of_a_topic_that_was_forgotten_are_not_given_out_again() {
 
 #[test]
 fn a_topic_with_a_batch_in_flight_is_forgotten_when_it_is_answered() {
-    let mut rig = Rig::new(1, ProducerConfig::default());
+    let mut rig = Rig::new(2, ProducerConfig::default());
+    // Keeps the producer id in use.
+    let _keeper = rig.open(1, None);
     let (handle, topic) = rig.open(0, None);
     rig.append(topic).unwrap();
     let sent = rig.poll();

@@ -43,7 +43,7 @@ impl Producer {
             let partition = self.partitions.get_mut(id);
             let is_used_up = partition.restart(self.rules);
             if is_used_up {
-                self.lanes.get_mut(partition.lane()).renew(now);
+                self.lanes.update(partition.lane(), |lane| lane.renew(now));
             }
             self.report(id);
         }
@@ -66,7 +66,7 @@ impl Producer {
         let Some(broker_id) = partition.leader() else { return self.ask_for_leader(now, id) };
         let lane = partition.lane();
         if partition.needs_identity() && self.lanes.get(lane).lacks_identity() {
-            return self.partitions.get_mut(id).wait_for_identity() && self.lanes.get_mut(lane).wait(id);
+            return self.partitions.get_mut(id).wait_for_identity() && self.lanes.update(lane, |lane| lane.wait(id));
         }
         if partition.is_listed(broker_id) || !partition.can_send(now, self.rules) {
             return false;

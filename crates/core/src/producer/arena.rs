@@ -43,12 +43,23 @@ pub(super) struct Arena<K, T> {
     /// What a look-up returns if it finds nothing.
     blank: T,
     broken: Cell<bool>,
+    /// How many slots were looked at; tests use it to measure work.
+    #[cfg(test)]
+    visits: Cell<usize>,
     key: PhantomData<K>,
 }
 
 impl<K: Key, T> Arena<K, T> {
     pub(super) fn new(blank: T) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), blank, broken: Cell::new(false), key: PhantomData }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            blank,
+            broken: Cell::new(false),
+            #[cfg(test)]
+            visits: Cell::new(0),
+            key: PhantomData,
+        }
     }
 
     /// Adds the item that `make` builds from its key. Keys of removed items are reused.
@@ -74,6 +85,7 @@ impl<K: Key, T> Arena<K, T> {
     /// The item with this key, if there is one.
     #[inline]
     pub(super) fn find(&self, key: K) -> Option<&T> {
+        self.count_visit();
         self.slots.get(key.index())?.as_ref()
     }
 
@@ -90,6 +102,7 @@ impl<K: Key, T> Arena<K, T> {
     /// The item with this key, which must exist.
     #[inline]
     pub(super) fn get_mut(&mut self, key: K) -> &mut T {
+        self.count_visit();
         if let Some(thing) = self.slots.get_mut(key.index()).and_then(Option::as_mut) {
             return thing;
         }
@@ -103,12 +116,24 @@ impl<K: Key, T> Arena<K, T> {
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = K> + use<'_, K, T> {
-        let slots = self.slots.iter().enumerate();
+        let slots = self.slots.iter().enumerate().inspect(|_| self.count_visit());
         slots.filter(|(_, slot)| slot.is_some()).map(|(index, _)| K::new(index as u32))
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    #[inline]
+    #[cfg_attr(not(test), allow(clippy::unused_self, reason = "only tests count"))]
+    fn count_visit(&self) {
+        #[cfg(test)]
+        self.visits.set(self.visits.get() + 1);
+    }
+
+    #[cfg(test)]
+    pub(super) fn visits(&self) -> usize {
+        self.visits.get()
     }
 }
 

@@ -4,7 +4,8 @@
 //! keeps apart what belongs to one producer: its topics, its limit on records and its unreported batches. Flushing,
 //! closing and abandoning a handle concern these batches only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{HandleId, TopicIndex};
 use crate::error::Error;
@@ -18,7 +19,7 @@ pub(super) struct Handle {
     unreported: BTreeSet<u64>,
     /// Batches with a lower number have already been told not to linger.
     expedited: u64,
-    pub(super) topics: Vec<TopicIndex>,
+    pub(super) topics: BTreeMap<Arc<str>, TopicIndex>,
     /// Why it accepts no more records; `None` while it does.
     refusal: Option<Error>,
     released: bool,

@@ -3,12 +3,15 @@
 //! The sequence numbers of a partition belong to one producer id. If two handles write to the same topic, their batches
 //! are not ordered among each other, so they need two producer ids: the second handle's topic goes into the next lane.
 //! A request carries batches of one lane, so it has no partition twice. Nearly always there is one lane.
+//!
+//! A lane is removed with its last topic. Its number may then be given to another lane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::arena::Arena;
 use super::identity::{Identity, ProducerId};
-use super::{PartitionId, TopicIndex};
+use super::{LaneId, PartitionId, TopicIndex};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::time::Instant;
 
@@ -21,11 +24,11 @@ pub(super) struct Lane {
     last_error: Option<Error>,
     /// Partitions that have something to send and wait for the producer id.
     waiting: Vec<PartitionId>,
-    pub(super) names: BTreeMap<Arc<str>, TopicIndex>,
+    names: BTreeMap<Arc<str>, TopicIndex>,
 }
 
 impl Lane {
-    pub(super) fn new(idempotent: bool) -> Self {
+    fn new(idempotent: bool) -> Self {
         let identity = if idempotent { Identity::Wanted(Instant::default()) } else { Identity::Off };
         Self { identity, failures: 0, last_error: None, waiting: Vec::new(), names: BTreeMap::new() }
     }
@@ -60,22 +63,17 @@ impl Lane {
         matches!(self.identity, Identity::Wanted(_))
     }
 
+    /// The topic of this name.
+    pub(super) fn topic(&self, name: &str) -> Option<TopicIndex> {
+        self.names.get(name).copied()
+    }
+
     /// When to request a producer id.
-    pub(super) fn wanted_at(&self) -> Option<Instant> {
+    fn wanted_at(&self) -> Option<Instant> {
         match self.identity {
             Identity::Wanted(at) if !self.waiting.is_empty() => Some(at),
             _ => None,
         }
-    }
-
-    /// Notes that this request asks for a producer id. Returns how many requests in a row have failed.
-    pub(super) fn ask(&mut self, request_id: u64) -> u32 {
-        self.identity = Identity::Asked(request_id);
-        self.failures
-    }
-
-    pub(super) fn is_asked_by(&self, request_id: u64) -> bool {
-        matches!(self.identity, Identity::Asked(id) if id == request_id)
     }
 
     /// Sets the producer id; returns the partitions that waited for it.
@@ -116,6 +114,117 @@ impl Lane {
                 None => self.identity = Identity::Wanted(now),
             }
         }
+    }
+}
+
+/// All lanes of a machine. What a wake-up asks for needs no look at every lane.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    idempotent: bool,
+    all: Arena<LaneId, Lane>,
+    /// The lanes that want a producer id, and when to request it.
+    wanting: BTreeSet<(Instant, LaneId)>,
+    /// The lanes whose request for a producer id is in flight, by the id of the request.
+    asking: BTreeMap<u64, LaneId>,
+    /// How many lanes have a topic of this name.
+    named: BTreeMap<Arc<str>, usize>,
+}
+
+impl Lanes {
+    pub(super) fn new(idempotent: bool) -> Self {
+        Self {
+            idempotent,
+            all: Arena::new(Lane::new(false)),
+            wanting: BTreeSet::new(),
+            asking: BTreeMap::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// The lane with this number, which must exist.
+    pub(super) fn get(&self, id: LaneId) -> &Lane {
+        self.all.get(id)
+    }
+
+    /// Changes a lane, which must exist.
+    pub(super) fn update<T>(&mut self, id: LaneId, change: impl FnOnce(&mut Lane) -> T) -> T {
+        let lane = self.all.get_mut(id);
+        let before = lane.wanted_at();
+        let result = change(lane);
+        let after = lane.wanted_at();
+        if before != after {
+            before.map(|at| self.wanting.remove(&(at, id)));
+            self.wanting.extend(after.map(|at| (at, id)));
+        }
+        result
+    }
+
+    /// A lane that has no topic of this name.
+    pub(super) fn without_topic(&mut self, name: &str) -> LaneId {
+        let every_lane_has_one = self.named.get(name).is_some_and(|lanes| *lanes == self.all.len());
+        let mut all = self.all.keys();
+        if !every_lane_has_one && let Some(id) = all.find(|id| self.all.get(*id).topic(name).is_none()) {
+            return id;
+        }
+        drop(all);
+        self.all.insert(|_| Lane::new(self.idempotent))
+    }
+
+    pub(super) fn add_topic(&mut self, id: LaneId, name: Arc<str>, topic: TopicIndex) {
+        *self.named.entry(Arc::clone(&name)).or_default() += 1;
+        self.all.get_mut(id).names.insert(name, topic);
+    }
+
+    /// Removes a topic from its lane, and the lane if it was the last one. Returns whether the lane is still there.
+    pub(super) fn remove_topic(&mut self, id: LaneId, name: &str) -> bool {
+        let lane = self.all.get_mut(id);
+        lane.names.remove(name);
+        if let Some(lanes) = self.named.get_mut(name) {
+            *lanes = lanes.saturating_sub(1);
+            if *lanes == 0 {
+                self.named.remove(name);
+            }
+        }
+        if !lane.names.is_empty() {
+            return true;
+        }
+        if let Identity::Asked(request) = lane.identity {
+            self.asking.remove(&request);
+        }
+        lane.wanted_at().map(|at| self.wanting.remove(&(at, id)));
+        self.all.remove(id);
+        false
+    }
+
+    /// The lane that wants a producer id first, and when.
+    pub(super) fn next_wanting(&self) -> Option<(Instant, LaneId)> {
+        self.wanting.first().copied()
+    }
+
+    /// Notes that this request asks for the producer id of a lane. Returns how many of its requests have failed in a
+    /// row.
+    pub(super) fn ask(&mut self, id: LaneId, request: u64) -> u32 {
+        self.asking.insert(request, id);
+        self.update(id, |lane| {
+            lane.identity = Identity::Asked(request);
+            lane.failures
+        })
+    }
+
+    /// The lane that this request asked for; `None` if there is none, or it was removed.
+    pub(super) fn take_asking(&mut self, request: u64) -> Option<LaneId> {
+        self.asking.remove(&request)
+    }
+
+    /// Whether a look-up missed, which is a bug.
+    pub(super) fn is_broken(&self) -> bool {
+        self.all.is_broken()
+    }
+
+    /// How many lanes there are, and how many were looked at so far.
+    #[cfg(test)]
+    pub(super) fn count_and_visits(&self) -> (usize, usize) {
+        (self.all.len(), self.all.visits())
     }
 }
 

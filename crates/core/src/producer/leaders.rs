@@ -55,6 +55,9 @@ impl Leaders {
         let next = self.all.get_mut(&from).and_then(|leader| leader.ready.pop_front());
         if next.is_none() {
             self.sendable.remove(&from);
+            if self.all.get(&from).is_some_and(|leader| leader.in_flight == 0) {
+                self.all.remove(&from);
+            }
         }
         next
     }

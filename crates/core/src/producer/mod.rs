@@ -60,7 +60,7 @@ use crate::time::Instant;
 use crate::wire::records::BufferPool;
 use arena::{Arena, key};
 use handle::Handle;
-use lane::Lane;
+use lane::Lanes;
 use leaders::Leaders;
 use ledger::Ledger;
 use partition::{Partition, Rules};
@@ -121,7 +121,7 @@ pub struct Producer {
     random: Random,
     metadata_version: Option<u64>,
     handles: Arena<HandleId, Handle>,
-    lanes: Arena<LaneId, Lane>,
+    lanes: Lanes,
     topics: Arena<TopicIndex, Topic>,
     partitions: Arena<PartitionId, Partition>,
     leaders: Leaders,
@@ -158,7 +158,7 @@ impl Producer {
         let nowhere = Partition::new(arena::Key::new(0), Arc::default(), -1, arena::Key::new(0), arena::Key::new(0));
         Self {
             leaders: Leaders::new(config.max_in_flight),
-            lanes: Arena::new(Lane::new(false)),
+            lanes: Lanes::new(rules.idempotent),
             handles: Arena::new(Handle::default()),
             topics: Arena::new(Topic::new(Arc::default(), blank(0), arena::Key::new(0), 0)),
             partitions: Arena::new(nowhere),
@@ -188,10 +188,6 @@ impl Producer {
         self.handles.insert(|_| Handle::new(max_queued_records))
     }
 
-    fn add_lane(&mut self) -> LaneId {
-        self.lanes.insert(|_| Lane::new(self.rules.idempotent))
-    }
-
     /// The next thing to do besides sending; call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<ProducerEvent> {
         if let Some(outdated) = self.outdated.take() {
@@ -208,15 +204,14 @@ impl Producer {
         let handle = self.handles.get(id);
         let (is_bounded, is_over) = (handle.max_queued_records().is_some(), handle.is_over());
         if is_over && let Some(handle) = self.handles.remove(id) {
-            self.remove_topics(now, handle.topics);
+            self.remove_topics(now, handle.topics.into_values());
         }
         Some(Progress { handle: id, settled, is_bounded, is_over })
     }
 
     /// When to call [`poll_request`](Self::poll_request) again if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let identity = self.lanes.keys().filter_map(|lane| self.lanes.get(lane).wanted_at()).min();
-        let identity = identity.filter(|_| !self.ledger.is_empty());
+        let identity = self.lanes.next_wanting().map(|(at, _)| at).filter(|_| !self.ledger.is_empty());
         let linger = self.lingering.first_key_value().map(|(_, (due, _))| *due);
         let delivery = self.ledger.front().map(|(.., deadline)| deadline);
         let retry = self.retries.first().map(|(at, _)| *at);
@@ -329,41 +324,130 @@ mod tests {
     use super::arena::Key;
     use super::*;
     use crate::cluster::Metadata;
-    use crate::wire::messages::MetadataResponse;
     use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+    use crate::wire::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
+    use crate::wire::messages::{InitProducerIdResponse, MetadataResponse, ProduceResponse};
+    use crate::wire::records::{Compression, Compressor};
 
-    #[test]
-    fn a_mistake_of_ours_stops_the_machine_and_reports_every_record_of_every_handle() {
-        let partitions = vec![MetadataResponsePartition::default()];
-        let topic = |name: &str| MetadataResponseTopic {
-            name: Some(name.into()),
-            partitions: partitions.clone(),
+    /// A machine, and a snapshot with topics of these names.
+    fn machine(names: &[&str]) -> (Producer, Metadata) {
+        let topic = |name: &&str| MetadataResponseTopic {
+            name: Some((*name).into()),
+            partitions: vec![MetadataResponsePartition { leader_id: Some(1), ..Default::default() }],
             ..Default::default()
         };
-        let response = MetadataResponse { topics: vec![topic("a"), topic("b")], ..Default::default() };
-        let metadata = Metadata::default().merged(response, true);
+        let response = MetadataResponse { topics: names.iter().map(topic).collect(), ..Default::default() };
         let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-        let pool = BufferPool::new(1 << 20, Arc::new(|| ()));
-        let mut producer = Producer::new(ProducerConfig::default(), backoff, pool, 1);
-        let opened: Vec<_> = ["a", "b"]
-            .into_iter()
-            .map(|name| {
-                let handle = producer.open(None);
-                (handle, producer.topic(Instant(0), handle, name, &metadata))
-            })
-            .collect();
-        let append = |producer: &mut Producer, topic| producer.append(Instant(0), topic, None, 0, None, None, &[]);
-        let records: Vec<_> = opened.iter().map(|(_, topic)| append(&mut producer, *topic).unwrap()).collect();
-        let mark = producer.flush(Instant(0), opened[0].0);
+        let pool = BufferPool::new(64 << 20, Arc::new(|| ()));
+        (Producer::new(ProducerConfig::default(), backoff, pool, 1), Metadata::default().merged(response, true))
+    }
 
-        producer.partitions.get(PartitionId::new(99));
-        assert!(producer.poll_request(Instant(0)).is_none());
+    fn open(producer: &mut Producer, name: &str, metadata: &Metadata) -> (HandleId, TopicIndex) {
+        let handle = producer.open(None);
+        (handle, producer.topic(Instant(0), handle, name, metadata))
+    }
 
+    fn append(producer: &mut Producer, topic: TopicIndex) -> Result<Appended, AppendError> {
+        producer.append(Instant(0), topic, None, 0, None, None, &[])
+    }
+
+    /// Carries out the events, and forgets handles that are over.
+    fn carry_out(producer: &mut Producer) {
         while let Some(event) = producer.poll_event() {
             if let ProducerEvent::Completed(completed) = event {
                 completed.carry_out();
             }
         }
+        while producer.poll_progress(Instant(0)).is_some() {}
+    }
+
+    /// A turn of the machine's task. Every request is answered: gets its producer id, or is stored. Returns the number
+    /// of requests.
+    fn turn(producer: &mut Producer) -> usize {
+        let mut requests = 0;
+        while let Some(call) = producer.poll_request(Instant(0)) {
+            requests += 1;
+            let response = match call.body {
+                ProducerRequest::InitProducerId(_) => ProducerResponse::InitProducerId(InitProducerIdResponse {
+                    producer_id: Some(call.id as i64),
+                    ..Default::default()
+                }),
+                ProducerRequest::Produce(request) => {
+                    let request = request.seal(&mut Compressor::new(Compression::default()).unwrap()).unwrap();
+                    let answer = |name: String| TopicProduceResponse {
+                        name,
+                        partition_responses: vec![PartitionProduceResponse::default()],
+                        ..Default::default()
+                    };
+                    let responses = request.topic_data.into_iter().map(|topic| answer(topic.name)).collect();
+                    ProducerResponse::Produce(ProduceResponse { responses, ..Default::default() })
+                }
+            };
+            producer.handle_response(Instant(0), call.id, Ok(response));
+        }
+        carry_out(producer);
+        producer.poll_timeout();
+        requests
+    }
+
+    #[test]
+    fn a_wake_up_looks_at_no_lane_that_has_nothing_to_do_and_lanes_that_are_over_are_removed() {
+        const LANES: usize = 10_000;
+        let (mut producer, metadata) = machine(&["shared", "other"]);
+        let (_, stays) = open(&mut producer, "shared", &metadata);
+        let others: Vec<_> = (1..LANES).map(|_| open(&mut producer, "shared", &metadata)).collect();
+        let visits_of_a_turn = |producer: &mut Producer| {
+            let before = producer.lanes.count_and_visits().1;
+            let record = append(producer, stays).unwrap();
+            assert!(turn(producer) > 0 && record.completion.is_resolved(record.index));
+            producer.lanes.count_and_visits().1 - before
+        };
+        let visits = visits_of_a_turn(&mut producer);
+        assert!(visits < 30, "{visits} looks at lanes although one of {LANES} sends");
+
+        let last: Vec<_> = others.iter().map(|(_, topic)| append(&mut producer, *topic).unwrap()).collect();
+        for (handle, _) in others {
+            producer.release(Instant(0), handle);
+        }
+        assert_eq!(producer.lanes.count_and_visits().0, LANES, "their last records are not reported");
+        turn(&mut producer);
+        assert!(last.iter().all(|record| matches!(record.completion.outcome(record.index), Some(Ok(_)))));
+        assert_eq!(producer.lanes.count_and_visits().0, 1);
+        let visits = visits_of_a_turn(&mut producer);
+        assert!(visits < 30, "{visits} looks at lanes, of which one is left");
+    }
+
+    #[test]
+    fn a_producer_id_that_comes_for_a_lane_that_is_gone_goes_to_no_other_lane() {
+        let (mut producer, metadata) = machine(&["shared"]);
+        let (_keeper, _) = open(&mut producer, "shared", &metadata);
+        let (handle, topic) = open(&mut producer, "shared", &metadata);
+        append(&mut producer, topic).unwrap();
+        let late = producer.poll_request(Instant(0)).unwrap();
+        producer.abandon(Instant(0), handle, &Error::new(ErrorKind::Closed, "over"));
+        producer.release(Instant(0), handle);
+        carry_out(&mut producer);
+
+        let (_, topic) = open(&mut producer, "shared", &metadata);
+        append(&mut producer, topic).unwrap();
+        let response = InitProducerIdResponse { producer_id: Some(7), ..Default::default() };
+        producer.handle_response(Instant(0), late.id, Ok(ProducerResponse::InitProducerId(response)));
+        let next = producer.poll_request(Instant(0)).unwrap();
+        assert!(matches!(next.body, ProducerRequest::InitProducerId(_)), "it asks for its own");
+        assert!(!producer.has_failed());
+    }
+
+    #[test]
+    fn a_mistake_of_ours_stops_the_machine_and_reports_every_record_of_every_handle() {
+        let (mut producer, metadata) = machine(&["a", "b"]);
+        let opened = ["a", "b"].map(|name| open(&mut producer, name, &metadata));
+        let records = opened.map(|(_, topic)| append(&mut producer, topic).unwrap());
+        let mark = producer.flush(Instant(0), opened[0].0);
+
+        producer.partitions.get(PartitionId::new(99));
+        assert!(producer.poll_request(Instant(0)).is_none());
+
+        carry_out(&mut producer);
         for record in &records {
             assert_eq!(record.completion.outcome(0).unwrap().unwrap_err().kind(), ErrorKind::Internal);
         }

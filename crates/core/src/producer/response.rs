@@ -22,14 +22,13 @@ impl Producer {
     /// The error's `written()` says whether a byte of the request may have reached the broker. With `acks=0`, an empty
     /// response means that the request was written. An unknown `id` is ignored.
     pub fn handle_response(&mut self, now: Instant, id: u64, result: Result<ProducerResponse>) {
-        let asking_lane = self.lanes.keys().find(|lane| self.lanes.get(*lane).is_asked_by(id));
         if let Some(sent) = self.requests.remove(&id) {
             let result = result.and_then(|response| match response {
                 ProducerResponse::Produce(response) => Ok(response),
                 ProducerResponse::InitProducerId(_) => Err(other_request().with_written(Written::Maybe)),
             });
             self.handle_produced(now, &sent, result);
-        } else if let Some(lane) = asking_lane {
+        } else if let Some(lane) = self.lanes.take_asking(id) {
             let result = result.and_then(|response| match response {
                 ProducerResponse::InitProducerId(response) => Ok(response),
                 ProducerResponse::Produce(_) => Err(other_request()),
@@ -82,7 +81,7 @@ impl Producer {
         let mut hints = Vec::new();
         for topic in response.responses {
             let index = match topic.topic_id {
-                Uuid::ZERO => self.lanes.get(sent.to.lane).names.get(topic.name.as_str()).copied(),
+                Uuid::ZERO => self.lanes.get(sent.to.lane).topic(topic.name.as_str()),
                 topic_id => topic_ids.get(&topic_id.0).copied(),
             };
             let Some(index) = index else { continue };

@@ -125,11 +125,10 @@ impl Producer {
         if self.ledger.is_empty() {
             return None;
         }
-        let wanting = |lane: &LaneId| self.lanes.get(*lane).wanted_at().is_some_and(|at| at <= now);
-        let lane = self.lanes.keys().find(wanting)?;
+        let (_, lane) = self.lanes.next_wanting().filter(|(at, _)| *at <= now)?;
         self.next_request_id += 1;
         let id = self.next_request_id;
-        let failures = self.lanes.get_mut(lane).ask(id);
+        let failures = self.lanes.ask(lane, id);
         let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
         Some(Call { id, failures, ..Call::new(Target::Any, ProducerRequest::InitProducerId(request)) })
     }
@@ -166,13 +165,13 @@ impl Producer {
             self.fail_everything(now, &error);
         }
         // A record that expires meanwhile names this error as its cause.
-        let failures = self.lanes.get_mut(lane).handle_failure(error);
+        let failures = self.lanes.update(lane, |lane| lane.handle_failure(error));
         let delay = self.backoff.delay(failures, &mut self.random);
-        self.lanes.get_mut(lane).ask_again_at(now + delay);
+        self.lanes.update(lane, |lane| lane.ask_again_at(now + delay));
     }
 
     fn adopt_identity(&mut self, now: Instant, lane: LaneId, identity: ProducerId) {
-        for id in self.lanes.get_mut(lane).adopt(identity) {
+        for id in self.lanes.update(lane, |lane| lane.adopt(identity)) {
             // A partition that was removed meanwhile has nothing to send.
             if self.partitions.find(id).is_some() {
                 self.partitions.get_mut(id).handle_identity();

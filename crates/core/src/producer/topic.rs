@@ -133,10 +133,7 @@ impl Producer {
     /// `metadata`, the newest snapshot, has the topic, records can be appended at once.
     pub fn topic(&mut self, now: Instant, handle: HandleId, name: &str, metadata: &Metadata) -> TopicIndex {
         self.handle_metadata(now, metadata);
-        let known = self.lanes.keys().find_map(|lane| {
-            let index = *self.lanes.get(lane).names.get(name)?;
-            (self.topics.get(index).handle == handle && !self.topics.get(index).is_orphan).then_some(index)
-        });
+        let known = self.handles.get(handle).topics.get(name).copied();
         known.unwrap_or_else(|| {
             let index = self.add_topic(handle, name);
             self.update_topic(now, index, metadata);
@@ -146,12 +143,11 @@ impl Producer {
 
     fn add_topic(&mut self, handle: HandleId, name: &str) -> TopicIndex {
         let name: Arc<str> = name.into();
-        let lane = self.lanes.keys().find(|lane| !self.lanes.get(*lane).names.contains_key(&name));
-        let lane = lane.unwrap_or_else(|| self.add_lane());
+        let lane = self.lanes.without_topic(&name);
         let next_sticky = self.random.next_u64() as u32 & 0xffff;
         let index = self.topics.insert(|_| Topic::new(Arc::clone(&name), handle, lane, next_sticky));
-        self.lanes.get_mut(lane).names.insert(name, index);
-        self.handles.get_mut(handle).topics.push(index);
+        self.lanes.add_topic(lane, Arc::clone(&name), index);
+        self.handles.get_mut(handle).topics.insert(name, index);
         index
     }
 
@@ -241,7 +237,7 @@ impl Producer {
     }
 
     /// Removes the topics of a handle that is gone, each as soon as none of its batches is in flight.
-    pub(super) fn remove_topics(&mut self, now: Instant, topics: Vec<TopicIndex>) {
+    pub(super) fn remove_topics(&mut self, now: Instant, topics: impl Iterator<Item = TopicIndex>) {
         for index in topics {
             self.topics.get_mut(index).is_orphan = true;
             self.remove_orphan(now, index);
@@ -255,11 +251,11 @@ impl Producer {
             return;
         }
         let Some(topic) = self.topics.remove(index) else { return };
-        let lane = self.lanes.get_mut(topic.lane);
-        lane.names.remove(&topic.name);
+        let lane_is_left = self.lanes.remove_topic(topic.lane, &topic.name);
         for id in topic.partitions {
-            if let Some(used) = self.partitions.remove(id).and_then(|partition| partition.producer_id()) {
-                lane.retire(now, used);
+            let used = self.partitions.remove(id).and_then(|partition| partition.producer_id());
+            if let Some(used) = used.filter(|_| lane_is_left) {
+                self.lanes.update(topic.lane, |lane| lane.retire(now, used));
             }
         }
     }
