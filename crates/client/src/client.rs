@@ -165,7 +165,7 @@ impl Client {
         let found = self.topic(topic, false);
         async move {
             let topic = found.await?;
-            let partitions = (0..).zip(&topic.partitions);
+            let partitions = (0..).zip(topic.partitions.iter());
             Ok(partitions.map(|(number, _)| TopicPartition::new(Arc::clone(&topic.name), number)).collect())
         }
     }

@@ -122,7 +122,7 @@ mod role;
 // The client.
 pub use admin::{Admin, GroupDescription, GroupListing, GroupMember, NewTopic, PartitionLag, TopicOutcomes};
 pub use client::Client;
-pub use kavka_core::cluster::{Broker, Metadata, Partition, Topic};
+pub use kavka_core::cluster::{Broker, Metadata, Partition, PartitionList, Topic};
 
 // Producers.
 pub use kavka_core::producer::RecordMetadata;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::cluster::partition_list::PartitionList;
 use crate::cluster::topic_map::TopicMap;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::MetadataResponse;
@@ -107,8 +108,8 @@ pub struct Topic {
     pub error: ErrorCode,
     /// Whether it is an internal topic such as `__consumer_offsets`.
     pub is_internal: bool,
-    /// The partitions; the index is the partition number.
-    pub partitions: Vec<Partition>,
+    /// The partitions, by number.
+    pub partitions: PartitionList,
 }
 
 /// One partition.
@@ -237,26 +238,40 @@ impl Metadata {
     }
 
     /// The snapshot after brokers named new leaders; hints with an older epoch are ignored. `None` if nothing changed.
+    ///
+    /// Costs as much as what changed, and nothing is copied for hints that say nothing new: every response to a request
+    /// for a partition that has moved repeats its hint.
     #[must_use]
     pub fn with_leaders(&self, hints: &[LeaderHint], endpoints: Vec<Broker>) -> Option<Self> {
+        let is_named = |id: i32| self.brokers.contains_key(&id) || endpoints.iter().any(|broker| broker.id == id);
+        let news: Vec<&LeaderHint> = hints.iter().filter(|hint| self.is_news(hint) && is_named(hint.leader)).collect();
+        if news.is_empty() {
+            return None;
+        }
         let mut next = self.clone();
         next.brokers.extend(endpoints.into_iter().map(|broker| (broker.id, broker)));
-        let mut changed = false;
-        for hint in hints {
-            let Some(topic) = next.topics.get_mut(&hint.topic) else { continue };
-            let Some(partition) =
-                usize::try_from(hint.partition).ok().and_then(|index| Arc::make_mut(topic).partitions.get_mut(index))
-            else {
-                continue;
-            };
-            if hint.leader_epoch > partition.leader_epoch && next.brokers.contains_key(&hint.leader) {
+        for hint in news {
+            // An earlier hint may have been about the same partition.
+            if let Some(partition) = next.partition_mut(&hint.topic, hint.partition)
+                && hint.leader_epoch > partition.leader_epoch
+            {
                 partition.leader = Some(hint.leader);
                 partition.leader_epoch = hint.leader_epoch;
-                changed = true;
             }
         }
         next.version += 1;
-        changed.then_some(next)
+        Some(next)
+    }
+
+    fn is_news(&self, hint: &LeaderHint) -> bool {
+        let number = usize::try_from(hint.partition).ok();
+        let known = number.and_then(|number| self.topic(&hint.topic)?.partitions.get(number));
+        known.is_some_and(|known| hint.leader_epoch > known.leader_epoch)
+    }
+
+    fn partition_mut(&mut self, topic: &str, partition: i32) -> Option<&mut Partition> {
+        let number = usize::try_from(partition).ok()?;
+        Arc::make_mut(self.topics.get_mut(topic)?).partitions.get_mut(number)
     }
 
     /// The snapshot with one more broker.
@@ -301,8 +316,8 @@ fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Opt
     let same_topic = known.filter(|known| known.topic_id == topic.topic_id);
     // Kafka never removes a partition from a topic, so partitions that the answer leaves out are kept. Without a topic
     // id it might be another topic of the same name.
-    let kept = same_topic.filter(|known| known.topic_id != Uuid::ZERO).map(|known| known.partitions.clone());
-    let mut partitions = kept.unwrap_or_default();
+    let kept = same_topic.filter(|known| known.topic_id != Uuid::ZERO).map(|known| known.partitions.iter().cloned());
+    let mut partitions: Vec<Partition> = kept.into_iter().flatten().collect();
     let unknown = Partition { error: ErrorCode::LEADER_NOT_AVAILABLE, ..Partition::default() };
     partitions.resize(partitions.len().max(count), unknown);
     for partition in topic.partitions {
@@ -312,6 +327,11 @@ fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Opt
             *slot = merged_partition(before, partition);
         }
     }
+    let partitions = PartitionList::from(partitions);
+    let partitions = match known {
+        Some(known) => partitions.sharing(&known.partitions),
+        None => partitions,
+    };
     Some(Topic { name, topic_id: topic.topic_id, error: topic.error_code, is_internal: topic.is_internal, partitions })
 }
 
@@ -326,5 +346,53 @@ fn merged_partition(before: Option<&Partition>, partition: MetadataResponseParti
     match before {
         Some(before) if new.leader_epoch.is_some() && before.leader_epoch > new.leader_epoch => before.clone(),
         _ => new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::partition_list::WRITES;
+
+    fn cluster(partitions: i32) -> Metadata {
+        let partition = |partition_index| MetadataResponsePartition {
+            partition_index,
+            leader_id: Some(1),
+            leader_epoch: Some(5),
+            ..Default::default()
+        };
+        let partitions = (0..partitions).map(partition).collect();
+        let topic = MetadataResponseTopic { name: Some("orders".into()), partitions, ..Default::default() };
+        let metadata =
+            Metadata::default().merged(MetadataResponse { topics: vec![topic], ..Default::default() }, false);
+        [1, 2]
+            .into_iter()
+            .fold(metadata, |metadata, id| metadata.with_broker(Broker::new(id, "kafka", 9092, None).unwrap()))
+    }
+
+    fn hint(partition: i32, leader: i32, epoch: i32) -> LeaderHint {
+        LeaderHint { topic: "orders".into(), partition, leader, leader_epoch: Some(epoch) }
+    }
+
+    #[test]
+    fn hints_that_say_nothing_new_copy_nothing_and_one_that_does_copies_only_its_partition() {
+        let metadata = cluster(10_000);
+        let before = WRITES.get();
+        let old = [hint(7, 2, 5), hint(8, 2, 4), hint(9, 3, 6), hint(10_000, 2, 6), hint(-1, 2, 6)];
+        assert!(metadata.with_leaders(&old, vec![]).is_none());
+        assert_eq!(WRITES.get(), before);
+        let hints: Vec<_> = old.into_iter().chain([hint(7_777, 2, 6)]).collect();
+        let moved = metadata.with_leaders(&hints, vec![]).unwrap();
+        assert_eq!(WRITES.get() - before, 1);
+        let (old, new) = (metadata.topic("orders").unwrap(), moved.topic("orders").unwrap());
+        assert_eq!(new.partitions.changed(&old.partitions).collect::<Vec<_>>(), [7_777]);
+        assert_eq!(moved.leader("orders", 7_777), Some((2, Some(6))));
+    }
+
+    #[test]
+    fn of_several_hints_about_a_partition_the_newest_epoch_wins() {
+        for hints in [[hint(0, 1, 7), hint(0, 2, 6)], [hint(0, 2, 6), hint(0, 1, 7)]] {
+            assert_eq!(cluster(1).with_leaders(&hints, vec![]).unwrap().leader("orders", 0), Some((1, Some(7))));
+        }
     }
 }

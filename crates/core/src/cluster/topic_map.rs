@@ -104,12 +104,13 @@ fn find(chunk: &[Arc<Topic>], name: &str) -> Result<usize, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::PartitionList;
     use crate::wire::error_code::ErrorCode;
     use crate::wire::primitives::Uuid;
 
     fn topic(name: &str) -> Arc<Topic> {
         let (topic_id, error) = (Uuid::ZERO, ErrorCode::NONE);
-        Arc::new(Topic { name: name.into(), topic_id, error, is_internal: false, partitions: Vec::new() })
+        Arc::new(Topic { name: name.into(), topic_id, error, is_internal: false, partitions: PartitionList::default() })
     }
 
     fn name(number: u32) -> String {

@@ -13,16 +13,17 @@ use super::trouble::{TOLD_EVERY, may_heal};
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 impl Consumer {
-    /// Takes a new metadata snapshot. Does nothing if the snapshot is the current one, and looks only at topics whose
-    /// description has changed.
+    /// Takes a new metadata snapshot. Looks only at partitions that it describes in another way than the one before.
     pub fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
         if Arc::ptr_eq(&self.metadata, metadata) {
             return;
         }
         self.now = now;
-        self.metadata = Arc::clone(metadata);
-        for topic in self.partitions.changed_topics(|name| metadata.topic(name)) {
-            for id in self.partitions.of_topic(&topic) {
+        let before = std::mem::replace(&mut self.metadata, Arc::clone(metadata));
+        let topic_in = |metadata: &'_ Metadata, name: &str| metadata.topic(name).map(Arc::clone);
+        for name in metadata.changed_topics(&before) {
+            let (old, new) = (topic_in(&before, &name), topic_in(metadata, &name));
+            for id in self.partitions.changed(&name, old.as_deref(), new.as_deref()) {
                 self.update_leader(id);
             }
         }

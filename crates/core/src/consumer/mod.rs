@@ -278,7 +278,7 @@ impl Consumer {
     pub fn add(&mut self, key: &TopicPartition, start: StartPosition) -> Result<()> {
         check_start(key, start)?;
         let partition = Partition::new(key.clone(), self.config.max_partition_fetch_bytes as i32);
-        let added = self.partitions.insert(partition, self.metadata.topic(&key.topic));
+        let added = self.partitions.insert(partition);
         let id = added.ok_or_else(|| misuse("the partition is consumed already", key))?;
         self.start(id, start);
         Ok(())
@@ -586,6 +586,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::cluster::LeaderHint;
     use crate::wire::messages::MetadataResponse;
     use crate::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
     use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
@@ -750,8 +751,14 @@ mod tests {
 
         let other = first.merged(snapshot(vec![topic("other", 2, 1)]), false);
         let before = consumer.partitions.visits.get();
-        consumer.handle_metadata(Instant(10_000), &Arc::new(other));
+        consumer.handle_metadata(Instant(10_000), &Arc::new(other.clone()));
         assert_eq!(consumer.partitions.visits.get(), before, "nothing new is said of our topic");
+
+        let hint = LeaderHint { topic: "many".into(), partition: 7_777, leader: 2, leader_epoch: Some(1) };
+        let moved = other.with_leaders(&[hint], vec![]).unwrap();
+        consumer.handle_metadata(Instant(10_000), &Arc::new(moved));
+        assert!(consumer.partitions.visits.get() - before < 10, "one partition has moved");
+        assert_eq!(consumer.partition(&key(7_777)).unwrap().leader(), Some(2));
 
         let lost = Error::new(ErrorKind::Disconnected, "planted");
         consumer.handle_response(Instant(10_000), fetches.remove(0).id, Err(lost));

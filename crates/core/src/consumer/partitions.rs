@@ -43,8 +43,6 @@ struct Slot {
 struct TopicEntry {
     partitions: BTreeMap<i32, PartitionId>,
     topic_id: Uuid,
-    /// The metadata of the topic when it was last looked at.
-    seen: Option<Arc<Topic>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,11 +61,10 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// Adds a partition; `topic` is the metadata of its topic, if known. `None` if the partition is there already.
-    pub(super) fn insert(&mut self, partition: Partition, topic: Option<&Arc<Topic>>) -> Option<PartitionId> {
+    /// Adds a partition. `None` if it is there already.
+    pub(super) fn insert(&mut self, partition: Partition) -> Option<PartitionId> {
         let key = partition.key();
-        let new = || TopicEntry { seen: topic.cloned(), ..TopicEntry::default() };
-        let entry = self.topics.entry(Arc::clone(&key.topic)).or_insert_with(new);
+        let entry = self.topics.entry(Arc::clone(&key.topic)).or_default();
         let std::collections::btree_map::Entry::Vacant(vacant) = entry.partitions.entry(key.partition) else {
             return None;
         };
@@ -143,22 +140,16 @@ impl Partitions {
         self.topics.get(topic).map(|entry| entry.partitions.values().copied().collect()).unwrap_or_default()
     }
 
-    /// The topics whose metadata has changed since they were last looked at.
-    pub(super) fn changed_topics<'a>(&mut self, find: impl Fn(&str) -> Option<&'a Arc<Topic>>) -> Vec<Arc<str>> {
-        let mut changed = Vec::new();
-        for (name, entry) in &mut self.topics {
-            let topic = find(name);
-            let is_same = match (&entry.seen, topic) {
-                (Some(seen), Some(topic)) => Arc::ptr_eq(seen, topic),
-                (None, None) => true,
-                _ => false,
-            };
-            if !is_same {
-                entry.seen = topic.cloned();
-                changed.push(Arc::clone(name));
+    /// The partitions of a topic that new metadata describes in another way than the metadata before.
+    pub(super) fn changed(&self, name: &str, before: Option<&Topic>, topic: Option<&Topic>) -> Vec<PartitionId> {
+        let Some(entry) = self.topics.get(name) else { return Vec::new() };
+        match (before, topic) {
+            (Some(before), Some(topic)) if before.topic_id == topic.topic_id && before.error == topic.error => {
+                let numbers = topic.partitions.changed(&before.partitions);
+                numbers.filter_map(|number| entry.partitions.get(&i32::try_from(number).ok()?).copied()).collect()
             }
+            _ => entry.partitions.values().copied().collect(),
         }
-        changed
     }
 
     /// Remembers the topic's id. During an upgrade some brokers send none; that does not remove a known id.
@@ -251,10 +242,10 @@ mod tests {
     fn the_id_of_a_partition_that_was_removed_finds_nothing() {
         let mut partitions = Partitions::default();
         let key = TopicPartition::new("orders", 3);
-        let old = partitions.insert(Partition::new(key.clone(), 1), None).unwrap();
-        assert!(partitions.insert(Partition::new(key.clone(), 1), None).is_none(), "it is there already");
+        let old = partitions.insert(Partition::new(key.clone(), 1)).unwrap();
+        assert!(partitions.insert(Partition::new(key.clone(), 1)).is_none(), "it is there already");
         partitions.remove(old).unwrap();
-        let new = partitions.insert(Partition::new(key, 1), None).unwrap();
+        let new = partitions.insert(Partition::new(key, 1)).unwrap();
         assert!(partitions.get(old).is_none() && partitions.get(new).is_some());
         assert_eq!(partitions.find("orders", 3), Some(new));
     }
