@@ -148,7 +148,7 @@ fn a_member_whose_application_asks_for_nothing_leaves_and_joins_again_at_the_nex
     }
     assert!(script.events().is_empty());
     script.pass(1);
-    assert_eq!(script.events(), ["failed: Fenced", "lost 0 1"]);
+    assert_eq!(script.events(), ["lost 0 1"]);
     script.leave();
     script.pass(60_000);
     assert!(script.poll().is_empty(), "nothing before the application asks");
@@ -171,8 +171,20 @@ fn a_member_whose_name_another_one_took_ends() {
     let mut script = Script::reading(config().group_instance_id(Some("till-1".to_owned())), Eager, &[0, 1]);
     script.pass(2_000);
     script.beat(ErrorCode::FENCED_INSTANCE_ID);
-    assert_eq!(script.events(), ["lost 0 1", "failed: Fenced"]);
+    assert_eq!(script.events(), ["lost 0 1"]);
     assert!(script.member.has_ended() && script.poll().is_empty());
+}
+
+#[test]
+fn a_member_without_partitions_is_told_why_it_is_out_of_its_group() {
+    let static_member = config().group_instance_id(Some("till-1".to_owned()));
+    let mut script = Script::new(static_member, custom(Eager));
+    script.join(1);
+    script.sync(&[]);
+    script.events();
+    script.pass(2_000);
+    script.beat(ErrorCode::FENCED_INSTANCE_ID);
+    assert_eq!(script.events(), ["failed: Fenced"]);
 }
 
 #[test]

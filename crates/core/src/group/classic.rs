@@ -450,8 +450,7 @@ impl Member {
         let what = "another member joined with the same group.instance.id";
         let error = Error::new(ErrorKind::Fenced, what).at(self.place());
         let error = error.with_hint("give every member its own group.instance.id");
-        self.lose(&error, "");
-        self.events.push_back(MemberEvent::Failed(error));
+        self.lose_and_tell(&error, "");
         self.state = State::Ended;
     }
 

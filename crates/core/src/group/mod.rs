@@ -188,6 +188,7 @@ pub enum MemberEvent {
         outcome: Result<()>,
     },
     /// An error keeps the member from its work. Repeated at intervals while it lasts, unless it has ended the member.
+    /// An error that costs the member partitions is told by [`MemberEvent::Lost`] instead.
     Failed(Error),
 }
 
@@ -483,8 +484,7 @@ impl Member {
             let error = error.with_hint(
                 "ask for records more often, or raise max.poll.interval.ms; the next request for records joins again",
             );
-            self.events.push_back(MemberEvent::Failed(error.clone()));
-            self.lose(&error, "");
+            self.lose_and_tell(&error, "");
             self.is_idle = true;
             self.leave("max.poll.interval.ms passed without a poll");
         }

@@ -112,8 +112,17 @@ impl Member {
     pub(super) fn poison(&mut self, what: &str) {
         let error = Error::new(ErrorKind::Internal, format!("the group member stopped itself, because {what}"));
         let error = error.at(self.place()).with_hint("this is a bug in kavka: please report it");
-        self.abandon(&error);
-        self.events.push_back(MemberEvent::Failed(error));
+        self.is_closing = true;
+        self.lose_and_tell(&error, "the member has failed");
+    }
+
+    /// As [`lose`](Self::lose), and tells the application once: also if the member owned nothing.
+    pub(super) fn lose_and_tell(&mut self, error: &Error, reason: &'static str) {
+        let owned_nothing = self.owned.is_empty();
+        self.lose(error, reason);
+        if owned_nothing {
+            self.events.push_back(MemberEvent::Failed(error.clone()));
+        }
     }
 
     pub(super) fn lose_partitions(&mut self, error: &Error) {
@@ -176,8 +185,8 @@ mod tests {
         member.state = State::Stable;
         member.owned.insert(TopicPartition::new("orders", 0));
         member.handle_begun(Offsets::new());
-        assert!(matches!(member.poll_event(), Some(MemberEvent::Lost { .. })));
-        let Some(MemberEvent::Failed(error)) = member.poll_event() else { panic!("it is not told") };
+        let Some(MemberEvent::Lost { error, .. }) = member.poll_event() else { panic!("it is not told") };
+        assert!(member.poll_event().is_none(), "it is told once");
         assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("billing"), "{error}");
         assert!(member.has_ended() && member.poll_request(Instant(0)).is_none() && member.poll_timeout().is_none());
     }
