@@ -12,6 +12,7 @@ Every call here waits for ZooKeeper, up to a limit, and may raise any `KazooExce
 
 import contextlib
 import json
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +21,7 @@ from .exceptions import ZooKeeperError
 try:
     from kazoo.client import KazooClient
     from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
+    from kazoo.protocol.serialization import Connect
     from kazoo.protocol.states import KazooState
 except ImportError as error:
     raise ImportError(
@@ -33,6 +35,27 @@ _CLUSTER = ("/brokers/ids", "/brokers/topics")
 #: The longest session that a ZooKeeper with the usual `tickTime` of 2 s grants, in milliseconds.
 _LONGEST_SESSION_MS = 40_000
 
+#: The session times that ZooKeeper granted, in milliseconds.
+_granted_ms: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()
+
+
+def _note_grants(client: Any) -> None:
+    """Notes the session time that ZooKeeper grants whenever the client connects; kazoo does not keep it."""
+    connection, this = getattr(client, "_connection", None), weakref.ref(client)
+    if connection is None or not hasattr(connection, "_invoke") or client in _granted_ms:
+        return
+    _granted_ms[client] = 0
+    invoke = connection._invoke
+
+    def invoke_and_note(timeout: float, request: Any, *rest: Any, **named: Any) -> Any:
+        answer = invoke(timeout, request, *rest, **named)
+        client = this()
+        if isinstance(request, Connect) and client is not None:
+            _granted_ms[client] = answer[0].time_out
+        return answer
+
+    connection._invoke = invoke_and_note
+
 
 def connect(hosts: str, timeout_ms: int) -> Any:
     """A started `KazooClient`.
@@ -40,6 +63,7 @@ def connect(hosts: str, timeout_ms: int) -> Any:
     :raises ZooKeeperError: if no host answers in time.
     """
     client = KazooClient(hosts, timeout=timeout_ms / 1000)
+    _note_grants(client)
     try:
         client.start(timeout=timeout_ms / 1000)
     except client.handler.timeout_exception as error:
@@ -78,10 +102,18 @@ class Znodes:
         owners = f"/consumers/{group}/owners"
         self._owners = (f"{owners}/{topic.decode('ascii')}", f"{owners}/{topic!r}")
         # A client that was passed in has its own session timeout.
-        asked_ms = getattr(client, "_session_timeout", timeout_ms)
-        #: How long the session lives, at least, after the last request to ZooKeeper, in milliseconds.
-        self.session_ms = min(asked_ms, _LONGEST_SESSION_MS)
+        self._asked_ms = min(getattr(client, "_session_timeout", timeout_ms), _LONGEST_SESSION_MS)
+        _note_grants(client)
         client.add_listener(self._state_changed)
+
+    @property
+    def session_ms(self) -> int:
+        """How long the session lives after the last request to ZooKeeper, in milliseconds.
+
+        That is what ZooKeeper granted. Of a client that was passed in it is not known before the client connects again:
+        until then, what the client asked for counts, as far as a ZooKeeper with the usual settings grants it.
+        """
+        return _granted_ms.get(self.client) or self._asked_ms
 
     def _state_changed(self, state: str) -> None:
         if state == KazooState.LOST:

@@ -27,7 +27,7 @@ from uuid import uuid4
 
 from . import _forks, _greenlets
 from .common import OffsetType
-from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError
+from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError, ZooKeeperError
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, leader_id
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES, NOTHING_CONSUMED, SimpleConsumer
@@ -170,7 +170,7 @@ class BalancedConsumer(SimpleConsumer):
     def start(self) -> None:
         """Joins the group and takes its share of the partitions; does nothing if it runs.
 
-        :raises ZooKeeperError: if ZooKeeper does not answer.
+        :raises ZooKeeperError: if ZooKeeper does not answer, or if the client passed as `zookeeper` is not connected.
         :raises PartitionOwnedError: if another member does not give up a partition that is now this member's.
         :raises KafkaException: for any other error.
         """
@@ -179,6 +179,11 @@ class BalancedConsumer(SimpleConsumer):
         self._cluster._register(self)
         from . import _znodes
 
+        if self._zookeeper is not None and not self._zookeeper.connected:
+            raise ZooKeeperError(
+                "the KazooClient that was passed as zookeeper is not connected: call its start() first, or leave it "
+                "out, and the consumer connects to zookeeper_hosts itself"
+            )
         client = self._zookeeper or _greenlets.apart(_znodes.connect, self._zookeeper_hosts, self._zookeeper_timeout_ms)
         self._at_home = _greenlets.home(self._weak_is_running())
         self._partitions, self._was_assigned = set(), False

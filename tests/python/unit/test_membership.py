@@ -1,9 +1,16 @@
 """The rules for sharing partitions, and what a balanced consumer checks before it connects to ZooKeeper."""
 
+import contextlib
 import random
+import socket
+import struct
+import threading
 
 import pykafka
 import pytest
+from kazoo.client import KazooClient
+from pykafka import _znodes
+from pykafka.exceptions import ZooKeeperError
 from pykafka.membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRobinProtocol, leader_id
 
 
@@ -86,3 +93,42 @@ def test_a_consumer_that_was_never_started_has_nothing(lone_topic):
     assert consumer.topic is lone_topic
     with pytest.raises(pykafka.exceptions.ConsumerStoppedException):
         consumer.consume()
+
+
+def test_a_zookeeper_client_that_is_not_connected_is_refused(lone_topic):
+    with pytest.raises(ZooKeeperError, match="is not connected: call its start"):
+        lone_topic.get_balanced_consumer("group", zookeeper=KazooClient("127.0.0.1:1"))
+
+
+@pytest.fixture
+def zookeeper():
+    """The address of a server that accepts sessions and grants each of them 1.5 s, whatever was asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    connection.recv(1024)
+                    granted = struct.pack(">iiqi16s?", 0, 1500, 1, 16, b"", False)
+                    connection.sendall(struct.pack(">i", len(granted)) + granted)
+                    connections.append(connection)
+
+        connections = []
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield "{}:{}".format(*server.getsockname())
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in connections:
+            connection.close()
+
+
+def test_a_session_lives_as_long_as_zookeeper_granted_not_as_long_as_was_asked_for(zookeeper):
+    client = _znodes.connect(zookeeper, 30_000)
+    try:
+        nodes = _znodes.Znodes(client, "group", b"letters", b"one", 30_000, changed=lambda: None, lost=lambda: None)
+        assert nodes.session_ms == 1500
+    finally:
+        client.stop()
+        client.close()
