@@ -128,19 +128,8 @@ class Broker:
             self._cluster._engine, self._id, names if names else None
         )
         return Metadata(
-            {id_: BrokerMetadata(id_, _bytes(host), port, _bytes_or_none(rack)) for id_, host, port, rack in brokers},
-            {
-                _bytes(name): TopicMetadata(
-                    _bytes(name),
-                    is_internal,
-                    {
-                        number: PartitionMetadata(number, leader, replicas, isr, offline, code)
-                        for code, number, leader, replicas, isr, offline in partitions
-                    },
-                    err,
-                )
-                for err, name, is_internal, partitions in found
-            },
+            {id_: _broker(id_, host, port, rack) for id_, host, port, rack in brokers},
+            {_bytes(name): _topic(name, is_internal, partitions, err) for err, name, is_internal, partitions in found},
             controller_id,
             _bytes_or_none(cluster_id),
         )
@@ -323,6 +312,9 @@ class Broker:
         )
 
 
+#: A partition from the engine: error code, number, leader, replicas, in-sync replicas, offline replicas.
+_Partition = tuple[int, int, int, list[int], list[int], list[int]]
+
 _MANAGED = "topic.get_balanced_consumer(group, managed=True)"
 
 
@@ -346,6 +338,22 @@ def _bytes(text: str) -> bytes:
 
 def _bytes_or_none(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
+
+
+def _broker(id_: int, host: str, port: int, rack: str | None) -> BrokerMetadata:
+    broker = BrokerMetadata(id_, _bytes(host), port)
+    broker.rack = _bytes_or_none(rack)
+    return broker
+
+
+def _topic(name: str, is_internal: bool, partitions: Iterable[_Partition], err: int) -> TopicMetadata:
+    described = {}
+    for code, number, leader, replicas, isr, offline_replicas in partitions:
+        described[number] = PartitionMetadata(number, leader, replicas, isr, code)
+        described[number].offline_replicas = offline_replicas
+    topic = TopicMetadata(_bytes(name), described, err)
+    topic.is_internal = is_internal
+    return topic
 
 
 def _member(member: tuple[str, str, str, bytes, bytes], is_consumer: bool) -> GroupMember:

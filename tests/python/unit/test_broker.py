@@ -1,5 +1,6 @@
 """The methods of `Broker`: one request to one broker, and a result with the attributes of pykafka 2."""
 
+import copy
 import os
 import signal
 import threading
@@ -56,7 +57,7 @@ def test_the_versions_of_each_api_are_told(broker, client):
 
 def test_metadata_has_brokers_and_topics(broker, topic):
     metadata = broker.request_metadata([topic.name])
-    assert metadata.brokers[1][:3] == (1, broker.host, broker.port)
+    assert metadata.brokers[1] == (1, broker.host, broker.port)
     assert metadata.controller_id == 1
     assert list(metadata.topics) == [topic.name]
     described = metadata.topics[topic.name]
@@ -66,6 +67,20 @@ def test_metadata_has_brokers_and_topics(broker, topic):
     assert partition.leader in partition.isr
     assert sorted(partition.replicas) == [1, 2, 3]
     assert topic.name in broker.request_metadata().topics
+
+
+def test_metadata_can_be_unpacked_as_in_2_8_and_says_more_by_name(broker, topic):
+    metadata = broker.request_metadata([topic.name])
+    id_, host, port = metadata.brokers[1]
+    assert (id_, host, port, metadata.brokers[1].rack) == (1, broker.host, broker.port, None)
+    name, partitions, err = metadata.topics[topic.name]
+    assert (name, err, metadata.topics[topic.name].is_internal) == (topic.name, 0, False)
+    number, leader, replicas, isr, err = partitions[0]
+    assert (number, err, partitions[0].offline_replicas) == (0, 0, [])
+    assert leader in isr
+    assert sorted(replicas) == [1, 2, 3]
+    again = copy.copy(partitions[0])
+    assert (again, again.offline_replicas) == (partitions[0], [])
 
 
 def test_offset_limits_are_those_of_the_partitions_that_the_broker_leads(client, lone_topic):

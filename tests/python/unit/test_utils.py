@@ -93,6 +93,14 @@ def test_compat_functions_do_what_python_2_and_3_did():
         ("pykafka.protocol", "FetchRequest"),
         ("pykafka.protocol", "MetadataResponseV5"),
         ("pykafka.protocol", "MessageSet"),
+        *((f"pykafka.protocol.{name}", "Request") for name in ("base", "fetch", "produce")),
+        ("pykafka.protocol.admin", "CreateTopicsRequest"),
+        ("pykafka.protocol.fetch", "PartitionFetchRequest"),
+        ("pykafka.protocol.group_membership", "JoinGroupRequest"),
+        ("pykafka.protocol.message", "MessageSet"),
+        ("pykafka.protocol.metadata", "MetadataResponse"),
+        ("pykafka.protocol.offset", "ListOffsetRequestV1"),
+        ("pykafka.protocol.offset_commit", "OffsetCommitRequest"),
         ("pykafka.utils", "ApiVersionAware"),
         ("pykafka.utils", "VERSIONS_CACHE"),
         ("pykafka.utils", "struct_helpers"),
@@ -105,6 +113,33 @@ def test_an_import_of_an_old_version_s_encoding_says_why_it_fails(module, name):
         exec(f"from {module} import {name}")
 
 
+@pytest.mark.parametrize(
+    "module", ["pykafka.protocol.fetch", "pykafka.protocol.produce", "pykafka.utils.struct_helpers"]
+)
+def test_an_import_of_a_module_of_which_nothing_is_left_says_why_it_fails(module):
+    with pytest.raises(ImportError, match=f"^{module} does not exist in pykafka 3: .*engine"):
+        importlib.import_module(module)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("admin", ["ApiVersionsSpec", "CreateTopicRequest", "DescribeGroupResponse", "GroupListing", "GroupMember"]),
+        ("base", ["ConsumerGroupProtocolMetadata", "MemberAssignment"]),
+        ("group_membership", ["ConsumerGroupProtocolMetadata", "MemberAssignment"]),
+        ("message", ["Message"]),
+        ("metadata", ["BrokerMetadata", "PartitionMetadata", "TopicMetadata"]),
+        ("offset", ["OffsetPartitionResponse", "PartitionOffsetRequest"]),
+        ("offset_commit", ["OffsetCommitPartitionResponse", "OffsetFetchPartitionResponse"]),
+        ("offset_commit", ["PartitionOffsetCommitRequest", "PartitionOffsetFetchRequest"]),
+    ],
+)
+def test_names_of_the_protocol_are_in_the_modules_where_they_were(module, names):
+    old, package = importlib.import_module(f"pykafka.protocol.{module}"), importlib.import_module("pykafka.protocol")
+    for name in names:
+        assert getattr(old, name) is getattr(package, name)
+
+
 def test_an_unknown_name_is_an_ordinary_error():
-    for module in ("pykafka.protocol", "pykafka.utils", "pykafka.producer"):
+    for module in ("pykafka.protocol", "pykafka.protocol.metadata", "pykafka.utils", "pykafka.producer"):
         assert not hasattr(importlib.import_module(module), "nonsense")
