@@ -22,7 +22,7 @@ class KafkaClient:
         gevent has patched nothing. It applies to all clients of the process from then on. If gevent has patched
         threads, it is always on.
     :param exclude_internal_topics: hides topics whose names begin with two underscores.
-    :param source_address: the local address to connect from; if empty, the system chooses. A port other than 0 is
+    :param source_address: the local address to connect from; if empty or None, the system chooses. A port other than 0 is
         refused.
     :param ssl_config: not in this release; refused.
     :param broker_version: accepted and ignored: versions are negotiated with each broker.
@@ -44,7 +44,7 @@ class KafkaClient:
         offsets_channel_socket_timeout_ms: int = 10 * 1000,
         use_greenlets: bool = False,
         exclude_internal_topics: bool = True,
-        source_address: str = "",
+        source_address: str | None = "",
         ssl_config: Any = None,
         broker_version: str = "0.9.0",
         *,

@@ -116,7 +116,7 @@ class Cluster:
         socket_timeout_ms: int = 30 * 1000,
         offsets_channel_socket_timeout_ms: int = 10 * 1000,
         exclude_internal_topics: bool = True,
-        source_address: str = "",
+        source_address: str | None = "",
         zookeeper_hosts: str | None = None,
         ssl_config: Any = None,
         broker_version: str = "0.9.0",

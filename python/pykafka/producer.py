@@ -33,7 +33,7 @@ class Producer(_engine.Producer):
     :param max_retries: how often a batch is retried; None: until `delivery_timeout_ms`.
     :param retry_backoff_ms: checked and ignored: the wait grows from 100 ms to 1 s.
     :param required_acks: -1: every in-sync replica; 1: the leader only; 0: no acknowledgement. With 0 and 1, messages
-        can be lost, or stored twice.
+        can be lost, or stored twice. Every other number means -1.
     :param ack_timeout_ms: how long the leader may wait for its replicas.
     :param max_queued_messages: how many messages may wait for their acknowledgement; None: limited only by the client's
         buffer (32 MiB for all its producers).
@@ -81,15 +81,13 @@ class Producer(_engine.Producer):
         valid_int(queue_empty_timeout_ms, allow_zero=True, allow_negative=True, name="queue_empty_timeout_ms")
         if compression not in (0, 1, 2, 3, 4):
             raise ValueError(f"compression must be a CompressionType, not {compression!r}")
-        if valid_int(required_acks, allow_zero=True, allow_negative=True, name="required_acks") < -1:
-            raise ValueError(f"required_acks must be -1, 0 or 1, not {required_acks!r}")
         for name, function in {"partitioner": partitioner, "serializer": serializer}.items():
             if function is not None and not callable(function):
                 raise TypeError(f"{name} must be callable, not {type(function).__name__}")
         self._cluster = cluster
         self._topic = topic
         self._settings = _engine.ProducerSettings(
-            acks=int(required_acks),
+            acks=valid_int(required_acks, allow_zero=True, allow_negative=True, name="required_acks"),
             ack_timeout_ms=valid_int(ack_timeout_ms, allow_zero=True, name="ack_timeout_ms"),
             block_on_queue_full=bool(block_on_queue_full),
             compression=compression,

@@ -38,11 +38,16 @@ def parse_hosts(hosts: str | bytes) -> list[tuple[str, int]]:
     return _engine.parse_hosts(",".join(elements))
 
 
-def parse_source_address(source_address: str | bytes) -> str:
+def parse_source_address(source_address: str | bytes | None) -> str:
     """The IP address of `host` or `host:0`; empty for none.
 
+    :raises TypeError: if it is neither str, bytes nor None.
     :raises ValueError: if there is a port, or the host has no address.
     """
+    if source_address is None:
+        return ""
+    if not isinstance(source_address, (str, bytes)):
+        raise TypeError(f"source_address must be str, not {type(source_address).__name__}")
     text = source_address.decode("ascii", "replace") if isinstance(source_address, bytes) else source_address
     host, colon, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
     if colon and port != "0":

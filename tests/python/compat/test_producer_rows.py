@@ -30,7 +30,7 @@ def test_settings_of_the_old_threads_and_queues_are_accepted(topic):
     assert ends(topic) == 1
 
 
-@pytest.mark.parametrize("acks", [-1, 0, 1, 2, 3])
+@pytest.mark.parametrize("acks", [-2, -1, 0, 1, 2, 3])
 def test_any_number_of_acknowledgements_may_be_required(topic, acks):
     with topic.get_sync_producer(required_acks=acks) as producer:
         message = producer.produce(b"x")

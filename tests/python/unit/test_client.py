@@ -63,8 +63,9 @@ def test_zookeeper_that_does_not_answer_is_told_apart_from_brokers_that_do_not(p
         KafkaClient(zookeeper_hosts=f"127.0.0.1:{peers.port}", socket_timeout_ms=500)
 
 
-def test_a_client_with_a_source_address_works(bootstrap):
-    with KafkaClient(bootstrap, source_address="localhost") as client:
+@pytest.mark.parametrize("given", ["localhost", "", None])
+def test_a_client_works_with_and_without_a_source_address(bootstrap, given):
+    with KafkaClient(bootstrap, source_address=given) as client:
         assert len(client.brokers) == 3
 
 
