@@ -228,7 +228,7 @@ class Broker:
             )
             for request in topic_reqs
         ]
-        self._raise_first(self._cluster._engine.create_topics(requests, timeout), "create")
+        self._raise_first(self._cluster._engine.create_topics(requests, _timeout(timeout)), "create")
 
     def delete_topics(self, topics: Iterable[str | bytes], timeout: int = 0) -> None:
         """Deletes topics; the request goes to the cluster's controller, whichever broker this is.
@@ -237,7 +237,7 @@ class Broker:
         :raises ProtocolClientError: the first topic's error, after all were tried.
         """
         names = [_name(name) for name in topics]
-        self._raise_first(self._cluster._engine.delete_topics(names, timeout), "delete")
+        self._raise_first(self._cluster._engine.delete_topics(names, _timeout(timeout)), "delete")
 
     def fetch_messages(self, partition_requests: Iterable[Any], timeout: int = 30000, min_bytes: int = 1) -> NoReturn:
         """Refuses: the engine fetches for consumers.
@@ -326,6 +326,10 @@ def _refuse(method: str, instead: str) -> NoReturn:
 
 def _name(name: str | bytes, what: str = "a topic's name") -> str:
     return to_bytes(name, what).decode("ascii")
+
+
+def _timeout(timeout: int) -> int:
+    return valid_int(timeout, allow_zero=True, name="timeout")
 
 
 def _text(text: str | bytes) -> str:

@@ -5,6 +5,7 @@ Ctrl-C.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -88,7 +89,12 @@ def _find_offsets(topic: Topic, offset: "int | datetime.datetime") -> dict[int, 
 
 def consume_topic(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:
     """Prints a topic's new messages as text, until the limit is reached."""
-    topic = find_topic(client, args.topic)
+    # Standard output is not ours to close.
+    with contextlib.nullcontext() if args.outfile is sys.stdout else args.outfile:
+        _write_messages(find_topic(client, args.topic), args.limit, args.outfile)
+
+
+def _write_messages(topic: Topic, limit: int, outfile: TextIO) -> None:
     consumer = topic.get_simple_consumer(
         "pykafka_cli",
         auto_offset_reset=OffsetType.LATEST,
@@ -98,12 +104,12 @@ def consume_topic(client: pykafka.KafkaClient, args: argparse.Namespace) -> None
     )
     with consumer:
         printed = 0
-        while printed < args.limit:
+        while printed < limit:
             message = consumer.consume()
             # As in 2.8, a message without a value is neither printed nor counted.
             if message is not None and message.value:
-                args.outfile.write(message.value.decode("utf-8", errors="replace") + "\n")
-                args.outfile.flush()
+                outfile.write(message.value.decode("utf-8", errors="replace") + "\n")
+                outfile.flush()
                 printed += 1
 
 
@@ -229,8 +235,17 @@ def _offset(text: str) -> "int | datetime.datetime":
 
 
 def _count(text: str) -> int:
+    """A number of partitions or replicas; -1 leaves it to the cluster."""
+    if text == "-1":
+        return -1
     if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"give a number from 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"give a number from 1, or -1 for the cluster's default, not {text!r}")
+    return int(text)
+
+
+def _milliseconds(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"give a number of milliseconds, not {text!r}")
     return int(text)
 
 
@@ -290,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command(consume_topic, "topic")
-    added.add_argument("-l", "--limit", type=_count, default=10, help="how many messages to wait for (%(default)s)")
+    added.add_argument("-l", "--limit", type=int, default=10, help="how many messages to wait for (%(default)s)")
     added.add_argument(
         "-o", "--outfile", type=_outfile, default=sys.stdout, help="where to write them (standard output)"
     )
@@ -301,9 +316,10 @@ def _parser() -> argparse.ArgumentParser:
     command(print_topics)
     command(reset_offsets, "topic", "consumer_group", "offset")
     added = command(create_topic, "topic")
+    default = "-1: as the cluster is set up (%(default)s)"
     _add_timeout(added)
-    added.add_argument("-p", "--num_partitions", type=_count, default=1, help="how many partitions (%(default)s)")
-    added.add_argument("-r", "--replication_factor", type=_count, default=1, help="how many replicas (%(default)s)")
+    added.add_argument("-p", "--num_partitions", type=_count, default=1, help=f"how many partitions; {default}")
+    added.add_argument("-r", "--replication_factor", type=_count, default=1, help=f"how many replicas; {default}")
     added.add_argument(
         "-a",
         "--replica_assignment",
@@ -320,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_timeout(parser: argparse.ArgumentParser) -> None:
     text = "how long the controller may take before it answers, in milliseconds (%(default)s)"
-    parser.add_argument("-t", "--timeout", type=_count, default=5000, help=text)
+    parser.add_argument("-t", "--timeout", type=_milliseconds, default=5000, help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

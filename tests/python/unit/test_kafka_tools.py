@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pykafka
+import pykafka.testing
 import pytest
 from pykafka.cli import kafka_tools
 from pykafka.cli.kafka_tools import main
@@ -42,8 +44,6 @@ def fail(own_broker, capsys):
 @pytest.fixture
 def orders(own_broker):
     """The topic `orders` with two partitions and three messages in the first; `billing` has committed offset 1."""
-    import pykafka
-
     own_broker.create_topic("orders", partitions=2)
     topic = pykafka.KafkaClient(own_broker.bootstrap_servers).topics["orders"]
     first = topic.partitions[0]
@@ -133,6 +133,23 @@ def test_new_messages_are_printed_until_there_were_enough(own_broker, orders, tm
     assert outfile.read_text("utf-8") == "grün�\n" * 3
 
 
+@pytest.mark.parametrize("limit", ["0", "-1"])
+def test_no_message_is_waited_for_if_none_is_wanted_and_an_old_outfile_is_emptied(tools, orders, tmp_path, limit):
+    outfile = tmp_path / "out"
+    outfile.write_text("of yesterday\n")
+    assert tools("consume_topic", "orders", "-l", limit, "-o", str(outfile)) == []
+    assert outfile.read_text() == ""
+
+
+def test_minus_one_leaves_partitions_and_replicas_to_the_cluster(capsys):
+    with pykafka.testing.Broker(partitions=3) as broker:
+        for command in (["usual", "-p", "-1", "-r", "-1"], ["one"]):
+            assert main(["-b", broker.bootstrap_servers, "create_topic", *command]) == 0
+        assert main(["-b", broker.bootstrap_servers, "print_topics"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [["one", "1", "1"], ["usual", "3", "1"]]
+
+
 def test_what_cannot_be_done_is_one_line(fail, orders):
     for command in (
         ["consume_topic", "nowhere"],
@@ -161,6 +178,9 @@ def test_a_broker_that_is_not_there_is_one_line(capsys):
         ["desc_topic"],
         ["print_offsets", "orders", "yesterday"],
         ["create_topic", "t", "-p", "0"],
+        ["create_topic", "t", "-r", "-2"],
+        ["create_topic", "t", "-t", "-1"],
+        ["consume_topic", "t", "-l", "many"],
         ["create_topic", "t", "-c", "retention.ms=1"],
         ["create_topic", "t", "-a", '{"0": 1}'],
         ["consume_topic", "t", "-o", "/nowhere/at/all"],
