@@ -22,8 +22,8 @@ class KafkaClient:
         gevent has patched nothing. It applies to all clients of the process from then on. If gevent has patched
         threads, it is always on.
     :param exclude_internal_topics: hides topics whose names begin with two underscores.
-    :param source_address: the local address to connect from; the system chooses if it is empty or None. A port other than 0
-        is refused.
+    :param source_address: the local address to connect from; if it is empty or None, the system chooses. A port other
+        than 0 is refused.
     :param ssl_config: not in this release; refused.
     :param broker_version: accepted and ignored: versions are negotiated with each broker.
     :param buffer_memory: how many bytes all producers of the client together may buffer. New in version 3.
