@@ -34,7 +34,13 @@ fn run_alone(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Fail
     let reset = match arguments.from {
         // A user who names an offset wants exactly that one: fail if it does not exist.
         Start::At(StartPosition::Offset(_)) => "none",
-        _ => "earliest",
+        Start::At(
+            StartPosition::Earliest
+            | StartPosition::Latest
+            | StartPosition::Timestamp(_)
+            | StartPosition::Committed { .. },
+        )
+        | Start::Last(_) => "earliest",
     };
     let (client, config) = consumer_properties(cluster.settings(&[("auto.offset.reset", reset)]))?;
     let session = Session::new(client)?;
@@ -52,7 +58,10 @@ fn run_member(cluster: &Cluster, arguments: &ConsumeArguments, group: &str) -> R
     let reset = match arguments.from {
         Start::At(StartPosition::Earliest) => "earliest",
         Start::At(StartPosition::Latest) => "latest",
-        _ => return Err(Failure::usage("a group stores its position: with -G, --from must be earliest or latest")),
+        Start::At(StartPosition::Offset(_) | StartPosition::Timestamp(_) | StartPosition::Committed { .. })
+        | Start::Last(_) => {
+            return Err(Failure::usage("a group stores its position: with -G, --from must be earliest or latest"));
+        }
     };
     let settings = cluster.settings(&[("auto.offset.reset", reset), ("group.id", group)]);
     let (client, consumer, config) = group_properties(settings)?;

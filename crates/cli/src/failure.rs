@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use kavka::{Error, ErrorCode, ErrorKind};
+use kavka::{Error, ErrorClass, ErrorCode};
 
 /// The line for standard error, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,13 +46,19 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::Config | ErrorKind::Misuse => Self::usage(error.to_string()),
-            ErrorKind::Disconnected => Self::new(format!("{error}; is it the right cluster (-b)?")),
-            ErrorKind::Broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
+        match error.class() {
+            ErrorClass::Usage => Self::usage(error.to_string()),
+            ErrorClass::Unreachable => Self::new(format!("{error}; is it the right cluster (-b)?")),
+            ErrorClass::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
                 Self::new(format!("{error}; `kavka topics` lists those that exist"))
             }
-            _ => Self::new(error.to_string()),
+            ErrorClass::Refused(_)
+            | ErrorClass::TimedOut
+            | ErrorClass::NotDelivered
+            | ErrorClass::Full
+            | ErrorClass::Malformed
+            | ErrorClass::Fenced
+            | ErrorClass::Final => Self::new(error.to_string()),
         }
     }
 }

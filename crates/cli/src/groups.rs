@@ -151,7 +151,13 @@ fn targets(session: &Session, keys: Vec<TopicPartition>, to: Start) -> Result<Of
             let asked: Vec<_> = keys.iter().map(|key| (key.clone(), at)).collect();
             session.wait(client.offsets_for_times(&asked, client.max_block()))?
         }
-        _ => BTreeMap::new(),
+        Start::At(
+            StartPosition::Offset(_)
+            | StartPosition::Earliest
+            | StartPosition::Latest
+            | StartPosition::Committed { .. },
+        )
+        | Start::Last(_) => BTreeMap::new(),
     };
     let target = |key: TopicPartition| {
         let (beginning, end) = (beginnings[&key], ends[&key]);

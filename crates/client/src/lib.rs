@@ -145,7 +145,7 @@ pub use kavka_core::config::{
 pub use kavka_core::wire::records::{Compression, CompressionType};
 
 // Errors.
-pub use kavka_core::error::{Error, ErrorKind, Hint, Phase, Place, Result, Written};
+pub use kavka_core::error::{Error, ErrorClass, ErrorKind, Hint, Phase, Place, Result, Written};
 pub use kavka_core::wire::ErrorCode;
 
 // Custom sockets, and a tap on the frames.

@@ -15,7 +15,11 @@ mod hint;
 pub use hint::Hint;
 
 /// The kind of an error, which decides what the caller can do about it.
+///
+/// New kinds may come with any release. Code that must treat every error asks for the [`ErrorClass`]: the list of
+/// classes is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// A broker answered with this error code, which also says whether a retry can help.
     Broker(ErrorCode),
@@ -47,8 +51,54 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// All errors in a few classes, which a `match` can list. Every [`ErrorKind`] belongs to one of them.
+///
+/// The command `kavka` chooses its exit code by it, and the Python package its exceptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The program must be changed: [`ErrorKind::Config`], [`ErrorKind::Misuse`].
+    Usage,
+    /// A broker refused: [`ErrorKind::Broker`].
+    Refused(ErrorCode),
+    /// No broker was reached: [`ErrorKind::Disconnected`].
+    Unreachable,
+    /// Something took too long: [`ErrorKind::TimedOut`].
+    TimedOut,
+    /// A record was not acknowledged: [`ErrorKind::NotDelivered`].
+    NotDelivered,
+    /// The producer's buffer is full: [`ErrorKind::BufferFull`].
+    Full,
+    /// The peer does not follow the protocol: [`ErrorKind::Malformed`].
+    Malformed,
+    /// Another producer or member has taken our place: [`ErrorKind::Fenced`].
+    Fenced,
+    /// The object, or the whole client, cannot go on: [`ErrorKind::Authentication`], [`ErrorKind::Unsupported`],
+    /// [`ErrorKind::Closed`], [`ErrorKind::System`], [`ErrorKind::Internal`].
+    Final,
+}
+
+impl ErrorKind {
+    /// The class of errors of this kind.
+    pub fn class(self) -> ErrorClass {
+        match self {
+            Self::Config | Self::Misuse => ErrorClass::Usage,
+            Self::Broker(code) => ErrorClass::Refused(code),
+            Self::Disconnected => ErrorClass::Unreachable,
+            Self::TimedOut(_) => ErrorClass::TimedOut,
+            Self::NotDelivered => ErrorClass::NotDelivered,
+            Self::BufferFull => ErrorClass::Full,
+            Self::Malformed => ErrorClass::Malformed,
+            Self::Fenced => ErrorClass::Fenced,
+            Self::Authentication | Self::Unsupported | Self::Closed | Self::System | Self::Internal => {
+                ErrorClass::Final
+            }
+        }
+    }
+}
+
 /// What the client was doing when a time limit passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Phase {
     /// Resolving, connecting and the handshake; `socket.connection.setup.timeout.ms`.
     Connect,
@@ -230,6 +280,11 @@ impl Error {
     /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The class of its kind.
+    pub fn class(&self) -> ErrorClass {
+        self.0.kind.class()
     }
 
     /// Where it happened.

@@ -3,7 +3,7 @@
 //! The classes are in `pykafka.exceptions`. The text is the engine's, with Kafka's setting names replaced by the
 //! keywords of the Python classes; the attribute `written` says whether the record may be in the log.
 
-use kavka::{Error, ErrorKind, Hint, Written, config};
+use kavka::{Error, ErrorClass, Hint, Written, config};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -58,12 +58,10 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 
 /// The exception for `error`, if no broker of the cluster could be reached.
 pub(crate) fn unreachable(py: Python<'_>, error: &Error) -> PyErr {
-    match error.kind() {
-        ErrorKind::Disconnected | ErrorKind::TimedOut(_) | ErrorKind::Malformed => {
-            with_class(py, error, "NoBrokersAvailableError")
-        }
-        _ => to_python(py, error),
+    if matches!(error.class(), ErrorClass::Unreachable | ErrorClass::TimedOut | ErrorClass::Malformed) {
+        return with_class(py, error, "NoBrokersAvailableError");
     }
+    to_python(py, error)
 }
 
 /// The exception for an invalid setting.
@@ -73,22 +71,23 @@ pub(crate) fn invalid(error: &Error) -> PyErr {
 
 /// The exception for a message that was not delivered, unless `error` is more specific.
 pub(crate) fn undelivered(py: Python<'_>, error: &Error) -> PyErr {
-    match error.kind() {
-        ErrorKind::TimedOut(_) => with_class(py, error, "ProduceFailureError"),
-        _ => to_python(py, error),
+    if error.class() == ErrorClass::TimedOut {
+        return with_class(py, error, "ProduceFailureError");
     }
+    to_python(py, error)
 }
 
 fn class_of(error: &Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::Disconnected => "SocketDisconnectedError",
-        ErrorKind::NotDelivered => "ProduceFailureError",
-        ErrorKind::BufferFull => "ProducerQueueFullError",
-        ErrorKind::Malformed => "MessageSetDecodeFailure",
-        ErrorKind::Fenced if error.place().group.is_some() => "IllegalGeneration",
+    match error.class() {
+        ErrorClass::Unreachable => "SocketDisconnectedError",
+        ErrorClass::NotDelivered => "ProduceFailureError",
+        ErrorClass::Full => "ProducerQueueFullError",
+        ErrorClass::Malformed => "MessageSetDecodeFailure",
+        ErrorClass::Fenced if error.place().group.is_some() => "IllegalGeneration",
         // A program can react to the last cause; the time-out itself says less.
-        ErrorKind::TimedOut(_) => cause(error).map_or("KafkaException", class_of),
-        _ => "KafkaException",
+        ErrorClass::TimedOut => cause(error).map_or("KafkaException", class_of),
+        // `with_class` finds the exceptions for a broker's code and for wrong usage.
+        ErrorClass::Usage | ErrorClass::Refused(_) | ErrorClass::Fenced | ErrorClass::Final => "KafkaException",
     }
 }
 
@@ -98,10 +97,10 @@ fn cause(error: &Error) -> Option<&Error> {
 
 fn with_class(py: Python<'_>, error: &Error, class: &str) -> PyErr {
     let text = in_python(error);
-    let made = match (error.kind(), error.code()) {
-        (ErrorKind::Config, _) | (ErrorKind::Misuse, None) => return PyValueError::new_err(text),
-        (_, Some(code)) => exceptions(py).and_then(|module| module.getattr("error_for_code")?.call1((code.0, text))),
-        _ => exceptions(py).and_then(|module| module.getattr(class)?.call1((text,))),
+    let made = match error.code() {
+        Some(code) => exceptions(py).and_then(|module| module.getattr("error_for_code")?.call1((code.0, text))),
+        None if error.class() == ErrorClass::Usage => return PyValueError::new_err(text),
+        None => exceptions(py).and_then(|module| module.getattr(class)?.call1((text,))),
     };
     let marked = made.and_then(|exception| {
         if error.written() == Written::Maybe {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::call::CoordinatorKind;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorClass};
 use crate::wire::error_code::ErrorCode;
 
 /// The coordinators found so far.
@@ -27,10 +27,8 @@ impl Coordinators {
     /// Notes that a request to the coordinator failed. If the error may mean that the coordinator has moved, the entry
     /// is dropped and the next request looks it up again.
     pub fn handle_error(&mut self, key: &str, kind: CoordinatorKind, error: &Error) {
-        let may_have_moved = match error.kind() {
-            ErrorKind::Disconnected | ErrorKind::TimedOut(_) => true,
-            _ => error.code().is_some_and(ErrorCode::moves_coordinator),
-        };
+        let is_silent = matches!(error.class(), ErrorClass::Unreachable | ErrorClass::TimedOut);
+        let may_have_moved = is_silent || error.code().is_some_and(ErrorCode::moves_coordinator);
         if may_have_moved && let Some(known) = self.known.get_mut(&kind) {
             known.remove(key);
         }
@@ -40,7 +38,7 @@ impl Coordinators {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Phase;
+    use crate::error::{ErrorKind, Phase};
 
     #[test]
     fn a_coordinator_is_remembered_until_an_error_says_that_it_may_have_moved() {

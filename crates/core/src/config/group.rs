@@ -7,6 +7,7 @@ use crate::error::Result;
 
 /// How the members of a group get their partitions. Kafka: `group.protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum GroupProtocol {
     /// By the consumer protocol if the cluster, the group and the settings allow it, otherwise by the classic one.
     #[default]

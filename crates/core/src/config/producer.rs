@@ -8,6 +8,7 @@ use crate::wire::records::{Compression, CompressionType};
 
 /// Which replicas must have stored a record before it counts as written. Kafka: `acks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Acks {
     /// None: the broker does not respond, and a lost record goes unnoticed. Not idempotent.
     None,
