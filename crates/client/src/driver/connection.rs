@@ -454,8 +454,15 @@ impl Task {
             let body = answer.body.clone();
             tap(&WireEvent::Received { key: answer.key, version: answer.version, body });
         }
-        if let Some(waiting) = self.waiting.remove(&answer.id) {
-            drop(waiting.reply.send(Ok(answer)));
+        let id = answer.id;
+        self.reply(id, Ok(answer));
+    }
+
+    /// Hands a request's outcome to whoever waits for it; the receiver may be gone.
+    fn reply(&mut self, id: RequestId, outcome: Result<Answer>) {
+        match self.waiting.remove(&id) {
+            Some(waiting) => drop(waiting.reply.send(outcome)),
+            None => debug_assert!(false, "a request has a second outcome, or was never sent"),
         }
     }
 
@@ -503,9 +510,7 @@ impl Task {
         let mut last = None;
         while let Some(failed) = self.connection.poll_expired(now) {
             last = Some(failed.error.clone());
-            if let Some(waiting) = self.waiting.remove(&failed.id) {
-                drop(waiting.reply.send(Err(failed.error)));
-            }
+            self.reply(failed.id, Err(failed.error));
         }
         last
     }
@@ -533,7 +538,10 @@ impl Task {
         let now = self.shared.now();
         let mut again = Vec::new();
         for failed in self.connection.fail_all(error) {
-            let Some(Waiting { reply, sent_at, again: request }) = self.waiting.remove(&failed.id) else { continue };
+            let Some(Waiting { reply, sent_at, again: request }) = self.waiting.remove(&failed.id) else {
+                debug_assert!(false, "a request has a second outcome, or was never sent");
+                continue;
+            };
             let left =
                 request.map(|(request, options)| (request, options, options.limit.saturating_sub(now.since(sent_at))));
             match left {

@@ -384,7 +384,10 @@ impl MetadataRefresh {
 
     /// Takes the outcome of a request. Returns whether there is a new snapshot.
     pub fn handle_response(&mut self, now: Instant, answer: Result<MetadataResponse>) -> bool {
-        let Some(asked) = self.in_flight.take() else { return false };
+        let Some(asked) = self.in_flight.take() else {
+            debug_assert!(false, "a metadata request was answered that is not in flight");
+            return false;
+        };
         match answer {
             Ok(response) if response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED => self.rebootstrap(now, asked),
             Ok(response) => self.handle_answer(now, &asked, response),

@@ -259,8 +259,14 @@ impl Commits {
         if self.in_flight.is_some() || self.next.asked.is_empty() || self.retry_at > now {
             return None;
         }
-        // Never `Err`: `ask` refuses negative offsets.
-        let mut request = commit_request(&self.group_id, &self.next.offsets).ok()?;
+        let mut request = match commit_request(&self.group_id, &self.next.offsets) {
+            Ok(request) => request,
+            // `ask` lets no such offset in. Without this, everybody would wait for a commit that is never sent.
+            Err(error) => {
+                self.fail(&error);
+                return None;
+            }
+        };
         if is_planted(Bug::OffsetOfAnother)
             && let [one, other, ..] = &mut *request.topics.first_mut()?.partitions
         {
@@ -318,7 +324,10 @@ impl Commits {
         response: Result<OffsetCommitResponse>,
         random: &mut Random,
     ) {
-        let Some(commit) = self.in_flight.take() else { return };
+        let Some(commit) = self.in_flight.take() else {
+            debug_assert!(false, "a commit was answered that is not in flight");
+            return;
+        };
         let is_passing = response.as_ref().is_ok_and(|response| self.is_passing(response, commit.generation_id));
         let failed = match response {
             Ok(response) => self.not_committed(&response, &commit.offsets),

@@ -297,13 +297,12 @@ impl Connection {
             return Err(Error::new(ErrorKind::Malformed, why));
         }
         request.key.skip_response_header(request.version, &mut decoder)?;
-        let Some(request) = self.in_flight.pop_front() else { return Ok(()) };
-        match request.id {
-            Some(id) => {
-                answers.push(Answer { id, key: request.key, version: request.version, body: decoder.into_rest() });
-            }
+        let (id, key, version, body) = (request.id, request.key, request.version, decoder.into_rest());
+        self.in_flight.pop_front();
+        match id {
+            Some(id) => answers.push(Answer { id, key, version, body }),
             None if self.is_ready() => {}
-            None => match self.stage.handle_answer(request.version, decoder.into_rest())? {
+            None => match self.stage.handle_answer(version, body)? {
                 Some(step) => self.take_step(&step)?,
                 None => self.reader.set_max_frame_bytes(self.config.max_response_bytes),
             },

@@ -186,9 +186,9 @@ impl SharedMember {
         if done.is_empty() {
             return;
         }
-        // Fails only for partitions that the member does not own.
-        if let Ok(number) = state.machine.commit(now, done.clone(), state.automatic.limit()) {
-            state.automatic.begin(number, &done);
+        match state.machine.commit(now, done.clone(), state.automatic.limit()) {
+            Ok(number) => state.automatic.begin(number, &done),
+            Err(error) => self.consumer.report(error),
         }
     }
 
