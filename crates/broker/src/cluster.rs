@@ -462,6 +462,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets a setting of a group, as `IncrementalAlterConfigs` does; the group need not exist.
+    ///
+    /// Errors: `INVALID_CONFIG` if the setting does not exist, cannot have this value, or does not fit the others.
+    pub fn set_group_config(&mut self, group_id: &str, name: &str, value: &str) -> Result<(), ErrorCode> {
+        let mut set = self.state.groups.configs(group_id).clone();
+        set.insert(name.to_owned(), value.to_owned());
+        configs::find(configs::GROUP, name)
+            .and_then(|setting| setting.check(value))
+            .and_then(|()| configs::check_group(&set))
+            .map_err(|(error_code, _)| error_code)?;
+        *self.state.groups.configs_mut(group_id) = set;
+        Ok(())
+    }
+
     /// The committed offset of a group for a partition.
     pub fn committed_offset(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
         let offsets = self.state.groups.get(group_id)?.offsets();

@@ -99,7 +99,10 @@ fn alter(harness: &mut Harness, connection: ConnectionId, name: &str, value: &st
 fn the_session_and_the_heartbeats_of_a_group_are_those_of_its_settings() {
     let mut harness = Harness::new(1);
     let connection = harness.connect(1);
-    alter(&mut harness, connection, "consumer.session.timeout.ms", "6000");
+    for (name, value) in [("consumer.session.timeout.ms", "1"), ("session.timeout.ms", "6000")] {
+        assert_eq!(harness.cluster.set_group_config("g", name, value), Err(ErrorCode::INVALID_CONFIG));
+    }
+    harness.cluster.set_group_config("g", "consumer.session.timeout.ms", "6000").unwrap();
     alter(&mut harness, connection, "consumer.heartbeat.interval.ms", "250");
     let joined = beat(&mut harness, connection, "new", 0);
     assert_eq!(joined.heartbeat_interval_ms, 250);

@@ -1,11 +1,14 @@
 //! Checks that the members of a group keep these promises:
 //!
 //! - In one generation no two members have the same partition. A member that still has one from an earlier generation,
-//!   and does not know that this has ended, hands out none of its records once its session has expired.
+//!   and does not know that this has ended, hands out none of its records once its session has expired. By the consumer
+//!   protocol the generation is the member epoch.
 //! - A member hands out records only of partitions that it has, and not of those it has begun to give up.
 //! - A member to whose heartbeats its coordinator has not answered for a session timeout hands out no records.
 //! - No answer makes a member lose partitions, unless it says that the member is not in the group.
-//! - With the eager protocol a member has no partitions when it joins.
+//! - With the eager protocol, and with the consumer protocol, a member has no partitions when it joins.
+//! - With the consumer protocol a member tells its coordinator about all partitions that it has, and keeps none that
+//!   another member has begun with the same or an earlier member epoch.
 //! - A member commits only for partitions that it has or is giving up. Committed offsets never go back, and never
 //!   pass a record that no application has finished.
 //! - Every record is handed out, with the content that is in the log.
@@ -36,7 +39,7 @@ struct Holding {
 /// What the judge knows about a member.
 #[derive(Debug)]
 struct Known {
-    is_eager: bool,
+    joins_empty: bool,
     instance: Option<String>,
     /// Since when its coordinator may be silent.
     heard_at: Instant,
@@ -62,10 +65,10 @@ pub(crate) struct Judge {
 
 impl Judge {
     /// A member starts. Members are numbered in the order of these calls.
-    pub(crate) fn started(&mut self, is_eager: bool, instance: Option<String>) {
+    pub(crate) fn started(&mut self, joins_empty: bool, instance: Option<String>) {
         let (generation_id, replaced_at, heard_at) = (None, None, Instant::default());
         let is_restarted = self.is_settled;
-        self.members.push(Known { is_eager, instance, heard_at, generation_id, replaced_at, is_restarted });
+        self.members.push(Known { joins_empty, instance, heard_at, generation_id, replaced_at, is_restarted });
     }
 
     /// Since when the coordinator of a member may be silent.
@@ -106,9 +109,9 @@ impl Judge {
     pub(crate) fn look_at(&mut self, now: Instant, member: usize, action: &Action) {
         let is_needless = match action {
             // A leader that has started again lets a cooperative group rebalance, which costs nobody a partition.
-            Action::Joins => self.members[member].is_eager || !self.members.iter().any(|known| known.is_restarted),
+            Action::Joins => self.members[member].joins_empty || !self.members.iter().any(|known| known.is_restarted),
             Action::RevokeBegan(keys) | Action::Lost(keys) => !keys.is_empty(),
-            Action::Began(..) | Action::Commits(_) => false,
+            Action::Began(..) | Action::Commits(_) | Action::Acknowledges(_) | Action::Confirmed(_) => false,
         };
         let is_calm = self.is_settled && !self.members[member].is_restarted;
         assert!(!(is_calm && is_needless), "at {} ms member {member} has no reason for {action:?}", now.0);
@@ -129,8 +132,24 @@ impl Judge {
             Action::Joins => {
                 self.holdings.retain(|(holder, _), holding| *holder != member || !holding.is_revoked);
                 let kept = self.holdings.keys().find(|(holder, _)| *holder == member);
-                let is_eager = self.members[member].is_eager;
-                assert!(!is_eager || kept.is_none(), "member {member} joins and still has {kept:?}");
+                let joins_empty = self.members[member].joins_empty;
+                assert!(!joins_empty || kept.is_none(), "member {member} joins and still has {kept:?}");
+            }
+            Action::Acknowledges(kept) => {
+                let is_other = |holder: usize, key: &TopicPartition| holder != member || kept.contains(key);
+                let denied = self
+                    .holdings
+                    .iter()
+                    .find(|((holder, key), holding)| !is_other(*holder, key) && !holding.is_revoked);
+                assert!(denied.is_none(), "member {member} still has what it denies: {denied:?}");
+                self.holdings.retain(|(holder, key), _| is_other(*holder, key));
+            }
+            Action::Confirmed(member_epoch) => {
+                for ((_, key), holding) in self.holdings.iter_mut().filter(|((holder, _), _)| *holder == member) {
+                    holding.generation_id = holding.generation_id.max(Some(*member_epoch));
+                    let kept = holding.superseded.filter(|(_, by)| !holding.is_revoked && *by <= Some(*member_epoch));
+                    assert!(kept.is_none(), "member {member} keeps {key}, which another one began at {kept:?}");
+                }
             }
             Action::Commits(keys) => {
                 for key in keys {

@@ -5,22 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::cluster::{Broker, Call, CoordinatorKind, Coordinators, Metadata, Owner, Target};
-use kavka_core::config::{ConsumerConfig, GroupConfig};
+use kavka_core::config::{ConsumerConfig, GroupConfig, GroupProtocol};
 use kavka_core::consumer::{CommittedOffset, Consumer, Offsets, RecordCursor, StartPosition, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Result};
-use kavka_core::group::assignor::{
-    Assignment, Assignor, PartitionCounts, PartitionRacks, RebalanceProtocol, Subscriber,
-};
 use kavka_core::group::{Member, MemberEvent, MemberRequest, MemberResponse, Strategy};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::leave_group::MemberIdentity;
-use kavka_core::wire::messages::offset_fetch::{FETCH_ONE_GROUP, OffsetFetchRequestTopic};
-use kavka_core::wire::messages::{
-    ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
-};
+use kavka_core::wire::messages::offset_fetch::FETCH_ONE_GROUP;
+use kavka_core::wire::messages::{ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, LeaveGroupRequest};
 use kavka_core::wire::records::Decompressor;
-use kavka_core::wire::{AnyRequest, ApiKey, ErrorCode};
+use kavka_core::wire::{AnyRequest, ErrorCode};
 
 use crate::adapter::{
     Ask, Asker, BACKOFF, Given, MOST_DECOMPRESSED, MachineEvent, Question, REQUEST_TIMEOUT, Reply, any, ask,
@@ -28,20 +22,13 @@ use crate::adapter::{
 };
 use crate::client::Machines;
 
+use super::convert::{REMOVED, code, decode_for_member, is_eager, offset_fetch, rounds};
+
 pub(crate) const GROUP: &str = "billing";
 /// The last version of `FindCoordinator` that asks for a single group.
 const FIND_ONE: i16 = 3;
 const AUTO_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const COMMIT_LIMIT: Duration = Duration::from_secs(5);
-/// By these codes the coordinator says that the member is not in the group.
-const REMOVED: [ErrorCode; 5] = [
-    ErrorCode::UNKNOWN_MEMBER_ID,
-    ErrorCode::ILLEGAL_GENERATION,
-    ErrorCode::FENCED_INSTANCE_ID,
-    ErrorCode::FENCED_MEMBER_EPOCH,
-    ErrorCode::GROUP_ID_NOT_FOUND,
-];
-
 /// What a member did, for the judge.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -51,6 +38,10 @@ pub(crate) enum Action {
     Lost(Vec<TopicPartition>),
     /// The member joins the group.
     Joins,
+    /// By the consumer protocol: the member tells its coordinator that it has these partitions, and no others.
+    Acknowledges(BTreeSet<TopicPartition>),
+    /// By the consumer protocol: the coordinator says that the member is in the group, with this member epoch.
+    Confirmed(i32),
     /// The member sends a commit for these partitions.
     Commits(Vec<TopicPartition>),
 }
@@ -75,6 +66,7 @@ struct Pending {
 pub(crate) struct Application {
     pub(crate) topics: &'static [&'static str],
     pub(crate) strategies: Vec<Strategy>,
+    pub(crate) protocol: GroupProtocol,
     /// Set for a static member.
     pub(crate) instance: Option<String>,
     pub(crate) revoke_time: Duration,
@@ -98,7 +90,9 @@ pub(crate) struct MemberMachine {
     revoke_time: Duration,
     /// Whether the application never completes that, because the process is about to crash.
     pub(crate) hangs_at_revoke: bool,
-    is_eager: bool,
+    joins_empty: bool,
+    /// The topics of the cluster, by whose ids the consumer protocol names partitions.
+    metadata: Arc<Metadata>,
     /// The batch that the application is processing, and the offsets of the records it got from it.
     at_hand: Option<(RecordCursor, Vec<i64>)>,
     commits: BTreeMap<u64, Pending>,
@@ -115,15 +109,16 @@ pub(crate) struct MemberMachine {
 
 impl MemberMachine {
     pub(crate) fn new(now: Instant, application: Application, seed: u64) -> Self {
-        let Application { topics, strategies, instance, revoke_time } = application;
+        let Application { topics, strategies, protocol, instance, revoke_time } = application;
         let consumer =
             ConsumerConfig::default().group_id(Some(GROUP.to_owned())).fetch_max_wait(Duration::from_millis(500));
         let group = GroupConfig::default()
             .session_timeout(super::SESSION)
             .heartbeat_interval(Duration::from_millis(1_500))
             .max_poll_interval(super::MAX_POLL_INTERVAL)
+            .group_protocol(protocol)
             .group_instance_id(instance);
-        let is_eager = strategies.iter().any(is_eager);
+        let joins_empty = protocol == GroupProtocol::Consumer || strategies.iter().any(is_eager);
         let mut member = Member::new(group, &consumer, strategies, BACKOFF, 1, seed).expect("the settings are fine");
         member.subscribe(now, topics.iter().map(|topic| Arc::from(*topic)).collect());
         Self {
@@ -139,7 +134,8 @@ impl MemberMachine {
             revoking: None,
             revoke_time,
             hangs_at_revoke: false,
-            is_eager,
+            joins_empty,
+            metadata: Arc::default(),
             at_hand: None,
             commits: BTreeMap::new(),
             auto_commit_at: now + AUTO_COMMIT_INTERVAL,
@@ -183,9 +179,9 @@ impl MemberMachine {
         self.revoke_time = Duration::ZERO;
     }
 
-    /// Whether the member gives up everything before it joins.
-    pub(crate) fn is_eager(&self) -> bool {
-        self.is_eager
+    /// Whether the member has no partitions when it joins.
+    pub(crate) fn joins_empty(&self) -> bool {
+        self.joins_empty
     }
 
     /// The broker that the member takes for its coordinator.
@@ -343,16 +339,16 @@ impl MemberMachine {
         let (mut call, request) = call.take_body();
         let request: Box<dyn AnyRequest> = match request {
             MemberRequest::Join(request) => {
-                let owned = self.member.assignment();
-                let foreign =
-                    self.commits.values().flat_map(|commit| commit.offsets.keys()).find(|key| !owned.contains(*key));
-                assert!(foreign.is_none(), "the member joins although a commit of {foreign:?} is not answered");
+                self.check_pending(self.member.assignment());
                 self.actions.push_back(Action::Joins);
                 Box::new(request)
             }
             MemberRequest::Sync(request) => Box::new(request),
             MemberRequest::Heartbeat(request) => Box::new(request),
-            MemberRequest::ConsumerGroupHeartbeat(request) => Box::new(request),
+            MemberRequest::ConsumerGroupHeartbeat(request) => {
+                self.note_heartbeat(&request);
+                Box::new(request)
+            }
             MemberRequest::Leave(leave) => {
                 let member = MemberIdentity {
                     member_id: leave.member_id,
@@ -376,6 +372,31 @@ impl MemberMachine {
             }
         };
         ask(Asker::Member, call, timeout, Question::Request(request))
+    }
+
+    /// The member says that it has nothing but `kept`: no commit for another partition may be on its way.
+    fn check_pending(&self, kept: &BTreeSet<TopicPartition>) {
+        let pending = self.commits.values().flat_map(|commit| commit.offsets.keys()).find(|key| !kept.contains(*key));
+        assert!(pending.is_none(), "the member is without {pending:?} although a commit of it is not answered");
+    }
+
+    fn note_heartbeat(&mut self, request: &ConsumerGroupHeartbeatRequest) {
+        let is_joining = request.member_epoch == 0;
+        let Some(topics) = &request.topic_partitions else {
+            // It lives on, or leaves.
+            if request.member_epoch < 0 {
+                self.check_pending(&BTreeSet::new());
+            }
+            return;
+        };
+        let name = |id| self.metadata.topics().find(|topic| topic.topic_id == id).expect("no topic is deleted");
+        let keys = topics.iter().flat_map(|topic| {
+            let name = &name(topic.topic_id).name;
+            topic.partitions.iter().map(move |partition| TopicPartition::new(Arc::clone(name), *partition))
+        });
+        let kept: BTreeSet<TopicPartition> = keys.collect();
+        self.check_pending(&kept);
+        self.actions.push_back(if is_joining { Action::Joins } else { Action::Acknowledges(kept) });
     }
 
     /// Sends a request to the coordinator, or keeps it until the coordinator is known.
@@ -411,6 +432,12 @@ impl MemberMachine {
     fn note_sign_of_life(&mut self, now: Instant, id: u64, response: &Result<MemberResponse>) {
         let asked_at = self.asked.remove(&id).unwrap_or_default();
         let Ok(response) = response else { return };
+        if let MemberResponse::ConsumerGroupHeartbeat(heartbeat) = response
+            && heartbeat.error_code == ErrorCode::NONE
+            && heartbeat.member_epoch > 0
+        {
+            self.actions.push_back(Action::Confirmed(heartbeat.member_epoch));
+        }
         let code = code(response);
         let at = match response {
             MemberResponse::Heartbeat(_) | MemberResponse::ConsumerGroupHeartbeat(_) => asked_at,
@@ -439,6 +466,7 @@ impl MemberMachine {
 
 impl Machines for MemberMachine {
     fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
+        self.metadata = Arc::clone(metadata);
         self.consumer.handle_metadata(now, metadata);
         self.member.handle_metadata(metadata);
     }
@@ -495,80 +523,4 @@ impl Machines for MemberMachine {
         let machines = [self.member.poll_timeout(), self.consumer.poll_timeout()];
         own.into_iter().chain(machines).flatten().min()
     }
-}
-
-fn offset_fetch(keys: &[TopicPartition]) -> OffsetFetchRequest {
-    let mut topics: Vec<OffsetFetchRequestTopic> = Vec::new();
-    for key in keys {
-        match topics.last_mut() {
-            Some(topic) if *topic.name == *key.topic => topic.partition_indexes.push(key.partition),
-            _ => topics
-                .push(OffsetFetchRequestTopic { name: key.topic.to_string(), partition_indexes: vec![key.partition] }),
-        }
-    }
-    OffsetFetchRequest { group_id: GROUP.into(), topics: Some(topics), ..Default::default() }
-}
-
-fn decode_for_member(reply: Reply) -> Result<MemberResponse> {
-    let Reply::Message(answer) = &reply else { unreachable!("a member asks for no versions") };
-    match answer.key {
-        ApiKey::JoinGroup => decode::<JoinGroupRequest>(reply).map(MemberResponse::Join),
-        ApiKey::SyncGroup => decode::<SyncGroupRequest>(reply).map(MemberResponse::Sync),
-        ApiKey::Heartbeat => decode::<HeartbeatRequest>(reply).map(MemberResponse::Heartbeat),
-        ApiKey::ConsumerGroupHeartbeat => {
-            decode::<ConsumerGroupHeartbeatRequest>(reply).map(MemberResponse::ConsumerGroupHeartbeat)
-        }
-        ApiKey::LeaveGroup => decode::<LeaveGroupRequest>(reply).map(MemberResponse::Leave),
-        ApiKey::OffsetCommit => decode::<OffsetCommitRequest>(reply).map(MemberResponse::OffsetCommit),
-        ApiKey::OffsetFetch => decode::<OffsetFetchRequest>(reply).and_then(committed).map(MemberResponse::Committed),
-        other => unreachable!("a member does not ask {other:?}"),
-    }
-}
-
-fn committed(response: OffsetFetchResponse) -> Result<Offsets> {
-    if let Some(error) = Error::from_code(response.error_code) {
-        return Err(error);
-    }
-    let mut committed = Offsets::new();
-    for topic in response.topics {
-        for partition in topic.partitions {
-            if let Some(error) = Error::from_code(partition.error_code) {
-                return Err(error);
-            }
-            if let Some(offset) = partition.committed_offset {
-                let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
-                let leader_epoch = partition.committed_leader_epoch;
-                committed.insert(key, CommittedOffset { leader_epoch, ..CommittedOffset::new(offset) });
-            }
-        }
-    }
-    Ok(committed)
-}
-
-fn code(response: &MemberResponse) -> ErrorCode {
-    match response {
-        MemberResponse::Join(response) => response.error_code,
-        MemberResponse::Sync(response) => response.error_code,
-        MemberResponse::Heartbeat(response) => response.error_code,
-        MemberResponse::ConsumerGroupHeartbeat(response) => response.error_code,
-        MemberResponse::Leave(response) => response.error_code,
-        MemberResponse::OffsetCommit(response) => {
-            let first = response.topics.iter().flat_map(|topic| &topic.partitions).next();
-            first.map_or(ErrorCode::NONE, |partition| partition.error_code)
-        }
-        MemberResponse::Committed(_) => ErrorCode::NONE,
-    }
-}
-
-/// The assignor of the application.
-fn rounds(members: &[Subscriber], counts: &PartitionCounts) -> Assignment {
-    Assignor::CooperativeSticky.assign(counts, &PartitionRacks::new(), members)
-}
-
-fn is_eager(strategy: &Strategy) -> bool {
-    let protocol = match strategy {
-        Strategy::BuiltIn(assignor) => assignor.protocol(),
-        Strategy::Custom { protocol, .. } => *protocol,
-    };
-    protocol == RebalanceProtocol::Eager
 }

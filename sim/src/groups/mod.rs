@@ -1,8 +1,11 @@
 //! The members of one group join, leave, crash, freeze and stall, while brokers and connections fail.
 //!
 //! Every member is a client of its own: the real group member and consumer machines, plus what the steward does in a
-//! real client ([`member`]). The [`judge`] sees what all of them do.
+//! real client ([`member`]). The [`judge`] sees what all of them do. The seed decides by which protocol members join:
+//! the classic one, the consumer protocol (KIP-848), or each process by one of the two, so that the group migrates back
+//! and forth.
 
+mod convert;
 mod judge;
 mod member;
 mod plan;
@@ -12,7 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kavka_broker::{Cluster, ClusterConfig};
+use kavka_core::config::GroupProtocol;
 use kavka_core::consumer::TopicPartition;
+use kavka_core::group::Strategy;
+use kavka_core::group::assignor::Assignor;
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 
@@ -23,8 +29,8 @@ use crate::plan::BROKERS;
 use crate::trace::Trace;
 use crate::{Outcome, Print};
 use judge::Judge;
-use member::{Action, Application, MemberMachine};
-use plan::{HEAL_AT, Plan, Trouble};
+use member::{Action, Application, GROUP, MemberMachine};
+use plan::{HEAL_AT, Plan, Protocols, Trouble};
 
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
 pub(crate) const MAX_POLL_INTERVAL: Duration = Duration::from_secs(8);
@@ -94,11 +100,14 @@ impl World {
         let mut random = Random::new(seed);
         let config =
             ClusterConfig { brokers: BROKERS as u16, auto_create_topics: false, seed, ..ClusterConfig::default() };
-        let plan = Plan::new(&mut random);
+        let plan = Plan::new(&mut random, Protocols::of(seed));
         let network = Random::new(random.next_u64());
+        let mut cluster = Cluster::new(config);
+        let session_ms = SESSION.as_millis().to_string();
+        cluster.set_group_config(GROUP, "consumer.session.timeout.ms", &session_ms).expect("a setting that exists");
         let mut world = Self {
             now: Instant(0),
-            network: Network::new(Cluster::new(config), network, plan.odds, plan.latency),
+            network: Network::new(cluster, network, plan.odds, plan.latency),
             plan,
             members: Vec::new(),
             unwritten: BTreeMap::new(),
@@ -139,15 +148,26 @@ impl World {
 
     fn run(&mut self) {
         self.run_to_rest();
+        let shares = self.shares();
+        assert!(self.is_even(), "every assignor shares one topic out evenly, yet: {shares:?}");
+    }
+
+    /// How many partitions each place has.
+    fn shares(&self) -> Vec<usize> {
         let mut shares: BTreeMap<usize, usize> = BTreeMap::new();
         for (number, member) in self.members.iter().enumerate().filter(|(_, member)| !member.is_gone) {
             // A static member whose name another process took may not know it yet.
             let place = if self.plan.is_static { member.place } else { number };
             *shares.entry(place).or_default() += member.client.machines.assignment().len();
         }
-        let shares: Vec<usize> = shares.into_values().collect();
+        shares.into_values().collect()
+    }
+
+    /// Whether the partitions are shared out evenly, as every assignor does with a single topic.
+    fn is_even(&self) -> bool {
+        let shares = self.shares();
         let is_even = shares.iter().max().zip(shares.iter().min()).is_some_and(|(most, least)| most - least <= 1);
-        assert!(is_even || self.plan.topics.len() > 1, "every assignor shares one topic out evenly, yet: {shares:?}");
+        is_even || self.plan.topics.len() > 1
     }
 
     fn run_to_rest(&mut self) {
@@ -261,11 +281,8 @@ impl World {
             }
             Trouble::Start => self.start(self.members.len()),
             Trouble::Kill(number) => self.kill(number),
-            Trouble::Restart(number, millis) => {
-                let place = self.members.get(number).map(|member| member.place);
-                let holder = self.members.iter().rposition(|member| Some(member.place) == place && !member.is_gone);
-                self.restart(holder.unwrap_or(number), millis);
-            }
+            Trouble::Restart(number, millis) => self.restart(self.holder(number), millis),
+            Trouble::Renew(number, millis) => self.renew(number, millis),
             Trouble::TakePlace(number) => {
                 if let Some(member) = self.members.get(number) {
                     self.start(member.place);
@@ -278,14 +295,7 @@ impl World {
                 self.crash_at_revoke = None;
                 self.judge.settled();
             }
-            Trouble::Close(number) => {
-                if let Some(member) = self.members.get_mut(number) {
-                    if let Some(done) = member.client.machines.put_down() {
-                        self.judge.processed(&done);
-                    }
-                    member.client.machines.close();
-                }
-            }
+            Trouble::Close(number) => self.close(number),
             Trouble::Freeze(number, millis) => {
                 if let Some(member) = self.members.get_mut(number) {
                     member.frozen_until = now.0 + millis;
@@ -310,11 +320,15 @@ impl World {
         let revoke_time = Duration::from_millis(revoke_times[self.random.below(revoke_times.len())]);
         let all = self.plan.topics;
         let topics = if is_calm || random.below(2) == 0 { all } else { &all[random.below(all.len())..] };
-        let strategies = self.plan.strategies(&mut random);
+        let protocol = self.protocol();
+        let strategies = match protocol {
+            GroupProtocol::Consumer => vec![Strategy::BuiltIn(Assignor::Range)],
+            _ => self.plan.strategies(&mut random),
+        };
         let instance = self.plan.is_static.then(|| format!("desk-{place}"));
-        let application = Application { topics, strategies, instance: instance.clone(), revoke_time };
+        let application = Application { topics, strategies, protocol, instance: instance.clone(), revoke_time };
         let machine = MemberMachine::new(self.now, application, seed);
-        self.judge.started(machine.is_eager(), instance);
+        self.judge.started(machine.joins_empty(), instance);
         // A real client only fetches the metadata of topics that its member names. Here every member knows all topics.
         let client = Client::new(self.members.len(), machine, all, METADATA_AGE, i16::MAX, seed);
         self.members.push(Participant {
@@ -328,12 +342,45 @@ impl World {
         });
     }
 
+    /// The protocol of the next process.
+    fn protocol(&mut self) -> GroupProtocol {
+        match self.plan.protocols {
+            Protocols::Classic => GroupProtocol::Classic,
+            Protocols::Both if self.random.below(2) == 0 => GroupProtocol::Classic,
+            Protocols::Consumer | Protocols::Both => GroupProtocol::Consumer,
+        }
+    }
+
     fn cut_off(&mut self, number: usize, millis: u64) {
         let coordinator = self.members.get(number).and_then(|member| member.client.machines.coordinator());
         if let Some(broker) = coordinator {
             self.network.separate(number, broker);
             self.plan.add(self.now.0 + millis, Trouble::Reach(number, broker));
         }
+    }
+
+    /// The process that has the place of this member.
+    fn holder(&self, number: usize) -> usize {
+        let place = self.members.get(number).map(|member| member.place);
+        let holder = self.members.iter().rposition(|member| Some(member.place) == place && !member.is_gone);
+        holder.unwrap_or(number)
+    }
+
+    fn close(&mut self, number: usize) {
+        if let Some(member) = self.members.get_mut(number) {
+            if let Some(done) = member.client.machines.put_down() {
+                self.judge.processed(&done);
+            }
+            member.client.machines.close();
+        }
+    }
+
+    /// A process leaves the group and ends, and another one takes its place later.
+    fn renew(&mut self, number: usize, millis: u64) {
+        let holder = self.holder(number);
+        self.judge.restarts(holder);
+        self.close(holder);
+        self.plan.add(self.now.0 + millis, Trouble::TakePlace(number));
     }
 
     /// A process ends, and another one takes its place later.
@@ -359,9 +406,23 @@ impl World {
             (member.frozen_until, member.reads_at) = (member.frozen_until.min(self.now.0), self.now.0);
             member.client.machines.hurry();
         }
+        if self.plan.protocols != Protocols::Classic {
+            self.end_namesakes();
+        }
         self.judge.unsettled();
         if self.plan.joins_at_heal {
             self.start(self.members.len());
+        }
+    }
+
+    /// Ends the older processes of each place: by the consumer protocol they keep the newer ones out of the group.
+    fn end_namesakes(&mut self) {
+        for number in 0..self.members.len() {
+            let member = &self.members[number];
+            let is_old = self.members[number + 1..].iter().any(|other| other.place == member.place && !other.is_gone);
+            if is_old {
+                self.kill(number);
+            }
         }
     }
 
@@ -374,6 +435,8 @@ impl World {
             && owned.len() == self.judge.partitions().count()
             && owned.iter().copied().collect::<BTreeSet<_>>().into_iter().eq(self.judge.partitions())
             && self.judge.missing().is_none()
+            // By the consumer protocol a member has its share, which is empty, before others give something up for it.
+            && (self.plan.protocols == Protocols::Classic || self.is_even())
     }
 
     /// What is still wrong, for the message of a panic.

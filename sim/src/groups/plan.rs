@@ -32,6 +32,8 @@ pub(crate) enum Trouble {
     Kill(usize),
     /// The process that has the place of this member ends, and another one starts there this many milliseconds later.
     Restart(usize, u64),
+    /// The same, but the process leaves the group before it ends.
+    Renew(usize, u64),
     /// A process starts in the place of this member, whether or not the old process still runs.
     TakePlace(usize),
     Close(usize),
@@ -62,8 +64,39 @@ enum Sharing {
     Changing(Assignor, Assignor),
 }
 
+/// Which protocols the members use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocols {
+    Classic,
+    /// The consumer protocol (KIP-848).
+    Consumer,
+    /// Each process one of the two: the group migrates back and forth.
+    Both,
+}
+
+impl Protocols {
+    /// The protocols in the run of this seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        match seed % 4 {
+            0 => Self::Consumer,
+            3 => Self::Both,
+            _ => Self::Classic,
+        }
+    }
+
+    /// The request that a fault strikes; for members by the consumer protocol a heartbeat takes the place of others.
+    fn struck(self, drawn: ApiKey) -> ApiKey {
+        match (self, drawn) {
+            (Self::Consumer, ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::Heartbeat | ApiKey::LeaveGroup)
+            | (Self::Both, ApiKey::Heartbeat | ApiKey::LeaveGroup) => ApiKey::ConsumerGroupHeartbeat,
+            _ => drawn,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Plan {
+    pub(crate) protocols: Protocols,
     sharing: Sharing,
     /// Whether members have a `group.instance.id` (KIP-345).
     pub(crate) is_static: bool,
@@ -81,8 +114,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(random: &mut Random) -> Self {
-        let is_calm = random.below(8) == 0;
+    pub(crate) fn new(random: &mut Random, protocols: Protocols) -> Self {
+        // A group that changes its protocol is never at rest.
+        let is_calm = random.below(8) == 0 && protocols != Protocols::Both;
         let sharing = match random.below(9) {
             0 => Sharing::Alike(Assignor::Range),
             1 => Sharing::Alike(Assignor::RoundRobin),
@@ -93,6 +127,7 @@ impl Plan {
             _ => Sharing::Alike(Assignor::CooperativeSticky),
         };
         let mut plan = Self {
+            protocols,
             sharing,
             is_static: is_calm || random.below(3) == 0,
             topics: &TOPICS[..=random.below(2)],
@@ -103,7 +138,7 @@ impl Plan {
             troubles: BTreeMap::new(),
             next: 0,
         };
-        for (at, trouble) in if is_calm { calm(random) } else { troubles(random) } {
+        for (at, trouble) in if is_calm { calm(random, protocols) } else { troubles(random, protocols) } {
             plan.add(at, trouble);
         }
         plan.add(HEAL_AT, Trouble::Heal);
@@ -141,31 +176,34 @@ fn odds(random: &mut Random) -> Odds {
 }
 
 /// Brokers and static members restart, one at a time and in less than a session time-out.
-fn calm(random: &mut Random) -> Vec<(u64, Trouble)> {
+fn calm(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
     let mut troubles = vec![(SETTLED_AT, Trouble::Settled)];
     let members = 2 + random.below(MOST_MEMBERS - 1);
     // Far enough apart that some members join when others have partitions to give up.
     troubles.extend((0..members).map(|_| (random.below(4_000) as u64, Trouble::Start)));
-    if random.below(4) > 0 {
+    let is_classic = protocols == Protocols::Classic;
+    if is_classic && random.below(4) > 0 {
         let (number, millis) = (random.below(members), 10 + random.below(2_500) as u64);
         troubles.push((0, Trouble::CrashAtRevoke(number, millis)));
     }
     for at in (SETTLED_AT + 500..HEAL_AT - 4_000).step_by(4_000) {
         let at = at + random.below(1_000) as u64;
-        match random.below(3) {
-            0 => {
-                let broker = 1 + random.below(BROKERS as usize) as i32;
-                let until = at + 50 + random.below(1_500) as u64;
-                let (down, up) = (BrokerTrouble::Down(broker), BrokerTrouble::Up(broker));
-                troubles.extend([(at, Trouble::Broker(down)), (until, Trouble::Broker(up))]);
-            }
-            _ => troubles.push((at, Trouble::Restart(random.below(members), 10 + random.below(2_500) as u64))),
+        if random.below(3) == 0 {
+            let broker = 1 + random.below(BROKERS as usize) as i32;
+            let until = at + 50 + random.below(1_500) as u64;
+            let (down, up) = (BrokerTrouble::Down(broker), BrokerTrouble::Up(broker));
+            troubles.extend([(at, Trouble::Broker(down)), (until, Trouble::Broker(up))]);
+        } else {
+            let (number, millis) = (random.below(members), 10 + random.below(2_500) as u64);
+            // By the consumer protocol the name of a member that has crashed is taken until its session ends.
+            let renew = Trouble::Renew(number, 500 + millis);
+            troubles.push((at, if is_classic { Trouble::Restart(number, millis) } else { renew }));
         }
     }
     troubles
 }
 
-fn troubles(random: &mut Random) -> Vec<(u64, Trouble)> {
+fn troubles(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
     let mut troubles = vec![(0, Trouble::Start)];
     let a_time = |random: &mut Random| random.below(HEAL_AT as usize) as u64;
     for _ in 0..random.below(MOST_MEMBERS) {
@@ -195,7 +233,7 @@ fn troubles(random: &mut Random) -> Vec<(u64, Trouble)> {
     if random.below(2) == 0 {
         for _ in 0..random.below(25) {
             let at = a_time(random);
-            troubles.push((at, Trouble::Broker(BrokerTrouble::Mishap(mishap(random)))));
+            troubles.push((at, Trouble::Broker(BrokerTrouble::Mishap(mishap(random, protocols)))));
         }
     }
     for _ in 0..random.below(3) {
@@ -204,7 +242,7 @@ fn troubles(random: &mut Random) -> Vec<(u64, Trouble)> {
     troubles
 }
 
-fn mishap(random: &mut Random) -> Fault {
+fn mishap(random: &mut Random, protocols: Protocols) -> Fault {
     const APIS: [ApiKey; 8] = [
         ApiKey::JoinGroup,
         ApiKey::SyncGroup,
@@ -217,7 +255,7 @@ fn mishap(random: &mut Random) -> Fault {
     ];
     const CODES: [ErrorCode; 3] =
         [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
-    let api = APIS[random.below(APIS.len())];
+    let api = protocols.struck(APIS[random.below(APIS.len())]);
     let code = CODES[random.below(CODES.len())];
     let fault = match random.below(6) {
         0 => Fault::silence(),
