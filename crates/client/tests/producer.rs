@@ -142,6 +142,32 @@ fn who_waits_for_memory_learns_at_once_that_the_producer_was_closed() {
 }
 
 #[test]
+fn who_waits_for_memory_learns_at_once_that_the_topic_is_gone() {
+    let hour = Duration::from_secs(3_600);
+    let rig = Rig::with(1, 1, ClientConfig::default().buffer_memory(128 << 10).max_block(hour));
+    rig.create_topic("gone");
+    let (holder, held) = rig.producer(ProducerConfig::default());
+    let (producer, topic) = rig.producer_of("gone", ProducerConfig::default());
+    rig.broker.inject(Fault::silence().api(ApiKey::Produce).always());
+    while holder.try_send(held, &value(&[7; 1_000])).is_ok() {}
+    let (admin, waiting) = (rig.client.admin(), producer.clone());
+    let sending = async move {
+        let record = value(b"v");
+        let mut sending = pin!((*waiting).send(topic, &record));
+        assert!(poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending())).await);
+        admin.delete_topic("gone").await.unwrap();
+        sending.await.unwrap_err()
+    };
+    let error = rig.client.start(sending).wait(WAIT).expect("long before max.block.ms");
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+
+    let (result, refused) = std::sync::mpsc::channel();
+    std::thread::spawn(move || result.send(producer.send(topic, &value(b"v")).unwrap_err()));
+    let error = refused.recv_timeout(LIMIT).expect("long before max.block.ms");
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+}
+
+#[test]
 fn closing_in_vain_raises_and_every_record_says_whether_it_may_be_written() {
     let rig = Rig::new(1, 1);
     let (producer, topic) = rig.producer(ProducerConfig::default());

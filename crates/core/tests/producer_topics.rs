@@ -45,6 +45,25 @@ fn records_of_a_topic_that_was_deleted_are_given_up_within_seconds() {
 }
 
 #[test]
+fn a_topic_that_the_metadata_lacks_is_to_be_looked_up_until_it_is_there_again() {
+    let mut rig = Rig::warm(config());
+    assert_eq!(rig.producer.missing_topic(rig.topic), None);
+    rig.events();
+    while rig.producer.poll_progress(rig.now).is_some() {}
+    rig.see_no_topic();
+    assert_eq!(rig.producer.missing_topic(rig.topic).as_deref(), Some(TOPIC));
+    let progress = rig.producer.poll_progress(rig.now).expect("callers that wait for room should know");
+    assert_eq!((progress.handle, progress.wakes_callers), (rig.handle, true));
+    rig.leaders(1, &[(1, 2)]);
+    assert_eq!(rig.producer.missing_topic(rig.topic), None);
+
+    let unseen = rig.producer.topic(rig.now, rig.handle, "new", &rig.metadata);
+    let refused = rig.producer.append(rig.now, unseen, None, 0, None, None, &[]);
+    assert!(matches!(refused, Err(AppendError::NoMetadata)));
+    assert_eq!(rig.producer.missing_topic(unseen).as_deref(), Some("new"));
+}
+
+#[test]
 fn a_broker_that_lags_behind_does_not_make_a_topic_deleted() {
     let mut rig = Rig::warm(config());
     let record = rig.append(0, "slow");

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kavka::{Acks, Compression, CompressionType, Delivery, ErrorKind, Header, ProducerConfig, ProducerTopic, Record};
+use kavka::{
+    Acks, Compression, CompressionType, Delivery, ErrorKind, Header, Phase, ProducerConfig, ProducerTopic, Record,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -362,7 +364,7 @@ fn enqueue(
     }
     match running.engine.try_send(running.topic, record) {
         Ok(delivery) => Ok(delivery),
-        Err(error) if error.kind() == ErrorKind::BufferFull && running.settings.get().block_on_queue_full => {
+        Err(error) if is_waited_for(&error) && running.settings.get().block_on_queue_full => {
             wait_for_room(py, running, record)
         }
         Err(error) => Err(refused(py, &error)),
@@ -421,22 +423,37 @@ fn wait_for_reports(py: Python<'_>, running: &Running, reports: &SharedReports) 
     Ok(())
 }
 
+/// Waits until the topic is known, if its metadata is missing, and then until there is room.
 #[cold]
 fn wait_for_room(py: Python<'_>, running: &Running, record: &Record<'_>) -> PyResult<Delivery> {
-    let limit = running.client.max_block();
+    let (limit, begun) = (running.client.max_block(), Instant::now());
     let (engine, topic) = (kavka::blocking::Producer::from(running.engine.clone()), running.topic);
-    // Freed memory wakes nobody under gevent, so check in steps.
-    let answer = waiting::in_steps(
-        py,
-        Some(limit),
-        |_| {},
-        |step| match engine.send_within(topic, record, step) {
-            Err(error) if error.kind() == ErrorKind::BufferFull => None,
-            other => Some(other),
-        },
-    )?;
-    let accepted = answer.unwrap_or_else(|| engine.try_send(topic, record));
-    accepted.map(Delivery::from).map_err(|error| refused(py, &error))
+    loop {
+        if let Some(found) = engine.find_missing_topic(topic) {
+            let left = limit.saturating_sub(begun.elapsed());
+            let found = waiting::until(py, running.client.start(found), Some(left))?;
+            found.unwrap_or(Ok(())).map_err(|error| refused(py, &error))?;
+        }
+        // Freed memory wakes nobody under gevent, so check in steps.
+        let accepted = waiting::in_steps(
+            py,
+            Some(limit.saturating_sub(begun.elapsed())),
+            |_| {},
+            |step| match engine.send_within(topic, record, step) {
+                Err(error) if is_waited_for(&error) && engine.find_missing_topic(topic).is_none() => None,
+                other => Some(other),
+            },
+        )?;
+        match accepted.unwrap_or_else(|| engine.try_send(topic, record)) {
+            Err(error) if is_waited_for(&error) && begun.elapsed() < limit => {}
+            accepted => return accepted.map(Delivery::from).map_err(|error| refused(py, &error)),
+        }
+    }
+}
+
+/// Whether a record was not accepted for a reason that passes.
+fn is_waited_for(error: &kavka::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BufferFull | ErrorKind::TimedOut(Phase::Metadata))
 }
 
 /// The exception for a record that the engine did not accept.

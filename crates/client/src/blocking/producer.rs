@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use kavka_core::error::{ErrorKind, Result};
+use kavka_core::error::{ErrorKind, Phase, Result};
 use kavka_core::producer::RecordMetadata;
 
 use super::{wait, wait_for};
@@ -61,7 +61,7 @@ impl Producer {
     #[inline]
     pub fn send_within(&self, topic: ProducerTopic, record: &Record<'_>, limit: Duration) -> Result<Delivery> {
         match self.try_send(topic, record) {
-            Err(error) if error.kind() == ErrorKind::BufferFull => {
+            Err(error) if matches!(error.kind(), ErrorKind::BufferFull | ErrorKind::TimedOut(Phase::Metadata)) => {
                 self.0.block_and_append(topic, record, limit).map(Delivery)
             }
             outcome => outcome,

@@ -242,12 +242,12 @@ impl SharedMachine {
                 ProducerEvent::Notice(notice) => self.driver.take_notice(notice),
             }
         }
-        let mut makes_room = false;
-        for (reporter, Progress { settled, is_bounded, .. }, _topics) in announcements {
-            makes_room |= is_bounded;
+        let mut wakes = false;
+        for (reporter, Progress { settled, wakes_callers, .. }, _topics) in announcements {
+            wakes |= wakes_callers;
             reporter.send_if_modified(|mark| std::mem::replace(mark, settled) != settled);
         }
-        if makes_room {
+        if wakes {
             self.memory.room.signal();
         }
     }

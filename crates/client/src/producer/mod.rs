@@ -257,7 +257,7 @@ impl Producer {
         self.0.try_append(topic, record).map_err(refused)
     }
 
-    /// Accepts a record; waits up to `max.block.ms` while the buffer is full.
+    /// Accepts a record; waits up to `max.block.ms` while the metadata lacks the topic or the buffer is full.
     ///
     /// If there is room, the call itself accepts the record, before the future is polled. If not, the future keeps a
     /// copy of the record and accepts it while being polled. Await it before the next `send`: otherwise later records
@@ -267,7 +267,7 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// Those of [`try_send`](Self::try_send).
+    /// Those of [`try_send`](Self::try_send), and of [`Client::topic`] if the topic is gone.
     #[inline]
     pub fn send(
         &self,
@@ -310,6 +310,11 @@ impl Producer {
                 return outcome;
             }
             let left = deadline.since(driver.now());
+            if let Some(found) = self.find_missing_topic(topic) {
+                let found = on_engine(driver, async move { tokio::time::timeout(left, found).await.ok() });
+                found.await.ok_or_else(closed)?.unwrap_or_else(|| Err(refused(AppendError::NoMetadata)))?;
+                continue;
+            }
             let room = Arc::clone(&handle.machine.memory.room);
             driver.within(left, room.freed(ticket)).await;
         }
@@ -332,8 +337,36 @@ impl Producer {
             if let Some(outcome) = handle.append_unless_full(topic, record, left.is_zero()) {
                 return outcome;
             }
-            handle.machine.memory.room.wait(ticket, left);
+            match self.find_missing_topic(topic) {
+                Some(found) => match handle.client.start(found).wait(Some(left)) {
+                    Some(found) => found?,
+                    None => return Err(refused(AppendError::NoMetadata)),
+                },
+                None => handle.machine.memory.room.wait(ticket, left),
+            }
         }
+    }
+
+    /// Looks a topic up that the metadata lacks, for up to `max.block.ms`; `None` if the metadata has it. A record for
+    /// it waits for this first, and then for room, as with Kafka's Java client: room would not help it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::topic`].
+    #[doc(hidden)]
+    pub fn find_missing_topic(
+        &self,
+        topic: ProducerTopic,
+    ) -> Option<impl Future<Output = Result<()>> + Send + 'static + use<>> {
+        let machine = Arc::clone(&self.0.machine);
+        let name = machine.with(|machine| machine.missing_topic(topic.index))?;
+        let found = self.0.client.topic(&name, false);
+        Some(async move {
+            found.await?;
+            let (now, metadata) = (machine.clock.now(), machine.driver.metadata());
+            machine.with(|machine| machine.handle_metadata(now, &metadata));
+            Ok(())
+        })
     }
 
     /// The time limit of a `send`: `max.block.ms`.

@@ -19,17 +19,18 @@ use crate::wire::records::{self, BatchBuilder, Header};
 /// Why a record was not accepted. Nothing of it was kept.
 #[derive(Debug, Clone)]
 pub enum AppendError {
-    /// The topic's metadata is not known yet: wait for metadata, then try again.
+    /// The topic's metadata is not known yet: look the topic up, then try again.
     NoMetadata,
     /// In the machine's metadata, the topic has no partition with this number. If newer metadata exists, pass it in and
     /// try again; otherwise return the error to the caller.
     NoSuchPartition(Error),
     /// `buffer.memory` is used up: wait until batches are acknowledged, then try again. This machine has ended the
     /// linger of its own batches, so wake its sending task. On other machines that share the memory call
-    /// [`Producer::expedite`].
+    /// [`Producer::expedite`]. First look up a [missing topic](Producer::missing_topic).
     BufferFull,
     /// The handle's limit on unreported records, which is this number, is reached: wait for reports, then try again.
-    /// The machine has ended the linger of the handle's batches, so wake its sending task.
+    /// The machine has ended the linger of the handle's batches, so wake its sending task. First look up a
+    /// [missing topic](Producer::missing_topic).
     TooManyRecords(usize),
     /// The record can never be accepted.
     Refused(Error),

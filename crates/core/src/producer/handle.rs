@@ -23,6 +23,8 @@ pub(super) struct Handle {
     /// Why it accepts no more records; `None` while it does.
     refusal: Option<Error>,
     released: bool,
+    /// Whether one of its topics has become missing in the metadata, and nobody was told yet.
+    misses_topic: bool,
 }
 
 impl Handle {
@@ -53,6 +55,16 @@ impl Handle {
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.max_queued_records.is_some_and(|limit| self.queued_records >= limit)
+    }
+
+    pub(super) fn handle_missing_topic(&mut self) {
+        self.misses_topic = true;
+    }
+
+    /// Whether callers that wait to append should try again: there may be room, or one of its topics has become
+    /// missing.
+    pub(super) fn take_retry(&mut self) -> bool {
+        std::mem::take(&mut self.misses_topic) || self.max_queued_records.is_some()
     }
 
     pub(super) fn max_queued_records(&self) -> Option<usize> {
@@ -114,8 +126,9 @@ pub struct Progress {
     pub handle: HandleId,
     /// Everything appended before this mark is reported.
     pub settled: super::FlushMark,
-    /// Whether the handle limits its unreported records, so that reports make room for new ones.
-    pub is_bounded: bool,
+    /// Whether callers that wait to append should try again: reports may have made room below the handle's limit, or
+    /// the metadata lacks one of its topics now.
+    pub wakes_callers: bool,
     /// Whether the handle was released and has reported its last record: the machine has removed it.
     pub is_over: bool,
 }

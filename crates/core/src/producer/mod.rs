@@ -201,12 +201,12 @@ impl Producer {
     pub fn poll_progress(&mut self, now: Instant) -> Option<Progress> {
         let id = self.progressed.pop_first()?;
         let settled = self.settled(id);
-        let handle = self.handles.get(id);
-        let (is_bounded, is_over) = (handle.max_queued_records().is_some(), handle.is_over());
+        let handle = self.handles.get_mut(id);
+        let (wakes_callers, is_over) = (handle.take_retry(), handle.is_over());
         if is_over && let Some(handle) = self.handles.remove(id) {
             self.remove_topics(now, handle.topics.into_values());
         }
-        Some(Progress { handle: id, settled, is_bounded, is_over })
+        Some(Progress { handle: id, settled, wakes_callers, is_over })
     }
 
     /// When to call [`poll_request`](Self::poll_request) again if nothing happens before.

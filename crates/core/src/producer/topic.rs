@@ -151,6 +151,14 @@ impl Producer {
         index
     }
 
+    /// The name of a topic if the newest metadata lacks it: look it up before waiting for anything else, because there
+    /// may be no such topic any more.
+    pub fn missing_topic(&self, topic: TopicIndex) -> Option<Arc<str>> {
+        let topic = self.topics.find(topic)?;
+        let is_missing = topic.partition_count == 0 || matches!(topic.presence, Presence::Unseen(_));
+        is_missing.then(|| Arc::clone(&topic.name))
+    }
+
     /// How many partitions a topic has; 0 while that is unknown.
     pub fn partition_count(&self, topic: TopicIndex) -> u32 {
         self.topics.find(topic).map_or(0, |topic| topic.partition_count)
@@ -209,6 +217,8 @@ impl Producer {
             Presence::There => {
                 topic.presence = Presence::Unseen(None);
                 self.unseen.insert((now + LOOK_EVERY, index));
+                self.handles.get_mut(topic.handle).handle_missing_topic();
+                self.progressed.insert(topic.handle);
             }
             Presence::Unseen(_) | Presence::Deleted => {}
         }
