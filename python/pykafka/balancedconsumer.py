@@ -25,7 +25,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from . import _forks, _greenlets
+from . import _forks, _greenlets, _uncommitted
 from .common import OffsetType
 from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError, ZooKeeperError
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, leader_id
@@ -149,6 +149,7 @@ class BalancedConsumer(SimpleConsumer):
         self._membership_protocol = membership_protocol
         self._partitions = set()
         self._was_assigned = False
+        self._uncommitted = _uncommitted.Uncommitted()
         self._member: _Member | None = None
         # Held while partitions are added or removed, and while offsets are committed, so that all of them are ours.
         self._changing: contextlib.AbstractContextManager[Any] = _greenlets.Lock()
@@ -186,7 +187,7 @@ class BalancedConsumer(SimpleConsumer):
             )
         client = self._zookeeper or _greenlets.apart(_znodes.connect, self._zookeeper_hosts, self._zookeeper_timeout_ms)
         self._at_home = _greenlets.home(self._weak_is_running())
-        self._partitions, self._was_assigned = set(), False
+        self._begin_afresh()
         self._open_unassigned()
         self._member = _Member(self, client)
         try:
@@ -194,6 +195,10 @@ class BalancedConsumer(SimpleConsumer):
         except BaseException:
             self._stop(last_message_done=False)
             raise
+
+    def _begin_afresh(self) -> None:
+        self._partitions, self._was_assigned = set(), False
+        self._uncommitted.clear()
 
     def _open_unassigned(self) -> None:
         topic = self._topic.name.decode("ascii")
@@ -235,17 +240,47 @@ class BalancedConsumer(SimpleConsumer):
         """Commits offsets for the group: see `SimpleConsumer.commit_offsets`.
 
         :raises ConsumerStoppedException: if the consumer is stopped: other members may have its partitions.
-        :raises KafkaException: if the member is cut off from its group, for the same reason.
+        :raises IllegalGeneration: if this member had to give up partitions before their messages were committed. It
+            names them, once; those that the member still has are committed.
+        :raises KafkaException: if the member is cut off from its group: nothing is committed.
         """
         with self._changing:
             self._check_membership()
-            super().commit_offsets(partition_offsets)
+            if partition_offsets is None:
+                super().commit_offsets()
+                left_out = self._uncommitted.taken()
+            else:
+                owned, left_out = self._uncommitted.sort_out(partition_offsets, self._partitions)
+                super().commit_offsets(owned)
+                left_out |= {partition.id for partition, _ in owned} & self._uncommitted.taken()
+            self._uncommitted.tell("committed", left_out, self._group, self._topic.name)
 
     def reset_offsets(self, partition_offsets: Iterable[tuple[Partition, int | datetime]] | None = None) -> None:
-        """Moves to other offsets, and commits them: see `SimpleConsumer.reset_offsets`."""
+        """Moves to other offsets, and commits them: see `SimpleConsumer.reset_offsets`.
+
+        :raises IllegalGeneration: if this member had to give up partitions; those that it still has are moved.
+        """
         with self._changing:
             self._check_membership()
-            super().reset_offsets(partition_offsets)
+            if partition_offsets is None:
+                left_out = self._in_between()
+                super().reset_offsets()
+                left_out |= self._uncommitted.taken()
+            else:
+                owned, left_out = self._uncommitted.sort_out(partition_offsets, self._partitions)
+                super().reset_offsets(owned)
+                left_out |= {partition.id for partition, _ in owned} & self._uncommitted.taken()
+            self._uncommitted.tell("moved", left_out, self._group, self._topic.name)
+
+    def _in_between(self) -> set[int]:
+        """The partitions that it gave up in a rebalance that has not ended."""
+        return set()
+
+    def _commit(self, positions: dict[int, int]) -> list[int]:
+        left_out = super()._commit(positions)
+        self._uncommitted.settle({id_: offset for id_, offset in positions.items() if id_ not in left_out})
+        self._uncommitted.leave_out({id_: positions[id_] for id_ in left_out})
+        return left_out
 
     def _check_membership(self) -> None:
         if not self._is_running() or self._member is None:
@@ -267,12 +302,17 @@ class BalancedConsumer(SimpleConsumer):
         positions = {} if resets else self._committed_of(new)
         missing = [partition.id for partition in new if partition.id not in positions]
         found = self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))
+        starts = positions | found
         with self._changing:
-            self._add([(partition.id, partition, {**positions, **found}[partition.id]) for partition in new])
+            self._add([(partition.id, partition, starts[partition.id]) for partition in new])
+            self._uncommitted.begin(new)
+            self._uncommitted.settle(starts)
             self._partitions = self._partitions | set(new)
             self._was_assigned = True
             if resets:
                 self._commit(found)
+            else:
+                self._commit_starts(found)
 
     def _committed_of(self, partitions: Iterable[Partition]) -> dict[int, int]:
         assert self._group is not None
@@ -281,14 +321,20 @@ class BalancedConsumer(SimpleConsumer):
         return {id_: offset for id_, (offset, _) in found.items() if offset >= 0}
 
     def _give_up(self, partitions: set[Partition], commits: bool) -> None:
-        """Stops handing out messages of these partitions, and commits the finished ones."""
+        """Stops handing out messages of these partitions; with `commits`, commits the finished ones.
+
+        Notes what is left uncommitted, for the next `commit_offsets`.
+        """
         with self._changing:
             ids = sorted(partition.id for partition in partitions)
+            for id_ in ids:
+                why = _uncommitted.REVOKED if commits else _uncommitted.LOST
+                self._uncommitted.give_up(id_, self._position(id_), why)
             commits = commits and self._auto_commit_enable and self._may_commit()
             engine = self._cluster._engine if commits else None
             self._partitions = self._partitions - partitions
             try:
-                self._remove(engine, ids)
+                self._uncommitted.settle(self._remove(engine, ids))
             except ConsumerStoppedException:
                 raise
             except KafkaException as error:

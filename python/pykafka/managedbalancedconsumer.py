@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import _engine, _greenlets
 from .balancedconsumer import BalancedConsumer, RebalanceCallback
 from .common import OffsetType
-from .exceptions import ConsumerStoppedException, KafkaException
+from .exceptions import ConsumerStoppedException, KafkaException, UnknownTopicOrPartition
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRobinProtocol
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES
@@ -176,12 +176,14 @@ class ManagedBalancedConsumer(BalancedConsumer):
     def start(self) -> None:
         """Joins the group, and returns when it has assigned the partitions; does nothing if it runs.
 
+        :raises UnknownTopicOrPartition: if the topic does not exist.
         :raises KafkaException: if joining fails, or if the group assigns nothing within a minute.
         """
         if self._is_running():
             return
         self._cluster._register(self)
-        self._partitions, self._was_assigned, self._held_before = set(), False, None
+        self._begin_afresh()
+        self._held_before = None
         self._given_up.clear()
         self._decided.clear()
         topic = self._topic.name.decode("ascii")
@@ -208,6 +210,20 @@ class ManagedBalancedConsumer(BalancedConsumer):
                 )
         # What the callback has raised.
         self._check_told()
+        if not self._partitions:
+            self._check_topic()
+
+    def _check_topic(self) -> None:
+        """Raises if the member has no partitions because the topic does not exist, not because other members do."""
+        engine, name = self._cluster._engine, self._topic.name.decode("ascii")
+        engine.refresh()
+        try:
+            engine.topic(name, False)
+        except UnknownTopicOrPartition as error:
+            raise UnknownTopicOrPartition(
+                f"group {self._group!r} has no partitions to assign, because topic {name!r} does not exist: create it, "
+                f"or correct its name ({error})"
+            ) from error
 
     def _stop(self, last_message_done: bool) -> None:
         engine = self._cluster._engine
@@ -224,18 +240,18 @@ class ManagedBalancedConsumer(BalancedConsumer):
         # The coordinator refuses a commit that comes too late.
         return True
 
-    def _on_assigned(self, numbers: list[int]) -> None:
-        """Called by the engine when a rebalance has ended, with the new partitions."""
-        before, old = self._partitions, self._held_before
+    def _in_between(self) -> set[int]:
+        return set(self._held_before or ()) - {partition.id for partition in self._partitions}
+
+    def _on_assigned(self, numbers: list[int], committed: dict[int, int]) -> None:
+        """Called by the engine when a rebalance has ended, with the new partitions and their committed offsets."""
+        old = self._held_before
         given_up, self._given_up, self._held_before = self._given_up, {}, None
         if old is None:
             old = self._held()
         try:
             if numbers:
-                known = self._find(numbers)
-                self._add([(number, known[number], 0) for number in numbers])
-                self._partitions = before | {known[number] for number in numbers}
-                self._find_starts(known, given_up)
+                self._take_over(self._find(numbers), committed, given_up)
             if numbers or old.keys() != self.partitions.keys():
                 self._rebalanced(old)
         except ConsumerStoppedException:
@@ -253,13 +269,18 @@ class ManagedBalancedConsumer(BalancedConsumer):
             known = self._topic.partitions
         return {number: known.get(number) or Partition(self._topic, number) for number in numbers}
 
-    def _find_starts(self, known: dict[int, Partition], given_up: dict[int, tuple[int, int | None]]) -> None:
-        """Sets where to start on partitions that do not start at the group's committed offset."""
+    def _take_over(
+        self, known: dict[int, Partition], committed: dict[int, int], given_up: dict[int, tuple[int, int | None]]
+    ) -> None:
+        """Begins with new partitions, and finds where those start that do not start at the committed offset."""
         resets = self._reset_offset_on_start and not self._was_assigned
         self._was_assigned = True
-        committed = self._committed_of(known.values())
-        missing = [number for number in known if resets or number not in committed]
-        found = self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))
+        starts = {} if resets else committed
+        self._add([(number, partition, starts.get(number, 0)) for number, partition in known.items()])
+        self._uncommitted.begin(known.values())
+        self._uncommitted.settle(starts)
+        self._partitions = self._partitions | set(known.values())
+        found = self._offsets_at(dict.fromkeys(known.keys() - starts.keys(), self._auto_offset_reset))
         # A partition that was away for one rebalance only continues at its position, even if nothing was committed for
         # it; but not if somebody else has committed meanwhile: that member had it, or moved the group.
         back = {
@@ -267,10 +288,16 @@ class ManagedBalancedConsumer(BalancedConsumer):
             for number, (position, before) in given_up.items()
             if number in known and not resets and committed.get(number) == before and position > (before or 0)
         }
-        if found or back:
-            self._seek(found | back)
+        begun = {number: start for number, start in found.items() if number not in back}
+        self._pass(begun)
+        self._seek(found | back)
+        self._uncommitted.settle(begun)
+        for number, position in back.items():
+            self._uncommitted.go_on(number, position, starts.get(number, 0))
         if resets:
-            self._commit(found)
+            self._commit(begun)
+        else:
+            self._commit_starts(begun)
 
     def _on_revoked(self, numbers: list[int]) -> None:
         """Called by the engine before it gives up these partitions; no more messages of them are handed out."""

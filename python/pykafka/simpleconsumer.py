@@ -75,7 +75,7 @@ class SimpleConsumer(_engine.Consumer):
     :param fetch_message_max_bytes: how many bytes of one partition one fetch may return.
     :param num_consumer_fetchers: checked and ignored: fetching takes no thread.
     :param auto_commit_enable: whether `consume` commits automatically. It commits only messages that earlier calls
-        returned.
+        returned. Where it starts without a committed offset is committed at once.
     :param auto_commit_interval_ms: the time between two automatic commits.
     :param queued_max_messages: checked and ignored: `fetch_buffer` limits what is fetched ahead.
     :param fetch_min_bytes: how many bytes a broker waits for, up to `fetch_wait_max_ms`.
@@ -86,8 +86,7 @@ class SimpleConsumer(_engine.Consumer):
     :param auto_offset_reset: an `OffsetType`: where to continue if an offset is out of range.
     :param consumer_timeout_ms: how long `consume` waits for a message; 0 or less: for ever.
     :param auto_start: whether the constructor calls `start`.
-    :param reset_offset_on_start: start where `auto_offset_reset` says and, with a group, commit that. Otherwise
-        starting commits nothing.
+    :param reset_offset_on_start: start where `auto_offset_reset` says and, with a group, commit that.
     :param compacted_topic: accepted and ignored: gaps between offsets are normal.
     :param generation_id: accepted and ignored.
     :param consumer_id: stored in the metadata of every committed offset.
@@ -248,6 +247,21 @@ class SimpleConsumer(_engine.Consumer):
         self._moved_to.clear()
         if self._group is not None and self._reset_offset_on_start:
             self._commit(found)
+        else:
+            self._commit_starts(found)
+
+    def _commit_starts(self, starts: dict[int, int]) -> None:
+        """Commits where partitions start for which nothing was committed, if `auto_commit_enable` is set.
+
+        If the consumer died before its first commit, the next one would start elsewhere, and might skip messages.
+        """
+        if self._group is not None and self._auto_commit_enable:
+            try:
+                self._commit(starts)
+            except ConsumerStoppedException:
+                raise
+            except KafkaException as error:
+                self._commit_failed(error)
 
     def stop(self) -> None:
         """Commits, if `auto_commit_enable` is set, and stops; does nothing if it is stopped."""
@@ -334,6 +348,7 @@ class SimpleConsumer(_engine.Consumer):
 
     def _move(self, positions: dict[int, int]) -> None:
         if self._is_running():
+            self._pass(positions)
             self._seek(positions)
         else:
             self._moved_to.update(positions)
@@ -366,17 +381,20 @@ class SimpleConsumer(_engine.Consumer):
             for partition, offset, metadata in committed
         ]
 
-    def _commit(self, positions: dict[int, int]) -> None:
+    def _commit(self, positions: dict[int, int]) -> list[int]:
+        """Commits offsets; returns the partitions that it left out because a group has taken them."""
         assert self._group is not None
         if not positions:
-            return
-        if self._commit_offsets(self._cluster._engine, positions):
-            return
+            return []
+        left_out: list[int] | None = self._commit_offsets(self._cluster._engine, positions)
+        if left_out is not None:
+            return left_out
         self._cluster._engine.commit_offsets(
             self._group,
             self._topic.name.decode("ascii"),
             [(partition, offset, self._settings.commit_metadata) for partition, offset in positions.items()],
         )
+        return []
 
     def _commit_failed(self, error: Exception) -> None:
         """Called by `consume` when the auto-commit of an earlier call has failed."""

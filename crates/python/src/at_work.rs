@@ -32,6 +32,8 @@ pub(crate) struct AtWork {
     /// Those of other threads, and all those of a batch: so `begin` notices that the thread has more than `last` to
     /// finish.
     others: Vec<Work>,
+    /// The partitions and offsets of messages that the deserializer refused, until their errors are raised.
+    refused: Vec<(i32, i64)>,
 }
 
 impl AtWork {
@@ -74,26 +76,59 @@ impl AtWork {
         let is_passed = |work: &Work| work.partition == partition && work.offset < offset;
         self.last.take_if(|last| is_passed(last));
         self.others.retain(|work| !is_passed(work));
+        self.refused.retain(|(of, refused)| *of != partition || *refused >= offset);
     }
 
-    /// The partition was given up: its next owner commits for it from now on.
-    pub(crate) fn forget(&mut self, partition: i32) {
-        self.last.take_if(|last| last.partition == partition);
-        self.others.retain(|work| work.partition != partition);
+    /// The deserializer refused a message behind others that its thread is processing; the error comes with a later
+    /// call.
+    pub(crate) fn refuse(&mut self, partition: i32, offset: i64) {
+        self.refused.push((partition, offset));
     }
 
-    /// Lowers `offsets` so that they leave out what is being processed.
+    /// That error is raised to this thread, which from then on is processing the message.
+    pub(crate) fn raise(&mut self, partition: i32, offset: i64) {
+        let waiting = self.refused.len();
+        self.refused.retain(|refused| *refused != (partition, offset));
+        if self.refused.len() < waiting {
+            self.begin(partition, offset);
+        }
+    }
+
+    /// Whether the error of a refused message is to be raised.
+    #[inline]
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// The first refused message of a partition.
+    pub(crate) fn first_refused(&self, partition: i32) -> Option<i64> {
+        self.refused.iter().filter(|(of, _)| *of == partition).map(|(_, offset)| *offset).min()
+    }
+
+    /// Lowers `offsets` so that they leave out what is being processed, and what was refused.
     pub(crate) fn hold_back(&self, offsets: &mut Offsets) {
         let works = self.last.iter().chain(&self.others).filter(|work| work.thread.strong_count() > 0);
         for work in works {
-            let of_partition = offsets.iter_mut().find(|(key, _)| key.partition == work.partition);
-            if let Some((_, committed)) = of_partition
-                && work.offset < committed.offset
-            {
-                committed.offset = work.offset;
-                // The leader epoch would be that of another record.
-                committed.leader_epoch = None;
-            }
+            lower(offsets, work.partition, work.offset);
         }
+        self.hold_back_refused(offsets);
+    }
+
+    /// Lowers `offsets` so that they leave out what was refused.
+    pub(crate) fn hold_back_refused(&self, offsets: &mut Offsets) {
+        for (partition, offset) in &self.refused {
+            lower(offsets, *partition, *offset);
+        }
+    }
+}
+
+fn lower(offsets: &mut Offsets, partition: i32, offset: i64) {
+    let of_partition = offsets.iter_mut().find(|(key, _)| key.partition == partition);
+    if let Some((_, committed)) = of_partition
+        && offset < committed.offset
+    {
+        committed.offset = offset;
+        // The leader epoch would be that of another record.
+        committed.leader_epoch = None;
     }
 }

@@ -5,8 +5,9 @@
 
 mod batches;
 mod messages;
+mod postponed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use self::messages::{deserialized, to_message};
+use self::postponed::Postponed;
 use crate::at_work::AtWork;
 use crate::cell::Slot;
 use crate::client::Client;
@@ -54,6 +56,8 @@ pub(crate) struct Consumer {
     fence: Fence,
     /// The exception that the next `consume` raises.
     trouble: Slot<Py<PyAny>>,
+    /// Errors that ended a batch behind its first message; the next calls raise them one by one.
+    postponed: Slot<VecDeque<Postponed>>,
 }
 
 #[pymethods]
@@ -96,7 +100,8 @@ impl Consumer {
     /// :raises ValueError: if one of them is out of range.
     /// :raises ConsumerStoppedException: after `stop`, also if another thread calls it.
     /// :raises MessageSetDecodeFailure: as `consume` does. An error after the first message, also one of the
-    ///     deserializer, is raised by the next call, so that no message is lost.
+    ///     deserializer, is raised by the next call, so that no message is lost. Until then, the message that the
+    ///     deserializer refused counts as not handed out.
     #[pyo3(signature = (max_messages, timeout=None))]
     fn consume_batch<'py>(
         &self,
@@ -150,7 +155,8 @@ impl Consumer {
     }
 
     /// Joins the group of `settings`, which assigns the partitions. `this` is a weak reference to `self`; its methods
-    /// `_on_assigned`, `_on_revoked` and `_on_lost` are called with partition numbers, in a thread of their own.
+    /// `_on_assigned`, `_on_revoked` and `_on_lost` are called with partition numbers, in a thread of their own; the
+    /// first one also with the group's committed offsets.
     #[allow(clippy::too_many_arguments)]
     fn _join(
         &self,
@@ -208,10 +214,15 @@ impl Consumer {
         let Some(running) = self.running.replace(None) else { return Ok(()) };
         // From here on no thread gets a message, so the positions are final.
         let hand = self.hand.replace(None);
+        // A restart reads their messages again.
+        drop(self.postponed.replace(None));
         if !running.is_at_home() {
             return Ok(());
         }
         let mut offsets = running.to_commit();
+        if let Some(hand) = &hand {
+            hand.at_work.hold_back_refused(&mut offsets);
+        }
         let positions = offsets.iter().map(|(key, position)| (key.partition, position.offset)).collect();
         drop(self.positions.replace(Some(positions)));
         if let Some(mut hand) = hand {
@@ -246,64 +257,76 @@ impl Consumer {
     /// The offset of the next message of a partition; None before the first start.
     fn _position(&self, py: Python<'_>, partition: i32) -> PyResult<Option<i64>> {
         if let Some(running) = self.running.get() {
-            let running = running.check(py)?;
-            let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
-            return Ok(running.engine.position(&partition));
+            let position = running.check(py)?.position(partition);
+            let hand = self.hand.lock();
+            let refused = hand.as_ref().and_then(|hand| hand.at_work.first_refused(partition));
+            return Ok(position.map(|position| refused.map_or(position, |refused| refused.min(position))));
         }
         Ok(self.positions.lock().as_ref().and_then(|stopped| stopped.get(&partition).copied()))
     }
 
-    /// Commits `(partition, offset)` in order with the auto-commits, and waits for the response. Does nothing, and
-    /// returns False, if the consumer is stopped.
+    /// Commits `(partition, offset)` in order with the auto-commits, and waits for the response. Returns the partitions
+    /// that it left out because a group member does not own them any more; None, if the consumer is stopped.
     fn _commit_offsets(
         &self,
         py: Python<'_>,
         client: &Bound<'_, Client>,
         offsets: BTreeMap<i32, i64>,
-    ) -> PyResult<bool> {
-        let Some(running) = self.running.get() else { return Ok(false) };
+    ) -> PyResult<Option<Vec<i32>>> {
+        let Some(running) = self.running.get() else { return Ok(None) };
         let running = running.check(py)?;
         self.pass(&offsets);
         let metadata = running.settings.get().commit_metadata();
         let offsets = offsets.into_iter().map(|(partition, offset)| {
             let committed = CommittedOffset { metadata: metadata.clone(), ..CommittedOffset::new(offset) };
-            (TopicPartition::new(Arc::clone(&running.topic), partition), committed)
+            (running.key(partition), committed)
         });
-        let commit = running.engine.commit(offsets.collect(), running.commit_limit(&self.fence));
-        client.get().run(py, commit.map_err(|error| failed(py, &error))?)?;
-        Ok(true)
+        let begun = running.commit_owned(&offsets.collect(), running.commit_limit(&self.fence));
+        let (commit, left_out) = begun.map_err(|error| failed(py, &error))?;
+        if let Some(commit) = commit {
+            client.get().run(py, commit)?;
+        }
+        Ok(Some(left_out))
     }
 
-    /// Moves partitions to other offsets. What was already fetched of them is dropped.
-    fn _seek(&self, py: Python<'_>, positions: BTreeMap<i32, i64>) -> PyResult<()> {
+    /// Moves partitions to other offsets. What was already fetched of them is dropped. Returns the partitions that it
+    /// left out because a group member does not own them any more.
+    fn _seek(&self, py: Python<'_>, positions: BTreeMap<i32, i64>) -> PyResult<Vec<i32>> {
         let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
-        self.pass(&positions);
+        let mut left_out = Vec::new();
         for (partition, position) in positions {
-            let partition = TopicPartition::new(Arc::clone(&running.topic), partition);
-            running
-                .engine
-                .seek(&partition, StartPosition::Offset(position))
-                .map_err(|error| errors::to_python(py, &error))?;
-        }
-        Ok(())
-    }
-
-    /// Adds `(number, Partition, position)`; hands out nothing of them before `_resume`.
-    fn _add(&self, py: Python<'_>, partitions: Vec<(i32, Py<PyAny>, i64)>) -> PyResult<()> {
-        let running = self.running(py)?;
-        if let Some(hand) = self.hand.lock().as_mut() {
-            for (number, ..) in &partitions {
-                // A message from an earlier ownership of this partition no longer holds commits back.
-                hand.at_work.forget(*number);
+            let sought = running.engine.seek(&running.key(partition), StartPosition::Offset(position));
+            match sought {
+                Ok(()) => {}
+                Err(_) if running.is_taken(partition) => left_out.push(partition),
+                Err(error) => return Err(errors::to_python(py, &error)),
             }
         }
+        Ok(left_out)
+    }
+
+    /// The messages before these offsets do not hold commits back any more.
+    fn _pass(&self, offsets: BTreeMap<i32, i64>) {
+        self.pass(&offsets);
+    }
+
+    /// Adds `(number, Partition, start)`; hands out nothing of them before `_resume`. Work on messages from an earlier
+    /// ownership still holds commits back, unless the partition starts behind them.
+    fn _add(&self, py: Python<'_>, partitions: Vec<(i32, Py<PyAny>, i64)>) -> PyResult<()> {
+        let running = self.running(py)?;
+        self.pass(&partitions.iter().map(|(number, _, start)| (*number, *start)).collect());
         running.add(py, partitions)
     }
 
     /// Gives up partitions: hands out nothing of them from now on. With `client` it then commits what the application
-    /// is done with, and waits for the response.
-    fn _remove(&self, py: Python<'_>, client: Option<&Bound<'_, Client>>, partitions: Vec<i32>) -> PyResult<()> {
+    /// is done with, waits for the response, and returns what it has committed.
+    fn _remove(
+        &self,
+        py: Python<'_>,
+        client: Option<&Bound<'_, Client>>,
+        partitions: Vec<i32>,
+    ) -> PyResult<BTreeMap<i32, i64>> {
         let running = self.running(py)?;
         running.pause(py, Some(&partitions))?;
         let mut offsets = running.to_commit();
@@ -313,9 +336,11 @@ impl Consumer {
         }
         // Remove them first, so that an auto-commit that another thread starts meanwhile does not include them.
         running.remove(py, &partitions)?;
-        let Some(client) = client else { return Ok(()) };
+        let Some(client) = client else { return Ok(BTreeMap::new()) };
+        let committed = offsets.iter().map(|(key, committed)| (key.partition, committed.offset)).collect();
         let commit = running.engine.commit(offsets, running.commit_limit(&self.fence));
-        client.get().run(py, commit.map_err(|error| failed(py, &error))?)
+        client.get().run(py, commit.map_err(|error| failed(py, &error))?)?;
+        Ok(committed)
     }
 
     /// Hands out no messages, from the very next one on, until `_resume`.
@@ -363,6 +388,7 @@ impl Consumer {
             let Ok(partitions) = running.partitions.try_lock() else { return Ok(()) };
             partitions.values().try_for_each(|partition| visit.call(partition))
         })?;
+        self.postponed.visit(|postponed| postponed.iter().try_for_each(|postponed| visit.call(&postponed.error)))?;
         self.trouble.visit(|trouble| visit.call(trouble))
     }
 }
@@ -377,6 +403,14 @@ impl Consumer {
     }
 
     fn raise_told(&self, py: Python<'_>) -> PyResult<()> {
+        greenlets::know_runner(py)?;
+        let postponed = self.postponed.lock().as_mut().and_then(VecDeque::pop_front);
+        if let Some(Postponed { error, refused }) = postponed {
+            if let (Some((partition, offset)), Some(hand)) = (refused, self.hand.lock().as_mut()) {
+                hand.at_work.raise(partition, offset);
+            }
+            return Err(PyErr::from_value(error.into_bound(py)));
+        }
         self.trouble.replace(None).map_or(Ok(()), |trouble| Err(PyErr::from_value(trouble.into_bound(py))))
     }
 
@@ -414,6 +448,10 @@ impl Consumer {
         }
         if self.fence.is_reached() {
             return Ok(None);
+        }
+        if at_work.has_refused() {
+            drop(hand);
+            return self.raise_told(py).map(|()| None);
         }
         let Some((batch, partition)) = in_hand else { return Ok(None) };
         let Some(record) = batch.next_record() else {

@@ -12,6 +12,7 @@ use kavka::assignor::{Assignment, PartitionCounts, Subscriber};
 use kavka::{
     CustomAssignor, Error, ErrorKind, GroupConfig, GroupConsumer, GroupOptions, RebalanceListener, TopicPartition,
 };
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use crate::closing::Callback;
@@ -86,10 +87,9 @@ struct Listener {
 }
 
 impl Listener {
-    fn tell(&self, method: &str, partitions: &[TopicPartition]) {
-        let numbers: Vec<i32> = partitions.iter().map(|key| key.partition).collect();
+    fn tell(&self, method: &str, arguments: impl for<'py> PyCallArgs<'py>) {
         let told = call(&self.this, |py, consumer| {
-            if let Err(error) = consumer.call_method1(method, (numbers,)) {
+            if let Err(error) = consumer.call_method1(method, arguments) {
                 error.write_unraisable(py, Some(consumer));
             }
             Ok(())
@@ -99,17 +99,23 @@ impl Listener {
 }
 
 impl RebalanceListener for Listener {
-    fn on_assigned(&self, _: &GroupConsumer, partitions: &[TopicPartition]) {
-        self.tell("_on_assigned", partitions);
+    fn on_assigned(&self, member: &GroupConsumer, partitions: &[TopicPartition]) {
+        let committed = member.assigned_at();
+        let committed: BTreeMap<_, _> = committed.iter().map(|(key, at)| (key.partition, at.offset)).collect();
+        self.tell("_on_assigned", (numbers(partitions), committed));
     }
 
     fn on_revoked(&self, _: &GroupConsumer, partitions: &[TopicPartition]) {
-        self.tell("_on_revoked", partitions);
+        self.tell("_on_revoked", (numbers(partitions),));
     }
 
     fn on_lost(&self, _: &GroupConsumer, partitions: &[TopicPartition]) {
-        self.tell("_on_lost", partitions);
+        self.tell("_on_lost", (numbers(partitions),));
     }
+}
+
+fn numbers(partitions: &[TopicPartition]) -> Vec<i32> {
+    partitions.iter().map(|key| key.partition).collect()
 }
 
 /// A membership protocol (assignor) written in Python.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kavka::{Batch, Commit, Offsets, TopicPartition};
+use kavka::{Batch, Commit, ErrorKind, Offsets, TopicPartition};
 use pyo3::prelude::*;
 
 use crate::consumer_settings::ConsumerSettings;
@@ -33,13 +33,46 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn key(&self, partition: i32) -> TopicPartition {
+    pub(crate) fn key(&self, partition: i32) -> TopicPartition {
         TopicPartition::new(Arc::clone(&self.topic), partition)
     }
 
-    /// The positions, ready to be committed.
+    /// The offset of the next message of a partition.
+    pub(crate) fn position(&self, partition: i32) -> Option<i64> {
+        self.engine.position(&self.key(partition))
+    }
+
+    /// Whether the group has taken this partition from its member.
+    pub(crate) fn is_taken(&self, partition: i32) -> bool {
+        matches!(self.engine, Reader::Group(_)) && !self.engine.partitions().contains(&self.key(partition))
+    }
+
+    /// Starts to commit the offsets of those partitions that the consumer owns, if any; returns the others, too.
+    pub(crate) fn commit_owned(&self, offsets: &Offsets, limit: Duration) -> kavka::Result<(Option<Commit>, Vec<i32>)> {
+        let Reader::Group(member) = &self.engine else {
+            return self.engine.commit(offsets.clone(), limit).map(|commit| (Some(commit), Vec::new()));
+        };
+        loop {
+            let (assignment, mut owned) = (member.assignment(), offsets.clone());
+            owned.retain(|key, _| assignment.binary_search(key).is_ok());
+            let left_out = offsets.keys().filter(|key| !owned.contains_key(*key)).map(|key| key.partition).collect();
+            if owned.is_empty() {
+                return Ok((None, left_out));
+            }
+            match member.commit(owned, limit) {
+                // The group has just taken one of them.
+                Err(error) if error.kind() == ErrorKind::Fenced => {}
+                begun => return begun.map(|commit| (Some(commit), left_out)),
+            }
+        }
+    }
+
+    /// The positions, ready to be committed. A partition that Python has not begun with yet is left out.
     pub(crate) fn to_commit(&self) -> Offsets {
         let mut offsets = self.engine.positions();
+        let begun = lock(&self.partitions);
+        offsets.retain(|key, _| begun.contains_key(&key.partition));
+        drop(begun);
         let metadata = self.settings.get().commit_metadata();
         for committed in offsets.values_mut() {
             committed.metadata.clone_from(&metadata);

@@ -139,6 +139,23 @@ def test_a_reset_on_start_is_committed(lone_topic, group):
         assert committed(lone_topic, group) == 3
 
 
+def test_with_auto_commit_the_start_without_a_committed_offset_is_committed_at_once(lone_topic, group):
+    fill(lone_topic, 3)
+    options = {"consumer_group": group, "auto_offset_reset": OffsetType.LATEST}
+    with consumer_of(lone_topic, **options):
+        assert committed(lone_topic, group) is None
+    with consumer_of(lone_topic, **options, auto_commit_enable=True):
+        assert committed(lone_topic, group) == 3
+
+
+def test_a_start_that_cannot_be_committed_is_logged(own_broker, caplog):
+    topic = quiet_topic(own_broker)
+    own_broker.refuse_commits(25)
+    with consumer_of(topic, consumer_group="group", auto_commit_enable=True) as consumer:
+        assert "offsets of group 'group' were not committed" in caplog.text
+        assert values(consumer) == list(range(5))
+
+
 def test_a_consumer_that_was_never_started_has_nothing_to_commit(topic, group):
     with consumer_of(topic, consumer_group=group) as consumer:
         consumer.commit_offsets([(partition, 7) for partition in topic.partitions.values()])

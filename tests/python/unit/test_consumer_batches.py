@@ -123,3 +123,48 @@ def test_what_a_deserializer_refuses_behind_the_first_is_raised_by_the_next_batc
         while len(got) < 4:
             got += [message.value for message in consumer.consume_batch(5)]
     assert got == [0, 1, 3, 4]
+
+
+@pytest.fixture
+def refusal(lone_topic, group):
+    """A consumer whose deserializer has refused the second message of a batch, and the offset of that message."""
+    fill(lone_topic, 100)
+    asked, refused = [], []
+
+    def refuse_the_second(value, key):
+        asked.append(int(value))
+        if len(asked) == 2 and not refused:
+            refused.append(int(value))
+            raise ValueError("refused")
+        return value, key
+
+    settings = {"consumer_group": group, "auto_commit_enable": True, "auto_commit_interval_ms": 50}
+    consumer = consumer_of(lone_topic, **settings, deserializer=refuse_the_second)
+    while not refused:
+        asked.clear()
+        assert consumer.consume_batch(5)
+    yield consumer, refused[0]
+    consumer.stop()
+
+
+def test_what_was_refused_is_not_committed_before_its_error_is_raised(lone_topic, group, refusal):
+    consumer, refused = refusal
+    assert consumer.held_offsets == {0: refused - 1}
+    consumer.commit_offsets()
+    assert committed(lone_topic, group) == refused
+    consumer.stop()
+    assert committed(lone_topic, group) == refused
+    consumer.start()
+    assert values(consumer, 1) == [refused]
+
+
+def test_the_error_of_what_was_refused_comes_next_and_no_other_error_replaces_it(lone_topic, group, refusal):
+    consumer, refused = refusal
+    consumer._tell(LookupError("another one"))
+    with pytest.raises(ValueError, match="refused"):
+        consumer.consume()
+    with pytest.raises(LookupError):
+        consumer.consume_batch(5)
+    assert values(consumer, 1) == [refused + 1]
+    consumer.stop()
+    assert committed(lone_topic, group) == refused + 2

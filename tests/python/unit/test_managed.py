@@ -2,13 +2,19 @@
 
 import itertools
 import logging
+import re
 import threading
 import time
 
 import pykafka
 import pytest
 from pykafka import _engine
-from pykafka.exceptions import ConsumerStoppedException, IllegalGeneration, KafkaException
+from pykafka.exceptions import (
+    ConsumerStoppedException,
+    IllegalGeneration,
+    KafkaException,
+    UnknownTopicOrPartition,
+)
 from pykafka.membershipprotocol import GroupMembershipProtocol
 
 _numbers = itertools.count()
@@ -282,7 +288,11 @@ def test_a_lost_membership_is_told_once_and_then_read_on(own_broker, settings):
     with pytest.raises(IllegalGeneration, match="readers"):
         while True:
             consumer.consume()
-    with pytest.raises(KafkaException):
+    while consumer.partitions:
+        time.sleep(0.01)
+    with pytest.raises(IllegalGeneration, match=r"'readers'.*not committed were partitions .*cut off"):
+        consumer.commit_offsets()
+    with pytest.raises(IllegalGeneration, match=r"partitions \[0\]"):
         consumer.commit_offsets([(topic.partitions[0], 1)])
     own_broker.set_broker_up(1)
     read = set()
@@ -360,6 +370,163 @@ def test_a_partition_that_another_member_had_continues_where_that_member_committ
     rebalances.until(first, 4)
     assert len(values(take(first, 195))) == 195
     assert first.consume() is None
+
+
+@pytest.mark.parametrize("settings", [{}, COOPERATIVE, BY_BROKERS], ids=["range", "cooperative", "consumer"])
+def test_after_a_rebalance_a_commit_names_what_was_taken_and_commits_the_rest(
+    start, rebalances, take, offsets, topic, settings
+):
+    first = start(**settings)
+    take(first, 400)
+    start(**settings)
+    rebalances.until(first, 2)
+    kept = set(first.partitions)
+    taken = re.escape(str(sorted({0, 1, 2, 3} - kept)))
+    with pytest.raises(IllegalGeneration, match=rf"not committed were partitions {taken}, because a rebalance took"):
+        first.commit_offsets()
+    assert offsets() == {number: 100 if number in kept else -1 for number in range(4)}
+    # It is told once, unless the program names them again.
+    first.commit_offsets()
+    with pytest.raises(IllegalGeneration, match=rf"not committed were partitions {taken}, because"):
+        first.commit_offsets([(partition, 50) for partition in topic.partitions.values()])
+    assert offsets() == {number: 50 if number in kept else -1 for number in range(4)}
+    with pytest.raises(IllegalGeneration, match=rf"not moved were partitions {taken}, because"):
+        first.reset_offsets([(partition, 60) for partition in topic.partitions.values()])
+    assert offsets() == {number: 61 if number in kept else -1 for number in range(4)}
+    assert first.held_offsets == dict.fromkeys(kept, 60)
+
+
+def test_during_a_rebalance_commits_and_resets_say_that_nothing_was_done(start, rebalances, take, offsets):
+    asked, go_on = threading.Event(), threading.Event()
+
+    def rule(participants, partitions, consumer_id):
+        if len(participants) > 1:
+            asked.set()
+            go_on.wait(60)
+        return set(partitions.values()) if consumer_id == participants[0] else set()
+
+    protocol = GroupMembershipProtocol(b"consumer", b"first", None, rule)
+    first = start(membership_protocol=protocol)
+    take(first, 400)
+    other = threading.Thread(target=start, kwargs={"membership_protocol": protocol})
+    other.start()
+    try:
+        assert asked.wait(60)
+        with pytest.raises(IllegalGeneration, match=r"not committed were partitions \[0, 1, 2, 3\]"):
+            first.commit_offsets()
+        with pytest.raises(IllegalGeneration, match=r"not moved were partitions \[0, 1, 2, 3\]"):
+            first.reset_offsets()
+    finally:
+        go_on.set()
+        other.join()
+    assert offsets() == dict.fromkeys(range(4), -1)
+
+
+class Favourite:
+    """A rule that gives all partitions to one member: the first one that it sees, or with `newest` the last one."""
+
+    def __init__(self, newest):
+        self._seen, self._newest = [], newest
+
+    def protocol(self):
+        return GroupMembershipProtocol(b"consumer", b"favourite", None, self._decide)
+
+    def _decide(self, participants, partitions, consumer_id):
+        self._seen += [member for member in sorted(participants) if member not in self._seen]
+        present = [member for member in self._seen if member in participants]
+        return set(partitions.values()) if consumer_id == present[-1 if self._newest else 0] else set()
+
+
+@pytest.fixture
+def work():
+    """Has another thread take one message and work on it, until the end of the test."""
+    done, threads = threading.Event(), []
+
+    def work(consumer):
+        taken = []
+        is_taken = threading.Event()
+
+        def run():
+            taken.append(consumer.consume())
+            is_taken.set()
+            done.wait(120)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        assert is_taken.wait(60)
+        return taken[0]
+
+    yield work
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_what_a_thread_works_on_over_a_rebalance_is_not_committed(start, rebalances, take, offsets, work):
+    settings = {"membership_protocol": Favourite(newest=False).protocol(), "auto_commit_enable": True}
+    first = start(**settings)
+    rebalances.until(first, 4)
+    message = work(first)
+    start(**settings)
+    # Its partitions were taken, and came straight back.
+    rebalances.until(first, 4)
+    take(first, 399)
+    first.stop()
+    assert offsets() == dict.fromkeys(range(4), 100) | {message.partition_id: message.offset}
+
+
+def test_what_a_thread_works_on_does_not_hold_back_what_another_member_has_committed(
+    start, rebalances, take, topic, offsets, work
+):
+    settings = {"membership_protocol": Favourite(newest=True).protocol(), "auto_commit_enable": True}
+    first = start(**settings)
+    rebalances.until(first, 4)
+    work(first)
+    second = start(**settings)
+    rebalances.until(second, 4)
+    take(second, 400)
+    second.stop()
+    rebalances.until(first, 4)
+    produce(topic, range(4))
+    take(first, 4)
+    first.stop()
+    assert offsets() == dict.fromkeys(range(4), 101)
+
+
+@pytest.mark.parametrize("settings", [{}, COOPERATIVE, BY_BROKERS], ids=["range", "cooperative", "consumer"])
+def test_with_auto_commit_the_start_is_committed_at_once(start, rebalances, offsets, settings):
+    latest = {"auto_offset_reset": pykafka.common.OffsetType.LATEST}
+    consumer = start(**settings, **latest, auto_commit_enable=True)
+    rebalances.until(consumer, 4)
+    assert offsets() == dict.fromkeys(range(4), 100)
+
+
+@pytest.mark.parametrize("group_protocol", ["classic", "consumer"])
+def test_a_member_of_a_group_whose_topic_was_deleted_says_so_when_it_starts(own_broker, group_protocol):
+    own_broker.create_topic("letters", partitions=2)
+    client = pykafka.KafkaClient(own_broker.bootstrap_servers, broker_version="2.0.0")
+    topic = client.topics["letters"]
+    assert len(topic.partitions) == 2
+    client.cluster.controller_broker.delete_topics([b"letters"], 5000)
+    with pytest.raises(UnknownTopicOrPartition, match="topic 'letters' does not exist"):
+        topic.get_balanced_consumer("readers", managed=True, group_protocol=group_protocol)
+
+
+@pytest.mark.parametrize("group_protocol", ["classic", "consumer"])
+def test_a_member_is_assigned_partitions_that_its_client_has_not_heard_of(
+    start, monkeypatch, take, offsets, group_protocol
+):
+    partitions = pykafka.Topic.partitions.fget
+    lagging = property(lambda topic: {number: partitions(topic)[number] for number in (0, 1)})
+    settings = {} if group_protocol == "classic" else BY_BROKERS
+    with monkeypatch.context() as lag:
+        lag.setattr(pykafka.Topic, "partitions", lagging)
+        consumer = start(**settings, auto_commit_enable=True)
+        assert set(consumer.partitions) == {0, 1, 2, 3}
+        messages = take(consumer, 400)
+        assert {(message.partition_id, message.partition.id) for message in messages} == {(n, n) for n in range(4)}
+        consumer.stop()
+    assert offsets() == dict.fromkeys(range(4), 100)
 
 
 def test_closing_the_client_stops_its_members_and_commits(bootstrap, topic, group, take, offsets):

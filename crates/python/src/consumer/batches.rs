@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{Consumer, Hand, deserialized, failed, stopped, to_message};
+use super::{Consumer, Hand, Postponed, deserialized, failed, stopped, to_message};
 use crate::greenlets;
 use crate::message::Message;
 
@@ -39,7 +39,7 @@ pub(super) fn consume<'py>(
     }
     // The messages so far are handed out; an error from here on is for the next call.
     if let Err(error) = add_what_is_ready(consumer, py, max_messages, &mut messages) {
-        drop(consumer.trouble.replace(Some(error.into_value(py).into_any())));
+        postpone(consumer, error);
     }
     Ok(messages)
 }
@@ -49,7 +49,7 @@ fn add_what_is_ready<'py>(
     py: Python<'py>,
     max_messages: usize,
     messages: &mut Vec<Bound<'py, Message>>,
-) -> PyResult<()> {
+) -> Result<(), Postponed> {
     let running = consumer.running(py)?;
     let running = running.check(py)?;
     let deserializer = running.settings.get().deserializer.as_ref();
@@ -66,14 +66,29 @@ fn add_what_is_ready<'py>(
             consumer.take_in_hand(py, running, batch)?;
         }
         for message in taken {
+            let (partition, offset) = (message.partition_id, message.offset);
             let message = match deserializer {
-                Some(deserializer) => deserialized(py, deserializer, message)?,
+                Some(deserializer) => deserialized(py, deserializer, message)
+                    .map_err(|error| Postponed::refused(py, error, partition, offset))?,
                 None => message,
             };
             messages.push(Bound::new(py, message)?);
         }
     }
     Ok(())
+}
+
+/// Keeps an error for the next call. Until then, nothing is committed past the message that the deserializer refused.
+fn postpone(consumer: &Consumer, error: Postponed) {
+    {
+        let mut hand = consumer.hand.lock();
+        // If the consumer is stopped, nobody will ask.
+        let Some(hand) = hand.as_mut() else { return };
+        if let Some((partition, offset)) = error.refused {
+            hand.at_work.refuse(partition, offset);
+        }
+    }
+    consumer.postponed.lock().get_or_insert_default().push_back(error);
 }
 
 /// Takes up to `room` messages of the current batch, under one lock.

@@ -50,7 +50,8 @@ pub trait RebalanceListener: Send + Sync + 'static {
         let _ = (consumer, partitions);
     }
 
-    /// Other members may already have these partitions; their offsets can no longer be committed.
+    /// Other members may already have these partitions; their offsets can no longer be committed. Positions are
+    /// still those at which reading stopped.
     fn on_lost(&self, consumer: &GroupConsumer, partitions: &[TopicPartition]) {
         let _ = (consumer, partitions);
     }
@@ -130,6 +131,8 @@ struct State {
     unplaced: BTreeSet<TopicPartition>,
     /// These offsets: what to commit for a partition of which nothing is acknowledged yet.
     starts: Offsets,
+    /// What the group had committed for the newest partitions when they were assigned.
+    assigned_at: Offsets,
 }
 
 /// Shared by the member's role task, the steward and the handles.
@@ -212,6 +215,7 @@ impl Client {
             automatic: AutomaticCommits::new(config, &group),
             unplaced: BTreeSet::new(),
             starts: Offsets::new(),
+            assigned_at: Offsets::new(),
         };
         let shared = Arc::new(SharedMember {
             driver: self.driver.clone(),
@@ -360,6 +364,12 @@ impl GroupConsumer {
     /// The assigned partitions, sorted.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.shared.state().machine.assignment().iter().cloned().collect()
+    }
+
+    /// For a [`RebalanceListener::on_assigned`]: the offsets that the group had committed for the new partitions, where
+    /// they start. A partition for which nothing was committed is left out.
+    pub fn assigned_at(&self) -> Offsets {
+        self.shared.state().assigned_at.clone()
     }
 
     /// Whether the member has its share, and no rebalance is going on.

@@ -72,6 +72,7 @@ async fn assigned(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>, c
         shared.consumer.report(without_a_start(shared, key));
     }
     if must_wait {
+        shared.state().assigned_at = committed.clone();
         let partitions = call_listener(shared, partitions, RebalanceListener::on_assigned).await;
         shared.consumer.release(&partitions);
     }
@@ -108,9 +109,10 @@ async fn commit(shared: &Arc<SharedMember>, offsets: Offsets) -> Result<()> {
 }
 
 async fn lost(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>, error: Error) {
-    shared.remove(&partitions);
     shared.consumer.report(error);
-    call_listener(shared, partitions, RebalanceListener::on_lost).await;
+    // They are withheld already; the listener can still ask for their positions.
+    let partitions = call_listener(shared, partitions, RebalanceListener::on_lost).await;
+    shared.remove(&partitions);
 }
 
 /// Calls the listener on a thread that may block; returns the partitions.
