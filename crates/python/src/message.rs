@@ -3,9 +3,11 @@
 //! A produced message holds the outcome of its batch, so its offset appears when the batch is acknowledged. A large
 //! value of a consumed message stays in the fetch buffer until it is read. Neither is part of a pickle or a copy, nor
 //! touched when a forked child drops the message.
+//!
+//! A program may set the attributes. That changes what it reads from then on, and nothing else: the producer has
+//! encoded the message, and the consumer counts the offset that it has handed out.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use kavka::Delivery;
@@ -18,8 +20,10 @@ use crate::process::ForkGuard;
 
 /// The value of a timestamp that is missing.
 const NO_TIMESTAMP: i64 = i64::MIN;
-/// What `len(message)` has always counted besides key and value: the overhead in an old message set.
-const OVERHEAD_BYTES: usize = 34;
+/// What `len(message)` counts besides key and value, as in pykafka 2: the CRC, two bytes of flags, and two lengths.
+const OVERHEAD_BYTES: usize = 14;
+/// What it counts for the timestamp, if there is one.
+const TIMESTAMP_BYTES: usize = 8;
 
 /// A key or a value.
 #[derive(Debug)]
@@ -81,10 +85,12 @@ pub(crate) struct Message {
     /// The batch of a produced message, and its index there.
     pub(crate) delivery: Option<ForkGuard<Delivery>>,
     pub(crate) offset: i64,
-    pub(crate) timestamp: AtomicI64,
+    pub(crate) timestamp: i64,
     pub(crate) partition: Option<Py<PyAny>>,
     pub(crate) partition_id: i32,
     pub(crate) extra: Option<Box<Extra>>,
+    /// The attributes that the program has set, by name.
+    pub(crate) changed: OnceLock<Py<PyDict>>,
 }
 
 /// Fields that only a message created by hand has.
@@ -113,18 +119,40 @@ impl Message {
             headers,
             delivery: Some(ForkGuard::new(delivery)),
             offset: -1,
-            timestamp: AtomicI64::new(timestamp_ms),
+            timestamp: timestamp_ms,
             partition: None,
             partition_id,
             extra: None,
+            changed: OnceLock::new(),
         }
     }
 
-    /// The broker's timestamp (`message.timestamp.type=LogAppendTime`), or else the producer's.
-    fn timestamp_ms(&self) -> Option<i64> {
+    /// What the program has set; else the broker's timestamp (`message.timestamp.type=LogAppendTime`), or else the
+    /// producer's.
+    fn timestamp_ms(&self, py: Python<'_>) -> Option<i64> {
+        if let Some(set) = self.changed(py, "timestamp") {
+            return set.extract().ok();
+        }
         let of_the_log = || self.delivery.as_ref()?.outcome()?.ok()?.timestamp_ms;
-        let own = self.timestamp.load(Ordering::Relaxed);
-        of_the_log().or_else(|| (own != NO_TIMESTAMP).then_some(own))
+        of_the_log().or_else(|| (self.timestamp != NO_TIMESTAMP).then_some(self.timestamp))
+    }
+
+    /// The value that the program has set for an attribute.
+    #[inline]
+    fn changed<'py>(&self, py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
+        self.changed.get()?.bind(py).get_item(name).ok().flatten()
+    }
+
+    fn changed_number<T: for<'py> FromPyObjectOwned<'py>>(&self, py: Python<'_>, name: &str) -> Option<T> {
+        self.changed(py, name)?.extract().ok()
+    }
+
+    fn change<'py>(&self, py: Python<'py>, name: &str, value: impl IntoPyObject<'py>) -> PyResult<()> {
+        self.changed.get_or_init(|| PyDict::new(py).unbind()).bind(py).set_item(name, value)
+    }
+
+    fn size_of(&self, py: Python<'_>, name: &str, original: &Payload) -> usize {
+        self.changed(py, name).map_or_else(|| original.len(py), |set| set.len().unwrap_or(0))
     }
 }
 
@@ -160,44 +188,71 @@ impl Message {
             headers: headers.map(Box::new),
             delivery: None,
             offset,
-            timestamp: AtomicI64::new(timestamp.unwrap_or(NO_TIMESTAMP)),
+            timestamp: timestamp.unwrap_or(NO_TIMESTAMP),
             partition: None,
             partition_id,
             extra: Some(Box::new(Extra { compression_type, produce_attempt, protocol_version, delivery_report_q })),
+            changed: OnceLock::new(),
         })
     }
 
     /// The value: bytes, or what the deserializer returned; None for a tombstone.
     #[getter]
     fn value(&self, py: Python<'_>) -> Py<PyAny> {
-        self.value.get(py)
+        self.changed(py, "value").map_or_else(|| self.value.get(py), Bound::unbind)
+    }
+
+    #[setter]
+    fn set_value(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.change(value.py(), "value", value)
     }
 
     /// The key: bytes, or what the deserializer returned; None if there is none.
     #[getter]
     fn partition_key(&self, py: Python<'_>) -> Py<PyAny> {
-        self.key.get(py)
+        self.changed(py, "partition_key").map_or_else(|| self.key.get(py), Bound::unbind)
+    }
+
+    #[setter]
+    fn set_partition_key(&self, partition_key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.change(partition_key.py(), "partition_key", partition_key)
     }
 
     /// The offset in the partition; -1 for a produced message until it is acknowledged.
     #[getter]
-    fn offset(&self) -> i64 {
-        match &self.delivery {
+    fn offset(&self, py: Python<'_>) -> i64 {
+        self.changed_number(py, "offset").unwrap_or_else(|| match &self.delivery {
             Some(delivery) => delivery.offset().unwrap_or(-1),
             None => self.offset,
-        }
+        })
+    }
+
+    #[setter]
+    fn set_offset(&self, py: Python<'_>, offset: i64) -> PyResult<()> {
+        self.change(py, "offset", offset)
     }
 
     /// The partition number.
     #[getter]
-    fn partition_id(&self) -> i32 {
-        self.partition_id
+    fn partition_id(&self, py: Python<'_>) -> i32 {
+        self.changed_number(py, "partition_id").unwrap_or(self.partition_id)
+    }
+
+    #[setter]
+    fn set_partition_id(&self, py: Python<'_>, partition_id: i32) -> PyResult<()> {
+        self.change(py, "partition_id", partition_id)
     }
 
     /// The `Partition`, for a consumed message.
     #[getter]
     fn partition(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.partition.as_ref().map(|partition| partition.clone_ref(py))
+        let original = || self.partition.as_ref().map(|partition| partition.clone_ref(py));
+        self.changed(py, "partition").map_or_else(original, |set| Some(set.unbind()))
+    }
+
+    #[setter]
+    fn set_partition(&self, partition: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.change(partition.py(), "partition", partition)
     }
 
     /// The headers, in order, as `(name, value)` pairs; names may repeat. New in version 3.
@@ -212,14 +267,21 @@ impl Message {
 
     /// The timestamp in milliseconds since 1970; None if the message was produced without one.
     #[getter]
-    fn timestamp(&self) -> Option<i64> {
-        self.timestamp_ms()
+    fn timestamp(&self, py: Python<'_>) -> Option<i64> {
+        self.timestamp_ms(py)
+    }
+
+    #[setter(timestamp)]
+    fn set_timestamp_attribute(&self, when: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_timestamp(when)
     }
 
     /// The timestamp as a naive UTC datetime; None if there is none (or it is 0), or if no datetime can represent it.
     #[getter]
     fn timestamp_dt<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(milliseconds) = self.timestamp_ms().filter(|milliseconds| *milliseconds != 0) else { return Ok(None) };
+        let Some(milliseconds) = self.timestamp_ms(py).filter(|milliseconds| *milliseconds != 0) else {
+            return Ok(None);
+        };
         let datetime = py.import("datetime")?;
         let since = PyDict::new(py);
         since.set_item("milliseconds", milliseconds)?;
@@ -240,32 +302,55 @@ impl Message {
     fn set_timestamp(&self, ts: &Bound<'_, PyAny>) -> PyResult<()> {
         let milliseconds =
             timestamp_ms(ts).map_err(|error| PyRuntimeError::new_err(error.value(ts.py()).to_string()))?;
-        self.timestamp.store(milliseconds.unwrap_or(NO_TIMESTAMP), Ordering::Relaxed);
-        Ok(())
+        self.change(ts.py(), "timestamp", milliseconds)
     }
 
     /// Always 0: compression applies to batches.
     #[getter]
-    fn compression_type(&self) -> i64 {
-        self.extra.as_ref().map_or(0, |extra| extra.compression_type)
+    fn compression_type(&self, py: Python<'_>) -> i64 {
+        let original = || self.extra.as_ref().map_or(0, |extra| extra.compression_type);
+        self.changed_number(py, "compression_type").unwrap_or_else(original)
+    }
+
+    #[setter]
+    fn set_compression_type(&self, py: Python<'_>, compression_type: i64) -> PyResult<()> {
+        self.change(py, "compression_type", compression_type)
     }
 
     /// Always 0: the engine counts attempts per batch.
     #[getter]
-    fn produce_attempt(&self) -> i64 {
-        self.extra.as_ref().map_or(0, |extra| extra.produce_attempt)
+    fn produce_attempt(&self, py: Python<'_>) -> i64 {
+        let original = || self.extra.as_ref().map_or(0, |extra| extra.produce_attempt);
+        self.changed_number(py, "produce_attempt").unwrap_or_else(original)
+    }
+
+    #[setter]
+    fn set_produce_attempt(&self, py: Python<'_>, produce_attempt: i64) -> PyResult<()> {
+        self.change(py, "produce_attempt", produce_attempt)
     }
 
     /// 1: messages have timestamps. 0 for a message created by hand.
     #[getter]
-    fn protocol_version(&self) -> i64 {
-        self.extra.as_ref().map_or(1, |extra| extra.protocol_version)
+    fn protocol_version(&self, py: Python<'_>) -> i64 {
+        let original = || self.extra.as_ref().map_or(1, |extra| extra.protocol_version);
+        self.changed_number(py, "protocol_version").unwrap_or_else(original)
+    }
+
+    #[setter]
+    fn set_protocol_version(&self, py: Python<'_>, protocol_version: i64) -> PyResult<()> {
+        self.change(py, "protocol_version", protocol_version)
     }
 
     /// None: reports come from `Producer.get_delivery_report`.
     #[getter]
     fn delivery_report_q(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.extra.as_ref()?.delivery_report_q.as_ref().map(|queue| queue.clone_ref(py))
+        let original = || self.extra.as_ref()?.delivery_report_q.as_ref().map(|queue| queue.clone_ref(py));
+        self.changed(py, "delivery_report_q").map_or_else(original, |set| Some(set.unbind()))
+    }
+
+    #[setter]
+    fn set_delivery_report_q(&self, queue: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.change(queue.py(), "delivery_report_q", queue)
     }
 
     /// The arguments that make an equal message in another process.
@@ -273,12 +358,12 @@ impl Message {
         let arguments = (
             self.value(py),
             self.partition_key(py),
-            self.compression_type(),
-            self.offset(),
-            self.partition_id,
-            self.produce_attempt(),
-            self.protocol_version(),
-            self.timestamp_ms(),
+            self.compression_type(py),
+            self.offset(py),
+            self.partition_id(py),
+            self.produce_attempt(py),
+            self.protocol_version(py),
+            self.timestamp_ms(py),
         );
         let keywords = PyDict::new(py);
         keywords.set_item("headers", self.headers(py)?)?;
@@ -286,7 +371,9 @@ impl Message {
     }
 
     fn __len__(&self, py: Python<'_>) -> usize {
-        OVERHEAD_BYTES + self.key.len(py) + self.value.len(py)
+        let has_time = self.protocol_version(py) > 0 && self.timestamp_ms(py).is_some_and(|time| time != 0);
+        let payload = self.size_of(py, "partition_key", &self.key) + self.size_of(py, "value", &self.value);
+        OVERHEAD_BYTES + payload + if has_time { TIMESTAMP_BYTES } else { 0 }
     }
 
     #[allow(clippy::unused_self)]
@@ -295,12 +382,9 @@ impl Message {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let Self { partition_id, .. } = self;
-        format!(
-            "<pykafka.protocol.Message ({} bytes, partition {partition_id}, offset {})>",
-            self.value.len(py),
-            self.offset()
-        )
+        let (size, partition_id, offset) =
+            (self.size_of(py, "value", &self.value), self.partition_id(py), self.offset(py));
+        format!("<pykafka.protocol.Message ({size} bytes, partition {partition_id}, offset {offset})>")
     }
 }
 

@@ -26,13 +26,53 @@ def test_an_attribute_that_it_does_not_have_is_refused():
         Message(b"v").colour = "red"
 
 
+@pytest.mark.parametrize("name", ["value", "partition_key", "partition", "delivery_report_q"])
+@pytest.mark.parametrize("value", [b"new", {"a": 1}, None])
+def test_a_program_may_set_what_a_message_carries(name, value):
+    message = Message(b"v", b"k")
+    setattr(message, name, value)
+    assert getattr(message, name) is value
+    assert getattr(copy.copy(message), name) is (value if name in ("value", "partition_key") else None)
+
+
+@pytest.mark.parametrize("name", ["offset", "partition_id", "compression_type", "produce_attempt", "protocol_version"])
+def test_a_program_may_set_the_numbers_of_a_message(name):
+    message = Message(b"v", b"k")
+    setattr(message, name, 7)
+    assert getattr(message, name) == getattr(pickle.loads(pickle.dumps(message)), name) == 7
+    with pytest.raises(TypeError):
+        setattr(message, name, "seven")
+    assert getattr(message, name) == 7
+
+
+def test_what_is_set_on_a_message_is_not_what_is_stored_or_committed(lone_topic):
+    with lone_topic.get_producer() as producer:
+        produced = producer.produce(b"stored", b"k")
+        produced.value, produced.offset, produced.timestamp = b"changed", 99, 5
+    assert (produced.value, produced.offset, produced.timestamp) == (b"changed", 99, 5)
+    with lone_topic.get_simple_consumer("group", consumer_timeout_ms=60_000) as consumer:
+        consumed = consumer.consume()
+        assert (consumed.value, consumed.partition) == (b"stored", lone_topic.partitions[0])
+        consumed.value, consumed.offset = consumed.value.decode(), 99
+        assert (consumed.value, consumed.offset) == ("stored", 99)
+        assert consumer.held_offsets == {0: 0}
+        consumer.commit_offsets()
+        assert consumer.fetch_offsets()[0][1].offset == 1
+
+
 def test_a_message_is_true_even_if_it_is_empty():
     assert Message(None)
     assert Message(b"")
 
 
-def test_its_length_grows_with_key_and_value():
-    assert len(Message(b"12345", b"123")) == len(Message(b"", b"")) + 8
+def test_its_length_is_that_of_the_old_format():
+    assert len(Message(None)) == len(Message(b"", b"")) == 14
+    message = Message(b"12345", b"123")
+    assert len(message) == 14 + 8
+    message.value = b"1234567"
+    assert len(message) == 14 + 10
+    assert len(Message(b"12345", b"123", protocol_version=1, timestamp=5)) == 14 + 8 + 8
+    assert len(Message(b"12345", b"123", timestamp=5)) == 14 + 8
 
 
 def test_a_time_reads_as_naive_utc():

@@ -1,6 +1,6 @@
 //! Turns the records of a batch into Python messages.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kavka::Batch;
@@ -61,10 +61,11 @@ pub(super) fn to_message(
         delivery: None,
         offset: record.offset,
         // pykafka uses 0 for a message without a timestamp.
-        timestamp: AtomicI64::new(record.timestamp_ms.max(0)),
+        timestamp: record.timestamp_ms.max(0),
         partition: Some(partition.clone_ref(py)),
         partition_id,
         extra: None,
+        changed: OnceLock::new(),
     }
 }
 
