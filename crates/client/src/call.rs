@@ -1,41 +1,31 @@
-//! Retries one request until it has a final answer or its time limit is over.
+//! Retries a call until it has a final answer or its time limit is over.
 //!
-//! Every plain call of the client goes through [`Driver::call`]. [`Retry`] is the part of it that others use on its
-//! own: the deadline, the back-off between attempts, and the final error.
+//! Every plain call of the client goes through [`Driver::call`]; a call whose attempt is more than one request goes
+//! through [`Retry::until_done`], which has the only loop. Metadata is asked for by rules of its own; for that
+//! [`Retry::attempt`] only logs what it waits for.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
-use kavka_core::cluster::{Call, Target, limit_of_one_attempt};
+use kavka_core::cluster::{Call, Owner, Target, limit_of_one_attempt};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
-use kavka_core::wire::Request;
+use kavka_core::wire::{ApiKey, Request};
 
 use crate::driver::Driver;
 
 /// After this long without an answer, a log message says what the call waits for.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How to go on after an answer.
-#[derive(Debug)]
-pub(crate) enum Verdict<T> {
-    /// Return this result.
-    Done(T),
-    /// Try again.
-    Again(Error),
-    /// Return this error: another attempt cannot help.
-    Failed(Error),
-}
-
-impl<T> From<Result<T>> for Verdict<T> {
-    fn from(result: Result<T>) -> Self {
-        match result {
-            Ok(value) => Self::Done(value),
-            Err(error) if error.is_retriable() => Self::Again(error),
-            Err(error) => Self::Failed(error),
-        }
-    }
+/// What an attempt has to know of the call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt {
+    /// How long it may take.
+    pub(crate) limit: Duration,
+    /// How many attempts have failed before it.
+    pub(crate) failures: u32,
 }
 
 /// The attempts of one call.
@@ -62,8 +52,9 @@ impl Retry {
         Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None, tell_at }
     }
 
-    /// The time limit of the next attempt.
-    pub(crate) fn share(&self) -> Duration {
+    /// The time limit of one attempt. If the connection turns out to be dead, it leaves time for a second attempt on a
+    /// new one.
+    fn share(&self) -> Duration {
         let left = self.deadline.since(self.driver.now());
         self.driver.config().request_timeout.min(limit_of_one_attempt(left))
     }
@@ -90,7 +81,7 @@ impl Retry {
 
     /// Waits for the back-off, or returns the error, with the number of attempts, if another attempt cannot help or
     /// would come too late.
-    pub(crate) async fn pause(&mut self, error: Error) -> Result<()> {
+    async fn pause(&mut self, error: Error) -> Result<()> {
         self.attempts = self.attempts.saturating_add(1);
         let delay = self.backoff.delay(self.attempts, &mut self.random);
         if !error.is_retriable() || self.driver.now() + delay > self.deadline {
@@ -104,8 +95,27 @@ impl Retry {
         Ok(())
     }
 
+    /// Attempts until one succeeds, fails with an error that another attempt cannot cure, or the time is over.
+    ///
+    /// `note` is called with the error of each attempt that fails.
+    pub(crate) async fn until_done<T, F: Future<Output = Result<T>>>(
+        mut self,
+        attempt: impl Fn(Attempt) -> F,
+        note: impl Fn(&Error),
+    ) -> Result<T> {
+        loop {
+            let this = Attempt { limit: self.share(), failures: self.attempts };
+            let error = match self.attempt(attempt(this)).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            note(&error);
+            self.pause(error).await?;
+        }
+    }
+
     /// The final error.
-    pub(crate) fn give_up(&self, error: Error) -> Error {
+    fn give_up(&self, error: Error) -> Error {
         error.at(Place { attempts: Some(self.attempts.max(1)), ..Place::default() })
     }
 
@@ -119,7 +129,8 @@ impl Retry {
 }
 
 impl Driver {
-    /// Sends a request until `classify` calls its answer final, or `limit` has passed.
+    /// Sends a request until `classify` gives its result, or an error that another attempt cannot cure, or `limit` has
+    /// passed.
     ///
     /// # Errors
     ///
@@ -129,31 +140,62 @@ impl Driver {
         &self,
         call: Call<R>,
         limit: Duration,
-        classify: impl Fn(R::Response) -> Verdict<T>,
+        classify: impl Fn(R::Response) -> Result<T>,
     ) -> Result<T> {
-        let mut retry = Retry::new(self, limit);
-        loop {
-            let call = Call { timeout: Some(retry.share()), failures: retry.attempts, ..call.clone() };
-            let target = call.target.clone();
-            let verdict = match retry.attempt(self.send(call)).await {
-                Ok(response) => classify(response),
-                Err(error) => Verdict::from(Err(error)),
-            };
-            match verdict {
-                Verdict::Done(value) => return Ok(value),
-                Verdict::Failed(error) => return Err(retry.give_up(error)),
-                Verdict::Again(error) => {
-                    match &target {
-                        Target::Coordinator(key, kind) => self.handle_coordinator_error(key, *kind, &error),
-                        // Another broker may be the controller by now.
-                        Target::Controller => self.refresh_metadata(),
-                        Target::Any | Target::Broker(_) => {}
-                    }
-                    retry.pause(error).await?;
-                }
-            }
+        let attempt = |Attempt { limit, failures }| {
+            let sent = self.send(Call { timeout: Some(limit), failures, ..call.clone() });
+            let classify = &classify;
+            async move { classify(sent.await?) }
+        };
+        Retry::new(self, limit).until_done(attempt, |error| self.handle_failed_attempt(&call.target, error)).await
+    }
+
+    fn handle_failed_attempt(&self, target: &Target, error: &Error) {
+        match target {
+            Target::Coordinator(key, kind) => self.handle_coordinator_error(key, *kind, error),
+            // Another broker may be the controller by now.
+            Target::Controller if error.is_retriable() => self.refresh_metadata(),
+            Target::Controller | Target::Any | Target::Broker(_) => {}
         }
     }
+
+    /// The version of an API on a broker's control connection, and what is left of `limit` once it is known.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`, with the broker's id, if the connection is not ready within the limit.
+    pub(crate) async fn api_version_within(
+        &self,
+        limit: Duration,
+        broker_id: i32,
+        key: ApiKey,
+    ) -> Result<(i16, Duration)> {
+        let deadline = self.now() + limit;
+        let known = self.within(limit, self.api_version(broker_id, Owner::Control, key)).await;
+        let version = known.unwrap_or_else(|| {
+            let what = format!("no connection within the {} ms of an attempt", limit.as_millis());
+            let error = Error::new(ErrorKind::TimedOut(Phase::Connect), what);
+            Err(error.at(Place { broker_id: Some(broker_id), ..Place::default() }))
+        })?;
+        Ok((version, deadline.since(self.now())))
+    }
+}
+
+/// Runs futures side by side, so that none waits for another; the results are in their order.
+pub(crate) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut is_done = true;
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(value) => *output = Some(value),
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[cfg(test)]
@@ -164,7 +206,7 @@ mod tests {
     use kavka_broker::Fault;
     use kavka_broker::serve::{Broker, Options};
     use kavka_core::consumer::TopicPartition;
-    use kavka_core::wire::{ApiKey, ErrorCode};
+    use kavka_core::wire::ErrorCode;
 
     use super::*;
     use crate::blocking::Pending;

@@ -5,10 +5,10 @@
 //! group that never had members for `offsets.retention.minutes` after the last commit, KIP-211).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, CoordinatorKind, Owner, Target};
+use kavka_core::cluster::{Call, CoordinatorKind, Target};
 use kavka_core::config::IsolationLevel;
 use kavka_core::consumer::{CommittedOffset, TopicPartition, commit_request, not_committed};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
@@ -25,7 +25,7 @@ use kavka_core::wire::messages::{ListOffsetsRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::Client;
-use crate::call::{Retry, Verdict};
+use crate::call::{Attempt, Retry, side_by_side};
 use crate::driver::Driver;
 
 /// An offset that a leader returned.
@@ -124,51 +124,41 @@ impl Client {
 
     async fn list_offsets(
         &self,
-        mut left: BTreeMap<TopicPartition, i64>,
+        wanted: BTreeMap<TopicPartition, i64>,
         isolation_level: IsolationLevel,
         limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, Option<FoundOffset>>> {
         let mut retry = Retry::new(&self.driver, limit);
         let mut in_use = Vec::new();
-        for topic in left.keys().map(|key| Arc::clone(&key.topic)).collect::<BTreeSet<_>>() {
+        for topic in wanted.keys().map(|key| Arc::clone(&key.topic)).collect::<BTreeSet<_>>() {
             retry.attempt(self.topic(&topic, false)).await?;
             in_use.push(self.driver.hold_topic(&topic));
         }
-        let mut found = BTreeMap::new();
-        loop {
-            let outcome = retry.attempt(self.list_offsets_once(&mut left, isolation_level, &mut found)).await;
-            match outcome {
-                Ok(()) if left.is_empty() => return Ok(found),
-                Ok(()) => retry.pause(unanswered(left.keys().next())).await?,
-                Err(error) => retry.pause(error).await?,
-            }
-            self.driver.refresh_metadata();
-        }
+        let search = Mutex::new(Search { left: wanted, found: BTreeMap::new() });
+        let attempt = |attempt: Attempt| self.list_offsets_once(&search, isolation_level, attempt.limit);
+        retry.until_done(attempt, |_| self.driver.refresh_metadata()).await?;
+        Ok(search.into_inner().unwrap_or_else(PoisonError::into_inner).found)
     }
 
-    /// Asks every leader once; moves what was answered from `left` to `found`.
+    /// Asks every leader once, all at the same time.
     async fn list_offsets_once(
         &self,
-        left: &mut BTreeMap<TopicPartition, i64>,
+        search: &Mutex<Search>,
         isolation_level: IsolationLevel,
-        found: &mut BTreeMap<TopicPartition, Option<FoundOffset>>,
+        limit: Duration,
     ) -> Result<()> {
+        let search = || search.lock().unwrap_or_else(PoisonError::into_inner);
         let mut problem = Ok(());
-        let mut answers = Vec::new();
-        for (broker_id, topics) in self.by_leader(left, &mut problem) {
-            let asked = self.ask_leader(broker_id, topics, isolation_level).await;
-            match asked {
-                Ok(answer) => answers.push(answer),
+        let leaders = self.by_leader(&search().left, &mut problem).into_iter();
+        let asked = leaders.map(|(broker_id, topics)| self.ask_leader(broker_id, topics, isolation_level, limit));
+        for answer in side_by_side(asked.collect()).await {
+            match answer {
+                Ok(response) => search().take_answer(response, &mut problem),
                 Err(error) => note(&mut problem, error),
             }
         }
-        for answer in answers {
-            match answer.await {
-                Ok(response) => take_answer(response, left, found, &mut problem),
-                Err(error) => note(&mut problem, error),
-            }
-        }
-        problem
+        problem?;
+        search().left.keys().next().map_or(Ok(()), |key| Err(unanswered(Some(key))))
     }
 
     fn by_leader(
@@ -204,15 +194,16 @@ impl Client {
         broker_id: i32,
         topics: BTreeMap<String, Vec<ListOffsetsPartition>>,
         isolation_level: IsolationLevel,
-    ) -> Result<impl Future<Output = Result<ListOffsetsResponse>> + use<>> {
-        let version = self.driver.api_version(broker_id, Owner::Control, ApiKey::ListOffsets).await?;
+        limit: Duration,
+    ) -> Result<ListOffsetsResponse> {
+        let (version, left) = self.driver.api_version_within(limit, broker_id, ApiKey::ListOffsets).await?;
         let committed_only = isolation_level == IsolationLevel::ReadCommitted && version >= ISOLATION_SINCE;
         let request = ListOffsetsRequest {
             isolation_level: i8::from(committed_only),
             topics: topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect(),
             ..ListOffsetsRequest::default()
         };
-        Ok(self.driver.send(Call::new(Target::Broker(broker_id), request)))
+        self.driver.send(Call { timeout: Some(left), ..Call::new(Target::Broker(broker_id), request) }).await
     }
 }
 
@@ -231,19 +222,23 @@ fn unanswered(left: Option<&TopicPartition>) -> Error {
     }
 }
 
-fn take_answer(
-    response: ListOffsetsResponse,
-    left: &mut BTreeMap<TopicPartition, i64>,
-    found: &mut BTreeMap<TopicPartition, Option<FoundOffset>>,
-    problem: &mut Result<()>,
-) {
-    for topic in response.topics {
-        for answer in topic.partitions {
-            let key = TopicPartition::new(topic.name.as_str(), answer.partition_index);
-            if let Some(error) = refusal(answer.error_code, &key) {
-                note(problem, error);
-            } else if left.remove(&key).is_some() {
-                found.insert(key, found_offset(&answer));
+/// What the attempts of one call have found.
+struct Search {
+    /// The partitions without an answer, and the timestamps to look up.
+    left: BTreeMap<TopicPartition, i64>,
+    found: BTreeMap<TopicPartition, Option<FoundOffset>>,
+}
+
+impl Search {
+    fn take_answer(&mut self, response: ListOffsetsResponse, problem: &mut Result<()>) {
+        for topic in response.topics {
+            for answer in topic.partitions {
+                let key = TopicPartition::new(topic.name.as_str(), answer.partition_index);
+                if let Some(error) = refusal(answer.error_code, &key) {
+                    note(problem, error);
+                } else if self.left.remove(&key).is_some() {
+                    self.found.insert(key, found_offset(&answer));
+                }
             }
         }
     }
@@ -275,10 +270,8 @@ impl Client {
             let request = commit_request(&group, &offsets)?;
             let target = Target::Coordinator(Arc::clone(&group), CoordinatorKind::Group);
             let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(target, request) };
-            let verdict = |response| {
-                Verdict::from(not_committed(&response, &group, &offsets).map_or(Ok(()), |(_, error)| Err(error)))
-            };
-            client.driver.call(call, limit, verdict).await.map_err(|error| of_group(error, &group))
+            let taken = |response| not_committed(&response, &group, &offsets).map_or(Ok(()), |(_, error)| Err(error));
+            client.driver.call(call, limit, taken).await.map_err(|error| of_group(error, &group))
         }
     }
 
@@ -305,15 +298,9 @@ impl Client {
         keys: Option<&[TopicPartition]>,
         limit: Duration,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
-        let mut retry = Retry::new(&self.driver, limit);
-        loop {
-            let error = match retry.attempt(committed_once(&self.driver, group, keys, retry.share())).await {
-                Ok(committed) => return Ok(committed),
-                Err(error) => error,
-            };
-            self.driver.handle_coordinator_error(group, CoordinatorKind::Group, &error);
-            retry.pause(error).await.map_err(|error| of_group(error, group))?;
-        }
+        let ask = |attempt: Attempt| committed_once(&self.driver, group, keys, attempt.limit);
+        let forget = |error: &Error| self.driver.handle_coordinator_error(group, CoordinatorKind::Group, error);
+        Retry::new(&self.driver, limit).until_done(ask, forget).await.map_err(|error| of_group(error, group))
     }
 
     /// The id of the broker that coordinates a group. `limit` covers all attempts together.
@@ -328,13 +315,8 @@ impl Client {
     ) -> impl Future<Output = Result<i32>> + Send + 'static + use<> {
         let (client, group) = (self.clone(), Arc::from(group_id));
         async move {
-            let mut retry = Retry::new(&client.driver, limit);
-            loop {
-                match retry.attempt(client.driver.find_coordinator(&group, CoordinatorKind::Group)).await {
-                    Ok(broker_id) => return Ok(broker_id),
-                    Err(error) => retry.pause(error).await.map_err(|error| of_group(error, &group))?,
-                }
-            }
+            let find = |_| client.driver.find_coordinator(&group, CoordinatorKind::Group);
+            Retry::new(&client.driver, limit).until_done(find, |_| {}).await.map_err(|error| of_group(error, &group))
         }
     }
 }
@@ -347,7 +329,7 @@ pub(crate) async fn committed_once(
     limit: Duration,
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
     let coordinator = driver.find_coordinator(group, CoordinatorKind::Group).await?;
-    let version = driver.api_version(coordinator, Owner::Control, ApiKey::OffsetFetch).await?;
+    let (version, left) = driver.api_version_within(limit, coordinator, ApiKey::OffsetFetch).await?;
     let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
     let request = OffsetFetchRequest {
         group_id: group.to_string(),
@@ -357,7 +339,7 @@ pub(crate) async fn committed_once(
         ..OffsetFetchRequest::default()
     };
     let target = Target::Broker(coordinator);
-    let call = Call { max_version: FETCH_ONE_GROUP, timeout: Some(limit), ..Call::new(target, request) };
+    let call = Call { max_version: FETCH_ONE_GROUP, timeout: Some(left), ..Call::new(target, request) };
     take_committed(driver.send(call).await?, version, keys.unwrap_or_default())
 }
 
@@ -416,9 +398,65 @@ fn committed_offset(
 
 #[cfg(test)]
 mod tests {
+    use kavka_broker::serve::{Broker, Options};
+    use kavka_broker::{ClusterConfig, Fault};
     use kavka_core::wire::messages::offset_fetch::OffsetFetchResponseTopic;
 
     use super::*;
+    use crate::{ClientConfig, Tcp, WireEvent, WireTap, parse_bootstrap_servers};
+
+    /// Two brokers that lead a partition of "orders" each, and a client that notes the answers about offsets.
+    struct TwoLeaders {
+        broker: Broker,
+        client: Client,
+        answers: Arc<Mutex<usize>>,
+    }
+
+    impl TwoLeaders {
+        fn new() -> Self {
+            let cluster = ClusterConfig { brokers: 2, ..ClusterConfig::default() };
+            let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+            broker.with(|cluster, _| cluster.create_topic("orders", 2, 1)).unwrap();
+            let answers = Arc::new(Mutex::new(0));
+            let counted = Arc::clone(&answers);
+            let tap: WireTap = Arc::new(move |event| {
+                if let WireEvent::Received { key: ApiKey::ListOffsets, .. } = event {
+                    *counted.lock().unwrap() += 1;
+                }
+            });
+            let servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
+            let config = ClientConfig::default().bootstrap_servers(servers);
+            let client = Client::with_network(config, Arc::new(Tcp::default()), Some(tap)).unwrap();
+            let opening = client.clone();
+            client.start(async move { opening.topic("orders", false).await }).wait(None).unwrap().unwrap();
+            Self { broker, client, answers }
+        }
+
+        fn ends(&self, limit: Duration) -> Result<BTreeMap<TopicPartition, i64>> {
+            let asked = self.client.end_offsets(&keys(), IsolationLevel::ReadCommitted, limit);
+            self.client.start(asked).wait(None).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_frozen_does_not_keep_the_others_from_answering_and_is_named() {
+        let two = TwoLeaders::new();
+        two.broker.inject(Fault::silence().broker(1).always());
+        // Nor does it open connections.
+        two.broker.inject(Fault::silence().broker(1).api(ApiKey::ApiVersions).always());
+        let error = two.ends(Duration::from_secs(6)).unwrap_err();
+        assert!(error.to_string().contains("broker 1"), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "{error:?}");
+        assert_eq!(*two.answers.lock().unwrap(), 1, "the other leader was asked, and only once");
+    }
+
+    #[test]
+    fn a_leader_that_leaves_one_question_unanswered_is_asked_again_in_time() {
+        let two = TwoLeaders::new();
+        two.broker.inject(Fault::silence().broker(1).api(ApiKey::ListOffsets).times(1));
+        let ends = two.ends(Duration::from_secs(8)).unwrap();
+        assert_eq!(ends.into_values().collect::<Vec<_>>(), [0, 0]);
+    }
 
     fn keys() -> [TopicPartition; 2] {
         [0, 1].map(|partition| TopicPartition::new("orders", partition))

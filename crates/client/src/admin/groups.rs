@@ -21,7 +21,7 @@ use kavka_core::wire::messages::{
 use kavka_core::wire::{ErrorCode, Request};
 
 use super::Admin;
-use crate::call::Verdict;
+use crate::call::side_by_side;
 use crate::offsets::of_group;
 
 /// The protocol type of consumer groups.
@@ -106,19 +106,19 @@ impl Admin {
         async move {
             let metadata = admin.0.refresh_metadata().await?;
             let mut groups = BTreeMap::new();
-            for broker in metadata.brokers() {
-                let listed = admin.list_groups_of(broker.id).await?;
-                groups.extend(listed.into_iter().map(|group| (group.group_id.clone(), group)));
+            let asked = metadata.brokers().map(|broker| admin.clone().list_groups_of(broker.id)).collect();
+            for listed in side_by_side(asked).await {
+                groups.extend(listed?.into_iter().map(|group| (group.group_id.clone(), group)));
             }
             Ok(groups.into_values().collect())
         }
     }
 
-    async fn list_groups_of(&self, broker_id: i32) -> Result<Vec<GroupListing>> {
+    async fn list_groups_of(self, broker_id: i32) -> Result<Vec<GroupListing>> {
         let call = Call::new(Target::Broker(broker_id), ListGroupsRequest::default());
         let listed = |response: ListGroupsResponse| match Error::from_code(response.error_code) {
-            Some(error) => Err(error).into(),
-            None => Verdict::Done(response.groups),
+            Some(error) => Err(error),
+            None => Ok(response.groups),
         };
         let groups = self.0.driver.call(call, self.0.max_block(), listed).await?;
         Ok(groups.into_iter().map(|group| listing(group, broker_id)).collect())
@@ -137,7 +137,7 @@ impl Admin {
         async move {
             let request = DescribeGroupsRequest { groups: vec![group_id.to_string()], ..Default::default() };
             let described = |response: DescribeGroupsResponse| {
-                only(response.groups, |group| group.group_id == *group_id).and_then(described).into()
+                only(response.groups, |group| group.group_id == *group_id).and_then(described)
             };
             let classic = admin.ask_coordinator(&group_id, request, described).await;
             let Err(error) = classic else { return classic };
@@ -155,7 +155,7 @@ impl Admin {
     async fn describe_consumer_group(&self, group_id: &Arc<str>) -> Result<GroupDescription> {
         let request = ConsumerGroupDescribeRequest { group_ids: vec![group_id.to_string()], ..Default::default() };
         let described = |response: ConsumerGroupDescribeResponse| {
-            only(response.groups, |group| group.group_id == **group_id).and_then(described_by_coordinator).into()
+            only(response.groups, |group| group.group_id == **group_id).and_then(described_by_coordinator)
         };
         self.ask_coordinator(group_id, request, described).await
     }
@@ -171,7 +171,7 @@ impl Admin {
             let request = DeleteGroupsRequest { groups_names: vec![group_id.to_string()] };
             let deleted = |response: DeleteGroupsResponse| {
                 let result = only(response.results, |result| result.group_id == *group_id);
-                result.and_then(|result| refused(result.error_code, result.error_message).map_or(Ok(()), Err)).into()
+                result.and_then(|result| refused(result.error_code, result.error_message).map_or(Ok(()), Err))
             };
             admin.ask_coordinator(&group_id, request, deleted).await
         }
@@ -181,7 +181,7 @@ impl Admin {
         &self,
         group_id: &Arc<str>,
         request: R,
-        classify: impl Fn(R::Response) -> Verdict<T>,
+        classify: impl Fn(R::Response) -> Result<T>,
     ) -> Result<T> {
         let call = Call::new(Target::Coordinator(Arc::clone(group_id), CoordinatorKind::Group), request);
         let asked = self.0.driver.call(call, self.0.max_block(), classify);

@@ -18,7 +18,6 @@ use kavka_core::wire::messages::{CreateTopicsRequest, DeleteTopicsRequest};
 use kavka_core::wire::{ErrorCode, Request};
 
 use super::Admin;
-use crate::call::Verdict;
 use crate::client::check_topic_name;
 
 /// A topic to create.
@@ -183,8 +182,8 @@ impl Admin {
             }
             let again = |outcome: &Result<()>| outcome.as_ref().is_err_and(is_worth_a_retry);
             match outcomes.values().next() {
-                Some(Err(error)) if outcomes.values().all(again) => Verdict::Again(error.clone()),
-                _ => Verdict::Done(outcomes),
+                Some(Err(error)) if outcomes.values().all(again) => Err(error.clone()),
+                _ => Ok(outcomes),
             }
         });
         let topic = names.clone().next().filter(|_| names.clone().count() == 1).map(Arc::from);
