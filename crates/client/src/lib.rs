@@ -153,6 +153,8 @@ pub use driver::{BoxFuture, Network, Stream, Tcp, WireEvent, WireTap};
 
 // For PyKafka, the `kavka` command and our tests. Any release may change these.
 #[doc(hidden)]
+pub use admin::single::{CommittingMember, RawOffset, SingleBroker};
+#[doc(hidden)]
 pub use client::check_topic_name;
 #[doc(hidden)]
 pub use driver::clock::timestamp_ms;

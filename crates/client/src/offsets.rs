@@ -43,10 +43,15 @@ fn refusal(code: ErrorCode, key: &TopicPartition) -> Option<Error> {
     Error::from_code(code).map(|error| error.at_partition(&key.topic, key.partition))
 }
 
-fn names(keys: &[TopicPartition]) -> BTreeMap<String, Vec<i32>> {
-    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-    for key in keys {
-        topics.entry(key.topic.to_string()).or_default().push(key.partition);
+pub(crate) fn names(keys: &[TopicPartition]) -> BTreeMap<String, Vec<i32>> {
+    by_topic(keys.iter().map(|key| (key.topic.to_string(), key.partition)))
+}
+
+/// Groups entries by their topic.
+pub(crate) fn by_topic<T>(entries: impl Iterator<Item = (String, T)>) -> BTreeMap<String, Vec<T>> {
+    let mut topics: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for (topic, entry) in entries {
+        topics.entry(topic).or_default().push(entry);
     }
     topics
 }

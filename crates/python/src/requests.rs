@@ -1,35 +1,12 @@
 //! The methods of `Broker`: each sends one request to one broker, and returns the response as plain tuples. Nothing is
 //! retried, and error codes are returned as they are.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use bytes::Bytes;
-use kavka::wire::messages::consumer_group_describe::{self, Assignment};
-use kavka::wire::messages::consumer_protocol::{
-    ConsumerProtocolAssignment, ConsumerProtocolSubscription, ConsumerProtocolTopic,
-};
 use kavka::wire::messages::describe_groups::DescribedGroupMember;
-use kavka::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use kavka::wire::messages::metadata::{MetadataRequestTopic, MetadataResponsePartition};
-use kavka::wire::messages::offset_commit::{COMMIT_BY_NAME, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kavka::wire::messages::offset_fetch::{FETCH_ONE_GROUP, OffsetFetchRequestTopic};
-use kavka::wire::messages::{
-    ApiVersionsRequest, ConsumerGroupDescribeRequest, DescribeGroupsRequest, ListGroupsRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-};
-use kavka::wire::{Encoder, ErrorCode, Message, Request};
-use kavka::{Call, Target};
+use kavka::wire::messages::metadata::MetadataResponsePartition;
+use kavka::{CommittingMember, RawOffset, SingleBroker, TopicPartition};
 use pyo3::prelude::*;
 
 use crate::client::Client;
-use crate::errors;
-
-/// The newest version of `ApiVersions` without the client's name and version, which it has sent already.
-const ASK_FOR_VERSIONS_ONLY: i16 = 2;
-
-/// The state that old versions report for a group that the broker does not know, for lack of an error code.
-const DEAD: &str = "Dead";
 
 /// A broker: id, host, port, rack.
 type Node = (i32, String, i32, Option<String>);
@@ -46,27 +23,8 @@ type Member = (String, String, String, Vec<u8>, Vec<u8>);
 /// A group: error code, id, state, protocol type, protocol, members.
 type Group = (i16, String, String, String, String, Vec<Member>);
 
-fn ask<R: Request + Clone>(
-    py: Python<'_>,
-    client: &Bound<'_, Client>,
-    broker_id: i32,
-    max_version: i16,
-    timeout: Option<Duration>,
-    request: R,
-) -> PyResult<R::Response> {
-    let client = client.get();
-    let call = Call::new(Target::Broker(broker_id), request);
-    let call = Call { max_version: max_version.min(call.max_version), timeout, ..call };
-    client.run(py, client.engine(py)?.call(call))
-}
-
-/// Groups entries by their topic.
-fn by_topic<T>(entries: impl IntoIterator<Item = (String, T)>) -> BTreeMap<String, Vec<T>> {
-    let mut topics = BTreeMap::<_, Vec<_>>::new();
-    for (topic, entry) in entries {
-        topics.entry(topic).or_default().push(entry);
-    }
-    topics
+fn broker(py: Python<'_>, client: &Bound<'_, Client>, broker_id: i32) -> PyResult<SingleBroker> {
+    Ok(client.get().engine(py)?.admin().broker(broker_id))
 }
 
 /// False if the last attempt to reach the broker failed.
@@ -82,7 +40,7 @@ pub(crate) fn ask_api_versions(
     client: &Bound<'_, Client>,
     broker_id: i32,
 ) -> PyResult<Vec<(i16, i16, i16)>> {
-    let answer = ask(py, client, broker_id, ASK_FOR_VERSIONS_ONLY, None, ApiVersionsRequest::default())?;
+    let answer = client.get().run(py, broker(py, client, broker_id)?.api_versions())?;
     Ok(answer.api_keys.into_iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect())
 }
 
@@ -95,12 +53,7 @@ pub(crate) fn ask_metadata(
     broker_id: i32,
     topics: Option<Vec<String>>,
 ) -> PyResult<(Vec<Node>, Option<i32>, Option<String>, Vec<Topic>)> {
-    let named = |name| MetadataRequestTopic { name: Some(name), ..MetadataRequestTopic::default() };
-    let request = MetadataRequest {
-        topics: topics.map(|names| names.into_iter().map(named).collect()),
-        ..MetadataRequest::default()
-    };
-    let answer = ask(py, client, broker_id, i16::MAX, None, request)?;
+    let answer = client.get().run(py, broker(py, client, broker_id)?.metadata(topics))?;
     let brokers = answer.brokers.into_iter().map(|broker| (broker.node_id, broker.host, broker.port, broker.rack));
     let topics = answer.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(described_partition).collect();
@@ -123,13 +76,9 @@ pub(crate) fn ask_offset_limits(
     broker_id: i32,
     wanted: Vec<(String, i32, i64)>,
 ) -> PyResult<Vec<Limit>> {
-    let asked = |(topic, partition_index, timestamp)| {
-        (topic, ListOffsetsPartition { partition_index, timestamp, ..ListOffsetsPartition::default() })
-    };
-    let topics = by_topic(wanted.into_iter().map(asked));
-    let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions }).collect();
-    let request = ListOffsetsRequest { topics, ..ListOffsetsRequest::default() };
-    let answer = ask(py, client, broker_id, i16::MAX, None, request)?;
+    let asked = |(topic, partition, timestamp): (String, i32, i64)| (TopicPartition::new(topic, partition), timestamp);
+    let wanted: Vec<_> = wanted.into_iter().map(asked).collect();
+    let answer = client.get().run(py, broker(py, client, broker_id)?.list_offsets(&wanted))?;
     let found = answer.topics.into_iter().flat_map(|topic| {
         let name = topic.name;
         topic
@@ -149,28 +98,16 @@ pub(crate) fn ask_to_commit(
     member: (String, i32, String),
     offsets: Vec<(String, i32, i64, String)>,
 ) -> PyResult<Vec<(String, i32, i16)>> {
-    let (group_id, generation, member_id) = member;
-    let committed = |(topic, partition_index, committed_offset, metadata)| {
-        let partition = OffsetCommitRequestPartition {
-            partition_index,
-            committed_offset,
-            committed_metadata: Some(metadata),
-            ..OffsetCommitRequestPartition::default()
-        };
-        (topic, partition)
+    let (group_id, generation_id, member_id) = member;
+    let committed = |(topic, partition, offset, metadata): (String, i32, i64, String)| RawOffset {
+        topic_partition: TopicPartition::new(topic, partition),
+        offset,
+        metadata,
     };
-    let topics = by_topic(offsets.into_iter().map(committed)).into_iter();
-    let topics =
-        topics.map(|(name, partitions)| OffsetCommitRequestTopic { name, partitions, ..Default::default() }).collect();
-    let request = OffsetCommitRequest {
-        group_id,
-        generation_id_or_member_epoch: Some(generation).filter(|generation| *generation >= 0),
-        member_id,
-        topics,
-        ..OffsetCommitRequest::default()
-    };
-    let limit = client.get().offsets_timeout();
-    let answer = ask(py, client, broker_id, COMMIT_BY_NAME, Some(limit), request)?;
+    let offsets = offsets.into_iter().map(committed).collect();
+    let broker = broker(py, client, broker_id)?.timeout(client.get().offsets_timeout());
+    let member = CommittingMember { group_id, generation_id, member_id };
+    let answer = client.get().run(py, broker.commit_offsets(member, offsets))?;
     let outcomes = answer.topics.into_iter().flat_map(|topic| {
         let name = topic.name;
         topic
@@ -191,11 +128,9 @@ pub(crate) fn ask_for_committed(
     group_id: String,
     wanted: Vec<(String, i32)>,
 ) -> PyResult<(i16, Vec<Committed>)> {
-    let topics = by_topic(wanted).into_iter();
-    let topics = topics.map(|(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes }).collect();
-    let request = OffsetFetchRequest { group_id, topics: Some(topics), ..OffsetFetchRequest::default() };
-    let limit = client.get().offsets_timeout();
-    let answer = ask(py, client, broker_id, FETCH_ONE_GROUP, Some(limit), request)?;
+    let keys: Vec<_> = wanted.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition)).collect();
+    let broker = broker(py, client, broker_id)?.timeout(client.get().offsets_timeout());
+    let answer = client.get().run(py, broker.committed_offsets(group_id, &keys))?;
     let found = answer.topics.into_iter().flat_map(|topic| {
         let name = topic.name;
         topic.partitions.into_iter().map(move |partition| {
@@ -214,7 +149,7 @@ pub(crate) fn ask_for_groups(
     client: &Bound<'_, Client>,
     broker_id: i32,
 ) -> PyResult<(i16, Vec<(String, String)>)> {
-    let answer = ask(py, client, broker_id, i16::MAX, None, ListGroupsRequest::default())?;
+    let answer = client.get().run(py, broker(py, client, broker_id)?.list_groups())?;
     let groups = answer.groups.into_iter().map(|group| (group.group_id, group.protocol_type)).collect();
     Ok((answer.error_code.0, groups))
 }
@@ -227,63 +162,12 @@ pub(crate) fn ask_about_groups(
     broker_id: i32,
     groups: Vec<String>,
 ) -> PyResult<Vec<Group>> {
-    let request = DescribeGroupsRequest { groups, ..DescribeGroupsRequest::default() };
-    let answer = ask(py, client, broker_id, i16::MAX, None, request)?;
-    let groups = answer.groups.into_iter().map(|group| {
-        let ErrorCode(code) = group.error_code;
+    let groups = client.get().run(py, broker(py, client, broker_id)?.describe_groups(groups))?;
+    let described = groups.into_iter().map(|group| {
         let members = group.members.into_iter().map(described_member).collect();
-        (code, group.group_id, group.group_state, group.protocol_type, group.protocol_data, members)
+        (group.error_code.0, group.group_id, group.group_state, group.protocol_type, group.protocol_data, members)
     });
-    let mut groups: Vec<Group> = groups.collect();
-    // A broker also says so of a group in which it assigns the partitions (KIP-848).
-    let is_unknown = |group: &Group| group.0 == ErrorCode::GROUP_ID_NOT_FOUND.0 || group.2 == DEAD;
-    let group_ids: Vec<String> = groups.iter().filter(|group| is_unknown(group)).map(|group| group.1.clone()).collect();
-    if !group_ids.is_empty() {
-        let request = ConsumerGroupDescribeRequest { group_ids, ..ConsumerGroupDescribeRequest::default() };
-        match ask(py, client, broker_id, i16::MAX, None, request) {
-            Ok(answer) => {
-                let is_found = |group: &consumer_group_describe::DescribedGroup| group.error_code == ErrorCode::NONE;
-                for found in answer.groups.into_iter().filter(is_found) {
-                    groups.retain(|group| group.1 != found.group_id);
-                    groups.push(assigned_by_broker(found));
-                }
-            }
-            Err(error) if errors::is_kafka_exception(py, &error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(groups)
-}
-
-/// A group in which the broker assigns the partitions; its members in the format of a classic group.
-fn assigned_by_broker(group: consumer_group_describe::DescribedGroup) -> Group {
-    let member = |member: consumer_group_describe::Member| {
-        let subscription = ConsumerProtocolSubscription {
-            topics: member.subscribed_topic_names,
-            user_data: Some(Bytes::new()),
-            ..ConsumerProtocolSubscription::default()
-        };
-        let assigned_partitions = assigned(member.assignment);
-        let assignment = ConsumerProtocolAssignment { assigned_partitions, user_data: Some(Bytes::new()) };
-        (member.member_id, member.client_id, member.client_host, encoded(&subscription), encoded(&assignment))
-    };
-    let members = group.members.into_iter().map(member).collect();
-    (0, group.group_id, group.group_state, "consumer".to_owned(), group.assignor_name, members)
-}
-
-fn assigned(assignment: Assignment) -> Vec<ConsumerProtocolTopic> {
-    let topics = assignment.topic_partitions.into_iter();
-    topics.map(|topic| ConsumerProtocolTopic { topic: topic.topic_name, partitions: topic.partitions }).collect()
-}
-
-/// The message with its version, 0; empty if a name in it is too long for the format.
-fn encoded(message: &impl Message) -> Vec<u8> {
-    let mut encoder = Encoder::new();
-    encoder.put_slice(&[0, 0]);
-    match message.encode(0, &mut encoder) {
-        Ok(()) => encoder.finish().concat(),
-        Err(_) => Vec::new(),
-    }
+    Ok(described.collect())
 }
 
 fn described_member(member: DescribedGroupMember) -> Member {

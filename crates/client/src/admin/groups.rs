@@ -25,9 +25,9 @@ use crate::call::side_by_side;
 use crate::offsets::of_group;
 
 /// The protocol type of consumer groups.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";
 /// The state that old versions report for a group that the coordinator does not know, for lack of an error code.
-const DEAD: &str = "Dead";
+pub(super) const DEAD: &str = "Dead";
 
 /// A group in the list of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! Administration of topics and groups.
 //!
-//! Every call retries while that can help, for up to `max.block.ms`.
+//! Every call retries while that can help, for up to `max.block.ms`; except the requests to one broker in [`single`].
 
 mod groups;
 mod lag;
+pub(crate) mod single;
 mod topics;
 
 pub use groups::{GroupDescription, GroupListing, GroupMember};
