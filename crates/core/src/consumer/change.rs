@@ -146,7 +146,11 @@ pub(super) fn check_start(key: &TopicPartition, start: StartPosition) -> Result<
         {
             Err(misuse("an offset or timestamp to begin at must not be negative", key))
         }
-        _ => Ok(()),
+        StartPosition::Offset(_)
+        | StartPosition::Committed { .. }
+        | StartPosition::Timestamp(_)
+        | StartPosition::Earliest
+        | StartPosition::Latest => Ok(()),
     }
 }
 

@@ -182,7 +182,9 @@ impl RecordCursor {
     pub fn kept_bytes(&self) -> usize {
         match self.header().compression_type {
             CompressionType::None => self.pinned.bytes,
-            _ => self.data().len(),
+            CompressionType::Gzip | CompressionType::Snappy | CompressionType::Lz4 | CompressionType::Zstd => {
+                self.data().len()
+            }
         }
     }
 

@@ -90,7 +90,13 @@ impl Member {
             State::Unjoined => self.releases_wanted == 0,
             State::Beginning { asked, .. } => !asked,
             State::Assigning(assigning) => !assigning.is_asked,
-            _ => false,
+            State::Away
+            | State::Joining
+            | State::Syncing
+            | State::Releasing { .. }
+            | State::Stable
+            | State::Leaving
+            | State::Ended => false,
         }
     }
 
@@ -371,7 +377,11 @@ impl Member {
         match self.state {
             State::Away | State::Leaving | State::Ended => false,
             State::Unjoined | State::Joining => !self.owned.is_empty(),
-            _ => true,
+            State::Assigning(_)
+            | State::Syncing
+            | State::Releasing { .. }
+            | State::Beginning { .. }
+            | State::Stable => true,
         }
     }
 

@@ -142,7 +142,14 @@ impl Member {
         let can_join = match self.state {
             State::Stable => true,
             State::Beginning { asked, .. } => !asked && self.failures > 0,
-            _ => false,
+            State::Away
+            | State::Unjoined
+            | State::Joining
+            | State::Assigning(_)
+            | State::Syncing
+            | State::Releasing { .. }
+            | State::Leaving
+            | State::Ended => false,
         };
         if self.consumer_group.is_none() && can_join && self.rejoin.is_some() {
             match self.protocol() {

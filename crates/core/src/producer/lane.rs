@@ -53,7 +53,7 @@ impl Lane {
             (None, Identity::Asked(_)) => {
                 Some(Error::new(ErrorKind::TimedOut(Phase::Request), "no broker has assigned a producer id yet"))
             }
-            _ => None,
+            (None, Identity::Wanted(_)) | (_, Identity::Off | Identity::Known(_)) => None,
         }
     }
 
@@ -71,8 +71,8 @@ impl Lane {
     /// When to request a producer id.
     fn wanted_at(&self) -> Option<Instant> {
         match self.identity {
-            Identity::Wanted(at) if !self.waiting.is_empty() => Some(at),
-            _ => None,
+            Identity::Wanted(at) => Some(at).filter(|_| !self.waiting.is_empty()),
+            Identity::Off | Identity::Asked(_) | Identity::Known(_) => None,
         }
     }
 
