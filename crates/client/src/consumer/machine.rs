@@ -12,7 +12,7 @@ use kavka_core::wire::messages::OffsetCommitResponse;
 
 use super::SharedMachine;
 use crate::driver::Driver;
-use crate::role::{Answer, Role, Turn, Wake};
+use crate::role::{PendingResponse, Role, Turn, Wake};
 
 impl Role for SharedMachine {
     type Request = ConsumerRequest;
@@ -46,7 +46,7 @@ impl Role for SharedMachine {
         Turn::Until(due)
     }
 
-    fn send(&self, call: Call<ConsumerRequest>) -> Answer<ConsumerResponse> {
+    fn send(&self, call: Call<ConsumerRequest>) -> PendingResponse<ConsumerResponse> {
         let (call, request) = call.take_body();
         match request {
             ConsumerRequest::Versions => {

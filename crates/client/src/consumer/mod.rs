@@ -75,8 +75,8 @@ struct SharedMachine {
     decompressors: Mutex<Vec<Decompressor>>,
     /// The batch that [`Consumer::next_records`] reads from.
     current: Mutex<Option<Batch>>,
-    /// The first record of each partition in what the last call of [`Consumer::next_records`] returned: the application
-    /// still works on it. With the partition's id, which is another one when the partition comes back.
+    /// What the application still works on: for each partition, the offset of the first record that the last call of
+    /// [`Consumer::next_records`] returned. The id tells a partition from itself after it was removed and added again.
     working: Mutex<BTreeMap<TopicPartition, (PartitionId, i64)>>,
     /// The topics of the consumed partitions.
     topics: Mutex<BTreeMap<Arc<str>, TopicHold>>,
@@ -247,7 +247,8 @@ impl SharedMachine {
     }
 
     fn try_batch(self: &Arc<Self>) -> Result<Option<Batch>> {
-        // The member's task sets the flag, then reads the counter: one of the two sees what the other did.
+        // The member's task sets the flag and then reads the counter; this does the reverse. So either this call wakes
+        // the task, or the task sees the call.
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.wakes_member.load(Ordering::SeqCst)
             && self.wakes_member.swap(false, Ordering::SeqCst)

@@ -65,8 +65,8 @@ struct Waiting {
 
 /// Why a connection ended.
 enum End {
-    /// Nobody needs it: it was idle for `connections.max.idle.ms`, and is already forgotten with its empty mailbox; or
-    /// it was retired, and nobody waits for a response any more.
+    /// It was idle for `connections.max.idle.ms`, and no request can reach its mailbox any more; or it was retired, and
+    /// nobody waits for a response.
     Unused,
     /// A request has expired, with this error, while others still wait: the connection takes no more requests.
     Retired(Error),
@@ -135,7 +135,7 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
 
 async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
     // If this ends with the failed dial of another connection, that failure is already counted.
-    wait_for_turn(shared, key).await?;
+    wait_to_dial(shared, key).await?;
     set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))
 }
 
@@ -181,7 +181,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
 
 /// Waits until the broker may be dialled. Ends early, with the error, if the dial of another connection fails
 /// meanwhile.
-async fn wait_for_turn(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
+async fn wait_to_dial(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
     let mut dialled = shared.dialled.subscribe();
     let before = shared.lock().route.failures(key.endpoint);
     loop {

@@ -48,7 +48,8 @@ impl Driver {
         let driver = self.clone();
         self.spawn(async move {
             let outcome = driver.ask_for_coordinator(&of.1, kind).await;
-            // First forget the look-up: who asks from now on must not get an answer that is older than the question.
+            // The look-up is removed before its outcome is published. A caller that asks after this starts another one,
+            // so nobody gets an answer that is older than the question.
             driver.shared.lock().finding.remove(&of);
             found.send_replace(Some(outcome));
         });

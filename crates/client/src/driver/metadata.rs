@@ -13,7 +13,7 @@ use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
 use tokio::sync::watch;
 
 use super::{Driver, Switchboard};
-use crate::role::{Answer, Role, Turn, Wake};
+use crate::role::{PendingResponse, Role, Turn, Wake};
 
 /// The newest snapshot, published to the other tasks.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Role for Driver {
         Turn::Until(state.refresh.poll_timeout())
     }
 
-    fn send(&self, call: Call<MetadataRequest>) -> Answer<MetadataResponse> {
+    fn send(&self, call: Call<MetadataRequest>) -> PendingResponse<MetadataResponse> {
         Driver::send(self, call)
     }
 

@@ -23,7 +23,7 @@ use crate::client::Client;
 use crate::driver::clock::Clock;
 use crate::driver::{Driver, TopicHold};
 use crate::memory::{Memory, Tenant};
-use crate::role::{Answer, Role, Turn, Wake};
+use crate::role::{PendingResponse, Role, Turn, Wake};
 
 use super::compression::CompressionThreads;
 
@@ -204,7 +204,7 @@ impl Role for SharedMachine {
         turn
     }
 
-    fn send(&self, call: Call<ProducerRequest>) -> Answer<ProducerResponse> {
+    fn send(&self, call: Call<ProducerRequest>) -> PendingResponse<ProducerResponse> {
         let (call, request) = call.take_body();
         match request {
             ProducerRequest::InitProducerId(request) => {

@@ -28,17 +28,17 @@ mod sync {
     pub(super) use tokio::sync::Notify;
 }
 
-/// What a machine needs after a turn.
+/// When a role must take its next turn.
 #[derive(Debug)]
 pub(crate) enum Turn {
     /// Another turn at this time, or earlier if something happens.
     Until(Option<Instant>),
-    /// Nothing more: it has ended, and everything is reported.
+    /// Never: the machine has ended, and everything is reported.
     Ended,
 }
 
-/// The response to a request in flight, with the request's id.
-pub(crate) type Answer<R> = Pin<Box<dyn Future<Output = Result<R>> + Send>>;
+/// The wait for the response to a request in flight.
+pub(crate) type PendingResponse<R> = Pin<Box<dyn Future<Output = Result<R>> + Send>>;
 
 /// A machine with its lock, and how to carry out what it wants.
 pub(crate) trait Role: Send + Sync + 'static {
@@ -59,7 +59,7 @@ pub(crate) trait Role: Send + Sync + 'static {
 
     /// Queues a request on its connection. Returns the wait for the response; the request is sent even if that is never
     /// polled. What takes long must be in that wait: meanwhile the machine gets no turn.
-    fn send(&self, call: Call<Self::Request>) -> Answer<Self::Response>;
+    fn send(&self, call: Call<Self::Request>) -> PendingResponse<Self::Response>;
 
     /// Passes the outcome of a request to the machine.
     fn handle_response(&self, now: Instant, id: u64, response: Result<Self::Response>);

@@ -283,7 +283,8 @@ impl Commits {
         Some((request, limit_of_one_attempt(left)))
     }
 
-    /// Nobody waits any more until the next commit is sent: its offsets must not go out with a later one.
+    /// Drops the offsets for the next request, because nobody waits for them any more. Otherwise a later commit would
+    /// carry them along.
     fn forget_offsets(&mut self) {
         if !is_planted(Bug::OffsetsOfEarlierShare) {
             self.next.offsets.clear();

@@ -12,8 +12,8 @@ use crate::time::Instant;
 pub(super) struct Awake {
     /// The last time at which the driver asked what to send.
     turn: Instant,
-    /// The last two turns with too long a pause in between, as if the process had been frozen. After one, the driver
-    /// may ask what to send before it finds the answers.
+    /// The last two turns that had a pause between them so long that the process must have been
+    /// frozen. After such a pause the driver may ask what to send before it reads the answers.
     frozen: (Instant, Instant),
 }
 

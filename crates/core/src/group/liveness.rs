@@ -17,7 +17,7 @@ use super::{InFlight, Member, MemberRequest, MemberResponse, State};
 /// The shortest time limit of a heartbeat.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How much later than it asked for a driver on a busy machine is woken.
+/// On a busy machine, a driver may be woken this much later than it asked for.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(super) struct Liveness {
 }
 
 impl Member {
-    /// How long without an answer the coordinator keeps the member at least.
+    /// The coordinator keeps a member that it does not hear from for at least this long.
     pub(super) fn session_timeout(&self) -> Duration {
         let configured = self.config.session_timeout;
         self.consumer_group.as_ref().map_or(configured, |group| group.session(configured))

@@ -195,8 +195,8 @@ impl Connection {
         Ok(version)
     }
 
-    /// Demands a sign of life soon. A request that may be sent again is one itself. Others may take their time, so a
-    /// probe goes ahead of them, which every broker answers at once.
+    /// Gives a doubtful connection little time to prove that it works. The answer to a request that may be repeated is
+    /// proof enough. Any other request may take long, so a probe goes ahead of it, which every broker answers at once.
     fn doubt(&mut self, now: Instant, key: ApiKey, limit: Duration) -> Result<()> {
         if !key.is_repeatable() {
             let (oldest, newest) = (ApiVersionsRequest::MIN_VERSION, ApiVersionsRequest::MAX_VERSION);
@@ -321,8 +321,8 @@ impl Connection {
         (self.throttled_until > now).then_some(self.throttled_until)
     }
 
-    /// The requests that somebody waits for, each with the time since when it has been waiting in vain: nothing was
-    /// answered since then, or nothing was written if it has no response.
+    /// The requests that somebody waits for, each with the time at which its limit started: when it was queued, or at
+    /// the connection's last answer if that was later. For a request without a response, the last write counts instead.
     fn waiting(&self) -> impl Iterator<Item = (&InFlight, Instant)> {
         let answered = self.in_flight.iter().filter(|request| request.id.is_some());
         let answered = answered.map(|request| (request, request.queued_at.max(self.last_answered)));
@@ -330,8 +330,8 @@ impl Connection {
         answered.chain(unanswered.map(|(request, _)| (request, request.queued_at.max(self.last_written))))
     }
 
-    /// When the last request that waits has no hope left, and which has been waiting for longest.
-    fn last_hope(&self) -> Option<(&InFlight, Instant)> {
+    /// The request that has waited longest, and when the time of all that wait is up.
+    fn all_overdue(&self) -> Option<(&InFlight, Instant)> {
         let (first, since) = self.waiting().min_by_key(|(_, since)| *since)?;
         let ends_at = if self.config.keeps_order {
             // Requests that join the line later do not prolong this, or a dead connection would never end.
@@ -342,7 +342,7 @@ impl Connection {
         Some((first, ends_at))
     }
 
-    /// The place in line of the request whose time is up first, and when.
+    /// The index in `in_flight` of the request whose time is up first, and when that is.
     fn next_expiry(&self) -> Option<(usize, Instant)> {
         if self.config.keeps_order {
             return None;
@@ -372,7 +372,7 @@ impl Connection {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and then [`poll_expired`](Self::poll_expired).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let ends_at = self.last_hope().map(|(_, at)| at);
+        let ends_at = self.all_overdue().map(|(_, at)| at);
         let expires_at = self.next_expiry().map(|(_, at)| at);
         [ends_at, expires_at, self.doubted_until].into_iter().flatten().min()
     }
@@ -387,7 +387,7 @@ impl Connection {
             let what = "the broker did not respond on a connection that had been idle";
             return Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
         }
-        let (overdue, _) = self.last_hope().filter(|(_, ends_at)| *ends_at <= now)?;
+        let (overdue, _) = self.all_overdue().filter(|(_, ends_at)| *ends_at <= now)?;
         Some(no_response(&self.config.place, overdue))
     }
 

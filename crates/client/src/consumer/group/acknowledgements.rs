@@ -24,7 +24,7 @@ pub struct Acknowledgements {
     partitions: Arc<Mutex<BTreeMap<TopicPartition, Assigned>>>,
 }
 
-/// A partition from when it is assigned until it is given up or lost.
+/// A partition that is assigned to the member at present.
 #[derive(Debug)]
 struct Assigned {
     /// Tells its records from those that were handed out under an earlier assignment.
@@ -107,7 +107,7 @@ impl Acknowledgements {
         lock(&self.partitions).values().map(|assigned| lock(&assigned.tracked).open.len()).sum()
     }
 
-    /// The partition is the member's from now on, and has this id in its consumer.
+    /// Begins to count the records of a partition that the member now owns; `id` is the one in its consumer.
     pub(super) fn begin(&self, topic_partition: &TopicPartition, id: PartitionId) {
         lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked: Arc::default() });
     }

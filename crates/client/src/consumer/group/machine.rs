@@ -15,7 +15,7 @@ use kavka_core::wire::{ApiKey, ErrorCode, Request};
 use super::{SharedMember, State};
 use crate::consumer::lock;
 use crate::driver::Driver;
-use crate::role::{Answer, Role, Turn, Wake};
+use crate::role::{PendingResponse, Role, Turn, Wake};
 
 /// The first version of `LeaveGroup` with a list of members (KIP-345).
 const LEAVE_IN_A_LIST: i16 = 3;
@@ -44,7 +44,7 @@ impl Role for SharedMember {
         }
         self.handle_events(&mut state);
         if let Some(due) = state.automatic.due().filter(|_| self.config.enable_auto_commit) {
-            // An automatic commit may just have ended, and the next one wait for that.
+            // An automatic commit may just have ended, and only then can the next one begin.
             look_again = look_again.min(due);
         }
         // After what was lost is withheld.
@@ -60,7 +60,7 @@ impl Role for SharedMember {
         Turn::Until(due.map_or(Some(look_again), |due| Some(due.min(look_again))))
     }
 
-    fn send(&self, call: Call<MemberRequest>) -> Answer<MemberResponse> {
+    fn send(&self, call: Call<MemberRequest>) -> PendingResponse<MemberResponse> {
         let (call, request) = call.take_body();
         match request {
             MemberRequest::Join(request) => self.ask(call, request, MemberResponse::Join, |answer| answer.error_code),
@@ -131,7 +131,7 @@ impl SharedMember {
         request: R,
         wrap: fn(R::Response) -> MemberResponse,
         code: fn(&R::Response) -> ErrorCode,
-    ) -> Answer<MemberResponse> {
+    ) -> PendingResponse<MemberResponse> {
         let (driver, group_id) = (self.driver.clone(), Arc::clone(&self.group_id));
         let answer = self.driver.send(call.with_body(request));
         Box::pin(async move {
@@ -170,7 +170,8 @@ impl SharedMember {
         look_again
     }
 
-    /// Commits what is done, if it is time, or if the start of one of these partitions was looked for.
+    /// Commits what the application is done with: at the end of the interval, or at once if one of the `placed`
+    /// partitions has just learned where it starts.
     fn commit_automatically(&self, now: Instant, state: &mut State, placed: Vec<TopicPartition>) {
         if self.place(state, placed) {
             state.automatic.hurry();
@@ -192,7 +193,8 @@ impl SharedMember {
         }
     }
 
-    /// Notes where those of these partitions start that had no start. Returns whether there was one.
+    /// Notes the start of each of the `placed` partitions that had none so far. Returns whether there was such a
+    /// partition.
     fn place(&self, state: &mut State, mut placed: Vec<TopicPartition>) -> bool {
         placed.retain(|key| state.unplaced.remove(key));
         if placed.is_empty() {

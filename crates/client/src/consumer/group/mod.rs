@@ -122,14 +122,14 @@ struct State {
     /// Who waits for the outcome of each commit.
     commits: BTreeMap<u64, oneshot::Sender<Result<()>>>,
     topics: BTreeMap<Arc<str>, TopicHold>,
-    /// While it subscribes to a pattern, which any topic may match.
+    /// Set while the member subscribes to a pattern, because any topic may match it.
     all_topics: Option<AllTopicsHold>,
     /// The consumer's activity counter when last checked, and when that was.
     activity: (u64, Instant),
     automatic: AutomaticCommits,
-    /// Partitions for which the group has committed nothing, until the offset is found at which they start.
+    /// Partitions for which the group has committed nothing, and whose first offset is not known yet.
     unplaced: BTreeSet<TopicPartition>,
-    /// These offsets: what to commit for a partition of which nothing is acknowledged yet.
+    /// The first offset of such partitions, once known: it is committed until something is acknowledged.
     starts: Offsets,
     /// What the group had committed for the newest partitions when they were assigned.
     assigned_at: Offsets,
@@ -285,8 +285,10 @@ impl SharedMember {
         offsets
     }
 
-    /// Partitions are the member's from now on. With acknowledgements they must be withheld: a record that is handed
-    /// out before they know the partition would not be counted. Returns the errors of those that cannot be read.
+    /// Adds partitions that the member now owns. Returns the errors of those that cannot be read.
+    ///
+    /// If the application acknowledges records, the partitions must be withheld at first: a record that is handed out
+    /// before [`Acknowledgements`] knows its partition would not be counted.
     fn add(&self, partitions: &[(TopicPartition, Option<StartPosition>)], is_withheld: bool) -> Vec<Error> {
         let added = self.consumer.add_for_group(partitions, is_withheld);
         let mut errors = Vec::new();

@@ -76,8 +76,7 @@ impl Consumer {
         offsets.retain(|key, _| !state.machine.is_withheld(key));
     }
 
-    /// The partitions that have a position and are not withheld, and of which one of the two is new since the last
-    /// call.
+    /// The partitions that have become readable since the last call: they have a position, and are not withheld.
     pub(in crate::consumer) fn take_placed(&self) -> Vec<TopicPartition> {
         let mut state = self.shared.state();
         let mut placed = std::mem::take(&mut state.located);
@@ -88,7 +87,7 @@ impl Consumer {
     /// From this time on nothing is handed out.
     pub(in crate::consumer) fn fence(&self, at: Option<Instant>) {
         if self.shared.fence.put(at) {
-            // A caller that found the fence reached waits beside records that it may have now.
+            // Callers that found the old fence reached may have the buffered records now: wake them.
             self.shared.arrived.notify_waiters();
         }
     }
