@@ -311,7 +311,8 @@ impl Producer {
             }
             let left = deadline.since(driver.now());
             if let Some(found) = self.find_missing_topic(topic) {
-                let found = on_engine(driver, async move { tokio::time::timeout(left, found).await.ok() });
+                let engine = driver.clone();
+                let found = on_engine(driver, async move { engine.within(left, found).await });
                 found.await.ok_or_else(closed)?.unwrap_or_else(|| Err(refused(AppendError::NoMetadata)))?;
                 continue;
             }
