@@ -175,7 +175,8 @@ impl Driver {
         let version = known.unwrap_or_else(|| {
             let what = format!("no connection within the {} ms of an attempt", limit.as_millis());
             let error = Error::new(ErrorKind::TimedOut(Phase::Connect), what);
-            Err(error.at(Place { broker_id: Some(broker_id), ..Place::default() }))
+            let error = error.at(Place { broker_id: Some(broker_id), ..Place::default() });
+            Err(self.why_unreachable(broker_id).into_iter().fold(error, Error::with_source))
         })?;
         Ok((version, deadline.since(self.now())))
     }

@@ -310,6 +310,11 @@ impl Driver {
         !is_lost && self.metadata().broker(broker_id).is_some()
     }
 
+    /// The error of the last dial of a broker, if it failed.
+    pub(crate) fn why_unreachable(&self, broker_id: i32) -> Option<Error> {
+        self.shared.lock().unreachable.get(&Endpoint::Broker(broker_id)).map(|away| away.error.clone())
+    }
+
     /// The error of the last failed dial, if any broker waits for its back-off: it explains why a call has to wait.
     pub(crate) fn unreachable(&self) -> Option<Error> {
         let now = self.now();
