@@ -25,6 +25,9 @@ __all__ = [
     "ask_metadata",
     "ask_offset_limits",
     "ask_to_commit",
+    "ask_to_join",
+    "ask_to_leave",
+    "ask_to_sync",
     "compress",
     "decompress",
     "describe_group",
@@ -34,8 +37,10 @@ __all__ = [
     "is_main_interpreter",
     "is_reachable",
     "list_groups",
+    "new_connection",
     "parse_hosts",
     "ring_for_log",
+    "send_heartbeat",
     "use_greenlets",
 ]
 
@@ -320,6 +325,20 @@ def ask_offset_limits(
 def ask_to_commit(
     client: Client, broker_id: int, member: tuple[str, int, str], offsets: Sequence[tuple[str, int, int, str]]
 ) -> list[tuple[str, int, int]]: ...
+def ask_to_join(
+    client: Client,
+    whom: tuple[int, int],
+    group_id: str,
+    member_id: str,
+    protocol: tuple[str, str, bytes],
+    session_timeout_ms: int,
+) -> tuple[int, int, str, str, str, list[tuple[str, bytes]]]: ...
+def ask_to_leave(client: Client, whom: tuple[int, int], group_id: str, member_id: str) -> int: ...
+def ask_to_sync(
+    client: Client, whom: tuple[int, int], place: tuple[str, int, str], assignments: Sequence[tuple[str, bytes]]
+) -> tuple[int, bytes]: ...
+def new_connection(client: Client) -> int: ...
+def send_heartbeat(client: Client, whom: tuple[int, int], place: tuple[str, int, str]) -> int: ...
 def is_reachable(client: Client, broker_id: int) -> bool: ...
 def flush_log() -> None: ...
 def ring_for_log(bells: Bells) -> int: ...

@@ -1,7 +1,7 @@
 """One broker of the cluster."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _engine
@@ -17,6 +17,9 @@ from .protocol import (
     DescribeGroupResponse,
     GroupListing,
     GroupMember,
+    Heartbeat,
+    JoinedGroup,
+    LeftGroup,
     ListedGroups,
     MemberAssignment,
     Metadata,
@@ -29,6 +32,7 @@ from .protocol import (
     PartitionOffsetCommitRequest,
     PartitionOffsetFetchRequest,
     PartitionOffsetRequest,
+    SyncedGroup,
     TopicMetadata,
 )
 from .utils.error_handlers import valid_int
@@ -36,6 +40,7 @@ from .utils.names import to_bytes
 
 if TYPE_CHECKING:
     from .cluster import Cluster
+    from .membershipprotocol import GroupMembershipProtocol
 
 log = logging.getLogger(__name__)
 
@@ -255,47 +260,85 @@ class Broker:
 
     def join_group(
         self,
-        connection_id: Any,
+        connection_id: Hashable,
         consumer_group: str | bytes,
         member_id: str | bytes,
         topic_name: str | bytes,
-        membership_protocol: Any,
-    ) -> NoReturn:
-        """Refuses: the engine joins groups for balanced consumers.
+        membership_protocol: "GroupMembershipProtocol",
+    ) -> JoinedGroup:
+        """Joins a group that this broker coordinates, for a program that is a member by its own code.
 
-        :raises NotImplementedError: always; it says what to use.
+        Waits until all members have joined: for up to 30 s, the member's session time, and `socket_timeout_ms`. The
+        members of a `ManagedBalancedConsumer` need none of this.
+
+        :param connection_id: requests with the same id share a connection, and wait for each other.
+        :param member_id: empty for a new member.
+        :param topic_name: the topic that the member subscribes to.
+        :param membership_protocol: what the member supports; if its `metadata` is None, it sends no user data.
         """
-        _refuse("join_group", _MANAGED)
+        said = membership_protocol.metadata or ConsumerGroupProtocolMetadata(user_data=b"")
+        topic = _name(topic_name).encode()
+        metadata = ConsumerGroupProtocolMetadata(said.version, [topic], said.user_data).get_bytes()
+        protocol_type = _text(membership_protocol.protocol_type)
+        answer = _engine.ask_to_join(
+            self._cluster._engine,
+            self._over(connection_id),
+            _name(consumer_group, "consumer_group"),
+            _text(member_id),
+            (protocol_type, _text(membership_protocol.protocol_name), metadata),
+            SESSION_TIMEOUT_MS,
+        )
+        code, generation_id, protocol, leader_id, own_id, members = answer
+        read = ConsumerGroupProtocolMetadata.from_bytestring
+        return JoinedGroup(
+            code,
+            generation_id,
+            _bytes(protocol),
+            _bytes(leader_id),
+            _bytes(own_id),
+            {_bytes(id_): _read(read, data, protocol_type == "consumer") for id_, data in members},
+        )
 
-    def leave_group(self, connection_id: Any, consumer_group: str | bytes, member_id: str | bytes) -> NoReturn:
-        """Refuses, as `join_group` does.
+    def leave_group(self, connection_id: Hashable, consumer_group: str | bytes, member_id: str | bytes) -> LeftGroup:
+        """Removes a member from a group that this broker coordinates.
 
-        :raises NotImplementedError: always; it says what to use.
+        :param connection_id: see `join_group`.
         """
-        _refuse("leave_group", _MANAGED)
+        group = _name(consumer_group, "consumer_group")
+        return LeftGroup(
+            _engine.ask_to_leave(self._cluster._engine, self._over(connection_id), group, _text(member_id))
+        )
 
     def sync_group(
         self,
-        connection_id: Any,
+        connection_id: Hashable,
         consumer_group: str | bytes,
         generation_id: int,
         member_id: str | bytes,
-        group_assignment: Any,
-    ) -> NoReturn:
-        """Refuses, as `join_group` does.
+        group_assignment: Iterable[tuple[str | bytes, MemberAssignment]],
+    ) -> SyncedGroup:
+        """Waits for the member's assignment, in a group that this broker coordinates.
 
-        :raises NotImplementedError: always; it says what to use.
+        :param connection_id: see `join_group`.
+        :param group_assignment: `(member id, assignment)` of all members, from the leader; empty from the others.
         """
-        _refuse("sync_group", _MANAGED)
+        place = (_name(consumer_group, "consumer_group"), generation_id, _text(member_id))
+        assignments = [(_text(id_), assignment.get_bytes()) for id_, assignment in group_assignment]
+        code, own = _engine.ask_to_sync(self._cluster._engine, self._over(connection_id), place, assignments)
+        return SyncedGroup(code, MemberAssignment.from_bytestring(own))
 
     def heartbeat(
-        self, connection_id: Any, consumer_group: str | bytes, generation_id: int, member_id: str | bytes
-    ) -> NoReturn:
-        """Refuses, as `join_group` does.
+        self, connection_id: Hashable, consumer_group: str | bytes, generation_id: int, member_id: str | bytes
+    ) -> Heartbeat:
+        """Says that a member lives, in a group that this broker coordinates.
 
-        :raises NotImplementedError: always; it says what to use.
+        :param connection_id: see `join_group`.
         """
-        _refuse("heartbeat", _MANAGED)
+        place = (_name(consumer_group, "consumer_group"), generation_id, _text(member_id))
+        return Heartbeat(_engine.send_heartbeat(self._cluster._engine, self._over(connection_id), place))
+
+    def _over(self, connection_id: Hashable) -> tuple[int, int]:
+        return self._id, self._cluster._connection(connection_id)
 
     @staticmethod
     def _raise_first(answers: list[tuple[str, int, str]], verb: str) -> None:
@@ -315,7 +358,8 @@ class Broker:
 #: A partition from the engine: error code, number, leader, replicas, in-sync replicas, offline replicas.
 _Partition = tuple[int, int, int, list[int], list[int], list[int]]
 
-_MANAGED = "topic.get_balanced_consumer(group, managed=True)"
+#: How long a member that joins with `join_group` may send no heartbeat, as in pykafka 2.
+SESSION_TIMEOUT_MS = 30_000
 
 
 def _refuse(method: str, instead: str) -> NoReturn:
@@ -362,18 +406,18 @@ def _topic(name: str, is_internal: bool, partitions: Iterable[_Partition], err: 
 
 def _member(member: tuple[str, str, str, bytes, bytes], is_consumer: bool) -> GroupMember:
     id_, client, host, metadata, assignment = member
-
-    def read(reader: Callable[[bytes], Any], data: bytes) -> Any:
-        # What a member says is its own business: what is not in the format of consumers stays bytes.
-        try:
-            return reader(data) if is_consumer else data
-        except ValueError:
-            return data
-
     return GroupMember(
         _bytes(id_),
         _bytes(client),
         _bytes(host),
-        read(ConsumerGroupProtocolMetadata.from_bytestring, metadata),
-        read(MemberAssignment.from_bytestring, assignment),
+        _read(ConsumerGroupProtocolMetadata.from_bytestring, metadata, is_consumer),
+        _read(MemberAssignment.from_bytestring, assignment, is_consumer),
     )
+
+
+def _read(reader: Callable[[bytes], Any], data: bytes, is_consumer: bool) -> Any:
+    # What a member says is its own business: what is not in the format of consumers stays bytes.
+    try:
+        return reader(data) if is_consumer else data
+    except ValueError:
+        return data

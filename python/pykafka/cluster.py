@@ -7,6 +7,7 @@ The engine refreshes its metadata by itself. The objects here follow: reading `b
 import logging
 import sys
 import weakref
+from collections.abc import Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -154,6 +155,8 @@ class Cluster:
         # The producers and consumers that were started, for `close`.
         self._users: weakref.WeakSet[_Stoppable] = weakref.WeakSet()
         self._zookeeper_connect = zookeeper_hosts
+        # The connections of members that a program runs itself, by the id that it gave them.
+        self._connections: dict[Hashable, int] = {}
         # Held while `_brokers` changes, never while waiting for the cluster.
         self._changing = _forks.Lock()
         self._version = -1
@@ -275,6 +278,13 @@ class Cluster:
         """Registers something that `close` must stop, without keeping it alive."""
         with self._changing:
             self._users.add(user)
+
+    def _connection(self, connection_id: Hashable) -> int:
+        """The number of the connection for the requests with this id."""
+        with self._changing:
+            if connection_id not in self._connections:
+                self._connections[connection_id] = _engine.new_connection(self._engine)
+            return self._connections[connection_id]
 
     def __enter__(self) -> Self:
         return self

@@ -185,6 +185,12 @@ impl Client {
         self.driver.is_reachable(broker_id)
     }
 
+    /// A number for a connection that no other part of the client uses.
+    #[doc(hidden)]
+    pub fn next_connection(&self) -> u64 {
+        self.driver.next_owner()
+    }
+
     /// Runs a future on the engine thread, for a caller that is a plain thread.
     pub fn start<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Pending<T> {
         Pending::start(&self.driver, future)

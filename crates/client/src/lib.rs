@@ -153,7 +153,9 @@ pub use driver::{BoxFuture, Network, Stream, Tcp, WireEvent, WireTap};
 
 // For PyKafka, the `kavka` command and our tests. Any release may change these.
 #[doc(hidden)]
-pub use admin::single::{CommittingMember, RawOffset, SingleBroker};
+pub use admin::membership::Joining;
+#[doc(hidden)]
+pub use admin::single::{RawMember, RawOffset, SingleBroker};
 #[doc(hidden)]
 pub use client::check_topic_name;
 #[doc(hidden)]

@@ -3,7 +3,7 @@
 
 use kavka::wire::messages::describe_groups::DescribedGroupMember;
 use kavka::wire::messages::metadata::MetadataResponsePartition;
-use kavka::{CommittingMember, RawOffset, SingleBroker, TopicPartition};
+use kavka::{RawMember, RawOffset, SingleBroker, TopicPartition};
 use pyo3::prelude::*;
 
 use crate::client::Client;
@@ -106,7 +106,7 @@ pub(crate) fn ask_to_commit(
     };
     let offsets = offsets.into_iter().map(committed).collect();
     let broker = broker(py, client, broker_id)?.timeout(client.get().offsets_timeout());
-    let member = CommittingMember { group_id, generation_id, member_id };
+    let member = RawMember { group_id, generation_id, member_id };
     let answer = client.get().run(py, broker.commit_offsets(member, offsets))?;
     let outcomes = answer.topics.into_iter().flat_map(|topic| {
         let name = topic.name;

@@ -15,7 +15,14 @@ from .admin import (
     GroupMember,
     ListedGroups,
 )
-from .group_membership import ConsumerGroupProtocolMetadata, MemberAssignment
+from .group_membership import (
+    ConsumerGroupProtocolMetadata,
+    Heartbeat,
+    JoinedGroup,
+    LeftGroup,
+    MemberAssignment,
+    SyncedGroup,
+)
 from .message import Message
 from .metadata import BrokerMetadata, Metadata, PartitionMetadata, TopicMetadata
 from .offset import OffsetLimits, OffsetPartitionResponse, PartitionOffsetRequest
@@ -39,6 +46,9 @@ __all__ = [
     "DescribedGroups",
     "GroupListing",
     "GroupMember",
+    "Heartbeat",
+    "JoinedGroup",
+    "LeftGroup",
     "ListedGroups",
     "MemberAssignment",
     "Message",
@@ -52,6 +62,7 @@ __all__ = [
     "PartitionOffsetCommitRequest",
     "PartitionOffsetFetchRequest",
     "PartitionOffsetRequest",
+    "SyncedGroup",
     "TopicMetadata",
 ]
 

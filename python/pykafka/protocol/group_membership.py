@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable
-from typing import Self
+from typing import NamedTuple, Self
 
 from . import _gone
 
@@ -89,6 +89,47 @@ class MemberAssignment:
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} ({self.partition_assignment!r})>"
+
+
+class JoinedGroup(NamedTuple):
+    """The result of `Broker.join_group`."""
+
+    #: The broker's error code, 0 for none.
+    error_code: int
+    #: The new generation; -1 if joining failed.
+    generation_id: int
+    #: The protocol in use, such as `b"range"`.
+    group_protocol: bytes
+    #: The id of the member that assigns.
+    leader_id: bytes
+    #: The member's own id.
+    member_id: bytes
+    #: What each member sent, by member id; empty unless this member leads. Plain bytes if the group is not a consumer
+    #: group.
+    members: dict[bytes, ConsumerGroupProtocolMetadata | bytes]
+
+
+class SyncedGroup(NamedTuple):
+    """The result of `Broker.sync_group`."""
+
+    #: The broker's error code, 0 for none.
+    error_code: int
+    #: The member's assignment.
+    member_assignment: MemberAssignment
+
+
+class Heartbeat(NamedTuple):
+    """The result of `Broker.heartbeat`."""
+
+    #: The broker's error code, 0 for none; 27 asks the member to join again.
+    error_code: int
+
+
+class LeftGroup(NamedTuple):
+    """The result of `Broker.leave_group`."""
+
+    #: The broker's error code, 0 for none.
+    error_code: int
 
 
 class _Reader:

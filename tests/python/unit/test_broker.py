@@ -11,6 +11,7 @@ import pytest
 from pykafka import KafkaClient
 from pykafka.common import OffsetType
 from pykafka.exceptions import KafkaException, ProtocolClientError, SocketDisconnectedError
+from pykafka.membershipprotocol import RangeProtocol, RoundRobinProtocol
 from pykafka.protocol import (
     ConsumerGroupProtocolMetadata,
     CreateTopicRequest,
@@ -142,6 +143,46 @@ def test_members_are_described_alike_whoever_assigns_their_partitions(client, to
         assert client.cluster.get_managed_group_descriptions()[group] == found._replace(members=ANY)
 
 
+def test_a_program_can_be_a_member_of_a_group_by_its_own_code(client, topic):
+    group = b"group-of-" + topic.name
+    coordinator = client.cluster.get_group_coordinator(group)
+    joined = coordinator.join_group("mine", group, b"", topic.name, RangeProtocol)
+    assert (joined.error_code, joined.group_protocol, joined.leader_id) == (0, b"range", joined.member_id)
+    assert [said.topic_names for said in joined.members.values()] == [[topic.name]]
+    place = (group, joined.generation_id, joined.member_id)
+    share = MemberAssignment([(topic.name, [0, 2])])
+    synced = coordinator.sync_group("mine", *place, [(joined.member_id, share)])
+    assert (synced.error_code, synced.member_assignment.partition_assignment) == (0, [(topic.name, [0, 2])])
+    described = coordinator.describe_groups([group]).groups[group]
+    assert (described.state, list(described.members)) == (b"Stable", [joined.member_id])
+    assert coordinator.heartbeat("mine", *place) == (0,)
+    assert coordinator.heartbeat("another", group, joined.generation_id + 1, joined.member_id).error_code == 22
+    assert coordinator.leave_group("mine", group, joined.member_id).error_code == 0
+    assert coordinator.heartbeat("mine", *place).error_code == 25, "it is no member any more"
+
+
+def test_a_join_that_waits_for_others_does_not_delay_them(client, topic):
+    group = b"group-of-" + topic.name
+    coordinator = client.cluster.get_group_coordinator(group)
+    first = coordinator.join_group(1, group, b"", topic.name, RoundRobinProtocol)
+    assert coordinator.sync_group(1, group, first.generation_id, first.member_id, []).error_code == 0
+    second = []
+    joining = threading.Thread(
+        target=lambda: second.append(coordinator.join_group(2, group, b"", topic.name, RoundRobinProtocol))
+    )
+    joining.start()
+    # The first member hears of the second one while that waits for it.
+    while coordinator.heartbeat(1, group, first.generation_id, first.member_id).error_code != 27:
+        assert joining.is_alive()
+    again = coordinator.join_group(1, group, first.member_id, topic.name, RoundRobinProtocol)
+    joining.join()
+    assert set(again.members) == {first.member_id, second[0].member_id}
+    assert (second[0].error_code, second[0].generation_id) == (0, again.generation_id)
+    assert second[0].members == {}
+    for number, member in ((1, again), (2, second[0])):
+        assert coordinator.leave_group(number, group, member.member_id).error_code == 0
+
+
 def test_topics_are_created_and_deleted(client, broker):
     request = CreateTopicRequest("created", 2, 1, [], [("retention.ms", "1000")])
     broker.create_topics([request], timeout=5000)
@@ -160,10 +201,6 @@ def test_topics_are_created_and_deleted(client, broker):
     [
         ("fetch_messages", ([],), "get_simple_consumer"),
         ("produce_messages", (None,), "get_producer"),
-        ("join_group", (1, b"g", b"", b"t", None), "managed=True"),
-        ("leave_group", (1, b"g", b""), "managed=True"),
-        ("sync_group", (1, b"g", 1, b"", []), "managed=True"),
-        ("heartbeat", (1, b"g", 1, b""), "managed=True"),
     ],
 )
 def test_requests_that_only_the_engine_sends_are_refused_with_an_alternative(broker, method, arguments, instead):

@@ -4,6 +4,7 @@
 
 mod groups;
 mod lag;
+pub(crate) mod membership;
 pub(crate) mod single;
 mod topics;
 

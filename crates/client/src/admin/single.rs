@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kavka_core::cluster::{Call, Target};
+use kavka_core::cluster::{Call, Owner, Target};
 use kavka_core::consumer::TopicPartition;
 use kavka_core::error::Result;
 use kavka_core::group::needs_classic;
@@ -42,17 +42,18 @@ const ASK_FOR_VERSIONS_ONLY: i16 = 2;
 pub struct SingleBroker {
     client: Client,
     id: i32,
+    owner: Owner,
     timeout: Option<Duration>,
 }
 
-/// As which member of a group offsets are committed.
+/// A member of a group, as its coordinator knows it: nothing is checked.
 #[derive(Debug, Clone, Default)]
-pub struct CommittingMember {
+pub struct RawMember {
     /// The group's id.
     pub group_id: String,
-    /// The generation of the group; negative for none.
+    /// The generation of the group; negative for none, when committing.
     pub generation_id: i32,
-    /// The member id; empty for none.
+    /// The member id; empty for none, when committing.
     pub member_id: String,
 }
 
@@ -70,7 +71,7 @@ pub struct RawOffset {
 impl Admin {
     /// The requests to one broker.
     pub fn broker(&self, id: i32) -> SingleBroker {
-        SingleBroker { client: self.0.clone(), id, timeout: None }
+        SingleBroker { client: self.0.clone(), id, owner: Owner::Control, timeout: None }
     }
 }
 
@@ -81,14 +82,27 @@ impl SingleBroker {
         Self { timeout: Some(timeout), ..self }
     }
 
-    fn send<R: Request>(
+    /// Sends the requests on a connection of their own, whose number is from
+    /// [`Client::next_connection`](crate::Client::next_connection). A request that the broker holds then delays no
+    /// other.
+    #[must_use]
+    pub fn on_connection(self, number: u64) -> Self {
+        Self { owner: Owner::Coordinator(number), ..self }
+    }
+
+    /// The time limit of a request.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.timeout.unwrap_or(self.client.config().request_timeout)
+    }
+
+    pub(super) fn send<R: Request>(
         &self,
         max_version: i16,
         request: R,
     ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
         let call = Call::new(Target::Broker(self.id), request);
         let max_version = max_version.min(call.max_version);
-        self.client.call(Call { max_version, timeout: self.timeout, ..call })
+        self.client.call(Call { max_version, owner: self.owner, timeout: self.timeout, ..call })
     }
 
     /// The versions that it supports of each API.
@@ -127,7 +141,7 @@ impl SingleBroker {
     /// Commits offsets of a group that it coordinates.
     pub fn commit_offsets(
         &self,
-        member: CommittingMember,
+        member: RawMember,
         offsets: Vec<RawOffset>,
     ) -> impl Future<Output = Result<OffsetCommitResponse>> + Send + 'static + use<> {
         let committed = |offset: RawOffset| {
