@@ -8,6 +8,7 @@
 //! something to do.
 
 mod commit;
+mod errors;
 mod fence;
 mod group;
 mod machine;
@@ -54,7 +55,7 @@ pub struct Reset {
 
 struct State {
     machine: Machine,
-    errors: VecDeque<Error>,
+    errors: errors::Errors,
     resets: VecDeque<Reset>,
     /// Who waits for the outcome of each commit.
     commits: BTreeMap<u64, oneshot::Sender<Result<()>>>,
@@ -127,7 +128,7 @@ impl Client {
         let number = self.driver.next_owner();
         let state = State {
             machine: Machine::new(config, backoff, number, self.driver.next_seed()),
-            errors: VecDeque::new(),
+            errors: errors::Errors::default(),
             resets: VecDeque::new(),
             commits: BTreeMap::new(),
             located: Vec::new(),
@@ -174,16 +175,9 @@ impl SharedMachine {
         let mut for_driver = Vec::new();
         while let Some(event) = state.machine.poll_event() {
             match event {
-                ConsumerEvent::PartitionError { error, .. } | ConsumerEvent::Failed(error) => {
-                    state.errors.push_back(error);
-                }
-                ConsumerEvent::TopicError { error, .. } => {
-                    // A lasting error is repeated at intervals; keep one copy for a caller that does not look.
-                    let is_same = |known: &Error| known.kind() == error.kind() && known.place() == error.place();
-                    if !state.errors.iter().any(is_same) {
-                        state.errors.push_back(error);
-                    }
-                }
+                ConsumerEvent::PartitionError { error, .. }
+                | ConsumerEvent::TopicError { error, .. }
+                | ConsumerEvent::Failed(error) => state.errors.put(error),
                 ConsumerEvent::Reset { topic_partition, from, to } => {
                     if state.resets.len() == MAX_RESETS {
                         state.resets.pop_front();
@@ -221,7 +215,7 @@ impl SharedMachine {
         }
         let batch = if state.errors.is_empty() { state.machine.take_batch() } else { None };
         let events = self.drain_events(&mut state);
-        let error = if batch.is_none() { state.errors.pop_front() } else { None };
+        let error = if batch.is_none() { state.errors.take() } else { None };
         let wants_poll = state.machine.wants_poll();
         drop(state);
         self.act(events);
@@ -296,7 +290,7 @@ impl SharedMachine {
                 Ok(next) => next,
                 Err(error) if records.is_empty() => return Err(error),
                 Err(error) => {
-                    self.state().errors.push_front(error);
+                    self.state().errors.put_back(error);
                     None
                 }
             };

@@ -113,14 +113,9 @@ impl Consumer {
         lock(&self.shared.working).clear();
     }
 
-    /// Returns this error from a call for records. One that lasts is reported again and again: of those that say the
-    /// same only the newest is kept for an application that does not ask.
+    /// Returns this error from a call for records.
     pub(in crate::consumer) fn report(&self, error: Error) {
-        let mut state = self.shared.state();
-        let text = error.to_string();
-        state.errors.retain(|known| known.kind() != error.kind() || known.to_string() != text);
-        state.errors.push_back(error);
-        drop(state);
+        self.shared.state().errors.put(error);
         self.shared.arrived.notify_waiters();
     }
 
