@@ -131,7 +131,9 @@ fn who_waits_for_memory_learns_at_once_that_the_producer_was_closed() {
     rig.broker.inject(Fault::silence().api(ApiKey::Produce).always());
     while holder.try_send(held, &value(&[7; 1_000])).is_ok() {}
     let sending = async move {
-        let record = value(b"v");
+        // No small remainder is enough for it.
+        let large = vec![7; 100_000];
+        let record = value(&large);
         let mut sending = pin!((*producer).send(topic, &record));
         assert!(poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending())).await);
         (*producer).close(Duration::from_secs(20)).await.unwrap();
@@ -152,7 +154,9 @@ fn who_waits_for_memory_learns_at_once_that_the_topic_is_gone() {
     while holder.try_send(held, &value(&[7; 1_000])).is_ok() {}
     let (admin, waiting) = (rig.client.admin(), producer.clone());
     let sending = async move {
-        let record = value(b"v");
+        // No small remainder is enough for it.
+        let large = vec![7; 100_000];
+        let record = value(&large);
         let mut sending = pin!((*waiting).send(topic, &record));
         assert!(poll_fn(|context| Poll::Ready(sending.as_mut().poll(context).is_pending())).await);
         admin.delete_topic("gone").await.unwrap();
@@ -162,7 +166,8 @@ fn who_waits_for_memory_learns_at_once_that_the_topic_is_gone() {
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
 
     let (result, refused) = std::sync::mpsc::channel();
-    std::thread::spawn(move || result.send(producer.send(topic, &value(b"v")).unwrap_err()));
+    let large = vec![7; 100_000];
+    std::thread::spawn(move || result.send(producer.send(topic, &value(&large)).unwrap_err()));
     let error = refused.recv_timeout(LIMIT).expect("long before max.block.ms");
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
 }
