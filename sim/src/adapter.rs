@@ -15,8 +15,10 @@ use kavka_core::consumer::{
 use kavka_core::error::{Error, Result, Written};
 use kavka_core::link::Answer;
 use kavka_core::producer::{
-    Appended, Completed, HandleId, Producer, ProducerEvent, ProducerRequest, ProducerResponse, TopicIndex,
+    Appended, BatchesToCompress, Completed, HandleId, Producer, ProducerEvent, ProducerRequest, ProducerResponse,
+    TopicIndex,
 };
+use kavka_core::random::Random;
 use kavka_core::time::Instant;
 use kavka_core::wire::message::{Message, Request};
 use kavka_core::wire::messages::{
@@ -136,6 +138,9 @@ pub(crate) fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Que
 pub(crate) struct ProducerMachine {
     machine: Producer,
     compressor: Compressor,
+    /// What the threads of a real client would compress now, and when they are done.
+    compressing: Vec<(Instant, BatchesToCompress)>,
+    random: Random,
     handles: Vec<(HandleId, TopicIndex)>,
 }
 
@@ -143,7 +148,8 @@ impl ProducerMachine {
     pub(crate) fn new(config: ProducerConfig, seed: u64) -> Self {
         let compressor = Compressor::new(config.compression).expect("the codec is known");
         let pool = BufferPool::new(4 << 20, Arc::new(|| ()));
-        Self { machine: Producer::new(config, BACKOFF, pool, seed), compressor, handles: Vec::new() }
+        let machine = Producer::new(config, BACKOFF, pool, seed);
+        Self { machine, compressor, compressing: Vec::new(), random: Random::new(seed), handles: Vec::new() }
     }
 
     /// Opens one more handle, with the next number.
@@ -162,8 +168,13 @@ impl ProducerMachine {
     }
 
     pub(crate) fn ask(&mut self, now: Instant) -> Option<Ask> {
+        self.end_compressing(now);
         loop {
-            let (call, request) = self.machine.poll_request(now)?.take_body();
+            let Some(call) = self.machine.poll_request(now) else {
+                self.start_compressing(now);
+                return None;
+            };
+            let (call, request) = call.take_body();
             match request {
                 ProducerRequest::InitProducerId(request) => return Some(any(Asker::Producer, call.id, request)),
                 ProducerRequest::Produce(request) => match request.seal(&mut self.compressor) {
@@ -173,6 +184,20 @@ impl ProducerMachine {
                     }
                 },
             }
+        }
+    }
+
+    fn start_compressing(&mut self, now: Instant) {
+        while let Some(batches) = self.machine.poll_compression() {
+            let done_at = now + Duration::from_millis(1 + self.random.below(40) as u64);
+            self.compressing.push((done_at, batches));
+        }
+    }
+
+    fn end_compressing(&mut self, now: Instant) {
+        for (_, mut batches) in self.compressing.extract_if(.., |(done_at, _)| *done_at <= now) {
+            batches.compress(&mut self.compressor);
+            self.machine.handle_compressed(now, batches);
         }
     }
 
@@ -203,7 +228,8 @@ impl ProducerMachine {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
+        let compressed = self.compressing.iter().map(|(done_at, _)| *done_at);
+        compressed.chain(self.machine.poll_timeout()).min()
     }
 
     pub(crate) fn is_idle(&self) -> bool {

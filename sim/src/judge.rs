@@ -22,8 +22,15 @@ use crate::log;
 use crate::plan::{PARTITIONS, Plan};
 use crate::trace::Trace;
 
-/// The size of a record that is too large for a topic with a limit.
-const FAT_BYTES: usize = 300;
+/// The size of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    Small,
+    /// Too large for a topic with a limit.
+    Fat,
+    /// Its batch is compressed before it goes into a request.
+    Huge,
+}
 
 /// The content of a record's report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +45,7 @@ struct Accepted {
     handle: usize,
     partition: i32,
     at: Instant,
-    /// Whether it is too large for the topic.
-    is_fat: bool,
+    size: Size,
     report: Option<(Instant, Report)>,
 }
 
@@ -83,10 +89,15 @@ pub(crate) struct Judge {
 }
 
 /// The value of the record with this number: the number, followed by bytes that depend on it.
-pub(crate) fn value(id: u64, is_fat: bool) -> Vec<u8> {
+pub(crate) fn value(id: u64, size: Size) -> Vec<u8> {
+    let filler_bytes = match size {
+        Size::Small => 1 + (id % 13) as usize,
+        Size::Fat => 300,
+        Size::Huge => 70_000,
+    };
     let mut value = id.to_be_bytes().to_vec();
     let filler = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-    value.extend(filler.iter().cycle().take(if is_fat { FAT_BYTES } else { 1 + (id % 13) as usize }));
+    value.extend(filler.iter().cycle().take(filler_bytes));
     value
 }
 
@@ -117,14 +128,14 @@ impl Judge {
         &mut self,
         at: Instant,
         (handle, partition): (usize, i32),
-        is_fat: bool,
+        size: Size,
         completion: Arc<Completion>,
     ) {
         let id = self.next_id();
         self.batches.entry(Arc::as_ptr(&completion) as usize).or_default().0.push_back(id);
         self.kept.push(completion);
         self.handles.entry((handle, partition)).or_default().last_accepted = Some(id);
-        self.accepted.push(Accepted { handle, partition, at, is_fat, report: None });
+        self.accepted.push(Accepted { handle, partition, at, size, report: None });
     }
 
     /// The producer reported some records.
@@ -227,9 +238,8 @@ impl Judge {
             let mut last: BTreeMap<usize, u64> = BTreeMap::new();
             for (offset, found) in &history.truth {
                 let id = id(found);
-                let is_fat = found.len() > FAT_BYTES;
-                assert_eq!(*found, value(id, is_fat), "record {id} is damaged in partition {partition}");
-                let handle = self.accepted[id as usize].handle;
+                let Accepted { handle, size, .. } = self.accepted[id as usize];
+                assert!(*found == value(id, size), "record {id} is damaged in partition {partition}");
                 let before = last.insert(handle, id);
                 assert!(before < Some(id), "record {id} is out of order in partition {partition}");
                 places.entry(id).or_default().push((partition, *offset));
@@ -254,7 +264,7 @@ impl Judge {
             let took = at.since(record.at);
             let limit = plan.delivery_timeout + Duration::from_secs(1);
             assert!(took <= limit, "record {id} was reported after {took:?}");
-            let must_be_stored = plan.is_curable || record.at >= recovered_at && !record.is_fat;
+            let must_be_stored = plan.is_curable || record.at >= recovered_at && record.size != Size::Fat;
             let is_stored = matches!(report, Report::Delivered(_));
             assert!(is_stored || !must_be_stored, "record {id} had to be stored: {report:?}");
         }

@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) batch_bytes: usize,
     pub(crate) linger: Duration,
     pub(crate) is_compressed: bool,
+    /// Whether some batches are so large that they are compressed before they go into a request.
+    pub(crate) has_huge_batches: bool,
     /// The largest batch that the topic accepts; larger ones must be split. `None`: the default.
     pub(crate) max_message_bytes: Option<usize>,
     pub(crate) fetch_bytes: u32,
@@ -106,6 +108,7 @@ impl Plan {
             batch_bytes: [120, 200, 400][random.below(3)],
             linger: Duration::from_millis([0, 5, 30][random.below(3)]),
             is_compressed: random.below(3) == 0,
+            has_huge_batches: false,
             max_message_bytes: (!is_curable && random.below(2) == 0).then_some(SMALL_BATCH_BYTES),
             fetch_bytes: 100 + random.below(2_000) as u32,
             fetch_buffer: 4_000 + random.below(20_000),
@@ -115,11 +118,20 @@ impl Plan {
         plan.add_outages(random);
         plan.add_leader_moves(random);
         plan.add_mishaps(random);
+        if random.below(8) == 0 {
+            plan.make_batches_huge();
+        }
         if random.below(4) == 0 {
             let partition = random.below(PARTITIONS as usize) as i32;
             plan.troubles.push((plan.a_time(random), Trouble::DeleteRecords(partition)));
         }
         plan
+    }
+
+    fn make_batches_huge(&mut self) {
+        (self.has_huge_batches, self.is_compressed) = (true, true);
+        self.batch_bytes = 150_000;
+        self.max_message_bytes = None;
     }
 
     fn a_time(&self, random: &mut Random) -> u64 {

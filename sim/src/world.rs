@@ -12,7 +12,7 @@ use kavka_core::wire::records::{Compression, CompressionType};
 use crate::Print;
 use crate::adapter::{ConsumerMachine, LEDGER, MachineEvent, ProducerMachine, TOPIC, number, place};
 use crate::client::{Client, Pair, Surroundings};
-use crate::judge::{self, Judge};
+use crate::judge::{self, Judge, Size};
 use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::plan::{BROKERS, PARTITIONS, Plan, Trouble};
@@ -237,16 +237,21 @@ impl World {
     fn append(&mut self) {
         let partition = self.random.below(PARTITIONS as usize) as i32;
         let id = self.judge.next_id();
-        let is_fat = self.plan.max_message_bytes.is_some() && self.random.below(100) == 0;
+        let size = match self.plan {
+            Plan { max_message_bytes: Some(_), .. } if self.random.below(100) == 0 => Size::Fat,
+            Plan { has_huge_batches: true, .. } if self.random.below(4) == 0 => Size::Huge,
+            _ => Size::Small,
+        };
         let turn = self.random.below(HANDLES);
         let handle = self.handles[turn];
         if let Some(appended) =
-            self.client.machines.producer.append(self.now, handle, partition, &judge::value(id, is_fat))
+            self.client.machines.producer.append(self.now, handle, partition, &judge::value(id, size))
         {
-            let what = if is_fat { "fat record" } else { "record" };
-            self.trace
-                .say(self.now, format_args!("{what} {id} is accepted from handle {handle} for partition {partition}"));
-            self.judge.accepted(self.now, (handle, partition), is_fat, appended.completion);
+            self.trace.say(
+                self.now,
+                format_args!("{size:?} record {id} is accepted from handle {handle} for partition {partition}"),
+            );
+            self.judge.accepted(self.now, (handle, partition), size, appended.completion);
         }
         if self.random.below(20) == 0 {
             self.client.machines.producer.flush(self.now, handle);
