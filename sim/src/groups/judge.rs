@@ -31,8 +31,8 @@ const NOTICE: u64 = 1_000;
 #[derive(Debug)]
 struct Holding {
     generation_id: Option<i32>,
-    /// When another member began to read the partition, and in which generation.
-    superseded: Option<(u64, Option<i32>)>,
+    /// The member that began to read the partition since, when, and in which generation.
+    superseded: Option<(usize, u64, Option<i32>)>,
     is_revoked: bool,
 }
 
@@ -59,11 +59,18 @@ pub(crate) struct Judge {
     unread: BTreeMap<TopicPartition, BTreeSet<i64>>,
     delivered: u64,
     committed: BTreeMap<TopicPartition, i64>,
+    /// Whether the group changes its protocol. When a group without members does, its generations begin anew, so they
+    /// cannot be compared.
+    is_migrating: bool,
     /// Whether members have no reason to join again.
     is_settled: bool,
 }
 
 impl Judge {
+    pub(crate) fn new(is_migrating: bool) -> Self {
+        Self { is_migrating, ..Self::default() }
+    }
+
     /// A member starts. Members are numbered in the order of these calls.
     pub(crate) fn started(&mut self, joins_empty: bool, instance: Option<String>) {
         let (generation_id, replaced_at, heard_at) = (None, None, Instant::default());
@@ -116,8 +123,11 @@ impl Judge {
         let is_calm = self.is_settled && !self.members[member].is_restarted;
         assert!(!(is_calm && is_needless), "at {} ms member {member} has no reason for {action:?}", now.0);
         match action {
-            Action::Began(new, generation_id) => self.began(now, member, new, *generation_id),
+            Action::Began(new, generation_id) => {
+                self.began(now, member, new, generation_id.filter(|_| !self.is_migrating));
+            }
             Action::RevokeBegan(keys) => {
+                self.withdraw(member);
                 for key in keys {
                     if let Some(holding) = self.holdings.get_mut(&(member, key.clone())) {
                         holding.is_revoked = true;
@@ -125,6 +135,7 @@ impl Judge {
                 }
             }
             Action::Lost(keys) => {
+                self.withdraw(member);
                 for key in keys {
                     self.holdings.remove(&(member, key.clone()));
                 }
@@ -144,10 +155,12 @@ impl Judge {
                 assert!(denied.is_none(), "member {member} still has what it denies: {denied:?}");
                 self.holdings.retain(|(holder, key), _| is_other(*holder, key));
             }
+            Action::Confirmed(_) if self.is_migrating => {}
             Action::Confirmed(member_epoch) => {
                 for ((_, key), holding) in self.holdings.iter_mut().filter(|((holder, _), _)| *holder == member) {
                     holding.generation_id = holding.generation_id.max(Some(*member_epoch));
-                    let kept = holding.superseded.filter(|(_, by)| !holding.is_revoked && *by <= Some(*member_epoch));
+                    let kept =
+                        holding.superseded.filter(|(_, _, by)| !holding.is_revoked && *by <= Some(*member_epoch));
                     assert!(kept.is_none(), "member {member} keeps {key}, which another one began at {kept:?}");
                 }
             }
@@ -176,7 +189,8 @@ impl Judge {
             if *other == member {
                 holding.generation_id = generation_id;
                 // It may still complete the generation before, if it has taken too long to give something up.
-                let kept = holding.superseded.filter(|(_, by)| !is_replaced && *by <= generation_id);
+                let kept = holding.superseded.filter(|(_, _, by)| !is_replaced && *by <= generation_id);
+                let kept = kept.filter(|_| !self.is_migrating);
                 assert!(kept.is_none(), "member {member} keeps {key}, which another one began at {kept:?}");
             } else if mine.contains(key)
                 && !namesakes.contains(other)
@@ -184,12 +198,22 @@ impl Judge {
                 && !is_replaced
                 && !is_other_replaced
             {
-                let is_same = holding.generation_id == generation_id;
+                let is_same = holding.generation_id == generation_id && !self.is_migrating;
                 assert!(!is_same, "members {member} and {other} have {key} in generation {generation_id:?}");
                 // A process that was frozen may still take its share of a generation that has long ended.
-                if new.contains(key) && holding.generation_id < generation_id {
-                    holding.superseded.get_or_insert((now.0, generation_id));
+                if new.contains(key) && (self.is_migrating || holding.generation_id < generation_id) {
+                    holding.superseded.get_or_insert((member, now.0, generation_id));
                 }
+            }
+        }
+    }
+
+    /// The member no longer has something that it began. If generations cannot be compared, it may have begun late, and
+    /// the others are the true owners.
+    fn withdraw(&mut self, member: usize) {
+        if self.is_migrating {
+            for holding in self.holdings.values_mut() {
+                holding.superseded.take_if(|(by, ..)| *by == member);
             }
         }
     }
@@ -215,7 +239,7 @@ impl Judge {
     pub(crate) fn given(&mut self, now: Instant, member: usize, key: &TopicPartition, given: Vec<Given>) {
         let holding = self.holdings.get(&(member, key.clone())).filter(|holding| !holding.is_revoked);
         let Some(holding) = holding else { panic!("member {member} hands out {key}, which it does not have") };
-        if let Some(at) = holding.superseded.map(|(at, _)| at).or(self.members[member].replaced_at) {
+        if let Some(at) = holding.superseded.map(|(_, at, _)| at).or(self.members[member].replaced_at) {
             let since = now.0 - at;
             let allowed = SESSION.as_millis() as u64 + NOTICE;
             assert!(since <= allowed, "member {member} reads {key} {since} ms after another one began");
@@ -236,6 +260,7 @@ impl Judge {
 
     /// The member's process has ended, or the member has left.
     pub(crate) fn gone(&mut self, member: usize) {
+        self.withdraw(member);
         self.holdings.retain(|(holder, _), _| *holder != member);
     }
 

@@ -389,9 +389,10 @@ impl MemberMachine {
             }
             return;
         };
-        let name = |id| self.metadata.topics().find(|topic| topic.topic_id == id).expect("no topic is deleted");
-        let keys = topics.iter().flat_map(|topic| {
-            let name = &name(topic.topic_id).name;
+        // It may name a topic of its target that is not in its metadata yet.
+        let named = |id| self.metadata.topics().find(|topic| topic.topic_id == id).map(|topic| &topic.name);
+        let named = topics.iter().filter_map(|topic| Some((named(topic.topic_id)?, topic)));
+        let keys = named.flat_map(|(name, topic)| {
             topic.partitions.iter().map(move |partition| TopicPartition::new(Arc::clone(name), *partition))
         });
         let kept: BTreeSet<TopicPartition> = keys.collect();

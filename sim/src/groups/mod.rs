@@ -101,6 +101,7 @@ impl World {
         let config =
             ClusterConfig { brokers: BROKERS as u16, auto_create_topics: false, seed, ..ClusterConfig::default() };
         let plan = Plan::new(&mut random, Protocols::of(seed));
+        let is_migrating = plan.protocols == Protocols::Both;
         let network = Random::new(random.next_u64());
         let mut cluster = Cluster::new(config);
         let session_ms = SESSION.as_millis().to_string();
@@ -113,7 +114,7 @@ impl World {
             unwritten: BTreeMap::new(),
             writes_at: 0,
             crash_at_revoke: None,
-            judge: Judge::default(),
+            judge: Judge::new(is_migrating),
             trace: Trace::new(print),
             random,
             seed,
@@ -287,6 +288,9 @@ impl World {
                 if let Some(member) = self.members.get(number) {
                     self.start(member.place);
                 }
+                if now.0 >= HEAL_AT {
+                    self.end_namesakes();
+                }
             }
             Trouble::CutOff(number, millis) => self.cut_off(number, millis),
             Trouble::Reach(number, broker) => self.network.reunite(number, broker),
@@ -406,9 +410,7 @@ impl World {
             (member.frozen_until, member.reads_at) = (member.frozen_until.min(self.now.0), self.now.0);
             member.client.machines.hurry();
         }
-        if self.plan.protocols != Protocols::Classic {
-            self.end_namesakes();
-        }
+        self.end_namesakes();
         self.judge.unsettled();
         if self.plan.joins_at_heal {
             self.start(self.members.len());
@@ -417,6 +419,9 @@ impl World {
 
     /// Ends the older processes of each place: by the consumer protocol they keep the newer ones out of the group.
     fn end_namesakes(&mut self) {
+        if self.plan.protocols == Protocols::Classic {
+            return;
+        }
         for number in 0..self.members.len() {
             let member = &self.members[number];
             let is_old = self.members[number + 1..].iter().any(|other| other.place == member.place && !other.is_gone);

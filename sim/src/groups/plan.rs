@@ -118,6 +118,12 @@ impl Plan {
         // A group that changes its protocol is never at rest.
         let is_calm = random.below(8) == 0 && protocols != Protocols::Both;
         let sharing = match random.below(9) {
+            // When a classic group becomes a consumer group, its coordinator gives away at once what cooperative
+            // members are still giving up, because it knows only what was assigned to them last. No client can
+            // prevent that.
+            number if protocols == Protocols::Both => {
+                Sharing::Alike([Assignor::Range, Assignor::RoundRobin, Assignor::Sticky][number % 3])
+            }
             0 => Sharing::Alike(Assignor::Range),
             1 => Sharing::Alike(Assignor::RoundRobin),
             2 => Sharing::Alike(Assignor::Sticky),

@@ -182,16 +182,22 @@ impl Reconciliation {
         share
     }
 
-    /// The partitions by topic id. If a topic was recreated, the id in the target counts. `None` if the id of one is
-    /// unknown: the coordinator would give a partition that is left out to another member.
-    fn with_ids(&self, partitions: &BTreeSet<&TopicPartition>) -> Option<Vec<TopicPartitions>> {
+    /// What the member tells the coordinator it owns: what it holds, and all of the target, because it may start that
+    /// while the heartbeat is on its way. If a topic was recreated, the id in the target counts. `None` if the id of
+    /// one is unknown: the coordinator would give a partition that is left out to another member.
+    fn claims(&self, held: &BTreeSet<&TopicPartition>) -> Option<Vec<TopicPartitions>> {
         let ids = |is_wanted: bool| self.names.iter().filter(move |(id, _)| self.target.contains_key(id) == is_wanted);
         let ids: BTreeMap<&Arc<str>, Uuid> = ids(false).chain(ids(true)).map(|(id, name)| (name, *id)).collect();
-        let mut topics: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
-        for key in partitions {
-            topics.entry(*ids.get(&key.topic)?).or_default().push(key.partition);
+        let mut topics = self.target.clone();
+        for key in held {
+            topics.entry(*ids.get(&key.topic)?).or_default().insert(key.partition);
         }
-        Some(topics.into_iter().map(|(topic_id, partitions)| TopicPartitions { topic_id, partitions }).collect())
+        let claimed = topics.into_iter().filter(|(_, partitions)| !partitions.is_empty());
+        let claim = |(topic_id, partitions): (Uuid, BTreeSet<i32>)| TopicPartitions {
+            topic_id,
+            partitions: partitions.into_iter().collect(),
+        };
+        Some(claimed.map(claim).collect())
     }
 }
 
@@ -298,7 +304,7 @@ impl Member {
             subscribed_topic_names: names,
             subscribed_topic_regex: pattern,
             server_assignor: self.config.group_remote_assignor.clone().filter(|_| is_full),
-            topic_partitions: if news == News::Nothing { None } else { group.with_ids(&held) },
+            topic_partitions: if news == News::Nothing { None } else { group.claims(&held) },
         })
     }
 

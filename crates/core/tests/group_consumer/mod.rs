@@ -160,7 +160,7 @@ fn a_member_gives_up_first_acknowledges_and_then_starts_what_is_new() {
     assert_eq!(script.events(), ["revoked 1"]);
     script.member.handle_released();
     assert_eq!(script.poll(), ["committed", "consumer heartbeat"], "neither waits for the other");
-    assert_eq!(owned(&script.beat_ok(2, None)), Some(vec![0]));
+    assert_eq!(owned(&script.beat_ok(2, None)), Some(vec![0, 2]), "it may have started 2 before this is answered");
     script.begin();
     assert_eq!(script.events(), ["assigned 2"]);
     assert_eq!(owned(&script.beat_ok(2, None)), Some(vec![0, 2]));
@@ -182,6 +182,21 @@ fn a_partition_that_is_withdrawn_before_it_was_started_is_not_started() {
 }
 
 #[test]
+fn a_heartbeat_names_what_may_be_started_before_it_is_answered() {
+    let mut script = reading(consumer(), &[0]);
+    script.pass(2_000);
+    script.beat_ok(1, Some(&[(ORDERS, &[0, 1])]));
+    let (looked_up, _) = script.take("committed");
+    script.pass(2_000);
+    script.refuse_beat(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    script.pass(1_100);
+    let (_, full) = script.take_beat();
+    script.answer(looked_up, MemberResponse::Committed(Offsets::new()));
+    assert_eq!(script.events(), ["assigned 1"]);
+    assert_eq!(owned(&full), Some(vec![0, 1]), "or the coordinator would give 1 to another member");
+}
+
+#[test]
 fn a_target_with_an_unknown_topic_asks_for_metadata_and_the_known_ones_go_first() {
     let mut script = script(consumer());
     script.beat_ok(1, Some(&[(ORDERS, &[0]), (LETTERS, &[3])]));
@@ -189,7 +204,9 @@ fn a_target_with_an_unknown_topic_asks_for_metadata_and_the_known_ones_go_first(
     script.begin();
     assert_eq!(script.events(), ["assigned 0"]);
     assert!(!script.member.is_stable());
-    assert_eq!(owned(&script.beat_ok(1, None)), Some(vec![0]));
+    let claims = script.beat_ok(1, None).topic_partitions.unwrap();
+    let claims: Vec<_> = claims.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
+    assert_eq!(claims, [(ORDERS, vec![0]), (LETTERS, vec![3])]);
     script.pass(1_000);
     assert!(script.member.poll_timeout().unwrap() <= script.now);
     assert_eq!(script.events(), ["metadata wanted"], "once a second");
