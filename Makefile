@@ -11,7 +11,7 @@ SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long check fmt gen docs tidy parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
-.PHONY: bench-topics bench-partitions bench-groups clean
+.PHONY: bench-topics bench-partitions bench-flood bench-groups clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -90,6 +90,9 @@ bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics, compared with 
 
 bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions, compared with confluent-kafka; takes about two minutes
 	$(BIN)/python bench/scale.py partitions
+
+bench-flood: $(VENV)/tested ## Call beside a flood of large compressed messages, compared with confluent-kafka; takes about a minute
+	$(BIN)/python bench/scale.py flood
 
 bench-groups: $(VENV)/tested ## Kill members of groups, compared with confluent-kafka; takes about two minutes
 	$(BIN)/python bench/groups.py

@@ -1,14 +1,23 @@
 """One client doing one piece of work once; prints the cost as JSON. `bench/quick.py` and `bench/scale.py` run it."""
 
+import base64
 import json
+import os
 import resource
+import statistics
 import sys
+import threading
 import time
-from itertools import cycle, islice
+from functools import partial
+from itertools import count as count_up
+from itertools import cycle, islice, repeat
+from queue import Empty
 
 VALUE = bytes(range(100))
-# The size of a record with this value in a batch, and of a batch without records.
-RECORD_BYTES, BATCH_BYTES = 110, 61
+# Compressing it takes long, and leaves three quarters of it.
+LARGE = base64.b64encode(os.urandom(742_500))
+# Of single calls, in milliseconds, for work that is measured so.
+LATENCIES = []
 
 
 def produce_with_pykafka(bootstrap, topic, count):
@@ -81,57 +90,164 @@ def consume_with_confluent(bootstrap, topic, count):
     yield total // len(VALUE)
 
 
-def produce_topics_with_pykafka(bootstrap, topic, count, topics, burst, batch_messages):
+def produce_topics_with_pykafka(bootstrap, topic, count, topics, partitions, burst, reports):
     from pykafka import KafkaClient
 
-    # The limit of a request also limits a batch: there is no other way to limit a batch here.
-    limit = {"max_request_size": batch_messages * RECORD_BYTES + BATCH_BYTES} if batch_messages else {}
     client = KafkaClient(hosts=bootstrap)
-    producers = [client.topics[f"{topic}-{number}"].get_producer(**limit) for number in range(topics)]
+    options = {"delivery_reports": True} if reports else {}
+    producers = [client.topics[f"{topic}-{number}"].get_producer(**options) for number in range(topics)]
+    targets = [(producer, key) for key in keys(partitions) for producer in producers]
     yield
-    for produce in bursts(count, burst, [producer.produce for producer in producers]):
+    read = 0
+    for number, (producer, key) in enumerate(bursts(count, burst, targets)):
         for _ in range(burst):
-            produce(VALUE)
+            producer.produce(VALUE, key)
+        if reports and number * burst % 10_000 < burst:
+            read += sum(map(read_reports, producers))
     for producer in producers:
         producer.stop()
+    if reports and read + sum(map(read_reports, producers)) != count:
+        sys.exit("reports are missing")
     yield count
 
 
-def produce_topics_with_confluent(bootstrap, topic, count, topics, burst, batch_messages):
+def read_reports(producer):
+    """Reads the reports of one producer that are there; returns how many they were."""
+    for number in count_up():
+        try:
+            _, error = producer.get_delivery_report(block=False)
+        except Empty:
+            return number
+        if error:
+            raise error
+
+
+def produce_topics_with_confluent(bootstrap, topic, count, topics, partitions, burst, reports):
     from confluent_kafka import Producer
 
-    limit = {"batch.num.messages": batch_messages} if batch_messages else {}
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
             "linger.ms": 5,
-            **limit,
+            "partitioner": "murmur2_random",
         }
     )
     names = [f"{topic}-{number}" for number in range(topics)]
     for name in names:
         producer.list_topics(name)
+    targets = [(name, key) for key in keys(partitions) for name in names]
+    read = 0
+
+    def report(error, _message):
+        nonlocal read
+        read += 1
+        if error:
+            sys.exit(f"a message was not delivered: {error}")
+
+    options = {"on_delivery": report} if reports else {}
     yield
     produce, poll = producer.produce, producer.poll
-    for number, name in enumerate(bursts(count, burst, names)):
+    for number, (name, key) in enumerate(bursts(count, burst, targets)):
         for _ in range(burst):
             try:
-                produce(name, VALUE)
+                produce(name, VALUE, key, **options)
             except BufferError:
                 poll(0.1)
-                produce(name, VALUE)
+                produce(name, VALUE, key, **options)
         if number * burst % 10_000 < burst:
             poll(0)
     if producer.flush(120):
         sys.exit("messages were not delivered")
+    if reports and read != count:
+        sys.exit("reports are missing")
     yield count
+
+
+def keys(partitions):
+    """Returns a key of four bytes for each partition, as Kafka's murmur2 assigns them."""
+    found = {}
+    for number in count_up():
+        key = number.to_bytes(4)
+        found.setdefault((murmur2(key) & 0x7FFF_FFFF) % partitions, key)
+        if len(found) == partitions:
+            return [found[partition] for partition in range(partitions)]
+
+
+def murmur2(key):
+    """Returns the hash of a key of four bytes that decides on its partition."""
+    multiplier, mask = 0x5BD1_E995, 0xFFFF_FFFF
+    word = int.from_bytes(key, "little") * multiplier & mask
+    word = (word ^ word >> 24) * multiplier & mask
+    state = (0x9747_B28C ^ 4) * multiplier & mask ^ word
+    state = (state ^ state >> 13) * multiplier & mask
+    return state ^ state >> 15
 
 
 def bursts(count, burst, targets):
     """Yields the target of each burst in turn, until `count` messages are sent."""
     return islice(cycle(targets), count // burst)
+
+
+def flood_with_pykafka(bootstrap, topic, count):
+    from pykafka import KafkaClient
+    from pykafka.common import CompressionType
+
+    client = KafkaClient(hosts=bootstrap)
+    flood = client.topics[f"{topic}-flood"].get_producer(compression=CompressionType.GZIP)
+    waits = client.topics[topic].get_producer(sync=True)
+    waits.produce(VALUE)
+    beside(partial(flood.produce, LARGE))
+    yield
+    LATENCIES.extend(map(timed, repeat(partial(waits.produce, VALUE), count)))
+    yield count
+
+
+def flood_with_confluent(bootstrap, topic, count):
+    from confluent_kafka import Producer
+
+    settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True}
+    flood = Producer({**settings, "compression.type": "gzip"})
+    waits = Producer({**settings, "linger.ms": 0})
+
+    def produce_large():
+        try:
+            flood.produce(f"{topic}-flood", LARGE)
+        except BufferError:
+            flood.poll(0.1)
+
+    def produce():
+        waits.produce(topic, VALUE)
+        waits.flush(60)
+
+    produce()
+    beside(produce_large)
+    yield
+    LATENCIES.extend(map(timed, repeat(produce, count)))
+    yield count
+
+
+def beside(produce_large):
+    """Calls this again and again in another thread, until the process ends; returns when it has begun."""
+    begun = threading.Event()
+
+    def run():
+        for number in count_up():
+            produce_large()
+            # By then much is buffered.
+            if number == 50:
+                begun.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    begun.wait()
+
+
+def timed(call):
+    """Returns how many milliseconds a call takes."""
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1e3
 
 
 def idle_with_pykafka(bootstrap, topic, seconds):
@@ -195,7 +311,13 @@ def main():
     if done != int(count):
         sys.exit(f"{done} of {count} messages")
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak_mib}))
+    result = {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak_mib}
+    if LATENCIES:
+        result |= {"median": statistics.median(LATENCIES), "p99": statistics.quantiles(LATENCIES, n=100)[-1]}
+        result |= {"max": max(LATENCIES)}
+    print(json.dumps(result), flush=True)
+    # Without waiting for what still runs in other threads.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def embedded_broker(brokers=1):
             process.terminate()
 
 
-def measure(client, action, bootstrap, topic, *numbers):
+def measure(client, action, bootstrap, topic, *numbers, cpus=(CLIENT_CPU,)):
     """Runs one client once, and returns its measurements."""
     command = [sys.executable, ROOT / "bench" / "one.py", client, action, bootstrap, topic, *map(str, numbers)]
-    pin = partial(os.sched_setaffinity, 0, {CLIENT_CPU})
+    pin = partial(os.sched_setaffinity, 0, cpus)
     run = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=pin)
     if run.returncode:
         sys.exit(f"{client} {action} failed:\n{run.stderr}")

@@ -1,14 +1,21 @@
-"""The cost of many topics and many partitions, compared with confluent-kafka: `make bench-topics`, `bench-partitions`.
+"""The cost of many topics and many partitions, and of a flood of large messages, compared with confluent-kafka.
 
-`topics`: one client writes messages of 100 bytes to 1, 100 and 1,000 topics of one partition, with one PyKafka producer
-for each. First message by message in turn, as programs do, so that more topics mean smaller batches. Then 10 and 100
-messages per topic at a time, also in batches of that size for a single topic, so that only the number of topics
-differs. Runs on Apache Kafka, after each client has written to every topic once: the broker needs several times as long
-for the first write to a topic, and whichever client came first would pay for it.
+`make bench-topics`, `make bench-partitions` and `make bench-flood` run it.
+
+`topics`: one client writes messages of 100 bytes with one PyKafka producer for each topic, message by message in turn
+as programs do, and 10 and 100 messages at a time. All rows but the first have the same number of partitions, and write
+to them in the same order, so they have equal batches, and only the number of topics differs. The first row has a single
+partition, so its batches are as large as they can be. The last rows do the same with delivery reports, which are read.
+Runs on Apache Kafka, after each client has written to every partition once: the broker needs several times as long for
+the first write to a partition, and whichever client came first would pay for it.
 
 `partitions`: one consumer reads the same number of messages from 10, 1,000 and 10,000 partitions of one topic, in
 batches of 100; then it waits for 10 seconds, and its CPU time is measured. Runs on three embedded brokers, whose cost
 per partition is small: this measures the client, not Kafka.
+
+`flood`: synchronous `produce` calls, one after the other, while another producer of the same client writes messages of
+1 MB compressed with gzip as fast as it can (with confluent-kafka: another `Producer`, because all topics of one share
+their codec). Shows how long a call takes. Client and broker may use every CPU.
 
 As in `bench/quick.py`, every run is a separate process, with clients on the first CPU and brokers on the last, and only
 ratios within one run of this program are meaningful.
@@ -19,9 +26,9 @@ import os
 import platform
 import sys
 
-from quick import BROKER_CPU, CLIENT_CPU, CLIENTS, LATEST_3, embedded_broker, measure, real_kafka
+from quick import BROKER_CPU, CLIENT_CPU, CLIENTS, CPUS, LATEST_3, embedded_broker, measure, real_kafka
 
-ROW = "| {:>8} | {:>8} | {:>9} | {:>9} | {:>6} | {:>8} | {:>9} | {:>6} |"
+ROW = "| {:>9} | {:>10} | {:>9} | {:>9} | {:>6} | {:>8} | {:>9} | {:>6} |"
 RULE = "|---:|---|---:|---:|---:|---:|---:|---:|"
 
 
@@ -43,7 +50,7 @@ def row(count, what, results, per):
     cpus = [result["cpu_seconds"] / per * 1e6 for result in (ours, theirs)]
     figures = [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", f"{seconds[1] / seconds[0]:.2f}"]
     figures += [f"{cpus[0]:.2f}", f"{cpus[1]:.2f}", f"{cpus[1] / cpus[0]:.2f}"]
-    print(ROW.format(f"{count:,}", what, *figures), flush=True)
+    print(ROW.format(count, what, *figures), flush=True)
     return cpus
 
 
@@ -56,29 +63,49 @@ def head(what):
 def growth(cpus):
     """Prints the cost of the largest number relative to the smallest."""
     for index, client in enumerate(CLIENTS):
-        print(f"{client}: {cpus[-1][index] / cpus[0][index]:.2f} times the CPU time per message of the first row")
+        print(f"{client}: {cpus[-1][index] / cpus[0][index]:.2f} times the CPU time per message of the first of these")
 
 
 def topics(arguments):
     """Many producers of one client."""
     print(f"Apache Kafka {arguments.version}, {arguments.count:,} messages of 100 bytes, acks=all\n")
+    most = max(arguments.topics)
+    shapes = [(1, 1), *((count, most // count) for count in arguments.topics)]
     with real_kafka(arguments.version) as (bootstrap, _):
-        most = max(arguments.topics)
-        create_topics(bootstrap, {f"t-{number}": 1 for number in range(most)})
-        for client in CLIENTS:
-            measure(client, "produce_topics", bootstrap, "t", max(arguments.count, most), most, 1, 0)
+        for count, partitions in shapes:
+            create_topics(bootstrap, {f"t{count}-{partitions}-{number}": partitions for number in range(count)})
+            for client in CLIENTS:
+                measure(client, "produce_topics", bootstrap, f"t{count}-{partitions}", most, count, partitions, 1, 0)
         for burst in arguments.bursts:
             head("topics")
-            cpus = []
-            for number, count in enumerate(arguments.topics):
-                # A single topic would fill batches that many topics cannot fill.
-                batch_messages = burst if burst > 1 and count == 1 else 0
-                order = CLIENTS if number % 2 else CLIENTS[::-1]
-                work = ("produce_topics", bootstrap, "t", arguments.count, count, burst, batch_messages)
-                results = {client: measure(client, *work) for client in order}
-                cpus.append(row(count, f"by {burst}" if burst > 1 else "in turn", results, arguments.count))
-            growth(cpus)
+            cpus = [cost(bootstrap, arguments.count, shape, burst, False) for shape in shapes]
+            growth(cpus[1:])
+            for shape in (shapes[0], shapes[-1]):
+                cost(bootstrap, arguments.count, shape, burst, True)
             print()
+
+
+def cost(bootstrap, messages, shape, burst, reports):
+    """Measures one row; returns the CPU time per message of each client."""
+    (count, partitions), results = shape, {}
+    for client in CLIENTS if burst % 3 else CLIENTS[::-1]:
+        work = (f"t{count}-{partitions}", messages, count, partitions, burst, int(reports))
+        results[client] = measure(client, "produce_topics", bootstrap, *work)
+    what = f"{'r. ' if reports else ''}{f'by {burst}' if burst > 1 else 'in turn'}"
+    return row(f"{count:,}x{partitions:,}", what, results, messages)
+
+
+def flood(arguments):
+    """Synchronous calls beside a flood of large messages."""
+    line = "| {:9} | {:>9} | {:>9} | {:>9} |"
+    print(f"Apache Kafka {arguments.version}, {arguments.count:,} synchronous calls\n")
+    print(line.format("ms", "median", "99 %", "longest"))
+    print("|---|---:|---:|---:|")
+    with real_kafka(arguments.version) as (bootstrap, _):
+        create_topics(bootstrap, {f"{client}{suffix}": 1 for client in CLIENTS for suffix in ("", "-flood")})
+        for client in CLIENTS:
+            result = measure(client, "flood", bootstrap, client, arguments.count, cpus=CPUS)
+            print(line.format(client, *(f"{result[name]:.1f}" for name in ("median", "p99", "max"))), flush=True)
 
 
 def partitions(arguments):
@@ -93,7 +120,7 @@ def partitions(arguments):
             measure("confluent", "fill", bootstrap, topic, arguments.count, count)
             order = CLIENTS if number % 2 else CLIENTS[::-1]
             results = {client: measure(client, "consume", bootstrap, topic, arguments.count) for client in order}
-            cpus.append(row(count, "read", results, arguments.count))
+            cpus.append(row(f"{count:,}", "read", results, arguments.count))
         growth(cpus)
         for count in arguments.partitions:
             topic = f"e-{count}"
@@ -105,7 +132,7 @@ def partitions(arguments):
 
 
 def main():
-    """Measures one of the two."""
+    """Measures one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("topics")
@@ -114,12 +141,16 @@ def main():
     verb.add_argument("--topics", type=int, nargs="+", default=[1, 100, 1000])
     verb.add_argument("--bursts", type=int, nargs="+", default=[1, 10, 100], help="messages to a topic at a time")
     verb.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
+    verb = verbs.add_parser("flood")
+    verb.set_defaults(run=flood)
+    verb.add_argument("--count", type=int, default=300, help="synchronous calls")
+    verb.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
     verb = verbs.add_parser("partitions")
     verb.set_defaults(run=partitions)
     verb.add_argument("--count", type=int, default=1_000_000, help="messages per run")
     verb.add_argument("--partitions", type=int, nargs="+", default=[10, 1000, 10_000])
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {BROKER_CPU})
+    os.sched_setaffinity(0, CPUS if arguments.run is flood else {BROKER_CPU})
     print(
         f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, broker on {BROKER_CPU}"
     )
