@@ -257,11 +257,11 @@ fn a_request_that_waits_behind_others_on_its_connection_does_not_use_up_its_limi
 #[test]
 fn an_overdue_response_names_the_setting_only_where_that_was_its_limit() {
     let broker = cluster(1, 1);
-    let client = Client::new(config(&broker).request_timeout(Duration::from_millis(200))).unwrap();
+    let client = Client::new(config(&broker).request_timeout(Duration::from_secs(4))).unwrap();
     let connecting = client.clone();
     client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
     broker.inject(Fault::silence().api(ApiKey::Metadata).always());
-    for (timeout, says) in [(None, "raise request.timeout.ms"), (Some(Duration::from_millis(100)), "for 100ms")] {
+    for (timeout, says) in [(None, "raise request.timeout.ms"), (Some(Duration::from_secs(2)), "for 2s")] {
         let call = Call { timeout, ..Call::new(Target::Broker(1), MetadataRequest::default()) };
         let asking = client.clone();
         let error = client.start(async move { asking.call(call).await }).wait(WAIT).unwrap().unwrap_err().to_string();

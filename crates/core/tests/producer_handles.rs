@@ -273,6 +273,25 @@ fn a_topic_with_a_batch_in_flight_is_forgotten_when_it_is_answered() {
 }
 
 #[test]
+fn a_topic_that_disappears_after_its_producer_is_gone_stops_no_other_producer() {
+    let mut rig = Rig::new(2, ProducerConfig::default());
+    let (_keeper, kept) = rig.open(1, None);
+    let (handle, topic) = rig.open(0, None);
+    rig.append(topic).unwrap();
+    let unanswered = rig.poll();
+    rig.machine.abandon(rig.now, handle, &Error::new(ErrorKind::TimedOut(Phase::Close), "over"));
+    rig.machine.release(rig.now, handle);
+    rig.carry_out();
+    let without = Arc::new(metadata_of(&rig.metadata, std::iter::once(name(1))));
+    rig.machine.handle_metadata(rig.now, &without);
+    let appended = rig.append(kept).unwrap();
+    let sent = rig.poll();
+    rig.store(&sent[0]);
+    rig.store(&unanswered[0]);
+    assert!(is_stored(&appended) && !rig.machine.has_failed());
+}
+
+#[test]
 fn a_partition_on_the_list_of_a_forgotten_one_is_numbered_with_its_own_producer_id() {
     let mut config = ProducerConfig::default();
     config.max_in_flight = 1;

@@ -416,8 +416,8 @@ impl Driver {
             // The connection task is gone without an answer, so nobody knows what became of the request.
             let answer = answer.await.unwrap_or_else(|_| Err(closed().with_written(Written::Maybe)));
             let answer = answer.map_err(|error| match error.kind() {
-                // A shorter limit is the caller's own, and has another name.
-                ErrorKind::TimedOut(Phase::Request) if limit >= request_timeout => {
+                // Any other limit is the caller's own, and has another name.
+                ErrorKind::TimedOut(Phase::Request) if limit == request_timeout => {
                     error.with_hint("if the broker is slow, raise request.timeout.ms")
                 }
                 _ => error,

@@ -217,8 +217,11 @@ impl Producer {
             Presence::There => {
                 topic.presence = Presence::Unseen(None);
                 self.unseen.insert((now + LOOK_EVERY, index));
-                self.handles.get_mut(topic.handle).handle_missing_topic();
-                self.progressed.insert(topic.handle);
+                // A topic whose producer is gone waits only for the answers that are still due.
+                if !topic.is_orphan {
+                    self.handles.get_mut(topic.handle).handle_missing_topic();
+                    self.progressed.insert(topic.handle);
+                }
             }
             Presence::Unseen(_) | Presence::Deleted => {}
         }

@@ -109,8 +109,9 @@ async fn commit(shared: &Arc<SharedMember>, offsets: Offsets) -> Result<()> {
 }
 
 async fn lost(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>, error: Error) {
+    // `assigned` may have released them after they were lost. The listener can still ask for their positions.
+    shared.consumer.withhold(&partitions);
     shared.consumer.report(error);
-    // They are withheld already; the listener can still ask for their positions.
     let partitions = call_listener(shared, partitions, RebalanceListener::on_lost).await;
     shared.remove(&partitions);
 }
