@@ -45,12 +45,13 @@ def test_a_client_that_waits_for_a_silent_broker_says_so(caplog):
 
 
 def test_a_look_at_offsets_says_what_it_waits_for(own_broker, caplog):
-    topic = KafkaClient(own_broker.bootstrap_servers, socket_timeout_ms=8_000).topics["away"]
+    address = own_broker.bootstrap_servers
+    topic = KafkaClient(address, socket_timeout_ms=8_000).topics["away"]
     own_broker.set_broker_down(1)
     with caplog.at_level(logging.INFO, "pykafka"):
         with pytest.raises(KafkaException):
             topic.latest_available_offsets()
-        heard(caplog.records, "still trying after 3 s")
+        heard(caplog.records, "still trying after 3 s", address)
 
 
 @pytest.mark.parametrize("look", [lambda client: client.topics["unseen"], lambda client: client.update_cluster()])

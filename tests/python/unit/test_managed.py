@@ -276,14 +276,14 @@ def test_the_error_of_a_failing_rule_is_raised_with_its_reason(start):
     ],
     ids=["classic", "consumer"],
 )
-def test_a_lost_membership_is_told_once_and_then_read_on(own_broker, settings):
+def test_a_lost_membership_is_told_once_and_then_read_on(own_broker, take, settings):
     own_broker.create_topic("letters", partitions=2)
     topic = pykafka.KafkaClient(own_broker.bootstrap_servers).topics["letters"]
     with topic.get_sync_producer() as producer:
         for number in range(10):
             producer.produce(b"%d" % number)
     consumer = topic.get_balanced_consumer("readers", managed=True, consumer_timeout_ms=200, **settings)
-    assert consumer.consume() is not None
+    take(consumer, 1)
     own_broker.set_broker_down(1)
     with pytest.raises(IllegalGeneration, match="readers"):
         while True:
@@ -438,7 +438,7 @@ class Favourite:
 
 
 @pytest.fixture
-def work():
+def work(take):
     """Has another thread take one message and work on it, until the end of the test."""
     done, threads = threading.Event(), []
 
@@ -447,7 +447,7 @@ def work():
         is_taken = threading.Event()
 
         def run():
-            taken.append(consumer.consume())
+            taken.extend(take(consumer, 1))
             is_taken.set()
             done.wait(120)
 

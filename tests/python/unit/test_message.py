@@ -45,12 +45,12 @@ def test_a_program_may_set_the_numbers_of_a_message(name):
     assert getattr(message, name) == 7
 
 
-def test_what_is_set_on_a_message_is_not_what_is_stored_or_committed(lone_topic):
+def test_what_is_set_on_a_message_is_not_what_is_stored_or_committed(lone_topic, group):
     with lone_topic.get_producer() as producer:
         produced = producer.produce(b"stored", b"k")
         produced.value, produced.offset, produced.timestamp = b"changed", 99, 5
     assert (produced.value, produced.offset, produced.timestamp) == (b"changed", 99, 5)
-    with lone_topic.get_simple_consumer("group", consumer_timeout_ms=60_000) as consumer:
+    with lone_topic.get_simple_consumer(group, consumer_timeout_ms=60_000) as consumer:
         consumed = consumer.consume()
         assert (consumed.value, consumed.partition) == (b"stored", lone_topic.partitions[0])
         consumed.value, consumed.offset = consumed.value.decode(), 99
