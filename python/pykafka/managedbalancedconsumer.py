@@ -276,11 +276,6 @@ class ManagedBalancedConsumer(BalancedConsumer):
         resets = self._reset_offset_on_start and not self._was_assigned
         self._was_assigned = True
         starts = {} if resets else committed
-        self._add([(number, partition, starts.get(number, 0)) for number, partition in known.items()])
-        self._uncommitted.begin(known.values())
-        self._uncommitted.settle(starts)
-        self._partitions = self._partitions | set(known.values())
-        found = self._offsets_at(dict.fromkeys(known.keys() - starts.keys(), self._auto_offset_reset))
         # A partition that was away for one rebalance only continues at its position, even if nothing was committed for
         # it; but not if somebody else has committed meanwhile: that member had it, or moved the group.
         back = {
@@ -288,12 +283,23 @@ class ManagedBalancedConsumer(BalancedConsumer):
             for number, (position, before) in given_up.items()
             if number in known and not resets and committed.get(number) == before and position > (before or 0)
         }
-        begun = {number: start for number, start in found.items() if number not in back}
-        self._pass(begun)
-        self._seek(found | back)
-        self._uncommitted.settle(begun)
-        for number, position in back.items():
-            self._uncommitted.go_on(number, position, starts.get(number, 0))
+        # This comes first: if the brokers do not answer the look-up, it must not skip messages.
+        self._seek(back)
+        self._uncommitted.begin(known.values())
+        self._uncommitted.settle(starts)
+        begun: dict[int, int] = {}
+        try:
+            missing = known.keys() - starts.keys() - back.keys()
+            begun = self._offsets_at(dict.fromkeys(missing, self._auto_offset_reset))
+            self._seek(begun)
+        finally:
+            # Only now: until they are where they start, no other thread may commit them.
+            self._add([(number, partition, starts.get(number, 0)) for number, partition in known.items()])
+            self._pass(begun)
+            self._partitions = self._partitions | set(known.values())
+            self._uncommitted.settle(begun)
+            for number, position in back.items():
+                self._uncommitted.go_on(number, position, starts.get(number, 0))
         if resets:
             self._commit(begun)
         else:

@@ -103,6 +103,43 @@ def test_partitions_that_return_after_a_rebalance_continue_although_nothing_was_
     assert first.consume() is None
 
 
+def test_a_look_up_that_fails_in_a_rebalance_makes_no_returning_partition_skip_messages(
+    start, rebalances, topic, monkeypatch
+):
+    latest = {"auto_offset_reset": pykafka.common.OffsetType.LATEST}
+    first, second = start(**latest), start(**latest)
+    rebalances.until(first, 2)
+    stays = set(first.partitions)
+    produce(topic, range(4))
+    looked_up = threading.Event()
+
+    def fail(timestamps):
+        if timestamps:
+            had.append((set(timestamps), set(first.partitions)))
+            looked_up.set()
+            raise LookupError("no broker answers")
+        return {}
+
+    had, read = [], set()
+    monkeypatch.setattr(first, "_offsets_at", fail)
+    second.stop()
+    assert looked_up.wait(60)
+    with pytest.raises(LookupError):
+        while True:
+            read.add(place(first.consume()))
+    while not stays <= {partition for partition, _ in read}:
+        produce(topic, range(4))
+        read.add(place(first.consume()))
+    assert {(partition, 100) for partition in stays} <= read
+    # Until it is known where they start, they must not be committed.
+    assert had[0] == ({0, 1, 2, 3} - stays, set())
+    assert set(first.partitions) == {0, 1, 2, 3}
+
+
+def place(message):
+    return (-1, -1) if message is None else (message.partition_id, message.offset)
+
+
 def test_without_any_zookeeper_the_group_is_kafka_s_and_the_log_says_so(topic, group, caplog, take):
     caplog.set_level(logging.INFO, "pykafka.topic")
     consumer = topic.get_balanced_consumer(group, consumer_timeout_ms=1000, rebalance_max_retries=3, use_rdkafka=True)
