@@ -211,6 +211,9 @@ impl Consumer {
         last_message_done: bool,
         leave: Option<(Bound<'_, Client>, u64)>,
     ) -> PyResult<()> {
+        if last_message_done {
+            greenlets::know_runner(py)?;
+        }
         let Some(running) = self.running.replace(None) else { return Ok(()) };
         // From here on no thread gets a message, so the positions are final.
         let hand = self.hand.replace(None);

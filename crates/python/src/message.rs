@@ -148,7 +148,14 @@ impl Message {
     }
 
     fn change<'py>(&self, py: Python<'py>, name: &str, value: impl IntoPyObject<'py>) -> PyResult<()> {
-        self.changed.get_or_init(|| PyDict::new(py).unbind()).bind(py).set_item(name, value)
+        let changed = if let Some(changed) = self.changed.get() {
+            changed
+        } else {
+            // To make it may run the garbage collector, whose finalizers may let another thread run.
+            let made = PyDict::new(py).unbind();
+            self.changed.get_or_init(|| made)
+        };
+        changed.bind(py).set_item(name, value)
     }
 
     fn size_of(&self, py: Python<'_>, name: &str, original: &Payload) -> usize {

@@ -158,6 +158,14 @@ def test_what_was_refused_is_not_committed_before_its_error_is_raised(lone_topic
     assert values(consumer, 1) == [refused]
 
 
+def test_a_key_press_while_a_batch_is_deserialized_is_not_lost_if_the_consumer_stops(lone_topic, group, interrupted):
+    consumer = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        consumer.stop()
+    assert lone_topic.get_simple_consumer(group, auto_start=False).fetch_offsets()[0][1].offset == 1
+    consumer.stop()
+
+
 def test_the_error_of_what_was_refused_comes_next_and_no_other_error_replaces_it(lone_topic, group, refusal):
     consumer, refused = refusal
     consumer._tell(LookupError("another one"))

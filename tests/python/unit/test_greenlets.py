@@ -134,6 +134,63 @@ def test_a_greenlet_that_is_killed_or_timed_out_leaves_its_wait(run_greenlets, o
     assert run_greenlets(PLAIN, program, own_broker.bootstrap_servers) == "timeout\nTrue True\nb'x'\n"
 
 
+@both
+def test_a_stop_commits_the_message_of_its_greenlet_and_not_that_of_another(run_greenlets, own_broker, patch):
+    own_broker.create_topic("t", partitions=1)
+    program = """
+        import sys
+        topic = KafkaClient(sys.argv[1], use_greenlets=True).topics["t"]
+        with topic.get_sync_producer() as producer:
+            for _ in range(2):
+                producer.produce(b"x")
+        consumer = topic.get_simple_consumer("g", auto_commit_enable=True)
+        print(consumer.consume().offset)
+        def work():
+            print(consumer.consume().offset)
+            taken.set()
+            done.wait()
+        taken, done = gevent.event.Event(), gevent.event.Event()
+        other = gevent.spawn(work)
+        taken.wait()
+        consumer.stop()
+        done.set()
+        other.join()
+        print(topic.get_simple_consumer("g", auto_start=False).fetch_offsets()[0][1].offset)
+    """
+    assert run_greenlets("import gevent.event; " + patch, program, own_broker.bootstrap_servers) == "0\n1\n1\n"
+
+
+@both
+def test_a_batch_belongs_to_its_greenlet_although_another_reads_while_it_deserializes(run_greenlets, own_broker, patch):
+    own_broker.create_topic("t", partitions=2)
+    program = """
+        import sys
+        topic = KafkaClient(sys.argv[1], use_greenlets=True).topics["t"]
+        with topic.get_producer(partitioner=lambda partitions, key: partitions[int(key)]) as producer:
+            for number in range(4):
+                producer.produce(b"x", partition_key=b"%d" % (number % 2))
+        def deserialize(value, key):
+            if gevent.getcurrent() is reader and not helpers:
+                helpers.append(gevent.spawn(consumer.consume))
+                helpers[0].join()
+            return value, key
+        def read():
+            batch.extend(consumer.consume_batch(4))
+            taken.set()
+            done.wait()
+        helpers, batch, taken, done = [], [], gevent.event.Event(), gevent.event.Event()
+        consumer = topic.get_simple_consumer("g", auto_commit_enable=True, deserializer=deserialize)
+        reader = gevent.spawn(read)
+        taken.wait()
+        consumer.stop()
+        committed = dict(topic.get_simple_consumer("g", auto_start=False).fetch_offsets())
+        print([message.offset for message in batch if message.offset < committed[message.partition_id].offset])
+        done.set()
+        reader.join()
+    """
+    assert run_greenlets("import gevent.event; " + patch, program, own_broker.bootstrap_servers) == "[]\n"
+
+
 def test_reading_without_end_lets_others_run(run_greenlets, own_broker):
     own_broker.create_topic("t", partitions=1)
     program = """

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::greenlets;
 use crate::message::{Headers, Lazy, Message, Payload};
 use crate::process::ForkGuard;
 use crate::running::Running;
@@ -88,6 +89,8 @@ fn large(py: Python<'_>, running: &Running, batch: &Batch, range: std::ops::Rang
 /// Applies the deserializer to a message.
 pub(super) fn deserialized(py: Python<'_>, deserializer: &Py<PyAny>, mut message: Message) -> PyResult<Message> {
     let made = deserializer.bind(py).call1((message.value.get(py), message.key.get(py)))?;
+    // It may have let other greenlets run.
+    greenlets::know_runner(py)?;
     let (value, key): (Bound<'_, PyAny>, Bound<'_, PyAny>) = made.extract().map_err(|_| {
         PyTypeError::new_err("the deserializer must return two values: the message's value and its partition_key")
     })?;
