@@ -92,10 +92,11 @@ _runners: "weakref.WeakKeyDictionary[Any, _engine.Runner]" = weakref.WeakKeyDict
 
 
 def _runner() -> _engine.Runner | None:
-    """The identity of the current greenlet; None in a thread without a hub."""
-    if get_hub_if_exists() is None:
-        return None
+    """The identity of the current greenlet; None for the main greenlet of a thread, which is the thread itself."""
     current = gevent.getcurrent()
+    # It may have read messages before the thread's first greenlet began.
+    if current.parent is None or get_hub_if_exists() is None:
+        return None
     runner = _runners.get(current)
     if runner is None:
         runner = _runners[current] = _engine.Runner()
