@@ -101,7 +101,8 @@ impl Consumer {
     /// :raises ConsumerStoppedException: after `stop`, also if another thread calls it.
     /// :raises MessageSetDecodeFailure: as `consume` does. An error after the first message, also one of the
     ///     deserializer, is raised by the next call, so that no message is lost. Until then, the message that the
-    ///     deserializer refused counts as not handed out.
+    ///     deserializer refused counts as not handed out. If the next call is `stop`, it drops the error, unless it is
+    ///     no `Exception`: `KeyboardInterrupt`, for example.
     #[pyo3(signature = (max_messages, timeout=None))]
     fn consume_batch<'py>(
         &self,
@@ -202,7 +203,7 @@ impl Consumer {
     /// With `client` it first commits, after the auto-commits in flight, and waits for the response.
     /// `last_message_done` says whether this thread is done with the message it got last. What other threads are
     /// processing is not committed. A group member leaves its group; with `leave` this waits for that for at most so
-    /// many milliseconds.
+    /// many milliseconds. A postponed exception that is no error, such as `KeyboardInterrupt`, is raised at the end.
     #[pyo3(signature = (client, last_message_done, leave=None))]
     fn _close(
         &self,
@@ -218,7 +219,7 @@ impl Consumer {
         // From here on no thread gets a message, so the positions are final.
         let hand = self.hand.replace(None);
         // A restart reads their messages again.
-        drop(self.postponed.replace(None));
+        let interruption = self.postponed.replace(None).and_then(|postponed| postponed::interruption(py, postponed));
         if !running.is_at_home() {
             return Ok(());
         }
@@ -250,7 +251,16 @@ impl Consumer {
             // The group consumer leaves its group when it is dropped.
             (Reader::Group(_), None) => {}
         }
-        commit.map_or(Ok(()), |(client, commit)| client.get().run(py, commit.map_err(|error| failed(py, &error))?))
+        let committed =
+            commit.map_or(Ok(()), |(client, commit)| client.get().run(py, commit.map_err(|error| failed(py, &error))?));
+        match (interruption, committed) {
+            (None, committed) => committed,
+            (Some(interruption), Ok(())) => Err(interruption),
+            (Some(interruption), Err(error)) => {
+                log::warn!(target: "pykafka", "the last offsets were not committed: {error}");
+                Err(interruption)
+            }
+        }
     }
 
     fn _is_running(&self) -> bool {

@@ -126,7 +126,13 @@ def test_what_a_deserializer_refuses_behind_the_first_is_raised_by_the_next_batc
 
 
 @pytest.fixture
-def refusal(lone_topic, group):
+def error(request):
+    """What the deserializer raises."""
+    return getattr(request, "param", ValueError)
+
+
+@pytest.fixture
+def refusal(lone_topic, group, error):
     """A consumer whose deserializer has refused the second message of a batch, and the offset of that message."""
     fill(lone_topic, 100)
     asked, refused = [], []
@@ -135,7 +141,7 @@ def refusal(lone_topic, group):
         asked.append(int(value))
         if len(asked) == 2 and not refused:
             refused.append(int(value))
-            raise ValueError("refused")
+            raise error("refused")
         return value, key
 
     settings = {"consumer_group": group, "auto_commit_enable": True, "auto_commit_interval_ms": 50}
@@ -158,11 +164,12 @@ def test_what_was_refused_is_not_committed_before_its_error_is_raised(lone_topic
     assert values(consumer, 1) == [refused]
 
 
-def test_a_key_press_while_a_batch_is_deserialized_is_not_lost_if_the_consumer_stops(lone_topic, group, interrupted):
-    consumer = interrupted
+@pytest.mark.parametrize("error", [KeyboardInterrupt], indirect=True)
+def test_a_key_press_while_a_batch_is_deserialized_comes_out_of_stop(lone_topic, group, refusal):
+    consumer, refused = refusal
     with pytest.raises(KeyboardInterrupt):
         consumer.stop()
-    assert lone_topic.get_simple_consumer(group, auto_start=False).fetch_offsets()[0][1].offset == 1
+    assert committed(lone_topic, group) == refused
     consumer.stop()
 
 

@@ -1,5 +1,8 @@
 //! Errors that ended a batch of messages behind its first one, and are raised by a later call.
 
+use std::collections::VecDeque;
+
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 /// Such an error.
@@ -16,6 +19,13 @@ impl Postponed {
     pub(super) fn refused(py: Python<'_>, error: PyErr, partition: i32, offset: i64) -> Self {
         Self { error: error.into_value(py).into_any(), refused: Some((partition, offset)) }
     }
+}
+
+/// The first of them that is no `Exception`. It is not about a message, so it must be raised even if nobody asks for
+/// messages any more.
+pub(super) fn interruption(py: Python<'_>, postponed: VecDeque<Postponed>) -> Option<PyErr> {
+    let mut errors = postponed.into_iter().map(|postponed| PyErr::from_value(postponed.error.into_bound(py)));
+    errors.find(|error| !error.is_instance_of::<PyException>(py))
 }
 
 impl From<PyErr> for Postponed {
