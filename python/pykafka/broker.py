@@ -274,11 +274,13 @@ class Broker:
         :param connection_id: requests with the same id share a connection, and wait for each other.
         :param member_id: empty for a new member.
         :param topic_name: the topic that the member subscribes to.
-        :param membership_protocol: what the member supports; if its `metadata` is None, it sends no user data.
+        :param membership_protocol: what the member supports; if its `metadata` has no `user_data`, it sends none.
         """
         said = membership_protocol.metadata or ConsumerGroupProtocolMetadata(user_data=b"")
         topic = _name(topic_name).encode()
-        metadata = ConsumerGroupProtocolMetadata(said.version, [topic], said.user_data).get_bytes()
+        metadata = ConsumerGroupProtocolMetadata(
+            getattr(said, "version", 0), [topic], getattr(said, "user_data", b"")
+        ).get_bytes()
         protocol_type = _text(membership_protocol.protocol_type)
         answer = _engine.ask_to_join(
             self._cluster._engine,
@@ -325,7 +327,7 @@ class Broker:
         place = (_name(consumer_group, "consumer_group"), generation_id, _text(member_id))
         assignments = [(_text(id_), assignment.get_bytes()) for id_, assignment in group_assignment]
         code, own = _engine.ask_to_sync(self._cluster._engine, self._over(connection_id), place, assignments)
-        return SyncedGroup(code, MemberAssignment.from_bytestring(own))
+        return SyncedGroup(code, _read(MemberAssignment.from_bytestring, own, True))
 
     def heartbeat(
         self, connection_id: Hashable, consumer_group: str | bytes, generation_id: int, member_id: str | bytes

@@ -114,8 +114,8 @@ class SyncedGroup(NamedTuple):
 
     #: The broker's error code, 0 for none.
     error_code: int
-    #: The member's assignment.
-    member_assignment: MemberAssignment
+    #: The member's assignment; plain bytes if the leader sent something else.
+    member_assignment: MemberAssignment | bytes
 
 
 class Heartbeat(NamedTuple):

@@ -161,6 +161,20 @@ def test_a_program_can_be_a_member_of_a_group_by_its_own_code(client, topic):
     assert coordinator.heartbeat("mine", *place).error_code == 25, "it is no member any more"
 
 
+def test_what_a_foreign_member_says_in_a_group_stays_bytes(client, topic):
+    class Foreign(MemberAssignment):
+        def get_bytes(self):
+            return b"foreign"
+
+    group = b"group-of-" + topic.name
+    coordinator = client.cluster.get_group_coordinator(group)
+    joined = coordinator.join_group(1, group, b"", topic.name, RangeProtocol._replace(metadata=b"plain"))
+    assert [(said.topic_names, said.user_data) for said in joined.members.values()] == [([topic.name], b"")]
+    place = (group, joined.generation_id, joined.member_id)
+    assert coordinator.sync_group(1, *place, [(joined.member_id, Foreign([]))]) == (0, b"foreign")
+    assert coordinator.leave_group(1, group, joined.member_id).error_code == 0
+
+
 def test_a_join_that_waits_for_others_does_not_delay_them(client, topic):
     group = b"group-of-" + topic.name
     coordinator = client.cluster.get_group_coordinator(group)
