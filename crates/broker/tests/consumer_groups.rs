@@ -1,4 +1,4 @@
-//! Consumer groups, tested on the cluster itself: members whose time is over.
+//! Consumer groups, tested on the cluster itself: members whose time is over, and groups that become classic ones.
 
 mod common;
 
@@ -16,6 +16,8 @@ use kavka_core::wire::messages::*;
 use kavka_core::wire::{Encoder, Message};
 
 const JOIN: i16 = 3;
+/// The first version in which a member can be static.
+const JOIN_STATIC: i16 = 5;
 const SYNC: i16 = 3;
 
 fn beat(
@@ -24,20 +26,25 @@ fn beat(
     member_id: &str,
     epoch: i32,
 ) -> ConsumerGroupHeartbeatResponse {
-    let joins = ConsumerGroupHeartbeatRequest {
+    let alive = ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: member_id.into(),
+        member_epoch: epoch,
+        ..ConsumerGroupHeartbeatRequest::default()
+    };
+    harness.call(connection, 1, &if epoch == 0 { joining(member_id) } else { alive })
+}
+
+/// The first heartbeat of a member.
+fn joining(member_id: &str) -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: member_id.into(),
         rebalance_timeout_ms: Some(10_000),
         subscribed_topic_names: Some(vec!["t".into()]),
         topic_partitions: Some(Vec::new()),
         ..ConsumerGroupHeartbeatRequest::default()
-    };
-    let alive = ConsumerGroupHeartbeatRequest::default();
-    let request = ConsumerGroupHeartbeatRequest {
-        group_id: "g".into(),
-        member_id: member_id.into(),
-        member_epoch: epoch,
-        ..if epoch == 0 { joins } else { alive }
-    };
-    harness.call(connection, 1, &request)
+    }
 }
 
 fn embedded(message: &impl Message) -> Bytes {
@@ -158,4 +165,27 @@ fn a_group_is_classic_again_when_the_last_member_of_the_consumer_protocol_falls_
     assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::REBALANCE_IN_PROGRESS);
     let joined = harness.call(connection, JOIN, &join(&member_id));
     assert_eq!((joined.leader, joined.generation_id), (member_id, Some(generation_id + 1)));
+}
+
+#[test]
+fn who_waits_for_partitions_is_told_to_join_when_the_group_becomes_classic_by_a_replacement() {
+    let mut harness = Harness::new(1);
+    harness.cluster.add_partition("t").unwrap();
+    let connection = harness.connect(1);
+    let instance = || Some("one".to_owned());
+    let joins = ConsumerGroupHeartbeatRequest { instance_id: instance(), ..joining("old") };
+    let told = harness.call(connection, 1, &joins);
+    assert_eq!(told.assignment.unwrap().topic_partitions[0].partitions, [0, 1]);
+    let waiting = harness.call(connection, JOIN, &join(""));
+    let (member_id, generation_id) = (waiting.member_id, waiting.generation_id.unwrap());
+    assert_eq!(sync(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE);
+    assert_eq!(heartbeat(&mut harness, connection, &member_id, generation_id), ErrorCode::NONE, "one has both");
+
+    let replaces = JoinGroupRequest { group_instance_id: instance(), ..join("") };
+    let joined = harness.call(connection, JOIN_STATIC, &replaces);
+    assert_eq!(joined.error_code, ErrorCode::NONE);
+    let told = heartbeat(&mut harness, connection, &member_id, generation_id);
+    assert_eq!(told, ErrorCode::REBALANCE_IN_PROGRESS, "the partition that it waits for is free");
+    let synced = sync(&mut harness, connection, &joined.member_id, joined.generation_id.unwrap());
+    assert_eq!(synced, ErrorCode::REBALANCE_IN_PROGRESS);
 }

@@ -105,16 +105,21 @@ impl ConsumerGroup {
         !self.members.is_empty() && self.members.values().all(|member| member.classic.is_some())
     }
 
-    /// Kafka's name for where the group stands.
-    pub(crate) fn state_name(&self) -> &'static str {
+    /// Whether every member has what it shall have.
+    pub(super) fn is_stable(&self) -> bool {
         let is_there = |member: &Member| {
             member.epoch == self.assignment_epoch && member.revoking.is_empty() && !member.waits_for_others
         };
+        self.epoch == self.assignment_epoch && self.members.values().all(is_there)
+    }
+
+    /// Kafka's name for where the group stands.
+    pub(crate) fn state_name(&self) -> &'static str {
         if self.members.is_empty() {
             "Empty"
         } else if self.epoch > self.assignment_epoch {
             "Assigning"
-        } else if self.members.values().all(is_there) {
+        } else if self.is_stable() {
             "Stable"
         } else {
             "Reconciling"

@@ -2,7 +2,8 @@
 //!
 //! A classic group of consumers becomes a consumer group (KIP-848) when the first member joins by
 //! `ConsumerGroupHeartbeat`. Its members live on in it, and are replaced one by one. When the last member that uses
-//! heartbeats of that kind goes, the group becomes a classic one again, whose members have to join anew.
+//! heartbeats of that kind goes, the group becomes a classic one again, whose members have to join anew. The same
+//! happens when a static member that uses the classic protocol takes its place, but then a stable group stays stable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,8 +57,8 @@ pub(super) fn upgrade(
     Some(ConsumerGroup::stable(generation_id, members))
 }
 
-/// The classic group that a consumer group becomes, all of whose members use the classic protocol. It is stable:
-/// everybody was assigned what the coordinator meant it to have.
+/// The classic group that a consumer group becomes, all of whose members use the classic protocol. It is stable, with
+/// what the coordinator meant everybody to have; it has to rebalance if somebody does not have that yet.
 pub(super) fn downgrade(group: &ConsumerGroup, now: Instant, topics: &Topics) -> ClassicGroup {
     let downgrade = |(member_id, member): (&String, &consumer::Member)| {
         let classic = member.classic.as_ref()?;

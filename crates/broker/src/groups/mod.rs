@@ -164,9 +164,15 @@ impl Group {
             Kind::Consumer(group) => {
                 let connection = join.connection;
                 wakes.join(connection, group.join(now, join, topics)?);
-                // A static member may have taken the place of the last one that used the consumer protocol. It gets
-                // what its predecessor had, so nobody else has to join.
-                self.downgrade(now, topics);
+                // A static member may have taken the place of the last one that used the consumer protocol. If
+                // everybody has what it shall have, nobody else has to join. Kafka rebalances only if the subscription
+                // has changed: there, a member that waits for the predecessor's partitions never learns that they are
+                // free.
+                if group.is_stable() {
+                    self.downgrade(now, topics);
+                } else {
+                    self.downgrade_and_rebalance(now, topics, wakes);
+                }
                 Ok(())
             }
         }
@@ -218,7 +224,7 @@ impl Group {
         }
     }
 
-    /// After a member has gone: its partitions have to be shared out, if need be by the members themselves.
+    /// After a member has gone or was replaced: partitions have to be shared out, if need be by the members themselves.
     fn downgrade_and_rebalance(&mut self, now: Instant, topics: &Topics, wakes: &mut Wakes) {
         if self.downgrade(now, topics)
             && let Kind::Classic(group) = &mut self.kind
