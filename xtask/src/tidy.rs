@@ -41,8 +41,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("planted", &[]),
     ("random", &[]),
+    ("secret", &[]),
     ("backoff", &["random"]),
-    ("config", &["backoff", "error", "time", "wire"]),
+    ("config", &["backoff", "error", "secret", "time", "wire"]),
     ("error", &["wire"]),
     ("wire", &["error"]),
     ("link", &["wire"]),
@@ -53,7 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("share", &["wire", "link", "cluster", "group"]),
 ];
 
-const EVERYBODYS: &[&str] = &["backoff", "config", "error", "planted", "random", "time"];
+const EVERYBODYS: &[&str] = &["backoff", "config", "error", "planted", "random", "secret", "time"];
 
 /// The workspace crates that each crate may depend on.
 const CRATES: &[(&str, &[&str])] = &[

@@ -20,5 +20,6 @@ pub mod planted;
 mod planted;
 pub mod producer;
 pub mod random;
+pub mod secret;
 pub mod time;
 pub mod wire;
