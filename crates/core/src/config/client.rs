@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::security::{EndpointIdentification, SaslMechanism, Security, SecurityProtocol, TlsVersion, security_of};
 use super::servers::parse_bootstrap_servers;
 use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
+use crate::secret::Secret;
 
 settings! {
     /// The settings of a client.
@@ -65,6 +67,116 @@ settings! {
         /// How long a call waits for metadata, or for room in the buffer.
         #[setting(kafka = "max.block.ms", pykafka = "max_block_ms", range = 0..=LONG)]
         max_block: Duration = 60_000;
+
+        /// Whether connections use TLS, and whether the client authenticates itself by SASL.
+        #[setting(kafka = "security.protocol")]
+        security_protocol: SecurityProtocol = SecurityProtocol::Plaintext;
+
+        /// A PEM file with the authorities that sign the brokers' certificates. Without one, those count that the
+        /// operating system trusts.
+        #[setting(kafka = "ssl.truststore.location")]
+        ssl_truststore_location: Option<String> = None;
+
+        /// The same as a text in PEM format (KIP-651).
+        #[setting(kafka = "ssl.truststore.certificates")]
+        ssl_truststore_certificates: Option<String> = None;
+
+        /// The format of `ssl.truststore.location`. Only PEM is supported; Kafka's default is `JKS`.
+        #[setting(kafka = "ssl.truststore.type")]
+        ssl_truststore_type: String = "PEM";
+
+        /// The same as `ssl.truststore.location`, by librdkafka's name.
+        #[setting(ours = "ssl.ca.location", pykafka = "ssl_config")]
+        ssl_ca_location: Option<String> = None;
+
+        /// A PEM file with the client's certificate, those that lead to the authority, and the private key.
+        #[setting(kafka = "ssl.keystore.location")]
+        ssl_keystore_location: Option<String> = None;
+
+        /// The client's certificate and those that lead to the authority, as a text in PEM format (KIP-651).
+        #[setting(kafka = "ssl.keystore.certificate.chain")]
+        ssl_keystore_certificate_chain: Option<String> = None;
+
+        /// The private key as a text in PEM format (KIP-651).
+        #[setting(kafka = "ssl.keystore.key")]
+        ssl_keystore_key: Option<Secret> = None;
+
+        /// The format of `ssl.keystore.location`. Only PEM is supported; Kafka's default is `JKS`.
+        #[setting(kafka = "ssl.keystore.type")]
+        ssl_keystore_type: String = "PEM";
+
+        /// A PEM file with the client's certificate and those that lead to the authority, by librdkafka's name.
+        #[setting(ours = "ssl.certificate.location", pykafka = "ssl_config")]
+        ssl_certificate_location: Option<String> = None;
+
+        /// A PEM file with the private key for `ssl.certificate.location`, by librdkafka's name.
+        #[setting(ours = "ssl.key.location", pykafka = "ssl_config")]
+        ssl_key_location: Option<String> = None;
+
+        /// Decrypts the private key.
+        #[setting(kafka = "ssl.key.password", pykafka = "ssl_config")]
+        ssl_key_password: Option<Secret> = None;
+
+        /// Whether a broker's certificate must be for the host that was dialled (`https`) or may be for any (empty, or
+        /// `none`). If it may be for any, everybody with a certificate of a trusted authority can pass for a broker.
+        #[setting(kafka = "ssl.endpoint.identification.algorithm")]
+        ssl_endpoint_identification_algorithm: EndpointIdentification = EndpointIdentification::Https;
+
+        /// The versions of TLS. The oldest one counts: newer ones are always allowed.
+        #[setting(kafka = "ssl.enabled.protocols")]
+        ssl_enabled_protocols: TlsVersion = TlsVersion::V1_2;
+
+        /// Accepts every certificate, so that everybody on the network can pass for a broker and read the client's
+        /// credentials. Only for experiments.
+        #[setting(ours = "ssl.insecure.accept.any.certificate")]
+        ssl_insecure_accept_any_certificate: bool = false;
+
+        /// How the client proves who it is. Kafka's default is `GSSAPI`.
+        #[setting(kafka = "sasl.mechanism", pykafka = "sasl")]
+        sasl_mechanism: Option<SaslMechanism> = None;
+
+        /// The username of PLAIN and SCRAM, by librdkafka's name. Kafka has it in `sasl.jaas.config`.
+        #[setting(ours = "sasl.username", pykafka = "sasl")]
+        sasl_username: Option<String> = None;
+
+        /// The password of PLAIN and SCRAM, by librdkafka's name. Kafka has it in `sasl.jaas.config`.
+        #[setting(ours = "sasl.password", pykafka = "sasl")]
+        sasl_password: Option<Secret> = None;
+
+        /// The credentials in Kafka's own form, for PLAIN, SCRAM and OAUTHBEARER:
+        /// `org.apache.kafka.common.security.plain.PlainLoginModule required username="a" password="b";`. The class
+        /// only says which options follow; nothing is loaded.
+        #[setting(kafka = "sasl.jaas.config")]
+        sasl_jaas_config: Option<Secret> = None;
+
+        /// The `https` URL of the identity provider that issues tokens for OAUTHBEARER, to `...client.id` with
+        /// `...client.secret` (KIP-768).
+        #[setting(kafka = "sasl.oauthbearer.token.endpoint.url", pykafka = "sasl")]
+        sasl_oauthbearer_token_endpoint_url: Option<String> = None;
+
+        /// The client's id at the identity provider (KIP-1139).
+        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.id", pykafka = "sasl")]
+        sasl_oauthbearer_client_id: Option<String> = None;
+
+        /// The client's secret at the identity provider (KIP-1139).
+        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.secret", pykafka = "sasl")]
+        sasl_oauthbearer_client_secret: Option<Secret> = None;
+
+        /// The scope to ask the identity provider for (KIP-1139).
+        #[setting(kafka = "sasl.oauthbearer.scope", pykafka = "sasl")]
+        sasl_oauthbearer_scope: Option<String> = None;
+
+        /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read at every authentication.
+        #[setting(ours = "sasl.oauthbearer.token.file", pykafka = "sasl")]
+        sasl_oauthbearer_token_file: Option<String> = None;
+
+        /// The first part of the brokers' Kerberos principals.
+        #[setting(kafka = "sasl.kerberos.service.name", pykafka = "sasl")]
+        sasl_kerberos_service_name: String = "kafka";
+    }
+    and {
+        /// What [`with_security`](Self::with_security) set, in place of the rows.
+        security: Option<Security>;
     }
 }
 
@@ -78,7 +190,37 @@ impl ClientConfig {
         Ok(Self::default().bootstrap_servers(parse_bootstrap_servers(bootstrap_servers)?))
     }
 
+    /// Sets TLS and SASL, in place of the settings `security.protocol`, `ssl.*` and `sasl.*`.
+    ///
+    /// ```
+    /// use kavka_core::config::{ClientConfig, Login, Sasl, ScramHash, Security, Tls};
+    /// use kavka_core::secret::Secret;
+    ///
+    /// # fn main() -> kavka_core::error::Result<()> {
+    /// let login = Login::new("billing", Secret::new("a password"));
+    /// let tls = Tls::with_ca_file("/etc/kafka/ca.pem");
+    /// let security = Security::tls(tls).sasl(Sasl::Scram(ScramHash::Sha512, login));
+    /// let config = ClientConfig::new("kafka-1:9093")?.with_security(security);
+    /// # config.validate()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = Some(security);
+        self
+    }
+
+    /// TLS and SASL: what [`with_security`](Self::with_security) set, or what the settings say.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, with the setting and what to do, if settings contradict each other or something is missing.
+    pub fn security(&self) -> Result<Security> {
+        security_of(self, self.security.as_ref())
+    }
+
     fn check_conflicts(&self) -> Result<()> {
+        self.security()?;
         if self.bootstrap_servers.is_empty() {
             return Err(refuse("bootstrap.servers", "empty", "at least one host:port"));
         }

@@ -9,6 +9,7 @@ mod consumer;
 mod group;
 mod names;
 mod producer;
+mod security;
 mod servers;
 mod setting;
 mod value;
@@ -18,6 +19,10 @@ pub use consumer::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use group::{GroupConfig, GroupProtocol};
 pub use names::all_settings;
 pub use producer::{Acks, ProducerConfig};
+pub use security::{
+    EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol, Tls,
+    TlsVersion, Token, TokenCallback, TokenSource, Trust,
+};
 pub use servers::parse_bootstrap_servers;
 pub use setting::Setting;
 
@@ -184,8 +189,8 @@ mod tests {
         assert_eq!(text, "no setting is called `lingr.ms`; did you mean linger.ms?");
         let text = refusal(producer_properties([("fetch.min.bytes", "5")]));
         assert_eq!(text, "fetch.min.bytes is not a setting of this kind; it is a consumer's setting");
-        let text = refusal(consumer_properties([("sasl.mechanism", "PLAIN")]));
-        assert_eq!(text, "no setting is called `sasl.mechanism`");
+        let text = refusal(consumer_properties([("transactional.id", "a")]));
+        assert_eq!(text, "no setting is called `transactional.id`");
     }
 
     #[test]

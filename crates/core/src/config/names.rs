@@ -41,7 +41,6 @@ fn owner(setting: &Setting) -> &'static str {
 /// Compares names by edit distance, ignoring case, and with dots in place of underscores. PyKafka's keywords count,
 /// too. A setting is not suggested if more than a third of the name would have to change.
 fn nearest(name: &str, tables: &[&'static [Setting]]) -> Option<&'static str> {
-    let plain = |name: &str| name.to_lowercase().replace(['_', '-'], ".");
     let wanted = plain(name);
     let distance = |setting: &Setting| {
         let known = [setting.name, setting.field].into_iter().chain(setting.pykafka);
@@ -50,6 +49,18 @@ fn nearest(name: &str, tables: &[&'static [Setting]]) -> Option<&'static str> {
     let settings = tables.iter().copied().flatten();
     let (edits, setting) = settings.map(|setting| (distance(setting), setting)).min_by_key(|(edits, _)| *edits)?;
     (edits <= wanted.chars().count() / 3).then_some(setting.name)
+}
+
+/// The choice that `text` most likely means, by the same rule.
+pub(super) fn nearest_choice(text: &str, choices: &[&'static str]) -> Option<&'static str> {
+    let wanted = plain(text);
+    let distances = choices.iter().map(|choice| (edits(&wanted, &plain(choice)), *choice));
+    let (edits, choice) = distances.min_by_key(|(edits, _)| *edits)?;
+    (edits <= wanted.chars().count() / 3 && !choice.is_empty()).then_some(choice)
+}
+
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace(['_', '-'], ".")
 }
 
 /// The edit distance: how many letters to add, remove or replace.
@@ -95,7 +106,7 @@ mod tests {
         ] {
             assert_eq!(nearest(name, &tables), Some(meant), "{name}");
         }
-        assert_eq!(nearest("sasl.mechanism", &tables), None);
+        assert_eq!(nearest("transactional.id", &tables), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use super::names::nearest_choice;
 use super::value::{Value, grouped};
 use crate::error::{Error, ErrorKind, Result, printable};
 
@@ -61,7 +62,14 @@ impl Setting {
 
     /// Parses a value, and checks its range.
     pub(super) fn read<V: Value>(&self, text: &str) -> Result<V> {
-        let refused = |why: Option<Error>| why.unwrap_or_else(|| refuse(self.name, printable(text), self.allowed()));
+        let refused = |why: Option<Error>| {
+            let shown = if V::IS_SECRET { "***".to_owned() } else { printable(text) };
+            let meant = match nearest_choice(text, V::CHOICES) {
+                Some(choice) => format!("; did you mean {choice}?"),
+                None => String::new(),
+            };
+            why.unwrap_or_else(|| refuse(self.name, shown + &meant, self.allowed()))
+        };
         let value = V::parse(text.trim()).map_err(refused)?;
         self.check(&value)?;
         Ok(value)
@@ -88,7 +96,7 @@ pub(super) const fn bounds(range: &RangeInclusive<u64>) -> (u64, u64) {
 ///
 /// `ours =` instead of `kafka =` marks a setting that Kafka's own clients do not have. `pykafka`, `pykafka_default` (if
 /// PyKafka has another default) and `range` are optional. The default is a [`Value::Literal`]; that of a duration is in
-/// milliseconds.
+/// milliseconds. A field after `and` is private and has no row.
 macro_rules! settings {
     (@is_kafkas kafka) => { true };
     (@is_kafkas ours) => { false };
@@ -105,6 +113,7 @@ macro_rules! settings {
             #[setting($origin:ident = $name:literal $(, pykafka = $keyword:literal $(, pykafka_default = $other:literal)?)? $(, range = $range:expr)?)]
             $field:ident: $type:ty = $default:expr;
         )+}
+        $(and {$(#[doc = $extra_doc:literal])+ $extra:ident: $extra_type:ty;})?
     ) => {
         $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq)]
@@ -117,14 +126,18 @@ macro_rules! settings {
                 $("; allowed: `", stringify!($range), "`",)? "."
             )]
             pub $field: $type,
-        )+}
+        )+
+        $(
+            $(#[doc = $extra_doc])+
+            $extra: $extra_type,
+        )?}
 
         impl Default for $config {
             fn default() -> Self {
                 use $crate::config::value::Value;
                 Self {$(
                     $field: <$type as Value>::from_literal($default),
-                )+}
+                )+ $($extra: <$extra_type>::default(),)?}
             }
         }
 
@@ -172,6 +185,13 @@ macro_rules! settings {
                 }
                 config.validate()?;
                 Ok(config)
+            }
+
+            /// The names of the settings that are not at their defaults.
+            pub fn changed(&self) -> impl Iterator<Item = &'static str> + use<> {
+                let default = Self::default();
+                let changed = [$((self.$field != default.$field).then_some($name)),+];
+                changed.into_iter().flatten()
             }
 
             /// Sets one setting by its name. Returns false if there is no such setting.

@@ -3,14 +3,22 @@
 use std::time::Duration;
 
 use super::servers::parse_bootstrap_servers;
-use super::{Acks, AutoOffsetReset, GroupProtocol, IsolationLevel};
+use super::{
+    Acks, AutoOffsetReset, EndpointIdentification, GroupProtocol, IsolationLevel, SaslMechanism, SecurityProtocol,
+    TlsVersion,
+};
 use crate::error::Error;
+use crate::secret::Secret;
 use crate::wire::records::{Compression, CompressionType};
 
 /// The type of a setting.
 pub(super) trait Value: Sized {
     /// The form of a value in properties, in words.
     const KIND: &'static str;
+    /// Whether values must not be shown.
+    const IS_SECRET: bool = false;
+    /// The names of the values, if there are few.
+    const CHOICES: &'static [&'static str] = &[];
     /// The type of the default in a row.
     type Literal;
 
@@ -113,9 +121,56 @@ impl Value for String {
     }
 }
 
+impl Value for Secret {
+    const KIND: &'static str = "a secret text";
+    const IS_SECRET: bool = true;
+    type Literal = Self;
+
+    fn from_literal(literal: Self) -> Self {
+        literal
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        Ok(Self::new(text))
+    }
+
+    fn show(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// A list of versions, of which the oldest counts.
+impl Value for TlsVersion {
+    const KIND: &'static str = "TLSv1.2, TLSv1.3 or both, separated by a comma";
+    type Literal = Self;
+
+    fn from_literal(literal: Self) -> Self {
+        literal
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        let version = |name: &str| match name.trim() {
+            "TLSv1.2" => Some(Self::V1_2),
+            "TLSv1.3" => Some(Self::V1_3),
+            _ => None,
+        };
+        let versions: Option<Vec<Self>> = text.split(',').map(version).collect();
+        versions.and_then(|versions| versions.into_iter().min()).ok_or(None)
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::V1_2 => "TLSv1.2,TLSv1.3".to_owned(),
+            Self::V1_3 => "TLSv1.3".to_owned(),
+        }
+    }
+}
+
 /// An empty text stands for `None`.
 impl<V: Value> Value for Option<V> {
     const KIND: &'static str = V::KIND;
+    const IS_SECRET: bool = V::IS_SECRET;
+    const CHOICES: &'static [&'static str] = V::CHOICES;
     type Literal = Self;
 
     fn from_literal(literal: Self) -> Self {
@@ -161,6 +216,7 @@ macro_rules! choices {
     ($($type:ident is $kind:literal: $($choice:ident = $($name:literal)|+),+;)+) => {$(
         impl Value for $type {
             const KIND: &'static str = $kind;
+            const CHOICES: &'static [&'static str] = &[$($($name),+),+];
             type Literal = Self;
 
             fn from_literal(literal: Self) -> Self {
@@ -188,8 +244,15 @@ choices! {
     Acks is "all, 1 or 0": All = "all" | "-1", Leader = "1", None = "0";
     AutoOffsetReset is "earliest, latest or none": Earliest = "earliest", Latest = "latest", None = "none";
     GroupProtocol is "auto, classic or consumer": Auto = "auto", Classic = "classic", Consumer = "consumer";
+    EndpointIdentification is "https, or none": Https = "https" | "HTTPS", None = "none" | "";
     IsolationLevel is "read_committed or read_uncommitted":
         ReadCommitted = "read_committed", ReadUncommitted = "read_uncommitted";
+    SaslMechanism is "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI":
+        Plain = "PLAIN", ScramSha256 = "SCRAM-SHA-256", ScramSha512 = "SCRAM-SHA-512",
+        OAuthBearer = "OAUTHBEARER", Gssapi = "GSSAPI";
+    SecurityProtocol is "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL":
+        Plaintext = "PLAINTEXT" | "plaintext", Ssl = "SSL" | "ssl",
+        SaslPlaintext = "SASL_PLAINTEXT" | "sasl_plaintext", SaslSsl = "SASL_SSL" | "sasl_ssl";
 }
 
 /// A level follows a colon: `zstd:9`.

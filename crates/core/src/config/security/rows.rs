@@ -1,0 +1,418 @@
+//! Reads [`Security`] from the rows of [`ClientConfig`], and refuses rows that contradict each other.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, Tls, TokenSource, Trust,
+};
+use crate::config::ClientConfig;
+use crate::error::{Error, ErrorKind, Hint, Result, printable};
+
+/// What the program set, or what the rows say.
+pub(in crate::config) fn security_of(config: &ClientConfig, set: Option<&Security>) -> Result<Security> {
+    let mut changed = config.changed().filter(|name| is_security(name));
+    if let Some(security) = set {
+        if let Some(name) = changed.next() {
+            let hint = "leave one of the two out";
+            return Err(conflict(format!("{name} is set, and the program sets TLS and SASL without it"), hint));
+        }
+        security.check()?;
+        return Ok(security.clone());
+    }
+    let protocol = config.security_protocol;
+    for name in changed {
+        if name.starts_with("ssl.") && !protocol.has_tls() {
+            let hint = "for TLS, set security.protocol to SSL or SASL_SSL";
+            return Err(conflict(format!("{name} is set, but security.protocol does not use TLS"), hint));
+        }
+        if name.starts_with("sasl.") && !protocol.has_sasl() {
+            let hint = "for SASL, set security.protocol to SASL_SSL (or to SASL_PLAINTEXT, without encryption)";
+            return Err(conflict(format!("{name} is set, but security.protocol does not use SASL"), hint));
+        }
+    }
+    let tls = if protocol.has_tls() { Some(tls(config)?) } else { None };
+    let sasl = if protocol.has_sasl() { Some(sasl(config)?) } else { None };
+    let security = Security { tls, sasl };
+    security.check()?;
+    Ok(security)
+}
+
+fn is_security(name: &str) -> bool {
+    name == "security.protocol" || name.starts_with("ssl.") || name.starts_with("sasl.")
+}
+
+fn conflict(what: impl Into<String>, hint: impl Into<Hint>) -> Error {
+    Error::new(ErrorKind::Config, what).with_hint(hint)
+}
+
+fn tls(config: &ClientConfig) -> Result<Tls> {
+    Ok(Tls {
+        trust: trust(config)?,
+        identity: identity(config)?,
+        verify_host_name: config.ssl_endpoint_identification_algorithm == EndpointIdentification::Https,
+        verify_certificate: !config.ssl_insecure_accept_any_certificate,
+        min_version: config.ssl_enabled_protocols,
+    })
+}
+
+fn trust(config: &ClientConfig) -> Result<Trust> {
+    let store = config.ssl_truststore_location.as_deref();
+    check_format(
+        "ssl.truststore.type",
+        &config.ssl_truststore_type,
+        store,
+        "keytool -list -rfc -keystore FILE > ca.pem",
+    )?;
+    match (store, config.ssl_ca_location.as_deref(), config.ssl_truststore_certificates.as_ref()) {
+        (None, None, None) => Ok(Trust::System),
+        (Some(path), None, None) | (None, Some(path), None) => Ok(Trust::File(PathBuf::from(path))),
+        (None, None, Some(certificates)) => Ok(Trust::Pem(certificates.clone())),
+        _ => Err(conflict(
+            "more than one of ssl.truststore.location, ssl.truststore.certificates and ssl.ca.location is set",
+            "all three say which authorities to trust: keep one",
+        )),
+    }
+}
+
+fn identity(config: &ClientConfig) -> Result<Option<Identity>> {
+    let store = config.ssl_keystore_location.as_deref();
+    let command = "keytool -importkeystore -srckeystore FILE -destkeystore client.p12 -deststoretype PKCS12 && \
+                   openssl pkcs12 -in client.p12 -out client.pem";
+    check_format("ssl.keystore.type", &config.ssl_keystore_type, store, command)?;
+    let password = config.ssl_key_password.clone();
+    let files = match (&config.ssl_certificate_location, &config.ssl_key_location) {
+        (Some(certificates), Some(key)) => Some((certificates.as_str(), key.as_str())),
+        (None, None) => None,
+        (Some(_), None) => return Err(incomplete("ssl.certificate.location", "ssl.key.location")),
+        (None, Some(_)) => return Err(incomplete("ssl.key.location", "ssl.certificate.location")),
+    };
+    let texts = match (&config.ssl_keystore_certificate_chain, &config.ssl_keystore_key) {
+        (Some(certificates), Some(key)) => Some((certificates, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(incomplete("ssl.keystore.certificate.chain", "ssl.keystore.key")),
+        (None, Some(_)) => return Err(incomplete("ssl.keystore.key", "ssl.keystore.certificate.chain")),
+    };
+    match (store.map(|path| (path, path)), files, texts) {
+        (None, None, None) if password.is_some() => Err(conflict(
+            "ssl.key.password is set, but there is no private key",
+            "set ssl.keystore.location, or ssl.certificate.location and ssl.key.location",
+        )),
+        (None, None, None) => Ok(None),
+        (Some((certificates, key)), None, None) | (None, Some((certificates, key)), None) => {
+            Ok(Some(Identity::Files { certificates: certificates.into(), key: key.into(), password }))
+        }
+        (None, None, Some((certificates, key))) => {
+            Ok(Some(Identity::Pem { certificates: certificates.clone(), key: key.clone(), password }))
+        }
+        _ => Err(conflict(
+            "more than one of ssl.keystore.location, ssl.keystore.certificate.chain and ssl.certificate.location is set",
+            "all three say which certificate to show: keep one",
+        )),
+    }
+}
+
+fn incomplete(set: &str, missing: &str) -> Error {
+    conflict(
+        format!("{set} is set, but {missing} is missing"),
+        "a certificate needs its private key, and a key its certificate",
+    )
+}
+
+/// Refuses the formats of Java, by their names or by those of their files.
+fn check_format(setting: &str, format: &str, path: Option<&str>, command: &str) -> Result<()> {
+    let extension = path.and_then(|path| Path::new(path).extension()).and_then(|extension| extension.to_str());
+    let by_name = match extension.map(str::to_lowercase).as_deref() {
+        Some("jks" | "keystore" | "truststore") => Some("JKS"),
+        Some("p12" | "pfx" | "pkcs12") => Some("PKCS12"),
+        _ => None,
+    };
+    let format = by_name.filter(|_| format == "PEM").unwrap_or(format);
+    match format {
+        "PEM" => Ok(()),
+        "JKS" | "PKCS12" => {
+            let command = command.replace("FILE", &printable(path.unwrap_or("FILE")));
+            let what = format!("{setting} must be PEM, not {format}; convert the file with `{command}`");
+            Err(Error::new(ErrorKind::Config, what))
+        }
+        _ => Err(Error::new(ErrorKind::Config, format!("{setting} must be PEM, not {}", printable(format)))),
+    }
+}
+
+fn sasl(config: &ClientConfig) -> Result<Sasl> {
+    let Some(mechanism) = config.sasl_mechanism else {
+        let hint = "set it to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI";
+        return Err(conflict("security.protocol uses SASL, but sasl.mechanism is missing", hint));
+    };
+    for name in config.changed().filter(|name| name.starts_with("sasl.")) {
+        if !uses(mechanism, name) {
+            let what = format!("{name} is set, but sasl.mechanism is {mechanism}, which does not use it");
+            return Err(conflict(what, "leave it out, or choose another mechanism"));
+        }
+    }
+    match mechanism {
+        SaslMechanism::Plain => login(config, mechanism).map(Sasl::Plain),
+        SaslMechanism::ScramSha256 => login(config, mechanism).map(|login| Sasl::Scram(ScramHash::Sha256, login)),
+        SaslMechanism::ScramSha512 => login(config, mechanism).map(|login| Sasl::Scram(ScramHash::Sha512, login)),
+        SaslMechanism::OAuthBearer => tokens(config).map(Sasl::OAuthBearer),
+        SaslMechanism::Gssapi => Ok(Sasl::Gssapi { service_name: config.sasl_kerberos_service_name.clone() }),
+    }
+}
+
+fn uses(mechanism: SaslMechanism, name: &str) -> bool {
+    match name {
+        "sasl.mechanism" => true,
+        "sasl.kerberos.service.name" => mechanism == SaslMechanism::Gssapi,
+        "sasl.jaas.config" => mechanism != SaslMechanism::Gssapi,
+        "sasl.username" | "sasl.password" => {
+            matches!(mechanism, SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512)
+        }
+        _ => mechanism == SaslMechanism::OAuthBearer,
+    }
+}
+
+fn login(config: &ClientConfig, mechanism: SaslMechanism) -> Result<Login> {
+    match (&config.sasl_username, &config.sasl_password) {
+        (Some(username), Some(password)) => Ok(Login::new(username, password.clone())),
+        (None, _) => Err(missing("sasl.username", mechanism)),
+        (_, None) => Err(missing("sasl.password", mechanism)),
+    }
+}
+
+fn missing(name: &str, mechanism: SaslMechanism) -> Error {
+    conflict(format!("sasl.mechanism is {mechanism}, but {name} is missing or empty"), "set it, or sasl.jaas.config")
+}
+
+fn tokens(config: &ClientConfig) -> Result<TokenSource> {
+    let hint = "set sasl.oauthbearer.token.file, or sasl.oauthbearer.token.endpoint.url with \
+                sasl.oauthbearer.client.credentials.client.id and sasl.oauthbearer.client.credentials.client.secret";
+    let id = config.sasl_oauthbearer_client_id.clone();
+    match (&config.sasl_oauthbearer_token_file, &config.sasl_oauthbearer_token_endpoint_url) {
+        (Some(path), None) => Ok(TokenSource::File(path.into())),
+        (None, Some(url)) => match (id, config.sasl_oauthbearer_client_secret.clone()) {
+            (Some(client_id), Some(client_secret)) => Ok(TokenSource::ClientCredentials {
+                endpoint_url: url.clone(),
+                client_id,
+                client_secret,
+                scope: config.sasl_oauthbearer_scope.clone(),
+            }),
+            _ => Err(conflict("the client id or the client secret for the token endpoint is missing", hint)),
+        },
+        (None, None) => Err(conflict("sasl.mechanism is OAUTHBEARER, but nothing says where tokens come from", hint)),
+        (Some(_), Some(_)) => {
+            let what = "sasl.oauthbearer.token.file and sasl.oauthbearer.token.endpoint.url are both set";
+            Err(conflict(what, "both say where tokens come from: keep one"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SecurityProtocol, TlsVersion};
+    use crate::secret::Secret;
+
+    const PASSWORD: &str = "hunter2-canary";
+
+    fn read(properties: &[(&str, &str)]) -> Result<Security> {
+        let config = ClientConfig::from_properties(properties.iter().copied())?;
+        assert!(!format!("{config:?}").contains(PASSWORD));
+        config.security()
+    }
+
+    fn refusal(properties: &[(&str, &str)]) -> String {
+        let error = read(properties).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
+        error.to_string()
+    }
+
+    fn check_refusals(refusals: &[(&[(&str, &str)], &str)]) {
+        for (properties, words) in refusals {
+            let refused = refusal(properties);
+            assert!(refused.contains(words), "{properties:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn without_settings_there_is_neither_tls_nor_sasl() {
+        assert_eq!(read(&[]).unwrap(), Security::default());
+        assert_eq!(read(&[("security.protocol", "SSL")]).unwrap(), Security::tls(Tls::default()));
+    }
+
+    #[test]
+    fn files_and_texts_are_read_by_kafkas_and_librdkafkas_names() {
+        let files = Tls::with_ca_file("ca.pem")
+            .identity(Identity::files("client.pem", "client.key").key_password(Secret::new(PASSWORD)));
+        let librdkafka = [
+            ("security.protocol", "SSL"),
+            ("ssl.ca.location", "ca.pem"),
+            ("ssl.certificate.location", "client.pem"),
+            ("ssl.key.location", "client.key"),
+            ("ssl.key.password", PASSWORD),
+        ];
+        assert_eq!(read(&librdkafka).unwrap(), Security::tls(files));
+        let one = Tls::with_ca_file("ca.pem").identity(Identity::files("client.pem", "client.pem"));
+        let kafka = [
+            ("security.protocol", "SSL"),
+            ("ssl.truststore.type", "PEM"),
+            ("ssl.truststore.location", "ca.pem"),
+            ("ssl.keystore.location", "client.pem"),
+        ];
+        assert_eq!(read(&kafka).unwrap(), Security::tls(one));
+        let texts = Tls::with_ca_pem("CA").identity(Identity::pem("CHAIN", Secret::new(PASSWORD)));
+        let texts_by_name = [
+            ("security.protocol", "SSL"),
+            ("ssl.truststore.certificates", "CA"),
+            ("ssl.keystore.certificate.chain", "CHAIN"),
+            ("ssl.keystore.key", PASSWORD),
+        ];
+        assert_eq!(read(&texts_by_name).unwrap(), Security::tls(texts));
+    }
+
+    #[test]
+    fn checks_are_weakened_only_by_name() {
+        let weak = read(&[
+            ("security.protocol", "SSL"),
+            ("ssl.endpoint.identification.algorithm", ""),
+            ("ssl.insecure.accept.any.certificate", "true"),
+        ]);
+        let expected = Tls { verify_host_name: false, verify_certificate: false, ..Tls::default() };
+        assert_eq!(weak.unwrap(), Security::tls(expected));
+        for (protocols, oldest) in
+            [("TLSv1.2", TlsVersion::V1_2), ("TLSv1.3", TlsVersion::V1_3), ("TLSv1.3, TLSv1.2", TlsVersion::V1_2)]
+        {
+            let tls = read(&[("security.protocol", "SSL"), ("ssl.enabled.protocols", protocols)]).unwrap().tls;
+            assert_eq!(tls.unwrap().min_version, oldest, "{protocols}");
+        }
+        let old = refusal(&[("security.protocol", "SSL"), ("ssl.enabled.protocols", "TLSv1.1,TLSv1.2")]);
+        assert_eq!(
+            old,
+            "ssl.enabled.protocols must be TLSv1.2, TLSv1.3 or both, separated by a comma, not TLSv1.1,TLSv1.2"
+        );
+    }
+
+    #[test]
+    fn every_mechanism_is_read() {
+        let login = || Login::new("alice", Secret::new(PASSWORD));
+        for (mechanism, sasl) in [
+            ("PLAIN", Sasl::Plain(login())),
+            ("SCRAM-SHA-256", Sasl::Scram(ScramHash::Sha256, login())),
+            ("SCRAM-SHA-512", Sasl::Scram(ScramHash::Sha512, login())),
+        ] {
+            let read = read(&[
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanism", mechanism),
+                ("sasl.username", "alice"),
+                ("sasl.password", PASSWORD),
+            ]);
+            assert_eq!(read.unwrap(), Security::default().sasl(sasl), "{mechanism}");
+        }
+        let gssapi = read(&[("security.protocol", "SASL_SSL"), ("sasl.mechanism", "GSSAPI")]).unwrap();
+        assert_eq!(gssapi.sasl, Some(Sasl::Gssapi { service_name: "kafka".to_owned() }));
+        assert_eq!(gssapi.protocol(), SecurityProtocol::SaslSsl);
+        let oauth = [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "OAUTHBEARER")];
+        let file = read(&[&oauth[..], &[("sasl.oauthbearer.token.file", "/token")]].concat()).unwrap();
+        assert_eq!(file.sasl, Some(Sasl::OAuthBearer(TokenSource::File("/token".into()))));
+        let provider = [
+            ("sasl.oauthbearer.token.endpoint.url", "https://id.example/token"),
+            ("sasl.oauthbearer.client.credentials.client.id", "me"),
+            ("sasl.oauthbearer.client.credentials.client.secret", PASSWORD),
+        ];
+        let provider = read(&[&oauth[..], &provider].concat()).unwrap();
+        let expected = TokenSource::ClientCredentials {
+            endpoint_url: "https://id.example/token".to_owned(),
+            client_id: "me".to_owned(),
+            client_secret: Secret::new(PASSWORD),
+            scope: None,
+        };
+        assert_eq!(provider.sasl, Some(Sasl::OAuthBearer(expected)));
+    }
+
+    #[test]
+    fn settings_of_tls_that_contradict_each_other_are_refused() {
+        let ssl = ("security.protocol", "SSL");
+        check_refusals(&[
+            (&[("ssl.ca.location", "ca.pem")], "ssl.ca.location is set, but security.protocol does not use TLS"),
+            (&[ssl, ("ssl.key.location", "a")], "ssl.key.location is set, but ssl.certificate.location is missing"),
+            (&[ssl, ("ssl.certificate.location", "a")], "but ssl.key.location is missing"),
+            (&[ssl, ("ssl.keystore.key", PASSWORD)], "but ssl.keystore.certificate.chain is missing"),
+            (&[ssl, ("ssl.keystore.certificate.chain", "a")], "but ssl.keystore.key is missing"),
+            (&[ssl, ("ssl.key.password", PASSWORD)], "there is no private key"),
+            (&[ssl, ("ssl.ca.location", "a"), ("ssl.truststore.location", "b")], "keep one"),
+            (
+                &[
+                    ssl,
+                    ("ssl.keystore.location", "a"),
+                    ("ssl.keystore.key", PASSWORD),
+                    ("ssl.keystore.certificate.chain", "c"),
+                ],
+                "keep one",
+            ),
+            (&[("security.protocol", "SLL")], "did you mean SSL?"),
+        ]);
+    }
+
+    #[test]
+    fn stores_of_java_are_refused_with_the_command_that_converts_them() {
+        let ssl = ("security.protocol", "SSL");
+        check_refusals(&[
+            (
+                &[ssl, ("ssl.truststore.location", "trust.jks"), ("ssl.truststore.type", "JKS")],
+                "ssl.truststore.type must be PEM, not JKS; convert the file with `keytool -list -rfc -keystore trust.jks",
+            ),
+            (&[ssl, ("ssl.truststore.location", "trust.p12")], "not PKCS12; convert the file with `keytool -list -rfc"),
+            (&[ssl, ("ssl.keystore.location", "key.jks")], "ssl.keystore.type must be PEM, not JKS; convert"),
+            (&[ssl, ("ssl.keystore.type", "PKCS12")], "openssl pkcs12 -in client.p12 -out client.pem"),
+            (&[ssl, ("ssl.keystore.type", "BCFKS")], "ssl.keystore.type must be PEM, not BCFKS"),
+        ]);
+    }
+
+    #[test]
+    fn settings_of_sasl_that_contradict_each_other_are_refused() {
+        let (protocol, plain) = (("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN"));
+        let (username, password) = (("sasl.username", "alice"), ("sasl.password", PASSWORD));
+        let oauth = ("sasl.mechanism", "OAUTHBEARER");
+        let file = ("sasl.oauthbearer.token.file", "/token");
+        let url = |url| ("sasl.oauthbearer.token.endpoint.url", url);
+        let id = ("sasl.oauthbearer.client.credentials.client.id", "me");
+        let secret = ("sasl.oauthbearer.client.credentials.client.secret", PASSWORD);
+        check_refusals(&[
+            (&[plain, username, password], "is set, but security.protocol does not use SASL"),
+            (
+                &[("security.protocol", "SSL"), password],
+                "sasl.password is set, but security.protocol does not use SASL",
+            ),
+            (&[protocol], "sasl.mechanism is missing"),
+            (&[protocol, ("sasl.mechanism", "SCRAM-SHA512")], "did you mean SCRAM-SHA-512?"),
+            (&[protocol, plain, username], "sasl.password is missing or empty"),
+            (&[protocol, plain, username, ("sasl.password", "")], "sasl.password is missing or empty"),
+            (&[protocol, plain, password], "sasl.username is missing or empty"),
+            (&[protocol, plain, ("sasl.username", "a\0b"), password], "NUL"),
+            (&[protocol, oauth, password], "sasl.password is set, but sasl.mechanism is OAUTHBEARER"),
+            (
+                &[protocol, plain, username, password, file],
+                "sasl.oauthbearer.token.file is set, but sasl.mechanism is PLAIN",
+            ),
+            (&[protocol, oauth], "nothing says where tokens come from"),
+            (&[protocol, oauth, file, url("https://a/")], "keep one"),
+            (&[protocol, oauth, url("https://a/")], "client id or the client secret"),
+            (&[protocol, oauth, url("http://169.254.169.254/"), id, secret], "not an https URL"),
+            (&[protocol, oauth, url("file:///etc/passwd"), id, secret], "set sasl.oauthbearer.token.file"),
+            (&[protocol, oauth, url("https://me:hunter2-canary@a/"), id, secret], "must not contain a username"),
+            (&[protocol, ("sasl.mechanism", "GSSAPI"), ("sasl.kerberos.service.name", "")], "service.name is empty"),
+        ]);
+    }
+
+    #[test]
+    fn what_the_program_sets_replaces_the_rows_and_does_not_mix_with_them() {
+        let security = Security::tls(Tls::default()).sasl(Sasl::Plain(Login::new("a", Secret::new(PASSWORD))));
+        let config = ClientConfig::default().with_security(security.clone());
+        assert_eq!(config.security().unwrap(), security);
+        assert!(!format!("{config:?}").contains(PASSWORD));
+        let mixed = config.ssl_ca_location(Some("ca.pem".to_owned())).validate().unwrap_err().to_string();
+        assert!(mixed.contains("ssl.ca.location is set, and the program sets TLS and SASL without it"), "{mixed}");
+        let empty = Security::default().sasl(Sasl::Plain(Login::new("", Secret::new(PASSWORD))));
+        let empty = ClientConfig::default().with_security(empty).validate().unwrap_err().to_string();
+        assert!(empty.contains("the SASL username is empty"), "{empty}");
+    }
+}

@@ -1,0 +1,294 @@
+//! Who the client is, and how it proves that.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::Secret;
+
+/// How the client proves who it is. Kafka: `sasl.mechanism`, with the credentials.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sasl {
+    /// Sends the password (RFC 4616): use it with TLS.
+    Plain(Login),
+    /// Proves that it knows the password, without sending it (RFC 5802).
+    Scram(ScramHash, Login),
+    /// Sends a token (RFC 7628): use it with TLS.
+    OAuthBearer(TokenSource),
+    /// Kerberos, by the system's GSSAPI library (RFC 4752).
+    Gssapi {
+        /// The first part of the brokers' principals; usually `kafka`.
+        service_name: String,
+    },
+}
+
+impl Sasl {
+    /// Its mechanism.
+    pub fn mechanism(&self) -> SaslMechanism {
+        match self {
+            Self::Plain(_) => SaslMechanism::Plain,
+            Self::Scram(ScramHash::Sha256, _) => SaslMechanism::ScramSha256,
+            Self::Scram(ScramHash::Sha512, _) => SaslMechanism::ScramSha512,
+            Self::OAuthBearer(_) => SaslMechanism::OAuthBearer,
+            Self::Gssapi { .. } => SaslMechanism::Gssapi,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Plain(login) | Self::Scram(_, login) => login.check(),
+            Self::OAuthBearer(source) => source.check(),
+            Self::Gssapi { service_name } if service_name.is_empty() => {
+                Err(Error::new(ErrorKind::Config, "sasl.kerberos.service.name is empty")
+                    .with_hint("it is the first part of the brokers' principals, usually `kafka`"))
+            }
+            Self::Gssapi { .. } => Ok(()),
+        }
+    }
+}
+
+/// A mechanism of SASL. Kafka: `sasl.mechanism`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SaslMechanism {
+    /// `PLAIN`
+    Plain,
+    /// `SCRAM-SHA-256`
+    ScramSha256,
+    /// `SCRAM-SHA-512`
+    ScramSha512,
+    /// `OAUTHBEARER`
+    OAuthBearer,
+    /// `GSSAPI`
+    Gssapi,
+}
+
+impl SaslMechanism {
+    /// Its name on the wire and in `sasl.mechanism`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OAuthBearer => "OAUTHBEARER",
+            Self::Gssapi => "GSSAPI",
+        }
+    }
+}
+
+impl fmt::Display for SaslMechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The hash function of SCRAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScramHash {
+    /// `SCRAM-SHA-256`
+    Sha256,
+    /// `SCRAM-SHA-512`
+    Sha512,
+}
+
+type LoginCallback = Arc<dyn Fn() -> Result<(String, Secret)> + Send + Sync>;
+
+/// A username and its password: fixed, or asked for at every authentication, so that a changed password is used without
+/// a restart.
+#[derive(Clone)]
+pub struct Login(LoginSource);
+
+#[derive(Clone)]
+enum LoginSource {
+    Fixed(String, Secret),
+    Callback(LoginCallback),
+}
+
+impl Login {
+    /// A fixed username and password.
+    pub fn new(username: impl Into<String>, password: Secret) -> Self {
+        Self(LoginSource::Fixed(username.into(), password))
+    }
+
+    /// Asks `callback` for username and password at every authentication. It may block.
+    pub fn from_fn(callback: impl Fn() -> Result<(String, Secret)> + Send + Sync + 'static) -> Self {
+        Self(LoginSource::Callback(Arc::new(callback)))
+    }
+
+    /// The username and password. May block, unless [`is_fixed`](Self::is_fixed).
+    ///
+    /// # Errors
+    ///
+    /// That of the callback; `Config` if it returned an empty username or password.
+    pub fn ask(&self) -> Result<(String, Secret)> {
+        match &self.0 {
+            LoginSource::Fixed(username, password) => Ok((username.clone(), password.clone())),
+            LoginSource::Callback(callback) => {
+                let (username, password) = callback()?;
+                check_login(&username, &password)?;
+                Ok((username, password))
+            }
+        }
+    }
+
+    /// Whether [`ask`](Self::ask) returns at once.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.0, LoginSource::Fixed(..))
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.0 {
+            LoginSource::Fixed(username, password) => check_login(username, password),
+            LoginSource::Callback(_) => Ok(()),
+        }
+    }
+}
+
+/// No mechanism can send a NUL, and PLAIN separates the two by it.
+fn check_login(username: &str, password: &Secret) -> Result<()> {
+    let what = if username.is_empty() {
+        "the SASL username is empty"
+    } else if password.reveal().is_empty() {
+        "the SASL password is empty"
+    } else if username.contains('\0') || password.reveal().contains(&0) {
+        "the SASL username or password contains a NUL character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Config, what))
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            LoginSource::Fixed(username, password) => {
+                f.debug_struct("Login").field("username", username).field("password", password).finish()
+            }
+            LoginSource::Callback(_) => f.write_str("Login(callback)"),
+        }
+    }
+}
+
+impl PartialEq for Login {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (LoginSource::Fixed(username, password), LoginSource::Fixed(other_username, other_password)) => {
+                username == other_username && password == other_password
+            }
+            (LoginSource::Callback(one), LoginSource::Callback(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// Returns a new token; may block.
+pub type TokenCallback = Arc<dyn Fn() -> Result<Token> + Send + Sync>;
+
+/// Where the tokens of `OAUTHBEARER` come from.
+#[derive(Clone)]
+pub enum TokenSource {
+    /// The program: asked at every authentication, and again before a token expires.
+    Callback(TokenCallback),
+    /// An identity provider's token endpoint, by the client credentials flow (KIP-768).
+    ClientCredentials {
+        /// The `https` URL of the token endpoint.
+        endpoint_url: String,
+        /// The client's id.
+        client_id: String,
+        /// The client's secret.
+        client_secret: Secret,
+        /// The scope to ask for.
+        scope: Option<String>,
+    },
+    /// A file, as Kubernetes writes it. It is read at every authentication.
+    File(PathBuf),
+    /// An unsigned token, which everybody can make: only for tests (KIP-255).
+    Unsecured {
+        /// Who the client claims to be.
+        principal: String,
+    },
+}
+
+impl TokenSource {
+    /// Asks `callback` for a token at every authentication, and again before it expires. It may block.
+    pub fn from_fn(callback: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Self {
+        Self::Callback(Arc::new(callback))
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self::ClientCredentials { endpoint_url, client_id, client_secret, .. } = self else { return Ok(()) };
+        let (what, hint) = if !endpoint_url.starts_with("https://") {
+            let hint = if endpoint_url.starts_with("file:") {
+                "to read the token from a file, set sasl.oauthbearer.token.file"
+            } else {
+                "it receives the client's secret, so it must begin with https://"
+            };
+            ("sasl.oauthbearer.token.endpoint.url is not an https URL", hint)
+        } else if endpoint_url.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
+            let hint = "give the client's id and its secret by their own settings";
+            ("sasl.oauthbearer.token.endpoint.url must not contain a username", hint)
+        } else if client_id.is_empty() || client_secret.reveal().is_empty() {
+            ("the client id or the client secret for the token endpoint is empty", "give both")
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Config, what).with_hint(hint))
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Callback(_) => f.write_str("Callback"),
+            Self::ClientCredentials { endpoint_url, client_id, client_secret, scope } => f
+                .debug_struct("ClientCredentials")
+                .field("endpoint_url", endpoint_url)
+                .field("client_id", client_id)
+                .field("client_secret", client_secret)
+                .field("scope", scope)
+                .finish(),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Unsecured { principal } => f.debug_struct("Unsecured").field("principal", principal).finish(),
+        }
+    }
+}
+
+impl PartialEq for TokenSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Callback(one), Self::Callback(other)) => Arc::ptr_eq(one, other),
+            (
+                Self::ClientCredentials { endpoint_url, client_id, client_secret, scope },
+                Self::ClientCredentials {
+                    endpoint_url: other_url,
+                    client_id: other_id,
+                    client_secret: other_secret,
+                    scope: other_scope,
+                },
+            ) => {
+                (endpoint_url, client_id, scope) == (other_url, other_id, other_scope) && client_secret == other_secret
+            }
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Unsecured { principal }, Self::Unsecured { principal: other }) => principal == other,
+            _ => false,
+        }
+    }
+}
+
+/// A token of `OAUTHBEARER`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// What is sent.
+    pub value: Secret,
+    /// When it expires, in milliseconds since 1970; if unknown, what the token itself or the broker says counts.
+    pub expires_at_ms: Option<i64>,
+    /// SASL extensions (KIP-342).
+    pub extensions: Vec<(String, String)>,
+}
+
+impl Token {
+    /// A token without extensions, whose end is unknown.
+    pub fn new(value: Secret) -> Self {
+        Self { value, expires_at_ms: None, extensions: Vec::new() }
+    }
+}
