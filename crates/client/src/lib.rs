@@ -101,6 +101,25 @@
 //! # }
 //! ```
 //!
+//! # TLS and SASL
+//!
+//! [`ClientConfig::with_security`] takes a [`Security`]; the settings `security.protocol`, `ssl.*` and `sasl.*` say the
+//! same in a properties file. A [`Secret`] is never shown. [`Login::from_fn`] and [`TokenSource::from_fn`] ask the
+//! program for the current password or token.
+//!
+//! ```no_run
+//! use kavka::{Client, ClientConfig, Login, Sasl, ScramHash, Secret, Security, Tls};
+//!
+//! # async fn example() -> kavka::Result<()> {
+//! let password = std::env::var("KAFKA_PASSWORD").unwrap_or_default();
+//! let sasl = Sasl::Scram(ScramHash::Sha512, Login::new("billing", Secret::new(password)));
+//! let security = Security::tls(Tls::with_ca_file("/etc/kafka/ca.pem")).sasl(sasl);
+//! let client = Client::new(ClientConfig::new("kafka-1:9093")?.with_security(security))?;
+//! client.ready().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
 //!
 //! There is one [`Error`] type. Its text says what failed, where, why and what to do; [`Error::is_retriable`] and
@@ -143,6 +162,13 @@ pub use kavka_core::config::{
     ProducerConfig, parse_bootstrap_servers,
 };
 pub use kavka_core::wire::records::{Compression, CompressionType};
+
+// TLS and SASL.
+pub use kavka_core::config::{
+    Identity, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol, Tls, TlsVersion, Token, TokenSource,
+    Trust,
+};
+pub use kavka_core::secret::Secret;
 
 // Errors.
 pub use kavka_core::error::{Error, ErrorClass, ErrorKind, Hint, Phase, Place, Result, Written};

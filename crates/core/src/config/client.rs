@@ -106,15 +106,15 @@ settings! {
         ssl_keystore_type: String = "PEM";
 
         /// A PEM file with the client's certificate and those that lead to the authority, by librdkafka's name.
-        #[setting(ours = "ssl.certificate.location", pykafka = "ssl_config")]
+        #[setting(ours = "ssl.certificate.location")]
         ssl_certificate_location: Option<String> = None;
 
         /// A PEM file with the private key for `ssl.certificate.location`, by librdkafka's name.
-        #[setting(ours = "ssl.key.location", pykafka = "ssl_config")]
+        #[setting(ours = "ssl.key.location")]
         ssl_key_location: Option<String> = None;
 
         /// Decrypts the private key.
-        #[setting(kafka = "ssl.key.password", pykafka = "ssl_config")]
+        #[setting(kafka = "ssl.key.password")]
         ssl_key_password: Option<Secret> = None;
 
         /// Whether a broker's certificate must be for the host that was dialled (`https`) or may be for any (empty, or
@@ -136,11 +136,11 @@ settings! {
         sasl_mechanism: Option<SaslMechanism> = None;
 
         /// The username of PLAIN and SCRAM, by librdkafka's name. Kafka has it in `sasl.jaas.config`.
-        #[setting(ours = "sasl.username", pykafka = "sasl")]
+        #[setting(ours = "sasl.username")]
         sasl_username: Option<String> = None;
 
         /// The password of PLAIN and SCRAM, by librdkafka's name. Kafka has it in `sasl.jaas.config`.
-        #[setting(ours = "sasl.password", pykafka = "sasl")]
+        #[setting(ours = "sasl.password")]
         sasl_password: Option<Secret> = None;
 
         /// The credentials in Kafka's own form, for PLAIN, SCRAM and OAUTHBEARER:
@@ -151,27 +151,27 @@ settings! {
 
         /// The `https` URL of the identity provider that issues tokens for OAUTHBEARER, to `...client.id` with
         /// `...client.secret` (KIP-768).
-        #[setting(kafka = "sasl.oauthbearer.token.endpoint.url", pykafka = "sasl")]
+        #[setting(kafka = "sasl.oauthbearer.token.endpoint.url")]
         sasl_oauthbearer_token_endpoint_url: Option<String> = None;
 
         /// The client's id at the identity provider (KIP-1139).
-        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.id", pykafka = "sasl")]
+        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.id")]
         sasl_oauthbearer_client_id: Option<String> = None;
 
         /// The client's secret at the identity provider (KIP-1139).
-        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.secret", pykafka = "sasl")]
+        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.secret")]
         sasl_oauthbearer_client_secret: Option<Secret> = None;
 
         /// The scope to ask the identity provider for (KIP-1139).
-        #[setting(kafka = "sasl.oauthbearer.scope", pykafka = "sasl")]
+        #[setting(kafka = "sasl.oauthbearer.scope")]
         sasl_oauthbearer_scope: Option<String> = None;
 
         /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read at every authentication.
-        #[setting(ours = "sasl.oauthbearer.token.file", pykafka = "sasl")]
+        #[setting(ours = "sasl.oauthbearer.token.file")]
         sasl_oauthbearer_token_file: Option<String> = None;
 
         /// The first part of the brokers' Kerberos principals.
-        #[setting(kafka = "sasl.kerberos.service.name", pykafka = "sasl")]
+        #[setting(kafka = "sasl.kerberos.service.name")]
         sasl_kerberos_service_name: String = "kafka";
     }
     and {

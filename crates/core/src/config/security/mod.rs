@@ -4,6 +4,7 @@
 //! `sasl.*`, from which `ClientConfig::security` makes one. Both are checked as a whole by `validate`, before anything
 //! is sent.
 
+mod jaas;
 mod rows;
 mod sasl;
 mod tls;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, Tls, TokenSource, Trust,
+    EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, Tls, TokenSource, Trust, jaas,
 };
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Hint, Result, printable};
@@ -149,6 +149,12 @@ fn sasl(config: &ClientConfig) -> Result<Sasl> {
             return Err(conflict(what, "leave it out, or choose another mechanism"));
         }
     }
+    if let Some(line) = &config.sasl_jaas_config {
+        if let Some(name) = config.changed().find(|name| !may_stand_beside_jaas(name)) {
+            return Err(conflict(format!("{name} and sasl.jaas.config are both set"), "keep one of them"));
+        }
+        return jaas::read(line, mechanism, config.sasl_oauthbearer_token_endpoint_url.as_deref());
+    }
     match mechanism {
         SaslMechanism::Plain => login(config, mechanism).map(Sasl::Plain),
         SaslMechanism::ScramSha256 => login(config, mechanism).map(|login| Sasl::Scram(ScramHash::Sha256, login)),
@@ -160,14 +166,19 @@ fn sasl(config: &ClientConfig) -> Result<Sasl> {
 
 fn uses(mechanism: SaslMechanism, name: &str) -> bool {
     match name {
-        "sasl.mechanism" => true,
+        "sasl.mechanism" | "sasl.jaas.config" => true,
         "sasl.kerberos.service.name" => mechanism == SaslMechanism::Gssapi,
-        "sasl.jaas.config" => mechanism != SaslMechanism::Gssapi,
         "sasl.username" | "sasl.password" => {
             matches!(mechanism, SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512)
         }
         _ => mechanism == SaslMechanism::OAuthBearer,
     }
+}
+
+/// What `sasl.jaas.config` does not say itself.
+fn may_stand_beside_jaas(name: &str) -> bool {
+    !name.starts_with("sasl.")
+        || matches!(name, "sasl.mechanism" | "sasl.jaas.config" | "sasl.oauthbearer.token.endpoint.url")
 }
 
 fn login(config: &ClientConfig, mechanism: SaslMechanism) -> Result<Login> {
@@ -388,6 +399,12 @@ mod tests {
             (&[protocol, plain, username, ("sasl.password", "")], "sasl.password is missing or empty"),
             (&[protocol, plain, password], "sasl.username is missing or empty"),
             (&[protocol, plain, ("sasl.username", "a\0b"), password], "NUL"),
+            (
+                &[protocol, plain, password, ("sasl.jaas.config", PASSWORD)],
+                "sasl.password and sasl.jaas.config are both",
+            ),
+            (&[protocol, plain, ("sasl.jaas.config", PASSWORD)], "sasl.jaas.config cannot be read"),
+            (&[protocol, ("sasl.mechanism", "GSSAPI"), ("sasl.jaas.config", PASSWORD)], "leave it out"),
             (&[protocol, oauth, password], "sasl.password is set, but sasl.mechanism is OAUTHBEARER"),
             (
                 &[protocol, plain, username, password, file],

@@ -1,0 +1,188 @@
+//! Reads `sasl.jaas.config`: `module required name="value" ...;`.
+//!
+//! In Java, this line names a class to load. Here the name of the class only says which options follow: nothing is
+//! loaded, and an unknown class is refused. Errors never show a value, because any of them may be a password.
+
+use std::collections::BTreeMap;
+
+use super::{Login, Sasl, SaslMechanism, ScramHash, TokenSource};
+use crate::error::{Error, ErrorKind, Result, printable};
+use crate::secret::Secret;
+
+const SETTING: &str = "sasl.jaas.config";
+
+/// The credentials of `text` for `mechanism`; `endpoint_url` is `sasl.oauthbearer.token.endpoint.url`.
+pub(super) fn read(text: &Secret, mechanism: SaslMechanism, endpoint_url: Option<&str>) -> Result<Sasl> {
+    let wanted = match mechanism {
+        SaslMechanism::Plain => "org.apache.kafka.common.security.plain.PlainLoginModule",
+        SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
+            "org.apache.kafka.common.security.scram.ScramLoginModule"
+        }
+        SaslMechanism::OAuthBearer => "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule",
+        SaslMechanism::Gssapi => {
+            return Err(refused("is not used for GSSAPI")
+                .with_hint("leave it out; the system's Kerberos library finds the ticket (kinit) or the keytab"));
+        }
+    };
+    let text = std::str::from_utf8(text.reveal()).map_err(|_| refused("is not UTF-8 text"))?;
+    let mut line = Line::parse(text)?;
+    if line.module != wanted {
+        let what = format!("must name {wanted} for {mechanism}, not {}", printable(&line.module));
+        return Err(refused(&what));
+    }
+    let sasl = match mechanism {
+        SaslMechanism::Plain => Sasl::Plain(line.login()?),
+        SaslMechanism::ScramSha256 => Sasl::Scram(ScramHash::Sha256, line.login()?),
+        SaslMechanism::ScramSha512 => Sasl::Scram(ScramHash::Sha512, line.login()?),
+        SaslMechanism::OAuthBearer | SaslMechanism::Gssapi => Sasl::OAuthBearer(line.tokens(endpoint_url)?),
+    };
+    match line.options.pop_first() {
+        None => Ok(sasl),
+        Some((name, _)) => Err(refused(&format!("has the option {}, which is not supported", printable(&name)))),
+    }
+}
+
+fn refused(what: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{SETTING} {what}"))
+}
+
+/// A login module with its options.
+struct Line {
+    module: String,
+    options: BTreeMap<String, String>,
+}
+
+impl Line {
+    fn parse(text: &str) -> Result<Self> {
+        let form = "give `module required name=\"value\" ...;`, in one line and with quotes around the values";
+        let malformed = || refused("cannot be read").with_hint(form);
+        let mut words = words(text).ok_or_else(malformed)?.into_iter();
+        let module = words.next().ok_or_else(malformed)?;
+        if !matches!(words.next().as_deref(), Some("required" | "requisite" | "sufficient" | "optional")) {
+            return Err(malformed());
+        }
+        let mut options = BTreeMap::new();
+        loop {
+            let name = words.next().ok_or_else(|| refused("does not end with a semicolon"))?;
+            if name == ";" {
+                break;
+            }
+            let (Some("="), Some(value)) = (words.next().as_deref(), words.next()) else { return Err(malformed()) };
+            options.insert(name, value);
+        }
+        if words.next().is_some() {
+            Err(refused("has more than one login module"))
+        } else {
+            Ok(Self { module, options })
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Result<String> {
+        self.options.remove(name).ok_or_else(|| refused(&format!("has no option {name}")))
+    }
+
+    fn login(&mut self) -> Result<Login> {
+        Ok(Login::new(self.take("username")?, Secret::new(self.take("password")?)))
+    }
+
+    fn tokens(&mut self, endpoint_url: Option<&str>) -> Result<TokenSource> {
+        if let Some(principal) = self.options.remove("unsecuredLoginStringClaim_sub") {
+            return Ok(TokenSource::Unsecured { principal });
+        }
+        let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?));
+        let scope = self.options.remove("scope");
+        let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
+        let endpoint_url = endpoint_url.ok_or_else(missing)?.to_owned();
+        Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope })
+    }
+}
+
+/// The words of a line: names, quoted values without their quotes, `=` and `;`. `None` if a quote is not closed.
+fn words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let (word, after) = match first {
+            '=' | ';' => (first.to_string(), rest.get(1..)?),
+            '"' | '\'' => quoted(rest.get(1..)?, first)?,
+            _ => {
+                let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '=' | ';' | '"' | '\''));
+                let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+                (word.to_owned(), after)
+            }
+        };
+        words.push(word);
+        rest = after.trim_start();
+    }
+    Some(words)
+}
+
+/// The text up to the closing quote, and what follows. A backslash takes the next character as it is.
+fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut letters = text.char_indices();
+    while let Some((index, letter)) = letters.next() {
+        if letter == quote {
+            return Some((value, text.get(index + 1..)?));
+        }
+        value.push(if letter == '\\' { letters.next()?.1 } else { letter });
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    const OAUTH: &str = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule";
+
+    fn plain(line: &str) -> Result<Sasl> {
+        read(&Secret::new(line), SaslMechanism::Plain, None)
+    }
+
+    #[test]
+    fn a_line_of_kafka_is_read() {
+        let line = format!("{PLAIN} required username=\"ali\\\"ce\"\n  password = 'a;=b \\\\' ;");
+        let expected = Sasl::Plain(Login::new("ali\"ce", Secret::new("a;=b \\")));
+        assert_eq!(plain(&line).unwrap(), expected);
+        let line = "org.apache.kafka.common.security.scram.ScramLoginModule required username=a password=b;";
+        let scram = read(&Secret::new(line), SaslMechanism::ScramSha512, None).unwrap();
+        assert_eq!(scram, Sasl::Scram(ScramHash::Sha512, Login::new("a", Secret::new("b"))));
+    }
+
+    #[test]
+    fn tokens_come_from_a_provider_or_are_unsecured() {
+        let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\";");
+        let url = Some("https://id.example/token");
+        let expected = TokenSource::ClientCredentials {
+            endpoint_url: "https://id.example/token".to_owned(),
+            client_id: "me".to_owned(),
+            client_secret: Secret::new("s"),
+            scope: Some("all".to_owned()),
+        };
+        let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, url).unwrap();
+        assert_eq!(sasl, Sasl::OAuthBearer(expected));
+        let line = format!("{OAUTH} required unsecuredLoginStringClaim_sub=\"alice\";");
+        let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, None).unwrap();
+        assert_eq!(sasl, Sasl::OAuthBearer(TokenSource::Unsecured { principal: "alice".to_owned() }));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_used_is_refused_without_showing_it() {
+        for (line, words) in [
+            (String::new(), "cannot be read"),
+            (format!("{PLAIN} username=\"canary\";"), "cannot be read"),
+            (format!("{PLAIN} required username=\"canary;"), "cannot be read"),
+            (format!("{PLAIN} required username \"canary\";"), "cannot be read"),
+            (format!("{PLAIN} required username=\"canary\" password=\"canary\""), "does not end with a semicolon"),
+            (format!("{PLAIN} required username=\"canary\";"), "has no option password"),
+            (format!("{PLAIN} required username=\"a\" password=\"canary\" x=\"canary\";"), "the option x"),
+            (format!("{PLAIN} required username=\"a\" password=\"canary\"; {PLAIN} required;"), "more than one"),
+            ("com.sun.security.auth.module.JndiLoginModule required a=\"canary\";".to_owned(), "must name org.apache"),
+        ] {
+            let error = plain(&line).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("canary"), "{line}: {error}");
+        }
+    }
+}
