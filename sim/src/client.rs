@@ -190,8 +190,10 @@ impl<M: Machines> Client<M> {
             place: Place::default(),
             has_spoken: false,
             keeps_order: whereto.0 == Lane::Produce,
+            authentication_limit: SET_UP_TIMEOUT,
+            session_percent: 90,
         };
-        let connection = Connection::new(config, ReadPool::default()).expect("its first request fits");
+        let connection = Connection::new(config, None, ReadPool::default()).expect("its first request fits");
         session.stage = Stage::Connected { link, deadline, connection: Box::new(connection) };
     }
 

@@ -149,6 +149,8 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         place: place.clone(),
         has_spoken: shared.lock().route.was_opened(key.endpoint),
         keeps_order: key.owner == Owner::Produce,
+        authentication_limit: shared.config.connection_setup_timeout,
+        session_percent: 90,
     };
     let limit = shared.config.connection_setup_timeout;
     let started = shared.now();
@@ -218,7 +220,7 @@ async fn shake_hands(
     let mut stream = dial(shared, host, address).await.map_err(|cause| {
         Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(config.place.clone()).with_source(cause)
     })?;
-    let mut connection = Connection::new(config.clone(), shared.read_pool.clone())?;
+    let mut connection = Connection::new(config.clone(), None, shared.read_pool.clone())?;
     let mut answers = Vec::new();
     poll_fn(|context| {
         while !connection.is_ready() {

@@ -12,16 +12,19 @@
 //! A connection that [keeps the order](ConnectionConfig::keeps_order) lets an overdue request wait instead, for as long
 //! as another one is in time: sent again behind itself, it could not be answered any sooner.
 //!
-//! Requests can be sent only after the [handshake](super::handshake).
+//! Requests can be sent only after the [handshake](super::handshake), and not while the connection authenticates again.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use zeroize::Zeroize;
 
 use crate::error::{Error, ErrorKind, Phase, Place, Result, Written};
 use crate::link::frames::{FrameReader, ReadPool};
-use crate::link::handshake::{Stage, Step, versions_request};
+use crate::link::handshake::{Handshake, Step, versions_request};
+use crate::link::sasl::{Credentials, Work, Worked};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
 use crate::wire::api::{ApiKey, encode_request};
@@ -55,6 +58,11 @@ pub struct ConnectionConfig {
     /// Whether its requests must be executed in the order in which they were sent, so that none may go over another
     /// connection while an earlier one is open.
     pub keeps_order: bool,
+    /// How long a new authentication of the open connection may take while nothing is answered.
+    pub authentication_limit: Duration,
+    /// The share of a session after which new credentials are asked for, from 85 to 95 so that connections do not all
+    /// ask at once (KIP-368).
+    pub session_percent: u32,
 }
 
 /// Names a request; chosen by its sender.
@@ -100,7 +108,8 @@ struct InFlight {
     id: Option<RequestId>,
     key: ApiKey,
     version: i16,
-    correlation_id: i32,
+    /// `None` for a SASL message without a header.
+    correlation_id: Option<i32>,
     limit: Duration,
     queued_at: Instant,
     /// Its position in the stream of all bytes sent: if the stream did not get that far, nothing of it was written.
@@ -108,10 +117,9 @@ struct InFlight {
 }
 
 /// The state of one connection.
-#[derive(Debug)]
 pub struct Connection {
     config: ConnectionConfig,
-    stage: Stage,
+    handshake: Handshake,
     reader: FrameReader,
     frames: Vec<Bytes>,
     in_flight: VecDeque<InFlight>,
@@ -128,15 +136,28 @@ pub struct Connection {
     doubted_until: Option<Instant>,
     /// Requests that the broker does not answer, each with its end position in the stream of all bytes sent.
     unanswered: VecDeque<(InFlight, u64)>,
+    /// Whether a request was answered that is not part of the handshake.
+    has_answered: bool,
+}
+
+/// Leaves out the bytes to send, which may be credentials.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, handshake, in_flight, .. } = self;
+        let mut debug = f.debug_struct("Connection");
+        debug.field("config", config).field("handshake", handshake).field("in_flight", in_flight);
+        debug.finish_non_exhaustive()
+    }
 }
 
 impl Connection {
-    /// A connection whose first output is an `ApiVersions` request. The caller limits the time of the handshake.
-    pub fn new(config: ConnectionConfig, pool: ReadPool) -> Result<Self> {
-        let (stage, first) = Stage::begin();
+    /// A connection whose first output is an `ApiVersions` request, and which authenticates itself if it has
+    /// credentials. The caller limits the time of the handshake.
+    pub fn new(config: ConnectionConfig, credentials: Option<Credentials>, pool: ReadPool) -> Result<Self> {
+        let (handshake, first) = Handshake::begin(credentials, config.session_percent);
         let mut connection = Self {
             config,
-            stage,
+            handshake,
             reader: FrameReader::new(pool, MAX_HANDSHAKE_FRAME_BYTES),
             frames: Vec::new(),
             in_flight: VecDeque::new(),
@@ -150,23 +171,78 @@ impl Connection {
             last_answered: Instant(0),
             doubted_until: None,
             unanswered: VecDeque::new(),
+            has_answered: false,
         };
-        connection.take_step(&first)?;
+        connection.take_step(Instant(0), first)?;
         Ok(connection)
     }
 
-    fn take_step(&mut self, (request, version): &Step) -> Result<()> {
-        self.queue(Instant(0), None, request, *version, Duration::MAX)
+    fn take_step(&mut self, now: Instant, step: Step) -> Result<()> {
+        match step {
+            Step::Request(request, version) => {
+                let first = self.output.len();
+                self.queue(now, None, request.as_ref(), version, Duration::MAX)?;
+                self.output.range_mut(first..).for_each(wipe_when_dropped);
+            }
+            Step::Bare(message) => {
+                let size = i32::try_from(message.len()).unwrap_or(i32::MAX).to_be_bytes();
+                let mut frame = Bytes::from([&size, message.as_slice()].concat());
+                wipe_when_dropped(&mut frame);
+                self.note_queued(now, None, (ApiKey::SaslAuthenticate, 0), None, Duration::MAX, vec![frame]);
+            }
+        }
+        Ok(())
     }
 
-    /// Whether the handshake is complete, so that requests may be sent.
+    /// Whether requests may be sent: the handshake is complete, and no new authentication is under way.
     pub fn is_ready(&self) -> bool {
-        self.versions().is_some()
+        self.handshake.is_ready()
     }
 
     /// The versions that the broker supports, once the handshake is complete.
     pub fn versions(&self) -> Option<&ApiVersions> {
-        self.stage.versions()
+        self.handshake.versions()
+    }
+
+    /// A step of the authentication that may take long. Its outcome goes to [`handle_worked`](Self::handle_worked).
+    pub fn poll_work(&mut self) -> Option<Work> {
+        self.handshake.poll_work()
+    }
+
+    /// Takes the outcome of a step of the authentication.
+    ///
+    /// After an error the connection is unusable: close it and call [`fail_all`](Self::fail_all).
+    pub fn handle_worked(&mut self, now: Instant, worked: Worked) -> Result<()> {
+        let step = self.handshake.handle_worked(worked).map_err(|error| self.unauthenticated(error))?;
+        if self.is_ready() {
+            self.reader.set_max_frame_bytes(self.config.max_response_bytes);
+        }
+        step.map_or(Ok(()), |step| self.take_step(now, step))
+    }
+
+    /// Whether the session is about to end, so that new credentials are wanted for
+    /// [`reauthenticate`](Self::reauthenticate) (KIP-368). True once, and then again every second or less often.
+    pub fn poll_reauthentication(&mut self, now: Instant) -> bool {
+        self.handshake.poll_reauthentication(now)
+    }
+
+    /// Authenticates the open connection again. Until that is complete, it takes no requests.
+    pub fn reauthenticate(&mut self, now: Instant, credentials: Credentials) -> Result<()> {
+        debug_assert!(self.is_ready(), "the connection authenticates itself already");
+        let step = self.handshake.reauthenticate(now, credentials).map_err(|error| self.unauthenticated(error))?;
+        self.take_step(now, step)
+    }
+
+    /// The error for credentials that were refused. If the broker accepted earlier ones, the requests in flight may
+    /// well succeed on a new connection, which says for good whether the present credentials are right.
+    fn unauthenticated(&self, error: Error) -> Error {
+        let error = error.at(self.config.place.clone());
+        match self.handshake.again_since() {
+            Some(_) => Error::new(ErrorKind::Disconnected, "the connection could not be authenticated again")
+                .at(self.config.place.clone())
+                .with_source(error),
+            None => error,
+        }
     }
 
     /// Queues a request, in the newest version that both sides support and that is not above `max_version`. Returns
@@ -176,10 +252,11 @@ impl Connection {
     /// [`poll_unanswered`](Self::poll_unanswered) once its last byte was written. After an error nothing is queued, and
     /// the connection is still usable.
     pub fn send(&mut self, now: Instant, id: RequestId, request: &dyn AnyRequest, options: SendOptions) -> Result<i16> {
-        let not_ready = || Error::new(ErrorKind::Disconnected, "the connection is not set up yet");
+        let not_ready = || Error::new(ErrorKind::Disconnected, "the connection is not set up, or authenticates itself");
         let ours = request.versions();
         let version = self
             .versions()
+            .filter(|_| self.is_ready())
             .ok_or_else(not_ready)?
             .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
@@ -220,12 +297,23 @@ impl Connection {
         let segments = encode_request(request, version, correlation_id, Some(&self.config.client_id))
             .map_err(|error| Error::from(error).at(self.config.place.clone()))?;
         self.next_correlation_id = correlation_id.checked_add(1).unwrap_or(0);
+        self.note_queued(now, id, (request.key(), version), Some(correlation_id), limit, segments);
+        Ok(())
+    }
+
+    fn note_queued(
+        &mut self,
+        now: Instant,
+        id: Option<RequestId>,
+        (key, version): (ApiKey, i16),
+        correlation_id: Option<i32>,
+        limit: Duration,
+        segments: Vec<Bytes>,
+    ) {
         let starts_at = self.queued_bytes;
         self.queued_bytes += segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
         self.output.extend(segments);
-        let key = request.key();
         self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, queued_at: now, starts_at });
-        Ok(())
     }
 
     /// A request that the broker does not answer and whose last byte was written, with an empty response.
@@ -252,7 +340,7 @@ impl Connection {
     /// Notes that the first `bytes` bytes of the output were written.
     pub fn handle_written(&mut self, now: Instant, mut bytes: usize) {
         self.sent_bytes += bytes as u64;
-        self.last_used = now;
+        self.note_use(now);
         self.last_written = now;
         while let Some(front) = self.output.front_mut() {
             if front.len() > bytes {
@@ -261,6 +349,13 @@ impl Connection {
             }
             bytes -= front.len();
             self.output.pop_front();
+        }
+    }
+
+    /// An idle connection stays idle while it authenticates again.
+    fn note_use(&mut self, now: Instant) {
+        if self.handshake.again_since().is_none() {
+            self.last_used = now;
         }
     }
 
@@ -273,39 +368,45 @@ impl Connection {
     ///
     /// After an error the connection is unusable: close it and call [`fail_all`](Self::fail_all).
     pub fn handle_read(&mut self, now: Instant, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
-        self.last_used = now;
+        self.note_use(now);
         self.doubted_until = None;
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.handle_read(bytes, &mut frames);
         if !frames.is_empty() {
             self.last_answered = now;
         }
-        let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(frame, answers));
+        let handled = frames.drain(..).try_for_each(|frame| self.handle_frame(now, frame, answers));
         self.frames = frames;
         handled.and(read).map_err(|error| error.at(self.config.place.clone()))
     }
 
-    fn handle_frame(&mut self, frame: Bytes, answers: &mut Vec<Answer>) -> Result<()> {
+    fn handle_frame(&mut self, now: Instant, frame: Bytes, answers: &mut Vec<Answer>) -> Result<()> {
         let Some(request) = self.in_flight.front() else {
             return Err(Error::new(ErrorKind::Malformed, "the broker sent a response without a request"));
         };
         let mut decoder = Decoder::from(frame);
-        let correlation_id = i32::from_be_bytes(decoder.array()?);
-        if correlation_id != request.correlation_id {
-            let expected = request.correlation_id;
-            let why = format!("the broker answered request {correlation_id} when {expected} was next");
-            return Err(Error::new(ErrorKind::Malformed, why));
+        if let Some(expected) = request.correlation_id {
+            let correlation_id = i32::from_be_bytes(decoder.array()?);
+            if correlation_id != expected {
+                let why = format!("the broker answered request {correlation_id} when {expected} was next");
+                return Err(Error::new(ErrorKind::Malformed, why));
+            }
+            request.key.skip_response_header(request.version, &mut decoder)?;
         }
-        request.key.skip_response_header(request.version, &mut decoder)?;
-        let (id, key, version, body) = (request.id, request.key, request.version, decoder.into_rest());
+        let (id, key, version, sent_at) = (request.id, request.key, request.version, request.queued_at);
+        let (is_bare, body) = (request.correlation_id.is_none(), decoder.into_rest());
         self.in_flight.pop_front();
-        match id {
-            Some(id) => answers.push(Answer { id, key, version, body }),
-            None if self.is_ready() => {}
-            None => match self.stage.handle_answer(version, body)? {
-                Some(step) => self.take_step(&step)?,
-                None => self.reader.set_max_frame_bytes(self.config.max_response_bytes),
-            },
+        if let Some(id) = id {
+            self.has_answered = true;
+            answers.push(Answer { id, key, version, body });
+        } else if self.handshake.awaits(key) {
+            let step = self.handshake.handle_answer(sent_at, (!is_bare).then_some(version), body);
+            if let Some(step) = step.map_err(|error| self.unauthenticated(error))? {
+                self.take_step(now, step)?;
+            }
+            if self.is_ready() {
+                self.reader.set_max_frame_bytes(self.config.max_response_bytes);
+            }
         }
         Ok(())
     }
@@ -367,14 +468,23 @@ impl Connection {
     /// Since when the connection is idle; `None` while anything is in flight.
     pub fn idle_since(&self) -> Option<Instant> {
         let is_idle = self.in_flight.is_empty() && self.unanswered.is_empty() && self.output.is_empty();
+        let is_idle = is_idle && self.is_ready();
         is_idle.then_some(self.last_used)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) and then [`poll_expired`](Self::poll_expired).
+    /// When a new authentication that makes no progress has failed.
+    fn unauthenticated_at(&self) -> Option<Instant> {
+        let since = self.handshake.again_since()?;
+        Some(since.max(self.last_answered) + self.config.authentication_limit)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), [`poll_expired`](Self::poll_expired) and
+    /// [`poll_reauthentication`](Self::poll_reauthentication).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ends_at = self.all_overdue().map(|(_, at)| at);
         let expires_at = self.next_expiry().map(|(_, at)| at);
-        [ends_at, expires_at, self.doubted_until].into_iter().flatten().min()
+        let session = self.handshake.session().map(|(ask_at, ends_at)| ask_at.min(ends_at));
+        [ends_at, expires_at, self.doubted_until, self.unauthenticated_at(), session].into_iter().flatten().min()
     }
 
     /// The error to close the connection with, if every request is overdue at `now`: none was answered, or, if they
@@ -387,11 +497,18 @@ impl Connection {
             let what = "the broker did not respond on a connection that had been idle";
             return Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
         }
+        let disconnected = |what| Some(Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()));
+        if self.unauthenticated_at().is_some_and(|at| at <= now) {
+            return disconnected("the broker did not respond while the connection authenticated itself again");
+        }
+        if self.handshake.session().is_some_and(|(_, ends_at)| ends_at <= now) {
+            return disconnected("the session ended before there were new credentials");
+        }
         let (overdue, _) = self.all_overdue().filter(|(_, ends_at)| *ends_at <= now)?;
         Some(no_response(&self.config.place, overdue))
     }
 
-    /// The error for a closed connection. It has a hint if the peer never answered anything, on no connection.
+    /// The error for a closed connection. It has a hint if the peer has not answered a request on it.
     pub fn handle_closed(&self, cause: Option<std::io::Error>) -> Error {
         let error = Error::new(ErrorKind::Disconnected, "the connection was closed by the broker")
             .at(self.config.place.clone());
@@ -399,11 +516,9 @@ impl Connection {
             Some(cause) => error.with_source(cause),
             None => error,
         };
-        match self.stage {
-            Stage::Versions if !self.config.has_spoken => error.with_hint(
-                "it closed before its first response: the port may require TLS or SASL, or may not be Kafka's",
-            ),
-            Stage::Versions | Stage::VersionsAgain | Stage::Ready(_) => error,
+        match self.handshake.why_closed(self.config.has_spoken).filter(|_| !self.has_answered) {
+            Some(hint) => error.with_hint(hint),
+            None => error,
         }
     }
 
@@ -422,6 +537,29 @@ impl Connection {
         let unanswered = self.unanswered.drain(..).map(|(request, _)| request);
         self.in_flight.drain(..).chain(unanswered).filter_map(fail).collect()
     }
+}
+
+/// Bytes to send that are, or may be, credentials.
+struct Wiped(BytesMut);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.as_mut().zeroize();
+    }
+}
+
+/// Has the bytes overwritten once they are sent.
+fn wipe_when_dropped(segment: &mut Bytes) {
+    *segment = match std::mem::take(segment).try_into_mut() {
+        Ok(bytes) => Bytes::from_owner(Wiped(bytes)),
+        Err(shared) => shared,
+    };
 }
 
 fn no_response(place: &Place, request: &InFlight) -> Error {
@@ -451,8 +589,10 @@ mod tests {
             place: Place { address: Some("kafka:9092".into()), ..Place::default() },
             has_spoken: false,
             keeps_order: false,
+            authentication_limit: Duration::from_secs(10),
+            session_percent: 90,
         };
-        Connection::new(config, ReadPool::default()).unwrap()
+        Connection::new(config, None, ReadPool::default()).unwrap()
     }
 
     fn read(connection: &mut Connection, segments: &[Bytes]) -> Result<Vec<Answer>> {
@@ -728,7 +868,7 @@ mod tests {
             assert_ne!(connection.poll_timeout(), Some(Instant(30_167)), "it lives");
             assert_eq!(connection.poll_unanswered().is_some(), !options.is_answered);
             connection.send(Instant(30_100), RequestId(2), &ProduceRequest::default(), OPTIONS).unwrap();
-            assert_eq!(connection.in_flight.back().unwrap().correlation_id, 3, "one probe is enough");
+            assert_eq!(connection.in_flight.back().unwrap().correlation_id, Some(3), "one probe is enough");
         }
     }
 

@@ -1,48 +1,162 @@
 //! The handshake: what a connection does before it takes requests.
 //!
-//! The client asks for the broker's versions with the newest `ApiVersions` it knows. A broker that does not support
-//! that version refuses and names its own newest one, and the client asks again with it (KIP-35, KIP-511).
+//! 1. The client asks for the broker's versions with the newest `ApiVersions` it knows. A broker that does not support
+//!    that version refuses and names its own newest one, and the client asks again with it (KIP-35, KIP-511).
+//! 2. With credentials, it names its SASL mechanism in `SaslHandshake`, and the broker lists those that it accepts.
+//! 3. The two exchange the mechanism's messages in `SaslAuthenticate` (KIP-152), or bare, if the broker is too old for
+//!    that request.
+//!
+//! A broker may limit the session (KIP-368). Before it ends, the client does steps 2 and 3 again on the same
+//! connection. Answers to earlier requests may still arrive meanwhile, but no other request may be sent until that is
+//! complete.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{Error, ErrorKind, Place, Result};
+use super::sasl::{Credentials, Mechanism, Move, Work, Worked};
+use crate::error::{Error, ErrorKind, Place, Result, printable};
 use crate::link::versions::ApiVersions;
+use crate::time::Instant;
 use crate::wire::api::ApiKey;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::message::Message;
-use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::message::{AnyRequest, Message};
+use crate::wire::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse,
+};
 
-/// The progress of the handshake.
+/// Between two requests for new credentials, while none come.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How much of a broker's message an error repeats.
+const MAX_MESSAGE_CHARS: usize = 500;
+
 #[derive(Debug)]
-pub(super) enum Stage {
+enum Stage {
     /// `ApiVersions` was sent in the newest version.
     Versions,
     /// The broker refused that version; `ApiVersions` was sent again in a version it named.
     VersionsAgain,
-    /// The handshake is complete.
-    Ready(ApiVersions),
+    /// `SaslHandshake` was sent for this exchange.
+    Offer(Box<dyn Mechanism>),
+    /// The driver is to make the next step of the exchange.
+    Step(Work),
+    /// The driver makes that step.
+    Working,
+    /// The client's message was sent; the broker's is awaited.
+    Sent(Box<dyn Mechanism>),
+    /// Requests may be sent.
+    Ready,
 }
 
-/// The next request of the handshake, and the version to send it in.
-pub(super) type Step = (ApiVersionsRequest, i16);
+/// How long the broker accepts requests without a new authentication.
+#[derive(Debug)]
+struct Session {
+    /// When to ask for new credentials, or to ask again.
+    ask_at: Instant,
+    ends_at: Instant,
+}
 
-impl Stage {
+/// The progress of the handshake.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    stage: Stage,
+    /// What the broker supports, once known.
+    versions: Option<ApiVersions>,
+    credentials: Option<Credentials>,
+    /// The name of the SASL mechanism; `None` without SASL.
+    mechanism: Option<&'static str>,
+    /// The share of a session after which new credentials are asked for.
+    session_percent: u32,
+    /// How long the session lasts by the broker's last message, counted from when the client's message was sent.
+    lifetime: Option<(Instant, Duration)>,
+    session: Option<Session>,
+    /// When the present authentication began; `None` for the first one.
+    again_since: Option<Instant>,
+}
+
+/// The next message of the handshake.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A request, and the version to send it in.
+    Request(Box<dyn AnyRequest>, i16),
+    /// A SASL message without a header.
+    Bare(Vec<u8>),
+}
+
+impl Handshake {
     /// The first stage and its request.
-    pub(super) fn begin() -> (Self, Step) {
-        (Self::Versions, (versions_request(), ApiVersionsRequest::MAX_VERSION))
+    pub(super) fn begin(credentials: Option<Credentials>, session_percent: u32) -> (Self, Step) {
+        let handshake = Self {
+            stage: Stage::Versions,
+            versions: None,
+            mechanism: credentials.as_ref().map(|credentials| credentials.mechanism().name()),
+            credentials,
+            session_percent,
+            lifetime: None,
+            session: None,
+            again_since: None,
+        };
+        (handshake, Step::Request(Box::new(versions_request()), ApiVersionsRequest::MAX_VERSION))
     }
 
-    /// Takes the response to the last step, which was sent in `version`. Returns the next step; `None` when complete.
-    pub(super) fn handle_answer(&mut self, version: i16, body: Bytes) -> Result<Option<Step>> {
+    /// Whether requests may be sent.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready)
+    }
+
+    /// When the re-authentication under way began.
+    pub(super) fn again_since(&self) -> Option<Instant> {
+        self.again_since
+    }
+
+    /// The versions that the broker supports, once the first handshake is complete.
+    pub(super) fn versions(&self) -> Option<&ApiVersions> {
+        self.versions.as_ref().filter(|_| self.is_ready() || self.again_since.is_some())
+    }
+
+    /// Whether the response to this API belongs to the handshake.
+    pub(super) fn awaits(&self, key: ApiKey) -> bool {
+        match self.stage {
+            Stage::Versions | Stage::VersionsAgain => key == ApiKey::ApiVersions,
+            Stage::Offer(_) => key == ApiKey::SaslHandshake,
+            Stage::Sent(_) => key == ApiKey::SaslAuthenticate,
+            Stage::Step(_) | Stage::Working | Stage::Ready => false,
+        }
+    }
+
+    /// Takes the response to the last message, which was sent at `sent_at`, in `version`; `None` for a bare one.
+    /// Returns the next message, if there is one to send at once.
+    pub(super) fn handle_answer(
+        &mut self,
+        sent_at: Instant,
+        version: Option<i16>,
+        body: Bytes,
+    ) -> Result<Option<Step>> {
+        match std::mem::replace(&mut self.stage, Stage::Working) {
+            stage @ (Stage::Versions | Stage::VersionsAgain) => {
+                self.handle_versions(matches!(stage, Stage::Versions), version.unwrap_or(0), body)
+            }
+            Stage::Offer(mechanism) => self.handle_offer(mechanism, version.unwrap_or(0), body).map(|()| None),
+            Stage::Sent(mechanism) => self.handle_message(mechanism, sent_at, version, body).map(|()| None),
+            stage @ (Stage::Step(_) | Stage::Working | Stage::Ready) => {
+                self.stage = stage;
+                Ok(None)
+            }
+        }
+    }
+
+    fn handle_versions(&mut self, is_first: bool, version: i16, body: Bytes) -> Result<Option<Step>> {
         // A broker that does not support the version answers in version 0.
         let refused = body.get(..2) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes()[..]);
         let version = if refused { 0 } else { version };
         let response = ApiVersionsResponse::decode_exact(version, body)?;
-        if refused && matches!(self, Self::Versions) {
+        if refused && is_first {
             let own = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.number());
             let newest = own.map_or(0, |api| api.max_version.clamp(0, ApiVersionsRequest::MAX_VERSION));
-            *self = Self::VersionsAgain;
-            return Ok(Some((versions_request(), newest)));
+            self.stage = Stage::VersionsAgain;
+            return Ok(Some(Step::Request(Box::new(versions_request()), newest)));
         }
         if let Some(error) = Error::from_code(response.error_code) {
             return Err(error.at(Place { api: Some(("ApiVersions", version)), ..Place::default() }));
@@ -51,17 +165,167 @@ impl Stage {
         if versions.is_empty() {
             return Err(Error::new(ErrorKind::Unsupported, "the broker's list of supported APIs is empty"));
         }
-        *self = Self::Ready(versions);
-        Ok(None)
+        self.versions = Some(versions);
+        let Some(credentials) = self.credentials.take() else {
+            self.stage = Stage::Ready;
+            return Ok(None);
+        };
+        self.name_mechanism(credentials).map(Some)
     }
 
-    /// The versions that the broker supports, once known.
-    pub(super) fn versions(&self) -> Option<&ApiVersions> {
-        match self {
-            Self::Versions | Self::VersionsAgain => None,
-            Self::Ready(versions) => Some(versions),
+    /// Version 1 of `SaslHandshake` announces `SaslAuthenticate` requests, version 0 bare messages.
+    fn name_mechanism(&mut self, credentials: Credentials) -> Result<Step> {
+        let newest = if self.is_bare() { 0 } else { SaslHandshakeRequest::MAX_VERSION };
+        let versions = self.versions.clone().unwrap_or_default();
+        let version = versions.choose(ApiKey::SaslHandshake, (0, newest)).map_err(|error| {
+            Error::new(ErrorKind::Authentication, "the broker does not know SASL")
+                .with_source(error)
+                .with_hint("set security.protocol to PLAINTEXT or SSL, or use the broker's port for SASL")
+        })?;
+        let mechanism = credentials.mechanism().name();
+        self.mechanism = Some(mechanism);
+        self.stage = Stage::Offer(credentials.begin());
+        Ok(Step::Request(Box::new(SaslHandshakeRequest { mechanism: mechanism.into() }), version))
+    }
+
+    /// Whether the broker is too old to take SASL messages in requests.
+    fn is_bare(&self) -> bool {
+        self.versions.as_ref().is_none_or(|versions| versions.choose(ApiKey::SaslAuthenticate, (0, 2)).is_err())
+    }
+
+    fn handle_offer(&mut self, mechanism: Box<dyn Mechanism>, version: i16, body: Bytes) -> Result<()> {
+        let response = SaslHandshakeResponse::decode_exact(version, body)?;
+        let name = self.mechanism.unwrap_or_default();
+        let code = response.error_code;
+        if code == ErrorCode::ILLEGAL_SASL_STATE {
+            let what = format!("the broker does not use SASL on this port ({name} was asked for)");
+            let hint = "set security.protocol to PLAINTEXT or SSL, or use the broker's port for SASL";
+            return Err(Error::new(ErrorKind::Authentication, what).with_hint(hint));
+        }
+        if let Some(error) = Error::from_code(code).filter(|_| code != ErrorCode::UNSUPPORTED_SASL_MECHANISM) {
+            return Err(error);
+        }
+        let is_listed = response.mechanisms.iter().any(|listed| listed == name);
+        if code != ErrorCode::NONE || !is_listed {
+            let list = if response.mechanisms.is_empty() { "none".into() } else { response.mechanisms.join(", ") };
+            let what = format!("the broker does not accept the SASL mechanism {name}, only: {}", shortened(&list));
+            return Err(Error::new(ErrorKind::Authentication, what)
+                .with_hint("set sasl.mechanism to one of them, or enable it on the broker"));
+        }
+        self.stage = Stage::Step(Work { mechanism, message: Bytes::new() });
+        Ok(())
+    }
+
+    fn handle_message(
+        &mut self,
+        mechanism: Box<dyn Mechanism>,
+        sent_at: Instant,
+        version: Option<i16>,
+        body: Bytes,
+    ) -> Result<()> {
+        let message = match version {
+            None => body,
+            Some(version) => {
+                let response = SaslAuthenticateResponse::decode_exact(version, body)?;
+                let name = self.mechanism.unwrap_or_default();
+                if response.error_code == ErrorCode::SASL_AUTHENTICATION_FAILED {
+                    return Err(refused(name, mechanism.complaint(), response.error_message.as_deref()));
+                }
+                if let Some(error) = Error::from_code(response.error_code) {
+                    return Err(error);
+                }
+                let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or(0);
+                self.lifetime = (lifetime > 0).then(|| (sent_at, Duration::from_millis(lifetime)));
+                response.auth_bytes
+            }
+        };
+        self.stage = Stage::Step(Work { mechanism, message });
+        Ok(())
+    }
+
+    /// The next step of the exchange, if it is the driver's turn.
+    pub(super) fn poll_work(&mut self) -> Option<Work> {
+        match std::mem::replace(&mut self.stage, Stage::Working) {
+            Stage::Step(work) => Some(work),
+            stage => {
+                self.stage = stage;
+                None
+            }
         }
     }
+
+    /// Takes the outcome of a step. Returns the message to send, if the exchange goes on.
+    pub(super) fn handle_worked(&mut self, Worked { mechanism, outcome }: Worked) -> Result<Option<Step>> {
+        let Move::Send(message) = outcome? else {
+            self.stage = Stage::Ready;
+            self.again_since = None;
+            self.session = self.lifetime.take().map(|(since, lifetime)| Session {
+                ask_at: since + lifetime.saturating_mul(self.session_percent) / 100,
+                ends_at: since + lifetime,
+            });
+            return Ok(None);
+        };
+        let versions = self.versions.as_ref().filter(|_| !self.is_bare());
+        let newest = SaslAuthenticateRequest::MAX_VERSION;
+        let step = match versions.and_then(|versions| versions.choose(ApiKey::SaslAuthenticate, (0, newest)).ok()) {
+            Some(version) => Step::Request(Box::new(SaslAuthenticateRequest { auth_bytes: message.into() }), version),
+            None => Step::Bare(message),
+        };
+        self.stage = Stage::Sent(mechanism);
+        Ok(Some(step))
+    }
+
+    /// Begins to authenticate again.
+    pub(super) fn reauthenticate(&mut self, now: Instant, credentials: Credentials) -> Result<Step> {
+        self.again_since = Some(now);
+        self.name_mechanism(credentials)
+    }
+
+    /// Whether new credentials are wanted now. While none come, they are asked for again.
+    pub(super) fn poll_reauthentication(&mut self, now: Instant) -> bool {
+        let is_ready = self.is_ready();
+        let Some(session) = self.session.as_mut().filter(|session| is_ready && session.ask_at <= now) else {
+            return false;
+        };
+        session.ask_at = now + (session.ends_at.since(now) / 2).max(ASK_AGAIN);
+        true
+    }
+
+    /// When new credentials are wanted, and when the session ends; `None` if it does not, or ends during an
+    /// authentication.
+    pub(super) fn session(&self) -> Option<(Instant, Instant)> {
+        self.session.as_ref().filter(|_| self.is_ready()).map(|session| (session.ask_at, session.ends_at))
+    }
+
+    /// What may be the reason if the broker closes the connection now, before it has answered a request. Whether it has
+    /// spoken on an earlier connection matters, too.
+    pub(super) fn why_closed(&self, has_spoken: bool) -> Option<&'static str> {
+        match self.stage {
+            Stage::Versions if !has_spoken => {
+                Some("it closed before its first response: the port may require TLS or SASL, or may not be Kafka's")
+            }
+            Stage::Sent(_) if self.is_bare() => {
+                Some("it closed during the authentication, as brokers before 1.0 do if the credentials are wrong")
+            }
+            Stage::Ready if self.mechanism.is_none() => {
+                Some("it closed before its first answer: the port may require SASL (security.protocol)")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The broker's text, safe to print, and not too long.
+fn shortened(text: &str) -> String {
+    printable(text).chars().take(MAX_MESSAGE_CHARS).collect()
+}
+
+/// The error for `SASL_AUTHENTICATION_FAILED`.
+fn refused(mechanism: &str, complaint: Option<&str>, message: Option<&str>) -> Error {
+    let words = [complaint, message].into_iter().flatten().filter(|words| !words.is_empty());
+    let words = words.map(shortened).collect::<Vec<_>>().join("; ");
+    let words = if words.is_empty() { "it gives no reason".into() } else { words };
+    Error::new(ErrorKind::Authentication, format!("the broker refused the credentials for SASL {mechanism}: {words}"))
 }
 
 /// Asks for the broker's versions.

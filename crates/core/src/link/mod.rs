@@ -3,6 +3,7 @@
 mod connection;
 mod frames;
 mod handshake;
+pub mod sasl;
 mod versions;
 
 pub use connection::{Answer, Connection, ConnectionConfig, Failed, RequestId, SendOptions};

@@ -1,16 +1,25 @@
 //! `SaslAuthenticate`: one step of a SASL exchange (KIP-152).
 
+use std::fmt;
+
 use bytes::Bytes;
 use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
 /// The client's next message of the exchange.
-#[derive(Debug, Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 #[kafka(request = "SaslAuthenticate", response = SaslAuthenticateResponse, versions = "0-2", flexible = 2)]
 pub struct SaslAuthenticateRequest {
     /// The bytes, in the mechanism's format.
     pub auth_bytes: Bytes,
+}
+
+/// Leaves out the bytes, which may be credentials.
+impl fmt::Debug for SaslAuthenticateRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SaslAuthenticateRequest").finish_non_exhaustive()
+    }
 }
 
 /// The broker's next message of the exchange.
