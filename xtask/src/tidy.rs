@@ -77,6 +77,12 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
         &["tokio::net", "tokio::io", "tokio::runtime", "socket2", "rustix", "std::time::SystemTime"],
         &["crates/client/src/driver/"],
     ),
+    // Whoever reads how the client verifies brokers finds it in one place.
+    (
+        "crates/client/src/",
+        &["rustls", "tokio_rustls", "webpki", "rustls_native_certs"],
+        &["crates/client/src/driver/tls.rs", "crates/client/src/driver/tls/"],
+    ),
     (
         "crates/client/src/",
         &["tokio::spawn", "tokio::task", "tokio::time"],

@@ -1,7 +1,7 @@
 //! The task of one connection: moves bytes between a socket and a [`link::Connection`].
 //!
-//! It dials, waits for the handshake, and then serves its mailbox until the connection ends. Every request that reached
-//! the mailbox is answered or failed. The rules of the protocol are not here.
+//! It dials, waits for the handshakes of TLS and of Kafka, and then serves its mailbox until the connection ends. Every
+//! request that reached the mailbox is answered or failed. The rules of the protocol are not here.
 //!
 //! When a request has expired while others still wait, the mailbox moves to a new connection, and the old one only
 //! waits for the responses that are still due.
@@ -12,6 +12,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -154,7 +155,9 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     };
     let limit = shared.config.connection_setup_timeout;
     let started = shared.now();
-    let mut last_error = None;
+    let mut last_error = None::<Error>;
+    let is_in_tls = AtomicBool::new(false);
+    let timed_out = || set_up_timed_out(&place, is_in_tls.load(Ordering::Relaxed));
     let trying = async {
         let addresses = shared.network.resolve(&host, port).await.map_err(|cause| {
             Error::new(ErrorKind::Disconnected, "the broker's name cannot be resolved")
@@ -166,10 +169,14 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
             // If one address swallows packets, there must be time left for the others.
             let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
             untried -= 1;
-            match timeout(share, shake_hands(shared, &host, address, &config)).await {
-                Ok(Ok(opened)) => return Ok(opened),
-                Ok(Err(error)) => last_error = Some(error),
-                Err(_) => last_error = Some(set_up_timed_out(&place)),
+            let tried = timeout(share, shake_hands(shared, &host, address, &config, &is_in_tls)).await;
+            match tried.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(opened) => return Ok(opened),
+                // That one address was refused says more than that another one cannot be reached.
+                Err(error) => {
+                    last_error =
+                        last_error.take().filter(|last| last.kind() == ErrorKind::Authentication).or(Some(error));
+                }
             }
         }
         let none = || Error::new(ErrorKind::Disconnected, "the broker's name has no address").at(place.clone());
@@ -177,12 +184,12 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     };
     match timeout(limit, trying).await {
         Ok(opened) => opened,
-        Err(_) => Err(last_error.unwrap_or_else(|| set_up_timed_out(&place))),
+        Err(_) => Err(last_error.unwrap_or_else(timed_out)),
     }
 }
 
 /// Waits until the broker may be dialled. Ends early, with the error, if the dial of another connection fails
-/// meanwhile.
+/// meanwhile, or if the broker refused us a moment ago.
 async fn wait_to_dial(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
     let mut dialled = shared.dialled.subscribe();
     let before = shared.lock().route.failures(key.endpoint);
@@ -190,7 +197,7 @@ async fn wait_to_dial(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
         let now = shared.now();
         let wait = {
             let mut state = shared.lock();
-            if state.route.failures(key.endpoint) > before
+            if (state.route.failures(key.endpoint) > before || state.route.is_refused(now, key.endpoint))
                 && let Some(away) = state.unreachable.get(&key.endpoint)
             {
                 return Err(away.error.clone());
@@ -205,10 +212,16 @@ async fn wait_to_dial(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
     }
 }
 
-fn set_up_timed_out(place: &Place) -> Error {
-    Error::new(ErrorKind::TimedOut(Phase::Connect), format!("no answer while {}", Phase::Connect))
+fn set_up_timed_out(place: &Place, is_in_tls: bool) -> Error {
+    let (what, hint) = if is_in_tls {
+        ("no answer to the TLS handshake", "is the port that of a TLS listener? otherwise correct security.protocol")
+    } else {
+        let hint = "the peer accepts connections but says nothing, or packets to it are lost: is it a Kafka broker?";
+        ("no answer", hint)
+    };
+    Error::new(ErrorKind::TimedOut(Phase::Connect), format!("{what} while {}", Phase::Connect))
         .at(place.clone())
-        .with_hint("the peer accepts connections but says nothing, or packets to it are lost: is it a Kafka broker?")
+        .with_hint(hint)
 }
 
 async fn shake_hands(
@@ -216,10 +229,17 @@ async fn shake_hands(
     host: &str,
     address: SocketAddr,
     config: &ConnectionConfig,
+    is_in_tls: &AtomicBool,
 ) -> Result<(Connection, Box<dyn Stream>)> {
     let mut stream = dial(shared, host, address).await.map_err(|cause| {
         Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(config.place.clone()).with_source(cause)
     })?;
+    if let Some(tls) = &shared.tls {
+        is_in_tls.store(true, Ordering::Relaxed);
+        let secured = tls.ready(shared.now()).await.shake_hands(host, stream, &config.place).await;
+        is_in_tls.store(false, Ordering::Relaxed);
+        stream = secured?;
+    }
     let mut connection = Connection::new(config.clone(), None, shared.read_pool.clone())?;
     let mut answers = Vec::new();
     poll_fn(|context| {
@@ -275,7 +295,11 @@ fn write_output(
         }
         progress = true;
     }
-    Ok(progress)
+    // TLS takes what it cannot write at once, and asks to be reminded.
+    match Pin::new(&mut *stream).poll_flush(context) {
+        Poll::Ready(Err(cause)) => Err(connection.handle_closed(Some(cause))),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(progress),
+    }
 }
 
 fn read_once(
@@ -587,7 +611,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let config = ClientConfig::default().bootstrap_servers(vec![("kafka".into(), 9092)]);
-            let shared = Arc::new(Switchboard::new(config, Arc::new(Refusing), None, 1));
+            let shared = Arc::new(Switchboard::new(config, Arc::new(Refusing), None, None, 1));
             let endpoint = Endpoint::Bootstrap(0);
             let key = |owner| ConnectionKey { owner, endpoint };
             shared.handle_unreachable(key(Owner::Control), &Error::new(ErrorKind::Disconnected, "gone"));
@@ -665,7 +689,7 @@ mod tests {
     fn switchboard(reconnect_backoff_max: Duration, hangs_up: HangsUp) -> Arc<Switchboard> {
         let config = ClientConfig::default().bootstrap_servers(vec![("kafka".into(), 9092)]);
         let config = config.reconnect_backoff_max(reconnect_backoff_max);
-        Arc::new(Switchboard::new(config, Arc::new(hangs_up), None, 1))
+        Arc::new(Switchboard::new(config, Arc::new(hangs_up), None, None, 1))
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::role;
 
-use super::{ConnectionKey, Driver, Network, Switchboard, WireTap};
+use super::{ConnectionKey, Driver, Network, Switchboard, Tls, WireTap};
 
 /// Keeps the engine thread running; it ends when the last one is dropped.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Driver {
         seed: u64,
     ) -> Result<(Self, Arc<Alive>)> {
         config.validate()?;
+        let tls = config.security()?.tls.map(Tls::new).transpose()?.map(Arc::new);
         let cannot =
             |what: &str, cause| Error::new(ErrorKind::System, format!("{what} cannot be started")).with_source(cause);
         let runtime = Builder::new_current_thread()
@@ -36,8 +37,8 @@ impl Driver {
             .max_blocking_threads(16)
             .build()
             .map_err(|cause| cannot("the engine", cause))?;
-        let driver =
-            Self { shared: Arc::new(Switchboard::new(config, network, tap, seed)), runtime: runtime.handle().clone() };
+        let shared = Arc::new(Switchboard::new(config, network, tls, tap, seed));
+        let driver = Self { shared, runtime: runtime.handle().clone() };
         let (stop, stopped) = oneshot::channel::<()>();
         driver.spawn(role::start(Arc::new(driver.clone())));
         let shared = Arc::clone(&driver.shared);

@@ -12,6 +12,7 @@ mod coordinators;
 mod engine;
 mod metadata;
 mod network;
+mod tls;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -40,6 +41,7 @@ pub(crate) use engine::{Alive, cores};
 use metadata::Snapshots;
 pub(crate) use metadata::{AllTopicsHold, TopicHold};
 pub use network::{BoxFuture, Network, Stream, Tcp};
+use tls::Tls;
 
 /// A frame that was sent or received.
 #[derive(Debug, Clone)]
@@ -109,6 +111,7 @@ struct Switchboard {
     config: ClientConfig,
     started: std::time::Instant,
     network: Arc<dyn Network>,
+    tls: Option<Arc<Tls>>,
     tap: Option<WireTap>,
     read_pool: ReadPool,
     state: Mutex<State>,
@@ -139,7 +142,13 @@ impl State {
 }
 
 impl Switchboard {
-    fn new(config: ClientConfig, network: Arc<dyn Network>, tap: Option<WireTap>, seed: u64) -> Self {
+    fn new(
+        config: ClientConfig,
+        network: Arc<dyn Network>,
+        tls: Option<Arc<Tls>>,
+        tap: Option<WireTap>,
+        seed: u64,
+    ) -> Self {
         let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
         let reconnect = Backoff { initial: config.reconnect_backoff, max: config.reconnect_backoff_max };
         let server = |(host, port): &(String, u16)| BootstrapServer { host: host.as_str().into(), port: *port };
@@ -158,6 +167,7 @@ impl Switchboard {
             config,
             started: std::time::Instant::now(),
             network,
+            tls,
             tap,
             read_pool: ReadPool::default(),
             state: Mutex::new(state),
@@ -207,6 +217,9 @@ impl Switchboard {
         let since = state.unreachable.get(&key.endpoint).map(|away| away.since);
         state.unreachable.insert(key.endpoint, Away { since: since.unwrap_or(now), error: error.clone() });
         state.route.handle_failure(now, key.endpoint);
+        if error.kind() == ErrorKind::Authentication {
+            state.route.handle_refused(now, key.endpoint);
+        }
         if let Endpoint::Broker(_) = key.endpoint {
             // It may have led partitions of any topic.
             state.refresh.request(Outdated::InUse);

@@ -16,6 +16,10 @@ use crate::cluster::Metadata;
 use crate::random::Random;
 use crate::time::Instant;
 
+/// How long a broker that refused us is left alone: most likely, its answer stays the same until somebody corrects a
+/// setting, and too many wrong passwords may lock the account.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
 /// A `host:port` from `bootstrap.servers`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootstrapServer {
@@ -53,6 +57,8 @@ struct Failures {
     last: Instant,
     /// The next dial starts no earlier than this; during a dial, the end of its time limit.
     not_before: Instant,
+    /// The end of the pause after the endpoint refused us.
+    refused_until: Instant,
 }
 
 impl Route {
@@ -124,6 +130,16 @@ impl Route {
         failures.in_a_row = failures.in_a_row.saturating_add(1);
         failures.last = now;
         failures.not_before = now + self.backoff.delay(failures.in_a_row, &mut self.random);
+    }
+
+    /// Notes that the failure was a refusal: a certificate or credentials were not accepted.
+    pub fn handle_refused(&mut self, now: Instant, endpoint: Endpoint) {
+        self.failures.entry(endpoint).or_default().refused_until = now + REFUSED_PAUSE;
+    }
+
+    /// Whether an endpoint refused us a moment ago, so that it should not be dialled, nor waited for.
+    pub fn is_refused(&self, now: Instant, endpoint: Endpoint) -> bool {
+        self.failures.get(&endpoint).is_some_and(|failures| failures.refused_until > now)
     }
 
     /// Notes that an endpoint did not answer a request that any broker can answer: it comes last from now on.
@@ -198,6 +214,18 @@ mod tests {
         assert_eq!(route.begin_dial(due, endpoint, LIMIT), Some(due + LIMIT), "the others wait for it");
         route.handle_opened(due, endpoint);
         assert_eq!(route.begin_dial(due, endpoint, LIMIT), None);
+    }
+
+    #[test]
+    fn an_endpoint_that_refused_us_is_left_alone_for_a_while_until_it_accepts_us() {
+        let mut route = route(1);
+        let endpoint = Endpoint::Bootstrap(0);
+        route.handle_failure(Instant(0), endpoint);
+        assert!(!route.is_refused(Instant(0), endpoint), "it is merely away");
+        route.handle_refused(Instant(0), endpoint);
+        assert!(route.is_refused(Instant(4_999), endpoint) && !route.is_refused(Instant(5_000), endpoint));
+        route.handle_success(endpoint);
+        assert!(!route.is_refused(Instant(0), endpoint));
     }
 
     #[test]

@@ -508,8 +508,12 @@ impl Connection {
         Some(no_response(&self.config.place, overdue))
     }
 
-    /// The error for a closed connection. It has a hint if the peer has not answered a request on it.
+    /// The error for a closed connection. It has a hint if the peer has not answered a request on it. A cause that is
+    /// an [`Error`] already explains why TLS failed.
     pub fn handle_closed(&self, cause: Option<std::io::Error>) -> Error {
+        if let Some(error) = cause.as_ref().and_then(|cause| cause.get_ref()?.downcast_ref::<Error>()) {
+            return error.clone();
+        }
         let error = Error::new(ErrorKind::Disconnected, "the connection was closed by the broker")
             .at(self.config.place.clone());
         let error = match cause {

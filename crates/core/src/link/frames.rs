@@ -135,11 +135,12 @@ impl FrameReader {
 
     fn frame_bytes(&self, prefix: [u8; 4]) -> Result<usize> {
         let length = i32::from_be_bytes(prefix);
+        if let [0x15, 3, _, _] = &prefix {
+            return Err(Error::new(ErrorKind::Malformed, "the peer answered with a TLS alert")
+                .with_hint("it requires TLS: set security.protocol to SSL or SASL_SSL, or use its plaintext port"));
+        }
         let hint = match &prefix {
             b"HTTP" => Some("the peer speaks HTTP, not Kafka: check the port"),
-            [0x15, 3, _, _] => {
-                Some("the peer answered with a TLS alert: it speaks TLS, configure TLS or use its plaintext port")
-            }
             b"SSH-" => Some("the peer speaks SSH, not Kafka: check the port"),
             _ => None,
         };

@@ -1,0 +1,280 @@
+//! TLS over the streams that a [`Network`](super::Network) opens.
+//!
+//! [`Tls`] reads certificates and keys when the client is made, so that mistakes are found then, and again whenever a
+//! file has changed: new connections use the new ones. A broken new file changes nothing but a warning.
+//!
+//! Nothing of Kafka's is sent before the broker's certificate was accepted.
+
+mod explain;
+mod key;
+mod pem;
+mod stream;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use kavka_core::config::{Identity, Tls as Settings, TlsVersion, Trust};
+use kavka_core::error::{Error, ErrorKind, Place, Result};
+use kavka_core::secret::Secret;
+use kavka_core::time::Instant;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use tokio::io::BufReader;
+use tokio_rustls::TlsConnector;
+
+use super::network::Stream;
+use pem::{Purpose, Source};
+use verify::Verifier;
+
+/// How often the files may be looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How much is read from the network at once. rustls itself would read 4 KiB.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+
+/// TLS with the settings of one client.
+pub(super) struct Tls {
+    settings: Settings,
+    provider: Arc<CryptoProvider>,
+    state: Mutex<State>,
+}
+
+struct State {
+    ready: Ready,
+    /// What the files looked like when they were last read, successfully or not.
+    stamps: Vec<Stamp>,
+    looked_at: Instant,
+}
+
+/// What one handshake needs.
+#[derive(Clone)]
+pub(super) struct Ready {
+    connector: TlsConnector,
+    shown: Arc<Shown>,
+}
+
+/// When a file was changed, and its length; `None` if it is not there.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// Shows the client's certificate, if it has one, to brokers that ask for it.
+#[derive(Debug)]
+struct Shown {
+    certificate: Option<Arc<CertifiedKey>>,
+    /// Whether a broker has asked.
+    was_asked: AtomicBool,
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.was_asked.store(true, Ordering::Relaxed);
+        self.certificate.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certificate.is_some()
+    }
+}
+
+impl Tls {
+    /// Reads the files. May block for a moment.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, with the path of the file that cannot be used, but nothing of its content.
+    pub(super) fn new(settings: Settings) -> Result<Self> {
+        if !settings.verify_certificate {
+            log::warn!("the certificates of brokers are not verified: everybody on the network can pass for a broker");
+        } else if !settings.verify_host_name {
+            log::warn!(
+                "the host names of brokers are not verified: everybody with a certificate of a trusted authority can \
+                 pass for a broker (ssl.endpoint.identification.algorithm)"
+            );
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let stamps = stamps(&settings);
+        let ready = load(&settings, &provider)?;
+        Ok(Self { settings, provider, state: Mutex::new(State { ready, stamps, looked_at: Instant(0) }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a handshake that begins at `now` needs; reads the files again if they have changed.
+    pub(super) async fn ready(self: &Arc<Self>, now: Instant) -> Ready {
+        if self.is_due(now) {
+            let tls = Arc::clone(self);
+            // Decrypting a key may take a while.
+            drop(tokio::task::spawn_blocking(move || tls.reload()).await);
+        }
+        self.lock().ready.clone()
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        if files(&self.settings).is_empty() {
+            return false;
+        }
+        let mut state = self.lock();
+        let is_due = now.since(state.looked_at) >= LOOK_AGAIN;
+        if is_due {
+            state.looked_at = now;
+        }
+        is_due
+    }
+
+    fn reload(&self) {
+        // Taken before the files are read: what changes meanwhile is read the next time.
+        let stamps = stamps(&self.settings);
+        if stamps == self.lock().stamps {
+            return;
+        }
+        let loaded = load(&self.settings, &self.provider);
+        let mut state = self.lock();
+        state.stamps = stamps;
+        match loaded {
+            Ok(ready) => {
+                state.ready = ready;
+                log::info!("the files for TLS have changed; new connections use the new ones");
+            }
+            Err(error) => log::warn!("the files for TLS have changed, but the old ones stay in use: {error}"),
+        }
+    }
+}
+
+impl Ready {
+    /// Performs the handshake on a fresh connection to `host`.
+    ///
+    /// # Errors
+    ///
+    /// `Authentication` if the two sides do not accept each other; `Disconnected` if the connection ends.
+    pub(super) async fn shake_hands(
+        &self,
+        host: &str,
+        stream: Box<dyn Stream>,
+        place: &Place,
+    ) -> Result<Box<dyn Stream>> {
+        let name = server_name(host).map_err(|error| error.at(place.clone()))?;
+        let connected = self.connector.connect(name, BufReader::with_capacity(READ_AHEAD_BYTES, stream)).await;
+        let certificate = || explain::Certificate {
+            is_configured: self.shown.certificate.is_some(),
+            was_asked_for: self.shown.was_asked.load(Ordering::Relaxed),
+        };
+        match connected {
+            Ok(secured) => Ok(Box::new(stream::Secured::new(secured, place.clone(), certificate()))),
+            Err(cause) => Err(explain::handshake(cause, certificate()).at(place.clone())),
+        }
+    }
+}
+
+/// The name that the certificate must have. A trailing dot only ends the search for a name in DNS; no certificate has
+/// it.
+fn server_name(host: &str) -> Result<ServerName<'static>> {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        let what = format!("{} is not a host name that a certificate can have", kavka_core::error::printable(host));
+        Error::new(ErrorKind::Authentication, what)
+            .with_hint("use ASCII letters, digits, hyphens and dots; write an international name as xn--...")
+    })
+}
+
+/// The files of the settings, in a fixed order.
+fn files(settings: &Settings) -> Vec<&PathBuf> {
+    let trust = match &settings.trust {
+        Trust::File(path) => Some(path),
+        Trust::System | Trust::Pem(_) => None,
+    };
+    let identity = match &settings.identity {
+        Some(Identity::Files { certificates, key, .. }) => vec![certificates, key],
+        Some(Identity::Pem { .. }) | None => Vec::new(),
+    };
+    trust.into_iter().chain(identity).collect()
+}
+
+fn stamps(settings: &Settings) -> Vec<Stamp> {
+    let stamp = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    files(settings).into_iter().map(stamp).collect()
+}
+
+fn load(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<Ready> {
+    let (authorities, trusted) =
+        if settings.verify_certificate { authorities(&settings.trust)? } else { (RootCertStore::empty(), Vec::new()) };
+    let verifier = Verifier {
+        authorities,
+        trusted,
+        algorithms: provider.signature_verification_algorithms,
+        verify_certificate: settings.verify_certificate,
+        verify_host_name: settings.verify_host_name,
+    };
+    let shown = Arc::new(Shown {
+        certificate: settings.identity.as_ref().map(identity).transpose()?.map(Arc::new),
+        was_asked: AtomicBool::new(false),
+    });
+    let versions: &[_] = match settings.min_version {
+        TlsVersion::V1_2 => &[&TLS12, &TLS13],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|cause| Error::new(ErrorKind::Internal, "TLS cannot be set up").with_source(cause))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesClientCert>);
+    Ok(Ready { connector: TlsConnector::from(Arc::new(config)), shown })
+}
+
+/// The trusted authorities, and the certificates that the user trusts by name.
+fn authorities(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
+    let mut store = RootCertStore::empty();
+    let source = match trust {
+        Trust::System => {
+            let found = rustls_native_certs::load_native_certs();
+            // Systems have certificates that no browser would take; they help nobody, and they harm nobody.
+            let (usable, _) = store.add_parsable_certificates(found.certs);
+            if usable == 0 {
+                let error = Error::new(ErrorKind::Config, "this system trusts no certificate authority")
+                    .with_hint("install its CA certificates, or set ssl.truststore.location (ssl.ca.location)");
+                return Err(found.errors.into_iter().next().into_iter().fold(error, Error::with_source));
+            }
+            return Ok((store, Vec::new()));
+        }
+        Trust::File(path) => Source::file(Purpose::Authorities, path)?,
+        Trust::Pem(text) => Source::text(Purpose::Authorities, Secret::new(text.as_str())),
+    };
+    let trusted = source.certificates()?;
+    for (number, certificate) in (1..).zip(&trusted) {
+        let invalid = |_| source.fault(format_args!("certificate {number} in it is not a valid X.509 certificate"));
+        store.add(certificate.clone()).map_err(invalid)?;
+    }
+    Ok((store, trusted))
+}
+
+fn identity(identity: &Identity) -> Result<CertifiedKey> {
+    let (certificates, key, password) = match identity {
+        Identity::Files { certificates, key, password } => {
+            (Source::file(Purpose::Certificate, certificates)?, Source::file(Purpose::Key, key)?, password)
+        }
+        Identity::Pem { certificates, key, password } => (
+            Source::text(Purpose::Certificate, Secret::new(certificates.as_str())),
+            Source::text(Purpose::Key, key.clone()),
+            password,
+        ),
+    };
+    let identity = CertifiedKey::new(certificates.certificates()?, key::read(&key, password.as_ref())?);
+    match identity.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(key
+            .fault("it does not belong to the certificate")
+            .with_hint("the broker's own certificate must be the first one in its file")),
+        Err(_) => Err(certificates.fault("the first certificate in it is not a valid X.509 certificate")),
+    }
+}

@@ -1,0 +1,127 @@
+//! The reasons for failed TLS handshakes, in the words of people who use Kafka.
+
+use std::io;
+
+use kavka_core::error::{Error, ErrorKind};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
+
+use super::verify::Refusal;
+
+/// What is known about the client's own certificate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Certificate {
+    pub(super) is_configured: bool,
+    pub(super) was_asked_for: bool,
+}
+
+/// The error of a failed handshake.
+pub(super) fn handshake(cause: io::Error, certificate: Certificate) -> Error {
+    match reason(&cause) {
+        Some(reason) => refused(reason, certificate),
+        None => closed(cause),
+    }
+}
+
+/// The error if the peer ended the connection with an alert.
+pub(super) fn alert(cause: &io::Error, certificate: Certificate) -> Option<Error> {
+    reason(cause)
+        .filter(|reason| matches!(reason, rustls::Error::AlertReceived(_)))
+        .map(|reason| refused(reason, certificate))
+}
+
+fn reason(cause: &io::Error) -> Option<&rustls::Error> {
+    cause.get_ref()?.downcast_ref()
+}
+
+/// The connection ended during the handshake. That may be temporary: perhaps the broker was just stopped.
+fn closed(cause: io::Error) -> Error {
+    let error = Error::new(ErrorKind::Disconnected, "the connection was closed during the TLS handshake")
+        .with_hint("if this persists, the port does not use TLS: check the port and security.protocol");
+    if cause.kind() == io::ErrorKind::UnexpectedEof { error } else { error.with_source(cause) }
+}
+
+fn refused(reason: &rustls::Error, certificate: Certificate) -> Error {
+    let error = |what: &str| Error::new(ErrorKind::Authentication, what);
+    match reason {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))
+            if let Some(refusal) = inner.downcast_ref::<Refusal>() =>
+        {
+            error(&refusal.what).with_hint(refusal.hint)
+        }
+        rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType
+            | InvalidMessage::UnknownProtocolVersion
+            | InvalidMessage::MessageTooLarge
+            | InvalidMessage::InvalidEmptyPayload,
+        ) => error("the broker answered without TLS").with_hint(
+            "the port is a plaintext one: use the port of a TLS listener, or set security.protocol to PLAINTEXT",
+        ),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        )
+        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            error("the broker supports no version of TLS that this client accepts")
+                .with_hint("this client supports TLS 1.2 and 1.3; see ssl.enabled.protocols on both sides")
+        }
+        rustls::Error::PeerIncompatible(_) => {
+            error("the broker and this client have no cipher or key exchange of TLS in common")
+                .with_source(reason.clone())
+        }
+        rustls::Error::AlertReceived(alert) => by_alert(*alert, certificate),
+        reason => error("the TLS handshake failed").with_source(reason.clone()),
+    }
+}
+
+/// The broker refused us.
+fn by_alert(alert: AlertDescription, certificate: Certificate) -> Error {
+    let name = format!("{alert:?}");
+    let concerns_certificate = matches!(
+        alert,
+        AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::DecryptError
+    );
+    let error = |what: String, hint| Error::new(ErrorKind::Authentication, what).with_hint(hint);
+    let Certificate { is_configured, was_asked_for } = certificate;
+    match alert {
+        AlertDescription::UnrecognisedName => error(
+            "the broker has no certificate for this host name (TLS alert UnrecognisedName)".into(),
+            "use a name of the broker in bootstrap.servers and advertised.listeners",
+        ),
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity if !was_asked_for => error(
+            format!("the broker refused the TLS handshake (TLS alert {name})"),
+            "perhaps the two have no cipher in common (ssl.cipher.suites of the broker)",
+        ),
+        _ if concerns_certificate && was_asked_for && !is_configured => error(
+            format!("the broker wants a client certificate, and none is configured (TLS alert {name})"),
+            "set ssl.keystore.location (ssl.certificate.location and ssl.key.location)",
+        ),
+        _ if concerns_certificate && is_configured => error(
+            format!("the broker refused the client's certificate: {} (TLS alert {name})", meaning(alert)),
+            "its authority must be in the broker's truststore, and it must be a valid one for clients (clientAuth)",
+        ),
+        _ => error(format!("the broker refused the TLS handshake (TLS alert {name})"), "the broker's log says why"),
+    }
+}
+
+fn meaning(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::UnknownCA => "it does not trust its authority",
+        AlertDescription::CertificateExpired => "it has expired",
+        AlertDescription::CertificateRevoked => "it was revoked",
+        AlertDescription::UnsupportedCertificate => "it is of a kind that the broker does not support",
+        AlertDescription::AccessDenied => "its owner may not connect",
+        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
+            "it was not sent, or its key is of a kind that the broker does not accept"
+        }
+        _ => "it did not accept it",
+    }
+}

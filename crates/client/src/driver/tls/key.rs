@@ -1,0 +1,139 @@
+//! Private keys: their PEM formats, and their decryption.
+//!
+//! A key is PKCS#8, PKCS#1 (RSA) or SEC1 (EC). Encrypted keys are PKCS#8 with PBES2, or have the headers of OpenSSL's
+//! traditional format (`Proc-Type: 4,ENCRYPTED`).
+
+use std::sync::Arc;
+
+use cbc::Decryptor;
+use cbc::cipher::block_padding::Pkcs7;
+use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
+use kavka_core::error::{Error, Result};
+use kavka_core::secret::Secret;
+use md5::{Digest as _, Md5};
+use pem::Pem;
+use pkcs8::EncryptedPrivateKeyInfoRef;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use rustls::sign::SigningKey;
+
+use super::pem::Source;
+
+const PASSWORD_IS_WRONG: &str = "it cannot be decrypted: is ssl.key.password the right one?";
+
+/// Why a key cannot be decrypted.
+enum Refusal {
+    WrongPassword,
+    UnknownAlgorithm,
+}
+
+/// Reads the first private key of a source.
+pub(super) fn read(source: &Source, password: Option<&Secret>) -> Result<Arc<dyn SigningKey>> {
+    let is_key = |block: &Pem| block.tag().ends_with("PRIVATE KEY");
+    let Some(block) = source.blocks()?.into_iter().find(is_key) else {
+        return Err(source.fault("it has no private key in it"));
+    };
+    let is_traditional = block.headers().get("Proc-Type").is_some_and(|kind| kind.ends_with("ENCRYPTED"));
+    let is_encrypted = is_traditional || block.tag() == "ENCRYPTED PRIVATE KEY";
+    let (tag, algorithm) = (block.tag().to_owned(), block.headers().get("DEK-Info").unwrap_or_default().to_owned());
+    let contents = Secret::new(block.into_contents());
+    let der = if is_encrypted {
+        let password = password.filter(|password| !password.reveal().is_empty());
+        let Some(password) = password else {
+            return Err(source.fault("it is encrypted").with_hint("set ssl.key.password"));
+        };
+        let decrypted = if is_traditional {
+            decrypt_traditional(&algorithm, password, &contents)
+        } else {
+            decrypt_pkcs8(password, &contents)
+        };
+        decrypted.map_err(|refusal| refused(source, &refusal))?
+    } else {
+        contents
+    };
+    let der = der.reveal();
+    let key = match tag.as_str() {
+        "RSA PRIVATE KEY" => PrivateKeyDer::from(PrivatePkcs1KeyDer::from(der)),
+        "EC PRIVATE KEY" => PrivateKeyDer::from(PrivateSec1KeyDer::from(der)),
+        "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" => PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der)),
+        other => return Err(source.fault(format_args!("a {other} is not supported; use an RSA, EC or Ed25519 key"))),
+    };
+    // The cause says nothing that the user could act on.
+    any_supported_type(&key).map_err(|_| {
+        // A wrong password can look right to the padding, and leave garbage.
+        let damaged = "it is damaged, or not an RSA, EC or Ed25519 key";
+        source.fault(if is_encrypted { PASSWORD_IS_WRONG } else { damaged })
+    })
+}
+
+fn refused(source: &Source, refusal: &Refusal) -> Error {
+    match refusal {
+        Refusal::WrongPassword => source.fault(PASSWORD_IS_WRONG),
+        Refusal::UnknownAlgorithm => source
+            .fault("it is encrypted in a way that is not supported")
+            .with_hint("encrypt it with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW"),
+    }
+}
+
+fn decrypt_pkcs8(password: &Secret, der: &Secret) -> std::result::Result<Secret, Refusal> {
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(der.reveal()).map_err(|_| Refusal::UnknownAlgorithm)?;
+    let scheme = encrypted.encryption_algorithm.pbes2().ok_or(Refusal::UnknownAlgorithm)?;
+    let decrypted = scheme.decrypt(password.reveal(), encrypted.encrypted_data.as_bytes());
+    decrypted.map(Secret::new).map_err(|error| match error {
+        pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. } => Refusal::UnknownAlgorithm,
+        _ => Refusal::WrongPassword,
+    })
+}
+
+/// Decrypts what `openssl rsa -aes256 -traditional` writes. `algorithm` is the value of the header `DEK-Info`: the
+/// cipher and, in hexadecimal, the initialization vector.
+fn decrypt_traditional(algorithm: &str, password: &Secret, encrypted: &Secret) -> std::result::Result<Secret, Refusal> {
+    let (cipher, iv) = algorithm.split_once(',').ok_or(Refusal::UnknownAlgorithm)?;
+    let iv = hexadecimal(iv.trim()).ok_or(Refusal::UnknownAlgorithm)?;
+    match cipher.trim() {
+        "AES-128-CBC" => decrypt::<Decryptor<aes::Aes128>>(16, password, &iv, encrypted),
+        "AES-192-CBC" => decrypt::<Decryptor<aes::Aes192>>(24, password, &iv, encrypted),
+        "AES-256-CBC" => decrypt::<Decryptor<aes::Aes256>>(32, password, &iv, encrypted),
+        "DES-EDE3-CBC" => decrypt::<Decryptor<des::TdesEde3>>(24, password, &iv, encrypted),
+        _ => Err(Refusal::UnknownAlgorithm),
+    }
+}
+
+fn decrypt<C>(
+    key_bytes: usize,
+    password: &Secret,
+    iv: &[u8],
+    encrypted: &Secret,
+) -> std::result::Result<Secret, Refusal>
+where
+    C: KeyIvInit + BlockModeDecrypt,
+{
+    let salt = iv.get(..8).ok_or(Refusal::UnknownAlgorithm)?;
+    let key = derive_key(key_bytes, password, salt);
+    let cipher = C::new_from_slices(key.reveal(), iv).map_err(|_| Refusal::UnknownAlgorithm)?;
+    let mut buffer = encrypted.reveal().to_vec();
+    let bytes = cipher.decrypt_padded::<Pkcs7>(&mut buffer).map_err(|_| Refusal::WrongPassword)?.len();
+    buffer.truncate(bytes);
+    Ok(Secret::new(buffer))
+}
+
+/// The key derivation of the traditional format (`EVP_BytesToKey` with MD5 and one round).
+fn derive_key(bytes: usize, password: &Secret, salt: &[u8]) -> Secret {
+    let mut key = Vec::with_capacity(bytes.next_multiple_of(16));
+    while key.len() < bytes {
+        let last = key.len().saturating_sub(16);
+        let mut hash = Md5::new();
+        hash.update(key.get(last..).unwrap_or_default());
+        hash.update(password.reveal());
+        hash.update(salt);
+        key.extend_from_slice(&hash.finalize());
+    }
+    key.truncate(bytes);
+    Secret::new(key)
+}
+
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}

@@ -1,0 +1,341 @@
+//! Brokers that are who they say they are, and others.
+//!
+//! Whoever is refused is told why, by its host name, and gets not a byte of Kafka's protocol.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use kavka::config::{Security, Tls, TlsVersion, Trust};
+use kavka::{ClientConfig, Error, ErrorKind, Phase, ProducerConfig, Record};
+use kavka_test_support::LIMIT;
+use kavka_test_support::rig::{self, TOPIC};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
+use rustls::{HandshakeKind, ProtocolVersion};
+
+use crate::certificates::{Authority, Issued, self_signed};
+use crate::server::{ALL_VERSIONS, Cluster, ONLY_TLS_1_2, Served, client, client_of, raw, refusal};
+use crate::{listen_for_warnings, warned};
+
+fn trusting(authority: &Authority) -> Tls {
+    Tls::with_ca_pem(authority.pem())
+}
+
+/// Checks that the broker is refused, with an error that says all this.
+fn refuses(served: Served, tls: Tls, words: &[&str]) {
+    let cluster = Cluster::new(served, tls);
+    let error = cluster.refusal();
+    says(&error, ErrorKind::Authentication, words);
+    says(&error, ErrorKind::Authentication, &["at kafka.test:9093"]);
+    assert!(cluster.server.failure().contains("received fatal alert"), "the broker's log says it, too");
+}
+
+fn says(error: &Error, kind: ErrorKind, words: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    let text = error.to_string();
+    assert!(words.iter().all(|word| text.contains(word)), "{words:?} are not all in: {text}");
+}
+
+fn refuses_issued(issued: impl FnOnce(&Authority) -> Issued, words: &[&str]) {
+    let authority = Authority::new("Good CA");
+    refuses(Served::new(&issued(&authority)), trusting(&authority), words);
+}
+
+#[test]
+fn a_record_goes_out_and_comes_back_over_tls() {
+    let authority = Authority::new("Good CA");
+    let cluster = Cluster::new(Served::new(&authority.issue()), trusting(&authority));
+    cluster.works();
+    let seen = &cluster.server.seen()[0];
+    assert_eq!(seen.name.as_deref(), Some("kafka.test"), "the server name is sent (SNI)");
+    assert_eq!(seen.version, Some(ProtocolVersion::TLSv1_3));
+}
+
+#[test]
+fn a_broker_with_tls_1_2_is_good_enough_unless_the_settings_ask_for_more() {
+    let authority = Authority::new("Good CA");
+    let served = || Served::new(&authority.issue()).only(ONLY_TLS_1_2);
+    let cluster = Cluster::new(served(), trusting(&authority));
+    cluster.works();
+    assert_eq!(cluster.server.seen()[0].version, Some(ProtocolVersion::TLSv1_2));
+    let tls = Tls { min_version: TlsVersion::V1_3, ..trusting(&authority) };
+    says(&Cluster::new(served(), tls).refusal(), ErrorKind::Authentication, &["no version of TLS"]);
+}
+
+#[test]
+fn later_connections_resume_the_session_of_the_first() {
+    for versions in [ALL_VERSIONS, ONLY_TLS_1_2] {
+        let authority = Authority::new("Good CA");
+        let cluster = Cluster::new(
+            Served::new(&authority.issue_for(&["127.0.0.1", "kafka.test"])).only(versions),
+            trusting(&authority),
+        );
+        cluster.works();
+        // To the broker itself: the produce connection and the fetch connection, at least.
+        let handshakes: Vec<_> = cluster.server.seen().into_iter().filter_map(|seen| seen.handshake).collect();
+        assert!(handshakes.contains(&HandshakeKind::Resumed), "{handshakes:?}");
+    }
+}
+
+#[test]
+fn an_unknown_authority_is_named() {
+    let served = Served::new(&Authority::new("Other CA").issue());
+    refuses(served, trusting(&Authority::new("Good CA")), &["CN=broker-1", "unknown authority", "CN=Other CA"]);
+}
+
+#[test]
+fn an_authority_of_the_same_name_with_another_key_is_unknown() {
+    let served = Served::new(&Authority::new("Good CA").issue());
+    refuses(served, trusting(&Authority::new("Good CA")), &["another key than the trusted one"]);
+}
+
+#[test]
+fn the_authorities_of_the_system_do_not_vouch_for_a_private_one() {
+    let served = Served::new(&Authority::new("Private CA").issue());
+    refuses(served, Tls { trust: Trust::System, ..Tls::default() }, &["CN=Private CA"]);
+}
+
+#[test]
+fn a_self_signed_certificate_is_refused_unless_it_is_the_trusted_one() {
+    let issued = self_signed(|_| {});
+    refuses(Served::new(&issued), trusting(&Authority::new("Good CA")), &["self-signed"]);
+    Cluster::new(Served::new(&issued), Tls::with_ca_pem(&issued.pem)).works();
+}
+
+#[test]
+fn a_self_signed_certificate_as_openssl_makes_it_is_accepted_only_if_it_is_the_trusted_one() {
+    let openssl = |not_after: i32| {
+        self_signed(|params| {
+            params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.not_after = date_time_ymd(not_after, 1, 1);
+        })
+    };
+    let issued = openssl(4000);
+    Cluster::new(Served::new(&issued), Tls::with_ca_pem(&issued.pem)).works();
+    refuses(Served::new(&openssl(4000)), Tls::with_ca_pem(&issued.pem), &["CN=broker-1"]);
+    let expired = openssl(2020);
+    refuses(Served::new(&expired), Tls::with_ca_pem(&expired.pem), &["expired on 2020-01-01"]);
+}
+
+#[test]
+fn the_certificate_of_an_authority_is_not_one_of_a_broker() {
+    let ca = |params: &mut rcgen::CertificateParams| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    refuses_issued(|authority| authority.issue_with(ca), &["that of an authority"]);
+}
+
+#[test]
+fn an_expired_certificate_says_when_it_expired() {
+    let expired = |params: &mut rcgen::CertificateParams| params.not_after = date_time_ymd(2024, 2, 29);
+    refuses_issued(|authority| authority.issue_with(expired), &["expired on 2024-02-29", "now"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_says_when_it_will_be() {
+    let early = |params: &mut rcgen::CertificateParams| params.not_before = date_time_ymd(3000, 1, 1);
+    refuses_issued(|authority| authority.issue_with(early), &["not valid before 3000-01-01"]);
+}
+
+#[test]
+fn a_certificate_for_clients_is_not_one_for_brokers() {
+    let purpose =
+        |params: &mut rcgen::CertificateParams| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    refuses_issued(|authority| authority.issue_with(purpose), &["not one for servers"]);
+}
+
+#[test]
+fn an_intermediate_without_the_basic_constraint_of_an_authority_signs_nothing() {
+    let root = Authority::new("Good CA");
+    for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
+        let impostor = root.intermediate("No CA", |params| params.is_ca = is_ca);
+        let served = Served::new(&impostor.issue().followed_by(&impostor));
+        refuses(served, trusting(&root), &["was signed with one that is not an authority's"]);
+    }
+}
+
+#[test]
+fn a_broker_must_send_the_intermediate_certificate() {
+    let root = Authority::new("Good CA");
+    let intermediate = root.intermediate("Department CA", |_| {});
+    Cluster::new(Served::new(&intermediate.issue().followed_by(&intermediate)), trusting(&root)).works();
+    let words = ["CN=Department CA", "should send"];
+    refuses(Served::new(&intermediate.issue()), trusting(&root), &words);
+}
+
+#[test]
+fn a_chain_without_end_is_refused_soon() {
+    let root = Authority::new("Good CA");
+    let mut authorities = vec![Authority::new("Unknown CA")];
+    for _ in 0..30 {
+        let next = authorities.last().unwrap().intermediate("Unknown CA", |_| {});
+        authorities.push(next);
+    }
+    let issued = authorities.iter().rev().fold(authorities.last().unwrap().issue(), Issued::followed_by);
+    let cluster = Cluster::new(Served::new(&issued), trusting(&root));
+    assert_eq!(cluster.refusal().kind(), ErrorKind::Authentication);
+}
+
+#[test]
+fn a_wrong_host_name_says_what_was_asked_for_and_what_the_certificate_has() {
+    let hosts = ["other.example", "10.1.2.3", "fd00::7"];
+    let words = ["not for kafka.test, but for other.example, 10.1.2.3, fd00::7", "advertised.listeners"];
+    refuses_issued(|authority| authority.issue_for(&hosts), &words);
+}
+
+#[test]
+fn the_common_name_does_not_count() {
+    let common_name = |params: &mut rcgen::CertificateParams| {
+        params.subject_alt_names.clear();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "kafka.test");
+    };
+    refuses_issued(|authority| authority.issue_with(common_name), &["CN=kafka.test", "no subject alternative names"]);
+}
+
+#[test]
+fn names_match_as_they_should() {
+    let cases = [
+        ("kafka-1.example", "kafka-1.example", true),
+        ("KAFKA-1.Example", "kafka-1.example", true),
+        ("kafka-1.example.", "kafka-1.example", true),
+        ("kafka-1.corp.example", "*.corp.example", true),
+        ("a.kafka-1.corp.example", "*.corp.example", false),
+        ("corp.example", "*.corp.example", false),
+        ("kafka-1.corp.example", "kafka-*.corp.example", false),
+        ("kafka-1.corp.example", "kafka-1.*.example", false),
+        ("kafka_1.example", "kafka_1.example", true),
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.2", "127.0.0.1", false),
+        ("::1", "::1", true),
+        ("xn--kfka-5qa.example", "xn--kfka-5qa.example", true),
+    ];
+    let authority = Authority::new("Good CA");
+    for (host, name, is_accepted) in cases {
+        let cluster = Cluster::with(Served::new(&authority.issue_for(&[name])), |address| {
+            client_of(host, address, ClientConfig::default().with_security(Security::tls(trusting(&authority))))
+        });
+        let client = &cluster.rig.client;
+        let error = rig::wait(client, client.ready()).err();
+        assert_eq!(error.is_none(), is_accepted, "{host} with a certificate for {name}: {error:?}");
+        if let Some(error) = error {
+            says(&error, ErrorKind::Authentication, &["is not for", name]);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_no_certificate_can_name_is_told_so() {
+    let authority = Authority::new("Good CA");
+    let cluster = Cluster::with(Served::new(&authority.issue()), |address| {
+        client_of("käfka.example", address, ClientConfig::default().with_security(Security::tls(trusting(&authority))))
+    });
+    says(&cluster.refusal(), ErrorKind::Authentication, &["käfka.example", "xn--"]);
+}
+
+#[test]
+fn the_host_of_a_broker_from_the_metadata_is_verified_by_its_own_name() {
+    let authority = Authority::new("Good CA");
+    let cluster = Cluster::new(Served::new(&authority.issue_for(&["kafka.test"])), trusting(&authority));
+    let client = cluster.rig.client.clone();
+    rig::wait(&client, client.ready()).unwrap();
+    let sent = cluster.server.application_bytes();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let topic = rig::wait(&client, producer.topic(TOPIC, false)).unwrap();
+    let delivery = rig::wait(&client, async move { producer.send(topic, &Record::new("a")).await }).unwrap();
+    let error = rig::wait(&client, delivery).unwrap_err();
+    assert!(error.to_string().contains("not for 127.0.0.1, but for kafka.test"), "{error}");
+    assert!(error.to_string().contains("broker 1"), "{error}");
+    let verified = cluster.server.seen().into_iter().filter(|seen| seen.name.is_some());
+    let bytes: usize = verified.map(|seen| seen.application_bytes).sum();
+    assert!(bytes >= sent && bytes == cluster.server.application_bytes(), "only the bootstrap server was spoken to");
+}
+
+#[test]
+fn verification_is_off_only_if_the_settings_say_so() {
+    listen_for_warnings();
+    let served = || Served::new(&Authority::new("Other CA").issue_for(&["other.example"]));
+    let tls = Tls { verify_certificate: false, ..Tls::default() };
+    Cluster::new(served(), tls).works();
+    warned("certificates of brokers are not verified").expect("a warning");
+
+    let authority = Authority::new("Good CA");
+    let tls = Tls { verify_host_name: false, ..trusting(&authority) };
+    refuses(served(), tls.clone(), &["unknown authority"]);
+    Cluster::new(Served::new(&authority.issue_for(&["other.example"])), tls).works();
+    warned("host names of brokers are not verified").expect("a warning");
+}
+
+/// Answers the first bytes with these, and waits for the peer to hang up.
+fn answers(bytes: &'static [u8]) -> std::net::SocketAddr {
+    raw(move |mut stream: TcpStream| {
+        if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+            stream.write_all(bytes).ok();
+            stream.read_to_end(&mut Vec::new()).ok();
+        }
+    })
+}
+
+#[test]
+fn a_broker_with_tls_1_1_is_told_from_others() {
+    let alert: &[u8] = &[0x15, 3, 1, 0, 2, 2, 70];
+    // The start of a handshake in TLS 1.1: version, random, no session, a cipher, no compression.
+    let mut hello = vec![0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 0x2f, 0]);
+    for answer in [alert, hello.leak()] {
+        let error = refusal(&client(answers(answer), trusting(&Authority::new("Good CA"))));
+        says(&error, ErrorKind::Authentication, &["no version of TLS", "TLS 1.2", "ssl.enabled.protocols"]);
+    }
+}
+
+#[test]
+fn a_plaintext_port_is_recognized() {
+    for answer in
+        [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.9\r\n", &[0, 0, 0, 6, 0, 0, 0, 0, 0, 35]]
+    {
+        let error = refusal(&client(answers(answer), trusting(&Authority::new("Good CA"))));
+        says(&error, ErrorKind::Authentication, &["answered without TLS", "at kafka.test:9093", "security.protocol"]);
+    }
+}
+
+#[test]
+fn a_broker_that_hangs_up_during_the_handshake_may_be_merely_down() {
+    let error = refusal(&client(raw(drop), trusting(&Authority::new("Good CA"))));
+    says(&error, ErrorKind::Disconnected, &["closed during the TLS handshake", "security.protocol"]);
+    let reset = raw(|mut stream| drop(stream.read(&mut [0; 10])));
+    let error = refusal(&client(reset, trusting(&Authority::new("Good CA"))));
+    says(&error, ErrorKind::Disconnected, &["during the TLS handshake"]);
+}
+
+#[test]
+fn a_silent_handshake_ends_at_the_limit_of_connecting() {
+    let silent = raw(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let config = ClientConfig::default().connection_setup_timeout(Duration::from_millis(400));
+    let config = config.with_security(Security::tls(trusting(&Authority::new("Good CA"))));
+    let error = refusal(&client_of("kafka.test", silent, config));
+    says(&error, ErrorKind::TimedOut(Phase::Connect), &["no answer to the TLS handshake", "security.protocol"]);
+}
+
+#[test]
+fn a_plaintext_client_of_a_tls_port_is_told_which_setting_to_change() {
+    let authority = Authority::new("Good CA");
+    let cluster = Cluster::with(Served::new(&authority.issue()), |address| {
+        client_of("kafka.test", address, ClientConfig::default())
+    });
+    let error = cluster.refusal();
+    assert!(error.to_string().contains("TLS"), "{error}");
+    assert!(error.to_string().contains("security.protocol"), "{error}");
+}
+
+#[test]
+fn a_broker_that_is_refused_is_dialled_once_in_five_seconds_and_the_error_comes_at_once() {
+    let authority = Authority::new("Good CA");
+    let cluster = Cluster::new(Served::new(&Authority::new("Other CA").issue()), trusting(&authority));
+    let begin = std::time::Instant::now();
+    let mut calls = 0;
+    while begin.elapsed() < Duration::from_secs(2) || calls < 5 {
+        says(&refusal(&cluster.rig.client), ErrorKind::Authentication, &["unknown authority"]);
+        calls += 1;
+    }
+    let (dialled, seconds) = (cluster.server.seen().len(), begin.elapsed().as_secs() as usize);
+    assert!(dialled <= 1 + seconds / 5, "{dialled} connections in {seconds} s");
+    assert!(begin.elapsed() < LIMIT, "no call waits for a time limit");
+}

@@ -1,0 +1,242 @@
+//! A TLS server in front of an embedded broker, and clients of it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use kavka::config::{Security, Tls};
+use kavka::{BoxFuture, Client, ClientConfig, Error, Network, StartPosition, Stream};
+use kavka_test_support::rig::{self, Rig};
+use kavka_test_support::{LIMIT, until};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificates::Issued;
+
+pub(crate) const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
+pub(crate) const ONLY_TLS_1_2: &[&SupportedProtocolVersion] = &[&TLS12];
+
+/// What a TLS server shows and demands.
+pub(crate) struct Served {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_authority: Option<String>,
+    versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Served {
+    pub(crate) fn new(issued: &Issued) -> Self {
+        Self { chain: issued.chain.clone(), key: issued.key_der(), client_authority: None, versions: ALL_VERSIONS }
+    }
+
+    /// Demands a client certificate of this authority.
+    pub(crate) fn demands(self, authority: &str) -> Self {
+        Self { client_authority: Some(authority.to_owned()), ..self }
+    }
+
+    pub(crate) fn only(self, versions: &'static [&'static SupportedProtocolVersion]) -> Self {
+        Self { versions, ..self }
+    }
+
+    fn config(self) -> ServerConfig {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_protocol_versions(self.versions).unwrap();
+        let builder = match self.client_authority {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        builder.with_single_cert(self.chain, self.key).unwrap()
+    }
+}
+
+/// What a server has seen of one connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// The name that the client asked for (SNI).
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<ProtocolVersion>,
+    pub(crate) handshake: Option<HandshakeKind>,
+    /// The certificate that the client showed.
+    pub(crate) client: Option<CertificateDer<'static>>,
+    /// Why the handshake failed.
+    pub(crate) failure: Option<String>,
+    /// How much of Kafka's protocol the client has sent.
+    pub(crate) application_bytes: usize,
+}
+
+/// A TLS server whose connections lead to an embedded broker.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    /// In front of `broker`.
+    pub(crate) fn start(served: Served, broker: SocketAddr) -> Self {
+        let config = Arc::new(served.config());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    let index = {
+                        let mut seen = noted.lock().unwrap();
+                        seen.push(Seen::default());
+                        seen.len() - 1
+                    };
+                    let (config, noted) = (Arc::clone(&config), Arc::clone(&noted));
+                    tokio::spawn(async move {
+                        let note = |change: &dyn Fn(&mut Seen)| change(&mut noted.lock().unwrap()[index]);
+                        if let Err(error) = serve(config, stream, broker, note).await {
+                            note(&|seen| seen.failure = Some(error.to_string()));
+                        }
+                    });
+                }
+            });
+        });
+        Self { address, seen }
+    }
+
+    /// All connections so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// What the server says about the first handshake that failed, once it knows.
+    pub(crate) fn failure(&self) -> String {
+        until("the server's view of the handshake", || self.seen().into_iter().find_map(|seen| seen.failure))
+    }
+
+    /// How much of Kafka's protocol clients have sent.
+    pub(crate) fn application_bytes(&self) -> usize {
+        self.seen().iter().map(|seen| seen.application_bytes).sum()
+    }
+}
+
+/// Performs the handshake, and connects the client with the broker.
+async fn serve(
+    config: Arc<ServerConfig>,
+    stream: tokio::net::TcpStream,
+    broker: SocketAddr,
+    note: impl Fn(&dyn Fn(&mut Seen)),
+) -> io::Result<()> {
+    let client = TlsAcceptor::from(config).accept(stream).await?;
+    let (_, session) = client.get_ref();
+    note(&|seen| {
+        seen.name = session.server_name().map(str::to_owned);
+        seen.version = session.protocol_version();
+        seen.handshake = session.handshake_kind();
+        seen.client =
+            session.peer_certificates().and_then(|chain| chain.first()).cloned().map(CertificateDer::into_owned);
+    });
+    let (mut client, mut answers) = tokio::io::split(client);
+    let (mut from_broker, mut to_broker) = tokio::net::TcpStream::connect(broker).await?.into_split();
+    let back = tokio::spawn(async move { tokio::io::copy(&mut from_broker, &mut answers).await });
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        // How the client hangs up is not what these tests are about.
+        let bytes = client.read(&mut buffer).await.unwrap_or(0);
+        if bytes == 0 {
+            back.abort();
+            return Ok(());
+        }
+        note(&|seen| seen.application_bytes += bytes);
+        to_broker.write_all(&buffer[..bytes]).await?;
+    }
+}
+
+/// Leads every connection to one address.
+pub(crate) struct LeadsTo(pub(crate) SocketAddr);
+
+impl Network for LeadsTo {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async { Ok(vec![self.0]) })
+    }
+
+    fn dial<'a>(&'a self, _: &'a str, _: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async { Ok(Box::new(tokio::net::TcpStream::connect(self.0).await?) as Box<dyn Stream>) })
+    }
+}
+
+/// A cluster with TLS.
+pub(crate) struct Cluster {
+    pub(crate) rig: Rig,
+    pub(crate) server: Server,
+}
+
+/// A client of `kafka.test`, which is at `address`.
+pub(crate) fn client(address: SocketAddr, tls: Tls) -> Client {
+    client_of("kafka.test", address, ClientConfig::default().with_security(Security::tls(tls)))
+}
+
+/// A client of `host`, which is at `address`.
+pub(crate) fn client_of(host: &str, address: SocketAddr, config: ClientConfig) -> Client {
+    let config = config.bootstrap_servers(vec![(host.to_owned(), 9093)]);
+    Client::with_network(config, Arc::new(LeadsTo(address)), None).unwrap()
+}
+
+/// Why a client cannot connect.
+pub(crate) fn refusal(client: &Client) -> Error {
+    rig::wait(client, client.ready()).expect_err("this must be refused")
+}
+
+impl Cluster {
+    /// A client of it is connected.
+    pub(crate) fn new(served: Served, tls: Tls) -> Self {
+        Self::with(served, |address| client(address, tls))
+    }
+
+    pub(crate) fn with(shown: Served, client: impl FnOnce(SocketAddr) -> Client) -> Self {
+        let broker = rig::cluster(1, 1);
+        let server = Server::start(shown, broker.bootstrap_servers().parse().unwrap());
+        let client = client(server.address);
+        Self { rig: Rig { broker, client }, server }
+    }
+
+    /// Writes a record and reads it back.
+    pub(crate) fn works(&self) {
+        self.rig.write(1, 0, 1);
+        let consumer = self.rig.consumer(1, StartPosition::Earliest);
+        let record = consumer.next_record(LIMIT).unwrap().expect("a record");
+        assert_eq!(record.value.as_deref(), Some(&b"0"[..]));
+    }
+
+    /// Why the client is refused. It has sent nothing of Kafka's protocol.
+    pub(crate) fn refusal(&self) -> Error {
+        let error = refusal(&self.rig.client);
+        assert_eq!(self.server.application_bytes(), 0, "{error}");
+        error
+    }
+}
+
+/// A server of single connections that is not one for TLS, or a broken one.
+pub(crate) fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
