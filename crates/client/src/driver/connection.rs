@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
 
 use super::network::Stream;
+use super::sasl::{Again, Attempt, Identity};
 use super::{ConnectionKey, Switchboard, WireEvent};
 
 /// The most segments per write.
@@ -135,6 +136,9 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
 }
 
 async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+    if let Some(sasl) = &shared.sasl {
+        sasl.check(shared.now())?;
+    }
     // If this ends with the failed dial of another connection, that failure is already counted.
     wait_to_dial(shared, key).await?;
     set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))
@@ -144,16 +148,24 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     let (host, port) = shared.address(key)?;
     let place =
         Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
+    let (has_spoken, session_percent) = {
+        let mut state = shared.lock();
+        (state.route.was_opened(key.endpoint), 85 + state.random.below(11) as u32)
+    };
     let config = ConnectionConfig {
         client_id: shared.config.client_id.clone(),
         max_response_bytes: shared.config.max_response_bytes,
         place: place.clone(),
-        has_spoken: shared.lock().route.was_opened(key.endpoint),
+        has_spoken,
         keeps_order: key.owner == Owner::Produce,
         authentication_limit: shared.config.connection_setup_timeout,
-        session_percent: 90,
+        session_percent,
     };
     let limit = shared.config.connection_setup_timeout;
+    let identity = match &shared.sasl {
+        Some(sasl) => Some(sasl.identity(false).await?),
+        None => None,
+    };
     let started = shared.now();
     let mut last_error = None::<Error>;
     let is_in_tls = AtomicBool::new(false);
@@ -169,8 +181,8 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
             // If one address swallows packets, there must be time left for the others.
             let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
             untried -= 1;
-            let tried = timeout(share, shake_hands(shared, &host, address, &config, &is_in_tls)).await;
-            match tried.unwrap_or_else(|_| Err(timed_out())) {
+            let tried = shake_hands(shared, &host, address, &config, identity.as_ref(), &is_in_tls);
+            match timeout(share, tried).await.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(opened) => return Ok(opened),
                 // That one address was refused says more than that another one cannot be reached.
                 Err(error) => {
@@ -229,6 +241,7 @@ async fn shake_hands(
     host: &str,
     address: SocketAddr,
     config: &ConnectionConfig,
+    identity: Option<&Identity>,
     is_in_tls: &AtomicBool,
 ) -> Result<(Connection, Box<dyn Stream>)> {
     let mut stream = dial(shared, host, address).await.map_err(|cause| {
@@ -240,18 +253,37 @@ async fn shake_hands(
         is_in_tls.store(false, Ordering::Relaxed);
         stream = secured?;
     }
-    let mut connection = Connection::new(config.clone(), None, shared.read_pool.clone())?;
+    let credentials = identity.map(Identity::credentials).transpose()?;
+    let mut connection = Connection::new(config.clone(), credentials, shared.read_pool.clone())?;
+    let mut attempt = None;
+    let done = get_ready(shared, &mut connection, &mut stream, &mut attempt).await;
+    if let Some(attempt) = attempt {
+        attempt.end(shared.now(), done.as_ref().err().and_then(|error| connection.refusal(error)));
+    }
+    done.map(|()| (connection, stream))
+}
+
+async fn get_ready(
+    shared: &Switchboard,
+    connection: &mut Connection,
+    stream: &mut Box<dyn Stream>,
+    attempt: &mut Option<Attempt>,
+) -> Result<()> {
     let mut answers = Vec::new();
-    poll_fn(|context| {
-        while !connection.is_ready() {
-            let now = shared.now();
-            write_output(now, &mut connection, &mut stream, context)?;
-            ready!(read_once(now, &mut connection, &mut stream, &mut answers, context))?;
+    while !connection.is_ready() {
+        if let (Some(sasl), Some(work)) = (&shared.sasl, connection.poll_work()) {
+            let worked = sasl.step(shared, work, attempt).await?;
+            connection.handle_worked(shared.now(), worked)?;
+            continue;
         }
-        Poll::Ready(Ok(()))
-    })
-    .await
-    .map(|()| (connection, stream))
+        poll_fn(|context| {
+            let now = shared.now();
+            write_output(now, connection, stream, context)?;
+            read_once(now, connection, stream, &mut answers, context)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Dials until there is an outcome, with another dial every second. If its first packet is lost, a kernel waits longer
@@ -335,6 +367,7 @@ struct Task {
     has_sent_unanswered: bool,
     /// Fires at the first deadline or earlier, which costs only one extra look.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    again: Again,
 }
 
 impl Task {
@@ -351,6 +384,7 @@ impl Task {
             was_of_use: false,
             has_sent_unanswered: false,
             timer: None,
+            again: Again::default(),
         }
     }
 
@@ -372,6 +406,7 @@ impl Task {
                 Some(mailbox) => self.poll_mailbox(context, mailbox)?,
                 None => false,
             };
+            progress |= self.again.poll(&self.shared, &mut self.connection, context)?;
             progress |= write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
             self.hand_out_unanswered();
             progress |= self.poll_read(context)?;
@@ -383,7 +418,7 @@ impl Task {
 
     fn poll_mailbox(&mut self, context: &mut Context<'_>, mailbox: &mut Mailbox) -> Result<bool> {
         let mut progress = false;
-        while self.connection.throttled_until(self.shared.now()).is_none() {
+        while self.connection.is_ready() && self.connection.throttled_until(self.shared.now()).is_none() {
             match mailbox.poll_recv(context) {
                 Poll::Ready(Some(mail)) => self.handle_mail(mail),
                 Poll::Ready(None) => return Err(Error::new(ErrorKind::Closed, "the client was closed")),
@@ -516,8 +551,7 @@ impl Task {
             {
                 return Err(End::Unused);
             }
-            let timeout = self.connection.poll_timeout().or(idle_until);
-            let due = timeout.into_iter().chain(throttled_until).min();
+            let due = [self.connection.poll_timeout(), idle_until, throttled_until].into_iter().flatten().min();
             let Some(due) = due else { return Ok(()) };
             let alarm = || (due, Box::pin(tokio::time::sleep(due.since(now))));
             self.timer.take_if(|(at, _)| *at > due);
@@ -553,6 +587,7 @@ impl Task {
     /// Counts a broker as unreachable that completed the handshake and then answered nothing.
     fn note_end(&mut self, error: &Error) {
         self.note_silent_use();
+        self.again.handle_end(self.shared.now(), self.connection.refusal(error));
         if !self.was_of_use && error.kind() != ErrorKind::Closed {
             self.shared.handle_unreachable(self.key, error);
         }

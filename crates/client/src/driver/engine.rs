@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kavka_core::config::ClientConfig;
+use kavka_core::config::{ClientConfig, Sasl as Settings};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::ApiKey;
 use tokio::runtime::Builder;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::role;
 
-use super::{ConnectionKey, Driver, Network, Switchboard, Tls, WireTap};
+use super::{ConnectionKey, Driver, Network, Sasl, Switchboard, Tls, WireTap};
 
 /// Keeps the engine thread running; it ends when the last one is dropped.
 #[derive(Debug)]
@@ -29,7 +29,14 @@ impl Driver {
         seed: u64,
     ) -> Result<(Self, Arc<Alive>)> {
         config.validate()?;
-        let tls = config.security()?.tls.map(Tls::new).transpose()?.map(Arc::new);
+        let security = config.security()?;
+        if security.tls.is_none()
+            && let Some(sasl @ (Settings::Plain(_) | Settings::OAuthBearer(_))) = &security.sasl
+        {
+            let mechanism = sasl.mechanism();
+            log::warn!("SASL {mechanism} without TLS lets everybody on the network read the credentials");
+        }
+        let tls = security.tls.map(Tls::new).transpose()?.map(Arc::new);
         let cannot =
             |what: &str, cause| Error::new(ErrorKind::System, format!("{what} cannot be started")).with_source(cause);
         let runtime = Builder::new_current_thread()
@@ -37,8 +44,8 @@ impl Driver {
             .max_blocking_threads(16)
             .build()
             .map_err(|cause| cannot("the engine", cause))?;
-        let shared = Arc::new(Switchboard::new(config, network, tls, tap, seed));
-        let driver = Self { shared, runtime: runtime.handle().clone() };
+        let shared = Switchboard::new(config, network, tls, tap, seed).with_sasl(security.sasl.map(Sasl::new));
+        let driver = Self { shared: Arc::new(shared), runtime: runtime.handle().clone() };
         let (stop, stopped) = oneshot::channel::<()>();
         driver.spawn(role::start(Arc::new(driver.clone())));
         let shared = Arc::clone(&driver.shared);

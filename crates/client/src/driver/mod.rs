@@ -12,6 +12,7 @@ mod coordinators;
 mod engine;
 mod metadata;
 mod network;
+mod sasl;
 mod tls;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ pub(crate) use engine::{Alive, cores};
 use metadata::Snapshots;
 pub(crate) use metadata::{AllTopicsHold, TopicHold};
 pub use network::{BoxFuture, Network, Stream, Tcp};
+use sasl::Sasl;
 use tls::Tls;
 
 /// A frame that was sent or received.
@@ -114,6 +116,8 @@ struct Switchboard {
     tls: Option<Arc<Tls>>,
     tap: Option<WireTap>,
     read_pool: ReadPool,
+    /// `None`: without SASL.
+    sasl: Option<Arc<Sasl>>,
     state: Mutex<State>,
     metadata: Snapshots,
     /// Changes when any dial ends, for the connections that wait for that.
@@ -170,10 +174,16 @@ impl Switchboard {
             tls,
             tap,
             read_pool: ReadPool::default(),
+            sasl: None,
             state: Mutex::new(state),
             metadata: Snapshots::default(),
             dialled: watch::Sender::new(()),
         }
+    }
+
+    fn with_sasl(mut self, sasl: Option<Arc<Sasl>>) -> Self {
+        self.sasl = sasl;
+        self
     }
 
     fn now(&self) -> Instant {

@@ -526,6 +526,15 @@ impl Connection {
         }
     }
 
+    /// The part of an error which says that the credentials were refused. If the broker is older than 1.0, they may
+    /// have been whenever it hangs up.
+    pub fn refusal(&self, error: &Error) -> Option<Error> {
+        let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+        let refusal = [Some(error), cause].into_iter().flatten();
+        let refusal = refusal.into_iter().find(|error| error.kind() == ErrorKind::Authentication);
+        refusal.or(Some(error).filter(|_| self.handshake.may_be_refused())).cloned()
+    }
+
     /// Fails every open request with `error` and forgets it.
     pub fn fail_all(&mut self, error: &Error) -> Vec<Failed> {
         let sent = self.sent_bytes;

@@ -297,14 +297,20 @@ impl Handshake {
         self.session.as_ref().filter(|_| self.is_ready()).map(|session| (session.ask_at, session.ends_at))
     }
 
+    /// Whether the broker refuses credentials by closing the connection, and has been given some.
+    pub(super) fn may_be_refused(&self) -> bool {
+        matches!(self.stage, Stage::Sent(_)) && self.is_bare()
+    }
+
     /// What may be the reason if the broker closes the connection now, before it has answered a request. Whether it has
     /// spoken on an earlier connection matters, too.
     pub(super) fn why_closed(&self, has_spoken: bool) -> Option<&'static str> {
         match self.stage {
-            Stage::Versions if !has_spoken => {
-                Some("it closed before its first response: the port may require TLS or SASL, or may not be Kafka's")
-            }
-            Stage::Sent(_) if self.is_bare() => {
+            Stage::Versions if !has_spoken => Some(
+                "it closed before its first response: the port may require TLS or SASL (security.protocol), or may \
+                     not be Kafka's",
+            ),
+            Stage::Sent(_) if self.may_be_refused() => {
                 Some("it closed during the authentication, as brokers before 1.0 do if the credentials are wrong")
             }
             Stage::Ready if self.mechanism.is_none() => {

@@ -12,11 +12,13 @@ use crate::config::{SaslMechanism, ScramHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
+mod attempts;
 mod gssapi;
 mod oauthbearer;
 mod plain;
 mod scram;
 
+pub use attempts::Attempts;
 pub use gssapi::GssContext;
 pub use scram::NONCE_BYTES;
 

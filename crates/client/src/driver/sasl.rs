@@ -1,0 +1,169 @@
+//! What SASL needs of the outside: credentials from the program, threads for slow steps, and a limit on attempts.
+//!
+//! The mechanisms are in [`kavka_core::link::sasl`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kavka_core::config::{Login, Sasl as Settings, ScramHash, Token};
+use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::link::sasl::{Attempts, Credentials, NONCE_BYTES, Work, Worked};
+use kavka_core::secret::Secret;
+use kavka_core::time::Instant;
+use tokio::sync::watch;
+
+use super::Switchboard;
+
+mod again;
+mod tokens;
+
+pub(super) use again::Again;
+use tokens::Tokens;
+
+/// SASL with the settings of one client.
+pub(super) struct Sasl {
+    settings: Settings,
+    tokens: Option<Arc<Tokens>>,
+    /// Held while the program's callback runs, so that it occupies one thread at most.
+    asking: tokio::sync::Mutex<()>,
+    attempts: Mutex<Attempts>,
+    /// Changes when an attempt ends, for those that wait for that.
+    ended: watch::Sender<()>,
+}
+
+/// Who the client is, for one connection.
+pub(super) enum Identity {
+    Plain(String, Secret),
+    Scram(ScramHash, String, Secret),
+    Token(Token),
+}
+
+impl Identity {
+    /// The credentials for one exchange.
+    pub(super) fn credentials(&self) -> Result<Credentials> {
+        Ok(match self {
+            Self::Plain(username, password) => {
+                Credentials::Plain { username: username.clone(), password: password.clone() }
+            }
+            Self::Scram(hash, username, password) => {
+                let mut nonce = [0; NONCE_BYTES];
+                getrandom::fill(&mut nonce).map_err(|cause| {
+                    Error::new(ErrorKind::System, "the system gives no random numbers").with_source(cause)
+                })?;
+                Credentials::Scram { hash: *hash, username: username.clone(), password: password.clone(), nonce }
+            }
+            Self::Token(token) => {
+                Credentials::OAuthBearer { token: token.value.clone(), extensions: token.extensions.clone() }
+            }
+        })
+    }
+}
+
+/// An attempt to authenticate a connection; it must have begun before the credentials are sent.
+pub(super) struct Attempt(Option<Arc<Sasl>>);
+
+impl Attempt {
+    /// Ends it, with the error if the credentials were refused.
+    pub(super) fn end(mut self, now: Instant, refusal: Option<Error>) {
+        if let Some(sasl) = self.0.take() {
+            sasl.end_attempt(now, refusal);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(sasl) = self.0.take() {
+            sasl.end_attempt(Instant(0), None);
+        }
+    }
+}
+
+impl Sasl {
+    pub(super) fn new(settings: Settings) -> Arc<Self> {
+        let tokens = match &settings {
+            Settings::OAuthBearer(source) => Some(Tokens::new(source.clone())),
+            Settings::Plain(_) | Settings::Scram(..) | Settings::Gssapi { .. } => None,
+        };
+        let (asking, attempts) = (tokio::sync::Mutex::default(), Mutex::default());
+        Arc::new(Self { settings, tokens, asking, attempts, ended: watch::Sender::new(()) })
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of the last attempt, if so many were refused that none may begin now.
+    pub(super) fn check(&self, now: Instant) -> Result<()> {
+        self.attempts().check(now)
+    }
+
+    /// Who the client is. To authenticate an open connection again, a token must be `fresh`: there is time to wait for
+    /// a newer one.
+    pub(super) async fn identity(&self, fresh: bool) -> Result<Identity> {
+        match (&self.settings, &self.tokens) {
+            (Settings::Plain(login), _) => {
+                let (username, password) = self.ask(login).await?;
+                Ok(Identity::Plain(username, password))
+            }
+            (Settings::Scram(hash, login), _) => {
+                let (username, password) = self.ask(login).await?;
+                Ok(Identity::Scram(*hash, username, password))
+            }
+            (Settings::OAuthBearer(_), Some(tokens)) => Ok(Identity::Token(tokens.get(fresh).await?)),
+            (Settings::OAuthBearer(_) | Settings::Gssapi { .. }, _) => {
+                Err(Error::new(ErrorKind::Unsupported, "SASL GSSAPI is not available in this build"))
+            }
+        }
+    }
+
+    async fn ask(&self, login: &Login) -> Result<(String, Secret)> {
+        if login.is_fixed() {
+            return login.ask();
+        }
+        let _one = self.asking.lock().await;
+        let login = login.clone();
+        on_a_thread(move || login.ask()).await?.map_err(|error| no_credentials("username and password", error))
+    }
+
+    async fn begin_attempt(self: &Arc<Self>, shared: &Switchboard) -> Result<Attempt> {
+        let mut ended = self.ended.subscribe();
+        let refusals_before = self.attempts().refusals();
+        while !self.attempts().begin(shared.now(), refusals_before)? {
+            // The sender lives as long as `self`, so this ends with a change.
+            drop(ended.changed().await);
+        }
+        Ok(Attempt(Some(Arc::clone(self))))
+    }
+
+    fn end_attempt(&self, now: Instant, refusal: Option<Error>) {
+        self.attempts().end(now, refusal);
+        self.ended.send_replace(());
+    }
+
+    /// Makes a step of an exchange, whose first one begins an attempt.
+    pub(super) async fn step(
+        self: &Arc<Self>,
+        shared: &Switchboard,
+        work: Work,
+        attempt: &mut Option<Attempt>,
+    ) -> Result<Worked> {
+        if attempt.is_none() {
+            *attempt = Some(self.begin_attempt(shared).await?);
+        }
+        on_a_thread(move || work.run()).await
+    }
+}
+
+/// Runs what may block or take long on a thread that is not the engine's.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let panicked =
+        |cause| Error::new(ErrorKind::Authentication, "what gets the credentials panicked").with_source(cause);
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
+}
+
+/// The error when a callback of the program, a file or a token endpoint gives no credentials. It is worth another try
+/// only if its cause is.
+fn no_credentials(what: &str, cause: Error) -> Error {
+    let kind = if cause.is_retriable() { cause.kind() } else { ErrorKind::Authentication };
+    Error::new(kind, format!("there is no {what} for SASL")).with_source(cause)
+}

@@ -1,0 +1,333 @@
+//! The token of OAUTHBEARER: where it comes from, and how long it is kept.
+//!
+//! All connections of a client use one token until 80 % of its life have passed. Then a task fetches the next one,
+//! whether anybody uses the client or not. While that fails, the old token serves new connections until it expires. A
+//! token whose end is unknown is not kept.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use kavka_core::config::{Token, TokenSource};
+use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::secret::Secret;
+
+use super::super::clock::timestamp_ms;
+use super::{no_credentials, on_a_thread};
+
+/// The largest file that is read as a token.
+const MAX_FILE_BYTES: u64 = 64 << 10;
+
+/// The life of an unsecured token.
+const UNSECURED_LIFE_S: i64 = 3_600;
+
+/// Between two attempts to replace a token before it expires.
+const FETCH_AGAIN: Duration = Duration::from_secs(5);
+
+pub(super) struct Tokens {
+    source: TokenSource,
+    state: Mutex<State>,
+    /// Held while a token is fetched: however many connections want one, the source is asked once.
+    fetching: tokio::sync::Mutex<()>,
+    /// Whether a task replaces the token before it expires.
+    is_kept: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    failures: u64,
+    failure: Option<Error>,
+}
+
+struct Kept {
+    token: Token,
+    refresh_at_ms: i64,
+    expires_at_ms: i64,
+}
+
+impl Tokens {
+    pub(super) fn new(source: TokenSource) -> Arc<Self> {
+        let (state, fetching, is_kept) = Default::default();
+        Arc::new(Self { source, state, fetching, is_kept })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kept token: if a `fresh` one is wanted, before the end of its first 80 %.
+    fn kept(&self, fresh: bool) -> Option<Token> {
+        let state = self.lock();
+        let is_usable = |kept: &&Kept| timestamp_ms() < if fresh { kept.refresh_at_ms } else { kept.expires_at_ms };
+        state.kept.as_ref().filter(is_usable).map(|kept| kept.token.clone())
+    }
+
+    /// A token that has not expired.
+    pub(super) async fn get(self: &Arc<Self>, fresh: bool) -> Result<Token> {
+        if let Some(token) = self.kept(fresh) {
+            return Ok(token);
+        }
+        let failures_before = self.lock().failures;
+        let _one = self.fetching.lock().await;
+        if let Some(token) = self.kept(fresh) {
+            return Ok(token);
+        }
+        // One failure holds for all that waited for it.
+        let failed = |state: &State| state.failure.clone().filter(|_| state.failures > failures_before);
+        if let Some(error) = failed(&self.lock()) {
+            return Err(error);
+        }
+        let fetched = self.fetch().await.and_then(|token| Ok((expiry(&token)?, token)));
+        match fetched {
+            Ok((expires_at_ms, token)) => {
+                self.keep(&token, expires_at_ms);
+                Ok(token)
+            }
+            Err(error) => {
+                let error = no_credentials("token", error);
+                let mut state = self.lock();
+                state.failures += 1;
+                state.failure = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(self: &Arc<Self>, token: &Token, expires_at_ms: Option<i64>) {
+        let Some(expires_at_ms) = expires_at_ms else { return };
+        let refresh_at_ms = refresh_at(timestamp_ms(), expires_at_ms);
+        self.lock().kept = Some(Kept { token: token.clone(), refresh_at_ms, expires_at_ms });
+        if !self.is_kept.swap(true, Ordering::Relaxed) {
+            tokio::spawn(replace(Arc::downgrade(self)));
+        }
+    }
+
+    async fn fetch(&self) -> Result<Token> {
+        match &self.source {
+            TokenSource::Callback(callback) => {
+                let callback = Arc::clone(callback);
+                on_a_thread(move || callback()).await?
+            }
+            TokenSource::File(path) => {
+                let path = path.clone();
+                on_a_thread(move || read(&path)).await?
+            }
+            TokenSource::Unsecured { principal } => Ok(unsecured(principal, timestamp_ms())),
+            TokenSource::ClientCredentials { .. } => {
+                Err(Error::new(ErrorKind::Unsupported, "the client credentials flow is not available in this build"))
+            }
+        }
+    }
+}
+
+/// Replaces the token each time 80 % of its life have passed. Ends when the client does, or when the token expires,
+/// until the next one is fetched.
+async fn replace(tokens: Weak<Tokens>) {
+    loop {
+        let wait = match tokens.upgrade() {
+            Some(tokens) => match tokens.lock().kept.as_ref() {
+                Some(kept) => kept.refresh_at_ms.saturating_sub(timestamp_ms()),
+                None => return,
+            },
+            None => return,
+        };
+        tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
+        let Some(tokens) = tokens.upgrade() else { return };
+        if let Err(error) = tokens.get(true).await {
+            log::warn!("the token for SASL OAUTHBEARER cannot be replaced before it expires: {error}");
+            tokio::time::sleep(FETCH_AGAIN).await;
+            if tokens.kept(false).is_none() {
+                tokens.is_kept.store(false, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+/// When 80 % of the life of a token have passed.
+fn refresh_at(now_ms: i64, expires_at_ms: i64) -> i64 {
+    now_ms.saturating_add(expires_at_ms.saturating_sub(now_ms) / 5 * 4)
+}
+
+/// When the token expires, if that is known. An error if it has expired.
+fn expiry(token: &Token) -> Result<Option<i64>> {
+    let expires_at_ms = token.expires_at_ms.or_else(|| claimed_expiry(&token.value));
+    let age_ms = expires_at_ms.map_or(-1, |at| timestamp_ms().saturating_sub(at));
+    if age_ms >= 0 {
+        let what = format!("the new token expired {} s ago", age_ms / 1_000);
+        return Err(Error::new(ErrorKind::Authentication, what).with_hint("is the clock of this machine right?"));
+    }
+    Ok(expires_at_ms)
+}
+
+/// The `exp` claim, if the token is a JSON Web Token.
+fn claimed_expiry(token: &Secret) -> Option<i64> {
+    let claims = token.reveal().split(|byte| *byte == b'.').nth(1)?;
+    let claims = zeroize::Zeroizing::new(BASE64.decode(claims).ok()?);
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let seconds = claims.get("exp")?.as_f64()?;
+    Some((seconds * 1_000.0) as i64)
+}
+
+fn read(path: &Path) -> Result<Token> {
+    let fault =
+        |what: String| Error::new(ErrorKind::Authentication, format!("the token file {}: {what}", path.display()));
+    let read = || {
+        use std::io::Read as _;
+        let mut text = zeroize::Zeroizing::new(String::new());
+        std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    };
+    let text = read().map_err(|cause| fault("it cannot be read".into()).with_source(cause))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(fault(format!("it is longer than {MAX_FILE_BYTES} bytes")));
+    }
+    match text.trim() {
+        "" => Err(fault("it is empty".into())),
+        token => Ok(Token::new(Secret::new(token))),
+    }
+}
+
+/// An unsecured JSON Web Signature (RFC 7515, appendix A.5), as Kafka's brokers accept it for tests.
+fn unsecured(principal: &str, now_ms: i64) -> Token {
+    let issued_at = now_ms / 1_000;
+    let expires_at = issued_at + UNSECURED_LIFE_S;
+    let header = serde_json::json!({ "alg": "none" });
+    let claims = serde_json::json!({ "sub": principal, "iat": issued_at, "exp": expires_at });
+    let part = |json: &serde_json::Value| BASE64.encode(json.to_string());
+    let value = Secret::new(format!("{}.{}.", part(&header), part(&claims)));
+    Token { value, expires_at_ms: Some(expires_at * 1_000), extensions: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Counts how often it is asked, and answers as the n-th time says.
+    fn counted(answer: impl Fn(usize) -> Result<Token> + Send + Sync + 'static) -> (Arc<Tokens>, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&count);
+        let source = TokenSource::from_fn(move || answer(asked.fetch_add(1, Ordering::SeqCst)));
+        (Tokens::new(source), count)
+    }
+
+    fn lasting(milliseconds: i64) -> Token {
+        let mut token = Token::new(Secret::new("token"));
+        token.expires_at_ms = Some(timestamp_ms() + milliseconds);
+        token
+    }
+
+    #[test]
+    fn a_token_is_used_again_until_it_must_be_replaced() {
+        let (tokens, count) = counted(|_| Ok(lasting(3_600_000)));
+        run(async {
+            let all = (0..5).map(|_| tokens.get(true));
+            for token in all {
+                assert_eq!(token.await.unwrap().value, Secret::new("token"));
+            }
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        assert_eq!(refresh_at(1_000, 11_000), 9_000);
+    }
+
+    #[test]
+    fn a_token_is_replaced_again_and_again_although_nobody_asks_for_it() {
+        let (tokens, count) = counted(|_| Ok(lasting(100)));
+        run(async {
+            tokens.get(false).await.unwrap();
+            let seen = async {
+                while count.load(Ordering::SeqCst) < 4 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), seen).await.expect("three lives of a token");
+        });
+    }
+
+    #[test]
+    fn the_old_token_serves_while_the_next_one_cannot_be_fetched() {
+        let (tokens, count) = counted(|asked| match asked {
+            0 => Ok(lasting(3_600_000)),
+            _ => Err(Error::new(ErrorKind::Disconnected, "the provider is away")),
+        });
+        run(async {
+            tokens.get(false).await.unwrap();
+            tokens.lock().kept.as_mut().unwrap().refresh_at_ms = 0;
+            let error = tokens.get(true).await.unwrap_err();
+            assert!(error.is_retriable() && error.to_string().contains("the provider is away"), "{error}");
+            tokens.get(false).await.unwrap();
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn one_failure_holds_for_all_that_wait_for_it() {
+        let (tokens, count) = counted(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            Err(Error::new(ErrorKind::Misuse, "no token today"))
+        });
+        run(async {
+            let waiting: Vec<_> = (0..5)
+                .map(|_| {
+                    tokio::spawn({
+                        let tokens = Arc::clone(&tokens);
+                        async move { tokens.get(false).await }
+                    })
+                })
+                .collect();
+            for outcome in waiting {
+                assert_eq!(outcome.await.unwrap().unwrap_err().kind(), ErrorKind::Authentication);
+            }
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn an_expired_token_is_refused_and_the_next_one_asked_for() {
+        let (tokens, count) = counted(|asked| Ok(lasting(if asked == 0 { -5_000 } else { 3_600_000 })));
+        run(async {
+            let error = tokens.get(false).await.unwrap_err();
+            assert!(error.to_string().contains("the new token expired 5 s ago"), "{error}");
+            tokens.get(false).await.unwrap();
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn an_unsecured_token_says_itself_when_it_expires() {
+        let token = unsecured("ali\"ce", 1_700_000_000_000);
+        assert_eq!(claimed_expiry(&token.value), Some(1_700_003_600_000));
+        let text = std::str::from_utf8(token.value.reveal()).unwrap();
+        assert!(text.starts_with("eyJhbGciOiJub25lIn0.") && text.ends_with('.'), "{text}");
+        for other in ["", "opaque", "a.b.c", "a.e30.c"] {
+            assert_eq!(claimed_expiry(&Secret::new(other)), None);
+        }
+    }
+
+    #[test]
+    fn a_token_file_is_read_again_each_time() {
+        let path = std::env::temp_dir().join(format!("kavka-token-{}", std::process::id()));
+        let tokens = Tokens::new(TokenSource::File(path.clone()));
+        std::fs::write(&path, "first\n").unwrap();
+        assert_eq!(run(tokens.get(false)).unwrap().value, Secret::new("first"));
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(run(tokens.get(false)).unwrap().value, Secret::new("second"));
+        std::fs::write(&path, " \n").unwrap();
+        assert!(run(tokens.get(false)).unwrap_err().to_string().contains("it is empty"));
+        std::fs::write(&path, "x".repeat(70_000)).unwrap();
+        assert!(run(tokens.get(false)).unwrap_err().to_string().contains("longer than"));
+        std::fs::remove_file(&path).unwrap();
+        let error = run(tokens.get(false)).unwrap_err().to_string();
+        assert!(error.contains("kavka-token") && error.contains("cannot be read"), "{error}");
+    }
+}
