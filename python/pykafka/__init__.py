@@ -13,6 +13,7 @@ From nothing to a message and back::
 import logging
 
 from . import partitioners as partitioners
+from . import sasl as sasl
 from ._engine import __version__
 from .balancedconsumer import BalancedConsumer
 from .broker import Broker
@@ -23,6 +24,7 @@ from .managedbalancedconsumer import ManagedBalancedConsumer
 from .membershipprotocol import RangeProtocol, RoundRobinProtocol
 from .partition import Partition
 from .producer import Producer
+from .sasl_authenticators import OauthBearerAuthenticator, PlainAuthenticator, ScramAuthenticator
 from .simpleconsumer import SimpleConsumer
 from .topic import Topic
 
@@ -32,10 +34,13 @@ __all__ = [
     "Cluster",
     "KafkaClient",
     "ManagedBalancedConsumer",
+    "OauthBearerAuthenticator",
     "Partition",
+    "PlainAuthenticator",
     "Producer",
     "RangeProtocol",
     "RoundRobinProtocol",
+    "ScramAuthenticator",
     "SimpleConsumer",
     "SslConfig",
     "Topic",

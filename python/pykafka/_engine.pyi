@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from os import PathLike
 from typing import Any, Literal, NoReturn, Self, final
 
 from typing_extensions import disjoint_base
@@ -13,10 +14,17 @@ __all__ = [
     "Consumer",
     "ConsumerSettings",
     "GroupSettings",
+    "Gssapi",
+    "Mechanism",
     "Message",
+    "OAuthBearer",
+    "Plain",
     "Producer",
     "ProducerSettings",
     "Runner",
+    "Scram",
+    "Secret",
+    "Tls",
     "__version__",
     "ask_about_groups",
     "ask_api_versions",
@@ -130,6 +138,8 @@ class Client:
         max_block_ms: int,
         max_response_bytes: int,
         source_address: str,
+        tls: Tls | None,
+        sasl: Mechanism | None,
     ) -> Self: ...
     def close(self) -> None: ...
     def connect(self) -> None: ...
@@ -151,6 +161,64 @@ class Client:
         timeout_ms: int,
     ) -> list[tuple[str, int, str]]: ...
     def delete_topics(self, topics: Sequence[str], timeout_ms: int) -> list[tuple[str, int, str]]: ...
+
+@final
+class Secret:
+    def __new__(cls, value: str | bytes) -> Self: ...
+    def reveal(self) -> str | bytes: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: object) -> Self: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class Tls:
+    def __new__(
+        cls,
+        *,
+        cafile: str | PathLike[str] | None,
+        certfile: str | PathLike[str] | None,
+        keyfile: str | PathLike[str] | None,
+        ca_pem: str | None,
+        cert_pem: str | None,
+        key_pem: Secret | None,
+        password: Secret | Callable[[], str | bytes] | None,
+        check_hostname: bool,
+        accept_any_certificate: bool,
+        minimum_version: str,
+    ) -> Self: ...
+
+@disjoint_base
+class Mechanism:
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: object) -> Self: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class Plain(Mechanism):
+    def __new__(cls, username: str, password: str | bytes | Callable[[], str | bytes]) -> Self: ...
+
+@final
+class Scram(Mechanism):
+    def __new__(
+        cls, username: str, password: str | bytes | Callable[[], str | bytes], mechanism: str = "SCRAM-SHA-512"
+    ) -> Self: ...
+
+@final
+class OAuthBearer(Mechanism):
+    def __new__(
+        cls,
+        token: Callable[[], str | bytes | tuple[Any, ...]] | None = None,
+        *,
+        client_id: str | None = None,
+        client_secret: str | bytes | None = None,
+        token_endpoint_url: str | None = None,
+        scope: str | None = None,
+        token_file: str | PathLike[str] | None = None,
+    ) -> Self: ...
+
+@final
+class Gssapi(Mechanism):
+    def __new__(cls, service_name: str = "kafka") -> Self: ...
 
 @final
 class ProducerSettings:

@@ -1,10 +1,13 @@
 """`KafkaClient`, where every program starts."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from .broker import Broker
 from .cluster import BUFFER_MEMORY, MAX_BLOCK_MS, MAX_RESPONSE_BYTES, Cluster, TopicDict
+from .connection import SslConfig
+from .sasl import Mechanism
+from .sasl_authenticators import BaseAuthenticator
 
 
 class KafkaClient:
@@ -24,16 +27,19 @@ class KafkaClient:
     :param exclude_internal_topics: hides topics whose names begin with two underscores.
     :param source_address: the local address to connect from; if it is empty or None, the system chooses. A port other
         than 0 is refused.
-    :param ssl_config: not in this release; refused.
+    :param ssl_config: an `SslConfig`: connections use TLS, to all brokers. An `ssl.SSLContext` is refused.
     :param broker_version: accepted and ignored: versions are negotiated with each broker.
     :param buffer_memory: how many bytes all producers of the client together may buffer. New in version 3.
     :param max_block_ms: how long `produce` waits for buffer memory, and how long a new topic is waited for. New in
         version 3.
     :param max_response_bytes: the longest response accepted from a broker. New in version 3.
+    :param sasl: who the client is: `pykafka.sasl.Plain`, `Scram`, `OAuthBearer` or `Gssapi`. New in version 3.
+    :param sasl_authenticator: the same by the names of `pykafka.sasl_authenticators`.
     :raises NoBrokersAvailableError: if none of the hosts answers; the text says why.
+    :raises AuthenticationException: if the client does not trust a broker, or a broker does not trust the client.
     :raises ZooKeeperError: if ZooKeeper does not answer.
     :raises ImportError: with `use_greenlets` or `zookeeper_hosts`, if gevent or kazoo is not installed.
-    :raises ValueError: if `hosts` or a number is invalid.
+    :raises ValueError: if `hosts`, a number, `ssl_config` or `sasl` is invalid.
     """
 
     def __init__(
@@ -45,13 +51,17 @@ class KafkaClient:
         use_greenlets: bool = False,
         exclude_internal_topics: bool = True,
         source_address: str | None = "",
-        ssl_config: Any = None,
+        ssl_config: SslConfig | None = None,
         broker_version: str = "0.9.0",
         *,
         buffer_memory: int = BUFFER_MEMORY,
         max_block_ms: int = MAX_BLOCK_MS,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        sasl: Mechanism | None = None,
+        sasl_authenticator: BaseAuthenticator | None = None,
     ) -> None:
+        # First, because a debugger shows also a client whose constructor fails.
+        self._hosts = hosts
         self.cluster = Cluster(
             hosts,
             None,
@@ -66,8 +76,9 @@ class KafkaClient:
             buffer_memory=buffer_memory,
             max_block_ms=max_block_ms,
             max_response_bytes=max_response_bytes,
+            sasl=sasl,
+            sasl_authenticator=sasl_authenticator,
         )
-        self._hosts = hosts
 
     @property
     def brokers(self) -> dict[int, Broker]:

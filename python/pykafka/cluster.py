@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from . import _engine, _forks, _greenlets, _logs, handlers
 from .broker import Broker
+from .connection import SslConfig, _tls
 from .exceptions import (
     GroupCoordinatorNotAvailable,
     NoBrokersAvailableError,
-    NotInThisRelease,
     SocketDisconnectedError,
     error_for_code,
 )
 from .protocol import ApiVersionsSpec, DescribeGroupResponse
+from .sasl import Mechanism
+from .sasl_authenticators import BaseAuthenticator, _mechanism
 from .utils.error_handlers import valid_int
 from .utils.live_dict import LiveDict
 from .utils.names import parse_hosts, parse_source_address, to_bytes
@@ -119,16 +121,18 @@ class Cluster:
         exclude_internal_topics: bool = True,
         source_address: str | None = "",
         zookeeper_hosts: str | None = None,
-        ssl_config: Any = None,
+        ssl_config: SslConfig | None = None,
         broker_version: str = "0.9.0",
         use_greenlets: bool = False,
         *,
         buffer_memory: int = BUFFER_MEMORY,
         max_block_ms: int = MAX_BLOCK_MS,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        sasl: Mechanism | None = None,
+        sasl_authenticator: BaseAuthenticator | None = None,
     ) -> None:
-        if ssl_config is not None:
-            raise NotInThisRelease("ssl_config is not in this release of pykafka; leave it out to connect without it")
+        tls = _tls(ssl_config)
+        mechanism = _mechanism(sasl, sasl_authenticator, ssl_config)
         use_greenlets = use_greenlets or _is_gevents(handler)
         _greenlets.use(use_greenlets)
         request_timeout_ms = valid_int(socket_timeout_ms, name="socket_timeout_ms")
@@ -148,6 +152,8 @@ class Cluster:
             max_block_ms=valid_int(max_block_ms, name="max_block_ms"),
             max_response_bytes=valid_int(max_response_bytes, name="max_response_bytes"),
             source_address=parse_source_address(source_address),
+            tls=tls,
+            sasl=mechanism,
         )
         if handler is None:
             handler = handlers.GEventHandler() if use_greenlets else handlers.ThreadingHandler()

@@ -1,40 +1,110 @@
 """TLS settings, and what remains of pykafka 2's connections."""
 
+import os
 import socket
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .exceptions import NotInThisRelease
+from . import _engine
 
 __all__ = ["BrokerConnection", "SslConfig"]
 
 
 class SslConfig:
-    """The keys and certificates of a TLS connection. `KafkaClient(ssl_config=...)` refuses it in this release.
+    """How a client uses TLS: whom it trusts, and the certificate that it shows.
 
-    :param cafile: the PEM file with the certificates of the trusted authorities.
-    :param certfile: the PEM file with the client's own certificate, for brokers that require one.
-    :param keyfile: the file with the private key for `certfile`.
-    :param password: the password of `keyfile`.
+    A broker must have a certificate for the host that was dialled, signed by a trusted authority. All files are in PEM
+    format, and are read again when they change; keys and certificates may also be given as text.
+
+    :param cafile: the file with the certificates of the trusted authorities; None: those that the system trusts.
+    :param certfile: the file with the client's own certificate, for brokers that require one.
+    :param keyfile: the file with the private key for `certfile`; by default it is in `certfile`.
+    :param password: the password of the private key, str or bytes; or a callable that returns it, which is called when
+        a client is created.
+    :param ca_pem: the text of a `cafile`. New in version 3, like the following.
+    :param cert_pem: the text of a `certfile`.
+    :param key_pem: the text of a `keyfile`.
+    :param check_hostname: False accepts a certificate for any host, so that everybody with a certificate of a trusted
+        authority can pass for a broker.
+    :param insecure_accept_any_certificate: True accepts every certificate, so that everybody on the network can pass
+        for a broker and read passwords. Only for experiments.
+    :param minimum_version: the oldest version of TLS: TLSv1.2 or TLSv1.3.
     """
 
     def __init__(
         self,
-        cafile: str | None,
-        certfile: str | None = None,
-        keyfile: str | None = None,
-        password: str | bytes | None = None,
+        cafile: str | os.PathLike[str] | None,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        password: str | bytes | Callable[[], str | bytes] | None = None,
+        *,
+        ca_pem: str | None = None,
+        cert_pem: str | None = None,
+        key_pem: str | None = None,
+        check_hostname: bool = True,
+        insecure_accept_any_certificate: bool = False,
+        minimum_version: str = "TLSv1.2",
     ) -> None:
         self.cafile = cafile
         self.certfile = certfile
         self.keyfile = keyfile
-        self.password = password
+        self.ca_pem = ca_pem
+        self.cert_pem = cert_pem
+        self.check_hostname = check_hostname
+        self.insecure_accept_any_certificate = insecure_accept_any_certificate
+        self.minimum_version = minimum_version
+        # Neither `vars` nor a debugger shows what is inside.
+        self._password = password if password is None or callable(password) else _engine.Secret(password)
+        self._key_pem = None if key_pem is None else _engine.Secret(key_pem)
+
+    @property
+    def password(self) -> Any:
+        """What was given as `password`."""
+        return self._password.reveal() if isinstance(self._password, _engine.Secret) else self._password
+
+    @property
+    def key_pem(self) -> Any:
+        """What was given as `key_pem`."""
+        return None if self._key_pem is None else self._key_pem.reveal()
 
     def wrap_socket(self, sock: socket.socket) -> NoReturn:
-        """Not available: the engine owns the sockets, and has no TLS in this release.
+        """Not available: the engine owns the sockets.
 
-        :raises NotInThisRelease: always.
+        :raises NotImplementedError: always.
         """
-        raise NotInThisRelease("TLS is not in this release of pykafka; connect to a listener without it")
+        raise NotImplementedError(
+            "the engine owns the sockets, and encrypts them; pass this to KafkaClient(ssl_config=...)"
+        )
+
+    def _tls(self) -> _engine.Tls:
+        return _engine.Tls(
+            cafile=self.cafile,
+            certfile=self.certfile,
+            keyfile=self.keyfile,
+            ca_pem=self.ca_pem,
+            cert_pem=self.cert_pem,
+            key_pem=self._key_pem,
+            password=self._password,
+            check_hostname=self.check_hostname,
+            accept_any_certificate=self.insecure_accept_any_certificate,
+            minimum_version=self.minimum_version,
+        )
+
+    def __repr__(self) -> str:
+        shown = f"cafile={self.cafile!r}, certfile={self.certfile!r}, keyfile={self.keyfile!r}"
+        return f"<{type(self).__module__}.{type(self).__name__} ({shown})>"
+
+
+def _tls(ssl_config: Any) -> _engine.Tls | None:
+    """The engine's settings for the argument `ssl_config` of a client."""
+    if ssl_config is None:
+        return None
+    if isinstance(ssl_config, SslConfig):
+        return ssl_config._tls()
+    raise TypeError(
+        f"ssl_config must be an SslConfig, not {type(ssl_config).__name__}: the engine does not use Python's ssl; "
+        "pass pykafka.SslConfig(cafile, certfile, keyfile, password) with the files that the context was made from"
+    )
 
 
 class BrokerConnection:

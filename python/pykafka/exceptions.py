@@ -78,6 +78,10 @@ class PartitionOwnedError(KafkaException):
         return type(self), (number, *self.args), {**vars(self), "partition": number}
 
 
+class AuthenticationException(KafkaException):
+    """The broker does not trust the client's credentials, or the client does not trust the broker's certificate."""
+
+
 class ZooKeeperError(KafkaException):
     """ZooKeeper could not be reached, or did not answer in time. New in version 3."""
 
@@ -220,6 +224,30 @@ class GroupAuthorizationFailed(ProtocolClientError):
     """The client is not authorized to do this with the group."""
 
     ERROR_CODE = 30
+
+
+class ClusteAuthorizationFailed(ProtocolClientError):
+    """The client is not authorized to do this with the cluster."""
+
+    ERROR_CODE = 31
+
+
+class UnsupportedSaslMechanism(ProtocolClientError, AuthenticationException):
+    """The broker does not offer the mechanism of `sasl`."""
+
+    ERROR_CODE = 33
+
+
+class IllegalSaslState(ProtocolClientError, AuthenticationException):
+    """The broker did not expect this request while the client was being authenticated."""
+
+    ERROR_CODE = 34
+
+
+class SaslAuthenticationFailed(ProtocolClientError, AuthenticationException):
+    """The broker refused the credentials."""
+
+    ERROR_CODE = 58
 
 
 #: The class for each error code that has its own.

@@ -58,6 +58,7 @@ impl From<Error> for Failure {
             | ErrorClass::Full
             | ErrorClass::Malformed
             | ErrorClass::Fenced
+            | ErrorClass::Unauthenticated
             | ErrorClass::Final => Self::new(error.to_string()),
         }
     }

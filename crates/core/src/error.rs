@@ -72,8 +72,10 @@ pub enum ErrorClass {
     Malformed,
     /// Another producer or member has taken our place: [`ErrorKind::Fenced`].
     Fenced,
-    /// The object, or the whole client, cannot go on: [`ErrorKind::Authentication`], [`ErrorKind::Unsupported`],
-    /// [`ErrorKind::Closed`], [`ErrorKind::System`], [`ErrorKind::Internal`].
+    /// Our credentials, or the peer's, were refused: [`ErrorKind::Authentication`].
+    Unauthenticated,
+    /// The object, or the whole client, cannot go on: [`ErrorKind::Unsupported`], [`ErrorKind::Closed`],
+    /// [`ErrorKind::System`], [`ErrorKind::Internal`].
     Final,
 }
 
@@ -89,9 +91,8 @@ impl ErrorKind {
             Self::BufferFull => ErrorClass::Full,
             Self::Malformed => ErrorClass::Malformed,
             Self::Fenced => ErrorClass::Fenced,
-            Self::Authentication | Self::Unsupported | Self::Closed | Self::System | Self::Internal => {
-                ErrorClass::Final
-            }
+            Self::Authentication => ErrorClass::Unauthenticated,
+            Self::Unsupported | Self::Closed | Self::System | Self::Internal => ErrorClass::Final,
         }
     }
 }

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use crate::cell::Slot;
 use crate::errors;
 use crate::process::ForkGuard;
+use crate::security::{self, Mechanism, Tls};
 use crate::waiting;
 
 /// pykafka's values for the end and the beginning of a partition, in place of a time.
@@ -69,7 +70,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (
         *, bootstrap_servers, request_timeout_ms, connect_timeout_ms, offsets_timeout_ms, buffer_memory, max_block_ms,
-        max_response_bytes, source_address
+        max_response_bytes, source_address, tls, sasl
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -82,6 +83,8 @@ impl Client {
         max_block_ms: u64,
         max_response_bytes: usize,
         source_address: String,
+        tls: Option<&Bound<'_, Tls>>,
+        sasl: Option<&Bound<'_, Mechanism>>,
     ) -> PyResult<Self> {
         let mut config = ClientConfig::default();
         config.bootstrap_servers = bootstrap_servers;
@@ -92,6 +95,7 @@ impl Client {
         config.max_block = Duration::from_millis(max_block_ms);
         config.max_response_bytes = max_response_bytes;
         config.source_address = source_address;
+        let config = config.with_security(security::security(tls.map(Bound::get), sasl.map(Bound::get)));
         let engine = py.detach(|| kavka::Client::new(config)).map_err(|error| errors::to_python(py, &error))?;
         let slot = Slot::default();
         slot.replace(Some(Arc::new(ForkGuard::new(engine))));

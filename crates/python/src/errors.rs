@@ -9,6 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::security::Raised;
+
 /// The hints that name a method, in Python's words.
 fn words(hint: Hint) -> &'static str {
     match hint {
@@ -84,6 +86,7 @@ fn class_of(error: &Error) -> &'static str {
         ErrorClass::Full => "ProducerQueueFullError",
         ErrorClass::Malformed => "MessageSetDecodeFailure",
         ErrorClass::Fenced if error.place().group.is_some() => "IllegalGeneration",
+        ErrorClass::Unauthenticated => "AuthenticationException",
         // A program can react to the last cause; the time-out itself says less.
         ErrorClass::TimedOut => cause(error).map_or("KafkaException", class_of),
         // `with_class` finds the exceptions for a broker's code and for wrong usage.
@@ -105,6 +108,9 @@ fn with_class(py: Python<'_>, error: &Error, class: &str) -> PyErr {
     let marked = made.and_then(|exception| {
         if error.written() == Written::Maybe {
             exception.setattr(intern!(py, "written"), intern!(py, "maybe"))?;
+        }
+        if let Some(raised) = Raised::among_causes(error) {
+            exception.setattr(intern!(py, "__cause__"), raised.value(py))?;
         }
         Ok(exception)
     });

@@ -32,6 +32,7 @@ mod reader;
 mod reports;
 mod requests;
 mod running;
+mod security;
 mod tally;
 mod waiting;
 
@@ -78,6 +79,13 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<consumer_settings::ConsumerSettings>()?;
     module.add_class::<group::GroupSettings>()?;
     module.add_class::<broker::Broker>()?;
+    module.add_class::<security::Secret>()?;
+    module.add_class::<security::Tls>()?;
+    module.add_class::<security::Mechanism>()?;
+    module.add_class::<security::Plain>()?;
+    module.add_class::<security::Scram>()?;
+    module.add_class::<security::OAuthBearer>()?;
+    module.add_class::<security::Gssapi>()?;
     module.add_class::<greenlets::Bells>()?;
     module.add_class::<greenlets::Runner>()?;
     process::register(module)

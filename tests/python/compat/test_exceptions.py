@@ -45,6 +45,10 @@ CODES = {
     27: "RebalanceInProgress",
     29: "TopicAuthorizationFailed",
     30: "GroupAuthorizationFailed",
+    31: "ClusteAuthorizationFailed",
+    33: "UnsupportedSaslMechanism",
+    34: "IllegalSaslState",
+    58: "SaslAuthenticationFailed",
 }
 
 

@@ -8,7 +8,6 @@ from pykafka import KafkaClient
 from pykafka.exceptions import (
     InvalidTopic,
     KafkaException,
-    NotInThisRelease,
     ProducerQueueFullError,
     UnicodeException,
     UnknownTopicOrPartition,
@@ -122,7 +121,8 @@ def test_a_consumer_s_setting_that_cannot_work(module_topic, setting, value, err
         ("source_address", "127.0.0.1:99", ValueError),
         ("source_address", "nowhere.invalid", ValueError),
         ("source_address", 7, TypeError),
-        ("ssl_config", object(), NotInThisRelease),
+        ("ssl_config", object(), TypeError),
+        ("sasl", object(), TypeError),
     ],
 )
 def test_a_client_s_setting_that_cannot_work(bootstrap, setting, value, error):

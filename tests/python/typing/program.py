@@ -193,7 +193,9 @@ def main() -> None:
             print(error.ERROR_CODE, ERROR_CODES.get(error.ERROR_CODE or 0))
         except KafkaException as error:
             print(error)
-    print(SslConfig("/ca.pem").cafile, decode_snappy(encode_snappy(b"x", xerial_compatible=True)))
+    scram = pykafka.sasl.Scram("user", lambda: "secret", mechanism="SCRAM-SHA-256")
+    print(SslConfig("/ca.pem", check_hostname=False).cafile, scram, pykafka.sasl.OAuthBearer(lambda: ("token", None)))
+    print(decode_snappy(encode_snappy(b"x", xerial_compatible=True)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,408 @@
+//! TLS and SASL: `SslConfig`'s engine side, and the classes of `pykafka.sasl`.
+//!
+//! Passwords and tokens stay in Rust: no `repr`, `vars`, pickle or traceback shows them. Callables that return one are
+//! called by a thread of the engine that may block, when a connection is authenticated; what they raise becomes the
+//! cause of the exception that the program gets.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kavka::{Error, ErrorKind, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token, TokenSource, Trust};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::closing::Callback;
+use crate::errors;
+
+/// A secret text or secret bytes, which only `reveal` shows.
+#[pyclass(frozen, module = "pykafka._engine")]
+#[derive(Debug)]
+pub(crate) struct Secret {
+    secret: kavka::Secret,
+    is_text: bool,
+}
+
+#[pymethods]
+#[allow(clippy::unused_self)]
+impl Secret {
+    #[new]
+    fn new(value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self { secret: secret("a secret", value)?, is_text: value.is_instance_of::<PyString>() })
+    }
+
+    /// What was given.
+    fn reveal<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match std::str::from_utf8(self.secret.reveal()) {
+            Ok(text) if self.is_text => PyString::new(py, text).into_any(),
+            _ => PyBytes::new(py, self.secret.reveal()).into_any(),
+        }
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "***"
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a secret cannot be pickled; give it to the other process in another way"))
+    }
+
+    fn __copy__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    fn __deepcopy__(this: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        this
+    }
+}
+
+/// The secret in a Python object; the error does not show it.
+fn secret(what: &str, given: &Bound<'_, PyAny>) -> PyResult<kavka::Secret> {
+    if let Ok(secret) = given.cast::<Secret>() {
+        return Ok(secret.get().secret.clone());
+    }
+    if let Ok(text) = given.cast::<PyString>() {
+        // What cannot be encoded has lone surrogates; Python's own exception would show the text.
+        let text = text.to_str().map_err(|_| PyValueError::new_err(format!("{what} is not valid Unicode")))?;
+        return Ok(kavka::Secret::new(text.to_owned()));
+    }
+    match given.cast::<PyBytes>() {
+        Ok(bytes) => Ok(kavka::Secret::new(bytes.as_bytes())),
+        Err(_) => Err(errors::wrong_type(what, "str or bytes", given)),
+    }
+}
+
+/// How a client uses TLS; see `SslConfig`.
+#[pyclass(frozen, module = "pykafka._engine")]
+#[derive(Debug)]
+pub(crate) struct Tls(kavka::Tls);
+
+#[pymethods]
+impl Tls {
+    #[new]
+    #[pyo3(signature = (
+        *, cafile, certfile, keyfile, ca_pem, cert_pem, key_pem, password, check_hostname, accept_any_certificate,
+        minimum_version
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        cafile: Option<PathBuf>,
+        certfile: Option<PathBuf>,
+        keyfile: Option<PathBuf>,
+        ca_pem: Option<String>,
+        cert_pem: Option<String>,
+        key_pem: Option<&Bound<'_, Secret>>,
+        password: Option<&Bound<'_, PyAny>>,
+        check_hostname: bool,
+        accept_any_certificate: bool,
+        minimum_version: &str,
+    ) -> PyResult<Self> {
+        let trust = match (cafile, ca_pem) {
+            (None, None) => Trust::System,
+            (Some(path), None) => Trust::File(path),
+            (None, Some(pem)) => Trust::Pem(pem),
+            (Some(_), Some(_)) => {
+                return Err(PyValueError::new_err("cafile and ca_pem both say whom to trust: keep one"));
+            }
+        };
+        let asked = password.filter(|given| given.is_callable()).map(Bound::call0).transpose()?;
+        let password = asked.as_ref().or(password).map(|given| secret("the password of the key", given)).transpose()?;
+        let identity = match (certfile, keyfile, cert_pem, key_pem) {
+            (None, None, None, None) if password.is_some() => {
+                return Err(PyValueError::new_err(
+                    "password is set, but there is no private key: set certfile and keyfile",
+                ));
+            }
+            (None, None, None, None) => None,
+            (Some(certificates), key, None, None) => {
+                Some(Identity::Files { key: key.unwrap_or_else(|| certificates.clone()), certificates, password })
+            }
+            (None, None, Some(certificates), Some(key)) => {
+                Some(Identity::Pem { certificates, key: key.get().secret.clone(), password })
+            }
+            (None, Some(_), None, None) => {
+                return Err(PyValueError::new_err("keyfile is set, but certfile is missing"));
+            }
+            (None, None, Some(_), None) => {
+                return Err(PyValueError::new_err("cert_pem is set, but key_pem is missing"));
+            }
+            (None, None, None, Some(_)) => {
+                return Err(PyValueError::new_err("key_pem is set, but cert_pem is missing"));
+            }
+            _ => {
+                let text =
+                    "a certificate and its key are either files (certfile, keyfile) or texts (cert_pem, key_pem)";
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        let min_version = match minimum_version {
+            "TLSv1.2" => TlsVersion::V1_2,
+            "TLSv1.3" => TlsVersion::V1_3,
+            other => {
+                return Err(PyValueError::new_err(format!("minimum_version must be TLSv1.2 or TLSv1.3, not {other}")));
+            }
+        };
+        let verify_certificate = !accept_any_certificate;
+        Ok(Self(kavka::Tls { trust, identity, verify_host_name: check_hostname, verify_certificate, min_version }))
+    }
+}
+
+/// The engine's settings for what a client was given.
+pub(crate) fn security(tls: Option<&Tls>, sasl: Option<&Mechanism>) -> Security {
+    Security { tls: tls.map(|tls| tls.0.clone()), sasl: sasl.map(|mechanism| mechanism.sasl.clone()) }
+}
+
+/// The base class of `Plain`, `Scram`, `OAuthBearer` and `Gssapi`.
+#[pyclass(frozen, subclass, module = "pykafka.sasl")]
+#[derive(Debug)]
+pub(crate) struct Mechanism {
+    sasl: Sasl,
+    /// The arguments that are no secrets.
+    shown: String,
+}
+
+#[pymethods]
+#[allow(clippy::unused_self)]
+impl Mechanism {
+    fn __repr__(this: &Bound<'_, Self>) -> PyResult<String> {
+        let class = this.get_type();
+        Ok(format!("<{}.{} ({})>", class.module()?, class.name()?, this.get().shown))
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("credentials cannot be pickled; create them in the process that uses them"))
+    }
+
+    fn __copy__(this: Py<Self>) -> Py<Self> {
+        this
+    }
+
+    fn __deepcopy__(this: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        this
+    }
+}
+
+impl Mechanism {
+    /// Checks the credentials as far as they are known.
+    fn new(sasl: Sasl, shown: String) -> PyResult<Self> {
+        let config = kavka::ClientConfig::default().with_security(Security::default().sasl(sasl.clone()));
+        config.validate().map_err(|error| errors::invalid(&error))?;
+        Ok(Self { sasl, shown })
+    }
+}
+
+/// PLAIN: sends the password to the broker. Use it with TLS only (`ssl_config`).
+///
+/// :param username: the user's name.
+/// :param password: str or bytes; or a callable that returns one. It is called whenever a connection is authenticated,
+///     by another thread, and may block.
+#[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
+#[derive(Debug)]
+pub(crate) struct Plain;
+
+#[pymethods]
+impl Plain {
+    #[new]
+    fn new(username: String, password: &Bound<'_, PyAny>) -> PyResult<PyClassInitializer<Self>> {
+        let shown = format!("username={username:?}");
+        Ok(PyClassInitializer::from(Mechanism::new(Sasl::Plain(login(username, password)?), shown)?).add_subclass(Self))
+    }
+}
+
+/// SCRAM: proves that the client knows the password without sending it, and that the broker knows it, too.
+///
+/// :param username: the user's name.
+/// :param password: str or bytes; or a callable that returns one. It is called whenever a connection is authenticated,
+///     by another thread, and may block.
+/// :param mechanism: SCRAM-SHA-512 or SCRAM-SHA-256.
+#[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
+#[derive(Debug)]
+pub(crate) struct Scram;
+
+#[pymethods]
+impl Scram {
+    #[new]
+    #[pyo3(signature = (username, password, mechanism = "SCRAM-SHA-512"))]
+    fn new(username: String, password: &Bound<'_, PyAny>, mechanism: &str) -> PyResult<PyClassInitializer<Self>> {
+        let hash = match mechanism {
+            "SCRAM-SHA-512" => ScramHash::Sha512,
+            "SCRAM-SHA-256" => ScramHash::Sha256,
+            other => {
+                let text = format!("mechanism must be SCRAM-SHA-512 or SCRAM-SHA-256, not {other:?}");
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        let shown = format!("username={username:?}, mechanism={mechanism:?}");
+        let sasl = Sasl::Scram(hash, login(username, password)?);
+        Ok(PyClassInitializer::from(Mechanism::new(sasl, shown)?).add_subclass(Self))
+    }
+}
+
+/// OAUTHBEARER: sends a token to the broker. Use it with TLS only (`ssl_config`).
+///
+/// Give one of `token`, `token_file` and `token_endpoint_url`; the latter needs `client_id` and `client_secret`.
+///
+/// :param token: a callable that returns the token as str or bytes; or a tuple of the token, the time in seconds since
+///     1970 when it expires (or None), and optionally a dict of SASL extensions. It is called whenever a connection is
+///     authenticated, also again before a token expires, by another thread, and may block.
+/// :param client_id: the client's id at the identity provider.
+/// :param client_secret: the client's secret at the identity provider, str or bytes.
+/// :param token_endpoint_url: the identity provider's `https` URL, which is asked by the client credentials flow.
+/// :param scope: the scope to ask the identity provider for.
+/// :param token_file: a file with the token, as Kubernetes writes it; read whenever a connection is authenticated.
+#[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
+#[derive(Debug)]
+pub(crate) struct OAuthBearer;
+
+#[pymethods]
+impl OAuthBearer {
+    #[new]
+    #[pyo3(signature = (
+        token = None, *, client_id = None, client_secret = None, token_endpoint_url = None, scope = None,
+        token_file = None
+    ))]
+    fn new(
+        token: Option<Bound<'_, PyAny>>,
+        client_id: Option<String>,
+        client_secret: Option<&Bound<'_, PyAny>>,
+        token_endpoint_url: Option<String>,
+        scope: Option<String>,
+        token_file: Option<PathBuf>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let (source, shown) = match (token, token_file, token_endpoint_url) {
+            (Some(token), None, None) if token.is_callable() => (tokens(token.unbind()), String::from("token=...")),
+            (Some(token), None, None) => {
+                return Err(errors::wrong_type("token", "a callable that returns the token", &token));
+            }
+            (None, Some(path), None) => {
+                let shown = format!("token_file={:?}", path.display().to_string());
+                (TokenSource::File(path), shown)
+            }
+            (None, None, Some(endpoint_url)) => {
+                let (Some(client_id), Some(client_secret)) = (client_id.clone(), client_secret) else {
+                    return Err(PyValueError::new_err("token_endpoint_url needs client_id and client_secret"));
+                };
+                let shown = format!("client_id={client_id:?}, token_endpoint_url={endpoint_url:?}");
+                let client_secret = secret("client_secret", client_secret)?;
+                let scope = scope.clone();
+                (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope }, shown)
+            }
+            _ => return Err(PyValueError::new_err("give one of token, token_file and token_endpoint_url")),
+        };
+        if !matches!(source, TokenSource::ClientCredentials { .. })
+            && (client_id.is_some() || client_secret.is_some() || scope.is_some())
+        {
+            return Err(PyValueError::new_err("client_id, client_secret and scope are for token_endpoint_url"));
+        }
+        Ok(PyClassInitializer::from(Mechanism::new(Sasl::OAuthBearer(source), shown)?).add_subclass(Self))
+    }
+}
+
+/// GSSAPI: Kerberos, by the system's library (`libgssapi_krb5`), with the ticket of `kinit` or the keytab that the
+/// variable `KRB5_CLIENT_KTNAME` names.
+///
+/// :param service_name: the first part of the brokers' principals.
+#[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
+#[derive(Debug)]
+pub(crate) struct Gssapi;
+
+#[pymethods]
+impl Gssapi {
+    #[new]
+    #[pyo3(signature = (service_name = String::from("kafka")), text_signature = "(service_name='kafka')")]
+    fn new(service_name: String) -> PyResult<PyClassInitializer<Self>> {
+        if service_name.is_empty() {
+            return Err(PyValueError::new_err("service_name is empty; it is usually kafka"));
+        }
+        let shown = format!("service_name={service_name:?}");
+        Ok(PyClassInitializer::from(Mechanism::new(Sasl::Gssapi { service_name }, shown)?).add_subclass(Self))
+    }
+}
+
+fn login(username: String, password: &Bound<'_, PyAny>) -> PyResult<Login> {
+    if !password.is_callable() {
+        return Ok(Login::new(username, secret("password", password)?));
+    }
+    if username.is_empty() {
+        return Err(PyValueError::new_err("the SASL username is empty"));
+    }
+    let callable = password.clone().unbind();
+    Ok(Login::from_fn(move || {
+        let password = ask(&callable, "password", |given| secret("what the callable for the password returns", given))?;
+        Ok((username.clone(), password))
+    }))
+}
+
+fn tokens(callable: Py<PyAny>) -> TokenSource {
+    TokenSource::from_fn(move || ask(&callable, "token", token))
+}
+
+/// Reads a token, or a tuple of it, its end and its extensions.
+fn token(given: &Bound<'_, PyAny>) -> PyResult<Token> {
+    let what = "what the callable for the token returns";
+    let Ok(parts) = given.cast::<pyo3::types::PyTuple>() else { return Ok(Token::new(secret(what, given)?)) };
+    let wrong = || PyTypeError::new_err(format!("{what} must be a token, or (token, expires_at[, extensions])"));
+    if !(2..=3).contains(&parts.len()) {
+        return Err(wrong());
+    }
+    let mut token = Token::new(secret(what, &parts.get_item(0)?)?);
+    let expires_at: Option<f64> = parts.get_item(1)?.extract().map_err(|_| wrong())?;
+    // A time that no integer can hold becomes the nearest one that it can.
+    #[allow(clippy::cast_possible_truncation)]
+    let milliseconds = expires_at.map(|seconds| (seconds * 1000.0) as i64);
+    token.expires_at_ms = milliseconds;
+    if let Ok(extensions) = parts.get_item(2) {
+        let extensions = extensions.cast::<PyDict>().map_err(|_| wrong())?;
+        for (name, value) in extensions {
+            token.extensions.push((name.extract().map_err(|_| wrong())?, value.extract().map_err(|_| wrong())?));
+        }
+    }
+    Ok(token)
+}
+
+/// Calls a program's callable, and reads what it returns.
+fn ask<T>(callable: &Py<PyAny>, what: &str, read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>) -> kavka::Result<T> {
+    let asked = Python::try_attach(|py| {
+        let _callback = Callback::begin(py)?;
+        let given = callable.bind(py).call0().and_then(|given| read(&given));
+        Some(given.map_err(|error| Raised { text: error.to_string(), error: Arc::new(error) }))
+    });
+    match asked.flatten() {
+        Some(Ok(given)) => Ok(given),
+        Some(Err(raised)) => {
+            let text = format!("the callable for the {what} raised an exception");
+            Err(Error::new(ErrorKind::Authentication, text).with_source(raised))
+        }
+        None => Err(Error::new(ErrorKind::Closed, format!("the interpreter is exiting, so nobody gives the {what}"))),
+    }
+}
+
+/// What a callable raised. Its text was made while the thread was attached to Python.
+pub(crate) struct Raised {
+    text: String,
+    error: Arc<PyErr>,
+}
+
+impl Raised {
+    /// The exception, if it is among the causes of `error`.
+    pub(crate) fn among_causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e PyErr> {
+        std::iter::successors(Some(error), |error| error.source())
+            .find_map(|error| error.downcast_ref::<Self>())
+            .map(|raised| &*raised.error)
+    }
+}
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Raised {}
