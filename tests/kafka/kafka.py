@@ -51,6 +51,8 @@ def _run(arguments):
         heap_mib=arguments.heap,
         java_options=arguments.java_option,
         limit_seconds=arguments.limit,
+        secure=arguments.secure,
+        gssapi=arguments.gssapi,
     )
     cluster = Cluster(options, waiter)
     try:
@@ -79,6 +81,12 @@ def _arguments():
     run.add_argument(
         "--zookeeper", action="store_true", help="ZooKeeper mode where both exist, 3.3 to 3.9; older ones always use it"
     )
+    run.add_argument(
+        "--secure",
+        action="store_true",
+        help="add listeners with TLS and SASL; the line of JSON has their addresses, certificates and users",
+    )
+    run.add_argument("--gssapi", action="store_true", help="as --secure, and a Kerberos server for GSSAPI")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a broker setting, over the harness's own"
     )

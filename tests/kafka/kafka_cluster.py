@@ -39,14 +39,29 @@ class Cluster:
     :param heap_mib: heap of each broker in MiB.
     :param java_options: options for the brokers' Java, like `-XX:TieredStopAtLevel=4` for measurements: by default
         it compiles for a fast start only.
+    :param secure: add the listeners SSL, MTLS (which wants a client certificate), SASL_PLAINTEXT, SASL_SSL, REAUTH
+        (SASL_SSL with sessions of ten seconds) and OIDC (SASL_SSL with signed tokens, Kafka 3.9 and later).
+    :param gssapi: as `secure`, and a Kerberos server, so that the listeners with SASL have the mechanism GSSAPI.
     :raises KafkaError: with the end of the brokers' logs when it does not start.
 
     Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`,
-    `processes` (name: process id, as they were at the start; a broker's name is its id). Commands may come from any
-    thread; they are carried out one after the other.
+    `processes` (name: process id, as they were at the start; a broker's name is its id), `secure_listeners`
+    (name: addresses) and `security` (the certificates, users and other facts that a client needs). Commands may
+    come from any thread; they are carried out one after the other.
     """
 
-    def __init__(self, version=LATEST, brokers=1, *, zookeeper=False, settings=None, heap_mib=256, java_options=()):
+    def __init__(
+        self,
+        version=LATEST,
+        brokers=1,
+        *,
+        zookeeper=False,
+        settings=None,
+        heap_mib=256,
+        java_options=(),
+        secure=False,
+        gssapi=False,
+    ):
         command = [
             sys.executable,
             str(_PROGRAM),
@@ -57,6 +72,7 @@ class Cluster:
         ]
         if zookeeper:
             command.append("--zookeeper")
+        command += [flag for flag, asked in (("--secure", secure), ("--gssapi", gssapi)) if asked]
         command += [f"--set={name}={value}" for name, value in (settings or {}).items()]
         command += [f"--java-option={option}" for option in java_options]
         self._lock = threading.Lock()
@@ -73,6 +89,8 @@ class Cluster:
         self.brokers = {int(number): address for number, address in about["brokers"].items()}
         self.version = about["version"]
         self.zookeeper = about["zookeeper"]
+        self.secure_listeners = about["secure_listeners"]
+        self.security = about["security"]
         self.dir = Path(about["dir"])
         self.processes = {"harness": self._process.pid} | about["processes"]
         self._about = about
@@ -140,6 +158,10 @@ class Cluster:
     def move_leader(self, topic, partition, broker_id):
         """Makes a broker the leader of a partition; returns when all running brokers know that. Needs Kafka 2.4."""
         self._command("topic", "lead", topic, partition, broker_id)
+
+    def set_scram_password(self, user, password):
+        """Sets a user's password for both SCRAM mechanisms; returns when all running brokers want it."""
+        self._command("scram", user, password)
 
     def log_dir(self, broker_id):
         """The folder with a broker's partition logs."""

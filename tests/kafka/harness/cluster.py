@@ -18,8 +18,9 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import HarnessError, artifacts, layout, probe
+from . import HarnessError, artifacts, layout, probe, security
 from .processes import ReservedPort, spawn
+from .security import Security
 
 _NOT_CONTROLLER, _TOPIC_ALREADY_EXISTS, _REQUEST_TIMED_OUT = 41, 36, 7
 
@@ -35,13 +36,17 @@ class Options:
     heap_mib: int = 256
     java_options: list = field(default_factory=list)
     limit_seconds: float = 120.0
+    secure: bool = False
+    gssapi: bool = False
 
 
 class Broker:
     """A broker: its addresses and files, which stay the same over restarts, and its process."""
 
-    def __init__(self, broker_id, folder):
+    def __init__(self, broker_id, folder, secure_listeners=()):
         self.broker_id = broker_id
+        self._secure_ports = {name: ReservedPort() for name in secure_listeners}
+        self.secure_ports = {name: port.number for name, port in self._secure_ports.items()}
         self._ports = ReservedPort(), ReservedPort()
         self.port, self.controller_port = (port.number for port in self._ports)
         self.log_dir = folder / f"data-{broker_id}"
@@ -76,13 +81,25 @@ class Cluster:
         self._zookeeper_mode = layout.uses_zookeeper(self._version, options.zookeeper)
         self._jars = artifacts.broker_jars(options.version)
         self.folder, self._lock = _claim_folder()
-        self._java = layout.java(self._jars, self._version, options.heap_mib, self.folder, options.java_options)
+        self.security = None
+        if options.secure or options.gssapi:
+            self.security = Security(self.folder, self._version, options.gssapi)
+        java_options = [*(self.security.java_options() if self.security else ()), *options.java_options]
+        self._java = layout.java(self._jars, self._version, options.heap_mib, self.folder, java_options)
         self._zookeeper, self._zookeeper_port = None, ReservedPort()
-        self.brokers = {number: Broker(number, self.folder) for number in range(1, options.brokers + 1)}
+        listeners = self.security.protocols if self.security else ()
+        self.brokers = {number: Broker(number, self.folder, listeners) for number in range(1, options.brokers + 1)}
 
     @property
     def bootstrap(self):
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers.values())
+
+    @property
+    def secure_listeners(self):
+        """The addresses of each secure listener on all brokers, by its name."""
+        names = self.security.protocols if self.security else ()
+        brokers = self.brokers.values()
+        return {name: ",".join(f"localhost:{broker.secure_ports[name]}" for broker in brokers) for name in names}
 
     @property
     def zookeeper_address(self):
@@ -95,6 +112,8 @@ class Cluster:
 
     def start(self):
         """Starts everything, and waits until it is ready."""
+        if self.security:
+            self.security.create()
         if self._zookeeper_mode:
             self._start_zookeeper()
         else:
@@ -103,10 +122,14 @@ class Cluster:
             self._write_settings(broker)
             self.start_broker(broker.broker_id)
         self.wait_ready()
+        if self.security:
+            self.set_scram_password(security.USER, security.PASSWORD)
+            self._until(self.security.is_ready, "Kerberos to give a ticket")
 
     def close(self):
         """Kills all programs, and removes all files."""
         running = [broker.process for broker in self.brokers.values() if broker.process] + [self._zookeeper]
+        running += [self.security.process] if self.security else []
         for process in filter(None, running):
             process.kill()
         for process in filter(None, running):
@@ -217,11 +240,38 @@ class Cluster:
 
         self._until(leads, f"broker {leader} to lead {topic}-{partition}")
 
+    def set_scram_password(self, user, password):
+        """Gives a user this password for both SCRAM mechanisms; waits until all running brokers want it."""
+        if not self.security:
+            raise HarnessError("this cluster has no listeners with SCRAM; start it with --secure")
+        for mechanism in probe.SCRAM_HASHES:
+            if self._version >= (2, 7):
+                what = f"{user}'s password to be set for {mechanism}"
+                self._until(lambda how=mechanism: self._set_scram_password(how, user, password), what)
+            else:
+                command = [*self.tool_command("configs"), "--alter", "--entity-type", "users", "--entity-name", user]
+                self._run_tool([*command, "--add-config", f"{mechanism}=[password={password}]"])
+
+        def is_accepted():
+            ports = [broker.secure_ports["SASL_PLAINTEXT"] for broker in self._awake()]
+            return all(probe.authenticates(port, how, user, password) for port in ports for how in probe.SCRAM_HASHES)
+
+        self._until(is_accepted, f"every broker to accept the password of {user}")
+
     def tool_command(self, tool):
         """The command line for one of Kafka's tools on this cluster; the caller adds arguments."""
         jars, name = layout.tool_class(self.options.version, tool)
         connection = layout.tool_connection(self._version, tool, self.bootstrap, self.zookeeper_address)
         return [*layout.java(jars, self._version, 256, self.folder), name, *connection]
+
+    def _set_scram_password(self, mechanism, user, password):
+        controller = next(self._views()).controller
+        if controller not in self.brokers:
+            return False
+        error = probe.set_scram_password(self.brokers[controller].port, mechanism, user, password)
+        if error not in (0, _NOT_CONTROLLER, _REQUEST_TIMED_OUT):
+            raise HarnessError(f"{user}'s password was not set for {mechanism}: Kafka's error {error}")
+        return error == 0
 
     def _create_topic_by_request(self, topic, partitions, replication_factor, settings):
         said = tried = None
@@ -248,12 +298,18 @@ class Cluster:
         command += ["--replication-factor", str(replication_factor)]
         for key, value in settings.items():
             command += ["--config", f"{key}={value}"]
+        # In these versions the tool always ends with 0.
+        if f'Created topic "{topic}"' not in (said := self._run_tool(command)):
+            raise HarnessError(f"topic {topic} not created: {said[-2000:]}")
+
+    @staticmethod
+    def _run_tool(command):
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        # In these versions the tool always ends with 0.
-        if f'Created topic "{topic}"' not in done.stdout:
-            raise HarnessError(f"topic {topic} not created: {done.stdout[-2000:]}")
+        if done.returncode != 0:
+            raise HarnessError(f"Kafka's tool ended with status {done.returncode}: {done.stdout[-2000:]}")
+        return done.stdout
 
     def _start_zookeeper(self):
         data, settings_path = self.folder / "zookeeper", self.folder / "zookeeper.properties"
@@ -310,7 +366,11 @@ class Cluster:
             )
         else:
             settings = layout.kraft_broker_settings(broker, self.brokers.values())
-        settings |= layout.fast_settings(self._version, len(self.brokers)) | self.options.settings
+        settings |= layout.fast_settings(self._version, len(self.brokers))
+        if self.security:
+            layout.add_listeners(settings, broker.secure_ports, self.security.protocols)
+            settings |= self.security.settings()
+        settings |= self.options.settings
         _write_properties(broker.settings_path, settings)
 
     def _views(self):

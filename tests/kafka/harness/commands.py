@@ -16,6 +16,7 @@ commands, one a line; each answers one line of JSON:
   topic create NAME PARTITIONS REPLICATION_FACTOR [SETTING=VALUE ...]
   topic describe NAME                   leader, replicas and in-sync replicas of each partition
   topic lead NAME PARTITION N           make broker N the leader of a partition
+  scram USER PASSWORD                   set a user's password for both SCRAM mechanisms (--secure)
   tool NAME                             the command that runs one of Kafka's own tools against this cluster
 end of input ends the cluster and removes its data
 """
@@ -31,6 +32,8 @@ def describe(cluster):
         "processes": {str(broker.broker_id): broker.process.pid for broker in cluster.brokers.values()}
         | cluster.zookeeper_process,
         "zookeeper": cluster.zookeeper_address,
+        "secure_listeners": cluster.secure_listeners,
+        "security": cluster.security and cluster.security.describe(),
         "version": cluster.options.version,
         "dir": str(cluster.folder),
     }
@@ -71,6 +74,8 @@ def _carry_out(cluster, words):
             }
         case ["topic", "lead", name, partition, number]:
             cluster.move_leader(name, int(partition), int(number))
+        case ["scram", user, password]:
+            cluster.set_scram_password(user, password)
         case ["tool", name]:
             return {"command": cluster.tool_command(name)}
         case _:

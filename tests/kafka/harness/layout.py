@@ -138,6 +138,17 @@ def kraft_broker_settings(broker, brokers):
     }
 
 
+def add_listeners(settings, ports, protocols):
+    """Adds listeners to a broker's addresses: their ports and security protocols, by their names."""
+    protocol_map = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+    settings.setdefault("advertised.listeners", settings["listeners"])
+    for name, port in ports.items():
+        settings["listeners"] += f",{name}://127.0.0.1:{port}"
+        settings["advertised.listeners"] += f",{name}://localhost:{port}"
+        protocol_map += f",{name}:{protocols[name]}"
+    settings["listener.security.protocol.map"] = protocol_map
+
+
 def tool_class(version_text, tool):
     """The folder of jars and the class of one of Kafka's command-line tools."""
     if tool not in _TOOL_CLASSES:

@@ -50,11 +50,22 @@ pub struct Options<'a> {
     /// Options for the brokers' Java, like `-XX:TieredStopAtLevel=4` for measurements: by default it compiles for a
     /// fast start only.
     pub java_options: &'a [&'a str],
+    /// Adds the listeners SSL, MTLS, `SASL_PLAINTEXT`, `SASL_SSL`, REAUTH (`SASL_SSL` with sessions of ten seconds) and
+    /// OIDC (`SASL_SSL` with signed tokens): see [`Kafka::secure_listener`] and [`Kafka::security`].
+    pub secure: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { version: LATEST, brokers: 1, zookeeper: false, settings: &[], heap_mib: 256, java_options: &[] }
+        Options {
+            version: LATEST,
+            brokers: 1,
+            zookeeper: false,
+            settings: &[],
+            heap_mib: 256,
+            java_options: &[],
+            secure: false,
+        }
     }
 }
 
@@ -98,6 +109,9 @@ impl Kafka {
         if options.zookeeper {
             command.arg("--zookeeper");
         }
+        if options.secure {
+            command.arg("--secure");
+        }
         for (name, value) in options.settings {
             command.arg(format!("--set={name}={value}"));
         }
@@ -120,6 +134,17 @@ impl Kafka {
     pub fn brokers(&self) -> BTreeMap<i32, String> {
         let told = self.about["brokers"].as_object().expect("the harness tells brokers");
         told.iter().map(|(id, address)| (broker_id(id), text(address).to_owned())).collect()
+    }
+
+    /// The addresses of a secure listener on all brokers.
+    pub fn secure_listener(&self, name: &str) -> &str {
+        text(&self.about["secure_listeners"][name])
+    }
+
+    /// What a client of the secure listeners needs: `user`, `password`, and the path of `ca`, the authority's
+    /// certificate; `certificate` and `key` are a client's.
+    pub fn security(&self, what: &str) -> &str {
+        text(&self.about["security"][what])
     }
 
     /// The ids of all brokers, running or not.

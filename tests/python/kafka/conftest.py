@@ -48,6 +48,13 @@ def zookeeper_kafka():
         yield cluster
 
 
+@pytest.fixture(scope="session", params=["LATEST", "LATEST_3"])
+def secure_kafka(request):
+    """A broker with listeners of every kind, shared by all tests: use your own topics, and users to change."""
+    with _MODULE.Cluster(getattr(_MODULE, request.param), gssapi=True) as cluster:
+        yield cluster
+
+
 @contextlib.contextmanager
 def _starter():
     with contextlib.ExitStack() as clusters:
