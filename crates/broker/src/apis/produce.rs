@@ -12,7 +12,7 @@ use kavka_core::wire::messages::produce::{
     TopicProduceResponse,
 };
 use kavka_core::wire::messages::{ProduceRequest, ProduceResponse};
-use kavka_core::wire::records::{self, RawBatch, Records};
+use kavka_core::wire::records::{self, Format, RawBatch, Records};
 
 use super::{Answer, Context, Handle};
 use crate::configs;
@@ -129,8 +129,8 @@ fn answer(index: i32, appended: Result<Appended, Refusal>) -> PartitionProduceRe
 fn only_batch(records: Option<Records>) -> Result<RawBatch, Refusal> {
     let mut batches = records::batches(records.unwrap_or_default().into_bytes());
     let batch = match batches.next() {
-        Some(Ok(batch)) => batch,
-        Some(Err(_)) => return Err((ErrorCode::INVALID_RECORD, "there is no record batch of magic 2").into()),
+        Some(Ok(batch)) if batch.header().format == Format::V2 => batch,
+        Some(_) => return Err((ErrorCode::INVALID_RECORD, "there is no record batch of magic 2").into()),
         None => return Err((ErrorCode::INVALID_RECORD, "there is no whole record batch").into()),
     };
     if batches.next().is_some() || batches.truncated() {

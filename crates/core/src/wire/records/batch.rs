@@ -1,4 +1,5 @@
-//! Reading record batches: their headers, finding them in a fetch response, and opening them.
+//! Reading record batches: their headers, finding them in a fetch response, and opening them. A part of a message set,
+//! the format before Kafka 0.11, is a batch as well: see [`message_set`].
 //!
 //! There are three steps, so that the cheap ones can run under a lock and the costly one without it. [`batches`] cuts a
 //! buffer into batches by their lengths. [`RawBatch::header`] gives a batch's header, unchecked. [`RawBatch::open`]
@@ -12,6 +13,7 @@ use super::builder::{ProducerStamp, Stamp};
 use super::compression::{CompressionType, Decompressor};
 use super::crc::crc32c;
 use super::format::{Format, MAGIC_AT, PREFIX_BYTES};
+use super::message_set;
 use super::record::{self, RecordView};
 use crate::error::{Error, ErrorKind, Hint, Result};
 
@@ -39,7 +41,8 @@ pub enum TimestampType {
 /// The header of a batch. Nothing in it is checked until the batch is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// The offset of the first record that was written, even if compaction has removed it.
+    /// The offset of the first record that was written, even if compaction has removed it. In message sets that of the
+    /// first record that is left; 0 for a compressed one until it is opened.
     pub base_offset: i64,
     /// The offset of the last record that was written; the next batch begins after it.
     pub last_offset: i64,
@@ -60,18 +63,27 @@ pub struct BatchHeader {
     pub max_timestamp: i64,
     /// The idempotent or transactional producer that wrote it.
     pub producer: Option<ProducerStamp>,
-    /// How many records it holds; 0 if compaction has removed them all.
+    /// How many records it holds; 0 if compaction has removed them all. 1 for a compressed message set until it is
+    /// opened.
     pub record_count: u32,
-    format: Format,
-    crc: u32,
+    /// The format of the records.
+    pub format: Format,
+    pub(super) crc: u32,
 }
 
 impl BatchHeader {
-    /// Reads the header of a batch that is complete and has this format.
-    fn parse(format: Format, batch: &[u8]) -> Result<Self> {
+    /// Reads the header of the first batch of `data`, in which at least the first `bytes` bytes belong to it. Returns it
+    /// with the size of the batch.
+    fn parse(format: Format, data: &[u8], bytes: usize) -> Result<(Self, usize)> {
         match format {
-            Format::V2 => Self::parse_v2(batch),
+            Format::V0 | Format::V1 => message_set::first_batch(data),
+            Format::V2 => Ok((Self::parse_v2(data)?, bytes)),
         }
+    }
+
+    /// The timestamp of every record, if the broker set it for the whole batch.
+    fn log_append_time(&self) -> Option<i64> {
+        (self.timestamp_type == TimestampType::LogAppendTime).then_some(self.max_timestamp)
     }
 
     fn parse_v2(batch: &[u8]) -> Result<Self> {
@@ -114,9 +126,8 @@ impl BatchHeader {
     }
 }
 
-/// The header fields of a batch that is being sealed.
+/// The header fields of a batch of magic 2 that is being sealed.
 pub(super) struct Sealing {
-    pub(super) format: Format,
     pub(super) stamp: Stamp,
     pub(super) compression_type: CompressionType,
     pub(super) record_count: u32,
@@ -126,12 +137,6 @@ pub(super) struct Sealing {
 
 /// Writes the header into `first`, including the CRC of the remaining header and of `rest`.
 pub(super) fn write_header(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
-    match sealing.format {
-        Format::V2 => write_header_v2(sealing, first, rest),
-    }
-}
-
-fn write_header_v2(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Result<()> {
     let bytes = rest.iter().map(Bytes::len).fold(first.len(), usize::saturating_add);
     let Ok(length) = i32::try_from(bytes.saturating_sub(PREFIX_BYTES)) else {
         return Err(Error::new(ErrorKind::Internal, "a record batch is longer than 2 GiB"));
@@ -152,7 +157,7 @@ fn write_header_v2(sealing: &Sealing, first: &mut [u8], rest: &[Bytes]) -> Resul
     header.put_i64(0);
     header.put_i32(length);
     header.put_i32(-1);
-    header.put_u8(sealing.format.magic());
+    header.put_u8(Format::V2.magic());
     header.put_u32(0);
     header.put_i16(attributes);
     header.put_i32(sealing.record_count.saturating_sub(1) as i32);
@@ -250,16 +255,15 @@ impl Iterator for BatchIterator {
             Some(Ok(format)) => format,
             Some(Err(error)) => return Some(self.end(error)),
         };
-        if bytes < format.header_bytes() {
+        if bytes < format.least_bytes() {
             return Some(self.end(malformed(format!("a record batch has a length of {length}, less than its header"))));
         }
         if bytes > self.rest.len() {
             return self.cut_off(bytes);
         }
         self.any = true;
-        let bytes = self.rest.split_to(bytes);
-        match BatchHeader::parse(format, &bytes) {
-            Ok(header) => Some(Ok(RawBatch { header, bytes })),
+        match BatchHeader::parse(format, &self.rest, bytes) {
+            Ok((header, bytes)) => Some(Ok(RawBatch { header, bytes: self.rest.split_to(bytes) })),
             Err(error) => Some(self.end(error)),
         }
     }
@@ -292,6 +296,7 @@ impl RawBatch {
     /// `Malformed` if the CRC differs.
     pub fn check_crc(&self) -> Result<()> {
         let covered = match self.header.format {
+            Format::V0 | Format::V1 => return message_set::check_crcs(&self.bytes),
             Format::V2 => self.bytes.get(BEFORE_ATTRIBUTES_BYTES..),
         };
         let computed = crc32c(covered);
@@ -313,21 +318,42 @@ impl RawBatch {
     /// short for the number of records in the header.
     pub fn open(&self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<OpenBatch> {
         self.check_crc()?;
+        match self.header.format {
+            Format::V0 | Format::V1 => self.open_message_set(decompressor, max_bytes),
+            Format::V2 => self.open_v2(decompressor, max_bytes),
+        }
+    }
+
+    fn open_message_set(&self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<OpenBatch> {
+        let mut header = self.header;
+        if header.compression_type == CompressionType::None {
+            let (data, remaining) = (self.bytes.clone(), header.record_count);
+            return Ok(OpenBatch { header, log_append_time: None, origin: 0, data, at: 0, remaining });
+        }
+        let inside = message_set::unwrap(&self.bytes, decompressor, max_bytes)?;
+        header.base_offset = inside.first_offset;
+        header.record_count = inside.count;
+        let log_append_time = header.log_append_time();
+        let (origin, data, remaining) = (inside.origin, inside.data, inside.count);
+        Ok(OpenBatch { header, log_append_time, origin, data, at: 0, remaining })
+    }
+
+    fn open_v2(&self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<OpenBatch> {
         let header = self.header;
         let mut data = self.bytes.clone();
-        data.advance(header.format.header_bytes().min(data.len()));
+        data.advance(HEADER_BYTES.min(data.len()));
         if header.compression_type != CompressionType::None && !(data.is_empty() && header.record_count == 0) {
             data = decompressor.decompress(header.compression_type, &data, max_bytes)?;
         }
-        if (header.record_count as usize).saturating_mul(header.format.smallest_record_bytes()) > data.len() {
+        if (header.record_count as usize).saturating_mul(record::SMALLEST_BYTES) > data.len() {
             return Err(malformed(format!(
                 "a record batch says that it holds {} records, in {} bytes",
                 header.record_count,
                 data.len()
             )));
         }
-        let log_append_time = (header.timestamp_type == TimestampType::LogAppendTime).then_some(header.max_timestamp);
-        Ok(OpenBatch { header, log_append_time, data, at: 0, remaining: header.record_count })
+        let (log_append_time, origin, remaining) = (header.log_append_time(), header.base_offset, header.record_count);
+        Ok(OpenBatch { header, log_append_time, origin, data, at: 0, remaining })
     }
 }
 
@@ -336,6 +362,8 @@ impl RawBatch {
 pub struct OpenBatch {
     header: BatchHeader,
     log_append_time: Option<i64>,
+    /// What to add to the offsets that are written in the records.
+    origin: i64,
     data: Bytes,
     at: usize,
     remaining: u32,
@@ -366,23 +394,30 @@ impl OpenBatch {
     pub fn next_record(&mut self) -> Option<Result<RecordView>> {
         let Some(remaining) = self.remaining.checked_sub(1) else { return self.end() };
         let decoded = match self.header.format {
-            Format::V2 => record::decode(&self.data, self.at),
+            Format::V0 | Format::V1 => message_set::decode(&self.data, self.at).map(|(message, behind)| {
+                let offset = self.origin.wrapping_add(message.offset);
+                let timestamp_ms = self.log_append_time.unwrap_or(message.timestamp_ms);
+                (RecordView::without_headers(offset, timestamp_ms, message.key, message.value), behind)
+            }),
+            Format::V2 => record::decode(&self.data, self.at).map(|(record, behind)| {
+                let offset = self.origin.wrapping_add(i64::from(record.offset_delta));
+                let timestamp_ms = match self.log_append_time {
+                    Some(timestamp_ms) => timestamp_ms,
+                    None => self.header.base_timestamp.wrapping_add(record.timestamp_delta),
+                };
+                (record.view(offset, timestamp_ms), behind)
+            }),
         };
         let (record, behind) = match decoded {
             Ok(decoded) => decoded,
             Err(why) => return Some(Err(self.broken(why))),
         };
-        let offset = self.header.base_offset.wrapping_add(i64::from(record.offset_delta));
-        if offset > self.header.last_offset {
+        if record.offset > self.header.last_offset {
             return Some(Err(self.broken("its offset is behind its batch")));
         }
         self.remaining = remaining;
         self.at = behind;
-        let timestamp_ms = match self.log_append_time {
-            Some(timestamp_ms) => timestamp_ms,
-            None => self.header.base_timestamp.wrapping_add(record.timestamp_delta),
-        };
-        Some(Ok(record.view(offset, timestamp_ms)))
+        Some(Ok(record))
     }
 
     #[inline]

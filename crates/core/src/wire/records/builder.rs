@@ -1,4 +1,4 @@
-//! Builds a record batch: records are encoded in place as they arrive, and the batch is sealed once.
+//! Builds a record batch of magic 2: records are encoded in place as they arrive, and the batch is sealed once.
 //!
 //! [`BatchBuilder::append`] makes the only copy of a record's bytes on their way to the socket. It allocates nothing
 //! but chunks from the pool, each twice as large as the one before, up to 32 KiB. A failed append changes nothing. The
@@ -11,9 +11,8 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Records;
-use super::batch::{Sealing, write_header};
+use super::batch::{HEADER_BYTES, Sealing, write_header};
 use super::compression::Compressor;
-use super::format::Format;
 use super::pool::{BufferPool, CHUNK_BYTES, Chunk, Reservation, SMALLEST_CHUNK_BYTES};
 use super::record::{Cursor, Header, Parts, Sink};
 use super::varint;
@@ -68,14 +67,12 @@ pub struct ProducerStamp {
 /// The uncompressed size of a batch with this one record, in bytes: what `max.request.size` limits.
 #[inline]
 pub fn request_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
-    let format = Format::BUILT;
-    Parts::new(format, 0, 0, key, value, headers).record_bytes().saturating_add(format.header_bytes())
+    Parts::new(0, 0, key, value, headers).record_bytes().saturating_add(HEADER_BYTES)
 }
 
 /// A record batch that is being filled.
 #[derive(Debug)]
 pub struct BatchBuilder {
-    format: Format,
     pool: BufferPool,
     /// All but the last one are full.
     chunks: Vec<Chunk>,
@@ -90,13 +87,11 @@ impl BatchBuilder {
     /// An empty batch that takes chunks from `pool` until it reaches `ceiling_bytes` (Kafka: `batch.size`), including
     /// its header. It takes no memory before the first record.
     pub fn new(pool: &BufferPool, ceiling_bytes: usize) -> Self {
-        let format = Format::BUILT;
         Self {
-            format,
             pool: pool.clone(),
             chunks: Vec::new(),
             ceiling_bytes: ceiling_bytes.min(i32::MAX as usize),
-            encoded_bytes: format.header_bytes(),
+            encoded_bytes: HEADER_BYTES,
             record_count: 0,
             base_timestamp: -1,
             max_timestamp: -1,
@@ -118,7 +113,7 @@ impl BatchBuilder {
         let offset_delta = self.record_count;
         let first = offset_delta == 0;
         let timestamp_delta = if first { 0 } else { timestamp_ms.wrapping_sub(self.base_timestamp) };
-        let parts = Parts::new(self.format, timestamp_delta, offset_delta, key, value, headers);
+        let parts = Parts::new(timestamp_delta, offset_delta, key, value, headers);
         let record_bytes = parts.record_bytes();
         let encoded_bytes = self.encoded_bytes.saturating_add(record_bytes);
         if encoded_bytes > self.ceiling_bytes {
@@ -155,7 +150,7 @@ impl BatchBuilder {
     #[inline(never)]
     fn append_across_chunks(&mut self, parts: &Parts<'_>, record_bytes: usize) -> Result<(), AppendError> {
         let room = self.chunks.last_mut().map_or(0, |chunk| chunk.space().len());
-        let header = if self.chunks.is_empty() { self.format.blank_header() } else { &[] };
+        let header = if self.chunks.is_empty() { &[0; HEADER_BYTES][..] } else { &[] };
         let mut missing = record_bytes.saturating_add(header.len()).saturating_sub(room);
         let mut fresh: Vec<Chunk> = Vec::new();
         while missing > 0 {
@@ -207,7 +202,6 @@ impl BatchBuilder {
             return Err(Error::new(ErrorKind::Internal, "an empty record batch was sealed"));
         }
         let mut sealing = Sealing {
-            format: self.format,
             stamp: Stamp::default(),
             compression_type: compressor.compression_type(),
             record_count: self.record_count,
@@ -230,9 +224,9 @@ impl BatchBuilder {
         }
         let mut pieces: Vec<&[u8]> = self.chunks.iter().map(AsRef::as_ref).collect();
         if let Some(first) = pieces.first_mut() {
-            *first = first.get(self.format.header_bytes()..).unwrap_or_default();
+            *first = first.get(HEADER_BYTES..).unwrap_or_default();
         }
-        let compressed = compressor.compress(&pieces, self.format.header_bytes())?;
+        let compressed = compressor.compress(&pieces, HEADER_BYTES)?;
         Ok((compressed.len() < self.encoded_bytes).then_some(compressed))
     }
 }

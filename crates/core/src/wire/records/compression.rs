@@ -5,7 +5,7 @@
 //! make one smaller.
 
 mod gzip;
-mod lz4;
+pub(super) mod lz4;
 mod snappy;
 mod zstd;
 

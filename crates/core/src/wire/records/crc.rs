@@ -1,6 +1,12 @@
-//! CRC-32C (Castagnoli), the checksum of record batches.
+//! The checksums of records: CRC-32C (Castagnoli) of batches, CRC-32 of messages before Kafka 0.11.
 //!
-//! The only place that knows which crate computes it.
+//! The only place that knows which crate computes them.
+
+/// The CRC-32 (as in gzip) of one piece of bytes.
+#[inline]
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes) as u32
+}
 
 /// The CRC-32C of several pieces of bytes.
 pub(crate) fn crc32c<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
@@ -26,6 +32,11 @@ mod tests {
         assert_eq!(crc32c([&descending[..]]), 0x113f_db5c);
         assert_eq!(crc32c([&b"123456789"[..]]), 0xe306_9283);
         assert_eq!(crc32c([]), 0);
+    }
+
+    #[test]
+    fn the_check_value_of_crc_32_holds() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]

@@ -1,72 +1,61 @@
-//! The formats of record batches, by their magic byte.
+//! The formats of records, by their magic byte.
 //!
-//! All formats begin alike: a base offset, the length of the rest, four bytes that differ, and the magic. Only this
-//! file turns a magic into a [`Format`]. Code that depends on the format matches on it without a wildcard, so the
-//! compiler names every place that a new format must be added to.
+//! All formats begin alike: an offset, the length of the rest, four bytes that differ, and the magic. Only this file
+//! turns a magic into a [`Format`]. Code that depends on the format matches on it without a wildcard, so the compiler
+//! names every place that a new format must be added to.
 
 use super::batch::{HEADER_BYTES, malformed};
-use crate::error::{Error, ErrorKind, Result};
+use super::message_set;
+use crate::error::Result;
 
-/// The base offset and the length field, which the length does not include.
+/// The offset and the length field, which the length does not include.
 pub(super) const PREFIX_BYTES: usize = 12;
 /// The position of the magic, in every format.
 pub(super) const MAGIC_AT: usize = 16;
 
-const MAGIC_V2: u8 = 2;
-
-/// The format of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Magic 2 (Kafka 0.11, KIP-98): one header, and records that count from it.
+/// The format of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// Magic 0 (Kafka 0.8): a message set without timestamps, with absolute offsets inside compressed messages.
+    V0,
+    /// Magic 1 (Kafka 0.10.0, KIP-31 and KIP-32): a message set with timestamps, and with relative offsets inside
+    /// compressed messages.
+    V1,
+    /// Magic 2 (Kafka 0.11, KIP-98): a batch with one header, and records that count from it.
     V2,
 }
 
 impl Format {
-    /// The format in which batches are built.
-    pub(super) const BUILT: Self = Self::V2;
-
     /// The format with this magic.
     ///
     /// # Errors
     ///
-    /// `Unsupported` for the formats before Kafka 0.11; `Malformed` if the magic is unknown.
+    /// `Malformed` if the magic is unknown.
     pub(super) fn from_magic(magic: u8) -> Result<Self> {
         match magic {
-            MAGIC_V2 => Ok(Self::V2),
-            0 | 1 => {
-                let what = format!("the records are a message set of magic {magic}, the format before Kafka 0.11");
-                Err(Error::new(ErrorKind::Unsupported, what))
-            }
+            0 => Ok(Self::V0),
+            1 => Ok(Self::V1),
+            2 => Ok(Self::V2),
             _ => Err(malformed(format!("a record batch has the unknown magic {magic}"))),
         }
     }
 
     /// Its magic.
-    pub(super) fn magic(self) -> u8 {
+    pub fn magic(self) -> u8 {
         match self {
-            Self::V2 => MAGIC_V2,
+            Self::V0 => 0,
+            Self::V1 => 1,
+            Self::V2 => 2,
         }
     }
 
-    /// A header's worth of bytes to reserve.
+    /// The size of the smallest unit that can stand alone: a batch header, or a message without key and value.
     #[inline]
-    pub(super) fn blank_header(self) -> &'static [u8] {
+    pub(super) fn least_bytes(self) -> usize {
         match self {
-            Self::V2 => &[0; HEADER_BYTES],
-        }
-    }
-
-    /// The size of a batch header.
-    #[inline]
-    pub(super) fn header_bytes(self) -> usize {
-        self.blank_header().len()
-    }
-
-    /// The size of the smallest record.
-    pub(super) fn smallest_record_bytes(self) -> usize {
-        match self {
-            // A length, attributes, two deltas, two null fields and a header count.
-            Self::V2 => 7,
+            Self::V0 => message_set::OVERHEAD_V0,
+            Self::V1 => message_set::OVERHEAD_V1,
+            Self::V2 => HEADER_BYTES,
         }
     }
 }
@@ -74,12 +63,14 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
-    fn one_magic_is_known_two_are_too_old_and_the_others_are_malformed() {
+    fn three_magics_are_known_and_the_others_are_malformed() {
         for magic in 0..=u8::MAX {
             match (magic, Format::from_magic(magic).map_err(|error| error.kind())) {
-                (2, Ok(Format::V2)) | (0 | 1, Err(ErrorKind::Unsupported)) | (3.., Err(ErrorKind::Malformed)) => {}
+                (0..=2, Ok(format)) if format.magic() == magic => {}
+                (3.., Err(ErrorKind::Malformed)) => {}
                 (_, other) => panic!("magic {magic}: {other:?}"),
             }
         }

@@ -3,7 +3,8 @@
 //! [`Records`] is a list of segments, which are never joined on the way to or from a socket. [`BatchBuilder`] builds it
 //! from records, in memory of a [`BufferPool`]. [`batches`] and [`RawBatch::open`] read the records.
 //!
-//! `format.rs` lists the supported formats: so far only magic 2 (Kafka 0.11, KIP-98).
+//! `format.rs` lists the supported formats. Batches are built in magic 2 (Kafka 0.11, KIP-98); for an older broker,
+//! [`to_message_set`] converts them.
 
 mod batch;
 mod builder;
@@ -11,6 +12,7 @@ mod compression;
 mod control;
 mod crc;
 mod format;
+mod message_set;
 mod pool;
 mod record;
 mod varint;
@@ -24,6 +26,8 @@ pub use batch::{
 pub use builder::{AppendError, BatchBuilder, CompressedBatch, ProducerStamp, Stamp, request_bytes};
 pub use compression::{Compression, CompressionType, Compressor, Decompressor};
 pub use control::{ControlType, end_transaction_marker};
+pub use format::Format;
+pub use message_set::to_message_set;
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
 pub use record::{Header, Headers, RecordView, Span};
 

@@ -1,11 +1,10 @@
-//! One record of a batch: its size, its encoding, and a view of it in the batch's buffer.
+//! One record of a batch of magic 2: its size, its encoding, and a view of it in the batch's buffer.
 //!
 //! A view consists of [`Span`]s, not of [`bytes::Bytes`] slices: counting references for every key and value would cost
 //! more than the rest of decoding.
 
 use std::ops::Range;
 
-use super::format::Format;
 use super::varint;
 
 /// A record header (KIP-82): a key, which Kafka treats as UTF-8 text, and a value, which may be null. Keys may repeat;
@@ -18,7 +17,10 @@ pub struct Header<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// The size of a record of magic 2 without its length prefix.
+/// The size of the smallest record: a length, attributes, two deltas, two null fields and a header count.
+pub(super) const SMALLEST_BYTES: usize = 7;
+
+/// The size of a record without its length prefix.
 #[inline]
 fn body_bytes(
     timestamp_delta: i64,
@@ -79,7 +81,6 @@ impl Sink for Cursor<'_> {
 
 /// The content of a record, and its offset and timestamp relative to the batch.
 pub(super) struct Parts<'a> {
-    format: Format,
     body_bytes: usize,
     timestamp_delta: i64,
     offset_delta: u32,
@@ -91,37 +92,25 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     #[inline]
     pub(super) fn new(
-        format: Format,
         timestamp_delta: i64,
         offset_delta: u32,
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
         headers: &'a [Header<'a>],
     ) -> Self {
-        let body_bytes = match format {
-            Format::V2 => body_bytes(timestamp_delta, offset_delta, key, value, headers),
-        };
-        Self { format, body_bytes, timestamp_delta, offset_delta, key, value, headers }
+        let body_bytes = body_bytes(timestamp_delta, offset_delta, key, value, headers);
+        Self { body_bytes, timestamp_delta, offset_delta, key, value, headers }
     }
 
     /// The size of the record, including its length prefix.
     #[inline]
     pub(super) fn record_bytes(&self) -> usize {
-        match self.format {
-            Format::V2 => self.body_bytes.saturating_add(varint::size(self.body_bytes as i64)),
-        }
+        self.body_bytes.saturating_add(varint::size(self.body_bytes as i64))
     }
 
     /// Writes exactly [`record_bytes`](Self::record_bytes) bytes.
     #[inline]
     pub(super) fn encode(&self, sink: &mut impl Sink) {
-        match self.format {
-            Format::V2 => self.encode_v2(sink),
-        }
-    }
-
-    #[inline]
-    fn encode_v2(&self, sink: &mut impl Sink) {
         sink.put_varint(self.body_bytes as i64);
         sink.put(&[0]);
         sink.put_varint(self.timestamp_delta);
@@ -151,6 +140,11 @@ pub struct Span {
 }
 
 impl Span {
+    #[inline]
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
     /// The range, to slice the data with.
     #[inline]
     pub fn range(self) -> Range<usize> {
@@ -183,6 +177,12 @@ pub struct RecordView {
 }
 
 impl RecordView {
+    /// A record without headers.
+    #[inline]
+    pub(super) fn without_headers(offset: i64, timestamp_ms: i64, key: Option<Span>, value: Option<Span>) -> Self {
+        Self { offset, timestamp_ms, key, value, headers: Span::new(0, 0), header_count: 0 }
+    }
+
     /// How many headers it has.
     pub fn header_count(&self) -> usize {
         self.header_count as usize
@@ -373,7 +373,7 @@ mod tests {
             changes in prop::collection::vec((0..20_usize, any::<u8>()), 0..3),
         ) {
             let (key, value) = (key.as_deref(), value.as_deref());
-            let parts = Parts::new(Format::V2, timestamp_delta, offset_delta, key, value, &[]);
+            let parts = Parts::new(timestamp_delta, offset_delta, key, value, &[]);
             let bytes = parts.record_bytes();
             let mut data = vec![0; bytes + Cursor::SLACK_BYTES];
             let mut cursor = Cursor { space: &mut data, at: 0 };

@@ -3,6 +3,9 @@
 //! Writes what Kafka's Java client writes: independent blocks of 64 KiB, and no checksum except that of the header.
 //! Reads everything that the format allows except dictionaries: dependent blocks, checksums, sizes, several frames, and
 //! skippable frames.
+//!
+//! Kafka 0.8 and 0.9 compute the checksum of the header over the frame's magic, too, and accept no other (KAFKA-3160).
+//! Both checksums are accepted here.
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size};
 use twox_hash::XxHash32;
@@ -14,6 +17,8 @@ const MAGIC: u32 = 0x184d_2204;
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 /// Version 1, independent blocks of up to 64 KiB; then the checksum of these two bytes.
 const DESCRIPTOR: [u8; 3] = [0x60, 0x40, 0x82];
+/// The magic and the descriptor.
+const HEADER_BYTES: usize = 4 + DESCRIPTOR.len();
 const BLOCK_BYTES: usize = 64 * 1024;
 const END: u32 = 0;
 const NOT_COMPRESSED: u32 = 1 << 31;
@@ -51,6 +56,17 @@ impl Encoder {
         output.extend_from_slice(&END.to_le_bytes());
         Ok(())
     }
+}
+
+/// Replaces the checksum of the header of a frame, which [`Encoder`] wrote, by the one that Kafka 0.8 and 0.9 expect.
+pub(in crate::wire::records) fn write_checksum_of_kafka_0_9(frame: &mut [u8]) {
+    if let Some(([header @ .., checksum], _)) = frame.split_first_chunk_mut::<{ HEADER_BYTES }>() {
+        *checksum = header_checksum(header);
+    }
+}
+
+fn header_checksum(bytes: &[u8]) -> u8 {
+    (XxHash32::oneshot(0, bytes) >> 8) as u8
 }
 
 /// Decompresses all frames of `input`.
@@ -114,8 +130,8 @@ impl Descriptor {
             Some(u64::from(high) << 32 | u64::from(low))
         };
         let descriptor = whole.get(..whole.len().saturating_sub(input.0.len())).unwrap_or_default();
-        let checksum = (XxHash32::oneshot(0, descriptor) >> 8) as u8;
-        if input.take(1)? != [checksum] {
+        let of_old_kafka = || header_checksum(&[&MAGIC.to_le_bytes(), descriptor].concat());
+        if !matches!(*input.take(1)?, [found] if found == header_checksum(descriptor) || found == of_old_kafka()) {
             return Err(Fault::Broken("the checksum of its header differs"));
         }
         let size_class @ 4..=7 = (block >> 4) & 7 else { return Err(Fault::Broken("its block size is unknown")) };
