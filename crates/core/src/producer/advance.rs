@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use super::leaders::Destination;
-use super::partition::Partition;
 use super::{PartitionId, Producer, ProducerEvent};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
@@ -39,7 +38,7 @@ impl Producer {
     pub(super) fn advance(&mut self, now: Instant, id: PartitionId) -> bool {
         self.report(id);
         // Reporting a failure fails the batches behind it, which may break the sequence again.
-        while self.partitions.find(id).is_some_and(Partition::is_drained) {
+        while self.partitions.get(id).is_drained() {
             let partition = self.partitions.get_mut(id);
             let is_used_up = partition.restart(self.rules);
             if is_used_up {
@@ -47,14 +46,16 @@ impl Producer {
             }
             self.report(id);
         }
+        if self.partitions.get(id).is_broken() {
+            self.poison("a partition lost track of its batches");
+        }
         self.consider(now, id)
     }
 
     /// Puts a partition on its leader's list if it has something to send now, and hands out what must be compressed
     /// first. Returns whether to wake the sending task.
     pub(super) fn consider(&mut self, now: Instant, id: PartitionId) -> bool {
-        let Some(partition) = self.partitions.find(id) else { return false };
-        if partition.next_bytes().is_none() {
+        if self.partitions.get(id).next_bytes().is_none() {
             return false;
         }
         let compresses = self.compress_ahead(id);
@@ -138,8 +139,7 @@ impl Producer {
 
     /// Hands out the reports that are due at the front of a partition.
     fn report(&mut self, id: PartitionId) {
-        let Some(partition) = self.partitions.find(id) else { return };
-        let handle = partition.handle();
+        let handle = self.partitions.get(id).handle();
         while let Some((completed, settled)) = self.partitions.get_mut(id).take_report() {
             self.handles.get_mut(handle).handle_reported(completed.count(), settled);
             if let Some(number) = settled {

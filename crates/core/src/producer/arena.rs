@@ -2,8 +2,8 @@
 //!
 //! Look-ups with [`Arena::get`] and [`Arena::get_mut`] cannot fail, because the number of a removed item is never kept:
 //! whoever removes an item first removes its number from every list that is read with them. If a bug breaks this rule,
-//! the look-up returns a blank item, and [`Arena::is_broken`] is true until somebody acts on it. Lists that may hold
-//! the numbers of removed items are read with [`Arena::find`]. Numbers are reused, so it may find another item.
+//! the look-up returns a blank item, and [`Arena::is_broken`] says so: the machine then stops itself. Lists that may
+//! hold the numbers of removed items are read with [`Arena::find`]. Numbers are reused, so it may find another item.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -74,10 +74,12 @@ impl<K: Key, T> Arena<K, T> {
         key
     }
 
+    /// Removes the item with this key, which must exist.
     pub(super) fn remove(&mut self, key: K) -> Option<T> {
-        let removed = self.slots.get_mut(key.index())?.take();
-        if removed.is_some() {
-            self.free.push(key.index() as u32);
+        let removed = self.slots.get_mut(key.index()).and_then(Option::take);
+        match removed {
+            Some(_) => self.free.push(key.index() as u32),
+            None => self.broken.set(true),
         }
         removed
     }
@@ -110,7 +112,7 @@ impl<K: Key, T> Arena<K, T> {
         &mut self.blank
     }
 
-    /// Whether a look-up missed, which is a bug.
+    /// Whether an item that must exist was not found, which is a bug.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.get()
     }

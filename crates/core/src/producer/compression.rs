@@ -74,7 +74,9 @@ impl Producer {
         for Batch { partition, payload, .. } in batches.batches {
             payload.end_compressing();
             // If the partition is gone, its records are reported; a new one with its number is not harmed.
-            self.consider(now, partition);
+            if self.partitions.find(partition).is_some() {
+                self.consider(now, partition);
+            }
         }
         self.check();
     }

@@ -82,10 +82,10 @@ impl Sequences {
 
     /// Bumps the epoch and restarts the sequence. False if the epochs are used up: a new producer id is needed.
     pub(super) fn start_next_epoch(&mut self) -> bool {
-        *self = Self { current: self.current, ..Self::default() };
-        let Some(current) = self.current else { return true };
-        self.current = current.next_epoch();
-        self.current.is_some()
+        let next = self.current.and_then(ProducerId::next_epoch);
+        let is_used_up = self.current.is_some() && next.is_none();
+        *self = Self { current: next, ..Self::default() };
+        !is_used_up
     }
 }
 

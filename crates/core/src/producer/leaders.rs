@@ -70,14 +70,17 @@ impl Leaders {
         }
     }
 
-    pub(super) fn handle_answered(&mut self, by: Destination) {
-        let Some(leader) = self.all.get_mut(&by) else { return };
-        leader.in_flight = leader.in_flight.saturating_sub(1);
+    /// Returns false if no request to it was in flight, which is a bug.
+    #[must_use]
+    pub(super) fn handle_answered(&mut self, by: Destination) -> bool {
+        let Some(leader) = self.all.get_mut(&by).filter(|leader| leader.in_flight > 0) else { return false };
+        leader.in_flight -= 1;
         if !leader.ready.is_empty() {
             self.sendable.insert(by);
         } else if leader.in_flight == 0 {
             self.all.remove(&by);
         }
+        true
     }
 }
 
@@ -99,7 +102,8 @@ mod tests {
         leaders.handle_sent(to(2));
         assert_eq!(leaders.next(), None, "it is busy");
         assert!(!leaders.push(to(2), PartitionId::new(3)));
-        leaders.handle_answered(to(2));
+        assert!(leaders.handle_answered(to(2)));
         assert_eq!(leaders.next(), Some(to(2)));
+        assert!(!leaders.handle_answered(to(2)), "nothing was in flight any more");
     }
 }

@@ -323,7 +323,7 @@ mod tests {
 
     use super::arena::Key;
     use super::*;
-    use crate::cluster::Metadata;
+    use crate::cluster::{Broker, LeaderHint, Metadata};
     use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
     use crate::wire::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
     use crate::wire::messages::{InitProducerIdResponse, MetadataResponse, ProduceResponse};
@@ -418,6 +418,31 @@ mod tests {
     }
 
     #[test]
+    fn a_new_leader_of_one_partition_costs_no_look_at_the_others() {
+        let partition = |partition_index| MetadataResponsePartition {
+            partition_index,
+            leader_id: Some(1),
+            leader_epoch: Some(1),
+            ..Default::default()
+        };
+        let partitions = (0..10_000).map(partition).collect();
+        let topic = MetadataResponseTopic { name: Some("many".into()), partitions, ..Default::default() };
+        let metadata = Metadata::default().merged(MetadataResponse { topics: vec![topic], ..Default::default() }, true);
+        let (mut producer, _) = machine(&[]);
+        let (_, topic) = open(&mut producer, "many", &metadata);
+        let hint = LeaderHint { topic: "many".into(), partition: 7_777, leader: 2, leader_epoch: Some(2) };
+        let brokers = vec![Broker::new(2, "kafka", 9092, None).unwrap()];
+        let before = producer.partitions.visits();
+        producer.handle_metadata(Instant(0), &metadata.with_leaders(&[hint], brokers).unwrap());
+        let visits = producer.partitions.visits() - before;
+        assert!(visits < 10, "{visits} looks at partitions");
+        let leader = |producer: &Producer, index| {
+            producer.partitions.get(producer.topics.get(topic).partition(index).unwrap()).leader()
+        };
+        assert_eq!((leader(&producer, 7_777), leader(&producer, 7_776)), (Some(2), Some(1)));
+    }
+
+    #[test]
     fn a_producer_id_that_comes_for_a_lane_that_is_gone_goes_to_no_other_lane() {
         let (mut producer, metadata) = machine(&["shared"]);
         let (_keeper, _) = open(&mut producer, "shared", &metadata);
@@ -439,19 +464,33 @@ mod tests {
 
     #[test]
     fn a_mistake_of_ours_stops_the_machine_and_reports_every_record_of_every_handle() {
-        let (mut producer, metadata) = machine(&["a", "b"]);
-        let opened = ["a", "b"].map(|name| open(&mut producer, name, &metadata));
-        let records = opened.map(|(_, topic)| append(&mut producer, topic).unwrap());
-        let mark = producer.flush(Instant(0), opened[0].0);
+        let mistakes: [fn(&mut Producer, PartitionId); 4] = [
+            |producer, _| assert!(producer.partitions.get(PartitionId::new(99)).is_landed()),
+            |producer, _| drop(producer.partitions.remove(PartitionId::new(99))),
+            |producer, id| producer.partitions.get_mut(id).lose_batch(),
+            |producer, _| producer.leaders = Leaders::new(5),
+        ];
+        for mistake in mistakes {
+            let (mut producer, metadata) = machine(&["a", "b"]);
+            let opened = ["a", "b"].map(|name| open(&mut producer, name, &metadata));
+            turn(&mut producer);
+            let records = opened.map(|(_, topic)| append(&mut producer, topic).unwrap());
+            let mark = producer.flush(Instant(0), opened[0].0);
+            let init = producer.poll_request(Instant(0)).unwrap();
+            let response = InitProducerIdResponse { producer_id: Some(7), ..Default::default() };
+            producer.handle_response(Instant(0), init.id, Ok(ProducerResponse::InitProducerId(response)));
+            let produce = producer.poll_request(Instant(0)).unwrap();
 
-        producer.partitions.get(PartitionId::new(99));
-        assert!(producer.poll_request(Instant(0)).is_none());
+            mistake(&mut producer, PartitionId::new(0));
+            producer.handle_response(Instant(0), produce.id, Err(Error::new(ErrorKind::Disconnected, "planted")));
+            assert!(producer.has_failed() && producer.poll_request(Instant(0)).is_none());
 
-        carry_out(&mut producer);
-        for record in &records {
-            assert_eq!(record.completion.outcome(0).unwrap().unwrap_err().kind(), ErrorKind::Internal);
+            carry_out(&mut producer);
+            for record in &records {
+                assert_eq!(record.completion.outcome(0).unwrap().unwrap_err().kind(), ErrorKind::Internal);
+            }
+            assert!(producer.is_flushed(opened[0].0, mark) && producer.is_idle());
+            assert!(matches!(append(&mut producer, opened[1].1), Err(AppendError::Refused(_))));
         }
-        assert!(producer.is_flushed(opened[0].0, mark) && producer.is_idle());
-        assert!(matches!(append(&mut producer, opened[1].1), Err(AppendError::Refused(_))));
     }
 }

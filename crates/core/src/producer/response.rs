@@ -2,10 +2,10 @@
 //!
 //! The partition then decides what its part means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::partition::Answer;
+use super::partition::BatchResponse;
 use super::sender::{ProducerResponse, Sent};
 use super::{Producer, ProducerEvent, TopicIndex};
 use crate::cluster::{Broker, LeaderHint, Notice, Outdated};
@@ -39,19 +39,23 @@ impl Producer {
     }
 
     fn handle_produced(&mut self, now: Instant, sent: &Sent, result: Result<ProduceResponse>) {
-        self.leaders.handle_answered(sent.to);
+        if !self.leaders.handle_answered(sent.to) {
+            self.poison("a request was answered that was not in flight");
+        }
         let answers = match result {
-            Ok(_) if self.config.acks == Acks::None => sent.batches.iter().map(|_| Answer::Unconfirmed).collect(),
+            Ok(_) if self.config.acks == Acks::None => {
+                sent.batches.iter().map(|_| BatchResponse::NotExpected).collect()
+            }
             Ok(response) => self.match_answers(sent, response),
             Err(error) => {
                 if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_)) {
                     self.outdated.add(Outdated::InUse);
                 }
-                sent.batches.iter().map(|_| Answer::None(error.clone())).collect()
+                sent.batches.iter().map(|_| BatchResponse::Missing(error.clone())).collect()
             }
         };
         for (batch, answer) in sent.batches.iter().zip(answers) {
-            if let Answer::Broker(answer) = &answer
+            if let BatchResponse::Partition(answer) = &answer
                 && answer.error_code.refreshes_metadata()
             {
                 self.outdated.add_topic(self.partitions.get(batch.partition).topic_name());
@@ -62,14 +66,17 @@ impl Producer {
         }
         for batch in &sent.batches {
             self.advance(now, batch.partition);
-            if self.topics.find(batch.topic).is_some() {
-                self.remove_orphan(now, batch.topic);
-            }
+        }
+        // Only now: a partition is removed together with its topic.
+        let topics: BTreeSet<TopicIndex> = sent.batches.iter().map(|batch| batch.topic).collect();
+        for topic in topics {
+            self.remove_orphan(now, topic);
         }
     }
 
-    /// The answer to each batch of the request. A missing or repeated answer counts as no answer.
-    fn match_answers(&mut self, sent: &Sent, response: ProduceResponse) -> Vec<Answer> {
+    /// The answer to each batch of the request. A missing or repeated answer counts as no answer; one about a partition
+    /// that the request does not name is ignored.
+    fn match_answers(&mut self, sent: &Sent, response: ProduceResponse) -> Vec<BatchResponse> {
         let mut places = BTreeMap::new();
         let mut topic_ids = BTreeMap::new();
         for (place, batch) in sent.batches.iter().enumerate() {
@@ -84,11 +91,10 @@ impl Producer {
                 Uuid::ZERO => self.lanes.get(sent.to.lane).topic(topic.name.as_str()),
                 topic_id => topic_ids.get(&topic_id.0).copied(),
             };
-            let Some(index) = index else { continue };
             for partition in topic.partition_responses {
-                let Some(place) = places.get(&(index, partition.index)) else { continue };
-                hints.extend(self.leader_hint(index, &partition));
-                if let Some((times, answer)) = answers.get_mut(*place) {
+                let place = index.and_then(|index| places.get(&(index, partition.index)));
+                if let Some((index, (times, answer))) = index.zip(place.and_then(|place| answers.get_mut(*place))) {
+                    hints.extend(self.leader_hint(index, &partition));
                     *times += 1;
                     *answer = Some(partition);
                 }
@@ -100,10 +106,10 @@ impl Producer {
             self.events.push_back(ProducerEvent::Notice(Notice::LeaderHints { hints, endpoints: endpoints.collect() }));
         }
         let answers = answers.into_iter().map(|answer| match answer {
-            (1, Some(partition)) => Answer::Broker(partition),
+            (1, Some(partition)) => BatchResponse::Partition(partition),
             (times, _) => {
                 let what = format!("the broker answered {times} times for the partition instead of once");
-                Answer::None(Error::new(ErrorKind::Malformed, what).with_written(Written::Maybe))
+                BatchResponse::Missing(Error::new(ErrorKind::Malformed, what).with_written(Written::Maybe))
             }
         });
         answers.collect()

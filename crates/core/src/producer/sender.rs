@@ -205,10 +205,9 @@ impl Producer {
             let partition = self.partitions.get_mut(id);
             partition.unlist();
             again.push(id);
-            let Some(bytes) = partition.next_bytes() else { continue };
-            if partition.leader() != Some(to.broker_id) || !partition.can_send(now, self.rules) {
-                continue;
-            }
+            // Since it was put on the list, its records may have expired, or its leader may have changed.
+            let may_send = partition.leader() == Some(to.broker_id) && partition.can_send(now, self.rules);
+            let Some(bytes) = partition.next_bytes().filter(|_| may_send) else { continue };
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
                 break;
             }
@@ -259,7 +258,7 @@ impl Producer {
         let identity = self.lanes.get(to.lane).producer_id();
         let partition = self.partitions.get_mut(id);
         let Taken { batch, stamp, payload } = match partition.take_next(to.broker_id, identity, self.rules) {
-            Ok(taken) => taken?,
+            Ok(taken) => taken,
             Err(what) => {
                 self.poison(what);
                 return None;

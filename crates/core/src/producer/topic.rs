@@ -112,11 +112,7 @@ impl Topic {
 
     /// Whether the snapshot changes anything about the topic.
     fn has_news(&self, metadata: &Metadata) -> bool {
-        match (metadata.topic(&self.name), &self.seen) {
-            (Some(news), Some(seen)) => !Arc::ptr_eq(news, seen),
-            (None, None) => false,
-            _ => true,
-        }
+        metadata.topic(&self.name).map(Arc::as_ptr) != self.seen.as_ref().map(Arc::as_ptr)
     }
 
     #[cold]
@@ -187,19 +183,24 @@ impl Producer {
         if news.topic_id != Uuid::ZERO {
             topic.id = news.topic_id;
         }
-        topic.seen = Some(Arc::clone(news));
+        let before = topic.seen.replace(Arc::clone(news));
         topic.partition_count = news.partitions.len() as u32;
         while topic.partitions.len() < news.partitions.len() {
             let number = topic.partitions.len() as i32;
             let (name, handle, lane) = (Arc::clone(&topic.name), topic.handle, topic.lane);
             topic.partitions.push(self.partitions.insert(|_| Partition::new(index, name, number, handle, lane)));
         }
-        for (at, id) in topic.partitions.clone().into_iter().enumerate() {
+        let numbers: Vec<usize> = match &before {
+            Some(before) if !made_anew => news.partitions.changed(&before.partitions).collect(),
+            Some(_) | None => (0..topic.partitions.len()).collect(),
+        };
+        let changed = numbers.into_iter().filter_map(|number| Some((number, *topic.partitions.get(number)?)));
+        for (number, id) in changed.collect::<Vec<_>>() {
             let partition = self.partitions.get_mut(id);
             if made_anew {
                 partition.handle_made_anew();
             }
-            let leader = news.partitions.get(at).and_then(|partition| partition.leader);
+            let leader = news.partitions.get(number).and_then(|partition| partition.leader);
             if partition.handle_leader(leader) || made_anew {
                 self.advance(now, id);
             }
@@ -231,21 +232,27 @@ impl Producer {
     pub(super) fn give_up_deleted(&mut self, now: Instant) {
         while let Some((_, index)) = self.unseen.first().copied().filter(|(due, _)| *due <= now) {
             self.unseen.pop_first();
-            let Some(topic) = self.topics.find(index) else { continue };
-            let Presence::Unseen(since) = topic.presence else { continue };
-            let partitions = topic.partitions.clone();
-            let is_unknown = partitions.iter().any(|id| self.partitions.get(*id).is_unknown_to_leader());
-            let since = is_unknown.then(|| since.unwrap_or(now));
-            if since.is_none_or(|since| since + DELETED_AFTER > now) {
-                self.topics.get_mut(index).presence = Presence::Unseen(since);
-                self.unseen.insert((now + LOOK_EVERY, index));
-                continue;
+            // Since the check was scheduled, the topic may have been removed, or have appeared in the metadata.
+            let presence = self.topics.find(index).map(|topic| topic.presence);
+            if let Some(Presence::Unseen(since)) = presence {
+                self.check_unseen(now, index, since);
             }
-            self.topics.get_mut(index).presence = Presence::Deleted;
-            for id in partitions {
-                self.partitions.get_mut(id).fail_all(deleted());
-                self.advance(now, id);
-            }
+        }
+    }
+
+    fn check_unseen(&mut self, now: Instant, index: TopicIndex, since: Option<Instant>) {
+        let partitions = self.topics.get(index).partitions.clone();
+        let is_unknown = partitions.iter().any(|id| self.partitions.get(*id).is_unknown_to_leader());
+        let since = is_unknown.then(|| since.unwrap_or(now));
+        if since.is_none_or(|since| since + DELETED_AFTER > now) {
+            self.topics.get_mut(index).presence = Presence::Unseen(since);
+            self.unseen.insert((now + LOOK_EVERY, index));
+            return;
+        }
+        self.topics.get_mut(index).presence = Presence::Deleted;
+        for id in partitions {
+            self.partitions.get_mut(id).fail_all(deleted());
+            self.advance(now, id);
         }
     }
 
@@ -263,12 +270,13 @@ impl Producer {
         if !topic.is_orphan || !topic.partitions.iter().all(|id| self.partitions.get(*id).is_landed()) {
             return;
         }
-        let Some(topic) = self.topics.remove(index) else { return };
-        let lane_is_left = self.lanes.remove_topic(topic.lane, &topic.name);
-        for id in topic.partitions {
-            let used = self.partitions.remove(id).and_then(|partition| partition.producer_id());
-            if let Some(used) = used.filter(|_| lane_is_left) {
-                self.lanes.update(topic.lane, |lane| lane.retire(now, used));
+        if let Some(topic) = self.topics.remove(index) {
+            let lane_is_left = self.lanes.remove_topic(topic.lane, &topic.name);
+            for id in topic.partitions {
+                let used = self.partitions.remove(id).and_then(|partition| partition.producer_id());
+                if let Some(used) = used.filter(|_| lane_is_left) {
+                    self.lanes.update(topic.lane, |lane| lane.retire(now, used));
+                }
             }
         }
     }

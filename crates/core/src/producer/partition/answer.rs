@@ -16,11 +16,12 @@ use crate::wire::messages::produce::PartitionProduceResponse;
 
 /// What a response says about one batch.
 #[derive(Debug)]
-pub(in crate::producer) enum Answer {
-    Broker(PartitionProduceResponse),
+pub(in crate::producer) enum BatchResponse {
+    Partition(PartitionProduceResponse),
     /// With `acks=0` there is no response: the batch was written to the socket.
-    Unconfirmed,
-    None(Error),
+    NotExpected,
+    /// There is none, because of this error.
+    Missing(Error),
 }
 
 /// If a broker names more bad records than this, the batch is halved instead of removing each of them.
@@ -28,15 +29,15 @@ const MOST_BAD_RECORDS: usize = 16;
 
 impl Partition {
     /// Takes the batch out of flight and decides what happens to it. Returns whether the partition must back off.
-    pub(in crate::producer) fn handle_answer(&mut self, id: u64, answer: Answer, rules: Rules) -> bool {
+    pub(in crate::producer) fn handle_answer(&mut self, id: u64, answer: BatchResponse, rules: Rules) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         // A batch that expired while it was in flight is reported or decided already.
         let Some(at) = self.queue.iter().position(|batch| batch.id == id && !batch.is_decided()) else { return false };
         self.update(at, |batch| batch.stage = Stage::Waiting);
         match answer {
-            Answer::Unconfirmed => self.acknowledge(at, None, None),
-            Answer::None(error) => self.handle_no_answer(at, error, rules),
-            Answer::Broker(answer) => {
+            BatchResponse::NotExpected => self.acknowledge(at, None, None),
+            BatchResponse::Missing(error) => self.handle_no_answer(at, error, rules),
+            BatchResponse::Partition(answer) => {
                 // Only a batch that was sent before can be a duplicate of itself. Otherwise another producer uses our
                 // sequence numbers.
                 let was_sent = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
@@ -48,12 +49,6 @@ impl Partition {
                     _ => self.handle_error(at, &answer, rules),
                 }
             }
-        }
-    }
-
-    fn update(&mut self, at: usize, change: impl FnOnce(&mut Batch)) {
-        if let Some(batch) = self.queue.get_mut(at) {
-            change(batch);
         }
     }
 
@@ -73,11 +68,12 @@ impl Partition {
     fn handle_no_answer(&mut self, at: usize, error: Error, rules: Rules) -> bool {
         let left = error.written() == Written::Maybe;
         self.update(at, |batch| batch.maybe_written |= left);
-        let again = match error.kind() {
-            ErrorKind::Malformed => rules.idempotent,
-            _ => error.is_retriable() && !(left && rules.acks == Acks::None),
+        let is_harmless = if error.kind() == ErrorKind::Malformed {
+            rules.idempotent
+        } else {
+            error.is_retriable() && !(left && rules.acks == Acks::None)
         };
-        if again {
+        if is_harmless {
             return self.retry(at, error, rules);
         }
         self.fail_at(at, Error::new(error.kind(), "the record was not delivered").with_source(error));
@@ -136,7 +132,7 @@ impl Partition {
 
     /// Separates the rejected records from the others of their batch.
     fn take_apart(&mut self, at: usize, answer: &PartitionProduceResponse) {
-        let Some((count, attempts)) = self.queue.get(at).map(|batch| (batch.count, batch.attempts)) else { return };
+        let (count, attempts) = self.update(at, |batch| (batch.count, batch.attempts)).unwrap_or_default();
         let place = Place { attempts: Some(attempts), ..Place::default() };
         let error = broker_error(answer).with_written(Written::No).at_partition(&self.topic_name, self.index).at(place);
         let pieces = match bad_records(count, answer) {

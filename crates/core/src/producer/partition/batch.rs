@@ -19,7 +19,7 @@ pub(super) struct Open {
 }
 
 /// The state of a closed batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Stage {
     /// To be sent, for the first time or again.
     Waiting,
@@ -103,11 +103,14 @@ impl Batch {
     /// Clears its sequence number, so that it gets a new one. Only for a batch that is definitely not in the log.
     pub(super) fn renumber(&mut self) {
         self.stamp = None;
-        let Some(records) = self.payload.records() else { return };
-        match rebuild(&records, std::slice::from_ref(&(0..self.count))).map(|mut builders| builders.pop()) {
-            Ok(Some(builder)) => self.payload = Payload::new(builder),
-            Ok(None) => {}
-            Err(error) => self.stage = Stage::Decided(Err(error.with_written(Written::No))),
+        // A batch that is not sealed yet gets its new number when it is.
+        if let Some(records) = self.payload.records() {
+            let rebuilt = rebuild(&records, std::slice::from_ref(&(0..self.count)));
+            let lost = || Error::new(ErrorKind::Internal, "a record batch was lost while it was numbered anew");
+            match rebuilt.and_then(|mut builders| builders.pop().ok_or_else(lost)) {
+                Ok(builder) => self.payload = Payload::new(builder),
+                Err(error) => self.stage = Stage::Decided(Err(error.with_written(Written::No))),
+            }
         }
     }
 }

@@ -81,11 +81,12 @@ impl Partition {
             self.close_open();
         }
         let batch = self.queue.iter().position(|batch| batch.number == number && !batch.is_decided());
-        let Some(at) = batch else { return false };
-        let what = "the record was not acknowledged within delivery.timeout.ms";
-        let hindrance = self.hindrance(at, no_identity);
-        self.fail_at(at, with_source(Error::new(ErrorKind::TimedOut(Phase::Delivery), what), hindrance));
-        true
+        if let Some(at) = batch {
+            let what = "the record was not acknowledged within delivery.timeout.ms";
+            let hindrance = self.hindrance(at, no_identity);
+            self.fail_at(at, with_source(Error::new(ErrorKind::TimedOut(Phase::Delivery), what), hindrance));
+        }
+        batch.is_some()
     }
 
     /// Why a batch was not acknowledged in time: the error of its last attempt, or what it waits for.
@@ -114,12 +115,15 @@ impl Partition {
 
     /// Like [`fail_from`](Self::fail_from), for an error that lacks the place and whether the batch was written.
     pub(super) fn fail_at(&mut self, at: usize, error: Error) {
-        let Some(batch) = self.queue.get(at) else { return };
         let broker_id = self.in_flight_to.or(self.leader);
-        let attempts = (batch.attempts > 0).then_some(batch.attempts);
-        let place = Place { broker_id: broker_id.filter(|_| attempts.is_some()), attempts, ..Place::default() };
-        let error = error.at(place).with_written(batch.written());
-        self.fail_from(at, error);
+        let described = self.update(at, |batch| {
+            let attempts = (batch.attempts > 0).then_some(batch.attempts);
+            let place = Place { broker_id: broker_id.filter(|_| attempts.is_some()), attempts, ..Place::default() };
+            error.at(place).with_written(batch.written())
+        });
+        if let Some(error) = described {
+            self.fail_from(at, error);
+        }
     }
 
     /// Fails a batch with `error`, and everything behind it with an error that names this one as its cause.
@@ -151,11 +155,8 @@ impl Partition {
     /// Takes the first batch out if it has its outcome, to report it. Also returns its ledger number, if this was the
     /// last piece of it.
     pub(in crate::producer) fn take_report(&mut self) -> Option<(Completed, Option<u64>)> {
-        if !self.queue.front()?.is_decided() {
-            return None;
-        }
+        let Stage::Decided(outcome) = self.queue.front()?.stage.clone() else { return None };
         let batch = self.queue.pop_front()?;
-        let Stage::Decided(outcome) = batch.stage else { return None };
         if let Err(error) = &outcome
             && !batch.fails_alone
         {
@@ -170,16 +171,15 @@ impl Partition {
     /// Replaces a definitely rejected batch by pieces, in its place. Pieces keep their sequence numbers. If one fails,
     /// the numbers behind it have a gap, and the partition restarts in the next epoch.
     pub(super) fn replace_by_pieces(&mut self, at: usize, pieces: Vec<Piece>) {
-        let Some(batch) = self.queue.get(at) else { return };
-        let ranges: Vec<_> =
-            pieces.iter().filter(|piece| piece.failure.is_none()).map(|piece| piece.range.clone()).collect();
+        let good = pieces.iter().filter(|piece| piece.failure.is_none());
+        let ranges: Vec<_> = good.map(|piece| piece.range.clone()).collect();
         let nothing = || Error::new(ErrorKind::Internal, "a batch was refused that was never sealed");
-        let rebuilt = batch.payload.records().ok_or_else(nothing).and_then(|records| rebuild(&records, &ranges));
-        let mut builders = match rebuilt {
+        let sealed = self.update(at, |batch| batch.payload.records()).flatten();
+        let mut builders = match sealed.ok_or_else(nothing).and_then(|records| rebuild(&records, &ranges)) {
             Ok(builders) => builders.into_iter(),
             Err(error) => return self.fail_at(at, error),
         };
-        let Some(whole) = self.queue.remove(at) else { return };
+        let Some(whole) = self.queue.remove(at) else { return self.is_broken = true };
         self.draining = true;
         for (offset, piece) in pieces.into_iter().enumerate() {
             self.sequences.broken |= piece.failure.is_some() && whole.stamp.is_some();

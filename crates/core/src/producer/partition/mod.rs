@@ -22,7 +22,7 @@ use crate::config::{Acks, ProducerConfig};
 use crate::error::{Error, Written};
 use crate::time::Instant;
 use crate::wire::records::{self, BatchBuilder, ProducerStamp};
-pub(super) use answer::Answer;
+pub(super) use answer::BatchResponse;
 pub(super) use batch::Payload;
 use batch::{Batch, Open, Stage};
 
@@ -83,6 +83,8 @@ pub(super) struct Partition {
     retry_at: Option<Instant>,
     /// Why the last attempt failed: the cause to name when the delivery time is up.
     last_error: Option<Error>,
+    /// Whether it looked for a batch that must be in `queue` and is not, which is a bug.
+    is_broken: bool,
 }
 
 impl Partition {
@@ -106,7 +108,25 @@ impl Partition {
             failures: 0,
             retry_at: None,
             last_error: None,
+            is_broken: false,
         }
+    }
+
+    /// Whether it has lost track of its batches: the machine must stop itself.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    #[cfg(test)]
+    pub(super) fn lose_batch(&mut self) {
+        self.update(99, |_| ());
+    }
+
+    /// Changes the batch at this index of `queue`, which must exist.
+    fn update<T>(&mut self, at: usize, change: impl FnOnce(&mut Batch) -> T) -> Option<T> {
+        let changed = self.queue.get_mut(at).map(change);
+        self.is_broken |= changed.is_none();
+        changed
     }
 
     pub(super) fn topic(&self) -> TopicIndex {
@@ -263,25 +283,25 @@ impl Partition {
         self.listed = None;
     }
 
-    /// Takes the next batch for a request to `broker_id`; `None` if none waits. At its first attempt the batch gets its
-    /// sequence numbers, with the producer id that `identity` gives.
+    /// Takes the next batch, which must be waiting, for a request to `broker_id`. At its first attempt the batch gets
+    /// its sequence numbers, with the producer id that `identity` gives.
     ///
     /// # Errors
     ///
-    /// If the batch would not directly follow the one before it. Such a batch must never be sent.
+    /// If no batch waits, or if it would not directly follow the one before it. Such a batch must never be sent.
     pub(super) fn take_next(
         &mut self,
         broker_id: i32,
         identity: Option<ProducerId>,
         rules: Rules,
-    ) -> Result<Option<Taken>, &'static str> {
+    ) -> Result<Taken, &'static str> {
         if let Some(identity) = identity {
             self.sequences.adopt(identity);
         }
-        let Some(at) = self.next_waiting() else { return Ok(None) };
-        let before = at.checked_sub(1).and_then(|at| self.queue.get(at));
+        let at = self.next_waiting();
+        let before = at.and_then(|at| self.queue.get(at.checked_sub(1)?));
         let expected = before.and_then(successor);
-        let Some(batch) = self.queue.get_mut(at) else { return Ok(None) };
+        let Some(batch) = at.and_then(|at| self.queue.get_mut(at)) else { return Err("it has no batch to send") };
         if rules.idempotent {
             if batch.stamp.is_none() {
                 batch.stamp = self.sequences.stamp(batch.count);
@@ -298,7 +318,7 @@ impl Partition {
         self.in_flight += 1;
         self.in_flight_to = Some(broker_id);
         self.retry_at = None;
-        Ok(Some(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) }))
+        Ok(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) })
     }
 
     /// Whether none of its batches is in flight.
