@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use kavka_core::cluster::{Broker, Call, CoordinatorKind, Coordinators, Metadata, Owner, Target};
 use kavka_core::config::{ConsumerConfig, GroupConfig, GroupProtocol};
-use kavka_core::consumer::{CommittedOffset, Consumer, Offsets, RecordCursor, StartPosition, TopicPartition};
+use kavka_core::consumer::{
+    AutomaticCommits, CommittedOffset, Consumer, Done, Offsets, RecordCursor, StartPosition, TopicPartition,
+};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::group::{Member, MemberEvent, MemberRequest, MemberResponse, Strategy};
 use kavka_core::time::Instant;
@@ -96,8 +98,7 @@ pub(crate) struct MemberMachine {
     /// The batch that the application is processing, and the offsets of the records it got from it.
     at_hand: Option<(RecordCursor, Vec<i64>)>,
     commits: BTreeMap<u64, Pending>,
-    auto_commit_at: Instant,
-    committed: Offsets,
+    automatic: AutomaticCommits,
     /// When the requests about the membership were sent that are not answered yet.
     asked: BTreeMap<u64, Instant>,
     heard_at: Instant,
@@ -138,8 +139,7 @@ impl MemberMachine {
             metadata: Arc::default(),
             at_hand: None,
             commits: BTreeMap::new(),
-            auto_commit_at: now + AUTO_COMMIT_INTERVAL,
-            committed: Offsets::new(),
+            automatic: AutomaticCommits::new(AUTO_COMMIT_INTERVAL, COMMIT_LIMIT),
             asked: BTreeMap::new(),
             heard_at: now,
             is_removed: None,
@@ -170,8 +170,8 @@ impl MemberMachine {
 
     /// The application commits the records that it has finished.
     pub(crate) fn commit_now(&mut self, now: Instant) {
-        let done = self.consumer.done_positions();
-        self.commit(now, done);
+        let keys: Vec<_> = self.consumer.partitions().collect();
+        self.commit(now, self.done(&keys));
     }
 
     /// From now on the application gives up partitions at once.
@@ -215,12 +215,18 @@ impl MemberMachine {
     fn hear_member(&mut self) {
         while let Some(event) = self.member.poll_event() {
             match event {
-                MemberEvent::Committed { number, .. } => {
+                MemberEvent::Committed { number, outcome } => {
                     assert!(self.commits.remove(&number).is_some(), "commit {number} ends twice");
-                    self.committed.clear();
+                    self.automatic.end(number, outcome);
                 }
                 MemberEvent::Topics(_) | MemberEvent::MetadataWanted | MemberEvent::Failed(_) => {}
                 event => {
+                    if let MemberEvent::Assigned { partitions, .. }
+                    | MemberEvent::Revoked { partitions }
+                    | MemberEvent::Lost { partitions, .. } = &event
+                    {
+                        partitions.iter().for_each(|key| self.automatic.forget(key));
+                    }
                     if let MemberEvent::Lost { partitions, error } = &event {
                         let has_reason = self.is_removed != Some(false);
                         assert!(has_reason, "the member loses {partitions:?} although it is in the group: {error}");
@@ -236,24 +242,33 @@ impl MemberMachine {
         }
     }
 
-    fn commit(&mut self, now: Instant, offsets: Offsets) {
-        if let Ok(number) = self.member.commit(now, offsets.clone(), COMMIT_LIMIT) {
-            self.commits.insert(number, Pending { offsets, deadline: now + COMMIT_LIMIT });
-        }
+    fn commit(&mut self, now: Instant, offsets: Offsets) -> Option<u64> {
+        let number = self.member.commit(now, offsets.clone(), COMMIT_LIMIT).ok()?;
+        self.commits.insert(number, Pending { offsets, deadline: now + COMMIT_LIMIT });
+        Some(number)
     }
 
     fn auto_commit(&mut self, now: Instant) {
-        if now < self.auto_commit_at {
+        if !self.automatic.take_due(now) {
             return;
         }
-        self.auto_commit_at = now + AUTO_COMMIT_INTERVAL;
-        let mut done = self.consumer.done_positions();
-        let owned = self.member.assignment();
-        done.retain(|key, offset| owned.contains(key) && self.committed.get(key) != Some(offset));
-        if !done.is_empty() {
-            self.committed.extend(done.clone());
-            self.commit(now, done);
+        self.automatic.owe(self.consumer.take_changed());
+        let (owned, consumer) = (self.member.assignment(), &self.consumer);
+        let done = self.automatic.uncommitted(|key| match owned.contains(key) {
+            true if consumer.is_withheld(key) => Done::ForNow(None),
+            true => consumer.done_position(key).map_or(Done::Nothing, Done::Until),
+            false => Done::Nothing,
+        });
+        if !done.is_empty()
+            && let Some(number) = self.commit(now, done.clone())
+        {
+            self.automatic.begin(number, &done);
         }
+    }
+
+    /// Up to where the application is done with these partitions.
+    fn done(&self, keys: &[TopicPartition]) -> Offsets {
+        keys.iter().filter_map(|key| Some((key.clone(), self.consumer.done_position(key)?))).collect()
     }
 
     /// Does what the steward task does in a real client. The real one awaits threads and the outcomes of commits; this
@@ -265,9 +280,8 @@ impl MemberMachine {
                     return;
                 }
                 if !std::mem::replace(&mut revoking.has_committed, true) {
-                    let mut done = self.consumer.done_positions();
-                    done.retain(|key, _| revoking.partitions.contains(key));
-                    self.commit(now, done);
+                    let partitions = revoking.partitions.clone();
+                    self.commit(now, self.done(&partitions));
                 }
                 let revoked = self.revoking.take().map(|revoking| revoking.partitions).unwrap_or_default();
                 self.remove(&revoked);
@@ -520,7 +534,7 @@ impl Machines for MemberMachine {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let revoking = self.revoking.as_ref().map(|revoking| revoking.until).filter(|until| *until > self.now);
-        let own = [revoking, Some(self.auto_commit_at)];
+        let own = [revoking, self.automatic.due()];
         let machines = [self.member.poll_timeout(), self.consumer.poll_timeout()];
         own.into_iter().chain(machines).flatten().min()
     }

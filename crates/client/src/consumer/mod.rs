@@ -594,6 +594,7 @@ mod tests {
     use std::time::Duration;
 
     use kavka_broker::serve::{Broker, Options};
+    use kavka_core::consumer::Done;
 
     use super::*;
     use crate::{ClientConfig, ProducerConfig, Record, blocking};
@@ -635,7 +636,10 @@ mod tests {
         let consumer = client.consumer(ConsumerConfig::default()).unwrap();
         let key = TopicPartition::new("orders", 0);
         consumer.add(&key, StartPosition::Offset(0)).unwrap();
-        let done = || consumer.done_positions().get(&key).map(|done| done.offset);
+        let done = || match consumer.done(&key) {
+            Done::Until(done) | Done::ForNow(Some(done)) => Some(done.offset),
+            Done::Nothing | Done::ForNow(None) => None,
+        };
         let mut read = 0;
         while read < 3 {
             let records = consumer.next_records(10, Duration::from_secs(20)).unwrap();

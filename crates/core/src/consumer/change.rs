@@ -65,6 +65,7 @@ impl Consumer {
             StartPosition::Latest => (locate(LATEST_TIMESTAMP), None),
             StartPosition::Timestamp(timestamp) => (locate(timestamp), None),
         };
+        self.changed.insert(id);
         let stamp = self.new_stamp();
         let max_bytes = self.config.max_partition_fetch_bytes as i32;
         self.change(id, |partition| partition.start(stamp, state, position, max_bytes));
@@ -109,14 +110,20 @@ impl Consumer {
     }
 
     fn handle_dropped(&mut self, id: PartitionId) {
-        let is_out = self.change(id, |partition| {
+        let settled = self.change(id, |partition| {
             partition.settle();
-            partition.is_out()
+            (partition.is_out(), partition.is_held())
         });
-        // A seek or a pause ends a lease at once, so another batch of the partition may be out by now.
-        if is_out == Some(false) {
-            self.out.remove(&id);
-            self.enqueue(id);
+        // It may have been removed before its batch was dropped.
+        if let Some((is_out, is_held)) = settled {
+            self.changed.insert(id);
+            // A seek or a pause ends a lease at once, so the application may hold other batches of the partition.
+            if !is_held {
+                self.out.remove(&id);
+            }
+            if !is_out {
+                self.enqueue(id);
+            }
         }
     }
 

@@ -310,6 +310,7 @@ impl Consumer {
             .partitions
             .get(id)
             .is_some_and(|partition| partition.fetched_epoch().is_some() && partition.leader_epoch().is_some());
+        self.changed.insert(id);
         if self.change(id, Partition::drain) == Some(Front::Nothing) {
             if can_validate {
                 self.set_state(id, State::Validating { out_of_range: true });

@@ -113,6 +113,7 @@ impl Consumer {
 
     fn handle_found(&mut self, id: PartitionId, offset: i64, leader_epoch: Option<i32>, out_of_range: Option<i64>) {
         let stamp = self.new_stamp();
+        self.changed.insert(id);
         self.change(id, |partition| partition.begin_at(stamp, offset, leader_epoch));
         let Some(partition) = self.partitions.get(id) else { return };
         let topic_partition = partition.key().clone();

@@ -17,6 +17,7 @@
 //! KIP-98 (`read_committed`), KIP-227 (fetch sessions), KIP-320 (truncation), KIP-392 (follower fetching), KIP-516
 //! (topic ids), KIP-951 (new leaders in answers).
 
+mod automatic;
 mod brokers;
 mod buffer;
 mod change;
@@ -50,6 +51,7 @@ use crate::wire::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
+pub use automatic::{AutomaticCommits, Done};
 pub use commit::{CommittedOffset, Offsets, commit_request, not_committed, refused_commit};
 pub use handout::{BadBatch, FetchedBatch, RecordCursor};
 
@@ -227,6 +229,8 @@ pub struct Consumer {
     out: BTreeSet<PartitionId>,
     /// The batches that the application gave back.
     returned: Returned,
+    /// Partitions whose position may have changed since [`Consumer::take_changed`] was last called.
+    changed: BTreeSet<PartitionId>,
     events: VecDeque<ConsumerEvent>,
     /// `None` without a group.
     commits: Option<Commits>,
@@ -262,6 +266,7 @@ impl Consumer {
             queue: VecDeque::new(),
             out: BTreeSet::new(),
             returned: Returned::default(),
+            changed: BTreeSet::new(),
             events: VecDeque::new(),
             refresh_at: Instant::default(),
             outdated: Outdated::default(),
@@ -295,6 +300,7 @@ impl Consumer {
             self.brokers.reindex(id, &keys, &IndexKeys::default(), self.now);
         }
         self.out.remove(&id);
+        self.changed.remove(&id);
         Ok(self.partitions.remove(id).and_then(Partition::end))
     }
 
@@ -399,13 +405,19 @@ impl Consumer {
         all.filter_map(|partition| Some((partition.key().clone(), partition.position()?))).collect()
     }
 
-    /// The positions up to which the application is done. While it holds a batch of a partition, that is the position
+    /// The position up to which the application is done. While it holds a batch of the partition, that is the position
     /// before that batch.
-    pub fn done_positions(&self) -> Offsets {
-        if is_planted(Bug::CommitsAtHand) {
-            return self.positions();
-        }
-        self.partitions.iter().filter_map(|partition| Some((partition.key().clone(), partition.done()?))).collect()
+    pub fn done_position(&self, key: &TopicPartition) -> Option<CommittedOffset> {
+        let partition = self.partition(key)?;
+        if is_planted(Bug::CommitsAtHand) { partition.position() } else { partition.done() }
+    }
+
+    /// The partitions whose position, or whose [`Consumer::done_position`], may have changed since the last call. They
+    /// include those of which the application holds a batch, because it moves their positions without a call.
+    pub fn take_changed(&mut self) -> BTreeSet<TopicPartition> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.extend(&self.out);
+        changed.into_iter().filter_map(|id| Some(self.partitions.get(id)?.key().clone())).collect()
     }
 
     /// A number that changes whenever the application reads a record of a batch that it holds.
@@ -548,6 +560,7 @@ impl Consumer {
                 partition.leave_queue();
                 if partition.stands_still() { Front::Nothing } else { partition.settle() }
             });
+            self.changed.insert(id);
             match front {
                 None | Some(Front::Nothing | Front::Held) => {}
                 Some(Front::Bad) => self.fail_at_bad_front(id),
@@ -710,6 +723,61 @@ mod tests {
         assert!(consumer.has_batch());
         assert_eq!(consumer.take_batch().unwrap().topic_partition(), &returned);
         assert!(consumer.partitions.visits.get() - before < 20);
+    }
+
+    #[test]
+    fn an_automatic_commit_looks_at_what_changed_and_not_at_every_partition() {
+        let mut consumer = with_buffered(10_000, &batch().into());
+        let mut commits = AutomaticCommits::new(Duration::from_secs(5), Duration::from_secs(30));
+        let mut number = 0;
+        let mut commit = |consumer: &mut Consumer| {
+            let before = consumer.partitions.visits.get();
+            commits.owe(consumer.take_changed());
+            let offsets = commits.uncommitted(|key| consumer.done_position(key).map_or(Done::Nothing, Done::Until));
+            number += 1;
+            commits.begin(number, &offsets);
+            commits.end(number, Ok(()));
+            let offsets = offsets.into_iter().map(|(key, committed)| (key.partition, committed.offset));
+            (offsets.collect::<Vec<_>>(), consumer.partitions.visits.get() - before)
+        };
+        assert_eq!(commit(&mut consumer).0.len(), 10_000, "where each of them starts");
+        commit(&mut consumer);
+        assert_eq!(commit(&mut consumer), (vec![], 0));
+        let held: Vec<_> = (0..3).map(|_| consumer.take_batch().unwrap()).collect();
+        let (offsets, visits) = commit(&mut consumer);
+        assert!(offsets.is_empty() && visits < 20, "{visits} looks at partitions although three are being read");
+        let read: Vec<_> = held.iter().map(|batch| (batch.topic_partition().partition, 1)).collect();
+        for batch in held {
+            let mut cursor = batch.open(&mut Decompressor::new(), 1 << 20).unwrap();
+            while cursor.next_record().is_some() {}
+        }
+        let (offsets, visits) = commit(&mut consumer);
+        assert!(
+            offsets == read && visits < 20,
+            "{visits} looks at partitions although three have changed: {offsets:?}"
+        );
+        consumer.has_batch();
+        commit(&mut consumer);
+        assert_eq!(commit(&mut consumer), (vec![], 0));
+    }
+
+    #[test]
+    fn the_position_of_a_partition_may_change_as_long_as_the_application_holds_a_batch_of_it() {
+        let mut consumer = with_buffered(1, &batch().into());
+        let open =
+            |consumer: &mut Consumer| consumer.take_batch().unwrap().open(&mut Decompressor::new(), 1 << 20).unwrap();
+        let older = open(&mut consumer);
+        consumer.pause(&key(0)).unwrap();
+        consumer.resume(&key(0)).unwrap();
+        drop(open(&mut consumer));
+        assert!(!consumer.has_batch() || consumer.partition(&key(0)).is_some());
+        consumer.take_changed();
+        assert_eq!(consumer.take_changed(), BTreeSet::from([key(0)]), "the older one is still held");
+        drop(older);
+        assert_eq!(consumer.take_changed(), BTreeSet::from([key(0)]));
+        consumer.has_batch();
+        consumer.take_changed();
+        assert!(consumer.take_changed().is_empty());
     }
 
     #[test]

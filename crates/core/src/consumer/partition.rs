@@ -301,7 +301,12 @@ impl Partition {
         self.lease.as_ref().is_some_and(|own| Arc::ptr_eq(own, lease))
     }
 
-    /// Whether the application holds a batch of it.
+    /// Whether the application holds a batch of it, under the current lease or an earlier one.
+    pub(super) fn is_held(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.opened_at().is_some())
+    }
+
+    /// Whether the application holds a batch of it under the current lease.
     pub(super) fn is_out(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.is_open())
     }

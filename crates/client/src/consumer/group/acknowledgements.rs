@@ -22,7 +22,11 @@ use crate::consumer::{Batch, ConsumerRecord, lock};
 #[derive(Debug, Clone, Default)]
 pub struct Acknowledgements {
     partitions: Arc<Mutex<BTreeMap<TopicPartition, Assigned>>>,
+    changed: Changed,
 }
+
+/// The partitions whose offset may have changed since they were last taken from here.
+type Changed = Arc<Mutex<Vec<TopicPartition>>>;
 
 /// A partition that is assigned to the member at present.
 #[derive(Debug)]
@@ -34,12 +38,34 @@ struct Assigned {
 }
 
 /// The records of one partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tracked {
+    topic_partition: TopicPartition,
+    changed: Changed,
     /// The offsets that are not acknowledged.
     open: BTreeSet<i64>,
     /// The offset after the last tracked record; `None` before the first.
     next: Option<i64>,
+    /// Whether the partition is in the list of changed ones.
+    is_listed: bool,
+}
+
+impl Tracked {
+    fn new(topic_partition: &TopicPartition, changed: &Changed) -> Arc<Mutex<Self>> {
+        let (topic_partition, changed) = (topic_partition.clone(), Arc::clone(changed));
+        Arc::new(Mutex::new(Self { topic_partition, changed, open: BTreeSet::new(), next: None, is_listed: false }))
+    }
+
+    fn offset(&self) -> Option<i64> {
+        self.open.first().copied().or(self.next)
+    }
+
+    /// Puts the partition into the list of changed ones if it is not there.
+    fn list(&mut self) {
+        if !std::mem::replace(&mut self.is_listed, true) {
+            lock(&self.changed).push(self.topic_partition.clone());
+        }
+    }
 }
 
 /// A record that is being worked on. Dropped without [`acknowledge`](Self::acknowledge), it stays unacknowledged.
@@ -53,7 +79,9 @@ pub struct Acknowledgement {
 impl Acknowledgement {
     /// The work on the record is done.
     pub fn acknowledge(self) {
-        lock(&self.tracked).open.remove(&self.offset);
+        let mut tracked = lock(&self.tracked);
+        tracked.open.remove(&self.offset);
+        tracked.list();
     }
 }
 
@@ -78,16 +106,17 @@ impl Acknowledgements {
     fn note(&self, topic_partition: &TopicPartition, id: PartitionId, offset: i64) -> Acknowledgement {
         let mut partitions = lock(&self.partitions);
         let Some(assigned) = partitions.get_mut(topic_partition).filter(|assigned| assigned.id == id) else {
-            return Acknowledgement { tracked: Arc::default(), offset };
+            return Acknowledgement { tracked: Tracked::new(topic_partition, &Arc::default()), offset };
         };
         if lock(&assigned.tracked).next.is_some_and(|next| next > offset) {
-            assigned.tracked = Arc::default();
+            assigned.tracked = Tracked::new(topic_partition, &self.changed);
         }
         let tracked = Arc::clone(&assigned.tracked);
         drop(partitions);
         let mut state = lock(&tracked);
         state.open.insert(offset);
         state.next = Some(offset.saturating_add(1));
+        state.list();
         drop(state);
         Acknowledgement { tracked, offset }
     }
@@ -95,11 +124,26 @@ impl Acknowledgements {
     /// What can be committed: of each partition with tracked records, the offset up to which all are acknowledged.
     pub fn offsets(&self) -> Offsets {
         let offset = |(key, assigned): (&TopicPartition, &Assigned)| {
-            let tracked = lock(&assigned.tracked);
-            let offset = tracked.open.first().copied().or(tracked.next)?;
-            Some((key.clone(), CommittedOffset::new(offset)))
+            Some((key.clone(), CommittedOffset::new(lock(&assigned.tracked).offset()?)))
         };
         lock(&self.partitions).iter().filter_map(offset).collect()
+    }
+
+    /// What can be committed for one partition.
+    pub(super) fn offset(&self, topic_partition: &TopicPartition) -> Option<i64> {
+        let partitions = lock(&self.partitions);
+        let tracked = lock(&partitions.get(topic_partition)?.tracked);
+        tracked.offset()
+    }
+
+    /// The partitions for which [`offset`](Self::offset) may have changed since the last call.
+    pub(super) fn take_changed(&self) -> Vec<TopicPartition> {
+        let partitions = lock(&self.partitions);
+        let changed = std::mem::take(&mut *lock(&self.changed));
+        for assigned in changed.iter().filter_map(|key| partitions.get(key)) {
+            lock(&assigned.tracked).is_listed = false;
+        }
+        changed
     }
 
     /// The number of tracked records that are not acknowledged.
@@ -109,7 +153,8 @@ impl Acknowledgements {
 
     /// Begins to count the records of a partition that the member now owns; `id` is the one in its consumer.
     pub(super) fn begin(&self, topic_partition: &TopicPartition, id: PartitionId) {
-        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked: Arc::default() });
+        let tracked = Tracked::new(topic_partition, &self.changed);
+        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked });
     }
 
     /// The partition is no longer the member's.
@@ -204,6 +249,22 @@ mod tests {
         assert_eq!(committed(&acknowledgements), Some(3));
         old.into_iter().for_each(Acknowledgement::acknowledge);
         assert_eq!(committed(&acknowledgements), Some(3));
+    }
+
+    #[test]
+    fn only_partitions_of_which_something_was_acknowledged_are_looked_at_for_the_next_commit() {
+        let (acknowledgements, id) = assigned();
+        for partition in 1..10_000 {
+            acknowledgements.begin(&TopicPartition::new("orders", partition), id);
+        }
+        assert!(acknowledgements.take_changed().is_empty());
+        let records = [3, 4, 5].map(|offset| acknowledgements.note(&key(), id, offset));
+        for record in records {
+            assert_eq!(acknowledgements.take_changed(), [key()]);
+            record.acknowledge();
+        }
+        assert_eq!((acknowledgements.take_changed(), acknowledgements.offset(&key())), (vec![key()], Some(6)));
+        assert!(acknowledgements.take_changed().is_empty());
     }
 
     #[test]

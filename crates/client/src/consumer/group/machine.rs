@@ -1,10 +1,9 @@
 //! What the task of a group member does for it (see [`crate::role`]).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kavka_core::cluster::{Call, CoordinatorKind, Metadata, Target};
-use kavka_core::consumer::TopicPartition;
+use kavka_core::consumer::{Done, TopicPartition};
 use kavka_core::error::{Error, Result};
 use kavka_core::group::{Leave, MemberEvent, MemberRequest, MemberResponse};
 use kavka_core::time::Instant;
@@ -179,11 +178,15 @@ impl SharedMember {
         if !state.automatic.take_due(now) {
             return;
         }
-        let mut done = self.done(&state.starts);
-        let owned: &BTreeSet<_> = state.machine.assignment();
-        done.retain(|key, offset| state.automatic.is_new(key, offset) && owned.contains(key));
-        // A partition that was lost and is owned again keeps its old position until the steward removes it.
-        self.consumer.retain_handed_out(&mut done);
+        let State { automatic, machine, starts, .. } = state;
+        automatic.owe(self.take_changed());
+        let owned = machine.assignment();
+        let done = automatic.uncommitted(|key| match owned.contains(key) {
+            // A partition that was lost and is owned again keeps its old position until the steward removes it.
+            true if self.consumer.is_withheld(key) => Done::ForNow(None),
+            true => self.done(starts, key),
+            false => Done::Nothing,
+        });
         if done.is_empty() {
             return;
         }
@@ -200,10 +203,12 @@ impl SharedMember {
         if placed.is_empty() {
             return false;
         }
-        let done = self.consumer.done_positions();
-        for key in placed {
-            state.starts.extend(done.get(&key).map(|start| (key, start.clone())));
+        for key in &placed {
+            if let Done::Until(start) | Done::ForNow(Some(start)) = self.consumer.done(key) {
+                state.starts.insert(key.clone(), start);
+            }
         }
+        state.automatic.owe(placed);
         true
     }
 
@@ -291,7 +296,8 @@ mod tests {
     use super::*;
     use crate::GroupConfig;
     use crate::blocking::wait_for;
-    use crate::consumer::group::automatic::AutomaticCommits;
+    use kavka_core::consumer::AutomaticCommits;
+
     use crate::consumer::group::steward::tests::{LIMIT, member_of};
 
     /// A time at which nothing is due any more.
@@ -336,7 +342,7 @@ mod tests {
         state.unplaced.insert(TopicPartition::new("orders", 9));
         let now = shared.driver.now();
         // One that the member's own task has begun would hide what this is about.
-        state.automatic = AutomaticCommits::new(shared.driver.config(), &shared.config);
+        state.automatic = AutomaticCommits::new(shared.config.auto_commit_interval, Duration::from_secs(30));
         state.automatic.take_due(now);
         let due = state.automatic.due();
         shared.commit_automatically(now, &mut state, Vec::new());

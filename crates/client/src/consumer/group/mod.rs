@@ -5,7 +5,6 @@
 //! partitions, commits offsets, and calls the application's [`RebalanceListener`] on a thread that may block.
 
 mod acknowledgements;
-mod automatic;
 mod machine;
 mod partitions;
 mod steward;
@@ -18,7 +17,7 @@ use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::Owner;
 use kavka_core::config::{ConsumerConfig, GroupConfig};
-use kavka_core::consumer::{Offsets, StartPosition, TopicPartition};
+use kavka_core::consumer::{AutomaticCommits, CommittedOffset, Done, Offsets, StartPosition, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Phase, Result};
 use kavka_core::group::assignor::{Assignment, Assignor, PartitionCounts, RebalanceProtocol, Subscriber};
 use kavka_core::group::{Member, MemberEvent, Strategy, TopicPattern};
@@ -26,8 +25,6 @@ use kavka_core::time::Instant;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use acknowledgements::{Acknowledgement, Acknowledgements};
-
-use automatic::AutomaticCommits;
 
 use super::commit::Commit;
 use super::{Batch, Consumer, ConsumerRecord, Records, Reset, lock};
@@ -212,7 +209,7 @@ impl Client {
             topics: BTreeMap::new(),
             all_topics: None,
             activity: (0, Instant::default()),
-            automatic: AutomaticCommits::new(config, &group),
+            automatic: AutomaticCommits::new(group.auto_commit_interval, config.request_timeout),
             unplaced: BTreeSet::new(),
             starts: Offsets::new(),
             assigned_at: Offsets::new(),
@@ -271,18 +268,35 @@ impl SharedMember {
         Ok(Commit::new(outcome))
     }
 
-    /// What to commit automatically.
-    fn done(&self, starts: &Offsets) -> Offsets {
-        let done = self.consumer.done_positions();
+    /// What to commit automatically for a partition.
+    fn done(&self, starts: &Offsets, key: &TopicPartition) -> Done {
+        let done = self.consumer.done(key);
         let Some(acknowledgements) = &self.options.acknowledgements else { return done };
-        let mut offsets = acknowledgements.offsets();
-        for (key, offset) in &mut offsets {
-            offset.leader_epoch = done.get(key).and_then(|done| done.leader_epoch);
-        }
-        for (key, start) in starts {
-            offsets.entry(key.clone()).or_insert_with(|| start.clone());
-        }
-        offsets
+        let epoch = match done {
+            Done::Until(done) | Done::ForNow(Some(done)) => done.leader_epoch,
+            Done::Nothing | Done::ForNow(None) => None,
+        };
+        let acknowledged = acknowledgements.offset(key);
+        let acknowledged =
+            acknowledged.map(|offset| CommittedOffset { leader_epoch: epoch, ..CommittedOffset::new(offset) });
+        acknowledged.or_else(|| starts.get(key).cloned()).map_or(Done::Nothing, Done::Until)
+    }
+
+    /// What to commit for these partitions before they are given up.
+    fn done_with(&self, partitions: &[TopicPartition]) -> Offsets {
+        let state = self.state();
+        let done = |key: &TopicPartition| match self.done(&state.starts, key) {
+            Done::Until(done) | Done::ForNow(Some(done)) => Some((key.clone(), done)),
+            Done::Nothing | Done::ForNow(None) => None,
+        };
+        partitions.iter().filter_map(done).collect()
+    }
+
+    /// The partitions for which [`done`](Self::done) may have changed since the last call.
+    fn take_changed(&self) -> BTreeSet<TopicPartition> {
+        let mut changed = self.consumer.take_changed();
+        changed.extend(self.options.acknowledgements.iter().flat_map(Acknowledgements::take_changed));
+        changed
     }
 
     /// Adds partitions that the member now owns. Returns the errors of those that cannot be read.

@@ -1,9 +1,10 @@
 //! What a group member does with the partitions of its consumer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kavka_core::consumer::{Consumer as Machine, Offsets, PartitionId, StartPosition, TopicPartition};
+use kavka_core::consumer::{CommittedOffset, Consumer as Machine, Done, PartitionId, StartPosition, TopicPartition};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::time::Instant;
 
@@ -70,10 +71,8 @@ impl Consumer {
         });
     }
 
-    /// Drops those that are withheld.
-    pub(in crate::consumer) fn retain_handed_out(&self, offsets: &mut Offsets) {
-        let state = self.shared.state();
-        offsets.retain(|key, _| !state.machine.is_withheld(key));
+    pub(in crate::consumer) fn is_withheld(&self, key: &TopicPartition) -> bool {
+        self.shared.state().machine.is_withheld(key)
     }
 
     /// The partitions that have become readable since the last call: they have a position, and are not withheld.
@@ -92,18 +91,23 @@ impl Consumer {
         }
     }
 
-    /// The positions up to which the application is done.
-    pub(in crate::consumer) fn done_positions(&self) -> Offsets {
+    /// Up to where the application is done with a partition.
+    pub(in crate::consumer) fn done(&self, key: &TopicPartition) -> Done {
         let state = self.shared.state();
-        let mut done = state.machine.done_positions();
-        for (key, (id, offset)) in lock(&self.shared.working).iter() {
-            let is_same = state.machine.partition_id(key) == Some(*id);
-            if let Some(done) = done.get_mut(key).filter(|done| is_same && *offset < done.offset) {
-                // The epoch is that of the record before the position.
-                (done.offset, done.leader_epoch) = (*offset, None);
-            }
+        let Some(done) = state.machine.done_position(key) else { return Done::Nothing };
+        let working = lock(&self.shared.working);
+        match working.get(key).filter(|(id, _)| state.machine.partition_id(key) == Some(*id)) {
+            // The epoch is that of the record before the position.
+            Some((_, offset)) if *offset < done.offset => Done::ForNow(Some(CommittedOffset::new(*offset))),
+            Some(_) => Done::ForNow(Some(done)),
+            None => Done::Until(done),
         }
-        done
+    }
+
+    /// The partitions for which [`Consumer::done`] may have changed since the last call, besides those for which it
+    /// said that it may change without a word.
+    pub(in crate::consumer) fn take_changed(&self) -> BTreeSet<TopicPartition> {
+        self.shared.state().machine.take_changed()
     }
 
     /// Hands out nothing any more. The application is done with every record that it was handed.
@@ -219,10 +223,8 @@ mod tests {
         let starts = keys.clone().map(|key| (key, Some(StartPosition::Offset(5))));
         assert!(consumer.add_for_group(&starts, false).into_iter().all(|added| added.is_ok()));
         consumer.withhold(&keys[..1]);
-        let mut done = consumer.done_positions();
-        assert_eq!(done.len(), 2);
-        consumer.retain_handed_out(&mut done);
-        assert_eq!(done.keys().collect::<Vec<_>>(), [&keys[1]]);
+        assert_eq!(keys.each_ref().map(|key| consumer.is_withheld(key)), [true, false]);
+        assert!(keys.iter().all(|key| consumer.done(key) != Done::Nothing));
     }
 
     #[test]

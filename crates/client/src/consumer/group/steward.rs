@@ -90,8 +90,7 @@ async fn revoked(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>) {
     shared.consumer.withhold(&partitions);
     let partitions = call_listener(shared, partitions, RebalanceListener::on_revoked).await;
     if shared.config.enable_auto_commit {
-        let mut done = shared.done(&shared.state().starts);
-        done.retain(|key, _| partitions.binary_search(key).is_ok());
+        let done = shared.done_with(&partitions);
         if let Err(error) = commit(shared, done).await {
             shared.consumer.report(error.with_hint("another member reads its records again"));
         }
