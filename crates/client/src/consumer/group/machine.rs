@@ -178,12 +178,12 @@ impl SharedMember {
         if !state.automatic.take_due(now) {
             return;
         }
-        let State { automatic, machine, starts, .. } = state;
+        let State { automatic, machine, starts, being_lost, .. } = state;
         automatic.owe(self.take_changed());
         let owned = machine.assignment();
         let done = automatic.uncommitted(|key| match owned.contains(key) {
             // A partition that was lost and is owned again keeps its old position until the steward removes it.
-            true if self.consumer.is_withheld(key) => Done::ForNow(None),
+            true if being_lost.contains_key(key) || self.consumer.is_withheld(key) => Done::ForNow(None),
             true => self.done(starts, key),
             false => Done::Nothing,
         });
@@ -240,6 +240,7 @@ impl SharedMember {
 
     /// Acts on events that need no waiting, and passes the others to the steward.
     fn handle_events(&self, state: &mut State) {
+        let mut failure = None;
         while let Some(event) = state.machine.poll_event() {
             match event {
                 MemberEvent::Topics(topics) => {
@@ -259,18 +260,29 @@ impl SharedMember {
                     }
                 },
                 MemberEvent::MetadataWanted => self.driver.refresh_metadata(),
-                MemberEvent::Failed(error) => self.consumer.report(error),
+                MemberEvent::Failed(error) => {
+                    failure = Some(error.clone());
+                    self.consumer.report(error);
+                }
                 event => {
                     self.note_commits(state, &event);
-                    if let MemberEvent::Lost { partitions, .. } = &event {
+                    if let MemberEvent::Lost { partitions, error } = &event {
+                        failure = Some(error.clone());
                         // Do this here, because the steward may be waiting for the application.
                         self.consumer.withhold(partitions);
+                        for key in partitions {
+                            *state.being_lost.entry(key.clone()).or_default() += 1;
+                        }
                     }
                     if let Some(decisions) = &*lock(&self.decisions) {
                         drop(decisions.send(event));
                     }
                 }
             }
+        }
+        if let Some(error) = failure.filter(|_| state.machine.has_ended()) {
+            // From now on every call for records says why there are none.
+            self.consumer.end(error);
         }
     }
 }

@@ -18,7 +18,7 @@ use kavka_core::backoff::Backoff;
 use kavka_core::cluster::Owner;
 use kavka_core::config::{ConsumerConfig, GroupConfig};
 use kavka_core::consumer::{AutomaticCommits, CommittedOffset, Done, Offsets, StartPosition, TopicPartition};
-use kavka_core::error::{Error, ErrorKind, Phase, Result};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::group::assignor::{Assignment, Assignor, PartitionCounts, RebalanceProtocol, Subscriber};
 use kavka_core::group::{Member, MemberEvent, Strategy, TopicPattern};
 use kavka_core::time::Instant;
@@ -130,6 +130,9 @@ struct State {
     starts: Offsets,
     /// What the group had committed for the newest partitions when they were assigned.
     assigned_at: Offsets,
+    /// Lost partitions that the steward has not removed from the consumer yet, with the number of times they were lost
+    /// since. The member may own them again, but the consumer's positions are still those from before the loss.
+    being_lost: BTreeMap<TopicPartition, usize>,
 }
 
 /// Shared by the member's role task, the steward and the handles.
@@ -213,6 +216,7 @@ impl Client {
             unplaced: BTreeSet::new(),
             starts: Offsets::new(),
             assigned_at: Offsets::new(),
+            being_lost: BTreeMap::new(),
         };
         let shared = Arc::new(SharedMember {
             driver: self.driver.clone(),
@@ -261,11 +265,21 @@ impl SharedMember {
     fn commit(&self, offsets: Offsets, limit: Duration) -> Result<Commit> {
         let (told, outcome) = oneshot::channel();
         let mut state = self.state();
+        if let Some(key) = offsets.keys().find(|key| state.being_lost.contains_key(*key)) {
+            return Err(self.just_lost(key));
+        }
         let number = state.machine.commit(self.driver.now(), offsets, limit)?;
         state.commits.insert(number, told);
         drop(state);
         self.wake.wake();
         Ok(Commit::new(outcome))
+    }
+
+    fn just_lost(&self, key: &TopicPartition) -> Error {
+        let what = "the partition was lost, so what was read of it before is no longer this member's to commit";
+        let place = Place { group: Some(Arc::clone(&self.group_id)), ..Place::default() };
+        let error = Error::new(ErrorKind::Fenced, what).at(place).at_partition(&key.topic, key.partition);
+        error.with_hint("commit only what is read after the partition is assigned again")
     }
 
     /// What to commit automatically for a partition.
@@ -377,9 +391,11 @@ impl GroupConsumer {
         Ok(())
     }
 
-    /// The assigned partitions, sorted.
+    /// The assigned partitions, sorted. A partition that was lost and is already assigned again is left out until
+    /// [`RebalanceListener::on_lost`] has returned.
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.shared.state().machine.assignment().iter().cloned().collect()
+        let state = self.shared.state();
+        state.machine.assignment().iter().filter(|key| !state.being_lost.contains_key(*key)).cloned().collect()
     }
 
     /// For a [`RebalanceListener::on_assigned`]: the offsets that the group had committed for the new partitions, where
@@ -417,8 +433,8 @@ impl GroupConsumer {
     ///
     /// # Errors
     ///
-    /// `Misuse` if an offset is negative, `Fenced` if a partition is not assigned to this member. The [`Commit`] ends
-    /// with `Fenced` if the coordinator has removed the member from the group.
+    /// `Misuse` if an offset is negative, `Fenced` if a partition is not in [`GroupConsumer::assignment`]. The
+    /// [`Commit`] ends with `Fenced` if the coordinator has removed the member from the group.
     pub fn commit(&self, offsets: Offsets, limit: Duration) -> Result<Commit> {
         self.shared.commit(offsets, limit)
     }
@@ -532,7 +548,7 @@ impl GroupConsumer {
         self.shared.consumer.position(topic_partition)
     }
 
-    /// As [`Consumer::positions`].
+    /// As [`Consumer::positions`]. Contains lost partitions, too, until [`RebalanceListener::on_lost`] has returned.
     pub fn positions(&self) -> Offsets {
         self.shared.consumer.positions()
     }

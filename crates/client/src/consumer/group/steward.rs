@@ -1,5 +1,6 @@
 //! The steward: carries out the member's decisions one after the other, and calls the application's listener.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +114,15 @@ async fn lost(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>, error
     shared.consumer.report(error);
     let partitions = call_listener(shared, partitions, RebalanceListener::on_lost).await;
     shared.remove(&partitions);
+    let mut state = shared.state();
+    for key in partitions {
+        if let Entry::Occupied(mut times) = state.being_lost.entry(key) {
+            *times.get_mut() -= 1;
+            if *times.get() == 0 {
+                times.remove();
+            }
+        }
+    }
 }
 
 /// Calls the listener on a thread that may block; returns the partitions.
@@ -145,13 +155,18 @@ async fn assign(shared: &Arc<SharedMember>, members: Vec<Subscriber>, counts: Pa
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use kavka_broker::Fault;
     use kavka_broker::serve::{Broker, Options};
+    use kavka_core::wire::{ApiKey, ErrorCode};
 
     use super::*;
     use crate::blocking::{self, wait_for};
     use crate::consumer::lock;
     use crate::role::tests::panicked;
-    use crate::{ConsumerConfig, GroupConfig, GroupOptions, ProducerConfig};
+    use crate::{CommittedOffset, ConsumerConfig, GroupConfig, GroupOptions, GroupProtocol, ProducerConfig};
 
     pub(in crate::consumer::group) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -161,11 +176,15 @@ pub(super) mod tests {
 
     /// A member that owns partitions of the topic `orders`.
     pub(in crate::consumer::group) fn member_of(config: GroupConfig) -> (Broker, blocking::Client, GroupConsumer) {
+        member_with(config, GroupOptions::default())
+    }
+
+    fn member_with(config: GroupConfig, options: GroupOptions) -> (Broker, blocking::Client, GroupConsumer) {
         let broker = Broker::start(Options::default()).unwrap();
         let client = blocking::Client::connect(&broker.bootstrap_servers()).unwrap();
         client.producer(ProducerConfig::default()).unwrap().topic("orders", true).unwrap();
         let consumer = ConsumerConfig::default().group_id(Some("workers".into()));
-        let member = (*client).group_consumer(consumer, config, GroupOptions::default()).unwrap();
+        let member = (*client).group_consumer(consumer, config, options).unwrap();
         member.subscribe(&["orders"]).unwrap();
         let owns = async {
             while member.assignment().is_empty() {
@@ -176,25 +195,37 @@ pub(super) mod tests {
         (broker, client, member)
     }
 
-    /// Whoever asks for records is told, again and again, and the member ends.
-    fn is_told(member: &GroupConsumer) {
-        for _ in 0..2 {
+    /// Whoever asks for records is told why there are none, again and again, and the member ends.
+    fn is_told(member: &GroupConsumer, why: &str) {
+        let asks = || {
             let error = wait_for(member.next_batch(), LIMIT).unwrap().unwrap_err();
-            assert!(error.to_string().contains("a bug of this library"), "{error}");
-        }
+            assert!(error.to_string().contains(why), "{error}");
+        };
+        asks();
+        asks();
         let ends = async {
             while lock(&member.shared.decisions).is_some() {
                 member.shared.changed.notified().await;
             }
         };
         wait_for(ends, LIMIT).unwrap();
+        asks();
+    }
+
+    #[test]
+    fn a_member_that_ends_for_good_says_why_whenever_it_is_asked_for_records() {
+        let config = GroupConfig::default().group_protocol(GroupProtocol::Classic);
+        let config = config.group_instance_id(Some("same".into())).heartbeat_interval(Duration::from_millis(100));
+        let (broker, _client, member) = member_of(config);
+        broker.inject(Fault::fail(ErrorCode::FENCED_INSTANCE_ID).api(ApiKey::Heartbeat).times(1));
+        is_told(&member, "joined with the same group.instance.id");
     }
 
     #[test]
     fn who_waits_for_records_is_told_when_the_task_of_the_member_panics() {
         let (_broker, client, member) = member();
         client.start(panicked(Arc::clone(&member.shared))).wait(Some(LIMIT)).unwrap();
-        is_told(&member);
+        is_told(&member, "a bug of this library");
     }
 
     #[test]
@@ -202,6 +233,55 @@ pub(super) mod tests {
         let (_broker, client, member) = member();
         let panicking = supervise(Arc::clone(&member.shared), async { panic!("planted") });
         client.start(panicking).wait(Some(LIMIT)).unwrap();
-        is_told(&member);
+        is_told(&member, "a bug of this library");
+    }
+
+    /// Announces that `on_lost` was called, and returns from it when it is told to.
+    struct SlowToLose {
+        called: SyncSender<()>,
+        may_return: Mutex<Receiver<()>>,
+    }
+
+    impl RebalanceListener for SlowToLose {
+        fn on_lost(&self, _: &GroupConsumer, _: &[TopicPartition]) {
+            self.called.send(()).unwrap();
+            self.may_return.lock().unwrap().recv_timeout(LIMIT).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_a_loss_is_not_committed_when_the_partition_is_back_before_the_listener_has_returned() {
+        let ((called, is_called), (returns, may_return)) = (sync_channel(1), sync_channel(1));
+        let listener = SlowToLose { called, may_return: Mutex::new(may_return) };
+        let config = GroupConfig::default().group_protocol(GroupProtocol::Consumer).enable_auto_commit(false);
+        let (broker, _client, member) = member_with(config, GroupOptions::default().listener(listener));
+        let until = |is_so: &dyn Fn() -> bool| {
+            let waiting = async {
+                loop {
+                    let changed = member.shared.changed.notified();
+                    if is_so() {
+                        return;
+                    }
+                    changed.await;
+                }
+            };
+            wait_for(waiting, LIMIT).unwrap();
+        };
+        let key = TopicPartition::new("orders", 0);
+        let commit = || {
+            let offsets = Offsets::from([(key.clone(), CommittedOffset::new(0))]);
+            wait_for(async { member.commit(offsets, LIMIT)?.await }, LIMIT).unwrap()
+        };
+
+        broker.inject(Fault::fail(ErrorCode::FENCED_MEMBER_EPOCH).api(ApiKey::ConsumerGroupHeartbeat).times(1));
+        is_called.recv_timeout(LIMIT).unwrap();
+        until(&|| member.shared.state().machine.assignment().contains(&key));
+        let error = commit().unwrap_err();
+        assert!(error.kind() == ErrorKind::Fenced && error.to_string().contains("was lost"), "{error}");
+        assert!(member.assignment().is_empty());
+
+        returns.send(()).unwrap();
+        until(&|| member.assignment().contains(&key));
+        commit().unwrap();
     }
 }
