@@ -4,7 +4,6 @@
 //! through [`Retry::until_done`], which has the only loop. Metadata is asked for by rules of its own; for that
 //! [`Retry::attempt`] only logs what it waits for.
 
-use std::task::Poll;
 use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
@@ -180,23 +179,6 @@ impl Driver {
         })?;
         Ok((version, deadline.since(self.now())))
     }
-}
-
-/// Runs futures side by side, so that none waits for another; the results are in their order.
-pub(crate) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(|context| {
-        let mut is_done = true;
-        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
-            match future.as_mut().poll(context) {
-                Poll::Ready(value) => *output = Some(value),
-                Poll::Pending => is_done = false,
-            }
-        }
-        if is_done { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use kavka_core::cluster::{Call, CoordinatorKind, Target};
 use kavka_core::config::IsolationLevel;
 use kavka_core::consumer::{CommittedOffset, TopicPartition, commit_request, not_committed};
@@ -25,7 +26,7 @@ use kavka_core::wire::messages::{ListOffsetsRequest, OffsetFetchRequest};
 use kavka_core::wire::{ApiKey, ErrorCode};
 
 use crate::Client;
-use crate::call::{Attempt, Retry, side_by_side};
+use crate::call::{Attempt, Retry};
 use crate::driver::Driver;
 
 /// An offset that a leader returned.
@@ -156,7 +157,7 @@ impl Client {
         let mut problem = Ok(());
         let leaders = self.by_leader(&search().left, &mut problem).into_iter();
         let asked = leaders.map(|(broker_id, topics)| self.ask_leader(broker_id, topics, isolation_level, limit));
-        for answer in side_by_side(asked.collect()).await {
+        for answer in join_all(asked).await {
             match answer {
                 Ok(response) => search().take_answer(response, &mut problem),
                 Err(error) => note(&mut problem, error),

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use kavka_core::cluster::{Call, CoordinatorKind, Target};
 use kavka_core::consumer::TopicPartition;
 use kavka_core::error::{Error, ErrorKind, Result, printable};
@@ -21,7 +22,6 @@ use kavka_core::wire::messages::{
 use kavka_core::wire::{ErrorCode, Request};
 
 use super::Admin;
-use crate::call::side_by_side;
 use crate::offsets::of_group;
 
 /// The protocol type of consumer groups.
@@ -106,8 +106,8 @@ impl Admin {
         async move {
             let metadata = admin.0.refresh_metadata().await?;
             let mut groups = BTreeMap::new();
-            let asked = metadata.brokers().map(|broker| admin.clone().list_groups_of(broker.id)).collect();
-            for listed in side_by_side(asked).await {
+            let asked = metadata.brokers().map(|broker| admin.clone().list_groups_of(broker.id));
+            for listed in join_all(asked).await {
                 groups.extend(listed?.into_iter().map(|group| (group.group_id.clone(), group)));
             }
             Ok(groups.into_values().collect())
