@@ -33,16 +33,25 @@ class Uncommitted:
         self._taken: dict[int, _Taken] = {}
         # All partitions that it has had.
         self._had: set[Partition] = set()
+        # How many times it got each of them.
+        self._assignments: dict[int, int] = {}
 
     def clear(self) -> None:
         """The member starts afresh."""
         self._settled.clear()
         self._taken.clear()
         self._had.clear()
+        self._assignments.clear()
 
     def begin(self, partitions: Iterable[Partition]) -> None:
-        """The member has these partitions now."""
-        self._had.update(partitions)
+        """The member has got these partitions."""
+        for partition in partitions:
+            self._had.add(partition)
+            self._assignments[partition.id] = self._assignments.get(partition.id, 0) + 1
+
+    def assignments(self, partitions: Iterable[int]) -> set[tuple[int, int]]:
+        """These partitions, each with the number of times that the member has got it."""
+        return {(number, self._assignments.get(number, 0)) for number in partitions}
 
     def settle(self, offsets: dict[int, int]) -> None:
         """The partitions start at these offsets, or the group has them: nothing before them is left to commit."""

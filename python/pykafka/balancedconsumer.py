@@ -262,6 +262,7 @@ class BalancedConsumer(SimpleConsumer):
         """
         with self._changing:
             self._check_membership()
+            named, before = set(self.partitions), self._uncommitted.assignments(self.partitions)
             if partition_offsets is None:
                 left_out = self._in_between()
                 super().reset_offsets()
@@ -269,7 +270,10 @@ class BalancedConsumer(SimpleConsumer):
             else:
                 owned, left_out = self._uncommitted.sort_out(partition_offsets, self._partitions)
                 super().reset_offsets(owned)
-                left_out |= {partition.id for partition, _ in owned} & self._uncommitted.taken()
+                named = {partition.id for partition, _ in owned}
+                left_out |= named & self._uncommitted.taken()
+            # A rebalance that began meanwhile may have ended, too, and then it has moved its partitions elsewhere.
+            left_out |= {id_ for id_, _ in before - self._uncommitted.assignments(self.partitions) if id_ in named}
             self._uncommitted.tell("moved", left_out, self._group, self._topic.name)
 
     def _in_between(self) -> set[int]:
@@ -569,8 +573,7 @@ class _Member:
 
     def _lose(self, consumer: BalancedConsumer) -> None:
         """The session has ended, and all claims with it: other members may already have the partitions."""
-        lost = consumer._partitions
-        if lost:
+        if lost := consumer._partitions:
             numbers = sorted(partition.id for partition in lost)
             log.warning("%s has lost its session with ZooKeeper, and partitions %s with it", self._about, numbers)
             consumer._fence(0)

@@ -283,9 +283,10 @@ class ManagedBalancedConsumer(BalancedConsumer):
             for number, (position, before) in given_up.items()
             if number in known and not resets and committed.get(number) == before and position > (before or 0)
         }
-        # This comes first: if the brokers do not answer the look-up, it must not skip messages.
-        self._seek(back)
+        # Before the partitions are moved: a `reset_offsets` that runs meanwhile has then moved nothing.
         self._uncommitted.begin(known.values())
+        # Before the look-up: if the brokers do not answer the look-up, it must not skip messages.
+        self._seek(back)
         self._uncommitted.settle(starts)
         begun: dict[int, int] = {}
         try:
