@@ -236,6 +236,11 @@ class BalancedConsumer(SimpleConsumer):
             if member is not None:
                 _greenlets.apart(member.end)
 
+    def _drop(self) -> None:
+        super()._drop()
+        if self._member is not None:
+            self._member.begin_to_end()
+
     def commit_offsets(self, partition_offsets: Iterable[tuple[Partition, int]] | None = None) -> None:
         """Commits offsets for the group: see `SimpleConsumer.commit_offsets`.
 
@@ -406,10 +411,14 @@ class _Member:
         self._thread.start()
         _greenlets.apart(self._first.result)
 
-    def end(self) -> None:
-        """Leaves the group; does nothing in a forked child, because the parent is the member."""
+    def begin_to_end(self) -> None:
+        """Makes the thread leave the group; does not wait for that."""
         self._is_ending = True
         self._changed.set()
+
+    def end(self) -> None:
+        """Leaves the group; does nothing in a forked child, because the parent is the member."""
+        self.begin_to_end()
         if self._process != os.getpid():
             return
         if not self._keeps_client:

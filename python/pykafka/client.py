@@ -97,7 +97,9 @@ class KafkaClient:
     def close(self) -> None:
         """Stops the client's producers and consumers, and closes its connections. New in version 3.
 
-        Optional: a client that is no longer used closes by itself. Does nothing if the client is closed.
+        Optional: a client that is no longer used closes by itself. Does nothing if the client is closed. Calls in other
+        threads that wait for a topic raise `KafkaException`. Ctrl-C ends the waiting: the rest is closed without it, as
+        by the garbage collector.
 
         :raises KafkaException: the error of the first `stop` that failed, after everything was closed.
         """

@@ -48,6 +48,8 @@ MAX_RESPONSE_BYTES = 100_000_000
 class _Stoppable(Protocol):
     def stop(self) -> None: ...
 
+    def _drop(self) -> None: ...
+
 
 class TopicDict(LiveDict[bytes, "Topic"]):
     """The topics of a cluster by name, which may be str or bytes.
@@ -263,20 +265,28 @@ class Cluster:
     def close(self) -> None:
         """Stops the running producers and consumers of this cluster, and closes its connections. New in version 3.
 
-        Does nothing if the cluster is closed. Later calls raise `KafkaException`.
+        Does nothing if the cluster is closed. Later calls raise `KafkaException`, and so do calls in other threads that
+        wait for a topic. Ctrl-C ends the waiting: the rest is closed without it, as by the garbage collector.
 
         :raises KafkaException: the error of the first `stop` that failed, after everything was closed.
         """
-        failure: BaseException | None = None
+        failure: Exception | None = None
+        self._engine.end_lookups()
         with self._changing:
             users = list(self._users)
-        for user in users:
-            try:
-                user.stop()
-            except Exception as error:
-                log.warning("while the client was closed, %r did not stop cleanly: %s", user, error)
-                failure = failure or error
-        self._engine.close()
+        try:
+            for user in users:
+                try:
+                    user.stop()
+                except Exception as error:
+                    log.warning("while the client was closed, %r did not stop cleanly: %s", user, error)
+                    failure = failure or error
+        except BaseException:
+            for user in users:
+                user._drop()
+            raise
+        finally:
+            self._engine.close()
         if failure is not None:
             raise failure
 

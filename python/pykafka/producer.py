@@ -127,9 +127,11 @@ class Producer(_engine.Producer):
     ) -> None:
         self.stop()
 
+    def _drop(self) -> None:
+        """Stops without waiting: the engine sends in the background, and the interpreter's exit waits for it."""
+        self._abandon()
+
     def __del__(self) -> None:
-        # The garbage collector must not wait: the engine sends in the background, and the interpreter's exit waits for
-        # it.
         self._abandon()
 
     def __repr__(self) -> str:

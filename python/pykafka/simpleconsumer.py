@@ -408,8 +408,11 @@ class SimpleConsumer(_engine.Consumer):
     ) -> None:
         self._stop(last_message_done=error is None)
 
+    def _drop(self) -> None:
+        """Stops without waiting for a commit, so the last messages are handed out again."""
+        self._close(None, False)
+
     def __del__(self) -> None:
-        # The garbage collector must not wait for a commit, so the last messages are handed out again.
         self._close(None, False)
 
     def __repr__(self) -> str:

@@ -125,7 +125,8 @@ impl Client {
     async fn wait_for_topic(&self, name: Arc<str>, create: bool) -> Result<Arc<Topic>> {
         check_topic_name(&name)?;
         let limit = self.config().max_block;
-        let found = self.driver.within(limit, Box::pin(self.find_topic(&name, create)));
+        let finding = Box::pin(self.driver.unless_closed(self.find_topic(&name, create)));
+        let found = self.driver.within(limit, finding);
         found.await.unwrap_or_else(|| {
             let what = format!("no leader while {}", Phase::Metadata);
             let error = Error::new(ErrorKind::TimedOut(Phase::Metadata), what);
@@ -194,6 +195,12 @@ impl Client {
     /// Runs a future on the engine thread, for a caller that is a plain thread.
     pub fn start<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Pending<T> {
         Pending::start(&self.driver, future)
+    }
+
+    /// Ends look-ups of topics, those under way and later ones, with `Closed`. So nothing new begins, and no thread
+    /// waits for a topic any more. Producers and consumers go on with what they have: close them, too.
+    pub fn close(&self) {
+        self.driver.close();
     }
 
     /// How long calls wait for metadata or buffer memory: `max.block.ms`.

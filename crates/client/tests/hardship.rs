@@ -270,12 +270,12 @@ fn an_overdue_response_names_the_setting_only_where_that_was_its_limit() {
     }
 }
 
-/// A client, and the number of produce and metadata requests that it has sent.
-fn counted(broker: &Broker, network: Arc<CountingTcp>) -> (Client, Arc<AtomicUsize>) {
+/// A client, and the number of requests of one kind that it has sent.
+fn counted(broker: &Broker, network: Arc<CountingTcp>, counted: ApiKey) -> (Client, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let tap: WireTap = Arc::new(move |event| {
-        if let WireEvent::Sent { key: ApiKey::Produce | ApiKey::Metadata, .. } = event {
+        if matches!(event, WireEvent::Sent { key, .. } if *key == counted) {
             count.fetch_add(1, Ordering::SeqCst);
         }
     });
@@ -286,7 +286,7 @@ fn counted(broker: &Broker, network: Arc<CountingTcp>) -> (Client, Arc<AtomicUsi
 fn a_producer_with_little_time_does_not_make_the_requests_of_others_go_again() {
     let broker = cluster(1, 2);
     let network = Arc::new(CountingTcp::default());
-    let (client, sent) = counted(&broker, Arc::clone(&network));
+    let (client, sent) = counted(&broker, Arc::clone(&network), ApiKey::Produce);
     let hasty = client.producer(ProducerConfig::default().delivery_timeout(Duration::from_secs(1))).unwrap();
     let patient = client.producer(ProducerConfig::default()).unwrap();
     let produce = |producer: &Producer, partition| {
@@ -311,7 +311,7 @@ fn a_producer_with_little_time_does_not_make_the_requests_of_others_go_again() {
 #[test]
 fn a_call_whose_time_is_up_fails_alone_and_the_next_one_does_not_wait_behind_it() {
     let broker = cluster(1, 1);
-    let (client, sent) = counted(&broker, Arc::default());
+    let (client, sent) = counted(&broker, Arc::default(), ApiKey::Metadata);
     let connecting = client.clone();
     client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
     let ask = |limit| {
@@ -337,6 +337,26 @@ fn a_call_whose_time_is_up_fails_alone_and_the_next_one_does_not_wait_behind_it(
     is_overdue(ask(short));
     ask(LIMIT).wait(WAIT).expect("it goes over a new connection").unwrap();
     drop(unheard);
+}
+
+#[test]
+fn looking_a_topic_up_ends_at_once_when_the_client_is_closed() {
+    let broker = cluster(1, 1);
+    let (client, sent) = counted(&broker, Arc::default(), ApiKey::Metadata);
+    let connecting = client.clone();
+    client.start(async move { connecting.ready().await }).wait(WAIT).unwrap().unwrap();
+    broker.inject(Fault::silence().api(ApiKey::Metadata).always());
+    let look_up = || {
+        let looking = client.clone();
+        client.start(async move { looking.topic("missing", true).await })
+    };
+    let before = sent.load(Ordering::SeqCst);
+    let waiting = look_up();
+    until("the brokers to be asked", || (sent.load(Ordering::SeqCst) > before).then_some(()));
+    client.close();
+    for looking in [waiting, look_up()] {
+        assert_eq!(looking.wait(WAIT).expect("it ends").unwrap_err().kind(), ErrorKind::Closed);
+    }
 }
 
 #[test]

@@ -110,6 +110,15 @@ impl Client {
         waiting::forever(py, pending)?.map_err(|error| errors::unreachable(py, &error))
     }
 
+    /// Ends the waits for topics, and refuses new ones; does nothing if the client is closed, or in a forked child.
+    fn end_lookups(&self, py: Python<'_>) {
+        if let Some(engine) = self.engine.get()
+            && let Ok(engine) = engine.check(py)
+        {
+            engine.close();
+        }
+    }
+
     /// Drops the engine, which ends when everything made from it is dropped, too; does nothing if the client is closed.
     fn close(&self, py: Python<'_>) {
         let engine = self.engine.replace(None);

@@ -1,5 +1,6 @@
 """`KafkaClient` and `Cluster`: which address connections come from, and what remains when the client is closed."""
 
+import concurrent.futures
 import contextlib
 import gc
 import logging
@@ -120,6 +121,44 @@ def test_a_failure_to_stop_does_not_keep_the_client_open(own_broker):
         client.close()
     with pytest.raises(KafkaException, match="the client is closed"):
         client.update_cluster()
+
+
+def test_an_interrupted_close_closes_the_rest_without_waiting(topic, bootstrap, monkeypatch):
+    class Interrupted:
+        def stop(self):
+            raise KeyboardInterrupt
+
+        def _drop(self):
+            pass
+
+    client = KafkaClient(bootstrap)
+    own = client.topics[topic.name]
+    producer = own.get_producer(linger_ms=60_000)
+    consumer = own.get_simple_consumer()
+    producer.produce(b"buffered")
+    monkeypatch.setattr(client.cluster, "_users", [Interrupted(), producer, consumer])
+    with pytest.raises(KeyboardInterrupt):
+        client.close()
+    with pytest.raises(ProducerStoppedException):
+        producer.produce(b"late")
+    with pytest.raises(ConsumerStoppedException):
+        consumer.consume()
+    with pytest.raises(KafkaException, match="the client is closed"):
+        client.update_cluster()
+    assert next(iter(topic.get_simple_consumer())).value == b"buffered"
+
+
+def test_a_thread_that_waits_for_a_topic_is_told_when_the_client_is_closed(own_broker, caplog):
+    caplog.set_level(logging.INFO, "pykafka.cluster")
+    client = KafkaClient(own_broker.bootstrap_servers)
+    own_broker.silence()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = pool.submit(client.topics.__getitem__, "missing")
+        while "asking the cluster for it" not in caplog.text:
+            time.sleep(0.01)
+        client.close()
+        with pytest.raises(KafkaException, match="the client (was|is) closed"):
+            found.result(30)
 
 
 def test_topics_of_a_client_that_nobody_keeps_work(bootstrap, topic):

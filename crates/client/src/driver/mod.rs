@@ -122,6 +122,8 @@ struct Switchboard {
     metadata: Snapshots,
     /// Changes when any dial ends, for the connections that wait for that.
     dialled: watch::Sender<()>,
+    /// Whether the application has closed the client.
+    is_closed: watch::Sender<bool>,
 }
 
 /// A handle to the engine thread.
@@ -178,6 +180,7 @@ impl Switchboard {
             state: Mutex::new(state),
             metadata: Snapshots::default(),
             dialled: watch::Sender::new(()),
+            is_closed: watch::Sender::new(false),
         }
     }
 
@@ -288,6 +291,21 @@ impl Driver {
     /// Waits for a future for up to `limit`; `None` if that passes first. Any executor may poll it.
     pub(crate) async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
         self.with_timers(async { timeout(limit, future).await.ok() }).await
+    }
+
+    /// The application has closed the client.
+    pub(crate) fn close(&self) {
+        self.shared.is_closed.send_replace(true);
+    }
+
+    /// Waits for a future until the client is closed. Any executor may poll it.
+    pub(crate) async fn unless_closed<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut is_closed = self.shared.is_closed.subscribe();
+        tokio::select! {
+            biased;
+            _ = is_closed.wait_for(|is_closed| *is_closed) => Err(closed()),
+            outcome = future => outcome,
+        }
     }
 
     /// Waits for a while. Any executor may poll it.
