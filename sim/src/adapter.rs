@@ -126,7 +126,7 @@ pub(crate) fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Que
     let Call { id, target, owner, max_version, .. } = call;
     let lane = match owner {
         Owner::Control => Lane::Control,
-        Owner::Produce => Lane::Produce,
+        Owner::Produce(_) => Lane::Produce,
         Owner::Fetch(_) => Lane::Fetch,
         Owner::Coordinator(_) => Lane::Coordinator,
     };

@@ -309,6 +309,24 @@ fn a_producer_with_little_time_does_not_make_the_requests_of_others_go_again() {
 }
 
 #[test]
+fn a_record_does_not_wait_behind_the_requests_of_a_producer_with_other_settings() {
+    let broker = cluster(1, 2);
+    let (client, sent) = counted(&broker, Arc::default(), ApiKey::Produce);
+    let client = &client;
+    let open = |linger| {
+        let producer = client.producer(ProducerConfig::default().linger(Duration::from_millis(linger))).unwrap();
+        let topic = find_topic(client, &producer, TOPIC, false).unwrap();
+        move |partition| client.start(producer.try_send(topic, &to_partition(partition)).unwrap())
+    };
+    let (busy, other) = (open(0), open(1));
+    broker.inject(Fault::delay(3 * LIMIT).api(ApiKey::Produce).times(1));
+    busy(0);
+    until("its request to be sent", || (sent.load(Ordering::SeqCst) > 0).then_some(()));
+    other(1).wait(WAIT).expect("it is reported").unwrap();
+    assert_eq!(sent.load(Ordering::SeqCst), 2, "it was not sent again when the first request's time was up");
+}
+
+#[test]
 fn a_call_whose_time_is_up_fails_alone_and_the_next_one_does_not_wait_behind_it() {
     let broker = cluster(1, 1);
     let (client, sent) = counted(&broker, Arc::default(), ApiKey::Metadata);

@@ -157,7 +157,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         max_response_bytes: shared.config.max_response_bytes,
         place: place.clone(),
         has_spoken,
-        keeps_order: key.owner == Owner::Produce,
+        keeps_order: matches!(key.owner, Owner::Produce(_)),
         authentication_limit: shared.config.connection_setup_timeout,
         session_percent,
     };
@@ -650,7 +650,7 @@ mod tests {
             let endpoint = Endpoint::Bootstrap(0);
             let key = |owner| ConnectionKey { owner, endpoint };
             shared.handle_unreachable(key(Owner::Control), &Error::new(ErrorKind::Disconnected, "gone"));
-            let running = [Owner::Control, Owner::Produce, Owner::Fetch(1)].map(|owner| {
+            let running = [Owner::Control, Owner::Produce(0), Owner::Fetch(1)].map(|owner| {
                 let (_, mailbox) = mpsc::unbounded_channel();
                 tokio::spawn(run(Arc::clone(&shared), key(owner), mailbox))
             });
@@ -706,7 +706,7 @@ mod tests {
         frame
     }
 
-    const KEY: ConnectionKey = ConnectionKey { owner: Owner::Produce, endpoint: Endpoint::Bootstrap(0) };
+    const KEY: ConnectionKey = ConnectionKey { owner: Owner::Produce(0), endpoint: Endpoint::Bootstrap(0) };
 
     /// Sends a produce request with `acks=0`, and waits until the connection has ended.
     fn produce_unconfirmed(shared: &Arc<Switchboard>) {

@@ -15,7 +15,7 @@ mod network;
 mod sasl;
 mod tls;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -93,6 +93,8 @@ struct State {
     random: Random,
     connections: HashMap<ConnectionKey, mpsc::UnboundedSender<Mail>>,
     next_owner: u64,
+    /// The numbers of the producer machines.
+    producers: BTreeSet<u64>,
     coordinators: Coordinators,
     /// The look-ups of coordinators under way.
     finding: HashMap<(CoordinatorKind, Arc<str>), Finding>,
@@ -165,6 +167,7 @@ impl Switchboard {
             random: Random::new(seed),
             connections: HashMap::new(),
             next_owner: 0,
+            producers: BTreeSet::new(),
             coordinators: Coordinators::default(),
             finding: HashMap::new(),
             unreachable: HashMap::new(),
@@ -338,6 +341,19 @@ impl Driver {
         let mut state = self.shared.lock();
         state.next_owner += 1;
         state.next_owner
+    }
+
+    /// The lowest number that no producer machine has: it may take over the connections of one that has ended.
+    pub(crate) fn take_producer_number(&self) -> u64 {
+        let mut state = self.shared.lock();
+        let number = (0..=u64::MAX).find(|number| !state.producers.contains(number)).unwrap_or_default();
+        state.producers.insert(number);
+        number
+    }
+
+    /// The producer machine with this number has ended.
+    pub(crate) fn free_producer_number(&self, number: u64) {
+        self.shared.lock().producers.remove(&number);
     }
 
     /// A seed for a machine.

@@ -50,6 +50,8 @@ type Announcements = Vec<(Arc<watch::Sender<FlushMark>>, Progress, Option<Topics
 
 /// See the module's documentation.
 pub(super) struct SharedMachine {
+    /// Its number among the client's producer machines, which is that of its connections.
+    pub(super) number: u64,
     state: Mutex<State>,
     /// The settings that its producers share: all but the limit on records, which each has for itself.
     config: ProducerConfig,
@@ -77,10 +79,13 @@ impl SharedMachine {
         let (client_config, driver, memory) = (client.config(), client.driver.clone(), client.memory.clone());
         let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
         let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
+        let number = driver.take_producer_number();
         let machine = Machine::new(config.clone(), backoff, memory.pool.clone(), driver.next_seed());
+        let machine = machine.with_number(number);
         let wake = Arc::new(Wake::default());
         let compression = CompressionThreads::new(driver.clone(), config.compression, Arc::clone(&wake));
         Self {
+            number,
             state: Mutex::new(State { machine, reporters: BTreeMap::new(), topics: BTreeMap::new() }),
             config,
             wake,
@@ -270,6 +275,16 @@ mod tests {
     use super::*;
     use crate::role::tests::panicked;
     use crate::{Client, ClientConfig, ProducerConfig, parse_bootstrap_servers};
+
+    #[test]
+    fn a_machine_takes_over_the_lowest_number_of_those_that_have_ended() {
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let take = || client.driver.take_producer_number();
+        assert_eq!([take(), take(), take()], [0, 1, 2]);
+        client.driver.free_producer_number(1);
+        client.driver.free_producer_number(0);
+        assert_eq!([take(), take(), take()], [0, 1, 3]);
+    }
 
     #[test]
     fn every_record_gets_its_report_when_the_role_task_panics() {

@@ -205,8 +205,10 @@ impl Client {
                 let machine = Arc::new(SharedMachine::new(self, config.clone(), compressor));
                 let handle = machine.open_first(max_queued_records);
                 let (running, alive) = (role::start(Arc::clone(&machine)), Arc::clone(&self.alive));
+                let (driver, number) = (self.driver.clone(), machine.number);
                 self.driver.spawn(async move {
                     running.await;
+                    driver.free_producer_number(number);
                     drop(alive);
                 });
                 (machine, handle)

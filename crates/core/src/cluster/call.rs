@@ -46,8 +46,8 @@ impl CoordinatorKind {
 pub enum Owner {
     /// The client's own: metadata, offsets, administration.
     Control,
-    /// All producers of the client.
-    Produce,
+    /// One producer machine, by its number among those of the client.
+    Produce(u64),
     /// One consumer, by its number in the client.
     Fetch(u64),
     /// One group member or transactional producer, by its number in the client.

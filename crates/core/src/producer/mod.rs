@@ -115,6 +115,8 @@ pub enum ProducerEvent {
 #[derive(Debug)]
 pub struct Producer {
     config: ProducerConfig,
+    /// Its number among the producers of the client.
+    number: u64,
     rules: Rules,
     backoff: Backoff,
     pool: BufferPool,
@@ -148,6 +150,13 @@ pub struct Producer {
 }
 
 impl Producer {
+    /// Gives the machine a number, which is that of its connections; without one it has number 0.
+    #[must_use]
+    pub fn with_number(mut self, number: u64) -> Self {
+        self.number = number;
+        self
+    }
+
     /// A machine with these settings, which must be valid. Its batches take their memory from `pool`.
     ///
     /// `config.max_queued_records` is ignored: each handle has its own. `backoff` is `retry.backoff.ms` and
@@ -163,6 +172,7 @@ impl Producer {
             topics: Arena::new(Topic::new(Arc::default(), blank(0), arena::Key::new(0), 0)),
             partitions: Arena::new(nowhere),
             config,
+            number: 0,
             rules,
             backoff,
             pool,

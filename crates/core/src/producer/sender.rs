@@ -243,7 +243,7 @@ impl Producer {
         };
         Call {
             id,
-            owner: Owner::Produce,
+            owner: Owner::Produce(self.number),
             max_version: if every_id_known { i16::MAX } else { PRODUCE_BY_NAME },
             is_answered: self.config.acks != Acks::None,
             ..Call::new(Target::Broker(to.broker_id), ProducerRequest::Produce(request))
