@@ -1,5 +1,6 @@
 //! The cluster goes away and comes back: work continues soon, and nobody floods the cluster meanwhile.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +38,8 @@ struct NetworkState {
     /// The number of outages: a connection from before an outage is unusable after it.
     outages: usize,
     wakers: Vec<Waker>,
+    /// Who was dialled since the network works.
+    reached: BTreeSet<SocketAddr>,
 }
 
 /// TCP with simulated outages.
@@ -48,7 +51,12 @@ struct FaultyNetwork {
 
 impl FaultyNetwork {
     fn new() -> Arc<Self> {
-        let state = NetworkState { connectivity: Connectivity::Working, outages: 0, wakers: Vec::new() };
+        let state = NetworkState {
+            connectivity: Connectivity::Working,
+            outages: 0,
+            wakers: Vec::new(),
+            reached: BTreeSet::new(),
+        };
         Arc::new(Self { tcp: Tcp::default(), state: Arc::new(Mutex::new(state)), dials: AtomicUsize::new(0) })
     }
 
@@ -60,6 +68,7 @@ impl FaultyNetwork {
         let mut state = self.state();
         state.outages += usize::from(connectivity != Connectivity::Working);
         state.connectivity = connectivity;
+        state.reached.clear();
         state.wakers.drain(..).for_each(Waker::wake);
     }
 
@@ -75,8 +84,9 @@ impl Network for FaultyNetwork {
 
     fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
         self.dials.fetch_add(1, Ordering::SeqCst);
-        let state = self.state();
+        let mut state = self.state();
         let (connectivity, outages_before) = (state.connectivity, state.outages);
+        state.reached.insert(address);
         drop(state);
         Box::pin(async move {
             match connectivity {
@@ -142,9 +152,6 @@ impl AsyncWrite for FaultyStream {
 /// Keeps the log at info level and above.
 struct Journal(Mutex<Vec<String>>);
 
-/// Runs one test at a time, because they measure time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 static JOURNAL: Journal = Journal(Mutex::new(Vec::new()));
 
 impl log::Log for Journal {
@@ -209,31 +216,26 @@ impl World {
             .client
             .start(async move { looking.end_offsets(&keys, IsolationLevel::ReadUncommitted, LIMIT).await.map(drop) });
         let known = self.client.start(async move { while asking.refresh_metadata().await.is_err() {} });
-        Work { produced, calls: vec![("commit", committed), ("list offsets", listed)], known }
+        Work { produced, calls: vec![committed, listed], known }
     }
 }
 
 struct Work {
     produced: Vec<Pending<kavka::Result<kavka::RecordMetadata>>>,
-    calls: Vec<(&'static str, Pending<kavka::Result<()>>)>,
+    calls: Vec<Pending<kavka::Result<()>>>,
     known: Pending<()>,
 }
 
 impl Work {
-    /// Waits for all calls. Returns how long each took.
-    fn finish(self, world: &World) -> Vec<(&'static str, Duration)> {
-        let begin = Instant::now();
-        let mut times = Vec::new();
+    /// Waits for all calls.
+    fn finish(self, world: &World) {
         for delivery in self.produced {
             delivery.wait(Some(LIMIT)).expect("it is reported").unwrap();
         }
-        times.push(("produce", begin.elapsed()));
-        for (what, call) in self.calls {
+        for call in self.calls {
             call.wait(Some(LIMIT)).expect("it ends").unwrap();
-            times.push((what, begin.elapsed()));
         }
         self.known.wait(Some(LIMIT)).expect("metadata comes");
-        times.push(("metadata", begin.elapsed()));
         for consumer in &world.consumers {
             let mut read = 0;
             while read < BROKERS {
@@ -241,41 +243,37 @@ impl Work {
                 read += i32::try_from(std::iter::from_fn(|| batch.next_record().map(drop)).count()).unwrap();
             }
         }
-        times.push(("consume", begin.elapsed()));
-        times
     }
 }
 
-/// How long everything takes after an outage, and how many dials there were per second and broker during it.
-fn outage(world: &World, connectivity: Connectivity, lasts: Duration) -> (Vec<(&'static str, Duration)>, f64) {
+/// An outage, during which there are fewer dials per second and broker than `most_dials`. Once it is over, every broker
+/// is dialled within two seconds, and everything goes on.
+///
+/// The two seconds are a timer on the engine's own thread. Its timers fire in the order in which they are due, however
+/// busy the machine is: a wait of the client that is over later than that would be seen.
+fn assert_recovers(world: &World, connectivity: Connectivity, lasts: Duration, most_dials: f64) {
     world.network.set(connectivity);
     let work = world.start_work();
     let (before, begin) = (world.network.dials(), Instant::now());
     thread::sleep(lasts);
-    let dials = u32::try_from(world.network.dials() - before).unwrap();
-    let lasted = begin.elapsed();
+    let dials = f64::from(u32::try_from(world.network.dials() - before).unwrap());
+    let rate = dials / begin.elapsed().as_secs_f64() / f64::from(BROKERS);
+    assert!(rate < most_dials, "{rate} dials a second and broker");
     world.network.set(Connectivity::Working);
-    (work.finish(world), f64::from(dials) / lasted.as_secs_f64() / f64::from(BROKERS))
-}
-
-/// A busy machine may delay the work after one outage or another, so there are more of them if that happens.
-fn assert_soon(world: &World, connectivity: Connectivity, lasts: Duration, most_dials: f64) {
-    let is_soon = (0..5).any(|_| {
-        let (times, dials) = outage(world, connectivity, lasts);
-        assert!(dials < most_dials, "{dials} dials a second and broker");
-        eprintln!("{times:?}");
-        times.iter().all(|(_, time)| *time < Duration::from_secs(2))
-    });
-    assert!(is_soon, "after each of five outages something took longer than two seconds");
+    let two_seconds = world.client.start(async { tokio::time::sleep(Duration::from_secs(2)).await });
+    two_seconds.wait(Some(LIMIT)).expect("the timer fires");
+    let reached = world.network.state().reached.clone();
+    let is_reached = |server: &(String, u16)| reached.iter().any(|address| address.port() == server.1);
+    assert!(servers(&world.broker).iter().all(is_reached), "of all brokers, these were dialled: {reached:?}");
+    work.finish(world);
 }
 
 #[test]
-fn everything_goes_on_within_two_seconds_after_brokers_that_refused_for_long_are_back() {
+fn brokers_that_refused_for_long_are_dialled_soon_once_they_are_back_and_everything_goes_on() {
     log::set_logger(&JOURNAL).expect("nobody else logs");
     log::set_max_level(log::LevelFilter::Info);
-    let _alone = ALONE.lock();
     let world = World::new(1);
-    assert_soon(&world, Connectivity::Refusing, Duration::from_secs(6), 4.0);
+    assert_recovers(&world, Connectivity::Refusing, Duration::from_secs(6), 4.0);
     let lines = JOURNAL.0.lock().unwrap().clone();
     for address in world.broker.bootstrap_servers().split(',') {
         let said: Vec<_> = lines.iter().filter(|line| line.starts_with("broker ") && line.contains(address)).collect();
@@ -288,13 +286,11 @@ fn everything_goes_on_within_two_seconds_after_brokers_that_refused_for_long_are
 }
 
 #[test]
-fn everything_goes_on_within_two_seconds_after_packets_vanished() {
-    let _alone = ALONE.lock();
-    assert_soon(&World::new(1), Connectivity::Dropping, Duration::from_secs(3), 4.0);
+fn brokers_whose_packets_vanished_are_dialled_soon_once_they_are_back_and_everything_goes_on() {
+    assert_recovers(&World::new(1), Connectivity::Dropping, Duration::from_secs(3), 4.0);
 }
 
 #[test]
 fn many_consumers_of_one_client_do_not_dial_a_broker_that_is_away_each_for_itself() {
-    let _alone = ALONE.lock();
-    assert_soon(&World::new(20), Connectivity::Refusing, Duration::from_secs(4), 6.0);
+    assert_recovers(&World::new(20), Connectivity::Refusing, Duration::from_secs(4), 6.0);
 }
