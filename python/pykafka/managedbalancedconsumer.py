@@ -21,6 +21,7 @@ from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRob
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES
 from .utils.error_handlers import valid_int
+from .utils.names import to_bytes
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -104,7 +105,7 @@ class ManagedBalancedConsumer(BalancedConsumer):
         fetch_buffer: int = FETCH_BUFFER,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
         max_poll_interval_ms: int = MAX_POLL_INTERVAL_MS,
-        group_instance_id: str | None = None,
+        group_instance_id: str | bytes | None = None,
         group_protocol: str = "classic",
     ) -> None:
         super().__init__(
@@ -154,6 +155,10 @@ class ManagedBalancedConsumer(BalancedConsumer):
             assignors = None if membership_protocol is RangeProtocol else assignors
             heartbeat = None if heartbeat == HEARTBEAT_INTERVAL_MS else heartbeat
             session = None if session == SESSION_TIMEOUT_MS else session
+        if group_instance_id is not None:
+            group_instance_id = to_bytes(group_instance_id, "group_instance_id").decode("ascii")
+            if not group_instance_id:
+                raise ValueError("group_instance_id must not be empty: it names one member; None: no static member")
         self._group_settings = _engine.GroupSettings(
             assignors=assignors,
             group_instance_id=group_instance_id,
@@ -170,6 +175,8 @@ class ManagedBalancedConsumer(BalancedConsumer):
         self._held_before: dict[int, int] | None = None
         # The partitions given up in the current rebalance: the position, and what the group had committed then.
         self._given_up: dict[int, tuple[int, int | None]] = {}
+        # The thread in which the engine calls while it waits for the end of a rebalance.
+        self._listening: int | None = None
         if auto_start:
             self.start()
 
@@ -210,25 +217,31 @@ class ManagedBalancedConsumer(BalancedConsumer):
                 )
         # What the callback has raised.
         self._check_told()
+        if not self._is_running():
+            raise ConsumerStoppedException("post_rebalance_callback, or another thread, stopped the consumer")
         if not self._partitions:
             self._check_topic()
 
     def _check_topic(self) -> None:
         """Raises if the member has no partitions because the topic does not exist, not because other members do."""
         engine, name = self._cluster._engine, self._topic.name.decode("ascii")
-        engine.refresh()
         try:
+            engine.refresh()
             engine.topic(name, False)
         except UnknownTopicOrPartition as error:
             raise UnknownTopicOrPartition(
                 f"group {self._group!r} has no partitions to assign, because topic {name!r} does not exist: create it, "
                 f"or correct its name ({error})"
             ) from error
+        except KafkaException as error:
+            log.info("whether topic %r exists is not known, because no broker says so: %s", name, error)
 
     def _stop(self, last_message_done: bool) -> None:
         engine = self._cluster._engine
         commits = self._auto_commit_enable and self._is_running()
-        self._close(engine if commits else None, last_message_done, (engine, _LEAVE_MS))
+        # The member leaves when its callback has returned, so a callback that calls this must not wait for that.
+        leave = None if self._listening == threading.get_ident() else (engine, _LEAVE_MS)
+        self._close(engine if commits else None, last_message_done, leave)
 
     def _check_membership(self) -> None:
         if not self._is_running():
@@ -249,16 +262,21 @@ class ManagedBalancedConsumer(BalancedConsumer):
         given_up, self._given_up, self._held_before = self._given_up, {}, None
         if old is None:
             old = self._held()
+        self._listening = threading.get_ident()
         try:
             if numbers:
                 self._take_over(self._find(numbers), committed, given_up)
             if numbers or old.keys() != self.partitions.keys():
                 self._rebalanced(old)
+            if old and not self._partitions:
+                # The topic may have been deleted.
+                self._check_topic()
         except ConsumerStoppedException:
             pass
         except Exception as error:
             self._tell(error)
         finally:
+            self._listening = None
             self._decided.set()
 
     def _find(self, numbers: list[int]) -> dict[int, Partition]:

@@ -64,7 +64,7 @@ def valid_int(param: object, allow_zero: bool = False, allow_negative: bool = Fa
     except (ValueError, OverflowError):
         raise ValueError(f"{name} must be a finite number, not {param!r}") from None
     if number < 0 and not allow_negative:
-        raise ValueError(f"{name} must not be negative, not {param!r}")
+        raise ValueError(f"{name} must not be negative: {param!r}")
     if number == 0 and not allow_zero:
         raise ValueError(f"{name} must not be zero")
     if abs(number) >= 1 << 63:
