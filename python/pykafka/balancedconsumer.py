@@ -28,7 +28,7 @@ from uuid import uuid4
 from . import _forks, _greenlets, _uncommitted
 from .common import OffsetType
 from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError, ZooKeeperError
-from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, leader_id
+from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, check, leader_id
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES, NOTHING_CONSUMED, SimpleConsumer
 from .utils.error_handlers import valid_int
@@ -146,7 +146,7 @@ class BalancedConsumer(SimpleConsumer):
         self._zookeeper_hosts = zookeeper_connect or zookeeper_hosts
         self._zookeeper = zookeeper
         self._post_rebalance_callback = post_rebalance_callback
-        self._membership_protocol = membership_protocol
+        self._membership_protocol = check(membership_protocol)
         self._partitions = set()
         self._was_assigned = False
         self._uncommitted = _uncommitted.Uncommitted()

@@ -17,7 +17,7 @@ from . import _engine, _greenlets
 from .balancedconsumer import BalancedConsumer, RebalanceCallback
 from .common import OffsetType
 from .exceptions import ConsumerStoppedException, KafkaException, UnknownTopicOrPartition
-from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRobinProtocol
+from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRobinProtocol, check
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES
 from .utils.error_handlers import valid_int
@@ -97,7 +97,7 @@ class ManagedBalancedConsumer(BalancedConsumer):
         use_rdkafka: bool = False,
         compacted_topic: bool = True,
         heartbeat_interval_ms: int = HEARTBEAT_INTERVAL_MS,
-        membership_protocol: GroupMembershipProtocol | str = RangeProtocol,
+        membership_protocol: GroupMembershipProtocol | str | bytes = RangeProtocol,
         deserializer: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         reset_offset_on_fetch: bool = True,
         *,
@@ -135,13 +135,14 @@ class ManagedBalancedConsumer(BalancedConsumer):
             fetch_max_bytes=fetch_max_bytes,
             fetch_buffer=fetch_buffer,
         )
-        names = {RangeProtocol: "range", RoundRobinProtocol: "roundrobin"}
+        assignors: str | None = None
         self._rule: GroupMembershipProtocol | None = None
-        if isinstance(membership_protocol, str):
-            assignors: str | None = membership_protocol
+        if isinstance(membership_protocol, (str, bytes)):
+            assignors = to_bytes(membership_protocol, "membership_protocol").decode("ascii")
+        elif membership_protocol in (RangeProtocol, RoundRobinProtocol):
+            assignors = membership_protocol.protocol_name.decode("ascii")
         else:
-            assignors = names.get(membership_protocol)
-            self._rule = None if assignors else membership_protocol
+            self._rule = check(membership_protocol)
         if group_protocol == "consumer" and membership_protocol is not RangeProtocol:
             name = assignors or (self._rule and self._rule.protocol_name.decode("ascii"))
             raise ValueError(

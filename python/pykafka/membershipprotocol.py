@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .exceptions import LeaderNotFoundError
 from .partition import Partition
+from .utils.names import to_bytes
 
 #: The share of a member: `f(participants, partitions by number, member id)`.
 DecidePartitions = Callable[[Iterable[Any], Mapping[int, Partition], Any], set[Partition]]
@@ -29,6 +30,20 @@ class GroupMembershipProtocol(NamedTuple):
     protocol_name: bytes
     metadata: Any
     decide_partitions: DecidePartitions
+
+
+def check(protocol: Any) -> GroupMembershipProtocol:
+    """Returns the protocol, with its name as bytes.
+
+    :raises TypeError: if it is something else.
+    """
+    if not callable(getattr(protocol, "decide_partitions", None)):
+        raise TypeError(
+            "membership_protocol must be a GroupMembershipProtocol whose decide_partitions is callable, such as "
+            f"RangeProtocol, not {protocol!r}"
+        )
+    name = to_bytes(protocol.protocol_name, "the protocol_name of membership_protocol")
+    return GroupMembershipProtocol(protocol.protocol_type, name, protocol.metadata, protocol.decide_partitions)
 
 
 def leader_id(partition: Partition) -> int:

@@ -86,6 +86,27 @@ def test_a_group_and_callables_are_checked_at_once(lone_topic):
         lone_topic.get_balanced_consumer("group", post_rebalance_callback=1, **start)
 
 
+@pytest.mark.parametrize("rule", [None, 5, ["range"], GroupMembershipProtocol(b"consumer", b"mine", None, None)])
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_membership_protocol_is_checked_at_once(lone_topic, managed, rule):
+    where = {} if managed else {"zookeeper_hosts": "127.0.0.1:1"}
+    with pytest.raises(TypeError, match="membership_protocol must be a GroupMembershipProtocol"):
+        lone_topic.get_balanced_consumer("group", managed, membership_protocol=rule, auto_start=False, **where)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        b"roundrobin",
+        GroupMembershipProtocol(b"consumer", "mine", None, RangeProtocol.decide_partitions),
+        GroupMembershipProtocol(b"consumer", b"mine", ["not hashable"], RangeProtocol.decide_partitions),
+    ],
+)
+def test_a_membership_protocol_may_have_any_metadata_and_its_name_may_be_text(lone_topic, group, rule):
+    with lone_topic.get_balanced_consumer(group, managed=True, membership_protocol=rule) as consumer:
+        assert consumer.partitions.keys() == lone_topic.partitions.keys()
+
+
 def test_a_consumer_that_was_never_started_has_nothing(lone_topic):
     consumer = lone_topic.get_balanced_consumer(b"group", auto_start=False, zookeeper_hosts="127.0.0.1:1")
     assert consumer.held_offsets is None
