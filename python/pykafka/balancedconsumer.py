@@ -467,7 +467,8 @@ class _Member:
                 return
             try:
                 self._look(consumer)
-            except Exception as error:
+            except BaseException as error:
+                # The callback may also call sys.exit().
                 if not self._first.done():
                     self._first.set_exception(error)
                     return

@@ -274,7 +274,8 @@ class ManagedBalancedConsumer(BalancedConsumer):
                 self._check_topic()
         except ConsumerStoppedException:
             pass
-        except Exception as error:
+        except BaseException as error:
+            # The callback may also call sys.exit().
             self._tell(error)
         finally:
             self._listening = None

@@ -365,16 +365,17 @@ def test_the_callback_says_where_to_go_on_and_nothing_is_handed_out_before(start
     assert meanwhile == [None]
 
 
-def test_what_the_callback_raises_comes_out_of_start_and_later_out_of_consume(start, zookeeper, topic, group):
+@pytest.mark.parametrize("error", [LookupError, SystemExit])
+def test_what_the_callback_raises_comes_out_of_start_and_later_out_of_consume(start, zookeeper, topic, group, error):
     def fail(consumer, old, new):
-        raise LookupError(sorted(new))
+        raise error(sorted(new))
 
-    with pytest.raises(LookupError, match=r"\[0, 1, 2, 3\]"):
+    with pytest.raises(error, match=r"\[0, 1, 2, 3\]"):
         start(post_rebalance_callback=fail)
     consumer = start(post_rebalance_callback=None)
     consumer._post_rebalance_callback = fail
     OldMember(zookeeper, topic, group)
-    with pytest.raises(LookupError):
+    with pytest.raises(error):
         while True:
             consumer.consume()
     assert len(consumer.partitions) == 2

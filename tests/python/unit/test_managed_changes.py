@@ -46,6 +46,20 @@ def test_a_callback_that_stops_its_consumer_at_once_lets_start_raise(topic, grou
         topic.get_balanced_consumer(group, managed=True, post_rebalance_callback=stop)
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_callback_may_end_the_program(topic, group, error):
+    def fail(consumer, old, new):
+        raise error
+
+    with pytest.raises(error):
+        topic.get_balanced_consumer(group, managed=True, post_rebalance_callback=fail)
+    with topic.get_balanced_consumer(group, managed=True, heartbeat_interval_ms=50, consumer_timeout_ms=100) as first:
+        first._post_rebalance_callback = fail
+        with topic.get_balanced_consumer(group, managed=True), pytest.raises(error):
+            while True:
+                first.consume()
+
+
 def test_a_deleted_topic_is_told_once_and_read_again_when_it_returns(topic, own_broker, group):
     with topic.get_balanced_consumer(group, managed=True, consumer_timeout_ms=100) as consumer:
         broker = next(iter(topic._cluster.brokers.values()))
