@@ -60,7 +60,7 @@ def _note_grants(client: Any) -> None:
 def connect(hosts: str, timeout_ms: int) -> Any:
     """A started `KazooClient`.
 
-    :raises ZooKeeperError: if no host answers in time.
+    :raises ZooKeeperError: if no host answers in time, or if the chroot does not exist.
     """
     client = KazooClient(hosts, timeout=timeout_ms / 1000)
     _note_grants(client)
@@ -72,6 +72,12 @@ def connect(hosts: str, timeout_ms: int) -> Any:
             f"ZooKeeper at {hosts} did not answer within zookeeper_connection_timeout_ms ({timeout_ms} ms); "
             "check the address, or raise the limit"
         ) from error
+    if client.chroot and client.exists("/") is None:
+        client.stop()
+        client.close()
+        raise ZooKeeperError(
+            f"ZooKeeper at {hosts} has no node {client.chroot!r}, the chroot after the ports; create it, or correct it"
+        )
     return client
 
 

@@ -143,7 +143,11 @@ class BalancedConsumer(SimpleConsumer):
         self._rebalance_max_retries = valid_int(rebalance_max_retries, allow_zero=True, name="rebalance_max_retries")
         self._rebalance_backoff_ms = valid_int(rebalance_backoff_ms, name="rebalance_backoff_ms")
         self._zookeeper_timeout_ms = valid_int(zookeeper_connection_timeout_ms, name="zookeeper_connection_timeout_ms")
-        self._zookeeper_hosts = zookeeper_connect or zookeeper_hosts
+        hosts: Any = zookeeper_connect or zookeeper_hosts
+        if not isinstance(hosts, str):
+            kind = type(hosts).__name__
+            raise TypeError(f"zookeeper_hosts must be a str of host:port, separated by commas, not {kind}")
+        self._zookeeper_hosts = hosts
         self._zookeeper = zookeeper
         self._post_rebalance_callback = post_rebalance_callback
         self._membership_protocol = check(membership_protocol)
@@ -180,7 +184,7 @@ class BalancedConsumer(SimpleConsumer):
         self._cluster._register(self)
         from . import _znodes
 
-        if self._zookeeper is not None and not self._zookeeper.connected:
+        if self._zookeeper is not None and not getattr(self._zookeeper, "connected", False):
             raise ZooKeeperError(
                 "the KazooClient that was passed as zookeeper is not connected: call its start() first, or leave it "
                 "out, and the consumer connects to zookeeper_hosts itself"
@@ -521,6 +525,9 @@ class _Member:
                 self._is_unsettled = self._known_partitions < self._created_partitions
                 return
             left = deadline - time.monotonic()
+            if left <= 0 and not isinstance(failure, KafkaException):
+                # Many of kazoo's exceptions have no text.
+                raise ZooKeeperError(f"{self._about} cannot take its partitions: {failure!r} in ZooKeeper") from failure
             if left <= 0:
                 raise failure
             log.info("%s tries again to get its partitions: %s", self._about, failure)

@@ -447,3 +447,15 @@ def test_members_of_a_client_with_zookeeper_share_through_it(zookeeper_kafka, to
 def test_start_says_that_zookeeper_does_not_answer(topic, group):
     with pytest.raises(ZooKeeperError, match=r"ZooKeeper at 127.0.0.1:1 did not answer .* \(300 ms\)"):
         topic.get_balanced_consumer(group, zookeeper_connect="127.0.0.1:1", zookeeper_connection_timeout_ms=300)
+
+
+def test_start_says_that_the_chroot_does_not_exist(zookeeper_kafka, topic, group):
+    hosts = f"{zookeeper_kafka.zookeeper}/no/such"
+    with pytest.warns(UserWarning, match="chroot"), pytest.raises(ZooKeeperError, match="has no node '/no/such'"):
+        topic.get_balanced_consumer(group, zookeeper_connect=hosts)
+
+
+def test_start_says_what_zookeeper_refuses(zookeeper_kafka, topic):
+    # ZooKeeper allows no such name.
+    with pytest.raises(ZooKeeperError, match="BadArgumentsError"):
+        topic.get_balanced_consumer("a\0b", zookeeper_hosts=zookeeper_kafka.zookeeper, rebalance_max_retries=0)

@@ -119,6 +119,14 @@ def test_a_consumer_that_was_never_started_has_nothing(lone_topic):
 def test_a_zookeeper_client_that_is_not_connected_is_refused(lone_topic):
     with pytest.raises(ZooKeeperError, match="is not connected: call its start"):
         lone_topic.get_balanced_consumer("group", zookeeper=KazooClient("127.0.0.1:1"))
+    with pytest.raises(ZooKeeperError, match="is not connected: call its start"):
+        lone_topic.get_balanced_consumer("group", zookeeper="127.0.0.1:1")
+
+
+@pytest.mark.parametrize("name", ["zookeeper_connect", "zookeeper_hosts"])
+def test_an_address_of_zookeeper_is_text(lone_topic, name):
+    with pytest.raises(TypeError, match="zookeeper_hosts must be a str of host:port, separated by commas, not list"):
+        lone_topic.get_balanced_consumer("group", **{name: ["127.0.0.1:1"]})
 
 
 @pytest.fixture
