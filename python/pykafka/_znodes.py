@@ -57,11 +57,13 @@ def _note_grants(client: Any) -> None:
     connection._invoke = invoke_and_note
 
 
-def connect(hosts: str, timeout_ms: int) -> Any:
+def connect(hosts: Any, timeout_ms: int) -> Any:
     """A started `KazooClient`.
 
     :raises ZooKeeperError: if no host answers in time, or if the chroot does not exist.
     """
+    if not isinstance(hosts, str):
+        raise TypeError(f"zookeeper_hosts must be a str of host:port, separated by commas, not {type(hosts).__name__}")
     client = KazooClient(hosts, timeout=timeout_ms / 1000)
     _note_grants(client)
     try:

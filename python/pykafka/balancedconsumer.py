@@ -143,11 +143,7 @@ class BalancedConsumer(SimpleConsumer):
         self._rebalance_max_retries = valid_int(rebalance_max_retries, allow_zero=True, name="rebalance_max_retries")
         self._rebalance_backoff_ms = valid_int(rebalance_backoff_ms, name="rebalance_backoff_ms")
         self._zookeeper_timeout_ms = valid_int(zookeeper_connection_timeout_ms, name="zookeeper_connection_timeout_ms")
-        hosts: Any = zookeeper_connect or zookeeper_hosts
-        if not isinstance(hosts, str):
-            kind = type(hosts).__name__
-            raise TypeError(f"zookeeper_hosts must be a str of host:port, separated by commas, not {kind}")
-        self._zookeeper_hosts = hosts
+        self._zookeeper_hosts = zookeeper_connect or zookeeper_hosts
         self._zookeeper = zookeeper
         self._post_rebalance_callback = post_rebalance_callback
         self._membership_protocol = check(membership_protocol)
