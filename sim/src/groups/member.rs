@@ -225,7 +225,9 @@ impl MemberMachine {
                     | MemberEvent::Revoked { partitions }
                     | MemberEvent::Lost { partitions, .. } = &event
                     {
-                        partitions.iter().for_each(|key| self.automatic.forget(key));
+                        for key in partitions {
+                            self.automatic.forget(key);
+                        }
                     }
                     if let MemberEvent::Lost { partitions, error } = &event {
                         let has_reason = self.is_removed != Some(false);

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use kavka_core::cluster::{Call, Metadata, Notice, Outdated, Progress, Target, Ticket};
+use kavka_core::cluster::{Call, Metadata, Notice, Outdated, RefreshOutcomes, Target, Ticket};
 use kavka_core::error::{Error, Result};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
@@ -19,7 +19,7 @@ use crate::role::{PendingResponse, Role, Turn, Wake};
 #[derive(Default)]
 pub(super) struct Snapshots {
     newest: watch::Sender<Arc<Metadata>>,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<RefreshOutcomes>,
     pub(super) wake: Wake,
 }
 
@@ -64,7 +64,7 @@ impl Role for Driver {
     fn handle_response(&self, now: Instant, _: u64, response: Result<MetadataResponse>) {
         let mut state = self.shared.lock();
         state.refresh.handle_response(now, response);
-        let (metadata, progress) = (Arc::clone(state.refresh.metadata()), state.refresh.progress().clone());
+        let (metadata, progress) = (Arc::clone(state.refresh.metadata()), state.refresh.outcomes().clone());
         drop(state);
         // Publish the snapshot first: a caller that learns of the response reads the snapshot at once.
         self.shared.metadata.publish(&metadata);

@@ -17,15 +17,16 @@ impl Interest {
         *users == 1
     }
 
-    /// Removes one user of a topic. Returns whether it was the last one.
+    /// Removes one user of a topic. Returns whether it was the last one; false if the topic has no user.
     pub fn release(&mut self, topic: &str) -> bool {
-        let Some(users) = self.topics.get_mut(topic) else { return false };
-        *users -= 1;
-        let is_last = *users == 0;
-        if is_last {
+        let left = self.topics.get_mut(topic).map(|users| {
+            *users -= 1;
+            *users
+        });
+        if left == Some(0) {
             self.topics.remove(topic);
         }
-        is_last
+        left == Some(0)
     }
 
     /// Whether the topic has any user.

@@ -321,6 +321,7 @@ fn merged_topic(known: Option<&Arc<Topic>>, topic: MetadataResponseTopic) -> Opt
     let unknown = Partition { error: ErrorCode::LEADER_NOT_AVAILABLE, ..Partition::default() };
     partitions.resize(partitions.len().max(count), unknown);
     for partition in topic.partitions {
+        // `count` left out negative numbers, too.
         let Ok(index) = usize::try_from(partition.partition_index) else { continue };
         let before = same_topic.and_then(|known| known.partitions.get(index));
         if let Some(slot) = partitions.get_mut(index) {
@@ -345,7 +346,7 @@ fn merged_partition(before: Option<&Partition>, partition: MetadataResponseParti
     };
     match before {
         Some(before) if new.leader_epoch.is_some() && before.leader_epoch > new.leader_epoch => before.clone(),
-        _ => new,
+        Some(_) | None => new,
     }
 }
 

@@ -20,5 +20,5 @@ pub use metadata::{Broker, LeaderHint, Metadata, Partition, Topic};
 pub use notice::Notice;
 pub use outdated::Outdated;
 pub use partition_list::PartitionList;
-pub use refresh::{MetadataRefresh, Progress, RefreshConfig, Ticket};
+pub use refresh::{MetadataRefresh, RefreshConfig, RefreshOutcomes, Ticket};
 pub use route::{BootstrapServer, Endpoint, Route};

@@ -51,7 +51,7 @@ enum Scope {
     All,
 }
 
-/// Stands for a request that is still to be sent; a caller waits for it with [`Progress::outcome`].
+/// Stands for a request that is still to be sent; a caller waits for it with [`RefreshOutcomes::outcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     /// The first request built after the ticket was taken has this number or a higher one.
@@ -61,7 +61,7 @@ pub struct Ticket {
 
 /// The outcome of the requests so far.
 #[derive(Debug, Clone, Default)]
-pub struct Progress {
+pub struct RefreshOutcomes {
     /// The newest answered request of any scope.
     any: u64,
     /// The newest answered request that asked for all new topics, all unasked ones, all outdated ones, every topic.
@@ -73,7 +73,7 @@ pub struct Progress {
     failed: Option<(u64, Error)>,
 }
 
-impl Progress {
+impl RefreshOutcomes {
     /// The outcome of the request that the ticket stands for; `None` while it is open. A later success outweighs a
     /// failure.
     pub fn outcome(&self, ticket: Ticket) -> Option<Result<()>> {
@@ -137,7 +137,7 @@ pub struct MetadataRefresh {
     in_flight: Option<Asked>,
     /// How many requests were built; also the number of the newest.
     sent: u64,
-    progress: Progress,
+    outcomes: RefreshOutcomes,
     failures: u32,
     /// How many answers in a row changed nothing.
     in_vain: u32,
@@ -171,7 +171,7 @@ impl MetadataRefresh {
             new: BTreeSet::new(),
             in_flight: None,
             sent: 0,
-            progress: Progress::default(),
+            outcomes: RefreshOutcomes::default(),
             failures: 0,
             in_vain: 0,
             not_before: Instant(0),
@@ -195,8 +195,8 @@ impl MetadataRefresh {
     }
 
     /// The outcome of the requests so far.
-    pub fn progress(&self) -> &Progress {
-        &self.progress
+    pub fn outcomes(&self) -> &RefreshOutcomes {
+        &self.outcomes
     }
 
     /// How many requests have failed in a row.
@@ -450,7 +450,7 @@ impl MetadataRefresh {
     }
 
     fn note_answer(&mut self, scope: Scope) {
-        let Progress { any, new, unasked, outdated, all, .. } = &mut self.progress;
+        let RefreshOutcomes { any, new, unasked, outdated, all, .. } = &mut self.outcomes;
         *any = self.sent;
         match scope {
             Scope::New => {
@@ -493,7 +493,7 @@ impl MetadataRefresh {
         let round = self.failures / u32::try_from(candidates).unwrap_or(u32::MAX).clamp(1, LARGEST_ROUND);
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + self.config.backoff.delay(round.saturating_add(1), &mut self.random);
-        self.progress.failed = Some((self.sent, error));
+        self.outcomes.failed = Some((self.sent, error));
         self.new.extend(asked.new);
         self.urgent.add(asked.topics);
         match asked.scope {
@@ -785,7 +785,7 @@ mod tests {
             let mut leaderless = response(1, 5);
             leaderless.topics[0].partitions[0].leader_id = None;
             refresh.handle_response(now, Ok(leaderless));
-            assert_eq!(refresh.progress().outcome(ticket).map(|outcome| outcome.is_ok()), Some(true));
+            assert_eq!(refresh.outcomes().outcome(ticket).map(|outcome| outcome.is_ok()), Some(true));
         }
         assert!(large <= 5, "{large} of 20 requests also named what only machines want");
     }
@@ -823,7 +823,7 @@ mod tests {
             let request = refresh.poll_request(Instant(5_001)).unwrap();
             assert_eq!(asked_for(&request), Some(vec![name]));
             refresh.handle_response(Instant(5_001), Ok(with_leaders(&request)));
-            assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
+            assert!(refresh.outcomes().outcome(ticket).unwrap().is_ok());
         }
         let everything = refresh.poll_request(Instant(6_500)).unwrap();
         assert_eq!(everything.topics.unwrap().len(), 1_002, "the lost broker is not forgotten");
@@ -891,7 +891,7 @@ mod tests {
         let unasked = refresh.request_topic(&"orders".into());
         let new = refresh.request_new(&"new".into());
         let settled = |refresh: &MetadataRefresh| {
-            [new, unasked, seen].map(|ticket| refresh.progress().outcome(ticket).is_some_and(|outcome| outcome.is_ok()))
+            [new, unasked, seen].map(|ticket| refresh.outcomes().outcome(ticket).is_some_and(|outcome| outcome.is_ok()))
         };
         for (topic, outcomes) in
             [("new", [true, false, false]), ("orders", [true, true, false]), ("t-007", [true, true, true])]
@@ -921,7 +921,7 @@ mod tests {
                 let request = refresh.poll_request(Instant(2_000)).unwrap();
                 assert!(asked_for(&request).unwrap().contains(&name), "{name}, {others:?}");
                 refresh.handle_response(Instant(2_000), Ok(with_leaders(&request)));
-                assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
+                assert!(refresh.outcomes().outcome(ticket).unwrap().is_ok());
                 assert!(refresh.awaited.is_empty() && refresh.poll_request(Instant(9_000)).is_none());
             }
         }
@@ -943,7 +943,7 @@ mod tests {
                 refresh.handle_response(Instant(200), Ok(with_leaders(&request)));
             }
             let ticket = before.or(during).unwrap();
-            assert!(refresh.progress().outcome(ticket).is_some_and(|outcome| outcome.is_ok()), "{is_made_first}");
+            assert!(refresh.outcomes().outcome(ticket).is_some_and(|outcome| outcome.is_ok()), "{is_made_first}");
         }
     }
 
@@ -1072,14 +1072,14 @@ mod tests {
         refresh.poll_request(Instant(0)).unwrap();
         let ticket = refresh.request_all_topics();
         refresh.handle_response(Instant(0), Ok(response(1, 5)));
-        assert!(refresh.progress().outcome(ticket).is_none(), "that one was under way already");
+        assert!(refresh.outcomes().outcome(ticket).is_none(), "that one was under way already");
         refresh.poll_request(Instant(200)).unwrap();
         refresh.handle_response(Instant(200), Err(disconnected()));
-        assert!(refresh.progress().outcome(ticket).unwrap().is_err());
+        assert!(refresh.outcomes().outcome(ticket).unwrap().is_err());
         let ticket = refresh.request_topic(&"orders".into());
         refresh.poll_request(Instant(1_000)).unwrap();
         refresh.handle_response(Instant(1_000), Ok(response(1, 5)));
-        assert!(refresh.progress().outcome(ticket).unwrap().is_ok());
+        assert!(refresh.outcomes().outcome(ticket).unwrap().is_ok());
     }
 
     #[test]
@@ -1105,7 +1105,7 @@ mod tests {
             refresh.handle_response(Instant(now), leaving());
             assert_eq!(refresh.metadata().brokers().count(), 0, "now only the bootstrap servers are left to ask");
             assert!(refresh.metadata().topic("orders").is_some(), "what is known of topics stays");
-            let error = refresh.progress().outcome(ticket).expect("the attempt has ended").unwrap_err();
+            let error = refresh.outcomes().outcome(ticket).expect("the attempt has ended").unwrap_err();
             assert!(error.is_retriable(), "{error}");
             assert!(refresh.poll_request(Instant(now)).is_none(), "it waits for the back-off");
             assert_eq!(asked_for(&refresh.poll_request(Instant(now + 400)).unwrap()), topics);

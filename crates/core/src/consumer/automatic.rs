@@ -5,8 +5,8 @@
 //! has changed since the last one, however many partitions the consumer has.
 //!
 //! One automatic commit is in flight at a time, however slow the coordinator is; the next one then takes the newest
-//! offsets. If one fails, its partitions are still owed, so the next one names them again. That is why a failure is told
-//! only if the next one fails, too, or if the member was removed from its group.
+//! offsets. If one fails, its partitions are still owed, so the next one names them again. That is why a failure is
+//! told only if the next one fails, too, or if the member was removed from its group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

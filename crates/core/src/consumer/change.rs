@@ -14,27 +14,26 @@ use super::{Consumer, ConsumerEvent, StartPosition, TopicPartition};
 
 impl Consumer {
     /// Changes a partition, then updates lists and counts accordingly.
-    pub(super) fn change<T>(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition) -> T) -> Option<T> {
-        let changed = change(self.partitions.get_mut(id)?);
+    pub(super) fn change<T>(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition) -> T) -> T {
+        let changed = change(self.partitions.get_mut(id));
         self.reindex(id);
-        Some(changed)
+        changed
     }
 
     /// Puts a partition into the lists that its state calls for, and takes it out of all others.
     pub(super) fn reindex(&mut self, id: PartitionId) {
         let enough = self.enough();
-        if let Some((old, new)) = self.partitions.update(id, self.now, enough) {
-            self.brokers.reindex(id, &old, &new, self.now);
-        }
+        let (old, new) = self.partitions.update(id, self.now, enough);
+        self.brokers.reindex(id, &old, &new, self.now);
     }
 
-    /// The partition, if its stamp is still the same: if not, it has changed since the question was asked.
+    /// The partition, unless it was removed or has changed since it had this stamp.
     pub(super) fn unchanged(&self, id: PartitionId, stamp: u64) -> Option<&Partition> {
-        self.partitions.get(id).filter(|partition| partition.stamp() == stamp)
+        self.partitions.find(id).filter(|partition| partition.stamp() == stamp)
     }
 
     pub(super) fn find(&self, key: &TopicPartition) -> Option<PartitionId> {
-        self.partitions.find(&key.topic, key.partition)
+        self.partitions.id_of(&key.topic, key.partition)
     }
 
     pub(super) fn consumed(&self, key: &TopicPartition) -> Result<PartitionId> {
@@ -42,7 +41,7 @@ impl Consumer {
     }
 
     pub(super) fn partition(&self, key: &TopicPartition) -> Option<&Partition> {
-        self.partitions.get(self.find(key)?)
+        Some(self.partitions.get(self.find(key)?))
     }
 
     pub(super) fn new_stamp(&mut self) -> u64 {
@@ -84,7 +83,7 @@ impl Consumer {
 
     /// Reports an error of a partition to the application.
     pub(super) fn report(&mut self, id: PartitionId, error: Error) {
-        let Some(partition) = self.partitions.get(id) else { return };
+        let partition = self.partitions.get(id);
         let key = partition.key().clone();
         let offset = error.place().offset.or_else(|| partition.offset());
         let error = error.at(Place { offset, ..Place::default() }).at_partition(&key.topic, key.partition);
@@ -93,7 +92,7 @@ impl Consumer {
 
     /// Appends a partition that has something to hand out to the queue, unless it is queued already.
     pub(super) fn enqueue(&mut self, id: PartitionId) {
-        if self.change(id, Partition::enqueue) == Some(true) {
+        if self.change(id, Partition::enqueue) {
             self.queue.push_back(id);
         }
     }
@@ -103,6 +102,8 @@ impl Consumer {
     pub(super) fn handle_returned(&mut self) {
         for note in self.returned.take() {
             match note {
+                // Its partition may have been removed while the application held the batch.
+                Note::Dropped(id) if self.partitions.find(id).is_none() => {}
                 Note::Dropped(id) => self.handle_dropped(id),
                 Note::Unreadable(id, lease, error) => self.fail_at_batch(id, &lease, error),
             }
@@ -110,54 +111,80 @@ impl Consumer {
     }
 
     fn handle_dropped(&mut self, id: PartitionId) {
-        let settled = self.change(id, |partition| {
+        self.changed.insert(id);
+        // A seek or a pause ends a lease at once, so the application may hold other batches of the partition.
+        let (is_out, is_held) = self.change(id, |partition| {
             partition.settle();
             (partition.is_out(), partition.is_held())
         });
-        // It may have been removed before its batch was dropped.
-        if let Some((is_out, is_held)) = settled {
-            self.changed.insert(id);
-            // A seek or a pause ends a lease at once, so the application may hold other batches of the partition.
-            if !is_held {
-                self.out.remove(&id);
-            }
-            if !is_out {
-                self.enqueue(id);
-            }
+        if !is_held {
+            self.out.remove(&id);
+        }
+        if !is_out {
+            self.enqueue(id);
+        }
+    }
+
+    /// The front of a partition's buffer cannot be read: parks the partition.
+    pub(super) fn fail_at_bad_front(&mut self, id: PartitionId) {
+        match self.change(id, Partition::take_bad_front) {
+            Some(error) => self.fail(id, error.with_hint(Hint::SeekPast)),
+            None => self.poison("it lost the error of a batch that cannot be read"),
         }
     }
 
     /// The batch that was handed out under `lease` cannot be read: parks the partition, if the batch is still the
     /// current one.
     pub(super) fn fail_at_batch(&mut self, id: PartitionId, lease: &Arc<Lease>, error: Error) {
-        if self.partitions.get(id).is_some_and(|partition| partition.has_lease(lease)) {
+        if self.partitions.find(id).is_some_and(|partition| partition.has_lease(lease)) {
             self.fail(id, error.with_hint(Hint::SeekPast));
         }
     }
 
     /// Sends nothing for this partition until its back-off has ended.
     pub(super) fn back_off(&mut self, now: Instant, id: PartitionId) {
-        let Some(failures) = self.partitions.get(id).map(Partition::failures) else { return };
-        let retry_at = now + self.backoff.delay(failures.saturating_add(1), &mut self.random);
+        let failures = self.partitions.get(id).failures().saturating_add(1);
+        let retry_at = now + self.backoff.delay(failures, &mut self.random);
         self.change(id, |partition| partition.back_off(retry_at));
     }
-}
 
-/// Refuses a negative offset or timestamp.
-pub(super) fn check_start(key: &TopicPartition, start: StartPosition) -> Result<()> {
-    match start {
-        StartPosition::Offset(number)
-        | StartPosition::Committed { offset: number, .. }
-        | StartPosition::Timestamp(number)
-            if number < 0 =>
-        {
-            Err(misuse("an offset or timestamp to begin at must not be negative", key))
+    /// Refuses a negative offset or timestamp, and any start after the machine has stopped itself.
+    pub(super) fn check_start(&self, key: &TopicPartition, start: StartPosition) -> Result<()> {
+        let is_negative = match start {
+            StartPosition::Offset(number)
+            | StartPosition::Committed { offset: number, .. }
+            | StartPosition::Timestamp(number) => number < 0,
+            StartPosition::Earliest | StartPosition::Latest => false,
+        };
+        match &self.failure {
+            Some(error) => Err(error.clone()),
+            None if is_negative => Err(misuse("an offset or timestamp to begin at must not be negative", key)),
+            None => Ok(()),
         }
-        StartPosition::Offset(_)
-        | StartPosition::Committed { .. }
-        | StartPosition::Timestamp(_)
-        | StartPosition::Earliest
-        | StartPosition::Latest => Ok(()),
+    }
+
+    /// Stops the machine if it lost track of a partition, which is a bug.
+    pub(super) fn check(&mut self) {
+        if self.partitions.is_broken() {
+            self.poison("it lost track of a partition");
+        }
+    }
+
+    /// Stops the machine because of a bug: it sends and hands out nothing more. Parks every partition, reports why for
+    /// each, and fails every pending commit.
+    #[cold]
+    pub(super) fn poison(&mut self, what: &str) {
+        if self.failure.is_some() {
+            return;
+        }
+        let error = Error::new(ErrorKind::Internal, format!("the consumer stopped itself, because {what}"));
+        let error = error.with_hint("this is a bug in kavka: please report it");
+        self.failure = Some(error.clone());
+        for id in self.partitions.ids().collect::<Vec<_>>() {
+            self.fail(id, error.clone());
+        }
+        self.commits.iter_mut().for_each(|commits| commits.fail(&error));
+        self.tell_outcomes();
     }
 }
 

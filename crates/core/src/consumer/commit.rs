@@ -318,17 +318,15 @@ impl Commits {
         all.map(|asked| asked.deadline).chain(can_go).min()
     }
 
-    /// Takes the response to the request in flight, or why there is none.
+    /// Takes the response to the request in flight, or why there is none. Returns false if none is in flight, which is
+    /// a bug.
     pub(crate) fn handle_response(
         &mut self,
         now: Instant,
         response: Result<OffsetCommitResponse>,
         random: &mut Random,
-    ) {
-        let Some(commit) = self.in_flight.take() else {
-            debug_assert!(false, "a commit was answered that is not in flight");
-            return;
-        };
+    ) -> bool {
+        let Some(commit) = self.in_flight.take() else { return false };
         let is_passing = response.as_ref().is_ok_and(|response| self.is_passing(response, commit.generation_id));
         let failed = match response {
             Ok(response) => self.not_committed(&response, &commit.offsets),
@@ -361,6 +359,7 @@ impl Commits {
                 self.outcomes.extend(commit.asked.into_iter().map(|asked| (asked.number, Err(error.clone()))));
             }
         }
+        true
     }
 
     /// Whether the coordinator refused a member's commit only because the group is rebalancing.
@@ -393,6 +392,23 @@ impl Commits {
 }
 
 impl Consumer {
+    /// Starts to commit offsets for the group (`group.id`), which must have no members. Returns the number that
+    /// [`ConsumerEvent::Committed`] will carry, after `limit` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// `Config` without a group, `Misuse` if an offset is negative, `Internal` after a bug has stopped the machine.
+    pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
+        let no_group = || Error::new(ErrorKind::Config, "offsets can only be committed with a group.id");
+        let commits = self.commits.as_mut().ok_or_else(no_group)?;
+        self.failure.clone().map_or_else(|| commits.ask(offsets, now + limit), Err)
+    }
+
+    /// Whether a commit is pending.
+    pub fn is_committing(&self) -> bool {
+        self.commits.as_ref().is_some_and(Commits::is_busy)
+    }
+
     pub(super) fn poll_commit(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         let commits = self.commits.as_mut()?;
         let polled = commits.poll_request(now);
@@ -404,13 +420,14 @@ impl Consumer {
     }
 
     pub(super) fn handle_committed(&mut self, now: Instant, response: Result<OffsetCommitResponse>) {
-        if let Some(commits) = &mut self.commits {
-            commits.handle_response(now, response, &mut self.random);
+        let commits = self.commits.as_mut();
+        if !commits.is_some_and(|commits| commits.handle_response(now, response, &mut self.random)) {
+            self.poison("a commit was answered that was not in flight");
         }
         self.tell_outcomes();
     }
 
-    fn tell_outcomes(&mut self) {
+    pub(super) fn tell_outcomes(&mut self) {
         let outcomes = self.commits.iter_mut().flat_map(Commits::take_outcomes);
         self.events.extend(outcomes.map(|(number, outcome)| ConsumerEvent::Committed { number, outcome }));
     }

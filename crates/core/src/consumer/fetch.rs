@@ -94,7 +94,7 @@ impl Consumer {
     /// Drops what is buffered of paused partitions to make room for the others.
     fn drop_paused(&mut self) {
         for id in self.partitions.paused_with_buffer() {
-            let Some(state) = self.partitions.get(id).map(Partition::state) else { continue };
+            let state = self.partitions.get(id).state();
             // The fetch in flight may bring what was just dropped: ignore it, and fetch from the position later.
             self.set_state(id, state);
             self.change(id, Partition::drop_buffer);
@@ -108,7 +108,7 @@ impl Consumer {
         let prepared = self.brokers.change(broker_id, now, |broker| {
             let max_version = if broker.session.knows_every_topic_id() { i16::MAX } else { TOPIC_NAMES_UNTIL };
             let version = broker.versions()?.fetch.min(max_version);
-            let name = |id: PartitionId| partitions.get(id).map(|partition| partition.key().clone());
+            let name = |id: PartitionId| partitions.get(id).key().clone();
             let (session, reserved) = if version < RESPONSE_LIMIT_SINCE {
                 broker.session.next_within(limit, name)
             } else {
@@ -223,10 +223,11 @@ impl Consumer {
         };
         let mut yields = Yield::Nothing;
         for data in topic.partitions {
-            let Some(id) = self.partitions.find(&name, data.partition_index) else { continue };
-            let asked = self.brokers.get(broker_id).and_then(|broker| broker.session.asked(id));
+            let id = self.partitions.id_of(&name, data.partition_index);
+            let asked = id.and_then(|id| Some((id, self.brokers.get(broker_id)?.session.asked(id)?)));
             let is_same_topic = |asked: &Wanted| !topic.topic.is_empty() || asked.topic_id == topic.topic_id;
-            let Some(asked) = asked.filter(is_same_topic) else { continue };
+            // Nobody asked for anything else, or the partition was removed since.
+            let Some((id, asked)) = asked.filter(|(_, asked)| is_same_topic(asked)) else { continue };
             if let Some(leader) = data.current_leader.leader_id.filter(|leader| *leader >= 0) {
                 let leader_epoch = data.current_leader.leader_epoch.filter(|epoch| *epoch >= 0);
                 let partition = data.partition_index;
@@ -246,8 +247,9 @@ impl Consumer {
         data: PartitionData,
         pinned: &Arc<Pinned>,
     ) -> Yield {
-        let Some(partition) = self.unchanged(id, asked.stamp) else { return Yield::Something };
-        if partition.state() != State::Fetching || partition.fetched() != asked.offset {
+        let is_current =
+            |partition: &Partition| partition.state() == State::Fetching && partition.fetched() == asked.offset;
+        if !self.unchanged(id, asked.stamp).is_some_and(is_current) {
             return Yield::Something;
         }
         if data.error_code != ErrorCode::NONE {
@@ -281,11 +283,11 @@ impl Consumer {
             Yield::Something
         });
         self.enqueue(id);
-        yields.unwrap_or(Yield::Nothing)
+        yields
     }
 
     fn handle_partition_error(&mut self, now: Instant, broker_id: i32, id: PartitionId, code: ErrorCode) {
-        let is_follower = self.change(id, |partition| partition.leave_follower(broker_id)) == Some(true);
+        let is_follower = self.change(id, |partition| partition.leave_follower(broker_id));
         if code == ErrorCode::OFFSET_OUT_OF_RANGE {
             if is_follower {
                 // A follower may lag behind, so its refusal is not final: ask the leader, which may name the follower
@@ -300,18 +302,16 @@ impl Consumer {
             Some(error) if code == ErrorCode::CORRUPT_MESSAGE => {
                 self.fail(id, error.with_hint(Hint::SeekPastDamage));
             }
-            _ => self.handle_refusal(now, id, code),
+            Some(_) | None => self.handle_refusal(now, id, code),
         }
     }
 
     /// The leader has no record at the fetched offset. What is buffered is handed out before we ask for the reason.
     fn handle_out_of_range(&mut self, id: PartitionId) {
-        let can_validate = self
-            .partitions
-            .get(id)
-            .is_some_and(|partition| partition.fetched_epoch().is_some() && partition.leader_epoch().is_some());
+        let partition = self.partitions.get(id);
+        let can_validate = partition.fetched_epoch().is_some() && partition.leader_epoch().is_some();
         self.changed.insert(id);
-        if self.change(id, Partition::drain) == Some(Front::Nothing) {
+        if self.change(id, Partition::drain) == Front::Nothing {
             if can_validate {
                 self.set_state(id, State::Validating { out_of_range: true });
             } else {

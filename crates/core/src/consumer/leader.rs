@@ -7,9 +7,9 @@ use crate::wire::error_code::ErrorCode;
 use std::sync::Arc;
 
 use super::brokers::Link;
-use super::partition::State;
+use super::partition::{Partition, State};
 use super::partitions::PartitionId;
-use super::trouble::{TOLD_EVERY, may_heal};
+use super::topic_errors::{TOLD_EVERY, may_heal};
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 impl Consumer {
@@ -31,19 +31,20 @@ impl Consumer {
 
     /// Applies the metadata to a partition.
     pub(super) fn update_leader(&mut self, id: PartitionId) {
-        let Some(partition) = self.partitions.get(id).filter(|partition| partition.state() != State::Parked) else {
+        let partition = self.partitions.get(id);
+        if partition.state() == State::Parked {
             return;
-        };
+        }
         let key = partition.key().clone();
         let Some(topic) = self.metadata.topic(&key.topic).map(Arc::clone) else {
             // A response that lists all topics left this one out. If it was deleted, the leader will say so as well.
             if partition.leader().is_some() {
-                self.note_trouble(self.now, &key.topic, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false);
+                self.note_topic_error(self.now, &key.topic, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false);
             }
             return;
         };
         if may_heal(topic.error) {
-            self.note_trouble(self.now, &key.topic, topic.error, false);
+            self.note_topic_error(self.now, &key.topic, topic.error, false);
             if topic.partitions.is_empty() {
                 // The metadata does not name a leader. Keep asking the last known one: its answer decides.
                 return;
@@ -53,7 +54,7 @@ impl Consumer {
             return;
         }
         let stamp = self.new_stamp();
-        if self.change(id, |partition| partition.set_leader(&topic, stamp)) == Some(false) {
+        if !self.change(id, |partition| partition.set_leader(&topic, stamp)) {
             let what = "the topic was deleted and created again: its offsets are those of other records";
             let error = Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), what);
             self.fail(id, error.with_hint(Hint::SeekInNewTopic));
@@ -69,22 +70,20 @@ impl Consumer {
 
     /// Asks for new metadata of a partition's topic.
     pub(super) fn refresh_topic(&mut self, id: PartitionId) {
-        if let Some(partition) = self.partitions.get(id) {
-            self.outdated.add_topic(&partition.key().topic);
-        }
+        self.outdated.add_topic(&self.partitions.get(id).key().topic);
     }
 
     /// Asks again for the topics that are stuck.
     fn refresh_stuck_topics(&mut self, now: Instant) {
         self.refresh_at = now + self.backoff.max;
-        for topic in self.partitions.leaderless_topics().chain(self.troubles.topics()) {
+        for topic in self.partitions.leaderless_topics().chain(self.topic_errors.topics()) {
             self.outdated.add_topic(topic);
         }
     }
 
     /// Whether something is stuck that new metadata may resolve.
     pub(super) fn waits_for_metadata(&self) -> bool {
-        self.partitions.lacks_leader() || !self.troubles.is_empty()
+        self.partitions.lacks_leader() || !self.topic_errors.is_empty()
     }
 
     pub(super) fn send(&mut self, target: Target, in_flight: InFlight, body: ConsumerRequest) -> Call<ConsumerRequest> {
@@ -170,14 +169,17 @@ impl Consumer {
         is_validation: bool,
     ) {
         for &(id, stamp) in asked {
-            let Some(partition) = self.unchanged(id, stamp) else { continue };
-            match (error.kind(), partition.state()) {
+            // What has changed since then does not wait for this answer.
+            let state = self.unchanged(id, stamp).map(Partition::state);
+            let is_unsupported = error.kind() == ErrorKind::Unsupported;
+            match state {
+                None => {}
                 // The broker does not support `OffsetForLeaderEpoch`, so truncation cannot be detected: go on.
-                (ErrorKind::Unsupported, State::Validating { out_of_range }) if is_validation => {
+                Some(State::Validating { out_of_range }) if is_unsupported && is_validation => {
                     self.go_on(id, out_of_range);
                 }
-                (ErrorKind::Unsupported, _) => self.fail(id, error.clone()),
-                _ => {
+                Some(_) if is_unsupported => self.fail(id, error.clone()),
+                Some(_) => {
                     self.refresh_topic(id);
                     self.back_off(now, id);
                 }

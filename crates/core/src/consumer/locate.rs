@@ -24,7 +24,7 @@ use crate::wire::messages::{
 use super::brokers::{BrokerState, Question};
 use super::partition::{Partition, State, Truncation};
 use super::partitions::PartitionId;
-use super::trouble::may_heal;
+use super::topic_errors::may_heal;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight};
 
 /// How many times a leader that was named by old metadata may answer that it does not know a leader epoch. After that
@@ -36,13 +36,12 @@ impl Consumer {
     pub(super) fn poll_question(&mut self) -> Option<Call<ConsumerRequest>> {
         let (broker_id, question, ids) = self.brokers.to_question()?;
         let versions = self.brokers.get(broker_id)?.versions()?;
-        let mut asked = Vec::with_capacity(ids.len());
-        let mut partitions: Vec<&Partition> = Vec::with_capacity(ids.len());
-        for id in &ids {
-            let Some(partition) = self.partitions.get(*id) else { continue };
-            asked.push((*id, partition.stamp()));
-            partitions.push(partition);
+        let mut partitions: Vec<&Partition> = ids.iter().map(|id| self.partitions.get(*id)).collect();
+        if !partitions.iter().all(|partition| partition.has_question(question)) {
+            self.poison("a partition is on the list for a question that it does not have");
+            return None;
         }
+        let asked = ids.iter().zip(&partitions).map(|(id, partition)| (*id, partition.stamp())).collect();
         partitions.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         let (in_flight, request) = match question {
             Question::Locate => {
@@ -80,9 +79,9 @@ impl Consumer {
         let otherwise = if is_old { EARLIEST_TIMESTAMP } else { LATEST_TIMESTAMP };
         for topic in response.topics {
             for located in topic.partitions {
-                let Some(id) = self.asked(asked, &topic.name, located.partition_index) else { continue };
-                if let Some(State::Locating { timestamp, out_of_range }) = self.partitions.get(id).map(Partition::state)
-                {
+                let id = self.asked(asked, &topic.name, located.partition_index);
+                let state = id.map(|id| (id, self.partitions.get(id).state()));
+                if let Some((id, State::Locating { timestamp, out_of_range })) = state {
                     let otherwise = (timestamp >= 0).then_some(State::Locating { timestamp: otherwise, out_of_range });
                     self.handle_offset(now, id, otherwise, out_of_range, &located);
                 }
@@ -115,8 +114,7 @@ impl Consumer {
         let stamp = self.new_stamp();
         self.changed.insert(id);
         self.change(id, |partition| partition.begin_at(stamp, offset, leader_epoch));
-        let Some(partition) = self.partitions.get(id) else { return };
-        let topic_partition = partition.key().clone();
+        let topic_partition = self.partitions.get(id).key().clone();
         self.events.push_back(match out_of_range {
             Some(from) => ConsumerEvent::Reset { topic_partition, from, to: offset },
             None => ConsumerEvent::Located(topic_partition),
@@ -129,27 +127,27 @@ impl Consumer {
             self.refresh_topic(id);
         }
         if may_heal(code) {
-            if let Some(topic) = self.partitions.get(id).map(|partition| Arc::clone(&partition.key().topic)) {
-                self.note_trouble(now, &topic, code, true);
-            }
+            let topic = Arc::clone(&self.partitions.get(id).key().topic);
+            self.note_topic_error(now, &topic, code, true);
             self.back_off(now, id);
             return;
         }
         match Error::from_code(code) {
             Some(error) if !code.is_retriable_for_readers() => self.fail(id, error),
-            _ => self.back_off(now, id),
+            Some(_) | None => self.back_off(now, id),
         }
     }
 
     /// The partition that a part of the response is about, if it was asked for and has not changed since. `asked` is
     /// sorted.
     fn asked(&self, asked: &[(PartitionId, u64)], topic: &str, partition: i32) -> Option<PartitionId> {
-        let id = self.partitions.find(topic, partition)?;
+        let id = self.partitions.id_of(topic, partition)?;
         let index = asked.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         let (_, stamp) = asked.get(index)?;
         self.unchanged(id, *stamp).map(|_| id)
     }
 
+    /// Asks again after a back-off for those that the response left out.
     fn back_off_missing(&mut self, now: Instant, asked: &[(PartitionId, u64)]) {
         for &(id, stamp) in asked {
             if self.unchanged(id, stamp).is_some_and(Partition::is_asking) {
@@ -166,8 +164,9 @@ impl Consumer {
     ) {
         for topic in response.topics {
             for end in topic.partitions {
-                let Some(id) = self.asked(asked, &topic.topic, end.partition) else { continue };
-                if let Some(State::Validating { out_of_range }) = self.partitions.get(id).map(Partition::state) {
+                let id = self.asked(asked, &topic.topic, end.partition);
+                let state = id.map(|id| (id, self.partitions.get(id).state()));
+                if let Some((id, State::Validating { out_of_range })) = state {
                     self.handle_epoch_end(now, id, out_of_range, &end);
                 }
             }
@@ -183,7 +182,7 @@ impl Consumer {
             let end_offset = end.end_offset.filter(|offset| *offset >= 0);
             let lags =
                 |partition: &Partition| partition.is_led_from_the_past() && partition.failures() < LAGGING_ANSWERS;
-            if end_offset.is_none() && self.partitions.get(id).is_some_and(lags) {
+            if end_offset.is_none() && lags(self.partitions.get(id)) {
                 self.refresh_topic(id);
                 self.back_off(now, id);
                 return;
@@ -203,15 +202,14 @@ impl Consumer {
     /// `end` is `None` if the leader does not know an epoch as new as ours: its log is not the one we read.
     pub(super) fn handle_truncation(&mut self, id: PartitionId, end: Option<i64>, leader_epoch: Option<i32>) -> bool {
         match self.change(id, |partition| partition.truncate(end, leader_epoch)) {
-            Some(Truncation::None) => return false,
-            Some(Truncation::OfBuffer) => self.set_state(id, State::Fetching),
-            Some(Truncation::OfWhatWasRead) => {
+            Truncation::None => return false,
+            Truncation::OfBuffer => self.set_state(id, State::Fetching),
+            Truncation::OfWhatWasRead => {
                 let end = end.map_or("in an older epoch".into(), |end| format!("at offset {end}"));
                 let what = format!("the log was truncated: it now ends {end}, which is before the position");
                 let error = Error::new(ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE), what);
                 self.fail(id, error.with_hint(Hint::SeekAfterTruncation));
             }
-            None => {}
         }
         true
     }
@@ -238,7 +236,7 @@ impl Consumer {
                 return;
             }
         };
-        let out_of_range = self.partitions.get(id).map(Partition::fetched);
+        let out_of_range = Some(self.partitions.get(id).fetched());
         self.set_state(id, State::Locating { timestamp, out_of_range });
     }
 }

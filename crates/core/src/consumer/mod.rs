@@ -32,7 +32,7 @@ mod partition;
 mod partitions;
 mod returned;
 mod session;
-mod trouble;
+mod topic_errors;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::cluster::{Call, Metadata, Notice, Outdated};
 use crate::config::{ConsumerConfig, IsolationLevel};
-use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Instant;
@@ -57,13 +57,13 @@ pub use handout::{BadBatch, FetchedBatch, RecordCursor};
 
 use brokers::{Brokers, Link};
 use buffer::Front;
-use change::{check_start, misuse};
+use change::misuse;
 pub(crate) use commit::{Commits, Membership};
 use partition::{IndexKeys, Partition};
 pub use partitions::PartitionId;
 use partitions::Partitions;
 use returned::Returned;
-use trouble::Troubles;
+use topic_errors::TopicErrors;
 
 /// The shortest time between two fetches after a response that a correct broker would not send (guarantee R16).
 const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);
@@ -214,7 +214,7 @@ pub struct Consumer {
     metadata: Arc<Metadata>,
     partitions: Partitions,
     brokers: Brokers,
-    troubles: Troubles,
+    topic_errors: TopicErrors,
     in_flight: BTreeMap<u64, InFlight>,
     next_id: u64,
     next_stamp: u64,
@@ -241,6 +241,8 @@ pub struct Consumer {
     now: Instant,
     /// Whether the last call of `poll_request` lacked room in the fetch buffer.
     lacks_room: bool,
+    /// Why the machine has stopped itself, if it has: only a bug makes it do so.
+    failure: Option<Error>,
 }
 
 impl Consumer {
@@ -257,7 +259,7 @@ impl Consumer {
             metadata: Arc::default(),
             partitions: Partitions::default(),
             brokers: Brokers::default(),
-            troubles: Troubles::default(),
+            topic_errors: TopicErrors::default(),
             in_flight: BTreeMap::new(),
             next_id: 0,
             next_stamp: 0,
@@ -272,6 +274,7 @@ impl Consumer {
             outdated: Outdated::default(),
             now: Instant::default(),
             lacks_room: false,
+            failure: None,
         }
     }
 
@@ -279,9 +282,10 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// `Misuse` if it is consumed already, or if the offset or timestamp is negative.
+    /// `Misuse` if it is consumed already, or if the offset or timestamp is negative. `Internal` if a bug has stopped
+    /// the machine.
     pub fn add(&mut self, key: &TopicPartition, start: StartPosition) -> Result<()> {
-        check_start(key, start)?;
+        self.check_start(key, start)?;
         let partition = Partition::new(key.clone(), self.config.max_partition_fetch_bytes as i32);
         let added = self.partitions.insert(partition);
         let id = added.ok_or_else(|| misuse("the partition is consumed already", key))?;
@@ -296,9 +300,8 @@ impl Consumer {
     /// `Misuse` if it is not consumed.
     pub fn remove(&mut self, key: &TopicPartition) -> Result<Option<i64>> {
         let id = self.consumed(key)?;
-        if let Some(keys) = self.partitions.unindex(id) {
-            self.brokers.reindex(id, &keys, &IndexKeys::default(), self.now);
-        }
+        let keys = self.partitions.unindex(id);
+        self.brokers.reindex(id, &keys, &IndexKeys::default(), self.now);
         self.out.remove(&id);
         self.changed.remove(&id);
         Ok(self.partitions.remove(id).and_then(Partition::end))
@@ -308,9 +311,10 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// `Misuse` if the partition is not consumed, or if the offset or timestamp is negative.
+    /// `Misuse` if the partition is not consumed, or if the offset or timestamp is negative. `Internal` if a bug has
+    /// stopped the machine.
     pub fn seek(&mut self, key: &TopicPartition, start: StartPosition) -> Result<()> {
-        check_start(key, start)?;
+        self.check_start(key, start)?;
         let id = self.consumed(key)?;
         let had_position = self.position(key).is_some();
         self.start(id, start);
@@ -417,29 +421,13 @@ impl Consumer {
     pub fn take_changed(&mut self) -> BTreeSet<TopicPartition> {
         let mut changed = std::mem::take(&mut self.changed);
         changed.extend(&self.out);
-        changed.into_iter().filter_map(|id| Some(self.partitions.get(id)?.key().clone())).collect()
+        changed.into_iter().map(|id| self.partitions.get(id).key().clone()).collect()
     }
 
     /// A number that changes whenever the application reads a record of a batch that it holds.
     pub fn progress(&self) -> u64 {
-        let held = self.out.iter().filter_map(|id| self.partitions.get(*id)?.offset());
+        let held = self.out.iter().filter_map(|id| self.partitions.get(*id).offset());
         held.fold(0, |sum, offset| sum.wrapping_add(offset.unsigned_abs()))
-    }
-
-    /// Starts to commit offsets for the group (`group.id`), which must have no members. Returns the number that
-    /// [`ConsumerEvent::Committed`] will carry, after `limit` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// `Config` without a group, `Misuse` if an offset is negative.
-    pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
-        let no_group = || Error::new(ErrorKind::Config, "offsets can only be committed with a group.id");
-        self.commits.as_mut().ok_or_else(no_group)?.ask(offsets, now + limit)
-    }
-
-    /// Whether a commit is pending.
-    pub fn is_committing(&self) -> bool {
-        self.commits.as_ref().is_some_and(Commits::is_busy)
     }
 
     /// The high watermark in the last response: the offset behind the last record that all in-sync replicas have.
@@ -481,15 +469,25 @@ impl Consumer {
             self.reindex(id);
         }
         self.brokers.handle_time(now);
-        self.look_at_troubles(now);
+        self.check_topic_errors(now);
         let commit = self.poll_commit(now);
-        commit.or_else(|| self.poll_versions(now)).or_else(|| self.poll_question()).or_else(|| self.poll_fetch(now))
+        let call = commit.or_else(|| self.poll_versions(now)).or_else(|| self.poll_question());
+        let call = call.or_else(|| self.poll_fetch(now));
+        self.check();
+        call.filter(|_| self.failure.is_none())
     }
 
-    /// Takes the response to a request, or why there is none.
+    /// Takes the response to a request, or why there is none. An unknown `id` is ignored: the request was answered
+    /// before.
     pub fn handle_response(&mut self, now: Instant, id: u64, response: Result<ConsumerResponse>) {
         self.now = now;
-        let Some(in_flight) = self.in_flight.remove(&id) else { return };
+        if let Some(in_flight) = self.in_flight.remove(&id) {
+            self.handle_answered(now, in_flight, response);
+        }
+        self.check();
+    }
+
+    fn handle_answered(&mut self, now: Instant, in_flight: InFlight, response: Result<ConsumerResponse>) {
         if let InFlight::Fetch { reserved, .. } = in_flight {
             self.reserved = self.reserved.saturating_sub(reserved);
         }
@@ -527,8 +525,8 @@ impl Consumer {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let refresh = Some(self.refresh_at).filter(|at| self.waits_for_metadata() && *at > self.now);
         let commit = self.commits.as_ref().and_then(Commits::poll_timeout);
-        let trouble = self.troubles.next_due();
-        let dues = [refresh, commit, trouble, self.partitions.next_due(), self.brokers.next_due()];
+        let topic_error = self.topic_errors.next_due();
+        let dues = [refresh, commit, topic_error, self.partitions.next_due(), self.brokers.next_due()];
         dues.into_iter().flatten().min()
     }
 
@@ -539,12 +537,14 @@ impl Consumer {
             return true;
         }
         while let Some(&id) = self.queue.front() {
-            if self.partitions.get(id).is_some_and(Partition::is_waiting) {
+            if self.partitions.find(id).is_some_and(Partition::is_waiting) {
                 return true;
             }
-            // `enqueue` brings it back as soon as it has something to hand out.
+            // `enqueue` brings it back as soon as it has something to hand out, unless it was removed.
             self.queue.pop_front();
-            self.change(id, Partition::leave_queue);
+            if self.partitions.find(id).is_some() {
+                self.change(id, Partition::leave_queue);
+            }
         }
         false
     }
@@ -555,6 +555,10 @@ impl Consumer {
     pub fn take_batch(&mut self) -> Option<FetchedBatch> {
         self.handle_returned();
         while let Some(id) = self.queue.pop_front() {
+            if self.partitions.find(id).is_none() {
+                // It was removed while it was in the queue.
+                continue;
+            }
             // `enqueue` brings it back: behind the others, once its batch is given back, or it has more to hand out.
             let front = self.change(id, |partition| {
                 partition.leave_queue();
@@ -562,25 +566,19 @@ impl Consumer {
             });
             self.changed.insert(id);
             match front {
-                None | Some(Front::Nothing | Front::Held) => {}
-                Some(Front::Bad) => self.fail_at_bad_front(id),
-                Some(Front::Batch) => {
-                    let batch = self.partitions.get(id).and_then(|partition| partition.take(id, &self.returned));
+                Front::Nothing | Front::Held => {}
+                Front::Bad => self.fail_at_bad_front(id),
+                Front::Batch => {
+                    let batch = self.partitions.get(id).take(id, &self.returned);
                     if batch.is_some() {
                         self.out.insert(id);
                         return batch;
                     }
+                    self.poison("it lost a batch that was to be handed out");
                 }
             }
         }
         None
-    }
-
-    /// The front of a partition's buffer cannot be read: parks the partition.
-    fn fail_at_bad_front(&mut self, id: PartitionId) {
-        if let Some(error) = self.change(id, Partition::take_bad_front).flatten() {
-            self.fail(id, error.with_hint(Hint::SeekPast));
-        }
     }
 
     /// Takes back a batch that could not be opened: parks its partition and reports one error event.
@@ -759,6 +757,40 @@ mod tests {
         consumer.has_batch();
         commit(&mut consumer);
         assert_eq!(commit(&mut consumer), (vec![], 0));
+    }
+
+    #[test]
+    fn a_mistake_of_ours_stops_the_machine_and_is_reported_for_every_partition_and_commit() {
+        let mistakes: [fn(&mut Consumer); 4] = [
+            |consumer| assert_eq!(consumer.partitions.get(PartitionId::numbered(99)).offset(), None),
+            |consumer| assert_eq!(consumer.change(PartitionId::numbered(99), |partition| partition.offset()), None),
+            |consumer| consumer.fail_at_bad_front(PartitionId::numbered(0)),
+            |consumer| consumer.handle_committed(Instant(0), Err(Error::new(ErrorKind::Disconnected, "planted"))),
+        ];
+        for mistake in mistakes {
+            let mut consumer = with_buffered(3, &batch().into());
+            consumer.commits = Some(Commits::new("billing".into(), consumer.backoff));
+            let number = consumer.commit(Instant(0), consumer.positions(), Duration::from_secs(5)).unwrap();
+            mistake(&mut consumer);
+            drop(consumer.take_batch());
+            assert!(consumer.poll_request(Instant(0)).is_none() && consumer.take_batch().is_none());
+            let events: Vec<_> = std::iter::from_fn(|| consumer.poll_event()).collect();
+            let errors = events.iter().filter_map(|event| match event {
+                ConsumerEvent::PartitionError { error, .. } => Some((error.kind(), None)),
+                ConsumerEvent::Committed { number, outcome: Err(error) } => Some((error.kind(), Some(*number))),
+                _ => None,
+            });
+            let internal = ErrorKind::Internal;
+            let expected = [(internal, None), (internal, None), (internal, None), (internal, Some(number))];
+            assert_eq!(errors.collect::<Vec<_>>(), expected);
+            for refused in [
+                consumer.seek(&key(0), StartPosition::Earliest),
+                consumer.add(&key(9), StartPosition::Earliest),
+                consumer.commit(Instant(0), Offsets::new(), Duration::ZERO).map(drop),
+            ] {
+                assert_eq!(refused.unwrap_err().kind(), ErrorKind::Internal);
+            }
+        }
     }
 
     #[test]

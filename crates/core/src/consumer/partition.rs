@@ -23,6 +23,7 @@ use crate::wire::messages::fetch::PartitionData;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::{RawBatch, batches};
 
+use super::brokers::Question;
 use super::buffer::{Buffer, Content, Front};
 use super::handout::{FetchedBatch, Pinned};
 use super::isolation::AbortedTransactions;
@@ -262,6 +263,14 @@ impl Partition {
 
     pub(super) fn is_asking(&self) -> bool {
         self.is_asking
+    }
+
+    /// Whether it has this question to its leader.
+    pub(super) fn has_question(&self, question: Question) -> bool {
+        match question {
+            Question::Locate => matches!(self.state, State::Locating { .. }),
+            Question::Validate => matches!(self.state, State::Validating { .. }) && self.fetched_epoch.is_some(),
+        }
     }
 
     pub(super) fn leader(&self) -> Option<i32> {
@@ -508,9 +517,9 @@ impl Partition {
     /// From now on reads from the follower that the leader named. A follower may not name another one.
     pub(super) fn follow(&mut self, replica: Option<i32>) -> bool {
         let is_other = |replica: &i32| *replica >= 0 && self.leader != Some(*replica);
-        let Some(replica) = replica.filter(is_other).filter(|_| self.preferred_replica.is_none()) else { return false };
-        self.preferred_replica = Some(replica);
-        true
+        let new = replica.filter(is_other).filter(|_| self.preferred_replica.is_none());
+        self.preferred_replica = self.preferred_replica.or(new);
+        new.is_some()
     }
 
     /// Puts the new batches of a fetch response into the buffer. Returns whether there were any.

@@ -3,9 +3,14 @@
 //! A [`PartitionId`] is an index into the arena plus a generation, so the id of a removed partition finds nothing, even
 //! if its slot is used again. Lists and requests in flight hold ids instead of names.
 //!
+//! What may hold the id of a removed partition (the queue, requests in flight, batches that come back) asks
+//! [`Partitions::find`]. Everything else uses [`Partitions::get`], which cannot fail. If a bug makes it miss all the
+//! same, it returns a blank partition, and [`Partitions::is_broken`] says so: the consumer then stops itself.
+//!
 //! [`Partitions::update`] keeps the counts and the ends of back-offs up to date with each partition's [`IndexKeys`], so
 //! a wake-up need not walk over all partitions.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -45,7 +50,7 @@ struct TopicEntry {
     topic_id: Uuid,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Partitions {
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -55,9 +60,31 @@ pub(super) struct Partitions {
     paused_with_buffer: BTreeSet<PartitionId>,
     fetching: usize,
     leaderless: BTreeSet<PartitionId>,
+    /// What a look-up returns if it finds nothing.
+    blank: (Partition, IndexKeys),
+    broken: Cell<bool>,
     /// How many partitions were looked at; tests use it to measure work.
     #[cfg(test)]
-    pub(super) visits: std::cell::Cell<usize>,
+    pub(super) visits: Cell<usize>,
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            backing_off: BTreeSet::new(),
+            paused_with_buffer: BTreeSet::new(),
+            fetching: 0,
+            leaderless: BTreeSet::new(),
+            blank: (Partition::new(TopicPartition::new("", -1), 0), IndexKeys::default()),
+            broken: Cell::new(false),
+            #[cfg(test)]
+            visits: Cell::new(0),
+        }
+    }
 }
 
 impl Partitions {
@@ -84,39 +111,57 @@ impl Partitions {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         let key = partition.key();
-        if let Some(entry) = self.topics.get_mut(&key.topic) {
-            entry.partitions.remove(&key.partition);
-            if entry.partitions.is_empty() {
-                self.names.remove(&entry.topic_id);
-                self.topics.remove(&key.topic);
+        match self.topics.get_mut(&key.topic) {
+            Some(entry) => {
+                entry.partitions.remove(&key.partition);
+                if entry.partitions.is_empty() {
+                    self.names.remove(&entry.topic_id);
+                    self.topics.remove(&key.topic);
+                }
             }
+            None => self.broken.set(true),
         }
         Some(partition)
     }
 
-    fn slot(&self, id: PartitionId) -> Option<&(Partition, IndexKeys)> {
+    fn slot_mut(&mut self, id: PartitionId) -> &mut (Partition, IndexKeys) {
         #[cfg(test)]
         self.visits.set(self.visits.get() + 1);
-        self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation)?.used.as_ref()
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
+        slot.and_then(|slot| slot.used.as_mut()).unwrap_or_else(|| {
+            self.broken.set(true);
+            &mut self.blank
+        })
     }
 
-    fn slot_mut(&mut self, id: PartitionId) -> Option<&mut (Partition, IndexKeys)> {
+    /// The partition with this id, unless it was removed.
+    pub(super) fn find(&self, id: PartitionId) -> Option<&Partition> {
         #[cfg(test)]
         self.visits.set(self.visits.get() + 1);
-        self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.used.as_mut()
+        let slot = self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.used.as_ref().map(|(partition, _)| partition)
     }
 
-    pub(super) fn get(&self, id: PartitionId) -> Option<&Partition> {
-        self.slot(id).map(|(partition, _)| partition)
+    /// The partition with this id, which must exist.
+    pub(super) fn get(&self, id: PartitionId) -> &Partition {
+        self.find(id).unwrap_or_else(|| {
+            self.broken.set(true);
+            &self.blank.0
+        })
     }
 
-    /// Call [`Partitions::update`] after changing it.
-    pub(super) fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
-        self.slot_mut(id).map(|(partition, _)| partition)
+    /// The partition with this id, which must exist. Call [`Partitions::update`] after changing it.
+    pub(super) fn get_mut(&mut self, id: PartitionId) -> &mut Partition {
+        &mut self.slot_mut(id).0
     }
 
-    /// The partition with this topic and number.
-    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<PartitionId> {
+    /// Whether a partition that must exist was not found, which is a bug.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// The id of the partition with this topic and number.
+    pub(super) fn id_of(&self, topic: &str, partition: i32) -> Option<PartitionId> {
         self.topics.get(topic)?.partitions.get(&partition).copied()
     }
 
@@ -130,9 +175,14 @@ impl Partitions {
         self.topics.get_key_value(topic).map(|(name, _)| Arc::clone(name))
     }
 
+    /// The ids of all partitions, in the order of their topics and numbers.
+    pub(super) fn ids(&self) -> impl Iterator<Item = PartitionId> {
+        self.topics.values().flat_map(|entry| entry.partitions.values()).copied()
+    }
+
     /// All partitions, sorted.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Partition> {
-        self.topics.values().flat_map(|entry| entry.partitions.values()).filter_map(|id| self.get(*id))
+        self.ids().map(|id| self.get(id))
     }
 
     /// The partitions of one topic.
@@ -154,30 +204,32 @@ impl Partitions {
 
     /// Remembers the topic's id. During an upgrade some brokers send none; that does not remove a known id.
     pub(super) fn name_topic(&mut self, key: &TopicPartition, topic_id: Uuid) {
-        let Some(entry) = self.topics.get_mut(&key.topic) else { return };
-        if topic_id.is_zero() || entry.topic_id == topic_id {
-            return;
+        match self.topics.get_mut(&key.topic) {
+            Some(entry) if !topic_id.is_zero() && entry.topic_id != topic_id => {
+                self.names.remove(&entry.topic_id);
+                entry.topic_id = topic_id;
+                self.names.insert(topic_id, Arc::clone(&key.topic));
+            }
+            Some(_) => {}
+            None => self.broken.set(true),
         }
-        self.names.remove(&entry.topic_id);
-        entry.topic_id = topic_id;
-        self.names.insert(topic_id, Arc::clone(&key.topic));
     }
 
     /// Updates the counts and times for a partition; returns its keys before and now.
-    pub(super) fn update(&mut self, id: PartitionId, now: Instant, enough: usize) -> Option<(IndexKeys, IndexKeys)> {
-        let (partition, keys) = self.slot_mut(id)?;
+    pub(super) fn update(&mut self, id: PartitionId, now: Instant, enough: usize) -> (IndexKeys, IndexKeys) {
+        let (partition, keys) = self.slot_mut(id);
         let new = partition.index_keys(now, enough);
         let old = std::mem::replace(keys, new);
         self.recount(id, &old, &new);
-        Some((old, new))
+        (old, new)
     }
 
     /// Removes a partition from all lists and counts; returns the keys it had.
-    pub(super) fn unindex(&mut self, id: PartitionId) -> Option<IndexKeys> {
-        let (_, keys) = self.slot_mut(id)?;
+    pub(super) fn unindex(&mut self, id: PartitionId) -> IndexKeys {
+        let (_, keys) = self.slot_mut(id);
         let old = std::mem::take(keys);
         self.recount(id, &old, &IndexKeys::default());
-        Some(old)
+        old
     }
 
     fn recount(&mut self, id: PartitionId, old: &IndexKeys, new: &IndexKeys) {
@@ -230,7 +282,7 @@ impl Partitions {
 
     /// The topic of each partition without a leader.
     pub(super) fn leaderless_topics(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.leaderless.iter().filter_map(|id| self.get(*id)).map(|partition| &partition.key().topic)
+        self.leaderless.iter().map(|id| &self.get(*id).key().topic)
     }
 }
 
@@ -246,7 +298,9 @@ mod tests {
         assert!(partitions.insert(Partition::new(key.clone(), 1)).is_none(), "it is there already");
         partitions.remove(old).unwrap();
         let new = partitions.insert(Partition::new(key, 1)).unwrap();
-        assert!(partitions.get(old).is_none() && partitions.get(new).is_some());
-        assert_eq!(partitions.find("orders", 3), Some(new));
+        assert!(partitions.find(old).is_none() && partitions.find(new).is_some());
+        assert_eq!(partitions.id_of("orders", 3), Some(new));
+        assert!(partitions.get(new).key().partition == 3 && !partitions.is_broken());
+        assert!(partitions.get(old).key().partition == -1 && partitions.is_broken());
     }
 }

@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// The next request; `name` gives the topic and number of a partition.
-    pub(super) fn next(&mut self, version: i16, name: impl Fn(PartitionId) -> Option<TopicPartition>) -> SessionFetch {
+    pub(super) fn next(&mut self, version: i16, name: impl Fn(PartitionId) -> TopicPartition) -> SessionFetch {
         if version < SESSIONS_SINCE {
             let topics = self.everything(name, usize::MAX).0;
             return SessionFetch { session_epoch: None, topics, ..SessionFetch::default() };
@@ -138,7 +138,7 @@ impl Session {
     pub(super) fn next_within(
         &mut self,
         limit: usize,
-        name: impl Fn(PartitionId) -> Option<TopicPartition>,
+        name: impl Fn(PartitionId) -> TopicPartition,
     ) -> (SessionFetch, usize) {
         let (topics, bytes) = self.everything(name, limit);
         (SessionFetch { session_epoch: None, topics, ..SessionFetch::default() }, bytes)
@@ -148,7 +148,7 @@ impl Session {
     fn changes(
         &mut self,
         version: i16,
-        name: impl Fn(PartitionId) -> Option<TopicPartition>,
+        name: impl Fn(PartitionId) -> TopicPartition,
     ) -> (Vec<FetchTopic>, Vec<ForgottenTopic>) {
         let (mut asked, mut forgotten): (Vec<Named>, Vec<Named>) = (Vec::new(), Vec::new());
         for id in std::mem::take(&mut self.changed) {
@@ -160,7 +160,7 @@ impl Session {
             let is_new = old.is_none_or(|(_, old)| !wanted.looks_like(old));
             forgotten.extend(old.filter(|(_, old)| old.topic_id != wanted.topic_id).cloned());
             let known = old.map(|(key, _)| key.clone());
-            let Some(key) = known.or_else(|| name(id)) else { continue };
+            let key = known.unwrap_or_else(|| name(id));
             if is_new {
                 asked.push((key.clone(), wanted));
             }
@@ -178,14 +178,10 @@ impl Session {
     }
 
     /// The request for everything that is wanted, or for as much of it, in turn, as may bring at most `limit` bytes.
-    fn everything(
-        &mut self,
-        name: impl Fn(PartitionId) -> Option<TopicPartition>,
-        limit: usize,
-    ) -> (Vec<FetchTopic>, usize) {
+    fn everything(&mut self, name: impl Fn(PartitionId) -> TopicPartition, limit: usize) -> (Vec<FetchTopic>, usize) {
         self.turn = self.turn.wrapping_add(1);
         self.changed.clear();
-        let all = self.wanted.iter().filter_map(|(id, wanted)| Some((*id, (name(*id)?, *wanted))));
+        let all = self.wanted.iter().map(|(id, wanted)| (*id, (name(*id), *wanted)));
         let mut all: Vec<(PartitionId, Named)> = all.collect();
         all.sort_unstable_by(|(_, (one, _)), (_, (other, _))| one.cmp(other));
         let mut total: usize = 0;
@@ -286,7 +282,7 @@ mod tests {
             }
             assert!(!session.has_changed() && session.wants_nothing(), "after a refused request: {is_refused}");
             session.want(PartitionId::numbered(200), Some(WANTED));
-            session.next(13, |_| Some(TopicPartition::new("orders", 0)));
+            session.next(13, |_| TopicPartition::new("orders", 0));
             session.handle_failure(None);
             session.want(PartitionId::numbered(200), None);
         }
@@ -297,7 +293,7 @@ mod tests {
     fn a_session_forgets_what_it_was_asked_and_is_wanted_no_longer() {
         let mut session = Session::default();
         session.want(PartitionId::numbered(1), Some(WANTED));
-        let name = |_| Some(TopicPartition::new("orders", 0));
+        let name = |_| TopicPartition::new("orders", 0);
         session.next(12, name);
         session.handle_answer(7);
         session.want(PartitionId::numbered(1), None);

@@ -67,21 +67,30 @@ impl Member {
                     return Some(call);
                 }
             }
-            _ => {}
+            State::Away
+            | State::Unjoined
+            | State::Joining
+            | State::Syncing
+            | State::Releasing { .. }
+            | State::Beginning { .. }
+            | State::Stable
+            | State::Leaving
+            | State::Ended => {}
         }
         self.heartbeat(now)
     }
 
     /// Asks for the committed offsets of the partitions that are to be started.
     pub(super) fn ask_committed(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
-        match &mut self.state {
-            State::Beginning { added, asked } if !*asked && self.retry_at <= now => {
-                *asked = true;
-                let added = added.iter().cloned().collect();
-                Some(self.send(InFlight::Committed, MemberRequest::Committed(added)))
-            }
-            _ => None,
+        if let State::Beginning { added, asked } = &mut self.state
+            && !*asked
+            && self.retry_at <= now
+        {
+            *asked = true;
+            let added = added.iter().cloned().collect();
+            return Some(self.send(InFlight::Committed, MemberRequest::Committed(added)));
         }
+        None
     }
 
     /// Whether something is to be sent at `retry_at`.
@@ -297,12 +306,13 @@ impl Member {
     /// asked again, nobody waits for it any more.
     pub fn handle_assignment(&mut self, now: Instant, shares: Result<Assignment>) {
         self.assignments_wanted = self.assignments_wanted.saturating_sub(1);
-        match &mut self.state {
-            State::Assigning(assigning) if self.assignments_wanted == 0 => match shares {
+        if let State::Assigning(assigning) = &mut self.state
+            && self.assignments_wanted == 0
+        {
+            match shares {
                 Ok(shares) => assigning.shares = Some(shares),
                 Err(error) => self.handle_failure(now, InFlight::Sync, error),
-            },
-            _ => {}
+            }
         }
     }
 
@@ -479,13 +489,18 @@ impl Member {
             self.report(now, error);
             self.retry_at = now + TOLD_EVERY;
         }
-        match (in_flight, &mut self.state) {
-            (InFlight::Committed, State::Beginning { asked, .. }) => *asked = false,
-            (InFlight::Join | InFlight::Sync, _) => {
+        match in_flight {
+            InFlight::Committed => {
+                if let State::Beginning { asked, .. } = &mut self.state {
+                    *asked = false;
+                }
+            }
+            InFlight::Join | InFlight::Sync => {
                 self.attempt += 1;
                 self.state = State::Unjoined;
             }
-            _ => {}
+            // The next one is sent at its own time.
+            InFlight::Heartbeat | InFlight::Probe | InFlight::Leave | InFlight::Commit => {}
         }
     }
 

@@ -57,6 +57,9 @@ const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait for the metadata of a topic id before asking for it again.
 const METADATA_WAIT: Duration = Duration::from_secs(1);
 
+/// What has gone wrong if a member by the classic protocol is to act by this one.
+const NOT_CONSUMER: &str = "it was to follow the consumer protocol in a classic group";
+
 /// What the coordinator does not know, and the next heartbeat says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
@@ -312,7 +315,10 @@ impl Member {
     fn subscription(&mut self) -> (Option<Vec<String>>, Option<String>) {
         let pattern = self.pattern_of_coordinator().map(|pattern| pattern.to_string());
         let names = if pattern.is_some() { Vec::new() } else { self.topics.iter().map(ToString::to_string).collect() };
-        let Some(group) = &mut self.consumer_group else { return (Some(names), None) };
+        let Some(group) = &mut self.consumer_group else {
+            self.poison(NOT_CONSUMER);
+            return (None, None);
+        };
         if pattern.is_none() && group.patterns != Patterns::Sent {
             return (Some(names), None);
         }
@@ -334,10 +340,8 @@ impl Member {
 
     /// Acts on the target if there is something to do: gives up partitions, or else starts the new ones.
     fn reconcile(&mut self, now: Instant) {
-        let Some(group) = self.consumer_group.as_mut().filter(|group| group.is_open) else { return };
-        if !matches!(self.state, State::Stable) {
-            return;
-        }
+        let is_stable = matches!(self.state, State::Stable);
+        let Some(group) = self.consumer_group.as_mut().filter(|group| group.is_open && is_stable) else { return };
         let due = group.metadata_due();
         if due.is_some_and(|due| due <= now) {
             group.metadata_at = now + METADATA_WAIT;
@@ -369,6 +373,7 @@ impl Member {
     /// Learns the names of the topics in the target, among `changed` or all topics that the member may be given.
     pub(super) fn learn_topic_ids(&mut self, changed: Option<&BTreeSet<Arc<str>>>) {
         let is_by_pattern = self.pattern_of_coordinator().is_some();
+        // By the classic protocol topics have names only.
         let Some(group) = &mut self.consumer_group else { return };
         let is_subscribed = |name: &&Arc<str>| is_by_pattern || self.topics.contains(*name);
         let known = |name: &Arc<str>| self.metadata.topic(name);
@@ -416,7 +421,7 @@ impl Member {
     }
 
     fn take_consumer_heartbeat(&mut self, in_flight: InFlight, response: ConsumerGroupHeartbeatResponse) {
-        let Some(group) = &mut self.consumer_group else { return };
+        let Some(group) = &mut self.consumer_group else { return self.poison(NOT_CONSUMER) };
         self.failures = 0;
         self.told_at = None;
         let interval = u64::try_from(response.heartbeat_interval_ms).unwrap_or_default().max(1);
@@ -430,10 +435,9 @@ impl Member {
         if is_joined {
             self.state = State::Stable;
         }
-        let Some(target) = response.assignment.map(target) else { return };
-        if group.target == target && !is_joined {
-            return;
-        }
+        let new = response.assignment.map(target).filter(|target| group.target != *target || is_joined);
+        // Mostly it says only that the member lives.
+        let Some(target) = new else { return };
         group.target = target;
         group.is_open = true;
         group.metadata_at = Instant::default();
@@ -484,7 +488,7 @@ impl Member {
 
     /// Subscribes to the topics that match its pattern: the coordinator has no patterns.
     fn match_pattern_itself(&mut self, in_flight: InFlight) {
-        let Some(group) = &mut self.consumer_group else { return };
+        let Some(group) = &mut self.consumer_group else { return self.poison(NOT_CONSUMER) };
         (group.patterns, group.news) = (Patterns::Unsupported, News::Everything);
         if in_flight == InFlight::Join {
             self.attempt += 1;

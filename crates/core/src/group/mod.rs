@@ -17,7 +17,6 @@
 //!   wait behind them use another connection.
 //! - Commits carry the generation of the member. A commit that is refused only because of a rebalance is sent again in
 //!   the next generation, if the member still owns the partition.
-//!
 //! - A group has one of two protocols: the classic one, in which a member assigns the partitions (`classic`), or the
 //!   consumer protocol, in which the coordinator does (`consumer`, KIP-848). The driver does not notice which.
 //!
@@ -408,9 +407,10 @@ impl Member {
         if std::mem::replace(&mut self.is_closing, true) {
             return;
         }
-        match &mut self.state {
-            State::Releasing { then, .. } => *then = release::Then::Leave,
-            _ => self.release_all(release::Then::Leave),
+        if let State::Releasing { then, .. } = &mut self.state {
+            *then = release::Then::Leave;
+        } else {
+            self.release_all(release::Then::Leave);
         }
     }
 
@@ -490,7 +490,8 @@ impl Member {
         }
     }
 
-    /// Takes the response to a request, or why there is none.
+    /// Takes the response to a request, or why there is none. An unknown `id` is ignored: the request was answered
+    /// before, or nobody wants its answer any more.
     pub fn handle_response(&mut self, now: Instant, id: u64, response: Result<MemberResponse>) {
         let Some(Sent { what: in_flight, attempt, at }) = self.in_flight.remove(&id) else { return };
         let is_late = attempt != self.attempt;
@@ -533,7 +534,9 @@ impl Member {
         {
             self.lose(&Error::new(ErrorKind::Fenced, "a commit was refused"), "a commit was refused");
         }
-        self.commits.handle_response(now, response, &mut self.random);
+        if !self.commits.handle_response(now, response, &mut self.random) {
+            self.poison("a commit was answered that was not in flight");
+        }
         self.tell_outcomes();
     }
 

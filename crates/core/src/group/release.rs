@@ -58,7 +58,7 @@ impl Member {
             (false, then) => self.release(self.owned.clone(), then),
             (true, Then::Leave) => self.leave("the consumer was closed"),
             (true, Then::Withdraw) => self.leave("the consumer unsubscribed from all topics"),
-            (true, _) => self.state = State::Unjoined,
+            (true, Then::Join | Then::Begin(_) | Then::Reconcile) => self.state = State::Unjoined,
         }
     }
 

@@ -116,9 +116,20 @@ impl Member {
         match &mut self.state {
             State::Leaving | State::Ended => {}
             State::Away => self.state = self.outside(),
-            _ if is_subscribed => self.rejoin = Some("the subscription changed"),
-            State::Releasing { then, .. } => *then = Then::Withdraw,
-            _ => self.release_all(Then::Withdraw),
+            State::Releasing { then, .. } if !is_subscribed => *then = Then::Withdraw,
+            State::Unjoined
+            | State::Joining
+            | State::Assigning(_)
+            | State::Syncing
+            | State::Releasing { .. }
+            | State::Beginning { .. }
+            | State::Stable => {
+                if is_subscribed {
+                    self.rejoin = Some("the subscription changed");
+                } else {
+                    self.release_all(Then::Withdraw);
+                }
+            }
         }
     }
 
@@ -156,6 +167,7 @@ impl Member {
     fn watch_shapes(&mut self, before: &Metadata, changed: &BTreeSet<Arc<str>>) {
         let has_rack = self.client_rack.is_some();
         let may_all_differ = has_rack && !self.metadata.has_brokers_of(before);
+        // Only the leader of a classic group watches.
         let Some(shared_out) = &mut self.shared_out else { return };
         let mut has_changed = false;
         for (name, shape) in shared_out.iter_mut().filter(|(name, _)| may_all_differ || changed.contains(*name)) {
