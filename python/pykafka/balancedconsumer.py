@@ -474,7 +474,7 @@ class _Member:
                     return
                 if not self._is_ending:
                     log.error("%s: %s", self._about, error)
-                    consumer._tell(error)
+                    consumer._raise_later(error)
             if not self._first.done():
                 self._first.set_result(None)
             del consumer

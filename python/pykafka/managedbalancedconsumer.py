@@ -217,7 +217,7 @@ class ManagedBalancedConsumer(BalancedConsumer):
                     "its coordinator answers: another member may be holding the rebalance up; start() tries again"
                 )
         # What the callback has raised.
-        self._check_told()
+        self._raise_pending()
         if not self._is_running():
             raise ConsumerStoppedException("post_rebalance_callback, or another thread, stopped the consumer")
         if not self._partitions:
@@ -276,7 +276,7 @@ class ManagedBalancedConsumer(BalancedConsumer):
             pass
         except BaseException as error:
             # The callback may also call sys.exit().
-            self._tell(error)
+            self._raise_later(error)
         finally:
             self._listening = None
             self._decided.set()

@@ -36,8 +36,8 @@ pub(crate) struct Retry {
     attempts: u32,
     /// Why the last attempt failed.
     last: Option<Error>,
-    /// When to log that the call takes long; `None` once logged.
-    tell_at: Option<Instant>,
+    /// When to log that the call takes long; `None` once that is done.
+    log_at: Option<Instant>,
 }
 
 impl Retry {
@@ -47,8 +47,8 @@ impl Retry {
         let backoff = Backoff { initial: config.retry_backoff, max: config.retry_backoff_max };
         let random = Random::new(driver.next_seed());
         let now = driver.now();
-        let (deadline, tell_at) = (now + limit, Some(now + QUIET));
-        Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None, tell_at }
+        let (deadline, log_at) = (now + limit, Some(now + QUIET));
+        Self { driver: driver.clone(), backoff, random, deadline, attempts: 0, last: None, log_at }
     }
 
     /// The time limit of one attempt. If the connection turns out to be dead, it leaves time for a second attempt on a
@@ -62,10 +62,10 @@ impl Retry {
     /// one.
     pub(crate) async fn attempt<T>(&mut self, attempt: impl Future<Output = Result<T>>) -> Result<T> {
         let mut attempt = std::pin::pin!(attempt);
-        if let Some(at) = self.tell_at {
+        if let Some(at) = self.log_at {
             match self.driver.within(at.min(self.deadline).since(self.driver.now()), attempt.as_mut()).await {
                 Some(outcome) => return outcome,
-                None => self.tell(),
+                None => self.log_that_it_takes_long(),
             }
         }
         let tried = self.driver.within(self.deadline.since(self.driver.now()), attempt).await;
@@ -87,8 +87,8 @@ impl Retry {
             return Err(self.give_up(error));
         }
         self.last = Some(error);
-        if self.tell_at.is_some_and(|at| at <= self.driver.now()) {
-            self.tell();
+        if self.log_at.is_some_and(|at| at <= self.driver.now()) {
+            self.log_that_it_takes_long();
         }
         self.driver.sleep(delay).await;
         Ok(())
@@ -118,8 +118,8 @@ impl Retry {
         error.at(Place { attempts: Some(self.attempts.max(1)), ..Place::default() })
     }
 
-    fn tell(&mut self) {
-        self.tell_at = None;
+    fn log_that_it_takes_long(&mut self) {
+        self.log_at = None;
         match self.last.clone().or_else(|| self.driver.unreachable()) {
             Some(error) => log::info!("still trying after {} s: {error}", QUIET.as_secs()),
             None => log::info!("still waiting for a broker's answer after {} s", QUIET.as_secs()),

@@ -1,7 +1,7 @@
 //! The consumer's frequent calls, its start and its stop.
 //!
-//! One message costs no engine lock: the caller holds the batch that it comes from (see [`Hand`]), and asks the engine
-//! only when the batch is used up.
+//! One message costs no engine lock: the caller holds the batch that it comes from (see [`Handout`]), and asks the
+//! engine only when the batch is used up.
 
 mod batches;
 mod messages;
@@ -19,7 +19,6 @@ use pyo3::types::{PyDict, PyTuple};
 
 use self::messages::{deserialized, to_message};
 use self::postponed::Postponed;
-use crate::at_work::AtWork;
 use crate::cell::Slot;
 use crate::client::Client;
 use crate::consumer_settings::ConsumerSettings;
@@ -29,6 +28,7 @@ use crate::greenlets;
 use crate::group::GroupSettings;
 use crate::message::Message;
 use crate::process::{ForkGuard, forked};
+use crate::processing::Processing;
 use crate::reader::Reader;
 use crate::reports::lock;
 use crate::running::Running;
@@ -36,10 +36,10 @@ use crate::waiting;
 
 /// The batch being handed out, and the messages that the application is processing.
 #[derive(Debug)]
-struct Hand {
+struct Handout {
     running: Arc<ForkGuard<Running>>,
     batch: Option<(ForkGuard<Batch>, Py<PyAny>)>,
-    at_work: AtWork,
+    processing: Processing,
     /// When the next auto-commit is due.
     commit_at: Option<Instant>,
 }
@@ -49,13 +49,13 @@ struct Hand {
 #[derive(Debug, Default)]
 pub(crate) struct Consumer {
     running: Slot<Arc<ForkGuard<Running>>>,
-    hand: Slot<Hand>,
+    handout: Slot<Handout>,
     /// The positions at which a stopped consumer stopped.
     positions: Slot<BTreeMap<i32, i64>>,
     /// For a consumer whose group assigns its partitions.
     fence: Fence,
     /// The exception that the next `consume` raises.
-    trouble: Slot<Py<PyAny>>,
+    pending_error: Slot<Py<PyAny>>,
     /// Errors that ended a batch behind its first message; the next calls raise them one by one.
     postponed: Slot<VecDeque<Postponed>>,
 }
@@ -83,7 +83,7 @@ impl Consumer {
         block: bool,
         unblock_event: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, Message>>> {
-        if let Some(message) = self.next_in_hand(py)? {
+        if let Some(message) = self.next_in_batch(py)? {
             return Ok(Some(message));
         }
         let limit = if block { self.running(py)?.settings.get().timeout } else { Some(Duration::ZERO) };
@@ -195,7 +195,7 @@ impl Consumer {
     fn _check(&self, py: Python<'_>) -> PyResult<()> {
         let running = self.running(py)?;
         let batch = py.detach(|| running.engine.try_batch()).map_err(|error| failed(py, &error))?;
-        batch.map_or(Ok(()), |batch| self.take_in_hand(py, &running, batch))
+        batch.map_or(Ok(()), |batch| self.start_batch(py, &running, batch))
     }
 
     /// Stops the consumer; does nothing if it is stopped.
@@ -217,23 +217,23 @@ impl Consumer {
         }
         let Some(running) = self.running.replace(None) else { return Ok(()) };
         // From here on no thread gets a message, so the positions are final.
-        let hand = self.hand.replace(None);
+        let handout = self.handout.replace(None);
         // A restart reads their messages again.
         let interruption = self.postponed.replace(None).and_then(|postponed| postponed::interruption(py, postponed));
         if !running.is_at_home() {
             return Ok(());
         }
         let mut offsets = running.to_commit();
-        if let Some(hand) = &hand {
-            hand.at_work.hold_back_refused(&mut offsets);
+        if let Some(handout) = &handout {
+            handout.processing.hold_back_refused(&mut offsets);
         }
         let positions = offsets.iter().map(|(key, position)| (key.partition, position.offset)).collect();
         drop(self.positions.replace(Some(positions)));
-        if let Some(mut hand) = hand {
+        if let Some(mut handout) = handout {
             if last_message_done {
-                hand.at_work.end();
+                handout.processing.end();
             }
-            hand.at_work.hold_back(&mut offsets);
+            handout.processing.hold_back(&mut offsets);
         }
         let commit = client.map(|client| (client, running.engine.commit(offsets, running.commit_limit(&self.fence))));
         match (&running.engine, leave) {
@@ -271,8 +271,8 @@ impl Consumer {
     fn _position(&self, py: Python<'_>, partition: i32) -> PyResult<Option<i64>> {
         if let Some(running) = self.running.get() {
             let position = running.check(py)?.position(partition);
-            let hand = self.hand.lock();
-            let refused = hand.as_ref().and_then(|hand| hand.at_work.first_refused(partition));
+            let handout = self.handout.lock();
+            let refused = handout.as_ref().and_then(|handout| handout.processing.first_refused(partition));
             return Ok(position.map(|position| refused.map_or(position, |refused| refused.min(position))));
         }
         Ok(self.positions.lock().as_ref().and_then(|stopped| stopped.get(&partition).copied()))
@@ -344,8 +344,8 @@ impl Consumer {
         running.pause(py, Some(&partitions))?;
         let mut offsets = running.to_commit();
         offsets.retain(|key, _| partitions.contains(&key.partition));
-        if let Some(hand) = self.hand.lock().as_ref() {
-            hand.at_work.hold_back(&mut offsets);
+        if let Some(handout) = self.handout.lock().as_ref() {
+            handout.processing.hold_back(&mut offsets);
         }
         // Remove them first, so that an auto-commit that another thread starts meanwhile does not include them.
         running.remove(py, &partitions)?;
@@ -384,13 +384,13 @@ impl Consumer {
     }
 
     /// Makes the next `consume` raise this exception.
-    fn _tell(&self, error: Py<PyAny>) {
-        drop(self.trouble.replace(Some(error)));
+    fn _raise_later(&self, error: Py<PyAny>) {
+        drop(self.pending_error.replace(Some(error)));
     }
 
     /// Raises that exception now.
-    fn _check_told(&self, py: Python<'_>) -> PyResult<()> {
-        self.raise_told(py)
+    fn _raise_pending(&self, py: Python<'_>) -> PyResult<()> {
+        self.raise_pending(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -402,7 +402,7 @@ impl Consumer {
             partitions.values().try_for_each(|partition| visit.call(partition))
         })?;
         self.postponed.visit(|postponed| postponed.iter().try_for_each(|postponed| visit.call(&postponed.error)))?;
-        self.trouble.visit(|trouble| visit.call(trouble))
+        self.pending_error.visit(|pending_error| visit.call(pending_error))
     }
 }
 
@@ -410,21 +410,24 @@ impl Consumer {
     fn run(&self, running: Running) {
         let commit_at = running.settings.get().next_commit();
         let running = Arc::new(ForkGuard::new(running));
-        let hand = Hand { running: Arc::clone(&running), batch: None, at_work: AtWork::default(), commit_at };
-        drop(self.hand.replace(Some(hand)));
+        let handout =
+            Handout { running: Arc::clone(&running), batch: None, processing: Processing::default(), commit_at };
+        drop(self.handout.replace(Some(handout)));
         drop(self.running.replace(Some(running)));
     }
 
-    fn raise_told(&self, py: Python<'_>) -> PyResult<()> {
+    fn raise_pending(&self, py: Python<'_>) -> PyResult<()> {
         greenlets::know_runner(py)?;
         let postponed = self.postponed.lock().as_mut().and_then(VecDeque::pop_front);
         if let Some(Postponed { error, refused }) = postponed {
-            if let (Some((partition, offset)), Some(hand)) = (refused, self.hand.lock().as_mut()) {
-                hand.at_work.raise(partition, offset);
+            if let (Some((partition, offset)), Some(handout)) = (refused, self.handout.lock().as_mut()) {
+                handout.processing.raise(partition, offset);
             }
             return Err(PyErr::from_value(error.into_bound(py)));
         }
-        self.trouble.replace(None).map_or(Ok(()), |trouble| Err(PyErr::from_value(trouble.into_bound(py))))
+        self.pending_error
+            .replace(None)
+            .map_or(Ok(()), |pending_error| Err(PyErr::from_value(pending_error.into_bound(py))))
     }
 
     fn running(&self, py: Python<'_>) -> PyResult<Arc<ForkGuard<Running>>> {
@@ -435,50 +438,50 @@ impl Consumer {
 
     /// The next message of the current batch.
     #[inline]
-    fn next_in_hand<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
+    fn next_in_batch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
         greenlets::know_runner(py)?;
-        let mut hand = self.hand.lock();
-        if let Some(Hand { running, commit_at, .. }) = hand.as_mut()
+        let mut handout = self.handout.lock();
+        if let Some(Handout { running, commit_at, .. }) = handout.as_mut()
             && commit_at.is_some_and(|due| due <= Instant::now())
             && running.is_at_home()
             && !self.fence.is_reached()
         {
             *commit_at = running.settings.get().next_commit();
             let running = Arc::clone(running);
-            drop(hand);
+            drop(handout);
             self.done_with_last();
             self.commit(py, &running)?;
             // Go on with the batch: if a short interval is over at every look, nothing would be handed out otherwise.
-            hand = self.hand.lock();
+            handout = self.handout.lock();
         }
-        let Some(Hand { running, batch: in_hand, at_work, .. }) = hand.as_mut() else {
-            drop(hand);
+        let Some(Handout { running, batch: current, processing, .. }) = handout.as_mut() else {
+            drop(handout);
             return Err(stopped(py));
         };
         if !running.is_at_home() {
-            drop(hand);
+            drop(handout);
             return Err(forked(py));
         }
         if self.fence.is_reached() {
             return Ok(None);
         }
-        if at_work.has_refused() {
-            drop(hand);
-            return self.raise_told(py).map(|()| None);
+        if processing.has_refused() {
+            drop(handout);
+            return self.raise_pending(py).map(|()| None);
         }
-        let Some((batch, partition)) = in_hand else { return Ok(None) };
+        let Some((batch, partition)) = current else { return Ok(None) };
         let Some(record) = batch.next_record() else {
-            let finished = in_hand.take();
-            drop(hand);
+            let finished = current.take();
+            drop(handout);
             drop(finished);
             return Ok(None);
         };
         let number = batch.topic_partition().partition;
         // Runs no Python code: the garbage collector does not track what it makes.
         let message = to_message(py, running, batch, &record, number, partition);
-        at_work.begin(number, record.offset);
+        processing.begin(number, record.offset);
         let deserializer = running.settings.get().deserializer.as_ref().map(|deserializer| deserializer.clone_ref(py));
-        drop(hand);
+        drop(handout);
         match deserializer {
             Some(deserializer) => deserialized(py, &deserializer, message)?,
             None => message,
@@ -500,17 +503,17 @@ impl Consumer {
         self.done_with_last();
         let begun = Instant::now();
         loop {
-            self.raise_told(py)?;
-            if let Some(message) = self.next_in_hand(py)? {
+            self.raise_pending(py)?;
+            if let Some(message) = self.next_in_batch(py)? {
                 return Ok(Some(message));
             }
             running.log_resets(py);
-            running.tell_failed_commit(py);
+            running.report_failed_commit(py);
             let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
             let step = left.map_or(waiting::STEP, |left| left.min(waiting::STEP));
             let polled = running.poll(py, &self.fence, step)?;
             if let Some(batch) = polled.map_err(|error| failed(py, &error))? {
-                self.take_in_hand(py, running, batch)?;
+                self.start_batch(py, running, batch)?;
                 continue;
             }
             py.check_signals()?;
@@ -524,32 +527,32 @@ impl Consumer {
         }
     }
 
-    fn take_in_hand(&self, py: Python<'_>, running: &Running, batch: Batch) -> PyResult<()> {
+    fn start_batch(&self, py: Python<'_>, running: &Running, batch: Batch) -> PyResult<()> {
         let number = batch.topic_partition().partition;
         let known = lock(&running.partitions).get(&number).map(|partition| partition.clone_ref(py));
         let partition = known.unwrap_or_else(|| py.None());
         let before = {
-            let mut hand = self.hand.lock();
-            hand.as_mut().map(|hand| hand.batch.replace((ForkGuard::new(batch), partition)))
+            let mut handout = self.handout.lock();
+            handout.as_mut().map(|handout| handout.batch.replace((ForkGuard::new(batch), partition)))
         };
         let Some(before) = before else { return Err(stopped(py)) };
-        // If another thread had a batch in hand, the rest of it is handed out again.
+        // If another thread had a batch, the rest of it is handed out again.
         drop(before);
         Ok(())
     }
 
     /// A thread that asks for more is done with what it got before.
     fn done_with_last(&self) {
-        if let Some(hand) = self.hand.lock().as_mut() {
-            hand.at_work.end();
+        if let Some(handout) = self.handout.lock().as_mut() {
+            handout.processing.end();
         }
     }
 
     /// The program is done with the messages before an offset that it commits or seeks to.
     fn pass(&self, offsets: &BTreeMap<i32, i64>) {
-        if let Some(hand) = self.hand.lock().as_mut() {
+        if let Some(handout) = self.handout.lock().as_mut() {
             for (partition, offset) in offsets {
-                hand.at_work.pass(*partition, *offset);
+                handout.processing.pass(*partition, *offset);
             }
         }
     }
@@ -558,14 +561,15 @@ impl Consumer {
     /// flight: the next one will be newer, and the previous outcome must not be missed.
     #[cold]
     fn commit(&self, py: Python<'_>, running: &Running) -> PyResult<()> {
-        running.tell_failed_commit(py);
+        running.report_failed_commit(py);
         let mut auto_commit = lock(&running.auto_commit);
         if auto_commit.is_some() {
             return Ok(());
         }
         // Take the positions first: what is handed out after that lies behind them.
         let mut offsets = running.to_commit();
-        let is_held_back = self.hand.lock().as_ref().map(|hand| hand.at_work.hold_back(&mut offsets)).is_some();
+        let is_held_back =
+            self.handout.lock().as_ref().map(|handout| handout.processing.hold_back(&mut offsets)).is_some();
         if !is_held_back {
             // Another thread is stopping the consumer, and commits.
             drop(auto_commit);

@@ -64,7 +64,7 @@ impl GroupSettings {
     pub(crate) fn options(&self, py: Python<'_>, topic: &Arc<str>, this: &Py<PyAny>) -> GroupOptions {
         let options = GroupOptions::default().listener(Listener { this: this.clone_ref(py) });
         let Some((name, user_data)) = self.rule.clone() else { return options };
-        options.assignor(Rule { name, user_data, topic: Arc::clone(topic), this: this.clone_ref(py) })
+        options.assignor(PythonAssignor { name, user_data, topic: Arc::clone(topic), this: this.clone_ref(py) })
     }
 }
 
@@ -120,14 +120,14 @@ fn numbers(partitions: &[TopicPartition]) -> Vec<i32> {
 
 /// A membership protocol (assignor) written in Python.
 #[derive(Debug)]
-struct Rule {
+struct PythonAssignor {
     name: String,
     user_data: Bytes,
     topic: Arc<str>,
     this: Py<PyAny>,
 }
 
-impl CustomAssignor for Rule {
+impl CustomAssignor for PythonAssignor {
     fn name(&self) -> &str {
         &self.name
     }

@@ -10,7 +10,6 @@
 //!
 //! Only this crate may use `unsafe`.
 
-mod at_work;
 mod broker;
 mod cell;
 mod client;
@@ -27,6 +26,7 @@ mod logs;
 mod membership;
 mod message;
 mod process;
+mod processing;
 mod producer;
 mod reader;
 mod reports;

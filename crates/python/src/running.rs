@@ -157,7 +157,7 @@ impl Running {
     }
 
     /// Reports to Python if the last auto-commit has failed.
-    pub(crate) fn tell_failed_commit(&self, py: Python<'_>) {
+    pub(crate) fn report_failed_commit(&self, py: Python<'_>) {
         let outcome = {
             let mut commit = lock(&self.auto_commit);
             let outcome = commit.as_mut().and_then(Commit::outcome);

@@ -175,7 +175,7 @@ def test_a_key_press_while_a_batch_is_deserialized_comes_out_of_stop(lone_topic,
 
 def test_the_error_of_what_was_refused_comes_next_and_no_other_error_replaces_it(lone_topic, group, refusal):
     consumer, refused = refusal
-    consumer._tell(LookupError("another one"))
+    consumer._raise_later(LookupError("another one"))
     with pytest.raises(ValueError, match="refused"):
         consumer.consume()
     with pytest.raises(LookupError):

@@ -53,13 +53,13 @@ impl Consumer {
     /// `Config` without a group, `Misuse` if an offset is negative, `Closed` after [`Consumer::close`]. The [`Commit`]
     /// ends with `Broker` and the coordinator's code if it is refused, and with `TimedOut` at the limit.
     pub fn commit(&self, offsets: Offsets, limit: Duration) -> Result<Commit> {
-        let (told, outcome) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         let mut state = self.shared.state();
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
         let number = state.machine.commit(self.shared.driver.now(), offsets, limit)?;
-        state.commits.insert(number, told);
+        state.commits.insert(number, sender);
         drop(state);
         self.shared.wake.wake();
         Ok(Commit(outcome))

@@ -185,9 +185,9 @@ impl SharedMachine {
                     state.resets.push_back(Reset { topic_partition, from, to });
                 }
                 ConsumerEvent::Committed { number, outcome } => {
-                    if let Some(told) = state.commits.remove(&number) {
+                    if let Some(sender) = state.commits.remove(&number) {
                         // The receiver may be gone: nobody has to wait for the outcome.
-                        drop(told.send(outcome));
+                        drop(sender.send(outcome));
                     }
                 }
                 ConsumerEvent::Located(key) => {
@@ -304,7 +304,7 @@ impl SharedMachine {
 
     /// Waits until `look` finds something. It looks again whenever a batch or an error may have arrived.
     async fn wait_until<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        let _waits = Waits::new(&self.waiting);
+        let _waits = WaitingCaller::new(&self.waiting);
         loop {
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);
@@ -318,16 +318,16 @@ impl SharedMachine {
 }
 
 /// Counts a caller as waiting for a batch.
-struct Waits<'a>(&'a AtomicUsize);
+struct WaitingCaller<'a>(&'a AtomicUsize);
 
-impl<'a> Waits<'a> {
+impl<'a> WaitingCaller<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitingCaller<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -99,11 +99,11 @@ struct State {
     /// The look-ups of coordinators under way.
     finding: HashMap<(CoordinatorKind, Arc<str>), Finding>,
     /// The endpoints whose last dial failed.
-    unreachable: HashMap<Endpoint, Away>,
+    unreachable: HashMap<Endpoint, Unreachable>,
 }
 
 /// An unreachable broker.
-struct Away {
+struct Unreachable {
     since: Instant,
     /// The error of the last dial, which becomes the cause of errors of calls that waited for this broker.
     error: Error,
@@ -219,7 +219,7 @@ impl Switchboard {
         state.route.handle_success(key.endpoint);
         let was_away = state.unreachable.remove(&key.endpoint);
         drop(state);
-        if let (Some(Away { since, error }), Endpoint::Broker(id)) = (was_away, key.endpoint) {
+        if let (Some(Unreachable { since, error }), Endpoint::Broker(id)) = (was_away, key.endpoint) {
             let seconds = self.now().since(since).as_secs_f64();
             let at = error.place().address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default();
             log::info!("broker {id}{at} is back after {seconds:.1} s");
@@ -231,7 +231,7 @@ impl Switchboard {
         let now = self.now();
         let mut state = self.lock();
         let since = state.unreachable.get(&key.endpoint).map(|away| away.since);
-        state.unreachable.insert(key.endpoint, Away { since: since.unwrap_or(now), error: error.clone() });
+        state.unreachable.insert(key.endpoint, Unreachable { since: since.unwrap_or(now), error: error.clone() });
         state.route.handle_failure(now, key.endpoint);
         if error.kind() == ErrorKind::Authentication {
             state.route.handle_refused(now, key.endpoint);

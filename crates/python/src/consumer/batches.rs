@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{Consumer, Hand, Postponed, deserialized, failed, stopped, to_message};
+use super::{Consumer, Handout, Postponed, deserialized, failed, stopped, to_message};
 use crate::greenlets;
 use crate::message::Message;
 
@@ -28,8 +28,8 @@ pub(super) fn consume<'py>(
     let running = consumer.running(py)?;
     let settings = running.check(py)?.settings.get();
     let limit = timeout.map_or(Ok(settings.timeout), |seconds| wait_limit(seconds).map(Some))?;
-    consumer.raise_told(py)?;
-    let first = match consumer.next_in_hand(py)? {
+    consumer.raise_pending(py)?;
+    let first = match consumer.next_in_batch(py)? {
         Some(message) => Some(message),
         None => consumer.next_from_engine(py, limit, None)?,
     };
@@ -56,14 +56,14 @@ fn add_what_is_ready<'py>(
     while messages.len() < max_messages {
         // A message that the deserializer refuses must be the last one taken.
         let room = if deserializer.is_some() { 1 } else { max_messages - messages.len() };
-        let taken = take_in_hand(consumer, py, room)?;
+        let taken = take_from_batch(consumer, py, room)?;
         if taken.is_empty() {
             if consumer.fence.is_reached() {
                 return Ok(());
             }
             let ready = py.detach(|| running.engine.try_batch()).map_err(|error| failed(py, &error))?;
             let Some(batch) = ready else { return Ok(()) };
-            consumer.take_in_hand(py, running, batch)?;
+            consumer.start_batch(py, running, batch)?;
         }
         for message in taken {
             let (partition, offset) = (message.partition_id, message.offset);
@@ -81,33 +81,33 @@ fn add_what_is_ready<'py>(
 /// Keeps an error for the next call. Until then, nothing is committed past the message that the deserializer refused.
 fn postpone(consumer: &Consumer, error: Postponed) {
     {
-        let mut hand = consumer.hand.lock();
+        let mut handout = consumer.handout.lock();
         // If the consumer is stopped, nobody will ask.
-        let Some(hand) = hand.as_mut() else { return };
+        let Some(handout) = handout.as_mut() else { return };
         if let Some((partition, offset)) = error.refused {
-            hand.at_work.refuse(partition, offset);
+            handout.processing.refuse(partition, offset);
         }
     }
     consumer.postponed.lock().get_or_insert_default().push_back(error);
 }
 
 /// Takes up to `room` messages of the current batch, under one lock.
-fn take_in_hand(consumer: &Consumer, py: Python<'_>, room: usize) -> PyResult<Vec<Message>> {
+fn take_from_batch(consumer: &Consumer, py: Python<'_>, room: usize) -> PyResult<Vec<Message>> {
     let mut taken = Vec::new();
-    let mut hand = consumer.hand.lock();
-    let Some(Hand { running, batch: in_hand, at_work, .. }) = hand.as_mut() else {
-        drop(hand);
+    let mut handout = consumer.handout.lock();
+    let Some(Handout { running, batch: current, processing, .. }) = handout.as_mut() else {
+        drop(handout);
         return Err(stopped(py));
     };
     if consumer.fence.is_reached() {
         return Ok(taken);
     }
-    let Some((batch, partition)) = in_hand else { return Ok(taken) };
+    let Some((batch, partition)) = current else { return Ok(taken) };
     let number = batch.topic_partition().partition;
     while taken.len() < room {
         let Some(record) = batch.next_record() else { break };
         if taken.is_empty() {
-            at_work.begin_another(number, record.offset);
+            processing.begin_another(number, record.offset);
         }
         // Runs no Python code: the garbage collector does not track what it makes.
         taken.push(to_message(py, running, batch, &record, number, partition));

@@ -252,7 +252,7 @@ impl SharedMember {
                 }
                 MemberEvent::Committed { number, outcome } => match state.commits.remove(&number) {
                     // The receiver may be gone: nobody has to wait for the outcome.
-                    Some(told) => drop(told.send(outcome)),
+                    Some(sender) => drop(sender.send(outcome)),
                     None => {
                         if let Some(error) = state.automatic.end(number, outcome) {
                             self.consumer.report(error);

@@ -163,13 +163,13 @@ struct SharedMember {
 pub struct GroupConsumer {
     shared: Arc<SharedMember>,
     /// `None` in a handle for a listener, which must not keep the member in its group.
-    _guard: Option<Leaves>,
+    _guard: Option<LeaveOnDrop>,
 }
 
 /// Makes the member leave its group when the application drops its consumer.
-struct Leaves(Arc<SharedMember>);
+struct LeaveOnDrop(Arc<SharedMember>);
 
-impl Drop for Leaves {
+impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         self.0.state().machine.close();
         self.0.wake.wake();
@@ -237,7 +237,7 @@ impl Client {
             driver.close_connections(Owner::Coordinator(number));
         });
         self.driver.spawn(steward::start(Arc::clone(&shared), decided));
-        let guard = Some(Leaves(Arc::clone(&shared)));
+        let guard = Some(LeaveOnDrop(Arc::clone(&shared)));
         Ok(GroupConsumer { shared, _guard: guard })
     }
 }
@@ -263,13 +263,13 @@ impl SharedMember {
     }
 
     fn commit(&self, offsets: Offsets, limit: Duration) -> Result<Commit> {
-        let (told, outcome) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         let mut state = self.state();
         if let Some(key) = offsets.keys().find(|key| state.being_lost.contains_key(*key)) {
             return Err(self.just_lost(key));
         }
         let number = state.machine.commit(self.driver.now(), offsets, limit)?;
-        state.commits.insert(number, told);
+        state.commits.insert(number, sender);
         drop(state);
         self.wake.wake();
         Ok(Commit::new(outcome))

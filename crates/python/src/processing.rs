@@ -12,13 +12,13 @@ use crate::greenlets::with_runner;
 
 /// A message, and the thread that is processing it.
 #[derive(Debug)]
-struct Work {
+struct Entry {
     thread: Weak<()>,
     partition: i32,
     offset: i64,
 }
 
-impl Work {
+impl Entry {
     fn is_of(&self, thread: &Arc<()>) -> bool {
         Weak::as_ptr(&self.thread) == Arc::as_ptr(thread)
     }
@@ -26,17 +26,17 @@ impl Work {
 
 /// The messages being processed: one for each thread or, for a batch, the first one of each partition.
 #[derive(Debug, Default)]
-pub(crate) struct AtWork {
+pub(crate) struct Processing {
     /// That of the thread that got a single message last. Most programs need no more.
-    last: Option<Work>,
+    last: Option<Entry>,
     /// Those of other threads, and all those of a batch: so `begin` notices that the thread has more than `last` to
     /// finish.
-    others: Vec<Work>,
+    others: Vec<Entry>,
     /// The partitions and offsets of messages that the deserializer refused, until their errors are raised.
     refused: Vec<(i32, i64)>,
 }
 
-impl AtWork {
+impl Processing {
     /// This thread got a message.
     #[inline]
     pub(crate) fn begin(&mut self, partition: i32, offset: i64) {
@@ -48,17 +48,18 @@ impl AtWork {
 
     #[cold]
     fn begin_after_another(&mut self, thread: &Arc<()>, partition: i32, offset: i64) {
-        self.others.extend(self.last.replace(Work { thread: Arc::downgrade(thread), partition, offset }));
-        self.others.retain(|work| !work.is_of(thread) && work.thread.strong_count() > 0);
+        self.others.extend(self.last.replace(Entry { thread: Arc::downgrade(thread), partition, offset }));
+        self.others.retain(|entry| !entry.is_of(thread) && entry.thread.strong_count() > 0);
     }
 
     /// This thread got a message in a batch with others, and is processing all of them.
     pub(crate) fn begin_another(&mut self, partition: i32, offset: i64) {
         self.others.extend(self.last.take());
         with_runner(|thread| {
-            let is_behind = |work: &Work| work.is_of(thread) && work.partition == partition && work.offset <= offset;
+            let is_behind =
+                |entry: &Entry| entry.is_of(thread) && entry.partition == partition && entry.offset <= offset;
             if !self.others.iter().any(is_behind) {
-                self.others.push(Work { thread: Arc::downgrade(thread), partition, offset });
+                self.others.push(Entry { thread: Arc::downgrade(thread), partition, offset });
             }
         });
     }
@@ -67,15 +68,15 @@ impl AtWork {
     pub(crate) fn end(&mut self) {
         with_runner(|thread| {
             self.last.take_if(|last| last.is_of(thread));
-            self.others.retain(|work| !work.is_of(thread));
+            self.others.retain(|entry| !entry.is_of(thread));
         });
     }
 
     /// The program itself goes on at `offset`: earlier messages no longer hold commits back.
     pub(crate) fn pass(&mut self, partition: i32, offset: i64) {
-        let is_passed = |work: &Work| work.partition == partition && work.offset < offset;
+        let is_passed = |entry: &Entry| entry.partition == partition && entry.offset < offset;
         self.last.take_if(|last| is_passed(last));
-        self.others.retain(|work| !is_passed(work));
+        self.others.retain(|entry| !is_passed(entry));
         self.refused.retain(|(of, refused)| *of != partition || *refused >= offset);
     }
 
@@ -107,9 +108,9 @@ impl AtWork {
 
     /// Lowers `offsets` so that they leave out what is being processed, and what was refused.
     pub(crate) fn hold_back(&self, offsets: &mut Offsets) {
-        let works = self.last.iter().chain(&self.others).filter(|work| work.thread.strong_count() > 0);
-        for work in works {
-            lower(offsets, work.partition, work.offset);
+        let entries = self.last.iter().chain(&self.others).filter(|entry| entry.thread.strong_count() > 0);
+        for entry in entries {
+            lower(offsets, entry.partition, entry.offset);
         }
         self.hold_back_refused(offsets);
     }
