@@ -80,7 +80,7 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
     // Whoever reads how the client verifies brokers finds it in one place.
     (
         "crates/client/src/",
-        &["rustls", "tokio_rustls", "webpki", "rustls_native_certs"],
+        &["rustls", "webpki", "rustls_native_certs"],
         &["crates/client/src/driver/tls.rs", "crates/client/src/driver/tls/"],
     ),
     (

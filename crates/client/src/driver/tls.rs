@@ -20,24 +20,20 @@ use kavka_core::config::{Identity, Tls as Settings, TlsVersion, Trust};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
-use tokio::io::BufReader;
-use tokio_rustls::TlsConnector;
 
 use super::network::Stream;
 use pem::{Purpose, Source};
+use stream::Secured;
 use verify::Verifier;
 
 /// How often the files may be looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How much is read from the network at once. rustls itself would read 4 KiB.
-const READ_AHEAD_BYTES: usize = 64 << 10;
 
 /// TLS with the settings of one client.
 pub(super) struct Tls {
@@ -56,7 +52,7 @@ struct State {
 /// What one handshake needs.
 #[derive(Clone)]
 pub(super) struct Ready {
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
     shown: Arc<Shown>,
 }
 
@@ -161,23 +157,27 @@ impl Ready {
         place: &Place,
     ) -> Result<Box<dyn Stream>> {
         let name = server_name(host).map_err(|error| error.at(place.clone()))?;
-        let connected = self.connector.connect(name, BufReader::with_capacity(READ_AHEAD_BYTES, stream)).await;
-        let certificate = || explain::Certificate {
+        let session = UnbufferedClientConnection::new(Arc::clone(&self.config), name).map_err(unusable)?;
+        let mut secured = Secured::new(session, stream, place.clone());
+        let done = secured.shake_hands().await;
+        secured.certificate = explain::Certificate {
             is_configured: self.shown.certificate.is_some(),
             was_asked_for: self.shown.was_asked.load(Ordering::Relaxed),
         };
-        match connected {
-            Ok(secured) => Ok(Box::new(stream::Secured::new(secured, place.clone(), certificate()))),
-            Err(cause) => Err(explain::handshake(cause, certificate()).at(place.clone())),
+        match done {
+            Ok(()) => Ok(Box::new(secured)),
+            Err(cause) => Err(explain::handshake(cause, secured.certificate).at(place.clone())),
         }
     }
 }
 
-/// The name that the certificate must have. A trailing dot only ends the search for a name in DNS; no certificate has
-/// it.
+fn unusable(cause: rustls::Error) -> Error {
+    Error::new(ErrorKind::Internal, "TLS cannot be set up").with_source(cause)
+}
+
+/// The name that the certificate must have. (rustls ignores a trailing dot.)
 fn server_name(host: &str) -> Result<ServerName<'static>> {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    ServerName::try_from(name.to_owned()).map_err(|_| {
+    ServerName::try_from(host.to_owned()).map_err(|_| {
         let what = format!("{} is not a host name that a certificate can have", kavka_core::error::printable(host));
         Error::new(ErrorKind::Authentication, what)
             .with_hint("use ASCII letters, digits, hyphens and dots; write an international name as xn--...")
@@ -225,11 +225,11 @@ fn load(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<Ready> {
     };
     let config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
-        .map_err(|cause| Error::new(ErrorKind::Internal, "TLS cannot be set up").with_source(cause))?
+        .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesClientCert>);
-    Ok(Ready { connector: TlsConnector::from(Arc::new(config)), shown })
+    Ok(Ready { config: Arc::new(config), shown })
 }
 
 /// The trusted authorities, and the certificates that the user trusts by name.

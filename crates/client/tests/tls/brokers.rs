@@ -6,8 +6,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use kavka::blocking::GroupConsumer;
 use kavka::config::{Security, Tls, TlsVersion, Trust};
-use kavka::{ClientConfig, Error, ErrorKind, Phase, ProducerConfig, Record};
+use kavka::{
+    ClientConfig, ConsumerConfig, Error, ErrorKind, GroupConfig, GroupOptions, Phase, ProducerConfig, Record,
+    StartPosition,
+};
 use kavka_test_support::LIMIT;
 use kavka_test_support::rig::{self, TOPIC};
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
@@ -217,7 +221,12 @@ fn names_match_as_they_should() {
         assert_eq!(error.is_none(), is_accepted, "{host} with a certificate for {name}: {error:?}");
         if let Some(error) = error {
             says(&error, ErrorKind::Authentication, &["is not for", name]);
+            continue;
         }
+        let is_name = host.parse::<std::net::IpAddr>().is_err();
+        let sent = is_name.then(|| host.trim_end_matches('.').to_lowercase());
+        let seen = cluster.server.seen()[0].name.as_ref().map(|name| name.to_lowercase());
+        assert_eq!(seen, sent, "the name that is sent (SNI)");
     }
 }
 
@@ -230,22 +239,43 @@ fn a_host_that_no_certificate_can_name_is_told_so() {
     says(&cluster.refusal(), ErrorKind::Authentication, &["käfka.example", "xn--"]);
 }
 
+/// A cluster whose bootstrap server has a good certificate, and whose broker, named 127.0.0.1 by the metadata, has not.
+fn misnamed(authority: &Authority) -> Cluster {
+    let cluster = Cluster::new(Served::new(&authority.issue_for(&["kafka.test"])), trusting(authority));
+    rig::wait(&cluster.rig.client, cluster.rig.client.ready()).unwrap();
+    cluster
+}
+
+/// Checks that a call failed at once because of the name.
+fn is_misnamed<T>(outcome: kavka::Result<T>) {
+    let error = outcome.err().expect("the broker must be refused");
+    says(&error, ErrorKind::Authentication, &["not for 127.0.0.1, but for kafka.test"]);
+}
+
 #[test]
 fn the_host_of_a_broker_from_the_metadata_is_verified_by_its_own_name() {
-    let authority = Authority::new("Good CA");
-    let cluster = Cluster::new(Served::new(&authority.issue_for(&["kafka.test"])), trusting(&authority));
-    let client = cluster.rig.client.clone();
-    rig::wait(&client, client.ready()).unwrap();
-    let sent = cluster.server.application_bytes();
-    let producer = client.producer(ProducerConfig::default()).unwrap();
-    let topic = rig::wait(&client, producer.topic(TOPIC, false)).unwrap();
-    let delivery = rig::wait(&client, async move { producer.send(topic, &Record::new("a")).await }).unwrap();
-    let error = rig::wait(&client, delivery).unwrap_err();
-    assert!(error.to_string().contains("not for 127.0.0.1, but for kafka.test"), "{error}");
-    assert!(error.to_string().contains("broker 1"), "{error}");
-    let verified = cluster.server.seen().into_iter().filter(|seen| seen.name.is_some());
-    let bytes: usize = verified.map(|seen| seen.application_bytes).sum();
-    assert!(bytes >= sent && bytes == cluster.server.application_bytes(), "only the bootstrap server was spoken to");
+    let cluster = misnamed(&Authority::new("Good CA"));
+    let client = &cluster.rig.client;
+    let admin = client.admin();
+    is_misnamed(rig::wait(client, async move { admin.group_offsets("billing").await }));
+    let to_bootstrap = cluster.server.seen().into_iter().filter(|seen| seen.name.is_some());
+    let bytes: usize = to_bootstrap.map(|seen| seen.application_bytes).sum();
+    assert!(bytes > 0 && bytes == cluster.server.application_bytes(), "the broker got nothing");
+}
+
+#[test]
+fn producers_and_consumers_are_told_at_once_that_a_broker_is_refused() {
+    let cluster = misnamed(&Authority::new("Good CA"));
+    for idempotence in [true, false] {
+        let (producer, topic) = cluster.rig.producer(ProducerConfig::default().idempotence(Some(idempotence)));
+        let delivery = producer.send_within(topic, &Record::new("a"), LIMIT);
+        is_misnamed(delivery.and_then(|delivery| delivery.wait_for(LIMIT).expect("an outcome")));
+    }
+    is_misnamed(cluster.rig.consumer(1, StartPosition::Earliest).next_record(LIMIT));
+    let config = ConsumerConfig::default().group_id(Some("billing".into()));
+    let member = cluster.rig.client.group_consumer(config, GroupConfig::default(), GroupOptions::default()).unwrap();
+    member.subscribe(&[TOPIC]).unwrap();
+    is_misnamed(GroupConsumer::from(member).next_record(LIMIT));
 }
 
 #[test]

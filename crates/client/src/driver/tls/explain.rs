@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, Pee
 use super::verify::Refusal;
 
 /// What is known about the client's own certificate.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Certificate {
     pub(super) is_configured: bool,
     pub(super) was_asked_for: bool,

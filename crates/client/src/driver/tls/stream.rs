@@ -1,34 +1,238 @@
 //! A stream with TLS.
+//!
+//! rustls decides and encrypts; this file has the buffers. A connection of rustls with buffers of its own reads 4 KiB
+//! at a time, and needs more than twice the CPU time per byte that is read.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use kavka_core::error::Place;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio_rustls::client::TlsStream;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::network::Stream;
 use super::explain;
 
-/// A stream after its handshake.
+/// How much is read at once, at least.
+const READ_BYTES: usize = 48 << 10;
+
+/// With this much still to be written, nothing more is encrypted.
+const MAX_OUTGOING_BYTES: usize = 64 << 10;
+
+/// The most plaintext in a record.
+const RECORD_BYTES: usize = 16 << 10;
+
+/// More than a record adds to its plaintext.
+const RECORD_OVERHEAD: usize = 64;
+
+/// A segment at least this long gets records of its own; shorter ones are copied together into one.
+const LONG_SEGMENT: usize = 4 << 10;
+
+/// Bytes that wait for something.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    fn waiting(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start = self.end.min(self.start + bytes);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Room behind what waits, for at least `bytes` bytes.
+    fn space(&mut self, bytes: usize) -> &mut [u8] {
+        if self.bytes.len() - self.end < bytes {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+            let needed = self.bytes.len().max(self.end + bytes);
+            self.bytes.resize(needed, 0);
+        }
+        self.bytes.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Notes that so many bytes were put into [`space`](Self::space).
+    fn fill(&mut self, bytes: usize) {
+        self.end = self.bytes.len().min(self.end + bytes);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(space) = self.space(bytes.len()).get_mut(..bytes.len()) {
+            space.copy_from_slice(bytes);
+        }
+        self.fill(bytes.len());
+    }
+}
+
+/// A stream with TLS.
 ///
-/// What the broker says about our certificate may come only now (TLS 1.3). Such a read or write fails with an
-/// [`io::Error`] around the [`Error`](kavka_core::error::Error) that explains it.
+/// What the broker says about our certificate may come only after the handshake (TLS 1.3). Such a read or write fails
+/// with an [`io::Error`] around the [`Error`](kavka_core::error::Error) that explains it.
 pub(super) struct Secured {
-    inner: TlsStream<BufReader<Box<dyn Stream>>>,
-    place: Place,
-    certificate: explain::Certificate,
+    stream: Box<dyn Stream>,
+    session: UnbufferedClientConnection,
+    /// Read, and not decrypted yet.
+    incoming: Buffer,
+    /// Decrypted, and not taken yet.
+    decrypted: Buffer,
+    /// Encrypted, and not written yet.
+    outgoing: Buffer,
+    /// Short segments, on the way to one record.
+    staged: Vec<u8>,
+    is_closed: bool,
     has_read: bool,
+    pub(super) place: Place,
+    pub(super) certificate: explain::Certificate,
 }
 
 impl Secured {
-    pub(super) fn new(
-        inner: TlsStream<BufReader<Box<dyn Stream>>>,
-        place: Place,
-        certificate: explain::Certificate,
-    ) -> Self {
-        Self { inner, place, certificate, has_read: false }
+    pub(super) fn new(session: UnbufferedClientConnection, stream: Box<dyn Stream>, place: Place) -> Self {
+        Self {
+            stream,
+            session,
+            incoming: Buffer::default(),
+            decrypted: Buffer::default(),
+            outgoing: Buffer::default(),
+            staged: Vec::new(),
+            is_closed: false,
+            has_read: false,
+            place,
+            certificate: explain::Certificate::default(),
+        }
+    }
+
+    /// Performs the handshake.
+    pub(super) async fn shake_hands(&mut self) -> io::Result<()> {
+        poll_fn(|context| {
+            loop {
+                if let Err(error) = self.advance(&mut ReadBuf::new(&mut []), &[]) {
+                    // Tell the peer why, if it can be told at once.
+                    let _ = self.poll_send(context);
+                    return Poll::Ready(Err(error));
+                }
+                ready!(self.poll_send(context))?;
+                ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+                if !self.session.is_handshaking() {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(self.poll_fill(context))?;
+                if self.is_closed {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Works on what was read until there is plaintext or more must be read. Plaintext goes into `taken`; what has no
+    /// room there is kept. If there are `segments`, encrypts as much of them as is good, and returns how much that was.
+    fn advance(&mut self, taken: &mut ReadBuf<'_>, segments: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.session.process_tls_records(self.incoming.waiting());
+            let mut done = None;
+            let mut failure = None;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        discard += record.discard;
+                        let room = taken.remaining().min(record.payload.len());
+                        let (now, later) = record.payload.split_at(room);
+                        taken.put_slice(now);
+                        self.decrypted.put(later);
+                    }
+                    done = (segments.is_empty() && taken.capacity() > 0 && taken.remaining() == 0).then_some(0);
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, &mut self.outgoing)?,
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    done = Some(seal(&mut traffic, segments, &mut self.staged, &mut self.outgoing)?);
+                }
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    self.is_closed = true;
+                    done = Some(0);
+                }
+                // The handshake needs more from the peer. (The other states are for servers.)
+                Ok(_) => done = Some(0),
+                Err(error) => failure = Some(error),
+            }
+            self.incoming.consume(discard);
+            if let Some(error) = failure {
+                self.prepare_alert()?;
+                return Err(invalid(error));
+            }
+            if let Some(encrypted) = done {
+                return Ok(encrypted);
+            }
+        }
+    }
+
+    /// After an error, the next thing that rustls wants to send is the alert that names it.
+    fn prepare_alert(&mut self) -> io::Result<()> {
+        let status = self.session.process_tls_records(self.incoming.waiting());
+        match status.state {
+            Ok(ConnectionState::EncodeTlsData(mut alert)) => encode(&mut alert, &mut self.outgoing),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes everything that is encrypted.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.outgoing.len() > 0 {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, self.outgoing.waiting()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.outgoing.consume(bytes),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = ReadBuf::new(self.incoming.space(READ_BYTES));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))?;
+        let bytes = space.filled().len();
+        self.incoming.fill(bytes);
+        // Many brokers hang up without a farewell (`close_notify`). Nothing can be cut off unnoticed by that: every
+        // frame of Kafka begins with its length.
+        self.is_closed |= bytes == 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_plaintext(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let kept = self.decrypted.len().min(buffer.remaining());
+            if kept > 0 {
+                buffer.put_slice(self.decrypted.waiting().get(..kept).unwrap_or_default());
+                self.decrypted.consume(kept);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buffer.filled().len();
+            self.advance(buffer, &[])?;
+            // Perhaps rustls has to answer; if that fails, so does the next write.
+            let _ = self.poll_send(context);
+            if buffer.filled().len() > before || self.is_closed {
+                return Poll::Ready(Ok(()));
+            }
+            if self.decrypted.len() == 0 {
+                ready!(self.poll_fill(context))?;
+            }
+        }
     }
 
     fn explain(&self, cause: io::Error) -> io::Error {
@@ -45,7 +249,7 @@ impl Secured {
         if self.has_read {
             return cause;
         }
-        match Pin::new(&mut self.inner).poll_read(context, &mut ReadBuf::new(&mut space)) {
+        match self.poll_plaintext(context, &mut ReadBuf::new(&mut space)) {
             Poll::Ready(Err(last_words)) if explain::alert(&last_words, self.certificate).is_some() => {
                 self.explain(last_words)
             }
@@ -54,38 +258,93 @@ impl Secured {
     }
 }
 
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Takes what rustls has to send.
+fn encode(data: &mut EncodeTlsData<'_, ClientConnectionData>, outgoing: &mut Buffer) -> io::Result<()> {
+    let needed = match data.encode(&mut []) {
+        Err(EncodeError::InsufficientSize(size)) => size.required_size,
+        Err(EncodeError::AlreadyEncoded) | Ok(_) => return Ok(()),
+    };
+    let bytes = data.encode(outgoing.space(needed)).map_err(io::Error::other)?;
+    outgoing.fill(bytes);
+    Ok(())
+}
+
+/// Encrypts segments until enough waits to be written; returns how many of their bytes.
+fn seal(
+    traffic: &mut WriteTraffic<'_, ClientConnectionData>,
+    segments: &[IoSlice<'_>],
+    staged: &mut Vec<u8>,
+    outgoing: &mut Buffer,
+) -> io::Result<usize> {
+    let mut sealed = 0;
+    let mut encrypt = |plaintext: &[u8]| {
+        if plaintext.is_empty() {
+            return io::Result::Ok(());
+        }
+        let records = plaintext.len().div_ceil(RECORD_BYTES);
+        let space = outgoing.space(plaintext.len() + records * RECORD_OVERHEAD);
+        let bytes = traffic.encrypt(plaintext, space).map_err(|error: EncryptError| io::Error::other(error))?;
+        outgoing.fill(bytes);
+        sealed += plaintext.len();
+        Ok(())
+    };
+    let mut room = MAX_OUTGOING_BYTES;
+    for segment in segments {
+        let part = segment.get(..segment.len().min(room)).unwrap_or_default();
+        if part.len() >= LONG_SEGMENT || staged.len() + part.len() > RECORD_BYTES {
+            encrypt(staged)?;
+            staged.clear();
+        }
+        if part.len() >= LONG_SEGMENT {
+            encrypt(part)?;
+        } else {
+            staged.extend_from_slice(part);
+        }
+        room -= part.len();
+        if room == 0 {
+            break;
+        }
+    }
+    encrypt(staged)?;
+    staged.clear();
+    Ok(sealed)
+}
+
 impl AsyncRead for Secured {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.inner).poll_read(context, buffer)) {
-            Ok(()) => {
-                self.has_read |= !buffer.filled().is_empty();
-                Poll::Ready(Ok(()))
-            }
-            // Many brokers hang up without a farewell (`close_notify`). Nothing can be cut off unnoticed by that: every
-            // frame begins with its length.
-            Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            Err(cause) => Poll::Ready(Err(self.explain(cause))),
-        }
+        let read = ready!(self.poll_plaintext(context, buffer)).map_err(|cause| self.explain(cause));
+        self.has_read |= !buffer.filled().is_empty();
+        Poll::Ready(read)
     }
 }
 
 impl AsyncWrite for Secured {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes));
-        Poll::Ready(written.map_err(|cause| self.write_failed(context, cause)))
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
+    /// Takes what it encrypts, even if that cannot be written yet: [`poll_flush`](Self::poll_flush) writes the rest.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
+        segments: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, slices));
-        Poll::Ready(written.map_err(|cause| self.write_failed(context, cause)))
+        if let Err(cause) = ready!(self.poll_send(context)) {
+            return Poll::Ready(Err(self.write_failed(context, cause)));
+        }
+        let sealed = self.advance(&mut ReadBuf::new(&mut []), segments).map_err(|cause| self.explain(cause))?;
+        match self.poll_send(context) {
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(self.write_failed(context, cause))),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(sealed)),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -93,11 +352,167 @@ impl AsyncWrite for Secured {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.inner).poll_flush(context));
-        Poll::Ready(flushed.map_err(|cause| self.write_failed(context, cause)))
+        if let Err(cause) = ready!(self.poll_send(context)) {
+            return Poll::Ready(Err(self.write_failed(context, cause)));
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kavka_core::config::Tls as Settings;
+    use kavka_core::time::Instant;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ServerConfig, SupportedProtocolVersion, version};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::server::TlsStream;
+
+    use super::super::Tls;
+    use super::*;
+
+    const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+
+    /// A client and a server, connected by pipes that hold this many bytes.
+    async fn pair(pipe_bytes: usize, version: &'static SupportedProtocolVersion) -> (Secured, TlsStream<DuplexStream>) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["kafka.test".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let tls = Arc::new(Tls::new(Settings::with_ca_pem(cert.pem())).unwrap());
+        let config = (Arc::new(config), tls.ready(Instant(0)).await.config);
+        let (ours, theirs) = tokio::io::duplex(pipe_bytes);
+        let name = ServerName::try_from("kafka.test").unwrap();
+        let session = UnbufferedClientConnection::new(config.1, name).unwrap();
+        let mut client = Secured::new(session, Box::new(ours), Place::default());
+        let (done, server) = tokio::join!(client.shake_hands(), TlsAcceptor::from(config.0).accept(theirs));
+        done.unwrap();
+        (client, server.unwrap())
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Segments of many lengths, whose bytes all differ from their neighbours.
+    fn segments() -> Vec<Vec<u8>> {
+        let lengths = [1, 120, 4_095, 4_096, 0, 16_384, 16_385, 3, 70_000, 5, 1_000, 200_000, 15_000, 15_000, 32_768];
+        let mut next = 0_u32;
+        let mut byte = || {
+            next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (next >> 24) as u8
+        };
+        lengths.iter().map(|length| (0..*length).map(|_| byte()).collect()).collect()
+    }
+
+    async fn write_all(stream: &mut (impl AsyncWrite + Unpin), segments: &[Vec<u8>]) {
+        let mut written = 0;
+        loop {
+            let mut skip = written;
+            let mut slices = Vec::new();
+            for segment in segments {
+                slices.push(IoSlice::new(&segment[skip.min(segment.len())..]));
+                skip = skip.saturating_sub(segment.len());
+            }
+            if slices.iter().all(|slice| slice.is_empty()) {
+                return stream.flush().await.unwrap();
+            }
+            written += poll_fn(|context| Pin::new(&mut *stream).poll_write_vectored(context, &slices)).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_in_order_whatever_the_sizes_of_segments_reads_and_pipes_are() {
+        for version in VERSIONS {
+            for (pipe_bytes, read_bytes) in [(700, 1_000), (1 << 20, 300_000), (20_000, 7), (1 << 20, 1)] {
+                block_on(async {
+                    let (mut client, server) = pair(pipe_bytes, version).await;
+                    let (mut heard, mut said) = tokio::io::split(server);
+                    let echo = tokio::spawn(async move {
+                        tokio::io::copy(&mut heard, &mut said).await.unwrap();
+                        said.flush().await.unwrap();
+                    });
+                    let sent = segments();
+                    let total: usize = sent.iter().map(Vec::len).sum();
+                    let mut received = Vec::new();
+                    let mut space = vec![0; read_bytes];
+                    {
+                        let (mut reader, mut writer) = tokio::io::split(&mut client);
+                        let reading = async {
+                            while received.len() < total {
+                                let bytes = reader.read(&mut space).await.unwrap();
+                                received.extend_from_slice(&space[..bytes]);
+                            }
+                        };
+                        tokio::join!(write_all(&mut writer, &sent), reading);
+                    }
+                    assert_eq!(received, sent.concat(), "{version:?}, {pipe_bytes}, {read_bytes}");
+                    echo.abort();
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_may_change_its_keys() {
+        block_on(async {
+            let (mut client, mut server) = pair(1 << 20, &version::TLS13).await;
+            for round in 0..3_u8 {
+                server.get_mut().1.refresh_traffic_keys().unwrap();
+                server.write_all(&[round; 100_000]).await.unwrap();
+                server.flush().await.unwrap();
+                let mut received = vec![0; 100_000];
+                client.read_exact(&mut received).await.unwrap();
+                assert_eq!(received, [round; 100_000]);
+                write_all(&mut client, &[vec![round; 10]]).await;
+                let mut received = [0; 10];
+                server.read_exact(&mut received).await.unwrap();
+                assert_eq!(received, [round; 10]);
+            }
+        });
+    }
+
+    #[test]
+    fn a_peer_that_hangs_up_with_or_without_a_farewell_ends_the_stream() {
+        for says_farewell in [true, false] {
+            for version in VERSIONS {
+                block_on(async {
+                    let (mut client, mut server) = pair(1 << 20, version).await;
+                    server.write_all(b"last words").await.unwrap();
+                    server.flush().await.unwrap();
+                    if says_farewell {
+                        server.shutdown().await.unwrap();
+                    }
+                    drop(server);
+                    let mut heard = Vec::new();
+                    client.read_to_end(&mut heard).await.unwrap();
+                    assert_eq!(heard, b"last words");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_changed_on_its_way_is_an_error() {
+        block_on(async {
+            let (mut client, server) = pair(1 << 20, &version::TLS13).await;
+            let (mut raw, _) = server.into_inner();
+            let forged = [&[0x17, 3, 3, 0, 40][..], &[7; 40]].concat();
+            raw.write_all(&forged).await.unwrap();
+            assert!(client.read(&mut [0; 10]).await.is_err());
+        });
     }
 }
