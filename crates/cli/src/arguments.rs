@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use kavka::{Acks, Compression, CompressionType};
 
+use crate::cluster::{Cluster, assignment};
 use crate::escapes::{self, Separator};
 use crate::start::{self, Start};
 use crate::template::Template;
@@ -89,31 +90,6 @@ pub(crate) enum Command {
     /// Runs a Kafka in memory, to try things out
     #[command(after_help = BROKER_EXAMPLES)]
     Broker(BrokerArguments),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Cluster {
-    /// The cluster: one or more host:port, separated by commas
-    #[arg(short, long, value_name = "HOST:PORT", global = true)]
-    pub(crate) bootstrap_server: Option<String>,
-    /// A setting by its Kafka name, such as client.id=me; may be repeated; docs/reference/configuration.md lists all
-    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", global = true, value_parser = assignment)]
-    pub(crate) properties: Vec<(String, String)>,
-}
-
-/// The environment variable that names the cluster if no argument does.
-const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
-
-impl Cluster {
-    /// All settings by name. If a name repeats, the last one counts: the command's own defaults come first, `-b` last.
-    pub(crate) fn settings(&self, defaults: &[(&str, &str)]) -> Vec<(String, String)> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let server = |list: String| ("bootstrap.servers".to_owned(), list);
-        let from_environment = std::env::var(BOOTSTRAP_VARIABLE).ok().map(server);
-        let from_arguments = self.bootstrap_server.clone().map(server);
-        let defaults = defaults.iter().map(owned).chain(from_environment);
-        defaults.chain(self.properties.iter().cloned()).chain(from_arguments).collect()
-    }
 }
 
 #[derive(Debug, Args)]
@@ -323,11 +299,6 @@ fn acks(text: &str) -> Result<Acks, String> {
         "0" => Ok(Acks::None),
         _ => Err("give all, 1 or 0".to_owned()),
     }
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("give NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use kavka_broker::ClusterConfig;
 use kavka_broker::serve::{Broker, Options};
 
-use crate::arguments::{BrokerArguments, Cluster};
+use crate::arguments::BrokerArguments;
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::signals;
 
@@ -14,8 +15,9 @@ const DEFAULT_REPLICATION_FACTOR: u16 = 3;
 
 /// Serves until Ctrl-C or SIGTERM, which is its normal end.
 pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), Failure> {
-    if cluster.bootstrap_server.is_some() || !cluster.properties.is_empty() {
-        let sentence = "the broker is a cluster of its own: --bootstrap-server and --property are for its clients";
+    if *cluster != Cluster::default() {
+        let sentence =
+            "the broker is a cluster of its own: --bootstrap-server, --property and the like are for its clients";
         return Err(Failure::usage(sentence));
     }
     let signals = signals::listen()?;

@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use kavka::blocking::{Consumer, GroupConsumer};
 use kavka::config::{consumer_properties, group_properties};
-use kavka::{Batch, Error, ErrorKind, GroupOptions, IsolationLevel, Reset, StartPosition, TopicPartition};
+use kavka::{
+    Batch, ConsumerConfig, Error, ErrorKind, GroupConfig, GroupOptions, IsolationLevel, Reset, StartPosition,
+    TopicPartition,
+};
 
-use crate::arguments::{Cluster, ConsumeArguments};
+use crate::arguments::ConsumeArguments;
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::output::{Output, is_closed};
 use crate::progress::Progress;
@@ -42,7 +46,8 @@ fn run_alone(cluster: &Cluster, arguments: &ConsumeArguments) -> Result<(), Fail
         )
         | Start::Last(_) => "earliest",
     };
-    let (client, config) = consumer_properties(cluster.settings(&[("auto.offset.reset", reset)]))?;
+    let (client, config) =
+        consumer_properties(cluster.settings(&[ConsumerConfig::SETTINGS], &[("auto.offset.reset", reset)])?)?;
     let session = Session::new(client)?;
     let keys = session.partitions(&arguments.topic, &arguments.partitions)?;
     let ends = if arguments.exit_at_end { Some(ends(&session, &keys)?) } else { None };
@@ -63,7 +68,10 @@ fn run_member(cluster: &Cluster, arguments: &ConsumeArguments, group: &str) -> R
             return Err(Failure::usage("a group stores its position: with -G, --from must be earliest or latest"));
         }
     };
-    let settings = cluster.settings(&[("auto.offset.reset", reset), ("group.id", group)]);
+    let settings = cluster.settings(
+        &[ConsumerConfig::SETTINGS, GroupConfig::SETTINGS],
+        &[("auto.offset.reset", reset), ("group.id", group)],
+    )?;
     let (client, consumer, config) = group_properties(settings)?;
     let session = Session::new(client)?;
     if arguments.pattern.is_none() {

@@ -8,7 +8,8 @@ use kavka::{
     Result as KavkaResult, StartPosition, TopicPartition,
 };
 
-use crate::arguments::{Cluster, GroupsAction, GroupsArguments, ResetArguments};
+use crate::arguments::{GroupsAction, GroupsArguments, ResetArguments};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::lag;
 use crate::output::Output;
@@ -22,7 +23,7 @@ const HEAD: [&str; 9] =
 
 /// Runs one of the group subcommands, and prints its result.
 pub(crate) fn run(cluster: &Cluster, arguments: GroupsArguments) -> Result<(), Failure> {
-    let session = Session::new(ClientConfig::from_properties(cluster.settings(&[]))?)?;
+    let session = Session::new(ClientConfig::from_properties(cluster.settings(&[], &[])?)?)?;
     session.wait(session.client.ready())?;
     let admin = session.client.admin();
     let text = match arguments.action.unwrap_or(GroupsAction::List { states: Vec::new() }) {

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod broker;
+mod cluster;
 mod consume;
 mod deliveries;
 mod escapes;
@@ -15,6 +16,7 @@ mod lag;
 mod output;
 mod produce;
 mod progress;
+mod properties;
 mod session;
 mod signals;
 mod start;

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use kavka::blocking::Producer;
 use kavka::config::producer_properties;
-use kavka::{ErrorCode, ErrorKind, Header, ProducerTopic, Record};
+use kavka::{ErrorCode, ErrorKind, Header, ProducerConfig, ProducerTopic, Record};
 use memchr::memmem::Finder;
 
-use crate::arguments::{Cluster, ProduceArguments};
+use crate::arguments::ProduceArguments;
+use crate::cluster::Cluster;
 use crate::deliveries::Deliveries;
 use crate::failure::Failure;
 use crate::input::{self, Input, Reader};
@@ -29,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// Reads to the end of the input, and waits until every record is delivered or has failed.
 pub(crate) fn run(cluster: &Cluster, arguments: &ProduceArguments) -> Result<(), Failure> {
-    let (client, config) = producer_properties(cluster.settings(&[]))?;
+    let (client, config) = producer_properties(cluster.settings(&[ProducerConfig::SETTINGS], &[])?)?;
     let session = Session::new(client)?;
     let acks = arguments.acks.unwrap_or(config.acks);
     let compression = arguments.compression.unwrap_or(config.compression);

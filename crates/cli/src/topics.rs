@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use kavka::{Client, ClientConfig, IsolationLevel, NewTopic, Result as KavkaResult, Topic, TopicPartition};
 
-use crate::arguments::{Cluster, TopicsAction, TopicsArguments};
+use crate::arguments::{TopicsAction, TopicsArguments};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -12,7 +13,7 @@ use crate::table::table;
 
 /// Runs one of the topic subcommands, and prints its result.
 pub(crate) fn run(cluster: &Cluster, arguments: TopicsArguments) -> Result<(), Failure> {
-    let session = Session::new(ClientConfig::from_properties(cluster.settings(&[]))?)?;
+    let session = Session::new(ClientConfig::from_properties(cluster.settings(&[], &[])?)?)?;
     let client = session.client.clone();
     let text = session.wait(async move {
         match arguments.action.unwrap_or(TopicsAction::List { internal: false }) {

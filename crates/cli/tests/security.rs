@@ -1,0 +1,114 @@
+//! TLS and SASL on the command line: options, properties files and passwords.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use support::{Broker, assert_one_sentence, text};
+
+const CANARY: &str = "hunter2-canary";
+
+/// A file that is removed at the end of the test.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kavka-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// Runs the command with a password in every variable.
+fn run(broker: &Broker, arguments: &[&str]) -> Output {
+    let mut command = broker.command(arguments);
+    command.env("KAVKA_SASL_PASSWORD", CANARY).env("KAVKA_TLS_KEY_PASSWORD", CANARY).output().unwrap()
+}
+
+fn assert_refused(broker: &Broker, arguments: &[&str], part: &str) {
+    let output = run(broker, arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+    assert_one_sentence(&output, part);
+    assert!(!text(&output.stderr).contains(CANARY), "{arguments:?}");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused_before_anything_is_sent() {
+    let broker = Broker::start(&[]);
+    let plain = ["--sasl-mechanism", "PLAIN", "--sasl-username", "alice"];
+    for (arguments, part) in [
+        (&["--tls-ca", "a", "--security-protocol", "PLAINTEXT"][..], "security.protocol does not use TLS"),
+        (&["--tls-key", "a"], "ssl.certificate.location is missing"),
+        (&["--tls-certificate", "a"], "ssl.key.location is missing"),
+        (&["--security-protocol", "SLL"], "did you mean SSL?"),
+        (&["--sasl-username", "alice"], "sasl.mechanism is missing"),
+        (&["--sasl-mechanism", "PLAIN"], "sasl.username is missing"),
+        (&["--sasl-mechanism", "PLAN"], "did you mean PLAIN?"),
+        (&[&plain[..], &["--security-protocol", "SSL"]].concat(), "security.protocol does not use SASL"),
+        (&[&plain[..], &["--sasl-password-file", "/nowhere"]].concat(), "cannot read /nowhere"),
+        (&[&plain[..], &["-X", "sasl.password="]].concat(), "sasl.password is missing or empty"),
+        (&[&plain[..], &["-X", "sasl.oauthbearer.scope=a"]].concat(), "sasl.oauthbearer.scope is set, but"),
+    ] {
+        assert_refused(&broker, &[&["topics"], arguments].concat(), part);
+    }
+    assert_refused(&broker, &["broker", "--tls-ca", "a"], "the broker is a cluster of its own");
+}
+
+#[test]
+fn passwords_come_from_the_environment_a_file_or_a_properties_file_and_are_never_shown() {
+    let broker = Broker::start(&[]);
+    let file = File::new("password", &format!("{CANARY}\0\n"));
+    let plain = ["topics", "--sasl-mechanism", "PLAIN", "--sasl-username", "alice"];
+    assert_refused(&broker, &[&plain[..], &["--sasl-password-file", file.path()]].concat(), "NUL");
+    let jaas = format!("Plain required username=\"alice\" password=\"{CANARY}\";");
+    let properties = File::new(
+        "jaas.properties",
+        &format!(
+            "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config={jaas}\nssl.key.password={CANARY}\n"
+        ),
+    );
+    assert_refused(&broker, &["topics", "-F", properties.path()], "there is no private key");
+}
+
+#[test]
+fn a_properties_file_is_read_as_kafkas_own_tools_read_it() {
+    let broker = Broker::start(&[]);
+    let servers = &broker.bootstrap_servers;
+    let text_of_file = format!(
+        "# shared by all programs\nbootstrap.servers : \\\n   {servers}\nlinger.ms=0\nfetch.min.bytes 1\nkey.serializer=a.B\n"
+    );
+    let file = File::new("client.properties", &text_of_file);
+    let mut produce = broker.command(&["produce", "t", "--quiet", "-F", file.path()]);
+    let output =
+        produce.env("KAVKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").stdin(std::process::Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_one_sentence(&output, "no setting is called `key.serializer`; it is ignored");
+    let elsewhere = broker.run(&["topics", "--command-config", file.path(), "-b", "good:1,h:0"], b"");
+    assert!(text(&elsewhere.stderr).contains("`h:0` has a port"), "{}", text(&elsewhere.stderr));
+}
+
+#[test]
+fn a_properties_file_with_a_mistake_is_refused() {
+    let broker = Broker::start(&[]);
+    assert_refused(&broker, &["topics", "-F", "/nowhere.properties"], "cannot read /nowhere.properties");
+    for (content, part) in [
+        ("security.protcol=SSL", "did you mean security.protocol?"),
+        ("ssl.truststore.locaton=a", "did you mean ssl.truststore.location?"),
+        ("ssl.truststore.location=trust.jks\nsecurity.protocol=SSL", "keytool -list -rfc -keystore trust.jks"),
+        ("a=1\nsasl.password=\\u12hunter2-canary", "line 2: "),
+    ] {
+        let file = File::new("wrong.properties", content);
+        assert_refused(&broker, &["topics", "-F", file.path()], part);
+    }
+}
