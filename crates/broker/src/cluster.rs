@@ -18,7 +18,8 @@ use kavka_core::wire::messages::ApiVersionsResponse;
 
 use crate::apis::{self, Context, Outcome};
 use crate::configs;
-use crate::faults::{Candidate, Faults, Then};
+use crate::faults::{Candidate, Faults, Mishap, Then};
+use crate::sasl::{Admission, Sasl};
 use crate::state::State;
 use crate::waits::{Wait, Wake};
 
@@ -53,6 +54,8 @@ pub struct ClusterConfig {
     pub wall_clock_ms: i64,
     /// The seed of topic ids and session ids. Default: 0.
     pub seed: u64,
+    /// Who may use the cluster. Default: `None`, which is everybody, without authentication.
+    pub sasl: Option<Sasl>,
 }
 
 impl Default for ClusterConfig {
@@ -69,6 +72,7 @@ impl Default for ClusterConfig {
             max_fetch_sessions: 1_000,
             wall_clock_ms: 0,
             seed: 0,
+            sasl: None,
         }
     }
 }
@@ -143,6 +147,9 @@ impl Cluster {
         let connection = ConnectionId(self.next_connection);
         self.next_connection = self.next_connection.wrapping_add(1);
         self.connections.insert(connection, Connection { broker_id, queue: VecDeque::new(), current: None });
+        if let Some(authentication) = &mut self.state.authentication {
+            authentication.handle_connect(connection);
+        }
         Some(connection)
     }
 
@@ -230,6 +237,14 @@ impl Cluster {
         let Some(known) = self.connections.get_mut(&connection).filter(|known| known.current.is_none()) else { return };
         let Some(frame) = known.queue.pop_front() else { return };
         let broker_id = known.broker_id;
+        if let Some(authentication) = &self.state.authentication {
+            if !authentication.allows(connection, frame.len()) {
+                return self.close(connection);
+            }
+            if authentication.expects_raw_token(connection) {
+                return self.answer_raw_token(now, connection, &frame);
+            }
+        }
         let mut decoder = Decoder::from(frame);
         let Ok(header) = RequestHeader::decode(&mut decoder) else { return self.close(connection) };
         let requests = self.requests.entry(header.key).or_default();
@@ -238,7 +253,14 @@ impl Cluster {
             return self.refuse_version(connection, header);
         }
         let client_id = header.client_id.as_deref();
-        let mishap = self.faults.strike(&Candidate { api: header.key, broker_id, connection, client_id });
+        let mut mishap = self.faults.strike(&Candidate { api: header.key, broker_id, connection, client_id });
+        if let Some(authentication) = &mut self.state.authentication {
+            match authentication.admit(now, connection, header.key) {
+                Admission::Handle => {}
+                Admission::Refuse(error_code) => mishap = Mishap { then: Then::Fail(error_code), is_applied: false },
+                Admission::Close => return self.close(connection),
+            }
+        }
         let context = Context { now, connection, broker_id, header };
         let outcome = apis::dispatch(&mut self.state, &context, mishap, decoder.into_rest());
         let Context { header, .. } = context;
@@ -248,6 +270,17 @@ impl Cluster {
             Some(Outcome::Respond(segments)) => self.respond(now, connection, header, then, segments),
             Some(Outcome::Nothing) => self.respond(now, connection, header, then, Vec::new()),
             Some(Outcome::Wait(wait)) => self.occupy(connection, Current { header, then, wait }),
+        }
+    }
+
+    /// Takes a SASL token that is not in a request. If it is refused, the connection is closed without an answer.
+    fn answer_raw_token(&mut self, now: Instant, connection: ConnectionId, token: &[u8]) {
+        let reply = self.state.handle_sasl_token(now, connection, token);
+        match i32::try_from(reply.token.len()) {
+            Ok(size) if reply.error_code == ErrorCode::NONE => {
+                self.send(connection, vec![Bytes::copy_from_slice(&size.to_be_bytes()), reply.token.into()]);
+            }
+            _ => self.close(connection),
         }
     }
 
@@ -308,6 +341,9 @@ impl Cluster {
         if !segments.is_empty() {
             self.events.push_back(Event::Response { connection, segments });
         }
+        if self.state.authentication.as_ref().is_some_and(|authentication| authentication.is_refused(connection)) {
+            return self.close(connection);
+        }
         self.ready.push_back(connection);
     }
 
@@ -344,6 +380,13 @@ impl Cluster {
     pub fn set_port(&mut self, broker_id: i32, port: u16) {
         if let Some(broker) = self.state.brokers.get_mut(&broker_id) {
             broker.port = port;
+        }
+    }
+
+    /// Sets a user's password, if the cluster has SASL. Connections that are authenticated stay so.
+    pub fn set_password(&mut self, user: &str, password: &str) {
+        if let Some(authentication) = &mut self.state.authentication {
+            authentication.set_password(user, password);
         }
     }
 

@@ -7,9 +7,10 @@
 //! It shares the messages of `kavka_core::wire` with our client, and nothing else: a broker that shared the client's
 //! logic would share its mistakes.
 //!
-//! It is not durable, not replicated (all replicas are the same log), not secured (no TLS, SASL or ACLs), and does not
-//! compact. It has no transactions of its own, but serves those of a log that was copied into it
-//! ([`Cluster::replicate`]). Each file in `apis/` begins with what its API leaves out.
+//! It is not durable, not replicated (all replicas are the same log), and does not compact. Its TLS and SASL are for
+//! testing clients, not for protecting anything: nonces come from a seed, and there are no ACLs. It has no transactions
+//! of its own, but serves those of a log that was copied into it ([`Cluster::replicate`]). Each file in `apis/` begins
+//! with what its API leaves out.
 // A session has a `session_epoch`, a log a `log_start_offset`: the names are Kafka's.
 #![allow(clippy::struct_field_names)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -21,6 +22,7 @@ mod faults;
 mod groups;
 mod log;
 mod producers;
+mod sasl;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod sessions;
@@ -30,3 +32,4 @@ mod waits;
 
 pub use cluster::{Cluster, ClusterConfig, ConnectionId, Event};
 pub use faults::{Fault, Faults};
+pub use sasl::{Sasl, SaslMechanism};

@@ -4,6 +4,8 @@
 //! so tests can reach in from any thread ([`Broker::with`]). Each frame is read into a buffer of its own size, which
 //! the log keeps. A response is written from its segments without joining them.
 
+mod tls;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,11 +15,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kavka_core::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
+
+pub use self::tls::{Certificates, Tls};
 
 use crate::{Cluster, ClusterConfig, ConnectionId, Event, Fault};
 
@@ -37,6 +42,8 @@ pub struct Options {
     pub cluster: ClusterConfig,
     /// The port of each broker, in the order of their ids; 0 or a missing one: any free port.
     pub ports: Vec<u16>,
+    /// TLS on every port; default: none. The certificates are in [`Broker::certificates`].
+    pub tls: Option<Tls>,
 }
 
 /// A cluster that listens on TCP ports. Dropping it stops it.
@@ -44,6 +51,7 @@ pub struct Options {
 pub struct Broker {
     shared: Arc<Hub>,
     addresses: Vec<SocketAddr>,
+    certificates: Option<Certificates>,
     /// Keep the ports of stopped brokers.
     _reserved: Vec<TcpSocket>,
     thread: Option<JoinHandle<()>>,
@@ -59,6 +67,7 @@ impl Broker {
         let mut config = options.cluster;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         config.wall_clock_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        let prepared = options.tls.map(|tls| tls::prepare(tls, &config.host)).transpose()?;
         let mut cluster = Cluster::new(config);
         let ids: Vec<i32> = cluster.brokers().map(|(id, _)| id).collect();
         let mut listeners = Vec::with_capacity(ids.len());
@@ -77,7 +86,8 @@ impl Broker {
             addresses.push(address);
             listeners.push((id, address, listener));
         }
-        let shared = Arc::new(Hub::new(cluster));
+        let (certificates, tls) = prepared.unzip();
+        let shared = Arc::new(Hub::new(cluster, tls));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = shared.clone();
         let thread = std::thread::Builder::new().name("kavka-broker".to_owned()).spawn(move || {
@@ -89,12 +99,17 @@ impl Broker {
                 served.stop.notified().await;
             });
         })?;
-        Ok(Self { shared, addresses, _reserved: reserved, thread: Some(thread) })
+        Ok(Self { shared, addresses, certificates, _reserved: reserved, thread: Some(thread) })
     }
 
     /// The `host:port` of every broker, separated by commas (Kafka: `bootstrap.servers`).
     pub fn bootstrap_servers(&self) -> String {
         self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// What clients need for TLS; `None` without TLS.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// Calls `act` with the cluster, which handles no requests meanwhile, and the current time.
@@ -143,6 +158,8 @@ impl Drop for Broker {
 #[derive(Debug)]
 struct Hub {
     hosted: Mutex<Hosted>,
+    /// `None` without TLS.
+    tls: Option<Arc<ServerConfig>>,
     started: std::time::Instant,
     /// Notified when the timer must check its deadline again.
     deadline_changed: Notify,
@@ -160,9 +177,10 @@ struct Hosted {
 }
 
 impl Hub {
-    fn new(cluster: Cluster) -> Self {
+    fn new(cluster: Cluster, tls: Option<Arc<ServerConfig>>) -> Self {
         Self {
             hosted: Mutex::new(Hosted { cluster, outlets: BTreeMap::new(), deadline: None }),
+            tls,
             started: std::time::Instant::now(),
             deadline_changed: Notify::new(),
             brokers_changed: watch::Sender::new(()),
@@ -258,7 +276,7 @@ async fn listen(shared: Arc<Hub>, broker_id: i32, address: SocketAddr, mut liste
         tokio::select! {
             accepted = accept => match accepted {
                 Some((stream, _)) => {
-                    tokio::spawn(serve(shared.clone(), broker_id, stream));
+                    tokio::spawn(welcome(shared.clone(), broker_id, stream));
                 }
                 None => tokio::time::sleep(RETRY).await,
             },
@@ -271,12 +289,24 @@ async fn listen(shared: Arc<Hub>, broker_id: i32, address: SocketAddr, mut liste
     }
 }
 
-/// Serves one connection.
-async fn serve(shared: Arc<Hub>, broker_id: i32, mut stream: TcpStream) {
-    let Some((connection, mut answers)) = shared.connect(broker_id) else { return };
+/// Serves one connection, after the TLS handshake if there is TLS.
+async fn welcome(shared: Arc<Hub>, broker_id: i32, mut stream: TcpStream) {
     // Without it responses are only slower, so an error does not matter.
     let _ = stream.set_nodelay(true);
-    let (reader, mut writer) = stream.split();
+    let Some(config) = shared.tls.clone() else {
+        let (reader, writer) = stream.split();
+        return serve(&shared, broker_id, reader, writer).await;
+    };
+    // A client that fails the handshake has got an alert that says why.
+    if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+        let (reader, writer) = tokio::io::split(stream);
+        serve(&shared, broker_id, reader, writer).await;
+    }
+}
+
+/// Serves the requests of one connection.
+async fn serve(shared: &Hub, broker_id: i32, reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + Unpin) {
+    let Some((connection, mut answers)) = shared.connect(broker_id) else { return };
     let mut frames = Frames::new(reader);
     let mut backlog = 0;
     loop {
@@ -300,18 +330,20 @@ async fn serve(shared: Arc<Hub>, broker_id: i32, mut stream: TcpStream) {
     }
     shared.lock().outlets.remove(&connection);
     shared.with(|cluster, _| cluster.handle_disconnect(connection));
+    // With TLS, tells the client that nothing was cut off; if it is gone, nobody needs to know.
+    let _ = writer.shutdown().await;
 }
 
 /// Reads the frames of a connection. Cancelling a read loses no bytes.
-struct Frames<'a> {
-    reader: ReadHalf<'a>,
+struct Frames<R> {
+    reader: R,
     /// The size field of the next frame, and how much of it was read.
     prefix: ([u8; 4], usize),
     frame: Option<BytesMut>,
 }
 
-impl<'a> Frames<'a> {
-    fn new(reader: ReadHalf<'a>) -> Self {
+impl<R: AsyncRead + Unpin> Frames<R> {
+    fn new(reader: R) -> Self {
         Self { reader, prefix: ([0; 4], 0), frame: None }
     }
 
@@ -338,7 +370,7 @@ impl<'a> Frames<'a> {
     }
 }
 
-async fn write_all(writer: &mut WriteHalf<'_>, segments: Vec<Bytes>) -> io::Result<()> {
+async fn write_all(writer: &mut (impl AsyncWrite + Unpin), segments: Vec<Bytes>) -> io::Result<()> {
     let mut rest = VecDeque::from(segments);
     while !rest.is_empty() {
         let slices: Vec<_> = rest.iter().take(MAX_SEGMENTS).map(|segment| IoSlice::new(segment)).collect();
@@ -355,5 +387,6 @@ async fn write_all(writer: &mut WriteHalf<'_>, segments: Vec<Bytes>) -> io::Resu
             rest.pop_front();
         }
     }
-    Ok(())
+    // TLS keeps what the socket did not take.
+    writer.flush().await
 }

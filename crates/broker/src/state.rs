@@ -15,6 +15,7 @@ use kavka_core::wire::records::{self, Decompressor};
 use crate::groups::Groups;
 use crate::log::Log;
 use crate::producers::Producers;
+use crate::sasl::{Authentication, Reply};
 use crate::sessions::Sessions;
 use crate::waits::Wakes;
 use crate::{ClusterConfig, ConnectionId};
@@ -74,6 +75,8 @@ pub(crate) struct State {
     pub(crate) topic_names: BTreeMap<Uuid, Arc<str>>,
     pub(crate) sessions: Sessions,
     pub(crate) groups: Groups,
+    /// `None` if anybody may use the cluster.
+    pub(crate) authentication: Option<Authentication>,
     pub(crate) next_producer_id: i64,
     pub(crate) decompressor: Decompressor,
     /// Connections whose waiting request must be checked.
@@ -91,6 +94,7 @@ impl State {
         let sessions = Sessions::new(config.max_fetch_sessions);
         Self {
             random: config.seed,
+            authentication: config.sasl.clone().map(Authentication::new),
             config,
             brokers,
             topics: BTreeMap::new(),
@@ -327,6 +331,18 @@ impl State {
         }
         self.wakes.forget(connection);
         self.groups.forget_connection(connection);
+        if let Some(authentication) = &mut self.authentication {
+            authentication.forget_connection(connection);
+        }
+    }
+
+    /// Takes a client's SASL token.
+    pub(crate) fn handle_sasl_token(&mut self, now: Instant, connection: ConnectionId, token: &[u8]) -> Reply {
+        let (random, wall_clock_ms) = ([self.random(), self.random()], self.wall_clock_ms(now));
+        match &mut self.authentication {
+            Some(authentication) => authentication.handle_token(now, wall_clock_ms, connection, token, random),
+            None => Reply { error_code: ErrorCode::ILLEGAL_SASL_STATE, ..Reply::default() },
+        }
     }
 }
 

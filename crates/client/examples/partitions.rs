@@ -23,7 +23,7 @@ fn main() -> Result<(), Error> {
     for count in counts {
         let cluster = ClusterConfig { brokers: 3, ..ClusterConfig::default() };
         let cannot = |cause| Error::new(ErrorKind::Misuse, "the brokers cannot be started").with_source(cause);
-        let broker = Broker::start(Options { cluster, ports: vec![] }).map_err(cannot)?;
+        let broker = Broker::start(Options { cluster, ..Options::default() }).map_err(cannot)?;
         broker.with(|cluster, _| cluster.create_topic("many", count, 1)).expect("a new cluster has no topics");
         let client = Client::connect(&broker.bootstrap_servers())?;
         produce(&client, count)?;

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use kavka_broker::ClusterConfig;
 use kavka_broker::serve::{Broker, Options};
+use kavka_broker::{ClusterConfig, Sasl};
+
+/// The user that listeners with SASL know, and its password.
+pub const USER: (&str, &str) = ("alice", "alice-secret");
 
 enum Kind {
     Embedded(Broker),
@@ -17,7 +20,10 @@ enum Kind {
 /// Two brokers, 1 and 2.
 pub struct Brokers {
     addresses: BTreeMap<i32, String>,
+    /// Where broker 1 of the cluster, or of a similar one, wants SASL without TLS.
+    sasl_address: String,
     kind: Kind,
+    _with_sasl: Option<Broker>,
 }
 
 /// The embedded cluster.
@@ -26,7 +32,11 @@ pub fn embedded() -> &'static Brokers {
     BROKERS.get_or_init(|| {
         let broker = start(2);
         let addresses = (1..).zip(broker.bootstrap_servers().split(',').map(Into::into)).collect();
-        Brokers { addresses, kind: Kind::Embedded(broker) }
+        let passwords = BTreeMap::from([USER].map(|(user, password)| (user.to_owned(), password.to_owned())));
+        let cluster = ClusterConfig { sasl: Some(Sasl { passwords, ..Sasl::default() }), ..ClusterConfig::default() };
+        let with_sasl = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+        let sasl_address = with_sasl.bootstrap_servers();
+        Brokers { addresses, sasl_address, kind: Kind::Embedded(broker), _with_sasl: Some(with_sasl) }
     })
 }
 
@@ -49,15 +59,22 @@ pub fn kafka_latest_3() -> &'static Brokers {
 }
 
 fn kafka(version: &str) -> Brokers {
-    let options = kavka_test_kafka::Options { version, brokers: 2, ..kavka_test_kafka::Options::default() };
+    let options =
+        kavka_test_kafka::Options { version, brokers: 2, secure: true, ..kavka_test_kafka::Options::default() };
     let kafka = kavka_test_kafka::Kafka::start(&options);
-    Brokers { addresses: kafka.brokers(), kind: Kind::Kafka(kafka) }
+    let sasl_address = kafka.secure_listener("SASL_PLAINTEXT").split(',').next().unwrap_or_default().to_owned();
+    Brokers { addresses: kafka.brokers(), sasl_address, kind: Kind::Kafka(kafka), _with_sasl: None }
 }
 
 impl Brokers {
     /// The address of each broker, by its id.
     pub fn addresses(&self) -> &BTreeMap<i32, String> {
         &self.addresses
+    }
+
+    /// The address of a broker that wants SASL, without TLS, from [`USER`].
+    pub fn sasl_address(&self) -> &str {
+        &self.sasl_address
     }
 
     /// The addresses, as `bootstrap.servers` takes them.

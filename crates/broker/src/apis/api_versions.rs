@@ -14,9 +14,6 @@ use kavka_core::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::{Answer, Context, Handle};
 use crate::state::State;
 
-/// APIs in `kavka-core` that this broker does not support: authentication.
-const UNSUPPORTED: &[ApiKey] = &[ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
-
 /// The versions of an API that this broker supports.
 fn versions(key: ApiKey) -> (i16, i16) {
     let versions = key.versions();
@@ -30,7 +27,7 @@ fn versions(key: ApiKey) -> (i16, i16) {
 /// Whether the version of a request is supported.
 pub(crate) fn speaks(header: &RequestHeader) -> bool {
     let (first, last) = versions(header.key);
-    (first..=last).contains(&header.version) && !UNSUPPORTED.contains(&header.key)
+    (first..=last).contains(&header.version)
 }
 
 fn is_software_word(word: &str) -> bool {
@@ -49,7 +46,10 @@ impl Handle for ApiVersionsRequest {
         if is_elsewhere {
             return self.refuse(ErrorCode::REBOOTSTRAP_REQUIRED).into();
         }
-        let api_keys = ApiKey::ALL.iter().filter(|key| !UNSUPPORTED.contains(key)).map(|key| describe(*key)).collect();
+        let api_keys = ApiKey::ALL.iter().map(|key| describe(*key)).collect();
+        if let Some(authentication) = &mut state.authentication {
+            authentication.handle_versions(context.connection);
+        }
         ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }.into()
     }
 

@@ -18,6 +18,7 @@ mod metadata;
 mod offset_delete;
 mod offsets;
 mod produce;
+mod sasl;
 mod topics;
 
 use bytes::Bytes;
@@ -91,8 +92,6 @@ pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, bod
         ($($key:ident $request:ident)*) => {
             match context.header.key {
                 $(ApiKey::$key => run::<messages::$request>(state, context, mishap, body),)*
-                // Authentication is not implemented.
-                ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => None,
             }
         };
     }
@@ -110,12 +109,14 @@ pub(crate) fn dispatch(state: &mut State, context: &Context, mishap: Mishap, bod
         SyncGroup SyncGroupRequest
         DescribeGroups DescribeGroupsRequest
         ListGroups ListGroupsRequest
+        SaslHandshake SaslHandshakeRequest
         ApiVersions ApiVersionsRequest
         CreateTopics CreateTopicsRequest
         DeleteTopics DeleteTopicsRequest
         InitProducerId InitProducerIdRequest
         OffsetForLeaderEpoch OffsetForLeaderEpochRequest
         DescribeConfigs DescribeConfigsRequest
+        SaslAuthenticate SaslAuthenticateRequest
         CreatePartitions CreatePartitionsRequest
         DeleteRecords DeleteRecordsRequest
         DeleteGroups DeleteGroupsRequest

@@ -40,6 +40,11 @@ impl Cluster {
         self.connect(topic.leaders[0])
     }
 
+    /// The address of a broker that wants SASL.
+    pub(crate) fn sasl_address(&self) -> &str {
+        self.0.sasl_address()
+    }
+
     pub(crate) fn address(&self, broker_id: i32) -> &str {
         &self.0.addresses()[&broker_id]
     }

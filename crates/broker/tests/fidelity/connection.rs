@@ -74,7 +74,8 @@ impl Connection {
         (correlation_id, R::Response::decode_exact(version, decoder.into_rest()).unwrap())
     }
 
-    fn read_frame(&mut self) -> Bytes {
+    /// The next frame, without its size.
+    pub(crate) fn read_frame(&mut self) -> Bytes {
         let mut size = [0; 4];
         self.stream.read_exact(&mut size).unwrap();
         let mut frame = vec![0; u32::from_be_bytes(size) as usize];

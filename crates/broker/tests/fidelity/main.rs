@@ -28,6 +28,7 @@ mod members;
 mod metadata;
 mod migration;
 mod produce;
+mod sasl;
 mod sequences;
 mod sessions;
 mod static_members;
