@@ -4,13 +4,26 @@ It speaks the real protocol on a real port::
 
     with pykafka.testing.Broker() as broker:
         client = pykafka.KafkaClient(broker.bootstrap_servers)
+
+With TLS and SASL, a program can be tested as it is in production::
+
+    with pykafka.testing.Broker(tls=True, sasl={"alice": "alice-secret"}) as broker:
+        client = pykafka.KafkaClient(
+            broker.bootstrap_servers,
+            ssl_config=pykafka.SslConfig(broker.ca_file),
+            sasl=pykafka.sasl.Scram("alice", "alice-secret"),
+        )
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from . import _engine
+
+_FILES = ("ca.pem", "client.pem", "client.key")
 
 
 class Broker:
@@ -19,10 +32,66 @@ class Broker:
     :param brokers: the number of brokers; their ids start at 1.
     :param partitions: the number of partitions of a topic that is created automatically.
     :param ports: the ports of the brokers; for missing ones, free ports are used.
+    :param tls: speak TLS on all ports, with a certificate for 127.0.0.1 and `localhost` from an authority that is made
+        now and forgotten with the broker: see `ca_file`.
+    :param client_certificates: with TLS, refuse clients without a certificate of that authority: see
+        `client_certificate_file` and `client_key_file`.
+    :param sasl: the password of each user, as PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 want it. OAUTHBEARER takes
+        unsecured tokens, and believes whoever they name. Without it nobody needs to authenticate.
+    :param sasl_mechanisms: the mechanisms that clients may use; by default all four.
+    :param session_lifetime_ms: how long a connection may be used before it must authenticate again.
     """
 
-    def __init__(self, brokers: int = 1, partitions: int = 1, ports: Sequence[int] = ()) -> None:
-        self._broker = _engine.Broker(brokers, partitions, list(ports))
+    def __init__(
+        self,
+        brokers: int = 1,
+        partitions: int = 1,
+        ports: Sequence[int] = (),
+        *,
+        tls: bool = False,
+        client_certificates: bool = False,
+        sasl: Mapping[str, str] | None = None,
+        sasl_mechanisms: Sequence[str] | None = None,
+        session_lifetime_ms: int | None = None,
+    ) -> None:
+        if client_certificates and not tls:
+            raise ValueError("client_certificates: only a broker with tls=True can ask for certificates")
+        if sasl is None and (sasl_mechanisms, session_lifetime_ms) != (None, None):
+            raise ValueError("sasl_mechanisms and session_lifetime_ms: only a broker with sasl={...} has them")
+        authentication = None if sasl is None else (dict(sasl), sasl_mechanisms, session_lifetime_ms)
+        self._broker = _engine.Broker(
+            brokers, partitions, list(ports), client_certificates if tls else None, authentication
+        )
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if certificates := self._broker.certificates:
+            self._folder = tempfile.TemporaryDirectory(prefix="pykafka-broker-")
+            for name, text in zip(_FILES, certificates, strict=True):
+                # The folder is the user's alone.
+                (Path(self._folder.name) / name).write_text(text)
+
+    def _file(self, name: str) -> str:
+        if not self._folder:
+            raise ValueError("this broker has no certificates: start it with tls=True")
+        return str(Path(self._folder.name) / name)
+
+    @property
+    def ca_file(self) -> str:
+        """With TLS, the file with the authority's certificate, in PEM, until the broker stops."""
+        return self._file("ca.pem")
+
+    @property
+    def client_certificate_file(self) -> str:
+        """With TLS, the file with a client's certificate, in PEM."""
+        return self._file("client.pem")
+
+    @property
+    def client_key_file(self) -> str:
+        """With TLS, the file with the key of that certificate, in PEM."""
+        return self._file("client.key")
+
+    def set_password(self, user: str, password: str) -> None:
+        """Changes a user's password, or adds a user. Connections that are authenticated stay so."""
+        self._broker.set_password(user, password)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -67,6 +136,8 @@ class Broker:
     def stop(self) -> None:
         """Closes all connections and ports; does nothing if it is stopped."""
         self._broker.stop()
+        if self._folder:
+            self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,7 @@
 //! The command line of `kavka`. Clap derives parser and help from it: the doc comments are the help texts.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use kavka::{Acks, Compression, CompressionType};
 
@@ -60,6 +62,7 @@ Example:
   kavka broker --partitions 3 &
   printf 'a\\nb\\n' | kavka produce letters
   kavka consume letters --exit-at-end
+  kavka broker --tls ca.pem --user alice:alice-secret &
 
 The first line of output ends with the addresses for -b. Nothing is stored on disk; Ctrl-C or SIGTERM ends it.";
 
@@ -281,6 +284,17 @@ pub(crate) struct BrokerArguments {
     /// The number of partitions of a topic that is created without one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) partitions: i32,
+    /// Speaks TLS, and writes the certificate that clients must trust, which is made anew each time, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls: Option<PathBuf>,
+    /// Wants clients to authenticate with SASL, as this user; may be repeated
+    #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = user)]
+    pub(crate) users: Vec<(String, String)>,
+}
+
+fn user(text: &str) -> Result<(String, String), String> {
+    let (name, password) = text.split_once(':').ok_or("write it like alice:alice-secret")?;
+    Ok((name.to_owned(), password.to_owned()))
 }
 
 fn compression(text: &str) -> Result<Compression, String> {

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use kavka_broker::ClusterConfig;
-use kavka_broker::serve::{Broker, Options};
+use kavka_broker::serve::{Broker, Options, Tls};
+use kavka_broker::{ClusterConfig, Sasl};
 
 use crate::arguments::BrokerArguments;
 use crate::cluster::Cluster;
@@ -25,17 +25,29 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
         brokers: arguments.brokers,
         default_partitions: arguments.partitions,
         default_replication_factor: arguments.brokers.min(DEFAULT_REPLICATION_FACTOR).cast_signed(),
+        sasl: sasl(arguments),
         ..ClusterConfig::default()
     };
-    let broker = Broker::start(Options { cluster, ports: ports(arguments)? }).map_err(|error| {
+    let tls = arguments.tls.is_some().then(Tls::default);
+    let broker = Broker::start(Options { cluster, ports: ports(arguments)?, tls }).map_err(|error| {
         let port = arguments.port;
         Failure::new(format!("cannot listen: 127.0.0.1:{port}; {error}; choose another --port, or 0 for a free one"))
     })?;
+    if let Some((file, certificates)) = arguments.tls.as_ref().zip(broker.certificates()) {
+        std::fs::write(file, &certificates.authority)
+            .map_err(|error| Failure::new(format!("cannot write the certificate: {}; {error}", file.display())))?;
+    }
     // The parent may have closed our standard output; the broker serves all the same.
     drop(writeln!(io::stdout(), "kavka broker listening on {}", broker.bootstrap_servers()));
     signals::wait(signals);
     broker.stop();
     Ok(())
+}
+
+/// Who may use the cluster; `None` if anybody may.
+fn sasl(arguments: &BrokerArguments) -> Option<Sasl> {
+    let passwords = arguments.users.iter().cloned().collect();
+    (!arguments.users.is_empty()).then(|| Sasl { passwords, ..Sasl::default() })
 }
 
 /// Consecutive ports, one for each broker; none if each may use any free port.

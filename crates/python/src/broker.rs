@@ -1,11 +1,13 @@
 //! The embedded broker, for `pykafka.testing`.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kavka::wire::ErrorCode;
-use kavka_broker::serve::{self, Options};
-use kavka_broker::{ClusterConfig, Fault};
+use kavka_broker::serve::{self, Options, Tls};
+use kavka_broker::{ClusterConfig, Fault, Sasl, SaslMechanism};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -14,30 +16,55 @@ use crate::process::ForkGuard;
 
 /// An embedded cluster that listens on loopback ports.
 #[pyclass(frozen, module = "pykafka._engine")]
-#[derive(Debug)]
 pub(crate) struct Broker {
     served: Slot<Arc<ForkGuard<serve::Broker>>>,
     bootstrap_servers: String,
+    certificates: Option<[String; 3]>,
 }
+
+/// The password of each user, the names of the mechanisms if not all, and how long a session lasts in milliseconds.
+type SaslArguments = (BTreeMap<String, String>, Option<Vec<String>>, Option<u64>);
 
 #[pymethods]
 impl Broker {
     #[new]
-    fn new(py: Python<'_>, brokers: u16, partitions: i32, ports: Vec<u16>) -> PyResult<Self> {
-        let cluster = ClusterConfig { brokers, default_partitions: partitions, ..ClusterConfig::default() };
+    fn new(
+        py: Python<'_>,
+        brokers: u16,
+        partitions: i32,
+        ports: Vec<u16>,
+        client_certificates: Option<bool>,
+        sasl: Option<SaslArguments>,
+    ) -> PyResult<Self> {
+        let sasl = sasl.map(self::sasl).transpose()?;
+        let tls = client_certificates.map(|client_certificates| Tls { client_certificates });
+        let cluster = ClusterConfig { brokers, default_partitions: partitions, sasl, ..ClusterConfig::default() };
         let served = py
-            .detach(|| serve::Broker::start(Options { cluster, ports }))
+            .detach(|| serve::Broker::start(Options { cluster, ports, tls }))
             .map_err(|error| PyOSError::new_err(format!("the embedded broker cannot listen: {error}")))?;
         let bootstrap_servers = served.bootstrap_servers();
+        let certificates =
+            served.certificates().map(|all| [&all.authority, &all.client, &all.client_key].map(Clone::clone));
         let slot = Slot::default();
         slot.replace(Some(Arc::new(ForkGuard::new(served))));
-        Ok(Self { served: slot, bootstrap_servers })
+        Ok(Self { served: slot, bootstrap_servers, certificates })
     }
 
     /// The addresses of its brokers, as `bootstrap.servers` takes them.
     #[getter]
     fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
+    }
+
+    /// The certificate of the authority, a client's certificate and its key, in PEM; `None` without TLS.
+    #[getter]
+    fn certificates(&self) -> Option<(&str, &str, &str)> {
+        self.certificates.as_ref().map(|[authority, client, key]| (&**authority, &**client, &**key))
+    }
+
+    /// Sets a user's password.
+    fn set_password(&self, py: Python<'_>, user: &str, password: &str) -> PyResult<()> {
+        self.with(py, |broker| broker.with(|cluster, _| cluster.set_password(user, password)))
     }
 
     /// Creates a topic.
@@ -98,4 +125,27 @@ impl Broker {
         let served = served.check(py)?;
         Ok(py.detach(|| act(served)))
     }
+}
+
+/// Without the client's key.
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("served", &self.served).finish_non_exhaustive()
+    }
+}
+
+fn mechanism(name: &str) -> PyResult<SaslMechanism> {
+    SaslMechanism::from_name(name).ok_or_else(|| {
+        let names = SaslMechanism::ALL.map(SaslMechanism::name).join(", ");
+        PyValueError::new_err(format!("the embedded broker has no mechanism {name:?}; it has {names}"))
+    })
+}
+
+/// The settings of a cluster whose clients must authenticate.
+fn sasl((passwords, mechanisms, session_ms): SaslArguments) -> PyResult<Sasl> {
+    let mut sasl = Sasl { passwords, max_session: session_ms.map(Duration::from_millis), ..Sasl::default() };
+    if let Some(names) = mechanisms {
+        sasl.mechanisms = names.iter().map(|name| mechanism(name)).collect::<PyResult<_>>()?;
+    }
+    Ok(sasl)
 }
