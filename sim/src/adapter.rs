@@ -75,6 +75,7 @@ pub(crate) struct Ask {
     pub(crate) id: u64,
     pub(crate) target: Target,
     pub(crate) lane: Lane,
+    pub(crate) min_version: i16,
     pub(crate) max_version: i16,
     pub(crate) timeout: Duration,
     pub(crate) question: Question,
@@ -84,7 +85,7 @@ pub(crate) struct Ask {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Message(Answer),
-    Versions { fetch: i16, list_offsets: i16 },
+    Versions { produce: i16, fetch: i16, list_offsets: i16 },
 }
 
 /// An event of a machine.
@@ -123,14 +124,14 @@ pub(crate) fn any(asker: Asker, id: u64, request: impl Request + 'static) -> Ask
 }
 
 pub(crate) fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> Ask {
-    let Call { id, target, owner, max_version, .. } = call;
+    let Call { id, target, owner, min_version, max_version, .. } = call;
     let lane = match owner {
         Owner::Control => Lane::Control,
         Owner::Produce(_) => Lane::Produce,
         Owner::Fetch(_) => Lane::Fetch,
         Owner::Coordinator(_) => Lane::Coordinator,
     };
-    Ask { asker, id, target, lane, max_version, timeout, question }
+    Ask { asker, id, target, lane, min_version, max_version, timeout, question }
 }
 
 /// The producer machine, its handles, and the state of its role task.
@@ -177,6 +178,9 @@ impl ProducerMachine {
             let (call, request) = call.take_body();
             match request {
                 ProducerRequest::InitProducerId(request) => return Some(any(Asker::Producer, call.id, request)),
+                ProducerRequest::Versions => {
+                    return Some(ask(Asker::Producer, call, REQUEST_TIMEOUT, Question::Versions));
+                }
                 ProducerRequest::Produce(request) => match request.seal(&mut self.compressor) {
                     Err(error) => self.machine.handle_response(now, call.id, Err(error)),
                     Ok(request) => {
@@ -206,7 +210,8 @@ impl ProducerMachine {
             Reply::Message(answer) if answer.key == ApiKey::InitProducerId => {
                 decode::<InitProducerIdRequest>(reply).map(ProducerResponse::InitProducerId)
             }
-            _ => decode::<ProduceRequest>(reply).map(ProducerResponse::Produce),
+            Reply::Versions { produce, .. } => Ok(ProducerResponse::Versions { produce: *produce }),
+            Reply::Message(_) => decode::<ProduceRequest>(reply).map(ProducerResponse::Produce),
         });
         self.machine.handle_response(now, id, response);
     }
@@ -369,7 +374,7 @@ pub(crate) fn ask_for_consumer(call: Call<ConsumerRequest>) -> Ask {
 /// Converts the response for a consumer machine.
 pub(crate) fn decode_for_consumer(reply: Reply) -> Result<ConsumerResponse> {
     let key = match &reply {
-        Reply::Versions { fetch, list_offsets } => {
+        Reply::Versions { fetch, list_offsets, .. } => {
             let (fetch, list_offsets) = (*fetch, *list_offsets);
             return Ok(ConsumerResponse::Versions(BrokerVersions { fetch, list_offsets }));
         }

@@ -11,7 +11,7 @@ use kavka_core::cluster::{
     BootstrapServer, Broker, Endpoint, Metadata, MetadataRefresh, Notice, RefreshConfig, Route, Target,
 };
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId, SendOptions};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, ReadPool, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 
@@ -189,6 +189,7 @@ impl<M: Machines> Client<M> {
             max_response_bytes: 64 << 20,
             place: Place::default(),
             has_spoken: false,
+            greeting: Greeting::default(),
             keeps_order: whereto.0 == Lane::Produce,
             authentication_limit: SET_UP_TIMEOUT,
             session_percent: 90,
@@ -341,21 +342,23 @@ impl<M: Machines> Client<M> {
             && let Stage::Connected { connection, .. } = &mut session.stage
             && let Some((_, ask)) = session.queue.pop_front()
         {
-            let Ask { asker, id, max_version, question, timeout, .. } = ask;
+            let Ask { asker, id, min_version, max_version, question, timeout, .. } = ask;
             let refused = match question {
                 Question::Versions => {
                     let versions = connection.versions().expect("the handshake is done");
                     let choose = |key: ApiKey, last| versions.choose(key, (*key.versions().start(), last));
                     let fetch = choose(ApiKey::Fetch, self.fetch_version);
                     let list_offsets = choose(ApiKey::ListOffsets, i16::MAX);
-                    Some(fetch.and_then(|fetch| Ok(Reply::Versions { fetch, list_offsets: list_offsets? })))
+                    let produce = choose(ApiKey::Produce, i16::MAX);
+                    let known = |fetch| Ok(Reply::Versions { produce: produce?, fetch, list_offsets: list_offsets? });
+                    Some(fetch.and_then(known))
                 }
                 Question::Request(request) => {
                     self.next_request += 1;
                     let number = self.next_request;
                     let is_fetch = request.key() == ApiKey::Fetch;
                     let max_version = if is_fetch { max_version.min(self.fetch_version) } else { max_version };
-                    let options = SendOptions { max_version, is_answered: true, limit: timeout };
+                    let options = SendOptions { min_version, max_version, is_answered: true, limit: timeout };
                     match connection.send(around.now, RequestId(number), request.as_ref(), options) {
                         Ok(version) => {
                             let key = request.key();

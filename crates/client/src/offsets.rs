@@ -19,7 +19,7 @@ use kavka_core::wire::messages::list_offsets::{
 };
 use kavka_core::wire::messages::offset_commit::COMMIT_BY_NAME;
 use kavka_core::wire::messages::offset_fetch::{
-    FETCH_ONE_GROUP, NOTHING_IS_UNKNOWN_UNTIL, OffsetFetchRequestTopic, OffsetFetchResponse,
+    ALL_PARTITIONS_SINCE, FETCH_ONE_GROUP, NOTHING_IS_UNKNOWN_UNTIL, OffsetFetchRequestTopic, OffsetFetchResponse,
     OffsetFetchResponsePartition, REQUIRE_STABLE_SINCE,
 };
 use kavka_core::wire::messages::{ListOffsetsRequest, OffsetFetchRequest};
@@ -336,6 +336,10 @@ pub(crate) async fn committed_once(
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
     let coordinator = driver.find_coordinator(group, CoordinatorKind::Group).await?;
     let (version, left) = driver.api_version_within(limit, coordinator, ApiKey::OffsetFetch).await?;
+    if keys.is_none() && version < ALL_PARTITIONS_SINCE {
+        let what = "asking for all committed offsets of a group needs a broker of Kafka 0.10.2 or newer, and this one is older";
+        return Err(Error::new(ErrorKind::Unsupported, what).with_hint("ask for the offsets of certain partitions"));
+    }
     let topic = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
     let request = OffsetFetchRequest {
         group_id: group.to_string(),

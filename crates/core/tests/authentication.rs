@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kavka_core::config::ScramHash;
 use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::link::sasl::{Credentials, NONCE_BYTES};
-use kavka_core::link::{Answer, Connection, ConnectionConfig, ReadPool, RequestId, SendOptions};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, ReadPool, RequestId, SendOptions};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use kavka_core::wire::api::{RequestHeader, encode_response};
@@ -19,7 +19,7 @@ use kavka_core::wire::messages::{
 use kavka_core::wire::{ApiKey, Decoder, Message};
 
 const OPTIONS: SendOptions =
-    SendOptions { max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
+    SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
 
 /// A broker of today, and one from before `SaslAuthenticate`.
 const TODAY: &[(ApiKey, i16)] =
@@ -40,6 +40,7 @@ impl Scene {
     /// A connection whose broker has answered with these versions.
     fn new(credentials: Option<Credentials>, apis: &[(ApiKey, i16)]) -> Self {
         let config = ConnectionConfig {
+            greeting: Greeting::Versions,
             client_id: "test".into(),
             max_response_bytes: 100_000_000,
             place: Place { address: Some("kafka:9092".into()), ..Place::default() },
@@ -242,6 +243,7 @@ fn a_broker_without_sasl_is_named() {
 fn refused_at_once(apis: &[(ApiKey, i16)]) -> Error {
     let mut scene = Scene::new(Some(plain("secret")), TODAY);
     let config = ConnectionConfig {
+        greeting: Greeting::Versions,
         client_id: "test".into(),
         max_response_bytes: 1_000,
         place: Place::default(),

@@ -70,6 +70,7 @@ impl Rig {
                     let response = ProducerResponse::InitProducerId(response);
                     self.machine.handle_response(self.now, call.id, Ok(response));
                 }
+                ProducerRequest::Versions => panic!("no request was refused"),
                 ProducerRequest::Produce(request) => {
                     let mut compressor = Compressor::new(Compression::default()).unwrap();
                     sent.push(Sent { id: call.id, request: request.seal(&mut compressor).unwrap() });

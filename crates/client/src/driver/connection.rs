@@ -9,31 +9,27 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use kavka_core::cluster::Owner;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
-use kavka_core::link::{Answer, Connection, ConnectionConfig, RequestId, SendOptions};
+use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::{AnyRequest, ApiKey};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
 
+use super::greeter::Greeter;
 use super::network::Stream;
-use super::sasl::{Again, Attempt, Identity};
+use super::sasl::Again;
 use super::{ConnectionKey, Switchboard, WireEvent};
 
 /// The most segments per write.
 const SEGMENTS_PER_WRITE: usize = 64;
-
-/// How long the first dial may take before a second one starts beside it.
-const DIAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
@@ -106,7 +102,9 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
         for outgoing in again.drain(..) {
             task.send(outgoing);
         }
-        match poll_fn(|context| task.poll(context, Some(&mut mailbox))).await {
+        let end = poll_fn(|context| task.poll(context, Some(&mut mailbox))).await;
+        shared.lock().old_brokers.forget(key.endpoint);
+        match end {
             End::Unused => return,
             End::Retired(error) => {
                 task.note_end(&error);
@@ -157,6 +155,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         max_response_bytes: shared.config.max_response_bytes,
         place: place.clone(),
         has_spoken,
+        greeting: Greeting::default(),
         keeps_order: matches!(key.owner, Owner::Produce(_)),
         authentication_limit: shared.config.connection_setup_timeout,
         session_percent,
@@ -181,8 +180,16 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
             // If one address swallows packets, there must be time left for the others.
             let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
             untried -= 1;
-            let tried = shake_hands(shared, &host, address, &config, identity.as_ref(), &is_in_tls);
-            match timeout(share, tried).await.unwrap_or_else(|_| Err(timed_out())) {
+            let greeter = Greeter {
+                shared,
+                host: &host,
+                address,
+                config: &config,
+                endpoint: key.endpoint,
+                identity: identity.as_ref(),
+                is_in_tls: &is_in_tls,
+            };
+            match timeout(share, greeter.greet()).await.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(opened) => return Ok(opened),
                 // That one address was refused says more than that another one cannot be reached.
                 Err(error) => {
@@ -236,80 +243,8 @@ fn set_up_timed_out(place: &Place, is_in_tls: bool) -> Error {
         .with_hint(hint)
 }
 
-async fn shake_hands(
-    shared: &Switchboard,
-    host: &str,
-    address: SocketAddr,
-    config: &ConnectionConfig,
-    identity: Option<&Identity>,
-    is_in_tls: &AtomicBool,
-) -> Result<(Connection, Box<dyn Stream>)> {
-    let mut stream = dial(shared, host, address).await.map_err(|cause| {
-        Error::new(ErrorKind::Disconnected, "the broker cannot be reached").at(config.place.clone()).with_source(cause)
-    })?;
-    if let Some(tls) = &shared.tls {
-        is_in_tls.store(true, Ordering::Relaxed);
-        let secured = tls.ready(shared.now()).await.shake_hands(host, stream, &config.place).await;
-        is_in_tls.store(false, Ordering::Relaxed);
-        stream = secured?;
-    }
-    let credentials = identity.map(Identity::credentials).transpose()?;
-    let mut connection = Connection::new(config.clone(), credentials, shared.read_pool.clone())?;
-    let mut attempt = None;
-    let done = get_ready(shared, &mut connection, &mut stream, &mut attempt).await;
-    if let Some(attempt) = attempt {
-        attempt.end(shared.now(), done.as_ref().err().and_then(|error| connection.refusal(error)));
-    }
-    done.map(|()| (connection, stream))
-}
-
-async fn get_ready(
-    shared: &Switchboard,
-    connection: &mut Connection,
-    stream: &mut Box<dyn Stream>,
-    attempt: &mut Option<Attempt>,
-) -> Result<()> {
-    let mut answers = Vec::new();
-    while !connection.is_ready() {
-        if let (Some(sasl), Some(work)) = (&shared.sasl, connection.poll_work()) {
-            let worked = sasl.step(shared, work, attempt).await?;
-            connection.handle_worked(shared.now(), worked)?;
-            continue;
-        }
-        poll_fn(|context| {
-            let now = shared.now();
-            write_output(now, connection, stream, context)?;
-            read_once(now, connection, stream, &mut answers, context)
-        })
-        .await?;
-    }
-    Ok(())
-}
-
-/// Dials until there is an outcome, with another dial every second. If its first packet is lost, a kernel waits longer
-/// and longer before it sends the next, while the broker may be back already.
-async fn dial(shared: &Switchboard, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-    let mut dials = vec![shared.network.dial(host, address)];
-    let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
-    poll_fn(|context| {
-        loop {
-            if let Some(outcome) = dials.iter_mut().find_map(|dial| match dial.as_mut().poll(context) {
-                Poll::Ready(outcome) => Some(outcome),
-                Poll::Pending => None,
-            }) {
-                return Poll::Ready(outcome);
-            }
-            ready!(again.as_mut().poll(context));
-            again.as_mut().reset(tokio::time::Instant::now() + DIAL_AGAIN);
-            dials.truncate(1);
-            dials.push(shared.network.dial(host, address));
-        }
-    })
-    .await
-}
-
 /// Writes as much as the socket takes. Returns whether anything was written.
-fn write_output(
+pub(super) fn write_output(
     now: Instant,
     connection: &mut Connection,
     stream: &mut Box<dyn Stream>,
@@ -334,7 +269,7 @@ fn write_output(
     }
 }
 
-fn read_once(
+pub(super) fn read_once(
     now: Instant,
     connection: &mut Connection,
     stream: &mut Box<dyn Stream>,
@@ -619,6 +554,9 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
     use kavka_core::cluster::Endpoint;
     use kavka_core::config::ClientConfig;
     use kavka_core::wire::api::encode_response;
@@ -715,7 +653,12 @@ mod tests {
             let (sender, mailbox) = mpsc::unbounded_channel();
             let (reply, _answer) = oneshot::channel();
             let request = Box::new(ProduceRequest::default());
-            let options = SendOptions { max_version: i16::MAX, is_answered: false, limit: Duration::from_secs(60) };
+            let options = SendOptions {
+                min_version: 0,
+                max_version: i16::MAX,
+                is_answered: false,
+                limit: Duration::from_secs(60),
+            };
             sender.send(Mail::Request(Outgoing { request, options, is_repeated: false, reply })).ok().unwrap();
             run(Arc::clone(shared), KEY, mailbox).await;
         });

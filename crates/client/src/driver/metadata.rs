@@ -3,12 +3,15 @@
 //! [`MetadataRefresh`] has the rules. This file has two watch channels: the newest snapshot, for the machines, and the
 //! outcome of the requests, for callers that wait for one.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
 use kavka_core::cluster::{Call, Metadata, Notice, Outdated, RefreshOutcomes, Target, Ticket};
-use kavka_core::error::{Error, Result};
+use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::time::Instant;
+use kavka_core::wire::ErrorCode;
+use kavka_core::wire::messages::metadata::{CREATES_ON_REQUEST_SINCE, MetadataRequestTopic, MetadataResponseTopic};
 use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
 use tokio::sync::watch;
 
@@ -58,7 +61,17 @@ impl Role for Driver {
     }
 
     fn send(&self, call: Call<MetadataRequest>) -> PendingResponse<MetadataResponse> {
-        Driver::send(self, call)
+        if call.body.allow_auto_topic_creation {
+            return Driver::send(self, call);
+        }
+        let driver = self.clone();
+        let answer = Driver::send(self, Call { min_version: CREATES_ON_REQUEST_SINCE, ..call.clone() });
+        Box::pin(async move {
+            match answer.await {
+                Err(error) if error.kind() == ErrorKind::Unsupported => driver.metadata_of_old_broker(call).await,
+                answer => answer,
+            }
+        })
     }
 
     fn handle_response(&self, now: Instant, _: u64, response: Result<MetadataResponse>) {
@@ -104,6 +117,30 @@ impl Drop for TopicHold {
 }
 
 impl Driver {
+    /// Asks a broker before Kafka 0.11, which creates every missing topic that a request names. So this request names
+    /// none, and asks for all.
+    async fn metadata_of_old_broker(&self, call: Call<MetadataRequest>) -> Result<MetadataResponse> {
+        let (call, MetadataRequest { topics: asked, .. }) = call.take_body();
+        let of_all = |topics| MetadataRequest { topics, ..MetadataRequest::default() };
+        let null = Call { min_version: 1, max_version: CREATES_ON_REQUEST_SINCE - 1, ..call.clone() };
+        let answer = match Driver::send(self, null.with_body(of_all(None))).await {
+            // Version 0 has no null; there, an empty list means all.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                Driver::send(self, Call { max_version: 0, ..call }.with_body(of_all(Some(Vec::new())))).await
+            }
+            answer => answer,
+        };
+        let mut response = answer?;
+        let names = |topic: &MetadataRequestTopic| topic.name.clone();
+        if let Some(mut missing) = asked.map(|topics| topics.iter().filter_map(names).collect::<BTreeSet<_>>()) {
+            response.topics.retain(|topic| topic.name.as_ref().is_some_and(|name| missing.remove(name)));
+            let (error_code, none) = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, MetadataResponseTopic::default());
+            let unknown = |name| MetadataResponseTopic { error_code, name: Some(name), ..none.clone() };
+            response.topics.extend(missing.into_iter().map(unknown));
+        }
+        Ok(response)
+    }
+
     /// The newest snapshot.
     pub(crate) fn metadata(&self) -> Arc<Metadata> {
         Arc::clone(&self.shared.metadata.newest.borrow())

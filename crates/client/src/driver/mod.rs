@@ -10,8 +10,10 @@ pub(crate) mod clock;
 mod connection;
 mod coordinators;
 mod engine;
+mod greeter;
 mod metadata;
 mod network;
+mod old_brokers;
 mod sasl;
 mod tls;
 
@@ -42,6 +44,7 @@ pub(crate) use engine::{Alive, cores};
 use metadata::Snapshots;
 pub(crate) use metadata::{AllTopicsHold, TopicHold};
 pub use network::{BoxFuture, Network, Stream, Tcp};
+use old_brokers::OldBrokers;
 use sasl::Sasl;
 use tls::Tls;
 
@@ -100,6 +103,7 @@ struct State {
     finding: HashMap<(CoordinatorKind, Arc<str>), Finding>,
     /// The endpoints whose last dial failed.
     unreachable: HashMap<Endpoint, Unreachable>,
+    old_brokers: OldBrokers,
 }
 
 /// An unreachable broker.
@@ -171,6 +175,7 @@ impl Switchboard {
             coordinators: Coordinators::default(),
             finding: HashMap::new(),
             unreachable: HashMap::new(),
+            old_brokers: OldBrokers::default(),
         };
         Self {
             config,
@@ -463,7 +468,7 @@ impl Driver {
         let limit = call.timeout.unwrap_or(request_timeout);
         let mail = Mail::Request(Outgoing {
             request: Box::new(call.body),
-            options: SendOptions { max_version: call.max_version, is_answered, limit },
+            options: SendOptions { min_version: call.min_version, max_version: call.max_version, is_answered, limit },
             is_repeated: false,
             reply,
         });

@@ -10,11 +10,12 @@ use std::time::Duration;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Call, Metadata};
 use kavka_core::config::ProducerConfig;
-use kavka_core::error::{Error, Result};
+use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::producer::{
     FlushMark, HandleId, ProduceToSend, Producer as Machine, ProducerEvent, ProducerRequest, ProducerResponse, Progress,
 };
 use kavka_core::time::Instant;
+use kavka_core::wire::ApiKey;
 use kavka_core::wire::messages::ProduceRequest;
 use kavka_core::wire::records::Compressor;
 use tokio::sync::watch;
@@ -212,6 +213,15 @@ impl Role for SharedMachine {
     fn send(&self, call: Call<ProducerRequest>) -> PendingResponse<ProducerResponse> {
         let (call, request) = call.take_body();
         match request {
+            ProducerRequest::Versions => {
+                let (driver, owner, broker_id) = (self.driver.clone(), call.owner, call.broker_id());
+                Box::pin(async move {
+                    let unknown = || Error::new(ErrorKind::Internal, "versions are those of one broker");
+                    let broker_id = broker_id.ok_or_else(unknown)?;
+                    let produce = driver.api_version(broker_id, owner, ApiKey::Produce).await?;
+                    Ok(ProducerResponse::Versions { produce })
+                })
+            }
             ProducerRequest::InitProducerId(request) => {
                 let answer = self.driver.send(call.with_body(request));
                 Box::pin(async move { answer.await.map(ProducerResponse::InitProducerId) })

@@ -69,6 +69,8 @@ pub struct Call<B> {
     pub target: Target,
     /// The connection to send it on.
     pub owner: Owner,
+    /// The oldest version to use: the request is refused, with `Unsupported`, if the broker supports only older ones.
+    pub min_version: i16,
     /// The newest version to use: lower than the negotiated one if the body lacks fields that newer versions require.
     pub max_version: i16,
     /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
@@ -85,20 +87,20 @@ pub struct Call<B> {
 impl<B> Call<B> {
     /// A request on the client's control connection, with the default limits.
     pub fn new(target: Target, body: B) -> Self {
-        let (owner, max_version) = (Owner::Control, i16::MAX);
-        Self { id: 0, target, owner, max_version, is_answered: true, timeout: None, failures: 0, body }
+        let (owner, min_version, max_version) = (Owner::Control, 0, i16::MAX);
+        Self { id: 0, target, owner, min_version, max_version, is_answered: true, timeout: None, failures: 0, body }
     }
 
     /// Splits off the body.
     pub fn take_body(self) -> (Call<()>, B) {
-        let Self { id, target, owner, max_version, is_answered, timeout, failures, body } = self;
-        (Call { id, target, owner, max_version, is_answered, timeout, failures, body: () }, body)
+        let Self { id, target, owner, min_version, max_version, is_answered, timeout, failures, body } = self;
+        (Call { id, target, owner, min_version, max_version, is_answered, timeout, failures, body: () }, body)
     }
 
     /// The same call with another body.
     pub fn with_body<C>(self, body: C) -> Call<C> {
-        let Self { id, target, owner, max_version, is_answered, timeout, failures, body: _ } = self;
-        Call { id, target, owner, max_version, is_answered, timeout, failures, body }
+        let Self { id, target, owner, min_version, max_version, is_answered, timeout, failures, body: _ } = self;
+        Call { id, target, owner, min_version, max_version, is_answered, timeout, failures, body }
     }
 
     /// The id of the broker it goes to, if the target is one particular broker.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Call, Owner};
+use crate::config::GroupConfig;
 use crate::consumer::{Offsets, TopicPartition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Bug, is_planted};
@@ -28,6 +29,9 @@ const PROTOCOL_TYPE: &str = "consumer";
 
 /// How much longer than `max.poll.interval.ms` the coordinator may take to answer a `JoinGroup`.
 const JOIN_MARGIN: Duration = Duration::from_secs(5);
+
+/// The longest `session.timeout.ms` that Kafka before 0.10.1 allows by default.
+const LONGEST_OLD_SESSION: Duration = Duration::from_secs(30);
 
 /// How long a leader waits for the metadata of topics that another member wants.
 const METADATA_WAIT: Duration = Duration::from_secs(5);
@@ -457,12 +461,26 @@ impl Member {
                 self.state = State::Stable;
             }
             ErrorCode::FENCED_INSTANCE_ID => self.handle_taken_name(),
+            ErrorCode::INVALID_SESSION_TIMEOUT if in_flight == InFlight::Join && self.shorten_session() => {
+                self.attempt += 1;
+                self.state = State::Unjoined;
+            }
             _ if in_flight == InFlight::Heartbeat => return self.handle_silence(now, error),
             _ => return self.handle_failure(now, in_flight, error),
         }
         if in_flight == InFlight::Join {
             self.pause(now);
         }
+    }
+
+    /// Falls back from the default session time to the longest one that Kafka before 0.10.1 allows. Returns false if
+    /// the application has chosen another time, or that was done before.
+    fn shorten_session(&mut self) -> bool {
+        let is_default = self.config.session_timeout == GroupConfig::default().session_timeout;
+        if is_default {
+            self.config.session_timeout = LONGEST_OLD_SESSION;
+        }
+        is_default
     }
 
     /// Another member took the name of this static member, which ends.

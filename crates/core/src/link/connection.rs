@@ -13,6 +13,8 @@
 //! as another one is in time: sent again behind itself, it could not be answered any sooner.
 //!
 //! Requests can be sent only after the [handshake](super::handshake), and not while the connection authenticates again.
+//! A broker before Kafka 0.10 closes the connection in the handshake, or says nothing; a [probe](super::Greeting) on
+//! another connection then finds out what it is.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,6 +26,7 @@ use zeroize::Zeroize;
 use crate::error::{Error, ErrorKind, Phase, Place, Result, Written};
 use crate::link::frames::{FrameReader, ReadPool};
 use crate::link::handshake::{Handshake, Step, versions_request};
+use crate::link::old_broker::{Greeting, harmless_request};
 use crate::link::sasl::{Credentials, Work, Worked};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
@@ -55,6 +58,8 @@ pub struct ConnectionConfig {
     pub place: Place,
     /// Whether the broker completed a handshake on an earlier connection, so that its port is not one for TLS or SASL.
     pub has_spoken: bool,
+    /// How it begins.
+    pub greeting: Greeting,
     /// Whether its requests must be executed in the order in which they were sent, so that none may go over another
     /// connection while an earlier one is open.
     pub keeps_order: bool,
@@ -72,6 +77,8 @@ pub struct RequestId(pub u64);
 /// How to send one request.
 #[derive(Debug, Clone, Copy)]
 pub struct SendOptions {
+    /// The oldest version to use.
+    pub min_version: i16,
     /// The newest version to use.
     pub max_version: i16,
     /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
@@ -151,10 +158,10 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection whose first output is an `ApiVersions` request, and which authenticates itself if it has
-    /// credentials. The caller limits the time of the handshake.
+    /// A connection whose first output is an `ApiVersions` request, unless the broker is known to be without it, and
+    /// which authenticates itself if it has credentials. The caller limits the time of the handshake.
     pub fn new(config: ConnectionConfig, credentials: Option<Credentials>, pool: ReadPool) -> Result<Self> {
-        let (handshake, first) = Handshake::begin(credentials, config.session_percent);
+        let (handshake, first) = Handshake::begin(config.greeting, credentials, config.session_percent);
         let mut connection = Self {
             config,
             handshake,
@@ -173,25 +180,36 @@ impl Connection {
             unanswered: VecDeque::new(),
             has_answered: false,
         };
-        connection.take_step(Instant(0), first)?;
+        connection.go_on(Instant(0), first)?;
         Ok(connection)
     }
 
-    fn take_step(&mut self, now: Instant, step: Step) -> Result<()> {
+    /// Sends the next message of the handshake, or begins to take requests if the handshake is complete.
+    fn go_on(&mut self, now: Instant, step: Option<Step>) -> Result<()> {
+        if self.is_ready() {
+            self.reader.set_max_frame_bytes(self.config.max_response_bytes);
+        }
         match step {
-            Step::Request(request, version) => {
+            Some(Step::Request(request, version)) => {
                 let first = self.output.len();
                 self.queue(now, None, request.as_ref(), version, Duration::MAX)?;
                 self.output.range_mut(first..).for_each(wipe_when_dropped);
             }
-            Step::Bare(message) => {
+            Some(Step::Bare(message)) => {
                 let size = i32::try_from(message.len()).unwrap_or(i32::MAX).to_be_bytes();
                 let mut frame = Bytes::from([&size, message.as_slice()].concat());
                 wipe_when_dropped(&mut frame);
                 self.note_queued(now, None, (ApiKey::SaslAuthenticate, 0), None, Duration::MAX, vec![frame]);
             }
+            None => {}
         }
         Ok(())
+    }
+
+    /// How to begin on another connection, after the broker has closed this one during its handshake: a broker without
+    /// `ApiVersions` may do that. `None`: in the same way.
+    pub fn after_hang_up(&self) -> Option<Greeting> {
+        self.handshake.after_hang_up()
     }
 
     /// Whether requests may be sent: the handshake is complete, and no new authentication is under way.
@@ -214,10 +232,7 @@ impl Connection {
     /// After an error the connection is unusable: close it and call [`fail_all`](Self::fail_all).
     pub fn handle_worked(&mut self, now: Instant, worked: Worked) -> Result<()> {
         let step = self.handshake.handle_worked(worked).map_err(|error| self.unauthenticated(error))?;
-        if self.is_ready() {
-            self.reader.set_max_frame_bytes(self.config.max_response_bytes);
-        }
-        step.map_or(Ok(()), |step| self.take_step(now, step))
+        self.go_on(now, step)
     }
 
     /// Whether the session is about to end, so that new credentials are wanted for
@@ -230,7 +245,7 @@ impl Connection {
     pub fn reauthenticate(&mut self, now: Instant, credentials: Credentials) -> Result<()> {
         debug_assert!(self.is_ready(), "the connection authenticates itself already");
         let step = self.handshake.reauthenticate(now, credentials).map_err(|error| self.unauthenticated(error))?;
-        self.take_step(now, step)
+        self.go_on(now, Some(step))
     }
 
     /// The error for credentials that were refused. If the broker accepted earlier ones, the requests in flight may
@@ -245,8 +260,7 @@ impl Connection {
         }
     }
 
-    /// Queues a request, in the newest version that both sides support and that is not above `max_version`. Returns
-    /// that version.
+    /// Queues a request, in the newest version that both sides support and that `options` allow. Returns that version.
     ///
     /// A request that the broker does not answer (a produce request with `acks=0`) comes back from
     /// [`poll_unanswered`](Self::poll_unanswered) once its last byte was written. After an error nothing is queued, and
@@ -258,7 +272,7 @@ impl Connection {
             .versions()
             .filter(|_| self.is_ready())
             .ok_or_else(not_ready)?
-            .choose(request.key(), (*ours.start(), options.max_version.min(*ours.end())))
+            .choose(request.key(), (options.min_version.max(*ours.start()), options.max_version.min(*ours.end())))
             .map_err(|error| error.at(self.config.place.clone()))?;
         if self.idle_since().is_some_and(|since| now.since(since) >= QUIET) {
             self.doubt(now, request.key(), options.limit)?;
@@ -277,9 +291,13 @@ impl Connection {
     fn doubt(&mut self, now: Instant, key: ApiKey, limit: Duration) -> Result<()> {
         if !key.is_repeatable() {
             let (oldest, newest) = (ApiVersionsRequest::MIN_VERSION, ApiVersionsRequest::MAX_VERSION);
-            // A broker that does not list this API has answered it all the same, in the handshake.
-            let chosen = self.versions().and_then(|known| known.choose(ApiKey::ApiVersions, (oldest, newest)).ok());
-            self.queue(now, None, &versions_request(), chosen.unwrap_or(oldest), limit)?;
+            if self.versions().is_some_and(ApiVersions::is_assumed) {
+                self.queue(now, None, harmless_request().as_ref(), 0, limit)?;
+            } else {
+                // A broker that does not list this API has answered it all the same, in the handshake.
+                let chosen = self.versions().and_then(|known| known.choose(ApiKey::ApiVersions, (oldest, newest)).ok());
+                self.queue(now, None, &versions_request(), chosen.unwrap_or(oldest), limit)?;
+            }
         }
         self.doubted_until = Some(now + (limit / 3).min(MAX_DOUBT));
         Ok(())
@@ -401,12 +419,8 @@ impl Connection {
             answers.push(Answer { id, key, version, body });
         } else if self.handshake.awaits(key) {
             let step = self.handshake.handle_answer(sent_at, (!is_bare).then_some(version), body);
-            if let Some(step) = step.map_err(|error| self.unauthenticated(error))? {
-                self.take_step(now, step)?;
-            }
-            if self.is_ready() {
-                self.reader.set_max_frame_bytes(self.config.max_response_bytes);
-            }
+            let step = step.map_err(|error| self.unauthenticated(error))?;
+            self.go_on(now, step)?;
         }
         Ok(())
     }
@@ -583,16 +597,17 @@ fn no_response(place: &Place, request: &InFlight) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::old_broker::{OldBroker, Snub};
     use crate::wire::api::encode_response;
     use crate::wire::error_code::ErrorCode;
     use crate::wire::messages::api_versions::ApiVersion;
     use crate::wire::messages::{
-        ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, MetadataRequest, MetadataResponse,
-        ProduceRequest,
+        ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, FindCoordinatorResponse, ListGroupsResponse,
+        ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest,
     };
 
     const OPTIONS: SendOptions =
-        SendOptions { max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
+        SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
     const UNANSWERED: SendOptions = SendOptions { is_answered: false, ..OPTIONS };
 
     fn connection() -> Connection {
@@ -601,6 +616,7 @@ mod tests {
             max_response_bytes: 100_000_000,
             place: Place { address: Some("kafka:9092".into()), ..Place::default() },
             has_spoken: false,
+            greeting: Greeting::default(),
             keeps_order: false,
             authentication_limit: Duration::from_secs(10),
             session_percent: 90,
@@ -903,6 +919,89 @@ mod tests {
         let error = connection.handle_timeout(Instant(500)).unwrap();
         assert_eq!(error.kind(), ErrorKind::TimedOut(Phase::Request));
         assert_eq!(error.to_string(), "no response for 500ms: at kafka:9092 in Metadata v5");
+    }
+
+    fn greeted(greeting: Greeting) -> Connection {
+        Connection::new(ConnectionConfig { greeting, ..connection().config }, None, ReadPool::default()).unwrap()
+    }
+
+    /// The API of the request that was sent last.
+    fn asked(connection: &Connection) -> (ApiKey, i16) {
+        let request = connection.in_flight.back().unwrap();
+        (request.key, request.version)
+    }
+
+    fn answer_probe(connection: &mut Connection, number: i32) {
+        let frame = match number {
+            0 => encode_response(ApiKey::ListOffsets, 0, number, &ListOffsetsResponse::default()),
+            _ => encode_response(ApiKey::ListGroups, 0, number, &ListGroupsResponse::default()),
+        };
+        read(connection, &frame.unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_is_probed_and_one_of_0_8_2_hangs_up_at_the_second_question() {
+        assert_eq!(connection().after_hang_up(), Some(Greeting::Probe(Snub::HungUp)));
+        for snub in [Snub::HungUp, Snub::Silent] {
+            let mut probe = greeted(Greeting::Probe(snub));
+            assert_eq!(asked(&probe), (ApiKey::ListOffsets, 0));
+            assert_eq!(probe.after_hang_up(), None, "it may not be Kafka");
+            answer_probe(&mut probe, 0);
+            assert_eq!(asked(&probe), (ApiKey::ListGroups, 0));
+            assert_eq!(probe.after_hang_up(), Some(Greeting::Old(OldBroker::V0_8_2)));
+        }
+        let old = greeted(Greeting::Old(OldBroker::V0_8_2));
+        assert!(old.is_ready() && !old.has_output(), "it needs no request");
+        let versions = old.versions().unwrap();
+        assert_eq!(versions.choose(ApiKey::OffsetCommit, (0, 9)).unwrap(), 1);
+        let error = versions.choose(ApiKey::JoinGroup, (0, 9)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("which came with Kafka 0.9"), "{error}");
+    }
+
+    #[test]
+    fn a_broker_that_is_silent_about_its_versions_but_answers_a_probe_is_of_0_9() {
+        let mut probe = greeted(Greeting::Probe(Snub::Silent));
+        answer_probe(&mut probe, 0);
+        answer_probe(&mut probe, 1);
+        assert!(probe.is_ready());
+        let versions = probe.versions().unwrap();
+        assert!(versions.is_assumed());
+        assert_eq!(versions.choose(ApiKey::Produce, (0, 13)).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_broker_that_hung_up_but_answers_a_probe_is_asked_for_its_versions_again() {
+        let mut probe = greeted(Greeting::Probe(Snub::HungUp));
+        answer_probe(&mut probe, 0);
+        answer_probe(&mut probe, 1);
+        assert!(!probe.is_ready());
+        assert_eq!(asked(&probe).0, ApiKey::ApiVersions);
+        let known = versions(ErrorCode::NONE, &[(ApiKey::Metadata, 0, 12)]);
+        let frame = encode_response(ApiKey::ApiVersions, ApiVersionsRequest::MAX_VERSION, 2, &known).unwrap();
+        read(&mut probe, &frame).unwrap();
+        assert!(probe.is_ready() && !probe.versions().unwrap().is_assumed());
+    }
+
+    #[test]
+    fn an_old_broker_is_never_asked_for_its_versions_not_even_on_a_quiet_connection() {
+        let mut old = greeted(Greeting::Old(OldBroker::V0_9));
+        old.send(Instant(0), RequestId(1), &FindCoordinatorRequest::default(), OPTIONS).unwrap();
+        let frame = encode_response(ApiKey::FindCoordinator, 0, 0, &FindCoordinatorResponse::default()).unwrap();
+        write_all(&mut old);
+        assert_eq!(read(&mut old, &frame).unwrap().len(), 1);
+        old.send(Instant(30_000), RequestId(2), &ProduceRequest::default(), OPTIONS).unwrap();
+        let keys: Vec<_> = old.in_flight.iter().map(|request| request.key).collect();
+        assert_eq!(keys, [ApiKey::ListOffsets, ApiKey::Produce]);
+    }
+
+    #[test]
+    fn a_request_in_a_version_that_the_broker_is_too_old_for_is_refused_and_not_sent() {
+        let mut old = greeted(Greeting::Old(OldBroker::V0_9));
+        let options = SendOptions { min_version: 3, ..OPTIONS };
+        let error = old.send(Instant(0), RequestId(1), &ProduceRequest::default(), options).unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+        assert!(!old.has_output());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The handshake: what a connection does before it takes requests.
 //!
 //! 1. The client asks for the broker's versions with the newest `ApiVersions` it knows. A broker that does not support
-//!    that version refuses and names its own newest one, and the client asks again with it (KIP-35, KIP-511).
+//!    that version refuses and names its own newest one, and the client asks again with it (KIP-35, KIP-511). One that
+//!    does not have `ApiVersions` closes the connection or says nothing, and [`old_broker`](super::old_broker) takes
+//!    over.
 //! 2. With credentials, it names its SASL mechanism in `SaslHandshake`, and the broker lists those that it accepts.
 //! 3. The two exchange the mechanism's messages in `SaslAuthenticate` (KIP-152), or bare, if the broker is too old for
 //!    that request.
@@ -16,6 +18,7 @@ use bytes::Bytes;
 
 use super::sasl::{Credentials, Mechanism, Move, Work, Worked};
 use crate::error::{Error, ErrorKind, Place, Result, printable};
+use crate::link::old_broker::{Greeting, Next, OldBroker, Probe, Snub};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
 use crate::wire::api::ApiKey;
@@ -38,6 +41,8 @@ enum Stage {
     Versions,
     /// The broker refused that version; `ApiVersions` was sent again in a version it named.
     VersionsAgain,
+    /// An API was asked for that the broker may not have.
+    Probing(Probe),
     /// `SaslHandshake` was sent for this exchange.
     Offer(Box<dyn Mechanism>),
     /// The driver is to make the next step of the exchange.
@@ -86,9 +91,13 @@ pub(super) enum Step {
 }
 
 impl Handshake {
-    /// The first stage and its request.
-    pub(super) fn begin(credentials: Option<Credentials>, session_percent: u32) -> (Self, Step) {
-        let handshake = Self {
+    /// The first stage and its request; `None` if the handshake is complete.
+    pub(super) fn begin(
+        greeting: Greeting,
+        credentials: Option<Credentials>,
+        session_percent: u32,
+    ) -> (Self, Option<Step>) {
+        let mut handshake = Self {
             stage: Stage::Versions,
             versions: None,
             mechanism: credentials.as_ref().map(|credentials| credentials.mechanism().name()),
@@ -98,7 +107,43 @@ impl Handshake {
             session: None,
             again_since: None,
         };
-        (handshake, Step::Request(Box::new(versions_request()), ApiVersionsRequest::MAX_VERSION))
+        let step = match greeting {
+            Greeting::Versions => Some(ask_versions()),
+            Greeting::Probe(snub) => {
+                let (probe, step) = Probe::begin(snub);
+                handshake.stage = Stage::Probing(probe);
+                Some(step)
+            }
+            Greeting::Old(broker) => {
+                handshake.be_ready(broker.versions());
+                None
+            }
+        };
+        (handshake, step)
+    }
+
+    fn be_ready(&mut self, versions: ApiVersions) {
+        self.versions = Some(versions);
+        self.stage = Stage::Ready;
+    }
+
+    /// How to begin on another connection, after the broker has closed this one; `None`: in the same way.
+    ///
+    /// A connection with credentials is for brokers that have `ApiVersions`: those before Kafka 0.10 have no
+    /// `SaslHandshake` either.
+    pub(super) fn after_hang_up(&self) -> Option<Greeting> {
+        match self.stage {
+            Stage::Versions if self.mechanism.is_none() => Some(Greeting::Probe(Snub::HungUp)),
+            Stage::Probing(Probe::ListGroups(_)) => Some(Greeting::Old(OldBroker::V0_8_2)),
+            Stage::Versions
+            | Stage::VersionsAgain
+            | Stage::Probing(Probe::ListOffsets(_))
+            | Stage::Offer(_)
+            | Stage::Step(_)
+            | Stage::Working
+            | Stage::Sent(_)
+            | Stage::Ready => None,
+        }
     }
 
     /// Whether requests may be sent.
@@ -120,6 +165,8 @@ impl Handshake {
     pub(super) fn awaits(&self, key: ApiKey) -> bool {
         match self.stage {
             Stage::Versions | Stage::VersionsAgain => key == ApiKey::ApiVersions,
+            Stage::Probing(Probe::ListOffsets(_)) => key == ApiKey::ListOffsets,
+            Stage::Probing(Probe::ListGroups(_)) => key == ApiKey::ListGroups,
             Stage::Offer(_) => key == ApiKey::SaslHandshake,
             Stage::Sent(_) => key == ApiKey::SaslAuthenticate,
             Stage::Step(_) | Stage::Working | Stage::Ready => false,
@@ -138,6 +185,7 @@ impl Handshake {
             stage @ (Stage::Versions | Stage::VersionsAgain) => {
                 self.handle_versions(matches!(stage, Stage::Versions), version.unwrap_or(0), body)
             }
+            Stage::Probing(probe) => self.handle_probe(probe, body),
             Stage::Offer(mechanism) => self.handle_offer(mechanism, version.unwrap_or(0), body).map(|()| None),
             Stage::Sent(mechanism) => self.handle_message(mechanism, sent_at, version, body).map(|()| None),
             stage @ (Stage::Step(_) | Stage::Working | Stage::Ready) => {
@@ -145,6 +193,23 @@ impl Handshake {
                 Ok(None)
             }
         }
+    }
+
+    fn handle_probe(&mut self, probe: Probe, body: Bytes) -> Result<Option<Step>> {
+        Ok(match probe.handle_answer(body)? {
+            Next::Probe(probe, step) => {
+                self.stage = Stage::Probing(probe);
+                Some(step)
+            }
+            Next::Versions => {
+                self.stage = Stage::Versions;
+                Some(ask_versions())
+            }
+            Next::Ready(versions) => {
+                self.be_ready(versions);
+                None
+            }
+        })
     }
 
     fn handle_versions(&mut self, is_first: bool, version: i16, body: Bytes) -> Result<Option<Step>> {
@@ -332,6 +397,10 @@ fn refused(mechanism: &str, complaint: Option<&str>, message: Option<&str>) -> E
     let words = words.map(shortened).collect::<Vec<_>>().join("; ");
     let words = if words.is_empty() { "it gives no reason".into() } else { words };
     Error::new(ErrorKind::Authentication, format!("the broker refused the credentials for SASL {mechanism}: {words}"))
+}
+
+fn ask_versions() -> Step {
+    Step::Request(Box::new(versions_request()), ApiVersionsRequest::MAX_VERSION)
 }
 
 /// Asks for the broker's versions.

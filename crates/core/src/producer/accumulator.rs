@@ -14,7 +14,7 @@ use super::{Appended, PartitionId, Producer, TopicIndex};
 use crate::error::{Error, ErrorKind, Place, Written};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{self, BatchBuilder, Header};
+use crate::wire::records::{self, BatchBuilder, Format, Header};
 
 /// Why a record was not accepted. Nothing of it was kept.
 #[derive(Debug, Clone)]
@@ -62,6 +62,9 @@ impl Producer {
         self.admit(now, topic)?;
         self.check_size(topic, key, value, headers)?;
         let id = self.choose_partition(topic, partition, key)?;
+        if !headers.is_empty() {
+            self.check_headers(id)?;
+        }
         let partition = self.partitions.get_mut(id);
         let handle = partition.handle();
         match partition.append(|builder| builder.append(timestamp_ms, key, value, headers)) {
@@ -144,6 +147,17 @@ impl Producer {
             self.lingering.len() == 1 || wake
         };
         Ok(Appended { completion, index, wake })
+    }
+
+    /// Refuses a record with headers if the leader of its partition is known to be too old for them.
+    #[inline(never)]
+    fn check_headers(&self, id: PartitionId) -> Result<()> {
+        let partition = self.partitions.get(id);
+        if self.format_for(partition) == Format::V2 {
+            return Ok(());
+        }
+        let error = records::headers_unsupported().with_written(Written::No);
+        Err(AppendError::Refused(error.at_partition(partition.topic_name(), partition.index())))
     }
 
     #[inline]

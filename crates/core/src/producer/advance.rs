@@ -39,8 +39,9 @@ impl Producer {
         self.report(id);
         // Reporting a failure fails the batches behind it, which may break the sequence again.
         while self.partitions.get(id).is_drained() {
+            let rules = self.rules_for(self.partitions.get(id));
             let partition = self.partitions.get_mut(id);
-            let is_used_up = partition.restart(self.rules);
+            let is_used_up = partition.restart(rules);
             if is_used_up {
                 self.lanes.update(partition.lane(), |lane| lane.renew(now));
             }
@@ -65,11 +66,15 @@ impl Producer {
     fn consider_sending(&mut self, now: Instant, id: PartitionId) -> bool {
         let partition = self.partitions.get(id);
         let Some(broker_id) = partition.leader() else { return self.ask_for_leader(now, id) };
-        let lane = partition.lane();
-        if partition.needs_identity() && self.lanes.get(lane).lacks_identity() {
+        let (lane, rules) = (partition.lane(), self.rules_for(partition));
+        if rules.idempotent && partition.must_restart() {
+            self.partitions.get_mut(id).drain();
+            return self.advance(now, id);
+        }
+        if rules.idempotent && partition.needs_identity() && self.lanes.get(lane).lacks_identity() {
             return self.partitions.get_mut(id).wait_for_identity() && self.lanes.update(lane, |lane| lane.wait(id));
         }
-        if partition.is_listed(broker_id) || !partition.can_send(now, self.rules) {
+        if partition.is_listed(broker_id) || !partition.can_send(now, rules) {
             return false;
         }
         self.partitions.get_mut(id).list(broker_id);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::partition::{Partition, Payload};
 use super::{PartitionId, Producer};
 use crate::time::Instant;
-use crate::wire::records::{BatchBuilder, CompressionType, Compressor};
+use crate::wire::records::{BatchBuilder, CompressionType, Compressor, Format};
 
 /// How many bytes may be left to compress when a request is sealed: about a millisecond's work with the slowest codec.
 const COMPRESSED_LATE_BYTES: usize = 64 << 10;
@@ -31,6 +31,8 @@ struct Batch {
     payload: Arc<Payload>,
     /// `None` once it is compressed.
     records: Option<BatchBuilder>,
+    /// What its leader reads.
+    format: Format,
 }
 
 impl BatchesToCompress {
@@ -38,7 +40,7 @@ impl BatchesToCompress {
     pub fn compress(&mut self, compressor: &mut Compressor) {
         for batch in &mut self.batches {
             if let Some(records) = batch.records.take() {
-                batch.payload.put_compressed(records.compress(compressor));
+                batch.payload.put_compressed(records, batch.format, compressor);
             }
         }
     }
@@ -121,7 +123,8 @@ impl Producer {
 
     /// Lets small batches go together, so that many small ones do not cost more than one large.
     fn hand_out(&mut self, id: PartitionId, bytes: usize, payload: &Arc<Payload>) {
-        let batch = Batch { partition: id, payload: Arc::clone(payload), records: payload.take_filled() };
+        let format = self.format_for(self.partitions.get(id));
+        let batch = Batch { partition: id, payload: Arc::clone(payload), records: payload.take_filled(), format };
         match self.to_compress.back_mut() {
             Some(last) if last.bytes.saturating_add(bytes) <= COMPRESSED_LATE_BYTES => {
                 last.bytes += bytes;

@@ -19,6 +19,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Lane {
     identity: Identity,
+    /// Whether its partitions do without a producer id for now, because a broker cannot assign one.
+    is_weak: bool,
     failures: u32,
     /// Why the last request for a producer id failed.
     last_error: Option<Error>,
@@ -30,7 +32,7 @@ pub(super) struct Lane {
 impl Lane {
     fn new(idempotent: bool) -> Self {
         let identity = if idempotent { Identity::Wanted(Instant::default()) } else { Identity::Off };
-        Self { identity, failures: 0, last_error: None, waiting: Vec::new(), names: BTreeMap::new() }
+        Self { identity, is_weak: false, failures: 0, last_error: None, waiting: Vec::new(), names: BTreeMap::new() }
     }
 
     /// The producer id, if known.
@@ -43,7 +45,20 @@ impl Lane {
 
     /// Whether there is no producer id yet, although one is needed.
     pub(super) fn lacks_identity(&self) -> bool {
-        matches!(self.identity, Identity::Wanted(_) | Identity::Asked(_))
+        !self.is_weak && matches!(self.identity, Identity::Wanted(_) | Identity::Asked(_))
+    }
+
+    /// Whether its partitions do without a producer id for now.
+    pub(super) fn is_weak(&self) -> bool {
+        self.is_weak
+    }
+
+    /// Lets its partitions do without a producer id until it has one, and asks again at this time. Returns the
+    /// partitions that waited for it.
+    pub(super) fn weaken(&mut self, ask_again_at: Instant) -> Vec<PartitionId> {
+        self.is_weak = true;
+        self.identity = Identity::Wanted(ask_again_at);
+        std::mem::take(&mut self.waiting)
     }
 
     /// Why there is no producer id yet.
@@ -71,7 +86,7 @@ impl Lane {
     /// When to request a producer id.
     fn wanted_at(&self) -> Option<Instant> {
         match self.identity {
-            Identity::Wanted(at) => Some(at).filter(|_| !self.waiting.is_empty()),
+            Identity::Wanted(at) => Some(at).filter(|_| self.is_weak || !self.waiting.is_empty()),
             Identity::Off | Identity::Asked(_) | Identity::Known(_) => None,
         }
     }
@@ -79,6 +94,7 @@ impl Lane {
     /// Sets the producer id; returns the partitions that waited for it.
     pub(super) fn adopt(&mut self, id: ProducerId) -> Vec<PartitionId> {
         self.identity = Identity::Known(id);
+        self.is_weak = false;
         self.failures = 0;
         self.last_error = None;
         std::mem::take(&mut self.waiting)

@@ -34,6 +34,7 @@ mod identity;
 mod lane;
 mod leaders;
 mod ledger;
+mod older;
 mod partition;
 mod partitioner;
 mod response;
@@ -63,6 +64,7 @@ use handle::Handle;
 use lane::Lanes;
 use leaders::Leaders;
 use ledger::Ledger;
+use older::Older;
 use partition::{Partition, Rules};
 use sender::Sent;
 use topic::Topic;
@@ -118,6 +120,7 @@ pub struct Producer {
     /// Its number among the producers of the client.
     number: u64,
     rules: Rules,
+    older: Older,
     backoff: Backoff,
     pool: BufferPool,
     random: Random,
@@ -174,6 +177,7 @@ impl Producer {
             config,
             number: 0,
             rules,
+            older: Older::default(),
             backoff,
             pool,
             random: Random::new(seed),
@@ -378,6 +382,7 @@ mod tests {
         while let Some(call) = producer.poll_request(Instant(0)) {
             requests += 1;
             let response = match call.body {
+                ProducerRequest::Versions => panic!("no request was refused"),
                 ProducerRequest::InitProducerId(_) => ProducerResponse::InitProducerId(InitProducerIdResponse {
                     producer_id: Some(call.id as i64),
                     ..Default::default()

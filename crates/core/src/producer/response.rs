@@ -22,16 +22,26 @@ impl Producer {
     /// The error's `written()` says whether a byte of the request may have reached the broker. With `acks=0`, an empty
     /// response means that the request was written. An unknown `id` is ignored.
     pub fn handle_response(&mut self, now: Instant, id: u64, result: Result<ProducerResponse>) {
+        let result = match result {
+            Ok(ProducerResponse::Versions { produce }) => {
+                self.handle_versions(now, id, Some(produce));
+                return self.check();
+            }
+            Err(_) if self.handle_versions(now, id, None) => return self.check(),
+            other => other,
+        };
         if let Some(sent) = self.requests.remove(&id) {
             let result = result.and_then(|response| match response {
                 ProducerResponse::Produce(response) => Ok(response),
-                ProducerResponse::InitProducerId(_) => Err(other_request().with_written(Written::Maybe)),
+                ProducerResponse::InitProducerId(_) | ProducerResponse::Versions { .. } => {
+                    Err(other_request().with_written(Written::Maybe))
+                }
             });
             self.handle_produced(now, &sent, result);
         } else if let Some(lane) = self.lanes.take_asking(id) {
             let result = result.and_then(|response| match response {
                 ProducerResponse::InitProducerId(response) => Ok(response),
-                ProducerResponse::Produce(_) => Err(other_request()),
+                ProducerResponse::Produce(_) | ProducerResponse::Versions { .. } => Err(other_request()),
             });
             self.handle_init_producer_id(now, lane, result);
         }
@@ -47,7 +57,12 @@ impl Producer {
                 sent.batches.iter().map(|_| BatchResponse::NotExpected).collect()
             }
             Ok(response) => self.match_answers(sent, response),
+            Err(error) if error.kind() == ErrorKind::Unsupported && error.written() == Written::No => {
+                self.handle_refused(sent.to.broker_id, sent.format, error.clone());
+                sent.batches.iter().map(|_| BatchResponse::NotSent).collect()
+            }
             Err(error) => {
+                self.older.forget(sent.to.broker_id);
                 if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_)) {
                     self.outdated.add(Outdated::InUse);
                 }
@@ -60,7 +75,7 @@ impl Producer {
             {
                 self.outdated.add_topic(self.partitions.get(batch.partition).topic_name());
             }
-            if self.partitions.get_mut(batch.partition).handle_answer(batch.batch, answer, self.rules) {
+            if self.partitions.get_mut(batch.partition).handle_answer(batch.batch, answer, batch.rules) {
                 self.retry_later(now, batch.partition);
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::compression::Allowance;
 use super::identity::ProducerId;
 use super::leaders::Destination;
-use super::partition::{Partition, Payload, Taken};
+use super::partition::{Partition, Payload, Rules, Taken};
 use super::{LaneId, PartitionId, Producer, TopicIndex};
 use crate::cluster::{Call, Owner, Target};
 use crate::config::Acks;
@@ -19,12 +19,13 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::produce::{PRODUCE_BY_NAME, PartitionProduceData, TopicProduceData};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 use crate::wire::primitives::Uuid;
-use crate::wire::records::{Compressor, ProducerStamp};
+use crate::wire::records::{Compressor, Format, ProducerStamp, headers_unsupported};
 
 /// A produce request in flight.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) to: Destination,
+    pub(super) format: Format,
     pub(super) batches: Vec<SentBatch>,
 }
 
@@ -32,6 +33,8 @@ pub(super) struct Sent {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentBatch {
     pub(super) partition: PartitionId,
+    /// The rules that it was sent by.
+    pub(super) rules: Rules,
     pub(super) batch: u64,
     pub(super) topic: TopicIndex,
     pub(super) topic_id: Uuid,
@@ -41,6 +44,8 @@ pub(super) struct SentBatch {
 /// A request for the driver to send.
 #[derive(Debug)]
 pub enum ProducerRequest {
+    /// Asks for the newest version of `Produce` that both sides support.
+    Versions,
     /// Asks for a producer id and epoch.
     InitProducerId(InitProducerIdRequest),
     /// Asks a leader to append batches to some of its partitions.
@@ -50,6 +55,11 @@ pub enum ProducerRequest {
 /// A response to a [`ProducerRequest`].
 #[derive(Debug)]
 pub enum ProducerResponse {
+    /// To [`ProducerRequest::Versions`].
+    Versions {
+        /// The newest common version of `Produce`.
+        produce: i16,
+    },
     /// To [`ProducerRequest::InitProducerId`].
     InitProducerId(InitProducerIdResponse),
     /// To [`ProducerRequest::Produce`].
@@ -63,6 +73,7 @@ pub enum ProducerResponse {
 pub struct ProduceToSend {
     acks: i16,
     timeout_ms: i32,
+    format: Format,
     batches: Vec<BatchToSend>,
 }
 
@@ -86,7 +97,7 @@ impl ProduceToSend {
         let mut topic_data: Vec<TopicProduceData> = Vec::new();
         let mut of_topic: Option<Arc<str>> = None;
         for batch in self.batches {
-            let records = Some(batch.payload.seal(batch.stamp, compressor)?);
+            let records = Some(batch.payload.seal(self.format, batch.stamp, compressor)?);
             let data = PartitionProduceData { index: batch.partition, records };
             match topic_data.last_mut() {
                 Some(topic) if of_topic.as_ref() == Some(&batch.topic) => topic.partition_data.push(data),
@@ -113,9 +124,9 @@ impl Producer {
         self.retry_due(now);
         self.ask_for_leaders(now);
         self.give_up_deleted(now);
-        let request = match self.poll_init_producer_id(now) {
+        let request = match self.poll_versions() {
             Some(request) => Some(request),
-            None => self.poll_produce(now),
+            None => self.poll_init_producer_id(now).or_else(|| self.poll_produce(now)),
         };
         self.check();
         request.filter(|_| !self.has_failed())
@@ -156,8 +167,12 @@ impl Producer {
         };
         let refused =
             matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Broker(ErrorCode::UNSUPPORTED_VERSION));
+        if refused && !self.rules.needs_idempotence {
+            return self.weaken(now, lane);
+        }
         if refused || matches!(error.code(), Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)) {
-            let what = "the cluster assigns no producer id, which an idempotent producer needs";
+            let what =
+                "the cluster assigns no producer id, which an idempotent producer needs (Kafka 0.11 or newer does)";
             let hint = "set enable.idempotence to false to produce without one";
             return self.fail_for_good(now, &Error::new(error.kind(), what).with_source(error).with_hint(hint));
         }
@@ -195,6 +210,7 @@ impl Producer {
         let mut taken_bytes = 0usize;
         let mut again = Vec::new();
         let mut allowance = Allowance::default();
+        let format = self.format_of(to.broker_id);
         while let Some(id) = self.leaders.pop(to) {
             // The list may name a partition that was removed or has moved to another list. Keys are reused, so it may
             // even name a different partition now, with another producer id.
@@ -202,25 +218,30 @@ impl Producer {
             if !self.partitions.find(id).is_some_and(is_here) {
                 continue;
             }
-            let partition = self.partitions.get_mut(id);
-            partition.unlist();
+            self.partitions.get_mut(id).unlist();
             again.push(id);
+            let partition = self.partitions.get(id);
+            let rules = self.rules_for(partition);
             // Since it was put on the list, its records may have expired, or its leader may have changed.
-            let may_send = partition.leader() == Some(to.broker_id) && partition.can_send(now, self.rules);
+            let may_send = partition.leader() == Some(to.broker_id) && partition.can_send(now, rules);
             let Some(bytes) = partition.next_bytes().filter(|_| may_send) else { continue };
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
                 break;
             }
+            if format < Format::V2 && partition.sends_headers() {
+                self.refuse_headers(id);
+                continue;
+            }
             if self.compress_first(id, bytes, &mut allowance) {
                 continue;
             }
-            if let Some(batch) = self.take_batch(id, to) {
+            if let Some(batch) = self.take_batch(id, to, rules) {
                 taken_bytes = taken_bytes.saturating_add(bytes);
                 batches.push(batch);
             }
         }
         for id in again {
-            self.consider(now, id);
+            self.advance(now, id);
         }
         if batches.is_empty() {
             return None;
@@ -233,32 +254,42 @@ impl Producer {
         self.next_request_id += 1;
         let id = self.next_request_id;
         let (sent, batches): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-        self.requests.insert(id, Sent { to, batches: sent });
+        let format = self.format_of(to.broker_id);
+        let (min_version, max_version) = self.versions_for(format);
+        self.requests.insert(id, Sent { to, format, batches: sent });
         self.leaders.handle_sent(to);
         let every_id_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
         let request = ProduceToSend {
             acks: self.config.acks.to_wire(),
             timeout_ms: i32::try_from(self.config.ack_timeout.as_millis()).unwrap_or(i32::MAX),
+            format,
             batches,
         };
         Call {
             id,
             owner: Owner::Produce(self.number),
-            max_version: if every_id_known { i16::MAX } else { PRODUCE_BY_NAME },
+            min_version,
+            max_version: if every_id_known { max_version } else { max_version.min(PRODUCE_BY_NAME) },
             is_answered: self.config.acks != Acks::None,
             ..Call::new(Target::Broker(to.broker_id), ProducerRequest::Produce(request))
         }
     }
 
+    /// Fails the next batch of a partition, whose leader is too old for the headers in it.
+    fn refuse_headers(&mut self, id: PartitionId) {
+        self.close_open(id);
+        self.partitions.get_mut(id).fail_next(headers_unsupported());
+    }
+
     /// Takes the next batch of a partition into a request.
-    fn take_batch(&mut self, id: PartitionId, to: Destination) -> Option<(SentBatch, BatchToSend)> {
+    fn take_batch(&mut self, id: PartitionId, to: Destination, rules: Rules) -> Option<(SentBatch, BatchToSend)> {
         if self.partitions.get(id).sends_open_batch() {
             self.close_open(id);
         }
         let identity = self.lanes.get(to.lane).producer_id();
         let partition = self.partitions.get_mut(id);
-        let Taken { batch, stamp, payload } = match partition.take_next(to.broker_id, identity, self.rules) {
-            Ok(taken) => taken,
+        let Taken { batch, stamp, payload } = match partition.take_next(to.broker_id, identity, rules) {
+            Ok(taken) => taken?,
             Err(what) => {
                 self.poison(what);
                 return None;
@@ -269,7 +300,7 @@ impl Producer {
             let topic = self.topics.get(topic);
             (Arc::clone(&topic.name), topic.id)
         };
-        let sent = SentBatch { partition: id, batch, topic, topic_id, index };
+        let sent = SentBatch { partition: id, rules, batch, topic, topic_id, index };
         Some((sent, BatchToSend { topic: name, topic_id, partition: index, stamp, payload }))
     }
 }

@@ -174,6 +174,10 @@ pub struct Rig {
     pub reports: Vec<(i32, u32, Option<ErrorKind>)>,
     pub refreshes: Vec<Outdated>,
     pub hints: usize,
+    /// The newest version of `Produce` that every broker has.
+    pub produce_version: i16,
+    /// Whether brokers assign producer ids.
+    pub assigns_ids: bool,
 }
 
 impl Rig {
@@ -193,6 +197,8 @@ impl Rig {
             reports: Vec::new(),
             refreshes: Vec::new(),
             hints: 0,
+            produce_version: 13,
+            assigns_ids: true,
         }
     }
 
@@ -233,12 +239,18 @@ impl Rig {
         self.now = self.now + Duration::from_millis(ms);
     }
 
-    /// The next request, after answering an `InitProducerId` if necessary; `None` if there is nothing to send.
+    /// The next request that a broker takes, after answering others if necessary; `None` if there is nothing to send.
     pub fn poll(&mut self) -> Option<Sent> {
         loop {
             let call = self.producer.poll_request(self.now)?;
             let (id, broker_id) = (call.id, call.broker_id());
             match call.body {
+                ProducerRequest::Versions => {
+                    let response = ProducerResponse::Versions { produce: self.produce_version };
+                    self.producer.handle_response(self.now, id, Ok(response));
+                }
+                ProducerRequest::Produce(_) if call.min_version > self.produce_version => self.refuse(id),
+                ProducerRequest::InitProducerId(_) if !self.assigns_ids => self.refuse(id),
                 ProducerRequest::InitProducerId(_) => {
                     let response = InitProducerIdResponse { producer_id: Some(40), ..Default::default() };
                     let response = ProducerResponse::InitProducerId(response);
@@ -252,6 +264,13 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// As a connection does with a request that its broker is too old for.
+    fn refuse(&mut self, id: u64) {
+        let error = Error::new(ErrorKind::Unsupported, "the broker is too old");
+        self.producer.handle_response(self.now, id, Err(error));
+        self.events();
     }
 
     pub fn sent(&mut self) -> Sent {

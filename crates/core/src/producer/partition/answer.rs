@@ -20,6 +20,8 @@ pub(in crate::producer) enum BatchResponse {
     Partition(PartitionProduceResponse),
     /// With `acks=0` there is no response: the batch was written to the socket.
     NotExpected,
+    /// The broker is too old for the request, of which nothing was sent.
+    NotSent,
     /// There is none, because of this error.
     Missing(Error),
 }
@@ -36,6 +38,11 @@ impl Partition {
         self.update(at, |batch| batch.stage = Stage::Waiting);
         match answer {
             BatchResponse::NotExpected => self.acknowledge(at, None, None),
+            BatchResponse::NotSent => {
+                self.update(at, |batch| batch.attempts = batch.attempts.saturating_sub(1));
+                self.draining = true;
+                true
+            }
             BatchResponse::Missing(error) => self.handle_no_answer(at, error, rules),
             BatchResponse::Partition(answer) => {
                 // Only a batch that was sent before can be a duplicate of itself. Otherwise another producer uses our
@@ -92,6 +99,10 @@ impl Partition {
             // Sent again, the batch would come after a later record.
             self.fail_at(at, error);
             return false;
+        }
+        if rules.idempotent && !rules.needs_idempotence && code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
+            self.without_sequences = true;
+            return self.retry(at, error, rules);
         }
         if code.is_about_records() && !maybe_written {
             self.take_apart(at, answer);

@@ -1,11 +1,17 @@
 //! One batch of a partition, from its first record to its report.
+//!
+//! A batch is filled in magic 2. If its leader is older than Kafka 0.11, it is converted to a message set when it is
+//! sealed; the original is kept, in case the leadership moves to a newer broker.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result, Written};
 use crate::producer::completion::{Acknowledged, Completion};
 use crate::producer::split::rebuild;
-use crate::wire::records::{BatchBuilder, CompressedBatch, Compressor, ProducerStamp, Records, Stamp};
+use crate::wire::records::{
+    BatchBuilder, CompressedBatch, Compression, Compressor, Decompressor, Format, ProducerStamp, Records, Stamp,
+    batches, to_message_set,
+};
 
 /// The open batch, which takes records.
 #[derive(Debug)]
@@ -100,7 +106,8 @@ impl Batch {
         }
     }
 
-    /// Clears its sequence number, so that it gets a new one. Only for a batch that is definitely not in the log.
+    /// Clears its sequence number, so that it gets a new one, or is sent without one. Only for a batch that is
+    /// definitely not in the log, or that brokers cannot recognise as a duplicate anyway.
     pub(super) fn renumber(&mut self) {
         self.stamp = None;
         // A batch that is not sealed yet gets its new number when it is.
@@ -120,7 +127,10 @@ impl Batch {
 /// Sealing has two steps. Compressing takes long and needs only the records, so it may come first, on another thread.
 /// The header and the CRC come when the batch is sent.
 #[derive(Debug)]
-pub(in crate::producer) struct Payload(Mutex<Seal>);
+pub(in crate::producer) struct Payload {
+    seal: Mutex<Seal>,
+    has_headers: bool,
+}
 
 #[derive(Debug)]
 enum Seal {
@@ -129,42 +139,54 @@ enum Seal {
     Compressing,
     Compressed(CompressedBatch),
     Sealed(Records),
+    /// The message set that is sent, and the batch that it was made from.
+    MessageSet {
+        original: Records,
+        format: Format,
+        records: Records,
+    },
     Broken(Error),
 }
 
 impl Payload {
     pub(super) fn new(builder: BatchBuilder) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Seal::Filled(builder))))
+        let has_headers = builder.has_headers();
+        Arc::new(Self { seal: Mutex::new(Seal::Filled(builder)), has_headers })
     }
 
     pub(super) fn sealed(records: Records) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Seal::Sealed(records))))
+        Arc::new(Self { seal: Mutex::new(Seal::Sealed(records)), has_headers: false })
     }
 
     fn state(&self) -> MutexGuard<'_, Seal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sealed bytes; seals the batch if this is its first attempt.
+    /// Whether a record in it has headers.
+    pub(super) fn has_headers(&self) -> bool {
+        self.has_headers
+    }
+
+    /// The sealed bytes in this format; seals or converts the batch if this is its first attempt in it.
     pub(in crate::producer) fn seal(
         &self,
+        format: Format,
         producer: Option<ProducerStamp>,
         compressor: &mut Compressor,
     ) -> Result<Records> {
         let mut seal = self.state();
         let stamp = Stamp { producer, ..Stamp::default() };
-        let sealed = match std::mem::replace(&mut *seal, Seal::Broken(interrupted())) {
-            Seal::Filled(builder) => builder.seal(stamp, compressor),
-            Seal::Compressed(batch) => batch.seal(stamp),
-            Seal::Compressing => Err(Error::new(ErrorKind::Internal, "a record batch was sent before its compression")),
-            Seal::Sealed(records) => Ok(records),
-            Seal::Broken(error) => Err(error),
+        let before = std::mem::replace(&mut *seal, Seal::Broken(interrupted()));
+        let sealed = match format {
+            Format::V2 => before.into_batch(stamp, compressor).map(Seal::Sealed),
+            Format::V0 | Format::V1 => before.into_message_set(format, compressor),
         };
-        *seal = match &sealed {
-            Ok(records) => Seal::Sealed(records.clone()),
-            Err(error) => Seal::Broken(error.clone()),
-        };
-        sealed
+        *seal = sealed.unwrap_or_else(Seal::Broken);
+        match &*seal {
+            Seal::Sealed(records) | Seal::MessageSet { records, .. } => Ok(records.clone()),
+            Seal::Broken(error) => Err(error.clone()),
+            Seal::Filled(_) | Seal::Compressing | Seal::Compressed(_) => Err(interrupted()),
+        }
     }
 
     /// Takes out the records, to be compressed elsewhere; `None` if that was done.
@@ -179,9 +201,14 @@ impl Payload {
         }
     }
 
-    /// Puts in the records that were taken out with [`take_filled`](Self::take_filled).
-    pub(in crate::producer) fn put_compressed(&self, compressed: Result<CompressedBatch>) {
-        *self.state() = compressed.map_or_else(Seal::Broken, Seal::Compressed);
+    /// Compresses the records that were taken out with [`take_filled`](Self::take_filled), for a leader that reads this
+    /// format, and puts them in.
+    pub(in crate::producer) fn put_compressed(&self, filled: BatchBuilder, format: Format, with: &mut Compressor) {
+        let compressed = match format {
+            Format::V2 => filled.compress(with).map(Seal::Compressed),
+            Format::V0 | Format::V1 => Seal::Filled(filled).into_message_set(format, with),
+        };
+        *self.state() = compressed.unwrap_or_else(Seal::Broken);
     }
 
     /// Breaks it if it still is being compressed: whoever did that has stopped.
@@ -192,10 +219,10 @@ impl Payload {
         }
     }
 
-    /// The sealed bytes, if it was sealed.
+    /// The sealed batch of magic 2, if it was sealed.
     pub(super) fn records(&self) -> Option<Records> {
         match &*self.state() {
-            Seal::Sealed(records) => Some(records.clone()),
+            Seal::Sealed(records) | Seal::MessageSet { original: records, .. } => Some(records.clone()),
             Seal::Filled(_) | Seal::Compressing | Seal::Compressed(_) | Seal::Broken(_) => None,
         }
     }
@@ -208,6 +235,35 @@ impl Payload {
     /// Whether it is being compressed, so that it cannot be sent yet.
     pub(super) fn is_compressing(&self) -> bool {
         matches!(&*self.state(), Seal::Compressing)
+    }
+}
+
+impl Seal {
+    /// The sealed batch of magic 2.
+    fn into_batch(self, stamp: Stamp, compressor: &mut Compressor) -> Result<Records> {
+        match self {
+            Self::Filled(builder) => builder.seal(stamp, compressor),
+            Self::Compressed(batch) => batch.seal(stamp),
+            Self::Compressing => Err(Error::new(ErrorKind::Internal, "a record batch was sent before its compression")),
+            Self::Sealed(records) => Ok(records),
+            Self::MessageSet { original, .. } => {
+                let builder = rebuild(&original, std::slice::from_ref(&(0..u32::MAX)))?.pop();
+                builder.ok_or_else(interrupted)?.seal(stamp, compressor)
+            }
+            Self::Broken(error) => Err(error),
+        }
+    }
+
+    fn into_message_set(self, format: Format, compressor: &mut Compressor) -> Result<Self> {
+        let original = match self {
+            Self::MessageSet { format: sealed_in, .. } if sealed_in == format => return Ok(self),
+            Self::MessageSet { original, .. } => original,
+            other => other.into_batch(Stamp::default(), &mut Compressor::new(Compression::default())?)?,
+        };
+        let batch = batches(original.clone().into_bytes()).next().ok_or_else(interrupted)??;
+        let opened = batch.open(&mut Decompressor::new(), usize::MAX)?;
+        let records = to_message_set(opened, format, compressor)?.into();
+        Ok(Self::MessageSet { original, format, records })
     }
 }
 

@@ -38,7 +38,8 @@ impl Partition {
         if !rules.idempotent || !self.sequences.broken {
             return false;
         }
-        let unknown = self.queue.iter().position(|batch| !batch.is_decided() && batch.maybe_written);
+        let unknown =
+            self.queue.iter().position(|batch| !batch.is_decided() && batch.maybe_written && batch.stamp.is_some());
         if let Some(at) = unknown {
             let what = "the sequence of the partition was broken by an earlier record";
             let cause = with_source(Error::new(ErrorKind::NotDelivered, what), self.last_error.clone());

@@ -30,6 +30,8 @@ use batch::{Batch, Open, Stage};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) idempotent: bool,
+    /// Whether the application has asked for idempotence, so that nothing may be sent without it.
+    pub(super) needs_idempotence: bool,
     acks: Acks,
     retries: u32,
     /// How many batches of a partition may be in flight.
@@ -39,11 +41,18 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn new(config: &ProducerConfig) -> Self {
         let idempotent = config.is_idempotent();
-        // Without sequence numbers a broker stores whatever arrives. A batch that is sent again would come after the
-        // one that was sent behind it, so only one may be in flight.
-        let reorders = !idempotent && config.retries > 0;
-        let max_in_flight = if reorders { 1 } else { config.max_in_flight };
-        Self { idempotent, acks: config.acks, retries: config.retries, max_in_flight }
+        let needs_idempotence = config.idempotence == Some(true);
+        let (acks, retries, max_in_flight) = (config.acks, config.retries, config.max_in_flight);
+        let rules = Self { idempotent, needs_idempotence, acks, retries, max_in_flight };
+        if idempotent { rules } else { rules.without_idempotence() }
+    }
+
+    /// The same rules without sequence numbers.
+    pub(super) fn without_idempotence(self) -> Self {
+        // A broker then stores whatever arrives. A batch that is sent again would come after the one that was sent
+        // behind it, so only one may be in flight.
+        let max_in_flight = if self.retries > 0 { 1 } else { self.max_in_flight };
+        Self { idempotent: false, max_in_flight, ..self }
     }
 }
 
@@ -71,6 +80,8 @@ pub(super) struct Partition {
     queue: VecDeque<Batch>,
     next_batch: u64,
     sequences: Sequences,
+    /// Whether its leader keeps the topic in a format without sequence numbers (`message.format.version`).
+    without_sequences: bool,
     /// Whether it has told its lane that it waits for a producer id.
     awaits_identity: bool,
     /// How many of its batches are in flight, including those that expired and were reported meanwhile.
@@ -101,6 +112,7 @@ impl Partition {
             queue: VecDeque::new(),
             next_batch: 0,
             sequences: Sequences::default(),
+            without_sequences: false,
             awaits_identity: false,
             in_flight: 0,
             in_flight_to: None,
@@ -159,6 +171,7 @@ impl Partition {
         if is_new {
             self.leader = leader;
             self.retry_at = None;
+            self.without_sequences = false;
         }
         is_new
     }
@@ -235,6 +248,22 @@ impl Partition {
         }
     }
 
+    /// Whether the next batch to send has records with headers.
+    pub(super) fn sends_headers(&self) -> bool {
+        match self.queue.iter().find(|batch| batch.is_waiting()) {
+            Some(batch) => batch.payload.has_headers(),
+            None => self.open.as_ref().is_some_and(|open| open.builder.has_headers()),
+        }
+    }
+
+    /// Fails the next batch to send with `error`, and everything behind it.
+    pub(super) fn fail_next(&mut self, error: Error) {
+        self.close_open();
+        if let Some(at) = self.next_waiting() {
+            self.fail_at(at, error);
+        }
+    }
+
     /// Whether the next batch to send is the open one, which must be closed first.
     pub(super) fn sends_open_batch(&self) -> bool {
         self.next_waiting().is_none()
@@ -255,6 +284,21 @@ impl Partition {
         self.sequences.needs_identity()
     }
 
+    /// Whether its leader keeps the topic in a format without sequence numbers.
+    pub(super) fn is_without_sequences(&self) -> bool {
+        self.without_sequences
+    }
+
+    /// Whether sequence numbers were used in vain while it sent without them.
+    pub(super) fn must_restart(&self) -> bool {
+        self.sequences.broken && !self.draining
+    }
+
+    /// Sends nothing until nothing is in flight; then it restarts.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
     /// Whether its next batch may be sent now.
     pub(super) fn can_send(&self, now: Instant, rules: Rules) -> bool {
         let is_first = rules.idempotent && !self.sequences.acknowledged;
@@ -262,7 +306,11 @@ impl Partition {
         // A broker remembers the last five batches that it stored. A batch that is stored but waits for the report of
         // an earlier one counts too: otherwise the broker could forget the earlier one while it is being sent again.
         let unresolved = self.next_waiting().unwrap_or(self.queue.len());
+        // A batch without sequence numbers that must be sent again would come after the one with them.
+        let is_first_without = |batch: &Batch| batch.stamp.is_none() && matches!(batch.stage, Stage::InFlight);
+        let mixes = rules.idempotent && self.queue.front().is_some_and(is_first_without);
         !self.draining
+            && !mixes
             && self.in_flight.max(unresolved) < limit
             && (self.in_flight == 0 || self.in_flight_to == self.leader)
             && self.retry_at.is_none_or(|at| at <= now)
@@ -284,7 +332,8 @@ impl Partition {
     }
 
     /// Takes the next batch, which must be waiting, for a request to `broker_id`. At its first attempt the batch gets
-    /// its sequence numbers, with the producer id that `identity` gives.
+    /// its sequence numbers, with the producer id that `identity` gives. `None` if the batch could not be made anew for
+    /// its sequence numbers, and has failed.
     ///
     /// # Errors
     ///
@@ -294,7 +343,7 @@ impl Partition {
         broker_id: i32,
         identity: Option<ProducerId>,
         rules: Rules,
-    ) -> Result<Taken, &'static str> {
+    ) -> Result<Option<Taken>, &'static str> {
         if let Some(identity) = identity {
             self.sequences.adopt(identity);
         }
@@ -302,8 +351,13 @@ impl Partition {
         let before = at.and_then(|at| self.queue.get(at.checked_sub(1)?));
         let expected = before.and_then(successor);
         let Some(batch) = at.and_then(|at| self.queue.get_mut(at)) else { return Err("it has no batch to send") };
+        if !rules.idempotent && batch.stamp.is_some() {
+            self.sequences.broken = true;
+            batch.renumber();
+        }
         if rules.idempotent {
             if batch.stamp.is_none() {
+                batch.renumber();
                 batch.stamp = self.sequences.stamp(batch.count);
             }
             let Some(stamp) = batch.stamp else { return Err("a batch would be sent without a sequence number") };
@@ -313,12 +367,15 @@ impl Partition {
                             other");
             }
         }
+        if batch.is_decided() {
+            return Ok(None);
+        }
         batch.attempts = batch.attempts.saturating_add(1);
         batch.stage = Stage::InFlight;
         self.in_flight += 1;
         self.in_flight_to = Some(broker_id);
         self.retry_at = None;
-        Ok(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) })
+        Ok(Some(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) }))
     }
 
     /// Whether none of its batches is in flight.

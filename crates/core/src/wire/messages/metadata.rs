@@ -5,6 +5,9 @@ use kavka_derive::Message;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 
+/// The first version that says whether missing topics may be created; in earlier ones they always may.
+pub const CREATES_ON_REQUEST_SINCE: i16 = 4;
+
 /// Asks for brokers and topics.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "Metadata", response = MetadataResponse, versions = "0-13", flexible = 9)]

@@ -9,6 +9,8 @@ use crate::wire::primitives::Uuid;
 pub const FETCH_ONE_GROUP: i16 = 7;
 /// The last version in which a partition without a committed offset may be reported as unknown.
 pub const NOTHING_IS_UNKNOWN_UNTIL: i16 = 1;
+/// The first version that can ask for all partitions.
+pub const ALL_PARTITIONS_SINCE: i16 = 2;
 /// The first version that waits for transactions that commit offsets (KIP-447).
 pub const REQUIRE_STABLE_SINCE: i16 = 7;
 

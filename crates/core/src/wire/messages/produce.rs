@@ -8,6 +8,12 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::Records;
 
+/// The first version for record batches of magic 2 (KIP-98).
+pub const BATCHES_SINCE: i16 = 3;
+/// The first version for message sets of magic 1 (KIP-32).
+pub const TIMESTAMPS_SINCE: i16 = 2;
+/// The first version for batches that are compressed with zstd (KIP-110).
+pub const ZSTD_SINCE: i16 = 7;
 /// The newest version that names topics; later ones have ids alone (KIP-516).
 pub const PRODUCE_BY_NAME: i16 = 12;
 

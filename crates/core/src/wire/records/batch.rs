@@ -72,8 +72,8 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header of the first batch of `data`, in which at least the first `bytes` bytes belong to it. Returns it
-    /// with the size of the batch.
+    /// Reads the header of the first batch of `data`, in which at least the first `bytes` bytes belong to it. Returns
+    /// it with the size of the batch.
     fn parse(format: Format, data: &[u8], bytes: usize) -> Result<(Self, usize)> {
         match format {
             Format::V0 | Format::V1 => message_set::first_batch(data),

@@ -81,6 +81,7 @@ pub struct BatchBuilder {
     record_count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    has_headers: bool,
 }
 
 impl BatchBuilder {
@@ -95,6 +96,7 @@ impl BatchBuilder {
             record_count: 0,
             base_timestamp: -1,
             max_timestamp: -1,
+            has_headers: false,
         }
     }
 
@@ -140,6 +142,7 @@ impl BatchBuilder {
             self.max_timestamp = timestamp_ms;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        self.has_headers |= !headers.is_empty();
         self.encoded_bytes = encoded_bytes;
         self.record_count = offset_delta + 1;
         Ok(offset_delta)
@@ -168,6 +171,11 @@ impl BatchBuilder {
     /// The size of the batch so far, in bytes: uncompressed, including the header.
     pub fn encoded_bytes(&self) -> usize {
         self.encoded_bytes
+    }
+
+    /// Whether any record in it has headers.
+    pub fn has_headers(&self) -> bool {
+        self.has_headers
     }
 
     /// How many records it holds.

@@ -241,6 +241,27 @@ impl Decompressor {
         input: &[u8],
         max_bytes: usize,
     ) -> Result<Bytes, Error> {
+        self.decompress_with(compression_type, input, max_bytes, lz4::decompress)
+    }
+
+    /// Like [`decompress`](Self::decompress), for a message of magic 0: LZ4 frames may have the header checksum of
+    /// Kafka 0.8 and 0.9.
+    pub(super) fn decompress_v0(
+        &mut self,
+        compression_type: CompressionType,
+        input: &[u8],
+        max_bytes: usize,
+    ) -> Result<Bytes, Error> {
+        self.decompress_with(compression_type, input, max_bytes, lz4::decompress_of_kafka_0_9)
+    }
+
+    fn decompress_with(
+        &mut self,
+        compression_type: CompressionType,
+        input: &[u8],
+        max_bytes: usize,
+        lz4: fn(&[u8], &mut Output) -> Result<(), Fault>,
+    ) -> Result<Bytes, Error> {
         let mut output = Output { bytes: Vec::new(), max_bytes };
         let expansion = self.expansion.clamp(4, 64).saturating_add(1);
         let guess = input.len().saturating_mul(expansion).max(1024).min(max_bytes);
@@ -248,7 +269,7 @@ impl Decompressor {
             CompressionType::None => output.extend(input),
             CompressionType::Gzip => self.gzip.decompress(input, guess, &mut output),
             CompressionType::Snappy => self.snappy.decompress(input, &mut output),
-            CompressionType::Lz4 => lz4::decompress(input, &mut output),
+            CompressionType::Lz4 => lz4(input, &mut output),
             CompressionType::Zstd => self.zstd.decompress(input, guess, &mut output),
         };
         match done {

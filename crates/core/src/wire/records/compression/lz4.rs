@@ -5,7 +5,7 @@
 //! skippable frames.
 //!
 //! Kafka 0.8 and 0.9 compute the checksum of the header over the frame's magic, too, and accept no other (KAFKA-3160).
-//! Both checksums are accepted here.
+//! Other clients of that time may have written the right one.
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into_with_dict, get_maximum_output_size};
 use twox_hash::XxHash32;
@@ -71,6 +71,21 @@ fn header_checksum(bytes: &[u8]) -> u8 {
 
 /// Decompresses all frames of `input`.
 pub(super) fn decompress(input: &[u8], output: &mut Output) -> Result<(), Fault> {
+    frames(input, output, |descriptor, checksum| checksum == header_checksum(descriptor))
+}
+
+/// Like [`decompress`], but a frame may also have the header checksum of Kafka 0.8 and 0.9.
+pub(super) fn decompress_of_kafka_0_9(input: &[u8], output: &mut Output) -> Result<(), Fault> {
+    frames(input, output, |descriptor, checksum| {
+        checksum == header_checksum(descriptor)
+            || checksum == header_checksum(&[&MAGIC.to_le_bytes(), descriptor].concat())
+    })
+}
+
+/// Says whether a descriptor may have this checksum.
+type HeaderCheck = fn(&[u8], u8) -> bool;
+
+fn frames(input: &[u8], output: &mut Output, check: HeaderCheck) -> Result<(), Fault> {
     let mut input = Input(input);
     loop {
         let magic = input.u32()?;
@@ -78,7 +93,7 @@ pub(super) fn decompress(input: &[u8], output: &mut Output) -> Result<(), Fault>
             let bytes = input.u32()? as usize;
             input.take(bytes)?;
         } else if magic == MAGIC {
-            frame(&mut input, output)?;
+            frame(&mut input, output, check)?;
         } else {
             return Err(Fault::Broken("it is not an lz4 frame"));
         }
@@ -114,7 +129,7 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    fn read(input: &mut Input<'_>) -> Result<Self, Fault> {
+    fn read(input: &mut Input<'_>, check: HeaderCheck) -> Result<Self, Fault> {
         let whole = input.0;
         let [flags, block] = *input.take(2)? else { return Err(Fault::Broken("it is cut off")) };
         if flags >> 6 != 1 {
@@ -130,8 +145,7 @@ impl Descriptor {
             Some(u64::from(high) << 32 | u64::from(low))
         };
         let descriptor = whole.get(..whole.len().saturating_sub(input.0.len())).unwrap_or_default();
-        let of_old_kafka = || header_checksum(&[&MAGIC.to_le_bytes(), descriptor].concat());
-        if !matches!(*input.take(1)?, [found] if found == header_checksum(descriptor) || found == of_old_kafka()) {
+        if !matches!(*input.take(1)?, [found] if check(descriptor, found)) {
             return Err(Fault::Broken("the checksum of its header differs"));
         }
         let size_class @ 4..=7 = (block >> 4) & 7 else { return Err(Fault::Broken("its block size is unknown")) };
@@ -145,8 +159,8 @@ impl Descriptor {
     }
 }
 
-fn frame(input: &mut Input<'_>, output: &mut Output) -> Result<(), Fault> {
-    let descriptor = Descriptor::read(input)?;
+fn frame(input: &mut Input<'_>, output: &mut Output, check: HeaderCheck) -> Result<(), Fault> {
+    let descriptor = Descriptor::read(input, check)?;
     let start = output.bytes.len();
     loop {
         let length = input.u32()?;

@@ -182,7 +182,11 @@ impl Nest<'_> {
 /// The message set in a wrapper. Takes its size from `left`.
 fn decompress(data: &[u8], wrapper: &Message, decompressor: &mut Decompressor, left: &mut usize) -> Result<Bytes> {
     let value = wrapper.value.ok_or_else(|| broken(Some(wrapper.offset), "it is compressed and has no value"))?;
-    let inner = decompressor.decompress(wrapper.compression_type()?, value.of(data), *left)?;
+    let (codec, value) = (wrapper.compression_type()?, value.of(data));
+    let inner = match wrapper.format {
+        Format::V0 => decompressor.decompress_v0(codec, value, *left)?,
+        Format::V1 | Format::V2 => decompressor.decompress(codec, value, *left)?,
+    };
     *left = left.saturating_sub(inner.len());
     Ok(inner)
 }

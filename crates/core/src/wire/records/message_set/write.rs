@@ -1,8 +1,8 @@
 //! Writing message sets, for brokers before Kafka 0.11.
 //!
-//! A producer fills batches of magic 2, because it may not know yet what the leader can read, and the leader may change.
-//! [`to_message_set`] converts a batch when it is sent. What a message set cannot carry is an error; nothing is left out
-//! in silence, except timestamps in magic 0, which every record has.
+//! A producer fills batches of magic 2, because it may not know yet what the leader can read, and the leader may
+//! change. [`to_message_set`] converts a batch when it is sent. What a message set cannot carry is an error; nothing is
+//! left out in silence, except timestamps in magic 0, which every record has.
 
 use bytes::Bytes;
 
@@ -34,7 +34,7 @@ pub fn to_message_set(mut batch: OpenBatch, format: Format, compressor: &mut Com
         let RecordView { timestamp_ms, key, value, .. } = {
             let record = record?;
             if record.header_count() > 0 {
-                return Err(unsupported("record headers need", "0.11", "send the records without headers"));
+                return Err(headers_unsupported());
             }
             record
         };
@@ -59,9 +59,14 @@ pub fn to_message_set(mut batch: OpenBatch, format: Format, compressor: &mut Com
     }
     let wrapper =
         NewMessage { format, attributes: codec.id(), offset: next.saturating_sub(1), timestamp_ms: max_timestamp };
-    let mut wrapped = Vec::with_capacity(compressed.len().saturating_add(overhead));
-    wrapper.put(None, Some(&compressed), &mut wrapped);
-    Ok(wrapped.into())
+    let mut out = Vec::with_capacity(compressed.len().saturating_add(overhead));
+    wrapper.put(None, Some(&compressed), &mut out);
+    Ok(out.into())
+}
+
+/// The error for records with headers that would have to go into a message set.
+pub fn headers_unsupported() -> Error {
+    unsupported("record headers need", "0.11", "send the records without headers")
 }
 
 /// What the formats before Kafka 0.11 cannot carry.

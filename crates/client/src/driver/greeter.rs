@@ -1,0 +1,181 @@
+//! Sets up a connection to one address: dials, and shakes hands in the way that the broker understands.
+//!
+//! Nearly every broker tells its versions when it is asked. One before Kafka 0.10 hangs up or says nothing; then
+//! another connection finds out what it is (see [`kavka_core::link::Greeting`]).
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use kavka_core::cluster::Endpoint;
+use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::link::{Connection, ConnectionConfig, Greeting, Snub};
+use tokio::sync::oneshot;
+
+use super::connection::{read_once, write_output};
+use super::network::Stream;
+use super::sasl::{Attempt, Identity};
+use super::{Switchboard, old_brokers};
+
+/// How long the first dial may take before a second one starts beside it.
+const DIAL_AGAIN: Duration = Duration::from_secs(1);
+
+/// A way to connect to one broker.
+pub(super) struct Greeter<'a> {
+    pub(super) shared: &'a Switchboard,
+    pub(super) host: &'a str,
+    pub(super) address: SocketAddr,
+    pub(super) config: &'a ConnectionConfig,
+    pub(super) endpoint: Endpoint,
+    /// Who the client is, with SASL. A broker that has SASL for every client has `ApiVersions`, and is not probed.
+    pub(super) identity: Option<&'a Identity>,
+    /// Whether a TLS handshake is under way.
+    pub(super) is_in_tls: &'a AtomicBool,
+}
+
+type Opened = (Connection, Box<dyn Stream>);
+
+/// Why a connection was not set up, and the way to try next if the broker hung up.
+type Failed = (Error, Option<Greeting>);
+
+impl Greeter<'_> {
+    /// Connects, and again in another way if the broker treats the connection like one does that has no `ApiVersions`.
+    pub(super) async fn greet(&self) -> Result<Opened> {
+        let known = self.shared.lock().old_brokers.greeting(self.endpoint);
+        let (mut greeting, mut first_error) = (known, None);
+        loop {
+            let outcome = match greeting {
+                Greeting::Versions => self.ask_or_probe().await,
+                Greeting::Probe(_) | Greeting::Old(_) => self.shake_hands(greeting, None).await,
+            };
+            let (error, next) = match outcome {
+                Ok(opened) => {
+                    old_brokers::note(self.shared, self.endpoint, &opened.0, &self.config.place);
+                    return Ok(opened);
+                }
+                Err(failed) => failed,
+            };
+            let error = first_error.get_or_insert(error).clone();
+            let (now, next) = (self.shared.now(), next.filter(|next| *next != greeting));
+            match next.filter(|next| self.shared.lock().old_brokers.may_begin(now, self.endpoint, *next)) {
+                Some(next) => greeting = next,
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Asks for the broker's versions. If there is no answer for a while, probes it on a second connection, and takes
+    /// whichever of the two is ready first.
+    async fn ask_or_probe(&self) -> std::result::Result<Opened, Failed> {
+        let (dialled, is_dialled) = oneshot::channel();
+        let patience = self.shared.lock().old_brokers.patience(self.endpoint);
+        let probe = Greeting::Probe(Snub::Silent);
+        let probing = async {
+            if is_dialled.await.is_err() || self.identity.is_some() {
+                return None;
+            }
+            tokio::time::sleep(patience).await;
+            let may_probe = self.shared.lock().old_brokers.may_begin(self.shared.now(), self.endpoint, probe);
+            if may_probe { Some(self.shake_hands(probe, None).await) } else { None }
+        };
+        let mut asking = std::pin::pin!(self.shake_hands(Greeting::Versions, Some(dialled)));
+        tokio::select! {
+            biased;
+            asked = &mut asking => return asked,
+            probed = probing => match probed {
+                Some(Ok(opened)) => return Ok(opened),
+                Some(Err((error, Some(next @ Greeting::Old(_))))) => return Err((error, Some(next))),
+                Some(Err(_)) | None => {}
+            },
+        }
+        asking.await
+    }
+
+    /// Connects in one way. Tells `dialled` when the handshake begins.
+    async fn shake_hands(
+        &self,
+        greeting: Greeting,
+        dialled: Option<oneshot::Sender<()>>,
+    ) -> std::result::Result<Opened, Failed> {
+        let (shared, place) = (self.shared, &self.config.place);
+        let failed = |error| (error, None);
+        let mut stream = dial(shared, self.host, self.address).await.map_err(|cause| {
+            let error = Error::new(ErrorKind::Disconnected, "the broker cannot be reached");
+            failed(error.at(place.clone()).with_source(cause))
+        })?;
+        if let Some(tls) = &shared.tls {
+            self.is_in_tls.store(true, Ordering::Relaxed);
+            let secured = tls.ready(shared.now()).await.shake_hands(self.host, stream, place).await;
+            self.is_in_tls.store(false, Ordering::Relaxed);
+            stream = secured.map_err(failed)?;
+        }
+        if let Some(dialled) = dialled {
+            // Nobody listens any more if the probe has come first.
+            let _ = dialled.send(());
+        }
+        let config = ConnectionConfig { greeting, ..self.config.clone() };
+        let credentials = self.identity.map(Identity::credentials).transpose().map_err(failed)?;
+        let mut connection = Connection::new(config, credentials, shared.read_pool.clone()).map_err(failed)?;
+        let mut attempt = None;
+        let done = self.get_ready(&mut connection, &mut stream, &mut attempt).await;
+        if let Some(attempt) = attempt {
+            attempt.end(shared.now(), done.as_ref().err().and_then(|error| connection.refusal(error)));
+        }
+        match done {
+            Ok(()) => Ok((connection, stream)),
+            Err(error) => {
+                let next = connection.after_hang_up().filter(|_| error.kind() == ErrorKind::Disconnected);
+                Err((error, next))
+            }
+        }
+    }
+
+    /// Goes through the handshake of a new connection.
+    async fn get_ready(
+        &self,
+        connection: &mut Connection,
+        stream: &mut Box<dyn Stream>,
+        attempt: &mut Option<Attempt>,
+    ) -> Result<()> {
+        let mut answers = Vec::new();
+        while !connection.is_ready() {
+            if let (Some(sasl), Some(work)) = (&self.shared.sasl, connection.poll_work()) {
+                let worked = sasl.step(self.shared, work, attempt).await?;
+                connection.handle_worked(self.shared.now(), worked)?;
+                continue;
+            }
+            poll_fn(|context| {
+                let now = self.shared.now();
+                write_output(now, connection, stream, context)?;
+                read_once(now, connection, stream, &mut answers, context)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Dials until there is an outcome, with another dial every second. If its first packet is lost, a kernel waits longer
+/// and longer before it sends the next, while the broker may be back already.
+async fn dial(shared: &Switchboard, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+    let mut dials = vec![shared.network.dial(host, address)];
+    let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
+    poll_fn(|context| {
+        loop {
+            if let Some(outcome) = dials.iter_mut().find_map(|dial| match dial.as_mut().poll(context) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
+            }) {
+                return Poll::Ready(outcome);
+            }
+            ready!(again.as_mut().poll(context));
+            again.as_mut().reset(tokio::time::Instant::now() + DIAL_AGAIN);
+            dials.truncate(1);
+            dials.push(shared.network.dial(host, address));
+        }
+    })
+    .await
+}

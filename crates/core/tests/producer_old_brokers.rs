@@ -1,0 +1,184 @@
+//! A producer whose leaders are older than Kafka 0.11, or become newer or older while it sends.
+
+mod producer_support;
+
+use kavka_core::config::ProducerConfig;
+use kavka_core::error::{Error, ErrorKind, Written};
+use kavka_core::producer::AppendError;
+use kavka_core::wire::ErrorCode;
+use kavka_core::wire::records::{CompressionType, Header};
+use producer_support::{Rig, Sent};
+
+fn rig(config: ProducerConfig, produce_version: i16) -> Rig {
+    let mut rig = Rig::new(config, 1);
+    rig.produce_version = produce_version;
+    rig.assigns_ids = produce_version >= 3;
+    rig
+}
+
+fn magic(sent: &Sent) -> u8 {
+    sent.batches[0].records.clone().into_bytes()[16]
+}
+
+/// The next request, once no back-off is in its way.
+fn sent_later(rig: &mut Rig) -> Sent {
+    for _ in 0..20 {
+        if let Some(sent) = rig.poll() {
+            return sent;
+        }
+        rig.after(1_000);
+    }
+    panic!("nothing is sent");
+}
+
+/// The text of an error and of its causes.
+fn text_of(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Disconnected, "gone").with_written(Written::Maybe)
+}
+
+#[test]
+fn the_format_follows_the_version_of_the_leader() {
+    for (produce_version, expected) in [(0, 0), (1, 0), (2, 1), (3, 2), (13, 2)] {
+        let mut rig = rig(ProducerConfig::default(), produce_version);
+        rig.append_alone(0, "a");
+        let sent = rig.sent();
+        assert_eq!(magic(&sent), expected, "Produce v{produce_version}");
+        assert_eq!(sent.batches[0].stamp.is_some(), expected == 2);
+        assert_eq!(sent.values(), ["a"]);
+        rig.answer(&sent, ErrorCode::NONE, 0);
+        assert_eq!(rig.reports, [(0, 1, None)]);
+    }
+}
+
+#[test]
+fn without_sequence_numbers_one_batch_is_in_flight_and_the_order_is_kept() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    rig.append_alone(0, "first");
+    let first = rig.sent();
+    rig.append_alone(0, "second");
+    assert!(rig.poll().is_none(), "the first is in flight");
+    rig.answer_with(&first, Err(lost()));
+    assert!(rig.poll().is_none(), "it backs off");
+    rig.after(1_000);
+    let again = rig.sent();
+    assert_eq!(again.values(), ["first"]);
+    assert_eq!(again.batches[0].records, first.batches[0].records, "the same bytes");
+    rig.answer(&again, ErrorCode::NONE, 0);
+    let second = rig.sent();
+    assert_eq!(second.values(), ["second"]);
+    rig.answer(&second, ErrorCode::NONE, 1);
+    assert_eq!(rig.reports, [(0, 1, None), (0, 1, None)]);
+}
+
+#[test]
+fn a_broker_that_comes_back_with_a_newer_version_gets_sequence_numbers() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    rig.append_alone(0, "a");
+    let old = rig.sent();
+    rig.answer_with(&old, Err(lost()));
+    (rig.produce_version, rig.assigns_ids) = (13, true);
+    rig.after(40_000);
+    let new = rig.sent();
+    assert_eq!((magic(&new), new.values()), (2, vec!["a".to_owned()]));
+    assert!(new.batches[0].stamp.is_some());
+    rig.answer(&new, ErrorCode::NONE, 0);
+    assert_eq!(rig.reports, [(0, 1, None)]);
+}
+
+#[test]
+fn a_broker_that_comes_back_with_an_older_version_gets_message_sets_and_no_sequence_number_is_used_twice() {
+    let mut rig = Rig::warm(ProducerConfig::default());
+    rig.append_alone(0, "a");
+    let new = rig.sent();
+    rig.answer_with(&new, Err(lost()));
+    (rig.produce_version, rig.assigns_ids) = (2, false);
+    rig.after(1_000);
+    let old = sent_later(&mut rig);
+    assert_eq!((magic(&old), old.values()), (1, vec!["a".to_owned()]));
+    rig.answer(&old, ErrorCode::NONE, 1);
+
+    rig.append_alone(0, "b");
+    let old = rig.sent();
+    rig.answer_with(&old, Err(lost()));
+    (rig.produce_version, rig.assigns_ids) = (13, true);
+    rig.after(1_000);
+    let again = sent_later(&mut rig);
+    assert_eq!((magic(&again), again.values()), (2, vec!["b".to_owned()]));
+    assert_eq!(again.stamp().producer_epoch, new.stamp().producer_epoch + 1, "the sequence of the old epoch has a gap");
+    assert_eq!(again.stamp().base_sequence, 0);
+    rig.answer(&again, ErrorCode::NONE, 2);
+    assert_eq!(rig.reports, [(0, 1, None), (0, 1, None)]);
+}
+
+#[test]
+fn a_topic_in_an_older_format_gets_batches_without_sequence_numbers() {
+    let mut rig = rig(ProducerConfig::default(), 5);
+    rig.append_alone(0, "a");
+    let refused = rig.sent();
+    rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
+    let again = sent_later(&mut rig);
+    assert_eq!((magic(&again), again.batches[0].stamp), (2, None));
+    rig.answer(&again, ErrorCode::NONE, 0);
+    assert_eq!(rig.reports, [(0, 1, None)]);
+}
+
+#[test]
+fn who_asks_for_idempotence_gets_an_error_instead_of_less() {
+    let config = ProducerConfig::default().idempotence(Some(true));
+    let mut without_ids = rig(config.clone(), 2);
+    let record = without_ids.append_alone(0, "a");
+    assert!(without_ids.poll().is_none());
+    without_ids.events();
+    let error = record.completion.outcome(0).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+    let mut mixed = rig(config, 2);
+    mixed.assigns_ids = true;
+    let record = mixed.append_alone(0, "a");
+    assert!(mixed.poll().is_none());
+    mixed.events();
+    let error = record.completion.outcome(0).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+    let text = text_of(&error);
+    assert!(text.contains("an idempotent producer needs a broker of Kafka 0.11"), "{text}");
+}
+
+#[test]
+fn zstd_on_a_broker_that_does_not_have_it_is_an_error() {
+    for produce_version in [2, 6] {
+        let config = ProducerConfig::default().compression(CompressionType::Zstd.into());
+        let mut rig = rig(config, produce_version);
+        let record = rig.append_alone(0, "a");
+        assert!(rig.poll().is_none());
+        rig.events();
+        let text = text_of(&record.completion.outcome(0).unwrap().unwrap_err());
+        assert!(text.contains("zstd compression needs a broker of Kafka 2.1"), "{text}");
+    }
+}
+
+#[test]
+fn headers_are_refused_where_the_leader_is_too_old() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    let headers = [Header { key: b"h", value: None }];
+    let append = |rig: &mut Rig| rig.producer.append(rig.now, rig.topic, Some(0), 5, None, Some(b"v"), &headers);
+    let first = append(&mut rig).unwrap();
+    assert!(rig.poll().is_none(), "the leader was not known to be old");
+    rig.events();
+    let error = first.completion.outcome(0).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+    assert!(text_of(&error).contains("record headers need a broker of Kafka 0.11"), "{error}");
+    let Err(AppendError::Refused(error)) = append(&mut rig) else { panic!("now it is") };
+    assert!(error.to_string().contains("record headers need a broker of Kafka 0.11"), "{error}");
+    rig.append_alone(0, "plain");
+    let sent = rig.sent();
+    assert_eq!(sent.values(), ["plain"]);
+}
