@@ -108,7 +108,7 @@ impl Greeter<'_> {
         })?;
         if let Some(tls) = &shared.tls {
             self.is_in_tls.store(true, Ordering::Relaxed);
-            let secured = tls.ready(shared.now()).await.shake_hands(self.host, stream, place).await;
+            let secured = tls.ready(shared.now()).await.shake_hands((self.host, self.address.ip()), stream, place).await;
             self.is_in_tls.store(false, Ordering::Relaxed);
             stream = secured.map_err(failed)?;
         }

@@ -11,6 +11,7 @@ mod pem;
 mod stream;
 mod verify;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,7 +87,10 @@ impl Tls {
     /// `Config`, with the path of the file that cannot be used, but nothing of its content.
     pub(super) fn new(settings: Settings) -> Result<Self> {
         if !settings.verify_certificate {
-            log::warn!("the certificates of brokers are not verified: everybody on the network can pass for a broker");
+            log::warn!(
+                "the certificates of brokers are not verified: everybody on the network can pass for a broker \
+                 (ssl.insecure.accept.any.certificate)"
+            );
         } else if !settings.verify_host_name {
             log::warn!(
                 "the host names of brokers are not verified: everybody with a certificate of a trusted authority can \
@@ -145,17 +149,24 @@ impl Tls {
 }
 
 impl Ready {
-    /// Performs the handshake on a fresh connection to `host`.
+    /// Performs the handshake on a fresh connection to `address`, which is one of those of `host`.
     ///
     /// # Errors
     ///
     /// `Authentication` if the two sides do not accept each other; `Disconnected` if the connection ends.
     pub(super) async fn shake_hands(
         &self,
-        host: &str,
+        (host, address): (&str, IpAddr),
         stream: Box<dyn Stream>,
         place: &Place,
     ) -> Result<Box<dyn Stream>> {
+        // Perhaps only one of the addresses of a name leads to the wrong machine.
+        let place = match &place.address {
+            Some(name) if host.parse::<IpAddr>().is_err() => {
+                Place { address: Some(format!("{name} ({address})").into()), ..place.clone() }
+            }
+            _ => place.clone(),
+        };
         let name = server_name(host).map_err(|error| error.at(place.clone()))?;
         let session = UnbufferedClientConnection::new(Arc::clone(&self.config), name).map_err(unusable)?;
         let mut secured = Secured::new(session, stream, place.clone());
@@ -166,7 +177,7 @@ impl Ready {
         };
         match done {
             Ok(()) => Ok(Box::new(secured)),
-            Err(cause) => Err(explain::handshake(cause, secured.certificate).at(place.clone())),
+            Err(cause) => Err(explain::handshake(cause, secured.certificate).at(place)),
         }
     }
 }

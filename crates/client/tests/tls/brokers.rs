@@ -30,7 +30,7 @@ fn refuses(served: Served, tls: Tls, words: &[&str]) {
     let cluster = Cluster::new(served, tls);
     let error = cluster.refusal();
     says(&error, ErrorKind::Authentication, words);
-    says(&error, ErrorKind::Authentication, &["at kafka.test:9093"]);
+    says(&error, ErrorKind::Authentication, &["at kafka.test:9093 (127.0.0.1)"]);
     assert!(cluster.server.failure().contains("received fatal alert"), "the broker's log says it, too");
 }
 
