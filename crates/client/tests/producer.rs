@@ -331,6 +331,22 @@ fn a_partition_that_does_not_exist_is_refused_at_once_also_by_a_call_that_waits_
 }
 
 #[test]
+fn a_topic_that_was_found_before_counts_as_deleted_only_if_brokers_lack_it_for_some_seconds() {
+    let rig = Rig::new(3, 1);
+    let (producer, topic) = rig.producer(ProducerConfig::default());
+    send(&producer, topic, b"stored");
+    producer.flush();
+    assert!(rig.broker.with(|cluster, now| cluster.delete_topic(now, TOPIC)));
+    let delivery = send(&producer, topic, b"lost");
+    let found = until("metadata without the topic", || producer.find_missing_topic(topic));
+    let began = Instant::now();
+    let error = rig.wait(found).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+    assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(delivery.wait_for(LIMIT).expect("it fails").is_err());
+}
+
+#[test]
 fn records_for_a_topic_that_was_deleted_fail_within_seconds_and_say_so() {
     let rig = Rig::new(3, 1);
     let (producer, topic) = rig.producer(ProducerConfig::default());

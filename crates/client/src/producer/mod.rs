@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Result, Written};
-use kavka_core::producer::{AppendError, FlushMark, HandleId, TopicIndex};
+use kavka_core::producer::{AppendError, DELETED_AFTER, FlushMark, HandleId, TopicIndex};
+use kavka_core::wire::ErrorCode;
 use kavka_core::wire::records::{Compressor, Header};
 use tokio::sync::oneshot;
 
@@ -353,6 +354,9 @@ impl Producer {
     /// Looks a topic up that the metadata lacks, for up to `max.block.ms`; `None` if the metadata has it. A record for
     /// it waits for this first, and then for room, as with Kafka's Java client: room would not help it.
     ///
+    /// The topic was found before, so one broker that lags behind is not believed that it is gone: it counts as deleted
+    /// only after as long a time as for records that are accepted already.
+    ///
     /// # Errors
     ///
     /// Those of [`Client::topic`].
@@ -363,9 +367,17 @@ impl Producer {
     ) -> Option<impl Future<Output = Result<()>> + Send + 'static + use<>> {
         let machine = Arc::clone(&self.0.machine);
         let name = machine.with(|machine| machine.missing_topic(topic.index))?;
-        let found = self.0.client.topic(&name, false);
+        let client = self.0.client.clone();
         Some(async move {
-            found.await?;
+            let counts_from = machine.driver.now() + DELETED_AFTER;
+            let is_early = |error: &Error| {
+                error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) && machine.driver.now() < counts_from
+            };
+            while let Err(error) = client.topic(&name, false).await {
+                if !is_early(&error) {
+                    return Err(error);
+                }
+            }
             let (now, metadata) = (machine.clock.now(), machine.driver.metadata());
             machine.with(|machine| machine.handle_metadata(now, &metadata));
             Ok(())

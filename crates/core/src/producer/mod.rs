@@ -51,6 +51,7 @@ pub use compression::BatchesToCompress;
 pub use handle::Progress;
 pub use partitioner::{murmur2, partition_for_key};
 pub use sender::{ProduceToSend, ProducerRequest, ProducerResponse};
+pub use topic::DELETED_AFTER;
 
 use crate::backoff::Backoff;
 use crate::cluster::{Notice, Outdated};

@@ -46,7 +46,7 @@ enum Presence {
 }
 
 /// How long both a leader and the metadata must say that a topic is unknown before it counts as deleted.
-const DELETED_AFTER: Duration = Duration::from_secs(5);
+pub const DELETED_AFTER: Duration = Duration::from_secs(5);
 
 /// How often to check whether they still say so.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
