@@ -17,6 +17,7 @@ use kavka_core::wire::messages::{
     SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kavka_core::wire::{ApiKey, Decoder, Message};
+use proptest::prelude::*;
 
 const OPTIONS: SendOptions =
     SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
@@ -395,4 +396,42 @@ fn a_refused_token_is_acknowledged_before_the_error_is_told() {
     };
     let error = scene.answer(&header, &refusal).unwrap_err();
     assert!(error.to_string().contains("OAUTHBEARER: {\"status\":\"invalid_token\"}; denied"), "{error}");
+}
+
+/// What a broker may send in place of the right message: attributes of SCRAM, JSON, and bytes that are neither.
+fn hostile_message() -> impl Strategy<Value = Vec<u8>> {
+    let attribute = "[a-z]=[A-Za-z0-9+/=%]{0,40}";
+    let attributes = proptest::collection::vec(attribute, 0..6).prop_map(|list| list.join(",").into_bytes());
+    let json = "\\{\"status\":\"[^\"]{0,40}\"\\}".prop_map(String::into_bytes);
+    prop_oneof![attributes, json, proptest::collection::vec(any::<u8>(), 0..300)]
+}
+
+proptest! {
+    /// No message makes a client panic, or believe that a broker knows its password or accepts its token.
+    #[test]
+    fn hostile_messages_are_refused(messages in proptest::collection::vec(hostile_message(), 1..4), is_scram: bool) {
+        let password = Secret::new("pencil");
+        let nonce = [7; NONCE_BYTES];
+        let (credentials, mechanism) = if is_scram {
+            let hash = ScramHash::Sha256;
+            (Credentials::Scram { hash, username: "alice".into(), password, nonce }, "SCRAM-SHA-256")
+        } else {
+            (Credentials::OAuthBearer { token: password, extensions: Vec::new() }, "OAUTHBEARER")
+        };
+        let mut scene = Scene::new(Some(credentials), TODAY);
+        scene.offer(ErrorCode::NONE, &[mechanism]).unwrap();
+        for (index, message) in messages.into_iter().enumerate() {
+            // An empty first answer is how a broker accepts a token.
+            if message.is_empty() && index == 0 {
+                return Ok(());
+            }
+            let (header, _) = scene.message();
+            scene.answer(&header, &SaslAuthenticateResponse { auth_bytes: message.into(), ..Default::default() }).unwrap();
+            let went_on = scene.work();
+            prop_assert!(!scene.connection.is_ready());
+            if went_on.is_err() {
+                return Ok(());
+            }
+        }
+    }
 }

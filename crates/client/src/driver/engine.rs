@@ -36,6 +36,9 @@ impl Driver {
             let mechanism = sasl.mechanism();
             log::warn!("SASL {mechanism} without TLS lets everybody on the network read the credentials");
         }
+        let limit = config.connection_setup_timeout;
+        let sasl =
+            security.sasl.map(|settings| Sasl::new(settings, security.tls.as_ref(), &network, limit)).transpose()?;
         let tls = security.tls.map(Tls::new).transpose()?.map(Arc::new);
         let cannot =
             |what: &str, cause| Error::new(ErrorKind::System, format!("{what} cannot be started")).with_source(cause);
@@ -44,8 +47,8 @@ impl Driver {
             .max_blocking_threads(16)
             .build()
             .map_err(|cause| cannot("the engine", cause))?;
-        let shared = Switchboard::new(config, network, tls, tap, seed).with_sasl(security.sasl.map(Sasl::new));
-        let driver = Self { shared: Arc::new(shared), runtime: runtime.handle().clone() };
+        let shared = Arc::new(Switchboard::new(config, network, tls, tap, seed).with_sasl(sasl));
+        let driver = Self { shared, runtime: runtime.handle().clone() };
         let (stop, stopped) = oneshot::channel::<()>();
         driver.spawn(role::start(Arc::new(driver.clone())));
         let shared = Arc::clone(&driver.shared);

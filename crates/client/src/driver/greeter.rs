@@ -3,12 +3,9 @@
 //! Nearly every broker tells its versions when it is asked. One before Kafka 0.10 hangs up or says nothing; then
 //! another connection finds out what it is (see [`kavka_core::link::Greeting`]).
 
-use std::future::{Future, poll_fn};
-use std::io;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, ready};
-use std::time::Duration;
 
 use kavka_core::cluster::Endpoint;
 use kavka_core::error::{Error, ErrorKind, Result};
@@ -16,12 +13,9 @@ use kavka_core::link::{Connection, ConnectionConfig, Greeting, Snub};
 use tokio::sync::oneshot;
 
 use super::connection::{read_once, write_output};
-use super::network::Stream;
+use super::network::{Stream, dial};
 use super::sasl::{Attempt, Identity};
 use super::{Switchboard, old_brokers};
-
-/// How long the first dial may take before a second one starts beside it.
-const DIAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A way to connect to one broker.
 pub(super) struct Greeter<'a> {
@@ -102,13 +96,14 @@ impl Greeter<'_> {
     ) -> std::result::Result<Opened, Failed> {
         let (shared, place) = (self.shared, &self.config.place);
         let failed = |error| (error, None);
-        let mut stream = dial(shared, self.host, self.address).await.map_err(|cause| {
+        let mut stream = dial(shared.network.as_ref(), self.host, self.address).await.map_err(|cause| {
             let error = Error::new(ErrorKind::Disconnected, "the broker cannot be reached");
             failed(error.at(place.clone()).with_source(cause))
         })?;
         if let Some(tls) = &shared.tls {
             self.is_in_tls.store(true, Ordering::Relaxed);
-            let secured = tls.ready(shared.now()).await.shake_hands((self.host, self.address.ip()), stream, place).await;
+            let secured =
+                tls.ready(shared.now()).await.shake_hands((self.host, self.address.ip()), stream, place).await;
             self.is_in_tls.store(false, Ordering::Relaxed);
             stream = secured.map_err(failed)?;
         }
@@ -156,26 +151,4 @@ impl Greeter<'_> {
         }
         Ok(())
     }
-}
-
-/// Dials until there is an outcome, with another dial every second. If its first packet is lost, a kernel waits longer
-/// and longer before it sends the next, while the broker may be back already.
-async fn dial(shared: &Switchboard, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-    let mut dials = vec![shared.network.dial(host, address)];
-    let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
-    poll_fn(|context| {
-        loop {
-            if let Some(outcome) = dials.iter_mut().find_map(|dial| match dial.as_mut().poll(context) {
-                Poll::Ready(outcome) => Some(outcome),
-                Poll::Pending => None,
-            }) {
-                return Poll::Ready(outcome);
-            }
-            ready!(again.as_mut().poll(context));
-            again.as_mut().reset(tokio::time::Instant::now() + DIAL_AGAIN);
-            dials.truncate(1);
-            dials.push(shared.network.dial(host, address));
-        }
-    })
-    .await
 }

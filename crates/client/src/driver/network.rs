@@ -3,10 +3,11 @@
 //! [`Network`] is the driver's only way to the network, so a test can supply its own resolver and dialer, and check
 //! that nothing was sent.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -31,6 +32,31 @@ pub trait Network: Send + Sync + 'static {
     /// The caller gives up after `socket.connection.setup.timeout.ms`. After a second it dials again, without waiting
     /// for this attempt to end.
     fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
+}
+
+/// How long the first dial may take before a second one starts beside it.
+const DIAL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Dials until there is an outcome, with another dial every second. If its first packet is lost, a kernel waits longer
+/// and longer before it sends the next, while the broker may be back already.
+pub(super) async fn dial(network: &dyn Network, host: &str, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+    let mut dials = vec![network.dial(host, address)];
+    let mut again = std::pin::pin!(tokio::time::sleep(DIAL_AGAIN));
+    poll_fn(|context| {
+        loop {
+            if let Some(outcome) = dials.iter_mut().find_map(|dial| match dial.as_mut().poll(context) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
+            }) {
+                return Poll::Ready(outcome);
+            }
+            ready!(again.as_mut().poll(context));
+            again.as_mut().reset(tokio::time::Instant::now() + DIAL_AGAIN);
+            dials.truncate(1);
+            dials.push(network.dial(host, address));
+        }
+    })
+    .await
 }
 
 /// TCP, with the system's resolver.

@@ -3,20 +3,23 @@
 //! The mechanisms are in [`kavka_core::link::sasl`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use kavka_core::config::{Login, Sasl as Settings, ScramHash, Token};
+use kavka_core::config::{Login, Sasl as Settings, ScramHash, Tls as TlsSettings, Token, TokenSource};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::link::sasl::{Attempts, Credentials, NONCE_BYTES, Work, Worked};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use tokio::sync::watch;
 
-use super::Switchboard;
+use super::{Network, Switchboard};
 
 mod again;
+mod oidc;
 mod tokens;
 
 pub(super) use again::Again;
+use oidc::Endpoint;
 use tokens::Tokens;
 
 /// SASL with the settings of one client.
@@ -79,13 +82,33 @@ impl Drop for Attempt {
 }
 
 impl Sasl {
-    pub(super) fn new(settings: Settings) -> Arc<Self> {
+    /// `tls` are the settings of the client, which count for a token endpoint, too.
+    ///
+    /// # Errors
+    ///
+    /// `Config` if the URL of the token endpoint, or the files of its TLS, cannot be used.
+    pub(super) fn new(
+        settings: Settings,
+        tls: Option<&TlsSettings>,
+        network: &Arc<dyn Network>,
+        limit: Duration,
+    ) -> Result<Arc<Self>> {
         let tokens = match &settings {
-            Settings::OAuthBearer(source) => Some(Tokens::new(source.clone())),
+            Settings::OAuthBearer(source) => {
+                let endpoint = match source {
+                    TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope } => {
+                        let (network, tls) = (Arc::clone(network), tls.cloned().unwrap_or_default());
+                        let client = (client_id.as_str(), client_secret);
+                        Some(Endpoint::new(network, tls, limit, endpoint_url, client, scope.as_deref())?)
+                    }
+                    TokenSource::Callback(_) | TokenSource::File(_) | TokenSource::Unsecured { .. } => None,
+                };
+                Some(Tokens::new(source.clone(), endpoint))
+            }
             Settings::Plain(_) | Settings::Scram(..) | Settings::Gssapi { .. } => None,
         };
         let (asking, attempts) = (tokio::sync::Mutex::default(), Mutex::default());
-        Arc::new(Self { settings, tokens, asking, attempts, ended: watch::Sender::new(()) })
+        Ok(Arc::new(Self { settings, tokens, asking, attempts, ended: watch::Sender::new(()) }))
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {

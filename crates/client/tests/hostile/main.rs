@@ -4,5 +4,6 @@
 mod server;
 
 mod answers;
+mod authentication;
 mod connections;
 mod fetched;

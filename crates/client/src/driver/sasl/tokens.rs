@@ -16,6 +16,7 @@ use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::secret::Secret;
 
 use super::super::clock::timestamp_ms;
+use super::oidc::Endpoint;
 use super::{no_credentials, on_a_thread};
 
 /// The largest file that is read as a token.
@@ -29,6 +30,8 @@ const FETCH_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Tokens {
     source: TokenSource,
+    /// That of [`TokenSource::ClientCredentials`].
+    endpoint: Option<Endpoint>,
     state: Mutex<State>,
     /// Held while a token is fetched: however many connections want one, the source is asked once.
     fetching: tokio::sync::Mutex<()>,
@@ -50,9 +53,9 @@ struct Kept {
 }
 
 impl Tokens {
-    pub(super) fn new(source: TokenSource) -> Arc<Self> {
+    pub(super) fn new(source: TokenSource, endpoint: Option<Endpoint>) -> Arc<Self> {
         let (state, fetching, is_kept) = Default::default();
-        Arc::new(Self { source, state, fetching, is_kept })
+        Arc::new(Self { source, endpoint, state, fetching, is_kept })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,9 +120,10 @@ impl Tokens {
                 on_a_thread(move || read(&path)).await?
             }
             TokenSource::Unsecured { principal } => Ok(unsecured(principal, timestamp_ms())),
-            TokenSource::ClientCredentials { .. } => {
-                Err(Error::new(ErrorKind::Unsupported, "the client credentials flow is not available in this build"))
-            }
+            TokenSource::ClientCredentials { .. } => match &self.endpoint {
+                Some(endpoint) => endpoint.token().await,
+                None => Err(Error::new(ErrorKind::Internal, "there is no token endpoint")),
+            },
         }
     }
 }
@@ -218,7 +222,7 @@ mod tests {
         let count = Arc::new(AtomicUsize::new(0));
         let asked = Arc::clone(&count);
         let source = TokenSource::from_fn(move || answer(asked.fetch_add(1, Ordering::SeqCst)));
-        (Tokens::new(source), count)
+        (Tokens::new(source, None), count)
     }
 
     fn lasting(milliseconds: i64) -> Token {
@@ -317,7 +321,7 @@ mod tests {
     #[test]
     fn a_token_file_is_read_again_each_time() {
         let path = std::env::temp_dir().join(format!("kavka-token-{}", std::process::id()));
-        let tokens = Tokens::new(TokenSource::File(path.clone()));
+        let tokens = Tokens::new(TokenSource::File(path.clone()), None);
         std::fs::write(&path, "first\n").unwrap();
         assert_eq!(run(tokens.get(false)).unwrap().value, Secret::new("first"));
         std::fs::write(&path, "second").unwrap();
