@@ -82,8 +82,8 @@ churn: $(VENV)/tested ## Let groups of every kind read a million messages while 
 kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)
 
-bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; takes under three minutes
-	$(BIN)/python bench/quick.py
+bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; with TLS=1 over TLS; takes under three minutes
+	$(BIN)/python bench/quick.py $(if $(TLS),--tls)
 
 bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics, compared with confluent-kafka; takes about four minutes
 	$(BIN)/python bench/scale.py topics

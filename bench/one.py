@@ -16,14 +16,27 @@ from queue import Empty
 VALUE = bytes(range(100))
 # Compressing it takes long, and leaves three quarters of it.
 LARGE = base64.b64encode(os.urandom(742_500))
+# The file with the authority to trust, if the brokers speak TLS.
+CA = os.environ.get("BENCH_CA")
 # Of single calls, in milliseconds, for work that is measured so.
 LATENCIES = []
 
 
-def produce_with_pykafka(bootstrap, topic, count):
-    from pykafka import KafkaClient
+def connect(bootstrap):
+    """Returns a client of ours."""
+    from pykafka import KafkaClient, SslConfig
 
-    producer = KafkaClient(hosts=bootstrap).topics[topic].get_producer()
+    return KafkaClient(hosts=bootstrap, ssl_config=SslConfig(CA) if CA else None)
+
+
+def cluster(bootstrap):
+    """Returns confluent-kafka's settings for the brokers."""
+    tls = {"security.protocol": "ssl", "ssl.ca.location": CA} if CA else {}
+    return {"bootstrap.servers": bootstrap, **tls}
+
+
+def produce_with_pykafka(bootstrap, topic, count):
+    producer = connect(bootstrap).topics[topic].get_producer()
     yield
     produce = producer.produce
     for _ in range(count):
@@ -37,7 +50,7 @@ def produce_with_confluent(bootstrap, topic, count):
 
     producer = Producer(
         {
-            "bootstrap.servers": bootstrap,
+            **cluster(bootstrap),
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
             "linger.ms": 5,
@@ -60,9 +73,7 @@ def produce_with_confluent(bootstrap, topic, count):
 
 
 def consume_with_pykafka(bootstrap, topic, count):
-    from pykafka import KafkaClient
-
-    topic = KafkaClient(hosts=bootstrap).topics[topic]
+    topic = connect(bootstrap).topics[topic]
     yield
     total = 0
     consumer = topic.get_simple_consumer(consumer_timeout_ms=10_000)
@@ -75,7 +86,7 @@ def consume_with_pykafka(bootstrap, topic, count):
 def consume_with_confluent(bootstrap, topic, count):
     from confluent_kafka import Consumer, TopicPartition
 
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench", "fetch.queue.backoff.ms": 1})
+    consumer = Consumer({**cluster(bootstrap), "group.id": "bench", "fetch.queue.backoff.ms": 1})
     partitions = consumer.list_topics(topic).topics[topic].partitions
     yield
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
@@ -91,9 +102,7 @@ def consume_with_confluent(bootstrap, topic, count):
 
 
 def produce_topics_with_pykafka(bootstrap, topic, count, topics, partitions, burst, reports):
-    from pykafka import KafkaClient
-
-    client = KafkaClient(hosts=bootstrap)
+    client = connect(bootstrap)
     options = {"delivery_reports": True} if reports else {}
     producers = [client.topics[f"{topic}-{number}"].get_producer(**options) for number in range(topics)]
     targets = [(producer, key) for key in keys(partitions) for producer in producers]
@@ -127,7 +136,7 @@ def produce_topics_with_confluent(bootstrap, topic, count, topics, partitions, b
 
     producer = Producer(
         {
-            "bootstrap.servers": bootstrap,
+            **cluster(bootstrap),
             "enable.idempotence": True,
             "queue.buffering.max.messages": 1_000_000,
             "linger.ms": 5,
@@ -191,10 +200,9 @@ def bursts(count, burst, targets):
 
 
 def flood_with_pykafka(bootstrap, topic, count):
-    from pykafka import KafkaClient
     from pykafka.common import CompressionType
 
-    client = KafkaClient(hosts=bootstrap)
+    client = connect(bootstrap)
     flood = client.topics[f"{topic}-flood"].get_producer(compression=CompressionType.GZIP)
     waits = client.topics[topic].get_producer(sync=True)
     waits.produce(VALUE)
@@ -207,7 +215,7 @@ def flood_with_pykafka(bootstrap, topic, count):
 def flood_with_confluent(bootstrap, topic, count):
     from confluent_kafka import Producer
 
-    settings = {"bootstrap.servers": bootstrap, "enable.idempotence": True}
+    settings = {**cluster(bootstrap), "enable.idempotence": True}
     flood = Producer({**settings, "compression.type": "gzip"})
     waits = Producer({**settings, "linger.ms": 0})
 
@@ -251,9 +259,7 @@ def timed(call):
 
 
 def idle_with_pykafka(bootstrap, topic, seconds):
-    from pykafka import KafkaClient
-
-    consumer = KafkaClient(hosts=bootstrap).topics[topic].get_simple_consumer(consumer_timeout_ms=2_000)
+    consumer = connect(bootstrap).topics[topic].get_simple_consumer(consumer_timeout_ms=2_000)
     read = sum(1 for _ in consumer)
     yield read
     time.sleep(seconds)
@@ -265,7 +271,7 @@ def idle_with_pykafka(bootstrap, topic, seconds):
 def idle_with_confluent(bootstrap, topic, seconds):
     from confluent_kafka import Consumer, TopicPartition
 
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench"})
+    consumer = Consumer({**cluster(bootstrap), "group.id": "bench"})
     partitions = consumer.list_topics(topic).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
     while consumer.consume(1000, timeout=2):
@@ -280,7 +286,7 @@ def fill_with_confluent(bootstrap, topic, count, partitions):
     """Writes `count` messages, in batches of 100 to each partition in turn."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 1000, "batch.num.messages": 100})
+    producer = Producer({**cluster(bootstrap), "linger.ms": 1000, "batch.num.messages": 100})
     yield
     for partition in bursts(count, 100, range(partitions)):
         for _ in range(100):

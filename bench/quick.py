@@ -1,4 +1,4 @@
-"""A million messages of 100 bytes each way, compared with confluent-kafka: `make bench-quick`.
+"""A million messages of 100 bytes each way, compared with confluent-kafka: `make bench-quick`, or with `TLS=1`.
 
 Rounds alternate between the clients, and every run is a separate process (`bench/one.py`), pinned to the first CPU,
 with the brokers on the last one. The speed of a machine changes between runs: only ratios within one round are
@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,21 +30,30 @@ BROKER_CPU, CLIENT_CPU = CPUS[-1], CPUS[0]
 
 
 @contextmanager
-def real_kafka(version):
+def real_kafka(version, tls=False):
     """Yields the address of a single broker of Apache Kafka and a function that creates topics there."""
     # The harness is tuned for brokers that start fast; here they must run fast.
     options = {"heap_mib": 1024, "java_options": ["-XX:TieredStopAtLevel=4"]}
-    with Cluster(version, brokers=1, **options) as cluster:
-        yield cluster.bootstrap, lambda topic: cluster.create_topic(topic, partitions=3, replication_factor=1)
+    with Cluster(version, brokers=1, secure=tls, **options) as cluster:
+        create_topic = partial(cluster.create_topic, partitions=3, replication_factor=1)
+        if tls:
+            os.environ["BENCH_CA"] = cluster.security["ca"]
+            yield cluster.secure_listeners["SSL"], create_topic
+        else:
+            yield cluster.bootstrap, create_topic
 
 
 @contextmanager
-def embedded_broker(brokers=1):
+def embedded_broker(brokers=1, tls=False):
     """Yields the address of the embedded broker in a separate process; it creates topics on first use."""
     kavka = ROOT / "target" / "release" / "kavka"
     subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "kavka-cli"], cwd=ROOT, check=True)
     command = [kavka, "broker", "--port", "0", "--partitions", "3", "--brokers", str(brokers)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+    folder = tempfile.TemporaryDirectory()
+    if tls:
+        os.environ["BENCH_CA"] = str(Path(folder.name) / "ca.pem")
+        command += ["--tls", os.environ["BENCH_CA"]]
+    with folder, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process.stdout.readline().split()[-1], lambda topic: None
         finally:
@@ -89,15 +99,20 @@ def main():
     parser.add_argument("--count", type=int, default=1_000_000, help="messages per run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
+    parser.add_argument("--tls", action="store_true", help="let all brokers speak TLS")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {BROKER_CPU})
     print(
         f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, broker on {BROKER_CPU}"
     )
     print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
-    brokers = {f"Apache Kafka {arguments.version}": real_kafka(arguments.version), "embedded broker": embedded_broker()}
+    brokers = {
+        f"Apache Kafka {arguments.version}": real_kafka(arguments.version, arguments.tls),
+        "embedded broker": embedded_broker(tls=arguments.tls),
+    }
+    suffix = ", TLS" if arguments.tls else ""
     for name, broker in brokers.items():
-        print(f"\n{name}, {arguments.count:,} messages of 100 bytes, 3 partitions, acks=all\n")
+        print(f"\n{name}, {arguments.count:,} messages of 100 bytes, 3 partitions, acks=all{suffix}\n")
         with broker as (bootstrap, create_topic):
             compare(bootstrap, create_topic, arguments.rounds, arguments.count)
 

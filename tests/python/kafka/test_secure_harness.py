@@ -8,6 +8,7 @@ import pytest
 import tokens
 from confluent_kafka import Producer
 
+pytestmark = pytest.mark.parametrize("secure_kafka", ["LATEST"], indirect=True)
 PASSWORDS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
