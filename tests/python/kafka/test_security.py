@@ -1,0 +1,217 @@
+"""TLS and SASL on real Kafka: what is written with them comes back, whatever happens to passwords and sessions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pykafka
+import pytest
+import tokens
+from pykafka import SslConfig, sasl
+from pykafka.exceptions import AuthenticationException
+
+COUNT = 100_000
+MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+
+def tls(cluster):
+    return SslConfig(cluster.security["ca"])
+
+
+def credentials(cluster, mechanism):
+    user, password = cluster.security["user"], cluster.security["password"]
+    match mechanism:
+        case "PLAIN":
+            return sasl.Plain(user, password)
+        case "OAUTHBEARER":
+            return sasl.OAuthBearer(lambda: tokens.unsecured(user))
+        case _:
+            return sasl.Scram(user, password, mechanism)
+
+
+def client(cluster, listener, **settings):
+    return pykafka.KafkaClient(cluster.secure_listeners[listener], **settings)
+
+
+def new_topic(cluster, client):
+    name = f"secure-{uuid.uuid4()}"
+    cluster.create_topic(name, partitions=3)
+    return client.topics[name]
+
+
+def read(topic, count):
+    """The numbers of so many messages, which must be in order in each partition."""
+    numbers, last = [], dict.fromkeys(topic.partitions, -1)
+    with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
+        while len(numbers) < count:
+            message = consumer.consume()
+            assert message is not None, f"no message for a minute after {len(numbers)}"
+            numbers.append(int(message.value[:10]))
+            assert numbers[-1] > last[message.partition_id], "the order of a partition is the order of produce()"
+            last[message.partition_id] = numbers[-1]
+    return numbers
+
+
+def write_and_read(topic, count):
+    """Writes messages and reads them: each comes back once."""
+    with topic.get_producer() as producer:
+        for number in range(count):
+            producer.produce(b"%010d secret" % number)
+    assert sorted(read(topic, count)) == list(range(count))
+
+
+def round_trip(cluster, client, count=COUNT):
+    write_and_read(new_topic(cluster, client), count)
+
+
+def test_messages_come_back_over_tls(secure_kafka):
+    round_trip(secure_kafka, client(secure_kafka, "SSL", ssl_config=tls(secure_kafka)))
+
+
+def test_messages_come_back_to_a_client_with_a_certificate(secure_kafka):
+    security = secure_kafka.security
+    config = SslConfig(security["ca"], security["certificate"], security["encrypted_key"], security["key_password"])
+    round_trip(secure_kafka, client(secure_kafka, "MTLS", ssl_config=config))
+
+
+def test_a_client_without_a_certificate_is_told_that_it_needs_one(secure_kafka):
+    with pytest.raises(AuthenticationException, match="client certificate"):
+        client(secure_kafka, "MTLS", ssl_config=tls(secure_kafka))
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("listener", ["SASL_SSL", pytest.param("SASL_PLAINTEXT", marks=pytest.mark.long)])
+def test_messages_come_back_to_a_client_that_has_authenticated(secure_kafka, listener, mechanism):
+    ssl_config = tls(secure_kafka) if listener == "SASL_SSL" else None
+    round_trip(
+        secure_kafka,
+        client(secure_kafka, listener, ssl_config=ssl_config, sasl=credentials(secure_kafka, mechanism)),
+    )
+
+
+@pytest.mark.parametrize("wrong", [sasl.Plain("alice", "wrong"), sasl.Scram("alice", "wrong"), sasl.Plain("bob", "b")])
+def test_wrong_credentials_are_refused_in_words(secure_kafka, wrong):
+    with pytest.raises(AuthenticationException, match=r"(?i)authentication failed"):
+        client(secure_kafka, "SASL_SSL", ssl_config=tls(secure_kafka), sasl=wrong)
+
+
+def test_messages_come_back_with_tokens_of_an_endpoint(secure_kafka):
+    with tokens.Endpoint(secure_kafka.security) as endpoint:
+        bearer = sasl.OAuthBearer(
+            token_endpoint_url=endpoint.url, client_id=endpoint.client_id, client_secret=endpoint.client_secret
+        )
+        round_trip(secure_kafka, client(secure_kafka, "OIDC", ssl_config=tls(secure_kafka), sasl=bearer))
+        assert endpoint.requests >= 1
+
+
+def test_messages_come_back_to_a_client_with_a_ticket(secure_kafka):
+    """In a process of its own: only at its start does a program take the environment of Kerberos."""
+    kerberos = secure_kafka.security["kerberos"]
+    for listener in ("SASL_SSL", "SASL_PLAINTEXT"):
+        topic = f"secure-{uuid.uuid4()}"
+        secure_kafka.create_topic(topic, partitions=3)
+        program = [sys.executable, __file__, secure_kafka.secure_listeners[listener], topic]
+        program += [secure_kafka.security["ca"]] * (listener == "SASL_SSL")
+        environment = os.environ | kerberos["environment"] | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == COUNT
+
+
+def test_a_running_client_survives_a_new_password(secure_kafka):
+    user, password, changing = f"user-{uuid.uuid4()}", ["first"], threading.Lock()
+
+    def current():
+        # Whoever authenticates in the meantime waits for the new password.
+        with changing:
+            return password[0]
+
+    secure_kafka.set_scram_password(user, password[0])
+    running = client(secure_kafka, "REAUTH", ssl_config=tls(secure_kafka), sasl=sasl.Scram(user, current))
+    topic = new_topic(secure_kafka, running)
+    with topic.get_producer(delivery_reports=True) as producer:
+        producer.produce(b"%010d before" % 0)
+        assert producer.get_delivery_report(timeout=60)[1] is None
+        with changing:
+            secure_kafka.set_scram_password(user, "second")
+            password[0] = "second"
+        # By then every session that began with the first password has ended.
+        ended = time.monotonic() + 12
+        number = 0
+        while time.monotonic() < ended:
+            number += 1
+            producer.produce(b"%010d after" % number)
+            assert producer.get_delivery_report(timeout=60)[1] is None
+    assert sorted(read(topic, number + 1)) == list(range(number + 1))
+    with pytest.raises(AuthenticationException):
+        client(secure_kafka, "SASL_SSL", ssl_config=tls(secure_kafka), sasl=sasl.Scram(user, "first"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_nothing_is_lost_while_sessions_end_under_load(secure_kafka, mechanism):
+    asked = []
+    given = credentials(secure_kafka, mechanism)
+    if mechanism != "OAUTHBEARER":
+        user, password = secure_kafka.security["user"], secure_kafka.security["password"]
+        kind = (sasl.Plain,) if mechanism == "PLAIN" else (sasl.Scram, mechanism)
+        given = kind[0](user, lambda: asked.append(1) or password, *kind[1:])
+    running = client(secure_kafka, "REAUTH", ssl_config=tls(secure_kafka), sasl=given)
+    topic = new_topic(secure_kafka, running)
+    over = threading.Event()
+    written = 0
+
+    def write():
+        nonlocal written
+        with topic.get_producer(linger_ms=1) as producer:
+            while not over.is_set():
+                for _ in range(500):
+                    producer.produce(b"%010d under load" % written)
+                    written += 1
+                time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    numbers = []
+    with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
+        # Three sessions and a half.
+        end = time.monotonic() + 35
+        while time.monotonic() < end:
+            numbers.append(int(consumer.consume().value[:10]))
+        over.set()
+        writer.join()
+        while len(numbers) < written:
+            message = consumer.consume()
+            assert message is not None, f"{len(numbers)} of {written} messages came"
+            numbers.append(int(message.value[:10]))
+        assert sorted(numbers) == list(range(written))
+    if mechanism != "OAUTHBEARER":
+        assert len(asked) >= 6, "each connection has authenticated at least three times"
+
+
+def test_kafka_1_1_speaks_tls_1_2(start_kafka):
+    cluster = start_kafka("1.1.1", secure=True)
+    round_trip(cluster, client(cluster, "SSL", ssl_config=SslConfig(cluster.security["ca"])), 10_000)
+    for mechanism in MECHANISMS[:3]:
+        given = credentials(cluster, mechanism)
+        round_trip(cluster, client(cluster, "SASL_SSL", ssl_config=tls(cluster), sasl=given), 10_000)
+    with pytest.raises(pykafka.exceptions.KafkaException, match=r"TLS"):
+        config = SslConfig(cluster.security["ca"], minimum_version="TLSv1.3")
+        client(cluster, "SSL", ssl_config=config)
+
+
+def _with_a_ticket(hosts, topic, cafile=None):
+    ssl_config = SslConfig(cafile) if cafile else None
+    write_and_read(pykafka.KafkaClient(hosts, ssl_config=ssl_config, sasl=sasl.Gssapi()).topics[topic], COUNT)
+    print(COUNT)
+
+
+if __name__ == "__main__":
+    # A shell ignores it in background jobs, and so do the programs that a test starts there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _with_a_ticket(*sys.argv[1:])

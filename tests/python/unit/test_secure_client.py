@@ -1,0 +1,77 @@
+"""Our client and the embedded broker with TLS and SASL, together."""
+
+import threading
+
+import pytest
+import tokens
+from pykafka import KafkaClient, SslConfig, sasl, testing
+from pykafka.exceptions import AuthenticationException
+
+USER, PASSWORD = "alice", "alice-secret"
+CREDENTIALS = {
+    "PLAIN": lambda password: sasl.Plain(USER, password),
+    "SCRAM-SHA-256": lambda password: sasl.Scram(USER, password, "SCRAM-SHA-256"),
+    "SCRAM-SHA-512": lambda password: sasl.Scram(USER, password),
+    "OAUTHBEARER": lambda _: sasl.OAuthBearer(lambda: tokens.unsecured(USER)),
+}
+
+
+def connect(broker, credentials=None, tls=True, **files):
+    ssl_config = SslConfig(broker.ca_file, **files) if tls else None
+    return KafkaClient(broker.bootstrap_servers, ssl_config=ssl_config, sasl=credentials)
+
+
+def write_and_read(client, count=100):
+    topic = client.topics["secure"]
+    sent = [b"%d" % number for number in range(count)]
+    with topic.get_producer() as producer:
+        producer.produce_many(sent)
+    with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
+        assert [consumer.consume().value for _ in sent] == sent
+
+
+@pytest.mark.parametrize("mechanism", CREDENTIALS)
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_client_that_authenticates_writes_and_reads(mechanism, tls):
+    with testing.Broker(tls=tls, sasl={USER: PASSWORD}) as broker:
+        write_and_read(connect(broker, CREDENTIALS[mechanism](PASSWORD), tls))
+
+
+def test_a_client_shows_its_certificate():
+    with testing.Broker(tls=True, client_certificates=True) as broker:
+        write_and_read(connect(broker, certfile=broker.client_certificate_file, keyfile=broker.client_key_file))
+        with pytest.raises(AuthenticationException, match="client certificate"):
+            connect(broker)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_wrong_password_is_refused(mechanism):
+    with (
+        testing.Broker(sasl={USER: PASSWORD}) as broker,
+        pytest.raises(AuthenticationException, match="(?i)authentication failed"),
+    ):
+        connect(broker, CREDENTIALS[mechanism]("wrong"), tls=False)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_nothing_is_lost_while_sessions_end(mechanism):
+    asked = []
+    renewed = threading.Event()
+
+    def current():
+        asked.append(1)
+        # More often than there are connections.
+        if len(asked) >= 8:
+            renewed.set()
+        return PASSWORD
+
+    with testing.Broker(tls=True, sasl={USER: PASSWORD}, session_lifetime_ms=2_000) as broker:
+        topic = connect(broker, CREDENTIALS[mechanism](current)).topics["renewed"]
+        sent = []
+        with topic.get_producer(delivery_reports=True, linger_ms=1) as producer:
+            while not renewed.is_set():
+                sent.append(b"%d" % len(sent))
+                producer.produce(sent[-1])
+                assert producer.get_delivery_report(timeout=60)[1] is None
+        with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
+            assert [consumer.consume().value for _ in sent] == sent
