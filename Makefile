@@ -85,7 +85,7 @@ kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; with TLS=1 over TLS; takes under three minutes
 	$(BIN)/python bench/quick.py $(if $(TLS),--tls)
 
-bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics, compared with confluent-kafka; takes about four minutes
+bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics, compared with confluent-kafka; takes about ten minutes
 	$(BIN)/python bench/scale.py topics
 
 bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions, compared with confluent-kafka; takes about two minutes

@@ -6,8 +6,9 @@
 as programs do, and 10 and 100 messages at a time. All rows but the first have the same number of partitions, and write
 to them in the same order, so they have equal batches, and only the number of topics differs. The first row has a single
 partition, so its batches are as large as they can be. The last rows do the same with delivery reports, which are read.
-Runs on Apache Kafka, after each client has written to every partition once: the broker needs several times as long for
-the first write to a partition, and whichever client came first would pay for it.
+Runs on Apache Kafka. Both clients write to the same topics, to every partition of which a process that is not measured
+has written once: the broker needs several times as long for its first write to a partition. The last row, `cold`, shows
+that: each run of it has new topics. The clients take turns in being first, and a row shows the best run of each.
 
 `partitions`: one consumer reads the same number of messages from 10, 1,000 and 10,000 partitions of one topic, in
 batches of 100; then it waits for 10 seconds, and its CPU time is measured. Runs on three embedded brokers, whose cost
@@ -73,26 +74,40 @@ def topics(arguments):
     shapes = [(1, 1), *((count, most // count) for count in arguments.topics)]
     with real_kafka(arguments.version) as (bootstrap, _):
         for count, partitions in shapes:
-            create_topics(bootstrap, {f"t{count}-{partitions}-{number}": partitions for number in range(count)})
-            for client in CLIENTS:
-                measure(client, "produce_topics", bootstrap, f"t{count}-{partitions}", most, count, partitions, 1, 0)
+            name = create_shape(bootstrap, "warm", count, partitions)
+            measure("confluent", "produce_topics", bootstrap, name, most, count, partitions, 1, 0)
         for burst in arguments.bursts:
             head("topics")
-            cpus = [cost(bootstrap, arguments.count, shape, burst, False) for shape in shapes]
+            what = f"by {burst}" if burst > 1 else "in turn"
+            cpus = [cost(bootstrap, arguments, shape, what, burst) for shape in shapes]
             growth(cpus[1:])
             for shape in (shapes[0], shapes[-1]):
-                cost(bootstrap, arguments.count, shape, burst, True)
+                cost(bootstrap, arguments, shape, f"r. {what}", burst, reports=True)
             print()
+        head("topics")
+        cost(bootstrap, arguments, shapes[-1], "cold", 1, is_cold=True)
 
 
-def cost(bootstrap, messages, shape, burst, reports):
+def create_shape(bootstrap, prefix, count, partitions):
+    """Creates `count` topics; returns what their names begin with."""
+    name = f"{prefix}-{count}-{partitions}"
+    create_topics(bootstrap, {f"{name}-{number}": partitions for number in range(count)})
+    return name
+
+
+def cost(bootstrap, arguments, shape, what, burst, reports=False, is_cold=False):
     """Measures one row; returns the CPU time per message of each client."""
     (count, partitions), results = shape, {}
-    for client in CLIENTS if burst % 3 else CLIENTS[::-1]:
-        work = (f"t{count}-{partitions}", messages, count, partitions, burst, int(reports))
-        results[client] = measure(client, "produce_topics", bootstrap, *work)
-    what = f"{'r. ' if reports else ''}{f'by {burst}' if burst > 1 else 'in turn'}"
-    return row(f"{count:,}x{partitions:,}", what, results, messages)
+    for number in range(arguments.rounds):
+        for client in CLIENTS[::-1] if number % 2 else CLIENTS:
+            name = f"warm-{count}-{partitions}"
+            if is_cold:
+                name = create_shape(bootstrap, f"cold-{number}-{client}", count, partitions)
+            work = (name, arguments.count, count, partitions, burst, int(reports))
+            result = measure(client, "produce_topics", bootstrap, *work)
+            best = results.setdefault(client, result)
+            results[client] = {figure: min(best[figure], result[figure]) for figure in best}
+    return row(f"{count:,}x{partitions:,}", what, results, arguments.count)
 
 
 def flood(arguments):
@@ -140,6 +155,7 @@ def main():
     verb.add_argument("--count", type=int, default=400_000, help="messages per run")
     verb.add_argument("--topics", type=int, nargs="+", default=[1, 100, 1000])
     verb.add_argument("--bursts", type=int, nargs="+", default=[1, 10, 100], help="messages to a topic at a time")
+    verb.add_argument("--rounds", type=int, default=2, help="runs of each client")
     verb.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
     verb = verbs.add_parser("flood")
     verb.set_defaults(run=flood)
