@@ -4,12 +4,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kavka::blocking::GroupConsumer;
 use kavka::config::{Security, Tls, TlsVersion, Trust};
 use kavka::{
-    ClientConfig, ConsumerConfig, Error, ErrorKind, GroupConfig, GroupOptions, Phase, ProducerConfig, Record,
+    Client, ClientConfig, ConsumerConfig, Error, ErrorKind, GroupConfig, GroupOptions, Phase, ProducerConfig, Record,
     StartPosition,
 };
 use kavka_test_support::LIMIT;
@@ -18,7 +19,7 @@ use rcgen::{ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
 use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::certificates::{Authority, Issued, self_signed};
-use crate::server::{ALL_VERSIONS, Cluster, ONLY_TLS_1_2, Served, client, client_of, raw, refusal};
+use crate::server::{ALL_VERSIONS, Cluster, LeadsTo, ONLY_TLS_1_2, Served, client, client_of, raw, refusal};
 use crate::{listen_for_warnings, warned};
 
 fn trusting(authority: &Authority) -> Tls {
@@ -342,6 +343,21 @@ fn a_silent_handshake_ends_at_the_limit_of_connecting() {
     let config = config.with_security(Security::tls(trusting(&Authority::new("Good CA"))));
     let error = refusal(&client_of("kafka.test", silent, config));
     says(&error, ErrorKind::TimedOut(Phase::Connect), &["no answer to the TLS handshake", "security.protocol"]);
+}
+
+#[test]
+fn a_refusal_at_one_address_is_told_even_if_another_cannot_be_reached() {
+    let server = Cluster::new(Served::new(&Authority::new("Other CA").issue()), Tls::default()).server;
+    // Bound, so that nobody else gets the port, but not listening.
+    let closed = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    closed.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let nowhere = closed.local_addr().unwrap().as_socket().unwrap();
+    let security = Security::tls(trusting(&Authority::new("Good CA")));
+    let config = ClientConfig::default().with_security(security).bootstrap_servers(vec![("kafka.test".into(), 9093)]);
+    for addresses in [vec![server.address, nowhere], vec![nowhere, server.address]] {
+        let client = Client::with_network(config.clone(), Arc::new(LeadsTo(addresses)), None).unwrap();
+        says(&refusal(&client), ErrorKind::Authentication, &["unknown authority"]);
+    }
 }
 
 #[test]

@@ -99,6 +99,17 @@ fn a_wrong_or_missing_password_is_told_so_without_showing_it() {
 }
 
 #[test]
+fn a_wrong_password_that_leaves_a_right_padding_is_not_taken_for_the_right_one() {
+    let identity = identity(&Authority::new("CA"), RSA, include_str!("keys/rsa.pkcs1.des3.pem"));
+    // One in 256 does.
+    for number in 0..1_500 {
+        let password = Secret::new(format!("wrong-battery-{number}"));
+        let error = refusal(identity.clone().key_password(password)).to_string();
+        assert!(error.contains("is ssl.key.password the right one?"), "{number}: {error}");
+    }
+}
+
+#[test]
 fn windows_line_ends_and_text_around_the_blocks_do_no_harm() {
     let authority = Authority::new("CA");
     for (key, text) in [(RSA, include_str!("keys/rsa.pkcs1.aes256.pem")), (EC, EC)] {

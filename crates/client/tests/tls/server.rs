@@ -163,16 +163,16 @@ async fn serve(
     }
 }
 
-/// Leads every connection to one address.
-pub(crate) struct LeadsTo(pub(crate) SocketAddr);
+/// Leads every name to these addresses.
+pub(crate) struct LeadsTo(pub(crate) Vec<SocketAddr>);
 
 impl Network for LeadsTo {
     fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async { Ok(vec![self.0]) })
+        Box::pin(async { Ok(self.0.clone()) })
     }
 
-    fn dial<'a>(&'a self, _: &'a str, _: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
-        Box::pin(async { Ok(Box::new(tokio::net::TcpStream::connect(self.0).await?) as Box<dyn Stream>) })
+    fn dial<'a>(&'a self, _: &'a str, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move { Ok(Box::new(tokio::net::TcpStream::connect(address).await?) as Box<dyn Stream>) })
     }
 }
 
@@ -190,7 +190,7 @@ pub(crate) fn client(address: SocketAddr, tls: Tls) -> Client {
 /// A client of `host`, which is at `address`.
 pub(crate) fn client_of(host: &str, address: SocketAddr, config: ClientConfig) -> Client {
     let config = config.bootstrap_servers(vec![(host.to_owned(), 9093)]);
-    Client::with_network(config, Arc::new(LeadsTo(address)), None).unwrap()
+    Client::with_network(config, Arc::new(LeadsTo(vec![address])), None).unwrap()
 }
 
 /// Why a client cannot connect.
