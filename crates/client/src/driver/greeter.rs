@@ -4,11 +4,11 @@
 //! another connection finds out what it is (see [`kavka_core::link::Greeting`]).
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kavka_core::cluster::Endpoint;
-use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::link::{Connection, ConnectionConfig, Greeting, Snub};
 use tokio::sync::oneshot;
 
@@ -125,6 +125,17 @@ impl Greeter<'_> {
                 let next = connection.after_hang_up().filter(|_| error.kind() == ErrorKind::Disconnected);
                 Err((error, next))
             }
+        }
+    }
+
+    /// The place with the IP address that is dialled: perhaps only one address of a name leads to the wrong machine.
+    fn place_with_address(&self) -> Place {
+        match &self.config.place.address {
+            Some(name) if self.host.parse::<IpAddr>().is_err() => {
+                let address = Some(format!("{name} ({})", self.address.ip()).into());
+                Place { address, ..self.config.place.clone() }
+            }
+            _ => self.config.place.clone(),
         }
     }
 

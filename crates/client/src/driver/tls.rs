@@ -11,7 +11,6 @@ mod pem;
 mod stream;
 mod verify;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,24 +148,17 @@ impl Tls {
 }
 
 impl Ready {
-    /// Performs the handshake on a fresh connection to `address`, which is one of those of `host`.
+    /// Performs the handshake on a fresh connection to `host`.
     ///
     /// # Errors
     ///
     /// `Authentication` if the two sides do not accept each other; `Disconnected` if the connection ends.
     pub(super) async fn shake_hands(
         &self,
-        (host, address): (&str, IpAddr),
+        host: &str,
         stream: Box<dyn Stream>,
         place: &Place,
     ) -> Result<Box<dyn Stream>> {
-        // Perhaps only one of the addresses of a name leads to the wrong machine.
-        let place = match &place.address {
-            Some(name) if host.parse::<IpAddr>().is_err() => {
-                Place { address: Some(format!("{name} ({address})").into()), ..place.clone() }
-            }
-            _ => place.clone(),
-        };
         let name = server_name(host).map_err(|error| error.at(place.clone()))?;
         let session = UnbufferedClientConnection::new(Arc::clone(&self.config), name).map_err(unusable)?;
         let mut secured = Secured::new(session, stream, place.clone());
@@ -177,7 +169,7 @@ impl Ready {
         };
         match done {
             Ok(()) => Ok(Box::new(secured)),
-            Err(cause) => Err(explain::handshake(cause, secured.certificate).at(place)),
+            Err(cause) => Err(explain::handshake(cause, secured.certificate).at(place.clone())),
         }
     }
 }
