@@ -10,7 +10,7 @@ FROM ?= 0
 SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt gen docs tidy parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
+.PHONY: help demo test test-long check fmt gen docs tidy dependencies parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
 .PHONY: bench-topics bench-partitions bench-flood bench-groups clean
 .DEFAULT_GOAL := help
 
@@ -22,7 +22,7 @@ demo: $(VENV)/installed ## Produce and consume a million messages (on BOOTSTRAP=
 
 test: check rust-test parity python-test kafka-test ## Run every test that fits in half an hour
 
-check: tidy ## Check format, lints and the rules for the source
+check: tidy dependencies ## Check format, lints, dependencies and the rules for the source
 	cargo fmt --check
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 
@@ -38,6 +38,9 @@ docs: $(VENV)/tested ## Write the reference of the Python package to target/api
 
 tidy: ## Check the rules for the source: no I/O in the core, imports in one direction, small files, true documents
 	cargo run --quiet -p xtask -- tidy
+
+dependencies: ## Check where dependencies come from, and their licences
+	cargo run --quiet -p xtask -- dependencies
 
 parity: ## Compare every field of every message with Kafka's schemas
 	cargo run --quiet -p xtask -- parity
