@@ -319,7 +319,7 @@ impl Task {
             was_of_use: false,
             has_sent_unanswered: false,
             timer: None,
-            again: Again::default(),
+            again: Again::new(key),
         }
     }
 

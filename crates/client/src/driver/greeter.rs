@@ -112,7 +112,7 @@ impl Greeter<'_> {
             let _ = dialled.send(());
         }
         let config = ConnectionConfig { greeting, ..self.config.clone() };
-        let credentials = self.identity.map(Identity::credentials).transpose().map_err(failed)?;
+        let credentials = self.identity.map(|identity| identity.credentials(self.host)).transpose().map_err(failed)?;
         let mut connection = Connection::new(config, credentials, shared.read_pool.clone()).map_err(failed)?;
         let mut attempt = None;
         let done = self.get_ready(&mut connection, &mut stream, &mut attempt).await;

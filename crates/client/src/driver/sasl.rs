@@ -38,11 +38,13 @@ pub(super) enum Identity {
     Plain(String, Secret),
     Scram(ScramHash, String, Secret),
     Token(Token),
+    /// The first part of the brokers' principals.
+    Kerberos(String),
 }
 
 impl Identity {
-    /// The credentials for one exchange.
-    pub(super) fn credentials(&self) -> Result<Credentials> {
+    /// The credentials for one exchange with the broker at `host`.
+    pub(super) fn credentials(&self, host: &str) -> Result<Credentials> {
         Ok(match self {
             Self::Plain(username, password) => {
                 Credentials::Plain { username: username.clone(), password: password.clone() }
@@ -57,6 +59,7 @@ impl Identity {
             Self::Token(token) => {
                 Credentials::OAuthBearer { token: token.value.clone(), extensions: token.extensions.clone() }
             }
+            Self::Kerberos(service) => Credentials::Gssapi(Box::new(kavka_gssapi::Context::new(service, host))),
         })
     }
 }
@@ -133,9 +136,8 @@ impl Sasl {
                 Ok(Identity::Scram(*hash, username, password))
             }
             (Settings::OAuthBearer(_), Some(tokens)) => Ok(Identity::Token(tokens.get(fresh).await?)),
-            (Settings::OAuthBearer(_) | Settings::Gssapi { .. }, _) => {
-                Err(Error::new(ErrorKind::Unsupported, "SASL GSSAPI is not available in this build"))
-            }
+            (Settings::OAuthBearer(_), None) => Err(Error::new(ErrorKind::Internal, "there is no source of tokens")),
+            (Settings::Gssapi { service_name }, _) => Ok(Identity::Kerberos(service_name.clone())),
         }
     }
 

@@ -9,11 +9,11 @@ use kavka_core::link::sasl::{Credentials, Worked};
 use kavka_core::time::Instant;
 
 use super::Attempt;
-use crate::driver::{BoxFuture, Switchboard};
+use crate::driver::{BoxFuture, ConnectionKey, Switchboard};
 
 /// What is done on another thread for one connection.
-#[derive(Default)]
 pub(in crate::driver) struct Again {
+    key: ConnectionKey,
     doing: Option<BoxFuture<'static, Done>>,
     attempt: Option<Attempt>,
 }
@@ -24,6 +24,11 @@ enum Done {
 }
 
 impl Again {
+    /// For a connection to this broker.
+    pub(in crate::driver) fn new(key: ConnectionKey) -> Self {
+        Self { key, doing: None, attempt: None }
+    }
+
     /// Goes on with the authentication, or begins it when it is time. Returns whether there is progress.
     ///
     /// The credentials are fetched while requests go on; only then does the connection pause.
@@ -37,7 +42,7 @@ impl Again {
         let now = shared.now();
         let is_due = connection.poll_reauthentication(now);
         if self.doing.is_none() {
-            let (sasl, shared) = (Arc::clone(sasl), Arc::clone(shared));
+            let (sasl, shared, key) = (Arc::clone(sasl), Arc::clone(shared), self.key);
             if let Some(work) = connection.poll_work() {
                 let mut attempt = self.attempt.take();
                 self.doing = Some(Box::pin(async move {
@@ -46,7 +51,9 @@ impl Again {
                 }));
             } else if is_due {
                 self.doing = Some(Box::pin(async move {
-                    Done::Credentials(sasl.identity(true).await.and_then(|identity| identity.credentials()))
+                    let identity = sasl.identity(true).await;
+                    let host = || shared.address(key).map(|(host, _)| host);
+                    Done::Credentials(identity.and_then(|identity| identity.credentials(&host()?)))
                 }));
             }
         }
