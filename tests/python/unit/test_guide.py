@@ -36,4 +36,5 @@ def test_the_blocks_of_a_page_run_and_print_what_they_say(page, tmp_path, monkey
 
 
 def test_the_guide_has_its_pages():
-    assert {"first-steps.md", "producing.md", "consuming.md", "groups.md", "migrating-from-2.8.md"} <= set(PAGES)
+    pages = {"first-steps.md", "producing.md", "consuming.md", "groups.md", "security.md", "migrating-from-2.8.md"}
+    assert pages <= set(PAGES)

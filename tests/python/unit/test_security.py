@@ -6,13 +6,20 @@ import logging
 import pickle
 import ssl
 import traceback
+from pathlib import Path
 
 import pykafka
 import pytest
 from pykafka import KafkaClient, PlainAuthenticator, ScramAuthenticator, SslConfig, sasl
+from pykafka.exceptions import AuthenticationException, KafkaException
 from pykafka.sasl_authenticators import BaseAuthenticator, OauthBearerAuthenticator
+from pykafka.testing import Broker
 
 CANARY = "hunter2-canary"
+
+
+class VaultIsSealed(Exception):
+    """What a program's callable raises."""
 
 
 def secretive():
@@ -162,9 +169,65 @@ def test_no_secret_is_in_the_log_of_a_client_or_in_what_it_raises(kind, monkeypa
     thing = secretive()[kind]()
     argument = "ssl_config" if isinstance(thing, SslConfig) else "sasl"
     try:
-        with pytest.raises((pykafka.exceptions.KafkaException, ValueError)) as failed:
+        with pytest.raises((KafkaException, ValueError)) as failed:
             KafkaClient("127.0.0.1:1", **{argument: thing}, socket_timeout_ms=2000)
         pykafka._engine.flush_log()
     finally:
         logger.removeHandler(handler)
     assert CANARY not in text.getvalue() + told_with_locals(failed.value)
+
+
+@pytest.fixture(scope="module")
+def secure():
+    with Broker(tls=True, sasl={"alice": CANARY}) as broker:
+        yield broker
+
+
+def connect(broker, mechanism):
+    return KafkaClient(broker.bootstrap_servers, ssl_config=SslConfig(broker.ca_file), sasl=mechanism)
+
+
+def test_a_callable_gives_password_and_token_and_what_it_raises_is_the_cause(secure):
+    error = VaultIsSealed("ask again later")
+
+    def sealed():
+        raise error
+
+    with connect(secure, sasl.Scram("alice", lambda: CANARY)) as client:
+        assert client.brokers
+    for mechanism in (sasl.Scram("alice", sealed), sasl.OAuthBearer(sealed)):
+        with pytest.raises(AuthenticationException, match="VaultIsSealed: ask again later") as failed:
+            connect(secure, mechanism)
+        assert failed.value.__cause__ is error
+
+
+@pytest.mark.parametrize("given", [None, 5, CANARY + "\0", ""])
+def test_what_a_callable_returns_is_checked_without_showing_it(secure, given):
+    with pytest.raises((AuthenticationException, ValueError)) as failed:
+        connect(secure, sasl.Plain("alice", lambda: given))
+    assert CANARY not in told_with_locals(failed.value)
+
+
+@pytest.mark.parametrize("make", [sasl.Plain, sasl.Scram])
+def test_a_refused_password_is_named_and_not_shown(secure, make):
+    with pytest.raises(AuthenticationException, match="refused the credentials") as failed:
+        connect(secure, make("alice", "not-" + CANARY))
+    assert CANARY not in told_with_locals(failed.value)
+
+
+@pytest.mark.parametrize("spelled", [lambda user: {"sasl": user}, lambda user: {"sasl_authenticator": user}])
+def test_the_authenticators_of_the_fork_are_let_in(secure, spelled):
+    user = ScramAuthenticator("SCRAM-SHA-256", "alice", CANARY, security_protocol="SASL_SSL")
+    with KafkaClient(secure.bootstrap_servers, ssl_config=SslConfig(secure.ca_file), **spelled(user)) as client:
+        assert client.brokers
+
+
+def test_a_certificate_and_its_key_may_be_texts():
+    with Broker(tls=True, client_certificates=True) as broker:
+        ca, cert, key = (
+            Path(file).read_text() for file in (broker.ca_file, broker.client_certificate_file, broker.client_key_file)
+        )
+        with KafkaClient(
+            broker.bootstrap_servers, ssl_config=SslConfig(None, ca_pem=ca, cert_pem=cert, key_pem=key)
+        ) as client:
+            assert client.brokers

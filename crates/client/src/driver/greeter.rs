@@ -103,7 +103,7 @@ impl Greeter<'_> {
         if let Some(tls) = &shared.tls {
             self.is_in_tls.store(true, Ordering::Relaxed);
             let secured =
-                tls.ready(shared.now()).await.shake_hands((self.host, self.address.ip()), stream, place).await;
+                tls.ready(shared.now()).await.shake_hands(self.host, stream, &self.place_with_address()).await;
             self.is_in_tls.store(false, Ordering::Relaxed);
             stream = secured.map_err(failed)?;
         }
