@@ -82,6 +82,30 @@ fn passwords_come_from_the_environment_a_file_or_a_properties_file_and_are_never
 }
 
 #[test]
+fn records_go_to_a_broker_with_tls_and_sasl_and_come_back() {
+    let ca = File::new("ca.pem", "");
+    let broker = Broker::start(&["--tls", ca.path(), "--user", &format!("alice:{CANARY}")]);
+    let options = ["--tls-ca", ca.path(), "--sasl-mechanism", "SCRAM-SHA-512", "--sasl-username", "alice"];
+    let password = File::new("password.txt", &format!("{CANARY}\r\n"));
+    let with_file = ["--sasl-password-file", password.path()];
+    broker.succeed(&[&["produce", "t", "--quiet"], &options[..], &with_file].concat(), b"secret\n");
+    let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    let text_of_file = format!(
+        "security.protocol=SASL_SSL\nssl.truststore.type=PEM\nssl.truststore.location={}\nsasl.mechanism=PLAIN\n\
+         sasl.jaas.config={module} required \\\n  username=\"alice\" password=\"{CANARY}\";\n",
+        ca.path()
+    );
+    let file = File::new("secure.properties", &text_of_file);
+    assert_eq!(broker.consume(&["t", "-F", file.path()]), "secret\n");
+    let from_environment = run(&broker, &[&["topics"], &options[..]].concat());
+    assert_eq!(from_environment.status.code(), Some(0), "{}", text(&from_environment.stderr));
+    let wrong = broker.run(&[&["topics"], &options[..], &["-X", "sasl.password=not-hunter2-canary"]].concat(), b"");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert_one_sentence(&wrong, "refused the credentials for SASL SCRAM-SHA-512");
+    assert!(!text(&wrong.stderr).contains(CANARY));
+}
+
+#[test]
 fn a_properties_file_is_read_as_kafkas_own_tools_read_it() {
     let broker = Broker::start(&[]);
     let servers = &broker.bootstrap_servers;
