@@ -103,10 +103,10 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
             task.send(outgoing);
         }
         let end = poll_fn(|context| task.poll(context, Some(&mut mailbox))).await;
-        shared.lock().old_brokers.forget(key.endpoint);
         match end {
             End::Unused => return,
             End::Retired(error) => {
+                shared.lock().old_brokers.forget(key.endpoint);
                 task.note_end(&error);
                 tokio::spawn(task.finish());
                 if shared.forget_unused(key, &mailbox) {
@@ -114,6 +114,7 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
                 }
             }
             End::Failed(error) => {
+                shared.lock().old_brokers.forget(key.endpoint);
                 again = task.fail_all(&error);
                 task.note_end(&error);
                 if again.is_empty() {

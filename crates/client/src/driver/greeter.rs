@@ -66,14 +66,12 @@ impl Greeter<'_> {
     async fn ask_or_probe(&self) -> std::result::Result<Opened, Failed> {
         let (dialled, is_dialled) = oneshot::channel();
         let patience = self.shared.lock().old_brokers.patience(self.endpoint);
-        let probe = Greeting::Probe(Snub::Silent);
         let probing = async {
             if is_dialled.await.is_err() || self.identity.is_some() {
                 return None;
             }
             tokio::time::sleep(patience).await;
-            let may_probe = self.shared.lock().old_brokers.may_begin(self.shared.now(), self.endpoint, probe);
-            if may_probe { Some(self.shake_hands(probe, None).await) } else { None }
+            Some(self.shake_hands(self.other_greeting().await, None).await)
         };
         let mut asking = std::pin::pin!(self.shake_hands(Greeting::Versions, Some(dialled)));
         tokio::select! {
@@ -86,6 +84,28 @@ impl Greeter<'_> {
             },
         }
         asking.await
+    }
+
+    /// How to begin beside a connection on which the broker is silent. Only one connection at a time probes it; others
+    /// wait for what that finds out.
+    async fn other_greeting(&self) -> Greeting {
+        let mut opened = self.shared.dialled.subscribe();
+        let probe = Greeting::Probe(Snub::Silent);
+        loop {
+            let now = self.shared.now();
+            {
+                let old_brokers = &mut self.shared.lock().old_brokers;
+                let known = old_brokers.greeting(self.endpoint);
+                if known != Greeting::Versions {
+                    return known;
+                }
+                if old_brokers.may_begin(now, self.endpoint, probe) {
+                    return probe;
+                }
+            }
+            // The sender lives as long as `shared`, so this ends with a change or with the time-out.
+            drop(tokio::time::timeout(old_brokers::PROBE_AGAIN, opened.changed()).await);
+        }
     }
 
     /// Connects in one way. Tells `dialled` when the handshake begins.

@@ -1,7 +1,8 @@
 //! What is remembered of brokers without `ApiVersions`, so that only the first connection to each has to find out.
 //!
 //! A broker can have another version only after it was restarted, which ends all its connections. So what is known of
-//! it is forgotten as soon as any of them ends.
+//! it is forgotten as soon as one of them fails. It is not asked more often than that: if Kafka 0.9 is asked for its
+//! versions, it may forget requests that reach it on other connections at the same moment.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use kavka_core::wire::messages::produce::{BATCHES_SINCE, TIMESTAMPS_SINCE};
 
 use super::Switchboard;
 
-/// A peer that closes every connection is probed once in this time. It may not be Kafka at all.
-const PROBE_AGAIN: Duration = Duration::from_secs(10);
+/// A peer that does not tell its versions is probed once in this time. It may not be Kafka at all.
+pub(super) const PROBE_AGAIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub(super) struct OldBrokers {
