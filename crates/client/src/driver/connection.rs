@@ -147,20 +147,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     let (host, port) = shared.address(key)?;
     let place =
         Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
-    let (has_spoken, session_percent) = {
-        let mut state = shared.lock();
-        (state.route.was_opened(key.endpoint), 85 + state.random.below(11) as u32)
-    };
-    let config = ConnectionConfig {
-        client_id: shared.config.client_id.clone(),
-        max_response_bytes: shared.config.max_response_bytes,
-        place: place.clone(),
-        has_spoken,
-        greeting: Greeting::default(),
-        keeps_order: matches!(key.owner, Owner::Produce(_)),
-        authentication_limit: shared.config.connection_setup_timeout,
-        session_percent,
-    };
+    let config = connection_config(shared, key, place.clone());
     let limit = shared.config.connection_setup_timeout;
     let identity = match &shared.sasl {
         Some(sasl) => Some(sasl.identity(false).await?),
@@ -205,6 +192,20 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
     match timeout(limit, trying).await {
         Ok(opened) => opened,
         Err(_) => Err(last_error.unwrap_or_else(timed_out)),
+    }
+}
+
+fn connection_config(shared: &Switchboard, key: ConnectionKey, place: Place) -> ConnectionConfig {
+    let mut state = shared.lock();
+    ConnectionConfig {
+        client_id: shared.config.client_id.clone(),
+        max_response_bytes: shared.config.max_response_bytes,
+        place,
+        has_spoken: state.route.was_opened(key.endpoint),
+        greeting: Greeting::default(),
+        keeps_order: matches!(key.owner, Owner::Produce(_)),
+        authentication_limit: shared.config.connection_setup_timeout,
+        session_percent: 85 + state.random.below(11) as u32,
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Sequences {
     pub(super) acknowledged: bool,
     /// Whether sequence numbers were used for records that are not, or may not be, in the log.
     pub(super) broken: bool,
+    /// Whether the leader keeps the topic in a format without them (`message.format.version`).
+    pub(super) unsupported: bool,
 }
 
 impl Sequences {

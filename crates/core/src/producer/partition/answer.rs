@@ -101,7 +101,7 @@ impl Partition {
             return false;
         }
         if rules.idempotent && !rules.needs_idempotence && code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
-            self.without_sequences = true;
+            self.sequences.unsupported = true;
             return self.retry(at, error, rules);
         }
         if code.is_about_records() && !maybe_written {

@@ -80,8 +80,6 @@ pub(super) struct Partition {
     queue: VecDeque<Batch>,
     next_batch: u64,
     sequences: Sequences,
-    /// Whether its leader keeps the topic in a format without sequence numbers (`message.format.version`).
-    without_sequences: bool,
     /// Whether it has told its lane that it waits for a producer id.
     awaits_identity: bool,
     /// How many of its batches are in flight, including those that expired and were reported meanwhile.
@@ -112,7 +110,6 @@ impl Partition {
             queue: VecDeque::new(),
             next_batch: 0,
             sequences: Sequences::default(),
-            without_sequences: false,
             awaits_identity: false,
             in_flight: 0,
             in_flight_to: None,
@@ -171,7 +168,7 @@ impl Partition {
         if is_new {
             self.leader = leader;
             self.retry_at = None;
-            self.without_sequences = false;
+            self.sequences.unsupported = false;
         }
         is_new
     }
@@ -286,7 +283,7 @@ impl Partition {
 
     /// Whether its leader keeps the topic in a format without sequence numbers.
     pub(super) fn is_without_sequences(&self) -> bool {
-        self.without_sequences
+        self.sequences.unsupported
     }
 
     /// Whether sequence numbers were used in vain while it sent without them.
