@@ -59,7 +59,8 @@ class BalancedConsumer(SimpleConsumer):
     :param reset_offset_on_start: on its first partitions, start where `auto_offset_reset` says, and commit that.
     :param post_rebalance_callback: `f(consumer, old, new)`, called when the partitions have changed, with the last
         consumed offset of each partition by id, before and after. It may return offsets by id, as `reset_offsets` takes
-        them. Meanwhile no message is handed out. `start` or the next `consume` raises what it raises.
+        them. Meanwhile no message is handed out, so it must not wait for one. `start` or the next `consume` raises what
+        it raises.
     :param use_rdkafka: accepted and ignored: there is only one engine.
     :param membership_protocol: the rule that divides partitions; the same for all members.
     :param fetch_max_bytes: how many bytes one fetch may return. New in version 3.
@@ -353,7 +354,7 @@ class BalancedConsumer(SimpleConsumer):
         try:
             if self._post_rebalance_callback is not None:
                 self._pause()
-                wanted = self._at_home(self._post_rebalance_callback, self, old, self._held())
+                wanted = self._at_home(self._call_back, old)
                 if wanted:
                     known = self.partitions
                     self.reset_offsets([(known[id_], offset) for id_, offset in wanted.items()])
@@ -370,3 +371,11 @@ class BalancedConsumer(SimpleConsumer):
 
 
 __all__ = ["BalancedConsumer"]
+    def _call_back(self, old: dict[int, int]) -> dict[int, int | datetime] | None:
+        assert self._post_rebalance_callback is not None
+        self._callback_begins()
+        try:
+            return self._post_rebalance_callback(self, old, self._held())
+        finally:
+            self._callback_ends()
+

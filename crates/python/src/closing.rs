@@ -1,5 +1,5 @@
 //! How producers end: by `stop`, by garbage collection, and when the interpreter exits. The exit also waits for
-//! callbacks.
+//! callbacks, and makes group members leave: a daemon thread may keep one in use until the process ends.
 //!
 //! In all three cases, messages that were accepted are sent. Garbage collection does not wait for that. The exit does,
 //! up to a limit, and prints one line if the limit was too short.
@@ -18,17 +18,22 @@ use crate::errors;
 use crate::logs;
 use crate::process::ForkGuard;
 use crate::producer::Running;
+use crate::reader::Reader;
 use crate::reports::lock;
 use crate::tally::Failures;
-use crate::waiting;
+use crate::{running, waiting};
 
 /// The longest that the interpreter's exit waits for buffered messages.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
+/// The longest that the interpreter's exit waits for members to leave their groups.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
 type Closing = Pending<Result<(), String>>;
 
-// Locked only by threads that hold the GIL and keep it meanwhile, so both are free when the process forks.
+// Locked only by threads that hold the GIL and keep it meanwhile, so they are free when the process forks.
 static RUNNING: Mutex<Vec<Weak<ForkGuard<Running>>>> = Mutex::new(Vec::new());
+static MEMBERS: Mutex<Vec<Weak<ForkGuard<running::Running>>>> = Mutex::new(Vec::new());
 static ABANDONED: Mutex<Vec<Closing>> = Mutex::new(Vec::new());
 
 /// The thread in which the interpreter exits; unset until it does.
@@ -85,11 +90,12 @@ fn wait_for_callbacks(py: Python<'_>) {
     }
 }
 
-/// Forgets the parent's producers and callbacks in a forked child: their messages are the parent's to deliver.
+/// Forgets the parent's producers, members and callbacks in a forked child: their messages are the parent's to deliver.
 ///
 /// Their memory is leaked, because it refers to the parent's engine.
 pub(crate) fn forget_those_of_the_parent() {
     std::mem::forget(std::mem::take(&mut *lock(&RUNNING)));
+    std::mem::forget(std::mem::take(&mut *lock(&MEMBERS)));
     std::mem::forget(std::mem::take(&mut *lock(&ABANDONED)));
     // The threads that make these calls do not exist in the child.
     CALLBACKS.store(0, Ordering::SeqCst);
@@ -97,7 +103,18 @@ pub(crate) fn forget_those_of_the_parent() {
 
 /// Registers a producer, so that the exit finds it.
 pub(crate) fn remember(running: &Arc<ForkGuard<Running>>) {
-    let mut known = lock(&RUNNING);
+    add(&RUNNING, running);
+}
+
+/// Registers a consumer that is a member of a group, so that the exit finds it; ignores any other consumer.
+pub(crate) fn remember_member(running: &Arc<ForkGuard<running::Running>>) {
+    if matches!(running.engine, Reader::Group(_)) {
+        add(&MEMBERS, running);
+    }
+}
+
+fn add<T>(known: &Mutex<Vec<Weak<T>>>, running: &Arc<T>) {
+    let mut known = lock(known);
     known.retain(|known| known.strong_count() > 0);
     known.push(Arc::downgrade(running));
 }
@@ -153,13 +170,33 @@ fn say(outcome: &Result<(), String>) {
     }
 }
 
-/// Waits for callbacks and delivers what is buffered, before the interpreter exits.
+/// Waits for callbacks, leaves groups and delivers what is buffered, before the interpreter exits.
 #[pyfunction]
 pub(crate) fn at_exit(py: Python<'_>) {
     EXIT.get_or_init(|| thread::current().id());
     wait_for_callbacks(py);
+    leave_groups(py);
     deliver(py);
     logs::flush(py);
+}
+
+/// As if the consumers were dropped: what was read since the last commit is read again.
+fn leave_groups(py: Python<'_>) {
+    let members: Vec<_> = lock(&MEMBERS).drain(..).filter_map(|known| known.upgrade()).collect();
+    let leaving: Vec<_> = members.iter().filter_map(|member| member.check(py).ok()?.leave(LEAVE_LIMIT)).collect();
+    let begun = Instant::now();
+    for leaving in leaving {
+        let left = (LEAVE_LIMIT + waiting::STEP).saturating_sub(begun.elapsed());
+        match waiting::until(py, leaving, Some(left)) {
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(_)) | None) => {
+                let text = "a consumer could not leave its group before the interpreter exited; other members get its \
+                            partitions when its session ends";
+                return say(&Err(text.into()));
+            }
+            Err(_) => return say(&Err("interrupted while consumers left their groups at exit".into())),
+        }
+    }
 }
 
 fn deliver(py: Python<'_>) {

@@ -6,12 +6,13 @@
 mod batches;
 mod messages;
 mod postponed;
+mod refusals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kavka::{Batch, CommittedOffset, ErrorKind, StartPosition, TopicPartition};
+use kavka::{Batch, CommittedOffset, StartPosition, TopicPartition};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,8 +20,10 @@ use pyo3::types::{PyDict, PyTuple};
 
 use self::messages::{deserialized, to_message};
 use self::postponed::Postponed;
+use self::refusals::{Caller, failed, stopped};
 use crate::cell::Slot;
 use crate::client::Client;
+use crate::closing;
 use crate::consumer_settings::ConsumerSettings;
 use crate::errors;
 use crate::fence::{self, Fence};
@@ -58,6 +61,8 @@ pub(crate) struct Consumer {
     pending_error: Slot<Py<PyAny>>,
     /// Errors that ended a batch behind its first message; the next calls raise them one by one.
     postponed: Slot<VecDeque<Postponed>>,
+    /// Who runs the program's callback, while no message is handed out.
+    caller: Caller,
 }
 
 #[pymethods]
@@ -134,8 +139,8 @@ impl Consumer {
         if let Some(running) = self.running.get() {
             return running.check(py).map(|_| ());
         }
-        let engine = client.get().engine(py)?.consumer(settings.get().config.clone());
-        let engine = engine.map_err(|error| errors::to_python(py, &error))?;
+        let home = client.get().engine(py)?;
+        let engine = home.consumer(settings.get().config.clone()).map_err(|error| errors::to_python(py, &error))?;
         let topic: Arc<str> = topic.into();
         for (number, _, position) in &partitions {
             let partition = TopicPartition::new(Arc::clone(&topic), *number);
@@ -143,6 +148,7 @@ impl Consumer {
         }
         let partitions = partitions.into_iter().map(|(number, partition, _)| (number, partition)).collect();
         self.run(Running {
+            client: home,
             engine: Reader::Given(engine.into()),
             topic,
             partitions: Mutex::new(partitions),
@@ -171,10 +177,11 @@ impl Consumer {
     ) -> PyResult<()> {
         let (topic, group) = (Arc::from(topic), group.get());
         let options = group.options(py, &topic, &this);
-        let engine = client.get().engine(py)?;
-        let engine = engine.group_consumer(settings.get().config.clone(), group.config.clone(), options);
+        let home = client.get().engine(py)?;
+        let engine = home.group_consumer(settings.get().config.clone(), group.config.clone(), options);
         self.fence.put(Some(0));
         self.run(Running {
+            client: home,
             engine: Reader::Group(engine.map_err(|error| errors::to_python(py, &error))?.into()),
             topic: Arc::clone(&topic),
             partitions: Mutex::default(),
@@ -366,6 +373,15 @@ impl Consumer {
         self.running(py)?.resume(py)
     }
 
+    /// This thread calls the program's callback, until `_callback_ends`.
+    fn _callback_begins(&self, py: Python<'_>) -> PyResult<()> {
+        self.caller.begin(py)
+    }
+
+    fn _callback_ends(&self) {
+        self.caller.end();
+    }
+
     /// The current time in milliseconds, of the clock that `_fence` uses; it keeps running while the process is frozen.
     #[staticmethod]
     fn _now_ms() -> i64 {
@@ -410,6 +426,7 @@ impl Consumer {
     fn run(&self, running: Running) {
         let commit_at = running.settings.get().next_commit();
         let running = Arc::new(ForkGuard::new(running));
+        closing::remember_member(&running);
         let handout =
             Handout { running: Arc::clone(&running), batch: None, processing: Processing::default(), commit_at };
         drop(self.handout.replace(Some(handout)));
@@ -449,6 +466,7 @@ impl Consumer {
             *commit_at = running.settings.get().next_commit();
             let running = Arc::clone(running);
             drop(handout);
+            closing::rest_if_exiting(py);
             self.done_with_last();
             self.commit(py, &running)?;
             // Go on with the batch: if a short interval is over at every look, nothing would be handed out otherwise.
@@ -500,6 +518,7 @@ impl Consumer {
     ) -> PyResult<Option<Bound<'py, Message>>> {
         let Some(running) = self.running.get() else { return Err(stopped(py)) };
         let running = running.check(py)?;
+        self.caller.check(py, limit)?;
         self.done_with_last();
         let begun = Instant::now();
         loop {
@@ -580,15 +599,4 @@ impl Consumer {
         drop(auto_commit);
         begun.map_err(|error| failed(py, &error))
     }
-}
-
-/// The exception for an error that ended a wait for messages.
-#[cold]
-fn failed(py: Python<'_>, error: &kavka::Error) -> PyErr {
-    if error.kind() == ErrorKind::Closed { stopped(py) } else { errors::to_python(py, error) }
-}
-
-#[cold]
-fn stopped(py: Python<'_>) -> PyErr {
-    errors::named(py, "ConsumerStoppedException", "the consumer is stopped; start() it to consume again")
 }

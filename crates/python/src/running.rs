@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kavka::blocking::Pending;
 use kavka::{Batch, Commit, ErrorKind, Offsets, TopicPartition};
 use pyo3::prelude::*;
 
@@ -18,6 +19,7 @@ use crate::reports::lock;
 /// A started consumer: the part that is dropped when it stops.
 #[derive(Debug)]
 pub(crate) struct Running {
+    pub(crate) client: kavka::Client,
     pub(crate) engine: Reader,
     pub(crate) topic: Arc<str>,
     /// The `Partition` objects, by number.
@@ -132,6 +134,12 @@ impl Running {
             Reader::Given(_) => fence.limit(self.offsets_timeout),
             Reader::Group(_) => self.offsets_timeout,
         }
+    }
+
+    /// Starts to leave the group, within `limit`; None if the consumer is no member of a group.
+    pub(crate) fn leave(&self, limit: Duration) -> Option<Pending<kavka::Result<()>>> {
+        let Reader::Group(member) = &self.engine else { return None };
+        Some(self.client.start((**member).close(limit)))
     }
 
     /// Moves the fence of a group member to the end of its session.

@@ -356,7 +356,7 @@ def test_the_callback_says_where_to_go_on_and_nothing_is_handed_out_before(start
     meanwhile = []
 
     def go_on_at_89(consumer, old, new):
-        meanwhile.append(consumer.consume())
+        meanwhile.append(consumer.consume(block=False))
         return dict.fromkeys(new, 89)
 
     consumer = start(post_rebalance_callback=go_on_at_89)

@@ -180,6 +180,29 @@ def test_what_is_not_delivered_at_exit_is_said_in_one_line_and_in_time(own_broke
     assert said.count("\n") == 1
 
 
+def test_a_member_that_cannot_leave_at_exit_is_said_in_one_line(own_broker):
+    program = f"""
+    import threading, pykafka
+    topic = pykafka.KafkaClient({own_broker.bootstrap_servers!r}).topics["at-exit"]
+    consumer = topic.get_balanced_consumer("group", managed=True)
+    threading.Thread(target=list, args=(consumer,), daemon=True).start()
+    print("ready", flush=True)
+    input()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()
+        own_broker.silence()
+        _, said = process.communicate("\n", timeout=60)
+    assert said.startswith("pykafka: a consumer could not leave its group")
+    assert (process.returncode, said.count("\n")) == (0, 1)
+
+
 def asleep(process):
     """Waits until the main thread of a process has waited for something, and not for a moment only."""
     stat, looks = Path(f"/proc/{process.pid}/task/{process.pid}/stat"), 0

@@ -45,13 +45,18 @@ def test_the_callback_says_where_to_go_on_and_nothing_is_handed_out_before(start
     meanwhile = []
 
     def go_on_at_89(consumer, old, new):
-        meanwhile.append(consumer.consume())
+        meanwhile.append(consumer.consume(block=False))
         return dict.fromkeys(new, 89)
 
     consumer = start(post_rebalance_callback=go_on_at_89)
     assert {message.offset for message in take(consumer, 40)} == set(range(90, 100))
     assert consumer.consume() is None
     assert meanwhile == [None]
+
+
+def test_a_callback_that_waits_for_a_message_of_its_own_consumer_is_refused(start):
+    with pytest.raises(KafkaException, match="post_rebalance_callback has returned"):
+        start(post_rebalance_callback=lambda consumer, old, new: consumer.consume(), consumer_timeout_ms=-1)
 
 
 def test_what_the_callback_raises_comes_out_of_start_and_later_out_of_consume(start):
@@ -215,6 +220,24 @@ def test_a_callback_that_runs_when_the_program_ends_is_waited_for(run_python, to
     """
     result = run_python(program, bootstrap, topic.name.decode(), group)
     assert (result.returncode, result.stdout, result.stderr) == (0, "returned\n", "")
+
+
+def test_a_member_that_a_daemon_thread_reads_leaves_when_the_program_ends(run_python, client, topic, group, bootstrap):
+    program = """
+        import sys, threading, pykafka
+        hosts, topic, group = sys.argv[1:]
+        consumer = pykafka.KafkaClient(hosts).topics[topic].get_balanced_consumer(group, managed=True)
+        is_reading = threading.Event()
+        def read():
+            for message in consumer:
+                is_reading.set()
+        threading.Thread(target=read, daemon=True).start()
+        is_reading.wait(100)
+    """
+    result = run_python(program, bootstrap, topic.name.decode(), group)
+    assert (result.returncode, result.stderr) == (0, "")
+    (described,) = client.cluster.get_group_coordinator(group).describe_groups([group]).groups.values()
+    assert (described.state, described.members) == (b"Empty", {})
 
 
 def test_invalid_arguments_raise_at_once(topic, group):
