@@ -32,6 +32,7 @@ Examples:
   kavka consume letters --from -10 --exit-at-end
   kavka consume letters --from latest --json | jq .value
   kavka consume letters -G readers
+  kavka consume letters -G readers --exit-at-end
   kavka consume --pattern 'letters-.*' -G readers -X group.protocol=classic
 
 --from -10 starts ten offsets before the end of each partition. Offsets without a record, which compaction and
@@ -149,7 +150,7 @@ pub(crate) struct ConsumeArguments {
     pub(crate) from: Start,
     /// Joins this group, which assigns the partitions and stores the position; --from then applies only without a
     /// committed offset, and is earliest or latest
-    #[arg(short = 'G', long, value_name = "GROUP", conflicts_with_all = ["partitions", "exit_at_end"])]
+    #[arg(short = 'G', long, value_name = "GROUP", conflicts_with = "partitions")]
     pub(crate) group: Option<String>,
     /// A partition to read; may be repeated; by default all
     #[arg(short, long = "partition", value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
@@ -157,7 +158,8 @@ pub(crate) struct ConsumeArguments {
     /// Ends after this many records
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) count: Option<u64>,
-    /// Ends when everything that was there at the start has been printed
+    /// Ends when everything that was there at the start has been printed; with -G, when the member has printed what was
+    /// in its partitions when it got them, which may be none if the group has more members than partitions
     #[arg(short, long)]
     pub(crate) exit_at_end: bool,
     /// What to print of each record

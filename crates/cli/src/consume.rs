@@ -82,7 +82,8 @@ fn run_member(cluster: &Cluster, arguments: &ConsumeArguments, group: &str) -> R
         Some(pattern) => member.subscribe_pattern(pattern)?,
         None => member.subscribe(&[&arguments.topic])?,
     }
-    let mut run = Run::new(arguments, Source::Group(member.into()), None)?;
+    let ends = arguments.exit_at_end.then(BTreeMap::new);
+    let mut run = Run::new(arguments, Source::Group(member.into()), ends)?;
     let result = run.print(&session);
     if let Source::Group(member) = run.source {
         // Commits what was printed, whatever ended the printing.
@@ -156,11 +157,29 @@ impl Source {
     }
 }
 
+/// Whether a group member has its share and has read each of its partitions to the end. Notes the ends of new
+/// partitions.
+fn is_share_read(
+    session: &Session,
+    member: &GroupConsumer,
+    known: &mut BTreeMap<TopicPartition, i64>,
+) -> Result<bool, Failure> {
+    // Ask first: what is assigned later than this makes it false, or is seen below.
+    let is_stable = member.is_stable();
+    let assignment = member.assignment();
+    let new: Vec<_> = assignment.iter().filter(|key| !known.contains_key(*key)).cloned().collect();
+    if !new.is_empty() {
+        known.extend(ends(session, &new)?);
+    }
+    let is_read = |key| known.get(key).zip(member.position(key)).is_some_and(|(end, position)| position >= *end);
+    Ok(is_stable && assignment.iter().all(is_read))
+}
+
 struct Run<'a> {
     arguments: &'a ConsumeArguments,
     source: Source,
     /// With `--exit-at-end`, the end of each partition at the start. A partition is removed when it was read up to
-    /// there.
+    /// there. For a group member, the end of each partition when the member first had it.
     ends: Option<BTreeMap<TopicPartition, i64>>,
     /// How many more records to print.
     left: u64,
@@ -190,7 +209,7 @@ impl<'a> Run<'a> {
     }
 
     fn batches(&mut self, session: &Session) -> Result<(), Failure> {
-        while self.left > 0 && !self.is_at_end() {
+        while self.left > 0 && !self.is_at_end(session)? {
             session.interrupt.check()?;
             let mut batch = self.source.try_batch().or_else(|error| self.source.go_on(error))?;
             if batch.is_none() {
@@ -211,7 +230,11 @@ impl<'a> Run<'a> {
     }
 
     fn batch(&mut self, mut batch: Batch) -> io::Result<()> {
-        let end = self.ends.as_ref().map_or(i64::MAX, |ends| ends.get(batch.topic_partition()).copied().unwrap_or(0));
+        let end = match (&self.ends, &self.source) {
+            (Some(ends), Source::Partitions(_)) => ends.get(batch.topic_partition()).copied().unwrap_or(0),
+            // What is taken from a batch is committed, so it is printed, too.
+            (Some(_), Source::Group(_)) | (None, _) => i64::MAX,
+        };
         let null = self.arguments.null_marker.as_bytes();
         while self.left > 0
             && let Some(record) = batch.next_record()
@@ -237,17 +260,22 @@ impl<'a> Run<'a> {
     }
 
     /// Whether every partition was read to its end at the start. Finished partitions are removed.
-    fn is_at_end(&mut self) -> bool {
-        let (Some(ends), Source::Partitions(consumer)) = (&mut self.ends, &self.source) else { return false };
-        ends.retain(|key, end| {
-            let is_open = consumer.position(key).is_none_or(|position| position < *end);
-            if !is_open {
-                // Cannot fail: the consumer has this partition.
-                drop(consumer.remove(key));
+    fn is_at_end(&mut self, session: &Session) -> Result<bool, Failure> {
+        let Some(ends) = &mut self.ends else { return Ok(false) };
+        match &self.source {
+            Source::Partitions(consumer) => {
+                ends.retain(|key, end| {
+                    let is_open = consumer.position(key).is_none_or(|position| position < *end);
+                    if !is_open {
+                        // Cannot fail: the consumer has this partition.
+                        drop(consumer.remove(key));
+                    }
+                    is_open
+                });
+                Ok(ends.is_empty())
             }
-            is_open
-        });
-        ends.is_empty()
+            Source::Group(member) => is_share_read(session, member, ends),
+        }
     }
 
     /// Warns about resets, where records may have been skipped.

@@ -111,6 +111,23 @@ fn a_member_prints_what_its_group_has_not_read_and_leaves_when_it_ends() {
 }
 
 #[test]
+fn a_member_prints_what_is_there_and_leaves_and_the_next_one_finds_nothing_more() {
+    let broker = billing();
+    broker.succeed(&["produce", "orders", "-p", "1", "--quiet"], b"d\n");
+    for protocol in ["group.protocol=classic", "group.protocol=consumer"] {
+        let drain = ["consume", "orders", "-G", "billing", "--exit-at-end", "-X", protocol];
+        let printed = text(&broker.succeed(&drain, b""));
+        let mut lines: Vec<&str> = printed.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["b", "c", "d"], "{protocol}");
+        assert_eq!(broker.succeed(&drain, b""), b"", "{protocol}");
+        assert!(text(&broker.succeed(&["groups", "lag", "billing"], b"")).ends_with("total lag: 0\n"), "{protocol}");
+        broker.succeed(&["groups", "reset", "billing", "--topic", "orders", "-p", "0", "--to", "1"], b"");
+        broker.succeed(&["groups", "reset", "billing", "--topic", "orders", "-p", "1", "--to", "0"], b"");
+    }
+}
+
+#[test]
 fn a_member_that_was_frozen_beyond_its_session_says_so_and_goes_on() {
     let broker = billing();
     let settings = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500"];
