@@ -9,7 +9,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from . import _forks, _greenlets, _znodes
-from .exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError, ZooKeeperError
+from .exceptions import (
+    ConsumerStoppedException,
+    KafkaException,
+    PartitionOwnedError,
+    UnknownTopicOrPartition,
+    ZooKeeperError,
+)
 from .membershipprotocol import leader_id
 from .partition import Partition
 
@@ -164,6 +170,8 @@ class Member:
                 # ZooKeeper knows of new partitions before the brokers do.
                 self._is_unsettled = self._known_partitions < self._created_partitions
                 return
+            if isinstance(failure.__cause__, UnknownTopicOrPartition):
+                consumer._check_topic()
             left = deadline - time.monotonic()
             if left <= 0 and not isinstance(failure, KafkaException):
                 # Many of kazoo's exceptions have no text.

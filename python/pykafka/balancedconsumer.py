@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from . import _greenlets, _uncommitted
 from .common import OffsetType
-from .exceptions import ConsumerStoppedException, KafkaException, ZooKeeperError
+from .exceptions import ConsumerStoppedException, KafkaException, UnknownTopicOrPartition, ZooKeeperError
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, check
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES, NOTHING_CONSUMED, SimpleConsumer
@@ -169,6 +169,7 @@ class BalancedConsumer(SimpleConsumer):
         """Joins the group and takes its share of the partitions; does nothing if it runs.
 
         :raises ZooKeeperError: if ZooKeeper does not answer, or if the client passed as `zookeeper` is not connected.
+        :raises UnknownTopicOrPartition: if the topic does not exist.
         :raises PartitionOwnedError: if another member does not give up a partition that is now this member's.
         :raises KafkaException: for any other error.
         """
@@ -194,6 +195,14 @@ class BalancedConsumer(SimpleConsumer):
             raise
 
     def _begin_afresh(self) -> None:
+    def _check_topic(self) -> None:
+        """Raises if the member has no partitions because the topic does not exist, not because other members do."""
+        if (missing := self._missing_topic()) is not None:
+            raise UnknownTopicOrPartition(
+                f"group {self._group!r} has no partitions to assign, because topic "
+                f"{self._topic.name.decode('ascii')!r} does not exist: create it, or correct its name ({missing})"
+            ) from missing
+
         self._partitions, self._was_assigned = set(), False
         self._uncommitted.clear()
 
@@ -228,7 +237,7 @@ class BalancedConsumer(SimpleConsumer):
                 if commits and self._is_fenced():
                     log.warning("%s is cut off from its group: the last messages are not committed", repr(self))
                     commits = False
-                self._close(self._cluster._engine if commits else None, last_message_done)
+                self._finish(commits, last_message_done)
         finally:
             if member is not None:
                 _greenlets.apart(member.end)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import _engine, _greenlets
 from .balancedconsumer import BalancedConsumer, RebalanceCallback
 from .common import OffsetType
-from .exceptions import ConsumerStoppedException, KafkaException, UnknownTopicOrPartition
+from .exceptions import ConsumerStoppedException, KafkaException
 from .membershipprotocol import GroupMembershipProtocol, RangeProtocol, RoundRobinProtocol, check
 from .partition import Partition
 from .simpleconsumer import FETCH_BUFFER, FETCH_MAX_BYTES
@@ -223,26 +223,11 @@ class ManagedBalancedConsumer(BalancedConsumer):
         if not self._partitions:
             self._check_topic()
 
-    def _check_topic(self) -> None:
-        """Raises if the member has no partitions because the topic does not exist, not because other members do."""
-        engine, name = self._cluster._engine, self._topic.name.decode("ascii")
-        try:
-            engine.refresh()
-            engine.topic(name, False)
-        except UnknownTopicOrPartition as error:
-            raise UnknownTopicOrPartition(
-                f"group {self._group!r} has no partitions to assign, because topic {name!r} does not exist: create it, "
-                f"or correct its name ({error})"
-            ) from error
-        except KafkaException as error:
-            log.info("whether topic %r exists is not known, because no broker says so: %s", name, error)
-
     def _stop(self, last_message_done: bool) -> None:
-        engine = self._cluster._engine
         commits = self._auto_commit_enable and self._is_running()
         # The member leaves when its callback has returned, so a callback that calls this must not wait for that.
-        leave = None if self._listening == threading.get_ident() else (engine, _LEAVE_MS)
-        self._close(engine if commits else None, last_message_done, leave)
+        leave = None if self._listening == threading.get_ident() else (self._cluster._engine, _LEAVE_MS)
+        self._finish(commits, last_message_done, leave)
 
     def _check_membership(self) -> None:
         if not self._is_running():

@@ -22,6 +22,7 @@ from .exceptions import (
     ConsumerStoppedException,
     KafkaException,
     OffsetRequestFailedError,
+    UnknownTopicOrPartition,
 )
 from .partition import Partition
 from .protocol import OffsetFetchPartitionResponse
@@ -264,12 +265,40 @@ class SimpleConsumer(_engine.Consumer):
                 self._commit_failed(error)
 
     def stop(self) -> None:
-        """Commits, if `auto_commit_enable` is set, and stops; does nothing if it is stopped."""
+        """Commits, if `auto_commit_enable` is set, and stops; does nothing if it is stopped.
+
+        If the topic was deleted, there are no offsets to commit any more; that is logged.
+        """
         self._stop(last_message_done=True)
 
     def _stop(self, last_message_done: bool) -> None:
         commits = self._auto_commit_enable and self._group is not None
-        self._close(self._cluster._engine if commits else None, last_message_done)
+        self._finish(commits, last_message_done)
+
+    def _finish(self, commits: bool, last_message_done: bool, leave: tuple[_engine.Client, int] | None = None) -> None:
+        """Closes the engine's consumer; with `commits`, commits before, unless the topic is gone."""
+        try:
+            self._close(self._cluster._engine if commits else None, last_message_done, leave)
+        except UnknownTopicOrPartition as error:
+            if self._missing_topic() is None:
+                raise
+            log.warning(
+                "topic %r does not exist any more, so its offsets were not committed: %s",
+                self._topic.name.decode("ascii"),
+                error,
+            )
+
+    def _missing_topic(self) -> UnknownTopicOrPartition | None:
+        """The error with which the brokers say that the topic does not exist; None if it does, or if none answers."""
+        engine, name = self._cluster._engine, self._topic.name.decode("ascii")
+        try:
+            engine.refresh()
+            engine.topic(name, False)
+        except UnknownTopicOrPartition as error:
+            return error
+        except KafkaException as error:
+            log.info("whether topic %r exists is not known, because no broker says so: %s", name, error)
+        return None
 
     def fetch(self) -> None:
         """Does nothing: the engine fetches ahead by itself."""

@@ -13,7 +13,13 @@ import uuid
 import kazoo.client
 import pykafka
 import pytest
-from pykafka.exceptions import ConsumerStoppedException, KafkaException, PartitionOwnedError, ZooKeeperError
+from pykafka.exceptions import (
+    ConsumerStoppedException,
+    KafkaException,
+    PartitionOwnedError,
+    UnknownTopicOrPartition,
+    ZooKeeperError,
+)
 
 _numbers = itertools.count()
 
@@ -453,6 +459,27 @@ def test_start_says_that_the_chroot_does_not_exist(zookeeper_kafka, topic, group
     hosts = f"{zookeeper_kafka.zookeeper}/no/such"
     with pytest.warns(UserWarning, match="chroot"), pytest.raises(ZooKeeperError, match="has no node '/no/such'"):
         topic.get_balanced_consumer(group, zookeeper_connect=hosts)
+
+
+def test_start_says_that_the_topic_is_gone_without_trying_again(start, topic):
+    # Longer than the test may take.
+    patience = {"rebalance_max_retries": 100, "rebalance_backoff_ms": 60_000}
+    topic.partitions[0].leader.delete_topics([topic.name], 60_000)
+    with pytest.raises(UnknownTopicOrPartition, match=f"topic '{topic.name.decode()}' does not exist"):
+        start(**patience)
+
+
+def test_a_stop_without_a_topic_logs_that_nothing_was_committed(start, topic, take, caplog):
+    consumer = start(auto_commit_enable=True)
+    take(consumer, 1)
+    topic.partitions[0].leader.delete_topics([topic.name], 60_000)
+    consumer.stop()
+    assert f"topic '{topic.name.decode()}' does not exist any more, so its offsets were not committed" in caplog.text
+
+
+def test_a_callback_that_waits_for_a_message_of_its_own_consumer_is_refused(start):
+    with pytest.raises(KafkaException, match="post_rebalance_callback has returned"):
+        start(post_rebalance_callback=lambda consumer, old, new: consumer.consume(), consumer_timeout_ms=-1)
 
 
 def test_start_says_what_zookeeper_refuses(zookeeper_kafka, topic):
