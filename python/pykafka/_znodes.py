@@ -83,6 +83,15 @@ def connect(hosts: Any, timeout_ms: int) -> Any:
     return client
 
 
+def check_group(group: str) -> None:
+    """Checks that a group's name can be part of a node's path.
+
+    :raises ValueError: if it cannot.
+    """
+    if not {".", ".."}.isdisjoint(group.split("/")):
+        raise ValueError(f"consumer_group {group!r} cannot be in ZooKeeper, where . and .. are no names of nodes")
+
+
 class Znodes:
     """One member's view of its group's nodes.
 
@@ -242,4 +251,4 @@ class Znodes:
         self.release([*own, f"{self._ids}/{self.member.decode('ascii')}"])
 
 
-__all__ = ["KazooException", "Znodes", "connect"]
+__all__ = ["KazooException", "Znodes", "check_group", "connect"]

@@ -178,6 +178,7 @@ class BalancedConsumer(SimpleConsumer):
         self._cluster._register(self)
         from . import _member, _znodes
 
+        _znodes.check_group(self._group or "")
         if self._zookeeper is not None and not getattr(self._zookeeper, "connected", False):
             raise ZooKeeperError(
                 "the KazooClient that was passed as zookeeper is not connected: call its start() first, or leave it "
@@ -194,7 +195,6 @@ class BalancedConsumer(SimpleConsumer):
             self._stop(last_message_done=False)
             raise
 
-    def _begin_afresh(self) -> None:
     def _check_topic(self) -> None:
         """Raises if the member has no partitions because the topic does not exist, not because other members do."""
         if (missing := self._missing_topic()) is not None:
@@ -203,6 +203,7 @@ class BalancedConsumer(SimpleConsumer):
                 f"{self._topic.name.decode('ascii')!r} does not exist: create it, or correct its name ({missing})"
             ) from missing
 
+    def _begin_afresh(self) -> None:
         self._partitions, self._was_assigned = set(), False
         self._uncommitted.clear()
 
@@ -371,6 +372,14 @@ class BalancedConsumer(SimpleConsumer):
             with contextlib.suppress(ConsumerStoppedException):
                 self._resume()
 
+    def _call_back(self, old: dict[int, int]) -> dict[int, int | datetime] | None:
+        assert self._post_rebalance_callback is not None
+        self._callback_begins()
+        try:
+            return self._post_rebalance_callback(self, old, self._held())
+        finally:
+            self._callback_ends()
+
     def _held(self) -> dict[int, int]:
         return {
             partition.id: next_offset - 1 if next_offset > 0 else NOTHING_CONSUMED
@@ -380,11 +389,3 @@ class BalancedConsumer(SimpleConsumer):
 
 
 __all__ = ["BalancedConsumer"]
-    def _call_back(self, old: dict[int, int]) -> dict[int, int | datetime] | None:
-        assert self._post_rebalance_callback is not None
-        self._callback_begins()
-        try:
-            return self._post_rebalance_callback(self, old, self._held())
-        finally:
-            self._callback_ends()
-

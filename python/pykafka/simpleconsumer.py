@@ -42,6 +42,9 @@ FETCH_MAX_BYTES = 50 << 20
 #: How many bytes may be fetched ahead of `consume`.
 FETCH_BUFFER = 64 << 20
 
+#: How many bytes a group's name may have.
+_LONGEST_GROUP = (1 << 15) - 1
+
 #: The value in `held_offsets` for a partition from which no message was consumed.
 NOTHING_CONSUMED = -2
 
@@ -139,6 +142,11 @@ class SimpleConsumer(_engine.Consumer):
         self._topic = topic
         self._cluster = cluster
         group = None if consumer_group is None else to_bytes(consumer_group, "consumer_group").decode("ascii")
+        if group is not None and len(group) > _LONGEST_GROUP:
+            raise ValueError(
+                f"consumer_group has {len(group)} bytes, but Kafka's requests hold only {_LONGEST_GROUP}; "
+                f"it begins with {group[:40]!r}"
+            )
         # As in pykafka 2, an empty name means no group.
         self._group = group or None
         owned = self._own(partitions)

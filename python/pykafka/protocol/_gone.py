@@ -21,8 +21,9 @@ _NAMES = {
     "message": {"MessageSet"},
     "metadata": _pairs("Metadata", versions=("", "V1", "V2", "V3", "V4", "V5"))
     | {"BrokerMetadataV1", "PartitionMetadataV5", "TopicMetadataV1"},
-    "offset": _pairs("ListOffset", versions=("", "V1")) | {"OffsetPartitionResponseV1"},
-    "offset_commit": _pairs("GroupCoordinator", "OffsetCommit") | _pairs("OffsetFetch", versions=("", "V1", "V2")),
+    "offset": _pairs("Offset") | _pairs("ListOffset", versions=("", "V1")) | {"OffsetPartitionResponseV1"},
+    "offset_commit": _pairs("ConsumerMetadata", "GroupCoordinator", "OffsetCommit")
+    | _pairs("OffsetFetch", versions=("", "V1", "V2")),
     "produce": _pairs("Produce") | {"ProducePartitionResponse"},
 }
 

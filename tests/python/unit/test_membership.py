@@ -86,6 +86,12 @@ def test_a_group_and_callables_are_checked_at_once(lone_topic):
         lone_topic.get_balanced_consumer("group", post_rebalance_callback=1, **start)
 
 
+def test_a_group_with_too_long_a_name_is_not_shown_whole(lone_topic):
+    for make in (lone_topic.get_simple_consumer, lone_topic.get_balanced_consumer):
+        with pytest.raises(ValueError, match="^consumer_group has 32768 bytes, but .* only 32767; .* 'g{40}'$"):
+            make("g" * 32768)
+
+
 @pytest.mark.parametrize("rule", [None, 5, ["range"], GroupMembershipProtocol(b"consumer", b"mine", None, None)])
 @pytest.mark.parametrize("managed", [True, False])
 def test_a_membership_protocol_is_checked_at_once(lone_topic, managed, rule):
@@ -121,6 +127,12 @@ def test_a_zookeeper_client_that_is_not_connected_is_refused(lone_topic):
         lone_topic.get_balanced_consumer("group", zookeeper=KazooClient("127.0.0.1:1"))
     with pytest.raises(ZooKeeperError, match="is not connected: call its start"):
         lone_topic.get_balanced_consumer("group", zookeeper="127.0.0.1:1")
+
+
+@pytest.mark.parametrize("group", ["..", ".", "readers/../writers"])
+def test_a_group_that_is_no_name_in_zookeeper_is_named(lone_topic, group):
+    with pytest.raises(ValueError, match=f"consumer_group '{group}' cannot be in ZooKeeper"):
+        lone_topic.get_balanced_consumer(group, zookeeper_hosts="127.0.0.1:1", zookeeper_connection_timeout_ms=1)
 
 
 @pytest.mark.parametrize("name", ["zookeeper_connect", "zookeeper_hosts"])

@@ -100,6 +100,8 @@ def test_compat_functions_do_what_python_2_and_3_did():
         ("pykafka.protocol.message", "MessageSet"),
         ("pykafka.protocol.metadata", "MetadataResponse"),
         ("pykafka.protocol.offset", "ListOffsetRequestV1"),
+        ("pykafka.protocol", "OffsetRequest"),
+        ("pykafka.protocol.offset_commit", "ConsumerMetadataResponse"),
         ("pykafka.protocol.offset_commit", "OffsetCommitRequest"),
         ("pykafka.utils", "ApiVersionAware"),
         ("pykafka.utils", "VERSIONS_CACHE"),
