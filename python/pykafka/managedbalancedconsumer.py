@@ -69,7 +69,8 @@ class ManagedBalancedConsumer(BalancedConsumer):
         session and heartbeats; members read on during a rebalance. `"auto"`: `"consumer"` where the group's brokers
         have it, otherwise `"classic"`; also `"classic"` if `membership_protocol`, `session_timeout_ms` or
         `heartbeat_interval_ms` is not at its default. New in version 3.
-    :raises ValueError: if an argument is out of range, or if `group_protocol="consumer"` has a `membership_protocol`.
+    :raises ValueError: if an argument is out of range, if `group_protocol="consumer"` has a `membership_protocol`, or
+        if the protocol's type is not `b"consumer"`.
     """
 
     def __init__(
@@ -143,6 +144,11 @@ class ManagedBalancedConsumer(BalancedConsumer):
             assignors = membership_protocol.protocol_name.decode("ascii")
         else:
             self._rule = check(membership_protocol)
+            if to_bytes(self._rule.protocol_type, "the protocol_type of membership_protocol") != b"consumer":
+                raise ValueError(
+                    f"the protocol_type of membership_protocol must be b'consumer', not {self._rule.protocol_type!r}: "
+                    "members of different types cannot be in one group, and consumers are of this one"
+                )
         if group_protocol == "consumer" and membership_protocol is not RangeProtocol:
             name = assignors or (self._rule and self._rule.protocol_name.decode("ascii"))
             raise ValueError(

@@ -240,6 +240,12 @@ def test_a_member_that_a_daemon_thread_reads_leaves_when_the_program_ends(run_py
     assert (described.state, described.members) == (b"Empty", {})
 
 
+def test_a_protocol_type_that_would_not_be_sent_is_refused(topic, group):
+    rule = pykafka.RangeProtocol._replace(protocol_type=b"mine", protocol_name=b"mine")
+    with pytest.raises(ValueError, match="protocol_type of membership_protocol must be b'consumer', not b'mine'"):
+        topic.get_balanced_consumer(group, managed=True, membership_protocol=rule, auto_start=False)
+
+
 def test_invalid_arguments_raise_at_once(topic, group):
     def create(**kwargs):
         topic.get_balanced_consumer(group, managed=True, auto_start=False, **kwargs)
