@@ -11,7 +11,7 @@ SEED ?= 0
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long check fmt gen docs tidy dependencies parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
-.PHONY: bench-topics bench-partitions bench-flood bench-groups clean
+.PHONY: bench-topics bench-partitions bench-flood bench-groups bench-members clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -96,6 +96,9 @@ bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions, c
 
 bench-flood: $(VENV)/tested ## Call beside a flood of large compressed messages, compared with confluent-kafka; takes about a minute
 	$(BIN)/python bench/scale.py flood
+
+bench-members: $(VENV)/tested ## Let 50 members share 2,000 partitions of 20 topics, and print what joining and idling cost; takes about a minute
+	$(BIN)/python bench/members.py
 
 bench-groups: $(VENV)/tested ## Kill members of groups, compared with confluent-kafka; takes about two minutes
 	$(BIN)/python bench/groups.py

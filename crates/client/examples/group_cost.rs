@@ -1,4 +1,4 @@
-//! What a large group costs:
+//! What a large group costs, on real Kafka with `make bench-members`, or on any cluster with
 //! `cargo run --release -p kavka --example group_cost -- host:9092 [members] [topics] [partitions]`.
 //!
 //! Members of one client share, by default, 2,000 partitions of 20 topics. Prints how long they take to join and to
