@@ -126,6 +126,37 @@ class Message:
     def __bool__(self) -> Literal[True]: ...
 
 @final
+class Secret:
+    def __new__(cls, value: str | bytes) -> Self: ...
+    def reveal(self) -> str | bytes: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: object) -> Self: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
+class Tls:
+    def __new__(
+        cls,
+        *,
+        cafile: str | PathLike[str] | None,
+        certfile: str | PathLike[str] | None,
+        keyfile: str | PathLike[str] | None,
+        ca_pem: str | None,
+        cert_pem: str | None,
+        key_pem: Secret | None,
+        password: Secret | Callable[[], str | bytes] | None,
+        check_hostname: bool,
+        accept_any_certificate: bool,
+        minimum_version: str,
+    ) -> Self: ...
+
+@disjoint_base
+class Mechanism:
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: object) -> Self: ...
+    def __reduce__(self) -> NoReturn: ...
+
+@final
 class Client:
     def __new__(
         cls,
@@ -162,37 +193,6 @@ class Client:
         timeout_ms: int,
     ) -> list[tuple[str, int, str]]: ...
     def delete_topics(self, topics: Sequence[str], timeout_ms: int) -> list[tuple[str, int, str]]: ...
-
-@final
-class Secret:
-    def __new__(cls, value: str | bytes) -> Self: ...
-    def reveal(self) -> str | bytes: ...
-    def __copy__(self) -> Self: ...
-    def __deepcopy__(self, _memo: object) -> Self: ...
-    def __reduce__(self) -> NoReturn: ...
-
-@final
-class Tls:
-    def __new__(
-        cls,
-        *,
-        cafile: str | PathLike[str] | None,
-        certfile: str | PathLike[str] | None,
-        keyfile: str | PathLike[str] | None,
-        ca_pem: str | None,
-        cert_pem: str | None,
-        key_pem: Secret | None,
-        password: Secret | Callable[[], str | bytes] | None,
-        check_hostname: bool,
-        accept_any_certificate: bool,
-        minimum_version: str,
-    ) -> Self: ...
-
-@disjoint_base
-class Mechanism:
-    def __copy__(self) -> Self: ...
-    def __deepcopy__(self, _memo: object) -> Self: ...
-    def __reduce__(self) -> NoReturn: ...
 
 @final
 class Plain(Mechanism):

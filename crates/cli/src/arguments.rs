@@ -158,8 +158,7 @@ pub(crate) struct ConsumeArguments {
     /// Ends after this many records
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) count: Option<u64>,
-    /// Ends when everything that was there at the start has been printed; with -G, when the member has printed what was
-    /// in its partitions when it got them, which may be none if the group has more members than partitions
+    /// Ends when everything that was there at the start has been printed; with -G, when the group has read all of it
     #[arg(short, long)]
     pub(crate) exit_at_end: bool,
     /// What to print of each record

@@ -68,21 +68,24 @@ fn run_member(cluster: &Cluster, arguments: &ConsumeArguments, group: &str) -> R
             return Err(Failure::usage("a group stores its position: with -G, --from must be earliest or latest"));
         }
     };
-    let settings = cluster.settings(
-        &[ConsumerConfig::SETTINGS, GroupConfig::SETTINGS],
-        &[("auto.offset.reset", reset), ("group.id", group)],
-    )?;
+    let mut defaults = vec![("auto.offset.reset", reset), ("group.id", group)];
+    if arguments.exit_at_end {
+        // The other members wait for what this one commits.
+        defaults.push(("auto.commit.interval.ms", "500"));
+    }
+    let settings = cluster.settings(&[ConsumerConfig::SETTINGS, GroupConfig::SETTINGS], &defaults)?;
     let (client, consumer, config) = group_properties(settings)?;
     let session = Session::new(client)?;
+    let mut keys = Vec::new();
     if arguments.pattern.is_none() {
-        session.partitions(&arguments.topic, &[])?;
+        keys = session.partitions(&arguments.topic, &[])?;
     }
+    let ends = if arguments.exit_at_end { Some(ends(&session, &keys)?) } else { None };
     let member = session.client.group_consumer(consumer, config, GroupOptions::default())?;
     match &arguments.pattern {
         Some(pattern) => member.subscribe_pattern(pattern)?,
         None => member.subscribe(&[&arguments.topic])?,
     }
-    let ends = arguments.exit_at_end.then(BTreeMap::new);
     let mut run = Run::new(arguments, Source::Group(member.into()), ends)?;
     let result = run.print(&session);
     if let Source::Group(member) = run.source {
@@ -157,29 +160,41 @@ impl Source {
     }
 }
 
-/// Whether a group member has its share and has read each of its partitions to the end. Notes the ends of new
-/// partitions.
-fn is_share_read(
+/// Whether a group has read all partitions to their known ends. Adds the ends of partitions that are new to the member.
+///
+/// Its own share is not enough: partitions on their way to another member have no owner for a moment, and if all
+/// members left then, nobody would read them.
+fn is_read(
     session: &Session,
-    member: &GroupConsumer,
+    (group, member): (&str, &GroupConsumer),
     known: &mut BTreeMap<TopicPartition, i64>,
 ) -> Result<bool, Failure> {
-    // Ask first: what is assigned later than this makes it false, or is seen below.
+    // Asked first, so that it does not describe a later assignment than the one below.
     let is_stable = member.is_stable();
     let assignment = member.assignment();
     let new: Vec<_> = assignment.iter().filter(|key| !known.contains_key(*key)).cloned().collect();
     if !new.is_empty() {
         known.extend(ends(session, &new)?);
     }
-    let is_read = |key| known.get(key).zip(member.position(key)).is_some_and(|(end, position)| position >= *end);
-    Ok(is_stable && assignment.iter().all(is_read))
+    let open = |(key, end): &(&TopicPartition, &i64)| member.position(key).is_none_or(|position| position < **end);
+    let open: Vec<_> = known.iter().filter(open).map(|(key, _)| key.clone()).collect();
+    if !is_stable || open.iter().any(|key| assignment.contains(key)) {
+        return Ok(false);
+    }
+    if open.is_empty() {
+        return Ok(true);
+    }
+    let client = &session.client;
+    let committed = session.wait(client.committed_offsets(group, &open, client.max_block()))?;
+    let is_read = |key| committed.get(key).map_or(0, |at| at.offset) >= known.get(key).copied().unwrap_or(0);
+    Ok(open.iter().all(is_read))
 }
 
 struct Run<'a> {
     arguments: &'a ConsumeArguments,
     source: Source,
     /// With `--exit-at-end`, the end of each partition at the start. A partition is removed when it was read up to
-    /// there. For a group member, the end of each partition when the member first had it.
+    /// there; for a group member, all stay. With a pattern, it is the end when the member first had the partition.
     ends: Option<BTreeMap<TopicPartition, i64>>,
     /// How many more records to print.
     left: u64,
@@ -274,7 +289,9 @@ impl<'a> Run<'a> {
                 });
                 Ok(ends.is_empty())
             }
-            Source::Group(member) => is_share_read(session, member, ends),
+            Source::Group(member) => {
+                is_read(session, (self.arguments.group.as_deref().unwrap_or_default(), member), ends)
+            }
         }
     }
 

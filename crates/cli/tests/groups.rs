@@ -128,6 +128,26 @@ fn a_member_prints_what_is_there_and_leaves_and_the_next_one_finds_nothing_more(
 }
 
 #[test]
+fn members_that_read_to_the_end_together_leave_nothing_unread() {
+    let broker = Broker::start(&["--partitions", "4"]);
+    let mut expected: Vec<String> = (0..20_000).map(|number: i32| number.to_string()).collect();
+    broker.succeed(&["produce", "orders", "--quiet"], expected.join("\n").as_bytes());
+    expected.sort_unstable();
+    for protocol in ["classic", "consumer"] {
+        let setting = format!("group.protocol={protocol}");
+        let drain = ["consume", "orders", "-G", protocol, "--exit-at-end", "-X", &setting];
+        let members = [(); 3].map(|()| broker.spawn(&drain));
+        let outputs = members.map(|member| std::thread::spawn(|| member.wait_with_output().unwrap()));
+        let printed: String = outputs.map(|output| text(&output.join().unwrap().stdout)).concat();
+        let mut lines: Vec<&str> = printed.lines().collect();
+        lines.sort_unstable();
+        // What was printed just before a partition moved to another member may come twice.
+        lines.dedup();
+        assert!(lines == expected, "{protocol}: {} of 20000", lines.len());
+    }
+}
+
+#[test]
 fn a_member_that_was_frozen_beyond_its_session_says_so_and_goes_on() {
     let broker = billing();
     let settings = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500"];
