@@ -138,13 +138,16 @@ fn who_asks_for_idempotence_gets_an_error_instead_of_less() {
     assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
     let mut mixed = rig(config, 2);
     mixed.assigns_ids = true;
-    let record = mixed.append_alone(0, "a");
-    assert!(mixed.poll().is_none());
-    mixed.events();
-    let error = record.completion.outcome(0).unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
-    let text = text_of(&error);
-    assert!(text.contains("an idempotent producer needs a broker of Kafka 0.11"), "{text}");
+    for value in ["a", "b", "c"] {
+        let record = mixed.append_alone(0, value);
+        assert!(mixed.poll().is_none());
+        mixed.events();
+        let error = record.completion.outcome(0).unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+        let text = text_of(&error);
+        assert!(text.contains("an idempotent producer needs a broker of Kafka 0.11"), "{text}");
+        mixed.after(60_000);
+    }
 }
 
 #[test]

@@ -6,16 +6,20 @@
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kavka_core::cluster::Endpoint;
 use kavka_core::error::{Error, ErrorKind, Place, Result};
-use kavka_core::link::{Connection, ConnectionConfig, Greeting, Snub};
+use kavka_core::link::{ApiVersions, Connection, ConnectionConfig, Greeting, Snub};
 use tokio::sync::oneshot;
 
 use super::connection::{read_once, write_output};
 use super::network::{Stream, dial};
 use super::sasl::{Attempt, Identity};
 use super::{Switchboard, old_brokers};
+
+/// How long the question for the versions is waited for after a probe has found an old broker.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A way to connect to one broker.
 pub(super) struct Greeter<'a> {
@@ -38,7 +42,10 @@ type Failed = (Error, Option<Greeting>);
 impl Greeter<'_> {
     /// Connects, and again in another way if the broker treats the connection like one does that has no `ApiVersions`.
     pub(super) async fn greet(&self) -> Result<Opened> {
-        let known = self.shared.lock().old_brokers.greeting(self.endpoint);
+        let known = match self.identity {
+            Some(_) => Greeting::Versions,
+            None => self.shared.lock().old_brokers.greeting(self.endpoint),
+        };
         let (mut greeting, mut first_error) = (known, None);
         loop {
             let outcome = match greeting {
@@ -56,13 +63,17 @@ impl Greeter<'_> {
             let (now, next) = (self.shared.now(), next.filter(|next| *next != greeting));
             match next.filter(|next| self.shared.lock().old_brokers.may_begin(now, self.endpoint, *next)) {
                 Some(next) => greeting = next,
-                None => return Err(error),
+                None => {
+                    // It may come back with another version.
+                    self.shared.lock().old_brokers.forget(self.endpoint);
+                    return Err(error);
+                }
             }
         }
     }
 
-    /// Asks for the broker's versions. If there is no answer for a while, probes it on a second connection, and takes
-    /// whichever of the two is ready first.
+    /// Asks for the broker's versions. If there is no answer for a while, probes it on a second connection. If that one
+    /// says that the broker is old, the first one has a last chance to prove the opposite: its packets may only be late.
     async fn ask_or_probe(&self) -> std::result::Result<Opened, Failed> {
         let (dialled, is_dialled) = oneshot::channel();
         let patience = self.shared.lock().old_brokers.patience(self.endpoint);
@@ -78,7 +89,11 @@ impl Greeter<'_> {
             biased;
             asked = &mut asking => return asked,
             probed = probing => match probed {
-                Some(Ok(opened)) => return Ok(opened),
+                Some(Ok(opened)) if !opened.0.versions().is_some_and(ApiVersions::is_assumed) => return Ok(opened),
+                Some(Ok(opened)) => {
+                    let asked = tokio::time::timeout(LAST_CHANCE, asking).await;
+                    return asked.ok().and_then(std::result::Result::ok).map_or(Ok(opened), Ok);
+                }
                 Some(Err((error, Some(next @ Greeting::Old(_))))) => return Err((error, Some(next))),
                 Some(Err(_)) | None => {}
             },
@@ -115,6 +130,8 @@ impl Greeter<'_> {
         dialled: Option<oneshot::Sender<()>>,
     ) -> std::result::Result<Opened, Failed> {
         let (shared, place) = (self.shared, &self.config.place);
+        // An earlier attempt may have been given up in the middle.
+        self.is_in_tls.store(false, Ordering::Relaxed);
         let failed = |error| (error, None);
         let mut stream = dial(shared.network.as_ref(), self.host, self.address).await.map_err(|cause| {
             let error = Error::new(ErrorKind::Disconnected, "the broker cannot be reached");

@@ -275,6 +275,10 @@ impl Switchboard {
         let is_unused = mailbox.is_empty();
         if is_unused {
             state.connections.remove(&key);
+            // Without any connection, nobody notices that the broker is replaced by a newer one.
+            if !state.connections.keys().any(|other| other.endpoint == key.endpoint) {
+                state.old_brokers.forget(key.endpoint);
+            }
         }
         is_unused
     }

@@ -65,6 +65,7 @@ impl Producer {
     /// The rules for a partition, with its current leader.
     pub(super) fn rules_for(&self, partition: &Partition) -> Rules {
         let is_weak = self.rules.idempotent
+            && !self.rules.needs_idempotence
             && (partition.is_without_sequences()
                 || self.lanes.get(partition.lane()).is_weak()
                 || self.format_for(partition) < Format::V2);
@@ -106,8 +107,10 @@ impl Producer {
             TIMESTAMPS_SINCE.. => Format::V1,
             _ => Format::V0,
         };
-        self.older.formats.insert(broker_id, format);
         let hopeless = self.why_hopeless(&refused, format, version);
+        if hopeless.is_none() {
+            self.older.formats.insert(broker_id, format);
+        }
         for id in self.led_by(broker_id) {
             if let Some(error) = &hopeless {
                 self.give_up(now, id, error);
@@ -149,10 +152,7 @@ impl Producer {
     /// Lets the partitions of a lane go on without a producer id, because a broker cannot assign one. Asks again later.
     pub(super) fn weaken(&mut self, now: Instant, lane: LaneId) {
         for id in self.lanes.update(lane, |lane| lane.weaken(now + ASK_FOR_ID_AGAIN)) {
-            if self.partitions.find(id).is_some() {
-                self.partitions.get_mut(id).handle_identity();
-                self.consider(now, id);
-            }
+            self.go_on_with_identity(now, lane, id);
         }
     }
 }

@@ -187,11 +187,16 @@ impl Producer {
 
     fn adopt_identity(&mut self, now: Instant, lane: LaneId, identity: ProducerId) {
         for id in self.lanes.update(lane, |lane| lane.adopt(identity)) {
-            // A partition that was removed meanwhile has nothing to send.
-            if self.partitions.find(id).is_some() {
-                self.partitions.get_mut(id).handle_identity();
-                self.consider(now, id);
-            }
+            self.go_on_with_identity(now, lane, id);
+        }
+    }
+
+    /// Lets a partition go on that waited for the producer id of its lane. One that was removed meanwhile has nothing to
+    /// send, and its number may be that of another lane's.
+    pub(super) fn go_on_with_identity(&mut self, now: Instant, lane: LaneId, id: PartitionId) {
+        if self.partitions.find(id).is_some_and(|partition| partition.lane() == lane) {
+            self.partitions.get_mut(id).handle_identity();
+            self.consider(now, id);
         }
     }
 
@@ -222,8 +227,12 @@ impl Producer {
             again.push(id);
             let partition = self.partitions.get(id);
             let rules = self.rules_for(partition);
-            // Since it was put on the list, its records may have expired, or its leader may have changed.
-            let may_send = partition.leader() == Some(to.broker_id) && partition.can_send(now, rules);
+            // Since it was put on the list, its records may have expired, its leader may have changed, or the leader may
+            // have been upgraded, so that its batches need sequence numbers now.
+            let lacks_sequence = rules.idempotent
+                && (partition.must_restart() || partition.needs_identity() && self.lanes.get(to.lane).lacks_identity());
+            let may_send =
+                partition.leader() == Some(to.broker_id) && partition.can_send(now, rules) && !lacks_sequence;
             let Some(bytes) = partition.next_bytes().filter(|_| may_send) else { continue };
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
                 break;

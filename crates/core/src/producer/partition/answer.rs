@@ -62,8 +62,9 @@ impl Partition {
     fn acknowledge(&mut self, at: usize, base_offset: Option<i64>, log_append_time_ms: Option<i64>) -> bool {
         self.failures = 0;
         self.last_error = None;
-        // A renumbered batch is never in flight, so this response belongs to the current epoch.
-        self.sequences.acknowledged = true;
+        // A renumbered batch is never in flight, so this response belongs to the current epoch. One without sequence
+        // numbers tells nothing of it.
+        self.sequences.acknowledged |= self.queue.get(at).is_some_and(|batch| batch.stamp.is_some());
         let acknowledged = Acknowledged {
             base_offset: base_offset.filter(|offset| *offset >= 0),
             log_append_time_ms: log_append_time_ms.filter(|time| *time >= 0),

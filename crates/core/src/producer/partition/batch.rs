@@ -163,7 +163,7 @@ impl Payload {
     }
 
     /// Whether a record in it has headers.
-    pub(super) fn has_headers(&self) -> bool {
+    pub(in crate::producer) fn has_headers(&self) -> bool {
         self.has_headers
     }
 
