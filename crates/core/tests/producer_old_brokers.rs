@@ -7,7 +7,7 @@ use kavka_core::error::{Error, ErrorKind, Written};
 use kavka_core::producer::AppendError;
 use kavka_core::wire::ErrorCode;
 use kavka_core::wire::records::{CompressionType, Header};
-use producer_support::{Rig, Sent};
+use producer_support::{Rig, Sent, TOPIC};
 
 fn rig(config: ProducerConfig, produce_version: i16) -> Rig {
     let mut rig = Rig::new(config, 1);
@@ -88,6 +88,35 @@ fn a_broker_that_comes_back_with_a_newer_version_gets_sequence_numbers() {
     assert!(new.batches[0].stamp.is_some());
     rig.answer(&new, ErrorCode::NONE, 0);
     assert_eq!(rig.reports, [(0, 1, None)]);
+}
+
+#[test]
+fn a_batch_that_waits_for_its_turn_waits_for_a_producer_id_if_the_broker_becomes_newer_meanwhile() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    rig.append_alone(0, "a");
+    let first = rig.sent();
+    rig.answer(&first, ErrorCode::NONE, 0);
+    // A second producer of the topic has a producer id of its own, which it never needed so far.
+    let (handle, topic) = (rig.handle, rig.topic);
+    rig.append_alone(0, "b");
+    let in_flight = rig.sent();
+    rig.handle = rig.producer.open(None);
+    rig.topic = rig.producer.topic(rig.now, rig.handle, TOPIC, &rig.metadata);
+    let other = rig.append_alone(0, "other");
+    (rig.handle, rig.topic) = (handle, topic);
+    rig.answer_with(&in_flight, Err(lost()));
+    (rig.produce_version, rig.assigns_ids) = (13, true);
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let sent = sent_later(&mut rig);
+        // The first producer asks for a producer id again only after a while.
+        assert_eq!(sent.batches[0].stamp.is_some(), sent.values() == ["other"]);
+        seen.extend(sent.values());
+        rig.answer(&sent, ErrorCode::NONE, seen.len() as i64);
+    }
+    seen.sort();
+    assert_eq!(seen, ["b", "other"]);
+    assert!(other.completion.outcome(0).unwrap().is_ok());
 }
 
 #[test]
