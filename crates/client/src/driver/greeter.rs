@@ -61,14 +61,13 @@ impl Greeter<'_> {
             };
             let error = first_error.get_or_insert(error).clone();
             let (now, next) = (self.shared.now(), next.filter(|next| *next != greeting));
-            match next.filter(|next| self.shared.lock().old_brokers.may_begin(now, self.endpoint, *next)) {
-                Some(next) => greeting = next,
-                None => {
-                    // It may come back with another version.
-                    self.shared.lock().old_brokers.forget(self.endpoint);
-                    return Err(error);
-                }
-            }
+            let old_brokers = &mut self.shared.lock().old_brokers;
+            let Some(next) = next.filter(|next| old_brokers.may_begin(now, self.endpoint, *next)) else {
+                // It may come back with another version.
+                old_brokers.forget(self.endpoint);
+                return Err(error);
+            };
+            greeting = next;
         }
     }
 
