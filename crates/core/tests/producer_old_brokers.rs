@@ -91,6 +91,22 @@ fn a_broker_that_comes_back_with_a_newer_version_gets_sequence_numbers() {
 }
 
 #[test]
+fn headers_are_taken_again_when_the_leader_has_moved_to_an_upgraded_broker_and_back() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    rig.append_alone(0, "a");
+    let sent = rig.sent();
+    rig.answer(&sent, ErrorCode::NONE, 0);
+    let headers = [Header { key: b"k", value: Some(b"v") }];
+    let with_headers =
+        |rig: &mut Rig| rig.producer.append(rig.now, rig.topic, Some(0), 5, None, Some(b"b"), &headers).map(|_| ());
+    assert!(with_headers(&mut rig).is_err());
+    (rig.produce_version, rig.assigns_ids) = (13, true);
+    rig.leaders(1, &[(2, 2)]);
+    rig.leaders(1, &[(1, 3)]);
+    with_headers(&mut rig).unwrap();
+}
+
+#[test]
 fn a_batch_that_waits_for_its_turn_waits_for_a_producer_id_if_the_broker_becomes_newer_meanwhile() {
     let mut rig = rig(ProducerConfig::default(), 2);
     rig.append_alone(0, "a");

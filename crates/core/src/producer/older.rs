@@ -3,7 +3,7 @@
 //! The producer takes every leader for one that stores batches of magic 2. If a broker is older than Kafka 0.11, its
 //! connection refuses the first request, and nothing of that is sent. The producer then asks for the version of
 //! `Produce` that both sides have, and sends message sets to this broker from then on, without sequence numbers. When
-//! the broker is lost, what is known of it is forgotten: it may come back with another version.
+//! the broker is lost, or takes a partition over, what is known of it is forgotten: it may have another version now.
 //!
 //! Without sequence numbers the broker cannot recognise duplicates, so a batch that is sent again may be stored twice.
 //! One batch of a partition at a time is in flight, so the order is kept. The same holds where the broker is new but no
@@ -45,7 +45,7 @@ struct Refused {
 }
 
 impl Older {
-    /// Forgets a broker that was lost.
+    /// Forgets a broker that was lost or has become a leader.
     pub(super) fn forget(&mut self, broker_id: i32) {
         self.formats.remove(&broker_id);
     }

@@ -201,7 +201,13 @@ impl Producer {
                 partition.handle_made_anew();
             }
             let leader = news.partitions.get(number).and_then(|partition| partition.leader);
-            if partition.handle_leader(leader) || made_anew {
+            let moved_to = leader.filter(|leader| partition.leader().is_some_and(|before| before != *leader));
+            let is_new = partition.handle_leader(leader);
+            if let Some(broker_id) = moved_to {
+                // The leader moves while brokers are restarted, perhaps to be upgraded.
+                self.older.forget(broker_id);
+            }
+            if is_new || made_anew {
                 self.advance(now, id);
             }
         }
