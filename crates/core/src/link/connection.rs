@@ -248,9 +248,9 @@ impl Connection {
         self.go_on(now, Some(step))
     }
 
-    /// The error for credentials that were refused. If the broker accepted earlier ones, the requests in flight may
-    /// well succeed on a new connection, which says for good whether the present credentials are right.
-    fn unauthenticated(&self, error: Error) -> Error {
+    /// The error of a failed authentication. If the broker accepted earlier credentials, the requests in flight may
+    /// well succeed on a new connection, which says for good whether the present ones are right.
+    pub fn unauthenticated(&self, error: Error) -> Error {
         let error = error.at(self.config.place.clone());
         match self.handshake.again_since() {
             Some(_) => Error::new(ErrorKind::Disconnected, "the connection could not be authenticated again")
