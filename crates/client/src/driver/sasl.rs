@@ -27,7 +27,7 @@ pub(super) struct Sasl {
     settings: Settings,
     tokens: Option<Arc<Tokens>>,
     /// Held while the program's callback runs, so that it occupies one thread at most.
-    asking: tokio::sync::Mutex<()>,
+    asking: Arc<tokio::sync::Mutex<()>>,
     attempts: Mutex<Attempts>,
     /// Changes when an attempt ends, for those that wait for that.
     ended: watch::Sender<()>,
@@ -85,7 +85,8 @@ impl Drop for Attempt {
 }
 
 impl Sasl {
-    /// `tls` are the settings of the client, which count for a token endpoint, too.
+    /// `tls` are the settings of the client, which count for a token endpoint, too; but its certificate is always
+    /// verified.
     ///
     /// # Errors
     ///
@@ -100,7 +101,13 @@ impl Sasl {
             Settings::OAuthBearer(source) => {
                 let endpoint = match source {
                     TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope } => {
-                        let (network, tls) = (Arc::clone(network), tls.cloned().unwrap_or_default());
+                        // What is waived for the brokers is not waived for the identity provider.
+                        let tls = TlsSettings {
+                            verify_certificate: true,
+                            verify_host_name: true,
+                            ..tls.cloned().unwrap_or_default()
+                        };
+                        let network = Arc::clone(network);
                         let client = (client_id.as_str(), client_secret);
                         Some(Endpoint::new(network, tls, limit, endpoint_url, client, scope.as_deref())?)
                     }
@@ -110,7 +117,7 @@ impl Sasl {
             }
             Settings::Plain(_) | Settings::Scram(..) | Settings::Gssapi { .. } => None,
         };
-        let (asking, attempts) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (asking, attempts) = Default::default();
         Ok(Arc::new(Self { settings, tokens, asking, attempts, ended: watch::Sender::new(()) }))
     }
 
@@ -123,8 +130,8 @@ impl Sasl {
         self.attempts().check(now)
     }
 
-    /// Who the client is. To authenticate an open connection again, a token must be `fresh`: there is time to wait for
-    /// a newer one.
+    /// Who the client is. To authenticate an open connection again, a token should be `fresh`: there is time to wait
+    /// for a newer one. If none comes, the old one is good until it expires.
     pub(super) async fn identity(&self, fresh: bool) -> Result<Identity> {
         match (&self.settings, &self.tokens) {
             (Settings::Plain(login), _) => {
@@ -135,7 +142,10 @@ impl Sasl {
                 let (username, password) = self.ask(login).await?;
                 Ok(Identity::Scram(*hash, username, password))
             }
-            (Settings::OAuthBearer(_), Some(tokens)) => Ok(Identity::Token(tokens.get(fresh).await?)),
+            (Settings::OAuthBearer(_), Some(tokens)) => {
+                let token = tokens.get(fresh).await.or_else(|error| tokens.kept(false).ok_or(error))?;
+                Ok(Identity::Token(token))
+            }
             (Settings::OAuthBearer(_), None) => Err(Error::new(ErrorKind::Internal, "there is no source of tokens")),
             (Settings::Gssapi { service_name }, _) => Ok(Identity::Kerberos(service_name.clone())),
         }
@@ -145,9 +155,13 @@ impl Sasl {
         if login.is_fixed() {
             return login.ask();
         }
-        let _one = self.asking.lock().await;
-        let login = login.clone();
-        on_a_thread(move || login.ask()).await?.map_err(|error| no_credentials("username and password", error))
+        let (one, login) = (Arc::clone(&self.asking).lock_owned().await, login.clone());
+        // The thread goes on if nobody waits for it any more, so the lock is its own.
+        let asked = move || {
+            let _one = one;
+            login.ask()
+        };
+        on_a_thread(asked).await?.map_err(|error| no_credentials("username and password", error))
     }
 
     async fn begin_attempt(self: &Arc<Self>, shared: &Switchboard) -> Result<Attempt> {
@@ -161,6 +175,9 @@ impl Sasl {
     }
 
     fn end_attempt(&self, now: Instant, refusal: Option<Error>) {
+        if let (Some(tokens), Some(_)) = (&self.tokens, &refusal) {
+            tokens.handle_refusal();
+        }
         self.attempts().end(now, refusal);
         self.ended.send_replace(());
     }
@@ -181,9 +198,11 @@ impl Sasl {
 
 /// Runs what may block or take long on a thread that is not the engine's.
 async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let panicked =
-        |cause| Error::new(ErrorKind::Authentication, "what gets the credentials panicked").with_source(cause);
     tokio::task::spawn_blocking(work).await.map_err(panicked)
+}
+
+fn panicked(cause: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Authentication, "what gets the credentials panicked").with_source(cause)
 }
 
 /// The error when a callback of the program, a file or a token endpoint gives no credentials. It is worth another try

@@ -166,7 +166,7 @@ settings! {
         #[setting(kafka = "sasl.oauthbearer.scope")]
         sasl_oauthbearer_scope: Option<String> = None;
 
-        /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read at every authentication.
+        /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read again before the token expires.
         #[setting(ours = "sasl.oauthbearer.token.file")]
         sasl_oauthbearer_token_file: Option<String> = None;
 

@@ -46,8 +46,9 @@ impl Endpoint {
         scope: Option<&str>,
     ) -> Result<Self> {
         let (host, port, path) = parsed(url).ok_or_else(|| {
-            let what = format!("sasl.oauthbearer.token.endpoint.url is not an https URL: {}", printable(url));
-            Error::new(ErrorKind::Config, what)
+            // The URL may have a password in it.
+            Error::new(ErrorKind::Config, "sasl.oauthbearer.token.endpoint.url is not an https URL")
+                .with_hint("give it as https://host[:port]/path, without a user name")
         })?;
         let login = Zeroizing::new([client_id.as_bytes(), b":", client_secret.reveal()].concat());
         let login = Zeroizing::new(BASE64.encode(&login));

@@ -1,13 +1,13 @@
 //! The token of OAUTHBEARER: where it comes from, and how long it is kept.
 //!
 //! All connections of a client use one token until 80 % of its life have passed. Then a task fetches the next one,
-//! whether anybody uses the client or not. While that fails, the old token serves new connections until it expires. A
-//! token whose end is unknown is not kept.
+//! whether anybody uses the client or not. While that fails, the old token serves until it expires, unless a broker
+//! refuses it. A token whose end is unknown is not kept.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -17,7 +17,7 @@ use kavka_core::secret::Secret;
 
 use super::super::clock::timestamp_ms;
 use super::oidc::Endpoint;
-use super::{no_credentials, on_a_thread};
+use super::{no_credentials, on_a_thread, panicked};
 
 /// The largest file that is read as a token.
 const MAX_FILE_BYTES: u64 = 64 << 10;
@@ -25,7 +25,8 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 /// The life of an unsecured token.
 const UNSECURED_LIFE_S: i64 = 3_600;
 
-/// Between two attempts to replace a token before it expires.
+/// Between two attempts to replace a token before it expires, and after an identity provider has refused the client: it
+/// may lock the account after a few more attempts.
 const FETCH_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Tokens {
@@ -34,7 +35,7 @@ pub(super) struct Tokens {
     endpoint: Option<Endpoint>,
     state: Mutex<State>,
     /// Held while a token is fetched: however many connections want one, the source is asked once.
-    fetching: tokio::sync::Mutex<()>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
     /// Whether a task replaces the token before it expires.
     is_kept: AtomicBool,
 }
@@ -43,7 +44,7 @@ pub(super) struct Tokens {
 struct State {
     kept: Option<Kept>,
     failures: u64,
-    failure: Option<Error>,
+    failure: Option<(Error, Instant)>,
 }
 
 struct Kept {
@@ -63,7 +64,7 @@ impl Tokens {
     }
 
     /// The kept token: if a `fresh` one is wanted, before the end of its first 80 %.
-    fn kept(&self, fresh: bool) -> Option<Token> {
+    pub(super) fn kept(&self, fresh: bool) -> Option<Token> {
         let state = self.lock();
         let is_usable = |kept: &&Kept| timestamp_ms() < if fresh { kept.refresh_at_ms } else { kept.expires_at_ms };
         state.kept.as_ref().filter(is_usable).map(|kept| kept.token.clone())
@@ -75,17 +76,34 @@ impl Tokens {
             return Ok(token);
         }
         let failures_before = self.lock().failures;
-        let _one = self.fetching.lock().await;
-        if let Some(token) = self.kept(fresh) {
-            return Ok(token);
-        }
-        // One failure holds for all that waited for it.
-        let failed = |state: &State| state.failure.clone().filter(|_| state.failures > failures_before);
-        if let Some(error) = failed(&self.lock()) {
+        let one = Arc::clone(&self.fetching).lock_owned().await;
+        let tokens = Arc::clone(self);
+        // This goes on if nobody waits for it any more, so that the source is never asked twice at a time.
+        let fetching = tokio::spawn(async move {
+            let _one = one;
+            match tokens.kept(fresh) {
+                Some(token) => Ok(token),
+                None => tokens.renew(failures_before).await,
+            }
+        });
+        fetching.await.unwrap_or_else(|cause| Err(panicked(cause)))
+    }
+
+    /// The error to repeat instead of asking the source again: one failure holds for all that waited for it, and that
+    /// of an identity provider which refuses the client holds for a while.
+    fn repeated_failure(&self, failures_before: u64) -> Option<Error> {
+        let state = self.lock();
+        let (error, at) = state.failure.as_ref()?;
+        let is_limited = matches!(self.source, TokenSource::ClientCredentials { .. });
+        let holds = is_limited && error.kind() == ErrorKind::Authentication && at.elapsed() < FETCH_AGAIN;
+        (holds || state.failures > failures_before).then(|| error.clone())
+    }
+
+    async fn renew(self: &Arc<Self>, failures_before: u64) -> Result<Token> {
+        if let Some(error) = self.repeated_failure(failures_before) {
             return Err(error);
         }
-        let fetched = self.fetch().await.and_then(|token| Ok((expiry(&token)?, token)));
-        match fetched {
+        match self.fetch().await.and_then(|token| Ok((expiry(&token)?, token))) {
             Ok((expires_at_ms, token)) => {
                 self.keep(&token, expires_at_ms);
                 Ok(token)
@@ -94,9 +112,16 @@ impl Tokens {
                 let error = no_credentials("token", error);
                 let mut state = self.lock();
                 state.failures += 1;
-                state.failure = Some(error.clone());
+                state.failure = Some((error.clone(), Instant::now()));
                 Err(error)
             }
+        }
+    }
+
+    /// Notes that a broker refused the token: the next connection gets another one.
+    pub(super) fn handle_refusal(&self) {
+        if let Some(kept) = &mut self.lock().kept {
+            (kept.refresh_at_ms, kept.expires_at_ms) = (0, 0);
         }
     }
 
@@ -211,6 +236,10 @@ fn unsecured(principal: &str, now_ms: i64) -> Token {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use kavka_core::config::Sasl as Settings;
+
+    use super::super::super::network::{Network, Tcp};
+    use super::super::{Identity, Sasl};
     use super::*;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
@@ -272,6 +301,87 @@ mod tests {
             tokens.get(false).await.unwrap();
         });
         assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_token_that_a_broker_refused_is_not_presented_again() {
+        let (tokens, count) = counted(|_| Ok(lasting(3_600_000)));
+        run(async {
+            tokens.get(false).await.unwrap();
+            tokens.handle_refusal();
+            assert!(tokens.kept(false).is_none());
+            tokens.get(false).await.unwrap();
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn an_identity_provider_that_refuses_is_left_alone_for_a_while() {
+        let source = TokenSource::ClientCredentials {
+            endpoint_url: "https://id.example/token".into(),
+            client_id: "id".into(),
+            client_secret: Secret::new("secret"),
+            scope: None,
+        };
+        // Without an endpoint, every fetch fails.
+        let tokens = Tokens::new(source, None);
+        run(async {
+            for _ in 0..2 {
+                assert_eq!(tokens.get(false).await.unwrap_err().kind(), ErrorKind::Authentication);
+            }
+            assert_eq!(tokens.lock().failures, 1);
+            tokens.lock().failure.as_mut().unwrap().1 -= FETCH_AGAIN;
+            tokens.get(false).await.unwrap_err();
+            assert_eq!(tokens.lock().failures, 2);
+        });
+    }
+
+    #[test]
+    fn the_source_is_not_asked_a_second_time_while_it_is_asked() {
+        let (enter, entered) = tokio::sync::mpsc::unbounded_channel();
+        let (leave, left) = std::sync::mpsc::channel();
+        let left = Mutex::new(left);
+        let (tokens, count) = counted(move |_| {
+            enter.send(()).unwrap();
+            left.lock().unwrap().recv().unwrap();
+            Ok(lasting(3_600_000))
+        });
+        let mut entered = entered;
+        run(async {
+            let first = Arc::clone(&tokens);
+            let first = tokio::spawn(async move { first.get(false).await });
+            entered.recv().await.unwrap();
+            first.abort();
+            first.await.unwrap_err();
+            let second = Arc::clone(&tokens);
+            let second = tokio::spawn(async move { second.get(false).await });
+            tokio::task::yield_now().await;
+            leave.send(()).unwrap();
+            leave.send(()).unwrap();
+            second.await.unwrap().unwrap();
+        });
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_connection_authenticates_again_with_the_old_token_while_the_provider_is_away() {
+        let source = TokenSource::from_fn({
+            let asked = AtomicUsize::new(0);
+            move || match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => Ok(lasting(3_600_000)),
+                _ => Err(Error::new(ErrorKind::Disconnected, "the provider is away")),
+            }
+        });
+        let network: Arc<dyn Network> = Arc::new(Tcp::default());
+        let sasl = Sasl::new(Settings::OAuthBearer(source), None, &network, Duration::from_secs(60)).unwrap();
+        run(async {
+            sasl.identity(false).await.unwrap();
+            let tokens = sasl.tokens.as_ref().unwrap();
+            tokens.lock().kept.as_mut().unwrap().refresh_at_ms = 0;
+            assert!(matches!(sasl.identity(true).await, Ok(Identity::Token(_))));
+            tokens.handle_refusal();
+            assert!(sasl.identity(true).await.is_err());
+        });
     }
 
     #[test]

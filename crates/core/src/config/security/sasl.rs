@@ -187,7 +187,8 @@ pub type TokenCallback = Arc<dyn Fn() -> Result<Token> + Send + Sync>;
 /// Where the tokens of `OAUTHBEARER` come from.
 #[derive(Clone)]
 pub enum TokenSource {
-    /// The program: asked at every authentication, and again before a token expires.
+    /// The program: asked again before a token expires, and after a broker has refused it; at every authentication if
+    /// the end of the token is unknown.
     Callback(TokenCallback),
     /// An identity provider's token endpoint, by the client credentials flow (KIP-768).
     ClientCredentials {
@@ -200,7 +201,7 @@ pub enum TokenSource {
         /// The scope to ask for.
         scope: Option<String>,
     },
-    /// A file, as Kubernetes writes it. It is read at every authentication.
+    /// A file, as Kubernetes writes it: read as often as [`Callback`](Self::Callback) is asked.
     File(PathBuf),
     /// An unsigned token, which everybody can make: only for tests (KIP-255).
     Unsecured {
@@ -210,7 +211,7 @@ pub enum TokenSource {
 }
 
 impl TokenSource {
-    /// Asks `callback` for a token at every authentication, and again before it expires. It may block.
+    /// Asks `callback` for a token, and again before it expires. It may block.
     pub fn from_fn(callback: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Self {
         Self::Callback(Arc::new(callback))
     }
