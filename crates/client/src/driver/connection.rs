@@ -153,7 +153,8 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         Some(sasl) => Some(sasl.identity(false).await?),
         None => None,
     };
-    let started = shared.now();
+    let refusals = || shared.sasl.as_ref().map(|sasl| sasl.refusals());
+    let (started, refusals_before) = (shared.now(), refusals());
     let mut last_error = None::<Error>;
     let is_in_tls = AtomicBool::new(false);
     let timed_out = || set_up_timed_out(&place, is_in_tls.load(Ordering::Relaxed));
@@ -179,6 +180,10 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
             };
             match timeout(share, greeter.greet()).await.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(opened) => return Ok(opened),
+                // Behind every address is the same cluster, which may lock the account after a few more attempts.
+                Err(error) if error.kind() == ErrorKind::Authentication && refusals() != refusals_before => {
+                    return Err(error);
+                }
                 // That one address was refused says more than that another one cannot be reached.
                 Err(error) => {
                     last_error =
@@ -245,14 +250,22 @@ fn set_up_timed_out(place: &Place, is_in_tls: bool) -> Error {
         .with_hint(hint)
 }
 
-/// Writes as much as the socket takes. Returns whether anything was written.
+/// What [`write_output`] has done.
+pub(super) struct Wrote {
+    /// Whether the stream took any bytes.
+    anything: bool,
+    /// Whether the socket has all that the stream ever took.
+    is_flushed: bool,
+}
+
+/// Writes as much as the socket takes.
 pub(super) fn write_output(
     now: Instant,
     connection: &mut Connection,
     stream: &mut Box<dyn Stream>,
     context: &mut Context<'_>,
-) -> Result<bool> {
-    let mut progress = false;
+) -> Result<Wrote> {
+    let mut anything = false;
     while connection.has_output() {
         let slices: Vec<IoSlice<'_>> =
             connection.output().take(SEGMENTS_PER_WRITE).map(|segment| IoSlice::new(segment)).collect();
@@ -262,12 +275,12 @@ pub(super) fn write_output(
             Poll::Ready(Err(cause)) => return Err(connection.handle_closed(Some(cause))),
             Poll::Pending => break,
         }
-        progress = true;
+        anything = true;
     }
     // TLS takes what it cannot write at once, and asks to be reminded.
     match Pin::new(&mut *stream).poll_flush(context) {
         Poll::Ready(Err(cause)) => Err(connection.handle_closed(Some(cause))),
-        Poll::Ready(Ok(())) | Poll::Pending => Ok(progress),
+        flushed => Ok(Wrote { anything, is_flushed: flushed.is_ready() }),
     }
 }
 
@@ -344,8 +357,11 @@ impl Task {
                 None => false,
             };
             progress |= self.again.poll(&self.shared, &mut self.connection, context)?;
-            progress |= write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
-            self.hand_out_unanswered();
+            let wrote = write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
+            progress |= wrote.anything;
+            if wrote.is_flushed {
+                self.hand_out_unanswered();
+            }
             progress |= self.poll_read(context)?;
             if !progress {
                 return self.poll_timer(context, mailbox.as_deref());
@@ -557,15 +573,22 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use kavka_core::cluster::Endpoint;
-    use kavka_core::config::ClientConfig;
+    use kavka_core::config::{ClientConfig, Login};
+    use kavka_core::error::Written;
+    use kavka_core::secret::Secret;
     use kavka_core::wire::api::encode_response;
     use kavka_core::wire::messages::api_versions::ApiVersion;
-    use kavka_core::wire::messages::{ApiVersionsResponse, ProduceRequest};
+    use kavka_core::wire::messages::{
+        ApiVersionsResponse, ProduceRequest, SaslAuthenticateResponse, SaslHandshakeResponse,
+    };
+    use kavka_core::wire::{ErrorCode, Message};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+    use super::super::sasl::Sasl;
     use super::super::{BoxFuture, Network};
     use super::*;
 
@@ -626,17 +649,28 @@ mod tests {
             if self == Self::AtOnce {
                 return;
             }
-            let request = read_frame(&mut stream).await;
-            let number =
-                |at: std::ops::Range<usize>| request[at].iter().fold(0, |sum, byte| sum << 8 | i32::from(*byte));
-            let api = |key: ApiKey, max_version| ApiVersion { api_key: key as i16, min_version: 0, max_version };
-            let api_keys = vec![api(ApiKey::ApiVersions, 3), api(ApiKey::Produce, 9)];
-            let versions = ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() };
-            let version = i16::try_from(number(2..4)).unwrap();
-            let answer = encode_response(ApiKey::ApiVersions, version, number(4..8), &versions).unwrap();
-            stream.write_all(&answer.concat()).await.unwrap();
+            tell_versions(&mut stream).await;
             read_frame(&mut stream).await;
         }
+    }
+
+    async fn tell_versions(stream: &mut DuplexStream) {
+        let api = |key: ApiKey, max_version| ApiVersion { api_key: key as i16, min_version: 0, max_version };
+        let api_keys = vec![
+            api(ApiKey::ApiVersions, 3),
+            api(ApiKey::Produce, 9),
+            api(ApiKey::SaslHandshake, 1),
+            api(ApiKey::SaslAuthenticate, 2),
+        ];
+        answer(stream, ApiKey::ApiVersions, &ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }).await;
+    }
+
+    /// Reads a request and answers it.
+    async fn answer(stream: &mut DuplexStream, key: ApiKey, response: &impl Message) {
+        let request = read_frame(stream).await;
+        let number = |at: std::ops::Range<usize>| request[at].iter().fold(0, |sum, byte| sum << 8 | i32::from(*byte));
+        let answer = encode_response(key, i16::try_from(number(2..4)).unwrap(), number(4..8), response).unwrap();
+        stream.write_all(&answer.concat()).await.unwrap();
     }
 
     async fn read_frame(stream: &mut DuplexStream) -> Vec<u8> {
@@ -648,12 +682,12 @@ mod tests {
 
     const KEY: ConnectionKey = ConnectionKey { owner: Owner::Produce(0), endpoint: Endpoint::Bootstrap(0) };
 
-    /// Sends a produce request with `acks=0`, and waits until the connection has ended.
-    fn produce_unconfirmed(shared: &Arc<Switchboard>) {
+    /// Sends a produce request with `acks=0`, waits until the connection has ended, and returns what became of it.
+    fn produce_unconfirmed(shared: &Arc<Switchboard>) -> Result<Answer> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (sender, mailbox) = mpsc::unbounded_channel();
-            let (reply, _answer) = oneshot::channel();
+            let (reply, answer) = oneshot::channel();
             let request = Box::new(ProduceRequest::default());
             let options = SendOptions {
                 min_version: 0,
@@ -663,10 +697,11 @@ mod tests {
             };
             sender.send(Mail::Request(Outgoing { request, options, is_repeated: false, reply })).ok().unwrap();
             run(Arc::clone(shared), KEY, mailbox).await;
-        });
+            answer.await.unwrap()
+        })
     }
 
-    fn switchboard(reconnect_backoff_max: Duration, hangs_up: HangsUp) -> Arc<Switchboard> {
+    fn switchboard(reconnect_backoff_max: Duration, hangs_up: impl Network) -> Arc<Switchboard> {
         let config = ClientConfig::default().bootstrap_servers(vec![("kafka".into(), 9092)]);
         let config = config.reconnect_backoff_max(reconnect_backoff_max);
         Arc::new(Switchboard::new(config, Arc::new(hangs_up), None, None, 1))
@@ -676,7 +711,7 @@ mod tests {
     fn a_connection_that_took_unconfirmed_records_for_longer_than_a_back_off_was_of_use() {
         for (reconnect_backoff_max, is_lost) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
             let shared = switchboard(reconnect_backoff_max, HangsUp::AfterTheHandshake);
-            produce_unconfirmed(&shared);
+            let _ = produce_unconfirmed(&shared);
             assert_eq!(!shared.lock().unreachable.is_empty(), is_lost, "{reconnect_backoff_max:?}");
         }
     }
@@ -688,9 +723,107 @@ mod tests {
             if has_spoken {
                 shared.handle_opened(KEY);
             }
-            produce_unconfirmed(&shared);
+            let _ = produce_unconfirmed(&shared);
             let error = shared.lock().unreachable[&KEY.endpoint].error.to_string();
             assert_eq!(error.contains("may require TLS"), !has_spoken, "{error}");
         }
+    }
+
+    /// A stream that, like TLS, takes what it cannot write at once: all but the first request.
+    struct Keeping {
+        stream: DuplexStream,
+        has_written: bool,
+        has_kept: Option<oneshot::Sender<()>>,
+    }
+
+    impl AsyncRead for Keeping {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Keeping {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if self.has_written {
+                self.has_kept.take().map(|kept| kept.send(()));
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+            self.has_written = true;
+            Poll::Ready(written)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.has_written && self.has_kept.is_none() { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A broker that hangs up while the client keeps a request in its own buffer.
+    struct Deaf;
+
+    impl Network for Deaf {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            let (stream, mut theirs) = tokio::io::duplex(4096);
+            let (has_kept, kept) = oneshot::channel();
+            tokio::spawn(async move {
+                tell_versions(&mut theirs).await;
+                kept.await.unwrap();
+            });
+            let keeping = Keeping { stream, has_written: false, has_kept: Some(has_kept) };
+            Box::pin(async { Ok(Box::new(keeping) as Box<dyn Stream>) })
+        }
+    }
+
+    #[test]
+    fn unconfirmed_records_that_only_our_own_buffer_has_are_not_sent() {
+        let error = produce_unconfirmed(&switchboard(Duration::from_secs(1), Deaf)).unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Disconnected, Written::Maybe));
+    }
+
+    /// A broker with three addresses that refuses everybody, and counts how often it is dialled.
+    struct Strict(Arc<AtomicUsize>);
+
+    impl Network for Strict {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok((1..=3).map(|last| ([127, 0, 0, last], port).into()).collect()) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            tokio::spawn(async move {
+                tell_versions(&mut theirs).await;
+                let offer = SaslHandshakeResponse { mechanisms: vec!["PLAIN".into()], ..Default::default() };
+                answer(&mut theirs, ApiKey::SaslHandshake, &offer).await;
+                let error_code = ErrorCode::SASL_AUTHENTICATION_FAILED;
+                let refusal = SaslAuthenticateResponse { error_code, ..Default::default() };
+                answer(&mut theirs, ApiKey::SaslAuthenticate, &refusal).await;
+            });
+            Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })
+        }
+    }
+
+    #[test]
+    fn credentials_that_were_refused_are_not_tried_on_the_other_addresses_of_the_name() {
+        let dials = Arc::new(AtomicUsize::new(0));
+        let network: Arc<dyn Network> = Arc::new(Strict(Arc::clone(&dials)));
+        let settings = kavka_core::config::Sasl::Plain(Login::new("alice", Secret::new("wrong")));
+        let sasl = Sasl::new(settings, None, &network, Duration::from_secs(60)).unwrap();
+        let shared = switchboard(Duration::from_secs(1), Strict(Arc::clone(&dials)));
+        let shared = Arc::new(Arc::into_inner(shared).unwrap().with_sasl(Some(sasl)));
+        let error = produce_unconfirmed(&shared).unwrap_err();
+        assert_eq!((error.kind(), dials.load(Ordering::SeqCst)), (ErrorKind::Authentication, 1));
     }
 }

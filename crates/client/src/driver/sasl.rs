@@ -130,6 +130,11 @@ impl Sasl {
         self.attempts().check(now)
     }
 
+    /// How many attempts were refused until now.
+    pub(super) fn refusals(&self) -> u64 {
+        self.attempts().refusals()
+    }
+
     /// Who the client is. To authenticate an open connection again, a token should be `fresh`: there is time to wait
     /// for a newer one. If none comes, the old one is good until it expires.
     pub(super) async fn identity(&self, fresh: bool) -> Result<Identity> {
