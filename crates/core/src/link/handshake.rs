@@ -12,9 +12,11 @@
 //! connection. Answers to earlier requests may still arrive meanwhile, but no other request may be sent until that is
 //! complete.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::sasl::{Credentials, Mechanism, Move, Work, Worked};
 use crate::error::{Error, ErrorKind, Place, Result, printable};
@@ -81,13 +83,21 @@ pub(super) struct Handshake {
     again_since: Option<Instant>,
 }
 
-/// The next message of the handshake.
-#[derive(Debug)]
+/// The next message of the handshake, which may be credentials.
 pub(super) enum Step {
     /// A request, and the version to send it in.
     Request(Box<dyn AnyRequest>, i16),
     /// A SASL message without a header.
-    Bare(Vec<u8>),
+    Bare(Zeroizing<Vec<u8>>),
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(request, version) => write!(f, "Request({}, {version})", request.key().name()),
+            Self::Bare(_) => f.write_str("Bare(***)"),
+        }
+    }
 }
 
 impl Handshake {
@@ -333,7 +343,10 @@ impl Handshake {
         let versions = self.versions.as_ref().filter(|_| !self.is_bare());
         let newest = SaslAuthenticateRequest::MAX_VERSION;
         let step = match versions.and_then(|versions| versions.choose(ApiKey::SaslAuthenticate, (0, newest)).ok()) {
-            Some(version) => Step::Request(Box::new(SaslAuthenticateRequest { auth_bytes: message.into() }), version),
+            Some(version) => {
+                let auth_bytes = Bytes::from_owner(message);
+                Step::Request(Box::new(SaslAuthenticateRequest { auth_bytes }), version)
+            }
             None => Step::Bare(message),
         };
         self.stage = Stage::Sent(mechanism);

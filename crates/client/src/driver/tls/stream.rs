@@ -12,6 +12,7 @@ use kavka_core::error::Place;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use zeroize::Zeroize as _;
 
 use super::super::network::Stream;
 use super::explain;
@@ -297,7 +298,7 @@ fn seal(
         let part = segment.get(..segment.len().min(room)).unwrap_or_default();
         if part.len() >= LONG_SEGMENT || staged.len() + part.len() > RECORD_BYTES {
             encrypt(staged)?;
-            staged.clear();
+            staged.zeroize();
         }
         if part.len() >= LONG_SEGMENT {
             encrypt(part)?;
@@ -310,7 +311,7 @@ fn seal(
         }
     }
     encrypt(staged)?;
-    staged.clear();
+    staged.zeroize();
     Ok(sealed)
 }
 

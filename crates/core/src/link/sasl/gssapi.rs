@@ -58,7 +58,7 @@ impl Gssapi {
                 .with_hint("protect the connection with TLS (security.protocol=SASL_SSL)"));
         }
         // After the layer and the largest message that we could receive in it, the name to act for; empty is our own.
-        self.context.wrap(&[NO_LAYER, 0, 0, 0]).map(Move::Send)
+        self.context.wrap(&[NO_LAYER, 0, 0, 0]).map(|choice| Move::Send(choice.into()))
     }
 }
 
@@ -72,7 +72,7 @@ impl Mechanism for Gssapi {
                 } else if token.is_empty() {
                     return Err(refuse("the Kerberos library neither goes on nor ends the exchange"));
                 }
-                Ok(Move::Send(token))
+                Ok(Move::Send(token.into()))
             }
             Stage::Layers => {
                 let choice = self.choose_layer(message)?;
@@ -117,15 +117,15 @@ mod tests {
 
     fn established() -> Gssapi {
         let mut gssapi = Gssapi::new(Box::new(Bracketing::default()));
-        assert_eq!(gssapi.step(b"").unwrap(), Move::Send(b"ticket".to_vec()));
-        assert_eq!(gssapi.step(b"ok").unwrap(), Move::Send(Vec::new()));
+        assert_eq!(gssapi.step(b"").unwrap(), Move::Send(b"ticket".to_vec().into()));
+        assert_eq!(gssapi.step(b"ok").unwrap(), Move::Send(Vec::new().into()));
         gssapi
     }
 
     #[test]
     fn after_the_ticket_the_client_chooses_no_security_layer() {
         let mut gssapi = established();
-        assert_eq!(gssapi.step(b"[\x07\0\xff\xff]").unwrap(), Move::Send(b"[\x01\0\0\0]".to_vec()));
+        assert_eq!(gssapi.step(b"[\x07\0\xff\xff]").unwrap(), Move::Send(b"[\x01\0\0\0]".to_vec().into()));
         assert_eq!(gssapi.step(b"").unwrap(), Move::Done);
     }
 

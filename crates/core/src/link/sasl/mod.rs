@@ -7,6 +7,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::config::{SaslMechanism, ScramHash};
 use crate::error::{Error, ErrorKind, Result};
@@ -80,12 +81,21 @@ impl Credentials {
 }
 
 /// The client's next move in an exchange.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) enum Move {
-    /// To send this message and wait for the broker's next one.
-    Send(Vec<u8>),
+    /// To send this message, which may be a password, and wait for the broker's next one.
+    Send(Zeroizing<Vec<u8>>),
     /// Nothing: both sides are satisfied.
     Done,
+}
+
+impl fmt::Debug for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Send(_) => "Send(***)",
+            Self::Done => "Done",
+        })
+    }
 }
 
 /// The client's side of one exchange.

@@ -3,9 +3,14 @@
 //! A broker that accepts the token answers with an empty message. Otherwise it sends its reason as JSON, which the
 //! client must acknowledge with one byte before the broker says that the authentication has failed.
 
+use zeroize::Zeroizing;
+
 use super::{Mechanism, Move, refuse, superfluous};
 use crate::error::{Result, printable};
 use crate::secret::Secret;
+
+/// Goes ahead of the token.
+const PREFIX: &[u8] = b"n,,\x01auth=Bearer ";
 
 /// Separates names and values, and alone it acknowledges a refusal.
 const SEPARATOR: &[u8] = b"\x01";
@@ -26,19 +31,22 @@ impl OAuthBearer {
         Self { token, extensions, is_sent: false, complaint: None }
     }
 
-    fn first(&self) -> Result<Vec<u8>> {
+    fn first(&self) -> Result<Zeroizing<Vec<u8>>> {
         let token = self.token.reveal();
         if !is_token(token) {
             return Err(refuse("the token for SASL OAUTHBEARER is empty or has a character that no token can have"));
         }
-        let mut message = [b"n,,\x01auth=Bearer ", token, SEPARATOR].concat();
+        // If it grew, a copy of the token would stay in memory.
+        let extensions: usize = self.extensions.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let mut message = Zeroizing::new(Vec::with_capacity(PREFIX.len() + token.len() + extensions + 2));
+        message.extend([PREFIX, token, SEPARATOR].into_iter().flatten());
         for (name, value) in &self.extensions {
             if !is_extension(name, value) {
                 let name = printable(name);
                 return Err(refuse(format!("the extension {name:?} of the OAUTHBEARER token is not a valid one"))
                     .with_hint("a name consists of letters and is not \"auth\"; a value is printable ASCII"));
             }
-            message.extend([name.as_bytes(), b"=", value.as_bytes(), SEPARATOR].concat());
+            message.extend([name.as_bytes(), b"=", value.as_bytes(), SEPARATOR].into_iter().flatten());
         }
         message.extend(SEPARATOR);
         Ok(message)
@@ -70,7 +78,7 @@ impl Mechanism for OAuthBearer {
             None => {
                 let reason: String = String::from_utf8_lossy(message).chars().take(MAX_REASON_CHARS).collect();
                 self.complaint = Some(printable(&reason));
-                Ok(Move::Send(SEPARATOR.to_vec()))
+                Ok(Move::Send(SEPARATOR.to_vec().into()))
             }
             // Whatever this is, the token was refused.
             Some(complaint) if message.is_empty() => Err(refuse(format!("the broker refused the token: {complaint}"))),
@@ -97,13 +105,13 @@ mod tests {
         let mut bearer = bearer("vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==", &[("traceId", "123"), ("scope", "a b")]);
         let expected =
             b"n,,\x01auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01traceId=123\x01scope=a b\x01\x01";
-        assert_eq!(bearer.step(b"").unwrap(), Move::Send(expected.to_vec()));
+        assert_eq!(bearer.step(b"").unwrap(), Move::Send(expected.to_vec().into()));
         assert_eq!(bearer.step(b"").unwrap(), Move::Done);
     }
 
     #[test]
     fn the_message_without_extensions_ends_with_two_separators() {
-        assert_eq!(bearer("t", &[]).step(b"").unwrap(), Move::Send(b"n,,\x01auth=Bearer t\x01\x01".to_vec()));
+        assert_eq!(bearer("t", &[]).step(b"").unwrap(), Move::Send(b"n,,\x01auth=Bearer t\x01\x01".to_vec().into()));
     }
 
     #[test]
@@ -111,7 +119,7 @@ mod tests {
         let mut bearer = bearer("token", &[]);
         bearer.step(b"").unwrap();
         let reason = b"{\"status\":\"invalid_token\"}\x1b[2J";
-        assert_eq!(bearer.step(reason).unwrap(), Move::Send(vec![1]));
+        assert_eq!(bearer.step(reason).unwrap(), Move::Send(vec![1].into()));
         assert_eq!(bearer.complaint(), Some("{\"status\":\"invalid_token\"}\\u{1b}[2J"));
         let error = bearer.step(b"").unwrap_err();
         assert!(error.to_string().contains("invalid_token"), "{error}");

@@ -32,12 +32,15 @@ impl Mechanism for Plain {
         }
         self.is_sent = true;
         // The first field would name a user to act for; Kafka wants it empty or equal to the name.
-        Ok(Move::Send([b"\0", username, b"\0", password].concat()))
+        Ok(Move::Send([b"\0", username, b"\0", password].concat().into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::Work;
     use super::*;
     use crate::error::ErrorKind;
 
@@ -48,7 +51,7 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc_is_reproduced() {
         let mut plain = plain("tim", "tanstaaftanstaaf");
-        assert_eq!(plain.step(b"").unwrap(), Move::Send(b"\0tim\0tanstaaftanstaaf".to_vec()));
+        assert_eq!(plain.step(b"").unwrap(), Move::Send(b"\0tim\0tanstaaftanstaaf".to_vec().into()));
         assert_eq!(plain.step(b"").unwrap(), Move::Done);
     }
 
@@ -66,5 +69,12 @@ mod tests {
         let mut plain = plain("tim", "secret");
         plain.step(b"").unwrap();
         assert!(plain.step(b"more?").is_err());
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_message() {
+        let work = Work { mechanism: Box::new(plain("tim", "tanstaaf")), message: Bytes::new() };
+        let worked = format!("{:?}", work.run());
+        assert!(worked.contains("outcome: Ok(Send(***))") && !worked.contains("tanstaaf"), "{worked}");
     }
 }

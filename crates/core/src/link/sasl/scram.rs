@@ -191,11 +191,11 @@ impl Mechanism for Scram {
             Stage::Begin => {
                 let bare = self.first_bare()?;
                 let message = format!("{HEADER}{bare}");
-                (Stage::First(bare), Move::Send(message.into()))
+                (Stage::First(bare), Move::Send(message.into_bytes().into()))
             }
             Stage::First(bare) => {
                 let (message, signature) = self.prove(bare, text("first")?)?;
-                (Stage::Proof(signature), Move::Send(message.into()))
+                (Stage::Proof(signature), Move::Send(message.into_bytes().into()))
             }
             Stage::Proof(signature) => {
                 check_server_final(text("last")?, signature)?;
@@ -219,7 +219,7 @@ mod tests {
 
     fn sent(scram: &mut Scram, message: &str) -> Result<String> {
         match scram.step(message.as_bytes())? {
-            Move::Send(bytes) => Ok(String::from_utf8(bytes).unwrap()),
+            Move::Send(bytes) => Ok(String::from_utf8(bytes.to_vec()).unwrap()),
             Move::Done => panic!("the exchange has ended"),
         }
     }
