@@ -39,9 +39,12 @@ const ERROR_SHIFT: u32 = 16;
 const NO_CREDENTIALS: u32 = 7;
 const CREDENTIALS_EXPIRED: u32 = 11;
 
-/// Kerberos' own codes: an unknown service principal, and an expired ticket.
+/// Kerberos' own codes: an unknown service principal, an expired ticket, and two for a key distribution centre that is
+/// away.
 const UNKNOWN_SERVER: u32 = 0x96c7_3a07;
 const TICKET_EXPIRED: u32 = 0x96c7_3a20;
+const KDC_UNREACHABLE: u32 = 0x96c7_3a9c;
+const REALM_CANNOT_RESOLVE: u32 = 0x96c7_3adc;
 
 /// The kinds of status for `gss_display_status`: of GSSAPI, and of Kerberos.
 const GSS_CODE: c_int = 1;
@@ -254,6 +257,10 @@ impl Context {
                 "the Kerberos ticket has expired".into(),
                 "get a new one with kinit, or name a keytab in KRB5_CLIENT_KTNAME",
             ),
+            (_, KDC_UNREACHABLE | REALM_CANNOT_RESOLVE) => (
+                "the Kerberos server (KDC) cannot be reached".into(),
+                "is it running, and do krb5.conf and the DNS name it?",
+            ),
             (NO_CREDENTIALS, _) => {
                 ("there is no Kerberos ticket".into(), "get one with kinit, or name a keytab in KRB5_CLIENT_KTNAME")
             }
@@ -263,7 +270,15 @@ impl Context {
             ),
         };
         let said = [api.text(major, GSS_CODE), api.text(minor, MECHANISM_CODE)].join(": ");
-        Err(Error::new(ErrorKind::Authentication, format!("{what} ({said})")).with_hint(hint))
+        Err(Error::new(kind(minor), format!("{what} ({said})")).with_hint(hint))
+    }
+}
+
+/// A server that is away may come back; any other failure stays until somebody corrects something.
+fn kind(minor: u32) -> ErrorKind {
+    match minor {
+        KDC_UNREACHABLE | REALM_CANNOT_RESOLVE => ErrorKind::Disconnected,
+        _ => ErrorKind::Authentication,
     }
 }
 
@@ -334,6 +349,18 @@ mod tests {
     fn a_missing_library_is_an_error_and_not_a_crash() {
         let why = Api::load(&["libgssapi_that_nobody_has.so.2"]).err().unwrap();
         assert!(why.contains("libgssapi_that_nobody_has"), "{why}");
+    }
+
+    #[test]
+    fn only_a_server_that_is_away_is_worth_another_try() {
+        for (minor, expected) in [
+            (0x96c7_3a9c, ErrorKind::Disconnected),
+            (0x96c7_3adc, ErrorKind::Disconnected),
+            (UNKNOWN_SERVER, ErrorKind::Authentication),
+            (0, ErrorKind::Authentication),
+        ] {
+            assert_eq!(kind(minor), expected, "{minor:x}");
+        }
     }
 
     #[test]
