@@ -4,7 +4,7 @@
 //! In all three cases, messages that were accepted are sent. Garbage collection does not wait for that. The exit does,
 //! up to a limit, and prints one line if the limit was too short.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -57,29 +57,46 @@ pub(crate) fn rest_if_exiting(py: Python<'_>) {
 /// When the interpreter ends, Python unwinds a thread that is inside such a call, and a Rust thread must not be unwound
 /// like that: the process would abort. So the exit waits for these calls, and no new ones begin.
 #[derive(Debug)]
-pub(crate) struct Callback(());
+pub(crate) struct Callback(&'static AtomicUsize);
 
+/// How many calls are under way.
 static CALLBACKS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many calls for credentials are under way. They may begin until what is buffered at exit is delivered, because a
+/// broker may want them before it takes the messages.
+static CREDENTIALS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the exit has delivered what was buffered.
+static HAS_DELIVERED: AtomicBool = AtomicBool::new(false);
 
 impl Callback {
     /// None once the interpreter exits.
     pub(crate) fn begin(_py: Python<'_>) -> Option<Self> {
-        // If the interpreter exits, this is dropped at once, which counts it down again.
-        CALLBACKS.fetch_add(1, Ordering::SeqCst);
-        let callback = Self(());
-        EXIT.get().is_none().then_some(callback)
+        Self::counted(&CALLBACKS, || EXIT.get().is_none())
+    }
+
+    /// For a call that gets credentials. None once the interpreter exits and everything is delivered.
+    pub(crate) fn begin_for_credentials(_py: Python<'_>) -> Option<Self> {
+        Self::counted(&CREDENTIALS, || !HAS_DELIVERED.load(Ordering::SeqCst))
+    }
+
+    fn counted(count: &'static AtomicUsize, may_begin: impl FnOnce() -> bool) -> Option<Self> {
+        // If it may not begin, this is dropped at once, which counts it down again.
+        count.fetch_add(1, Ordering::SeqCst);
+        let callback = Self(count);
+        may_begin().then_some(callback)
     }
 }
 
 impl Drop for Callback {
     fn drop(&mut self) {
-        CALLBACKS.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-fn wait_for_callbacks(py: Python<'_>) {
+fn wait_for_callbacks(py: Python<'_>, under_way: &AtomicUsize) {
     let begun = Instant::now();
-    while CALLBACKS.load(Ordering::SeqCst) > 0 {
+    while under_way.load(Ordering::SeqCst) > 0 {
         if begun.elapsed() >= EXIT_LIMIT {
             return say(&Err("a callback had not returned when the interpreter exited".into()));
         }
@@ -99,6 +116,7 @@ pub(crate) fn forget_those_of_the_parent() {
     std::mem::forget(std::mem::take(&mut *lock(&ABANDONED)));
     // The threads that make these calls do not exist in the child.
     CALLBACKS.store(0, Ordering::SeqCst);
+    CREDENTIALS.store(0, Ordering::SeqCst);
 }
 
 /// Registers a producer, so that the exit finds it.
@@ -174,9 +192,11 @@ fn say(outcome: &Result<(), String>) {
 #[pyfunction]
 pub(crate) fn at_exit(py: Python<'_>) {
     EXIT.get_or_init(|| thread::current().id());
-    wait_for_callbacks(py);
+    wait_for_callbacks(py, &CALLBACKS);
     leave_groups(py);
     deliver(py);
+    HAS_DELIVERED.store(true, Ordering::SeqCst);
+    wait_for_callbacks(py, &CREDENTIALS);
     logs::flush(py);
 }
 

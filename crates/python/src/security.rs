@@ -1,15 +1,15 @@
 //! TLS and SASL: `SslConfig`'s engine side, and the classes of `pykafka.sasl`.
 //!
 //! Passwords and tokens stay in Rust: no `repr`, `vars`, pickle or traceback shows them. Callables that return one are
-//! called by a thread of the engine that may block, when a connection is authenticated; what they raise becomes the
-//! cause of the exception that the program gets.
+//! called by a thread of the engine that may block, when a connection is authenticated or a token is about to expire;
+//! what they raise becomes the cause of the exception that the program gets.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kavka::{Error, ErrorKind, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token, TokenSource, Trust};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -244,13 +244,15 @@ impl Scram {
 /// Give one of `token`, `token_file` and `token_endpoint_url`; the latter needs `client_id` and `client_secret`.
 ///
 /// :param token: a callable that returns the token as str or bytes; or a tuple of the token, the time in seconds since
-///     1970 when it expires (or None), and optionally a dict of SASL extensions. It is called whenever a connection is
-///     authenticated, also again before a token expires, by another thread, and may block.
+///     1970 when it expires (or None), and optionally a dict of SASL extensions. It is called again before a token
+///     expires, and after a broker has refused it; if the end is unknown, whenever a connection is authenticated. That
+///     happens in another thread, and may block.
 /// :param client_id: the client's id at the identity provider.
 /// :param client_secret: the client's secret at the identity provider, str or bytes.
 /// :param token_endpoint_url: the identity provider's `https` URL, which is asked by the client credentials flow.
 /// :param scope: the scope to ask the identity provider for.
-/// :param token_file: a file with the token, as Kubernetes writes it; read whenever a connection is authenticated.
+/// :param token_file: a file with the token, as Kubernetes writes it; read again before that token expires, and after a
+///     broker has refused it.
 #[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
 #[derive(Debug)]
 pub(crate) struct OAuthBearer;
@@ -361,18 +363,23 @@ fn token(given: &Bound<'_, PyAny>) -> PyResult<Token> {
     Ok(token)
 }
 
-/// Calls a program's callable, and reads what it returns.
+/// Calls a program's callable, and reads what it returns. An `OSError`, as of a server that is away, may pass; any
+/// other exception means that there are no credentials.
 fn ask<T>(callable: &Py<PyAny>, what: &str, read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>) -> kavka::Result<T> {
     let asked = Python::try_attach(|py| {
-        let _callback = Callback::begin(py)?;
+        let _callback = Callback::begin_for_credentials(py)?;
         let given = callable.bind(py).call0().and_then(|given| read(&given));
-        Some(given.map_err(|error| Raised { text: error.to_string(), error: Arc::new(error) }))
+        Some(given.map_err(|error| {
+            let may_pass = error.is_instance_of::<PyOSError>(py);
+            let kind = if may_pass { ErrorKind::Disconnected } else { ErrorKind::Authentication };
+            (kind, Raised { text: error.to_string(), error: Arc::new(error) })
+        }))
     });
     match asked.flatten() {
         Some(Ok(given)) => Ok(given),
-        Some(Err(raised)) => {
+        Some(Err((kind, raised))) => {
             let text = format!("the callable for the {what} raised an exception");
-            Err(Error::new(ErrorKind::Authentication, text).with_source(raised))
+            Err(Error::new(kind, text).with_source(raised))
         }
         None => Err(Error::new(ErrorKind::Closed, format!("the interpreter is exiting, so nobody gives the {what}"))),
     }

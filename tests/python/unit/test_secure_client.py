@@ -75,3 +75,34 @@ def test_nothing_is_lost_while_sessions_end(mechanism):
                 assert producer.get_delivery_report(timeout=60)[1] is None
         with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
             assert [consumer.consume().value for _ in sent] == sent
+
+
+def test_what_is_buffered_at_exit_is_delivered_although_a_callable_has_the_password(run_python):
+    with testing.Broker(sasl={USER: PASSWORD}) as broker:
+        done = run_python(
+            f"""
+            from pykafka import KafkaClient, sasl
+            credentials = sasl.Plain({USER!r}, lambda: {PASSWORD!r})
+            client = KafkaClient({broker.bootstrap_servers!r}, sasl=credentials)
+            producer = client.topics["at-exit"].get_producer(linger_ms=1000)
+            for number in range(1_000):
+                producer.produce(b"%d" % number)
+            """
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        offsets = (
+            connect(broker, CREDENTIALS["PLAIN"](PASSWORD), tls=False).topics["at-exit"].latest_available_offsets()
+        )
+        assert sum(answer.offset[0] for answer in offsets.values()) == 1_000
+
+
+def test_a_callable_whose_server_is_away_for_a_moment_is_asked_again():
+    answers = [OSError("the vault is away")]
+
+    def current():
+        if answers:
+            raise answers.pop()
+        return PASSWORD
+
+    with testing.Broker(sasl={USER: PASSWORD}) as broker:
+        write_and_read(connect(broker, CREDENTIALS["PLAIN"](current), tls=False))
