@@ -72,7 +72,8 @@ impl Greeter<'_> {
     }
 
     /// Asks for the broker's versions. If there is no answer for a while, probes it on a second connection. If that one
-    /// says that the broker is old, the first one has a last chance to prove the opposite: its packets may only be late.
+    /// says that the broker is old, the first one has a last chance to prove the opposite: its packets may only be
+    /// late.
     async fn ask_or_probe(&self) -> std::result::Result<Opened, Failed> {
         let (dialled, is_dialled) = oneshot::channel();
         let patience = self.shared.lock().old_brokers.patience(self.endpoint);

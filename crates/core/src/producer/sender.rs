@@ -191,8 +191,8 @@ impl Producer {
         }
     }
 
-    /// Lets a partition go on that waited for the producer id of its lane. One that was removed meanwhile has nothing to
-    /// send, and its number may be that of another lane's.
+    /// Lets a partition go on that waited for the producer id of its lane. One that was removed meanwhile has nothing
+    /// to send, and its number may be that of another lane's.
     pub(super) fn go_on_with_identity(&mut self, now: Instant, lane: LaneId, id: PartitionId) {
         if self.partitions.find(id).is_some_and(|partition| partition.lane() == lane) {
             self.partitions.get_mut(id).handle_identity();
@@ -227,8 +227,8 @@ impl Producer {
             again.push(id);
             let partition = self.partitions.get(id);
             let rules = self.rules_for(partition);
-            // Since it was put on the list, its records may have expired, its leader may have changed, or the leader may
-            // have been upgraded, so that its batches need sequence numbers now.
+            // Since it was put on the list, its records may have expired, its leader may have changed, or the leader
+            // may have been upgraded, so that its batches need sequence numbers now.
             let lacks_sequence = rules.idempotent
                 && (partition.must_restart() || partition.needs_identity() && self.lanes.get(to.lane).lacks_identity());
             let may_send =
