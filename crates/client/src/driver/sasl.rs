@@ -216,3 +216,38 @@ fn no_credentials(what: &str, cause: Error) -> Error {
     let kind = if cause.is_retriable() { cause.kind() } else { ErrorKind::Authentication };
     Error::new(kind, format!("there is no {what} for SASL")).with_source(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::super::network::Tcp;
+    use super::*;
+
+    #[test]
+    fn a_callback_that_nobody_waits_for_any_more_keeps_others_waiting_until_it_returns() {
+        let (enter, mut entered) = tokio::sync::mpsc::unbounded_channel();
+        let (leave, left) = mpsc::channel();
+        let left = Mutex::new(left);
+        let login = Login::from_fn(move || {
+            enter.send(()).unwrap();
+            left.lock().unwrap().recv().unwrap();
+            Ok(("alice".into(), Secret::new("password")))
+        });
+        let network: Arc<dyn Network> = Arc::new(Tcp::default());
+        let sasl = Sasl::new(Settings::Plain(login), None, &network, Duration::from_secs(60)).unwrap();
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let asking = Arc::clone(&sasl);
+            let first = tokio::spawn(async move { asking.identity(false).await.map(drop) });
+            entered.recv().await.unwrap();
+            first.abort();
+            first.await.unwrap_err();
+            let is_locked = sasl.asking.try_lock().is_err();
+            for _ in 0..2 {
+                leave.send(()).unwrap();
+            }
+            assert!(is_locked);
+            sasl.identity(false).await.unwrap();
+        });
+    }
+}

@@ -243,6 +243,19 @@ fn token_of(status: u16, body: &[u8]) -> Result<Token> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use kavka_core::config::{Sasl as Settings, TokenSource};
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::ServerConfig;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::super::super::BoxFuture;
+    use super::super::super::network::Tcp;
+    use super::super::Sasl;
     use super::*;
 
     #[test]
@@ -361,5 +374,71 @@ mod tests {
             assert_eq!(&server.await.unwrap(), b"request");
         });
         assert_eq!(encoded("a b&c=é"), "a%20b%26c%3D%C3%A9");
+    }
+
+    /// An identity provider with this configuration of TLS, which hands out a token.
+    struct Provider(Arc<ServerConfig>);
+
+    impl Network for Provider {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let acceptor = TlsAcceptor::from(Arc::clone(&self.0));
+            tokio::spawn(async move {
+                // A client that does not trust the certificate hangs up.
+                if let Ok(mut stream) = acceptor.accept(theirs).await {
+                    let answer = r#"{"access_token":"abc"}"#;
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                    stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
+                    stream.read_to_end(&mut Vec::new()).await.unwrap();
+                }
+            });
+            Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })
+        }
+    }
+
+    #[test]
+    fn the_identity_provider_is_verified_even_if_brokers_are_not() {
+        let certified = |name: &str| generate_simple_self_signed([name.to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } = certified("id.example");
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let network: Arc<dyn Network> = Arc::new(Provider(Arc::new(config)));
+        let ask = |host: &str, trusted: String| {
+            let source = TokenSource::ClientCredentials {
+                endpoint_url: format!("https://{host}/token"),
+                client_id: "id".into(),
+                client_secret: Secret::new("secret"),
+                scope: None,
+            };
+            let tls =
+                TlsSettings { verify_certificate: false, verify_host_name: false, ..TlsSettings::with_ca_pem(trusted) };
+            let settings = Settings::OAuthBearer(source);
+            let sasl = Sasl::new(settings, Some(&tls), &network, Duration::from_secs(60)).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(sasl.identity(false)).map(drop)
+        };
+        ask("id.example", cert.pem()).unwrap();
+        for (host, trusted) in [("other.example", cert.pem()), ("id.example", certified("id.example").cert.pem())] {
+            assert_eq!(ask(host, trusted).unwrap_err().kind(), ErrorKind::Authentication, "{host}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_show_the_password_in_a_url() {
+        let url = "https://alice:hunter2@id.example/token";
+        let client = ("id", &Secret::new("secret"));
+        let endpoint =
+            Endpoint::new(Arc::new(Tcp::default()), TlsSettings::default(), Duration::from_secs(60), url, client, None);
+        let error = endpoint.err().unwrap();
+        assert!(error.kind() == ErrorKind::Config && !error.to_string().contains("hunter2"), "{error}");
     }
 }
