@@ -71,9 +71,7 @@ python-test: $(VENV)/tested ## Run unit, compatibility, misuse and life-cycle te
 
 kafka-test: $(VENV)/tested ## Run all tests that need real Kafka: conformance, fidelity, interoperability, killed brokers
 	for file in tests/kafka/versions/latest*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done
-	cargo test --quiet -p kavka-test-kafka
-	cargo test --quiet -p kavka-broker --features real-kafka --test fidelity
-	cargo test --quiet -p kavka --features real-kafka --test conformance
+	cargo test --quiet --tests -- --ignored --test-threads 4
 	$(BIN)/pytest -m 'not long' tests/python/kafka
 
 test-long: $(VENV)/tested ## Run the tests that take too long for `make test`

@@ -9,7 +9,7 @@ test that exceeds the limit is killed, together with every process it has starte
 of SIGINT and SIGQUIT: a shell ignores these signals in background jobs, and a program that a test starts and interrupts
 would then never end.
 
-With `--quiet`, only failures and the summary are shown.
+With `--quiet`, only failures are shown, and the summary of each binary in which there is something to run.
 """
 
 import os
@@ -24,7 +24,9 @@ from pathlib import Path
 LIMIT = max(60, int(os.environ.get("KAVKA_TEST_LIMIT", "180")))
 SLOW = re.compile(r"test (\S+).* has been running for over (\d+) seconds")
 DONE = re.compile(r"test (\S+).* \.\.\. (\w+)")
-ROUTINE = re.compile(r"|running \d+ tests?|test .* \.\.\. (ok|ignored.*)")
+ROUTINE = re.compile(
+    r"|running \d+ tests?|test .* \.\.\. (ok|ignored.*)|test result: ok\. 0 passed; 0 failed; 0 ignored; .*"
+)
 
 
 class Run:

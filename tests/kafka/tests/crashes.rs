@@ -147,6 +147,7 @@ fn nothing_changes(kafka: &Kafka, disturb: impl IntoIterator<Item = Box<dyn Fn(&
 }
 
 #[test]
+#[ignore = "`make kafka-test` runs it"]
 fn members_go_on_without_a_rebalance_when_their_only_broker_was_killed_and_comes_back() {
     let kafka = Kafka::start(&Options { settings: HEARTBEATS, ..Options::default() });
     kafka.create_topic(TOPIC, 4, 1, &[]);
@@ -160,6 +161,7 @@ fn members_go_on_without_a_rebalance_when_their_only_broker_was_killed_and_comes
 }
 
 #[test]
+#[ignore = "`make kafka-test` runs it"]
 fn members_go_on_without_a_rebalance_when_their_coordinators_stop_or_are_killed_one_after_the_other() {
     let kafka = Kafka::start(&Options { brokers: 3, settings: HEARTBEATS, ..Options::default() });
     kafka.create_topic(TOPIC, 4, 3, &[]);
@@ -178,6 +180,7 @@ fn members_go_on_without_a_rebalance_when_their_coordinators_stop_or_are_killed_
 }
 
 #[test]
+#[ignore = "`make kafka-test` runs it"]
 fn a_committed_offset_whose_records_were_lost_in_an_unclean_election_is_reported_before_anything_is_read() {
     for protocol in [GroupProtocol::Consumer, GroupProtocol::Classic] {
         let kafka = Kafka::start(&Options { brokers: 3, ..Options::default() });

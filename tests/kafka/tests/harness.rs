@@ -3,6 +3,7 @@
 use kavka_test_kafka::{Kafka, Options};
 
 #[test]
+#[ignore = "`make kafka-test` runs it"]
 fn a_cluster_obeys_and_is_gone_when_it_is_dropped() {
     let kafka = Kafka::start(&Options::default());
     assert_eq!(kafka.broker_ids(), [1]);
@@ -24,6 +25,7 @@ fn a_cluster_obeys_and_is_gone_when_it_is_dropped() {
 }
 
 #[test]
+#[ignore = "`make kafka-test` runs it"]
 #[should_panic(expected = "no number")]
 fn a_broker_that_does_not_start_fails_the_test_with_its_own_words() {
     let _ = Kafka::start(&Options {

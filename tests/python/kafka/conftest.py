@@ -88,22 +88,26 @@ def churn_kafka(start_kafka_for_module):
     return start_kafka_for_module("LATEST", brokers=3, settings=churning.BROKER_SETTINGS)
 
 
-def _built(package, *target):
+@pytest.fixture(scope="session")
+def built():
+    """The folder of the programs that are built from this source."""
     root = Path(__file__).resolve().parents[3]
-    subprocess.run(["cargo", "build", "--quiet", "-p", package, *target], cwd=root, check=True)
+    # Both at once and from the whole workspace, as `cargo test` builds them: otherwise the features of their
+    # dependencies differ, and everything is built again.
+    subprocess.run(["cargo", "build", "--quiet", "--bin=kavka", "--example=member"], cwd=root, check=True)
     return root / "target" / "debug"
 
 
 @pytest.fixture(scope="session")
-def kavka():
-    """The command `kavka`, built from this source."""
-    return str(_built("kavka-cli") / "kavka")
+def kavka(built):
+    """The command `kavka`."""
+    return str(built / "kavka")
 
 
 @pytest.fixture(scope="session")
-def member_program():
-    """The example program `member`, built from this source."""
-    return str(_built("kavka", "--example", "member") / "examples" / "member")
+def member_program(built):
+    """The example program `member`."""
+    return str(built / "examples" / "member")
 
 
 @pytest.fixture

@@ -93,9 +93,8 @@ impl Brokers {
     }
 }
 
-/// Makes each of these functions a test on the embedded cluster and, with the crate's feature `real-kafka`, on each
-/// version of Kafka. They take a `&Cluster`, a type in the suite's module `cluster`, made by `Cluster::of` from the
-/// [`Brokers`].
+/// Makes each of these functions a test on the embedded cluster and, ignored unless asked for, on each version of
+/// Kafka. They take a `&Cluster`, a type in the suite's module `cluster`, made by `Cluster::of` from the [`Brokers`].
 #[macro_export]
 #[allow(clippy::crate_in_macro_def, reason = "the suite's own module is meant")]
 macro_rules! on_every_broker {
@@ -103,13 +102,23 @@ macro_rules! on_every_broker {
         mod embedded {
             $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::embedded())); })+
         }
-        #[cfg(feature = "real-kafka")]
         mod kafka_latest {
-            $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest())); })+
+            $(
+                #[test]
+                #[ignore = "`make kafka-test` runs it"]
+                fn $test() {
+                    super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest()));
+                }
+            )+
         }
-        #[cfg(feature = "real-kafka")]
         mod kafka_latest_3 {
-            $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest_3())); })+
+            $(
+                #[test]
+                #[ignore = "`make kafka-test` runs it"]
+                fn $test() {
+                    super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest_3()));
+                }
+            )+
         }
     };
 }

@@ -4,8 +4,8 @@
 //! exactly what the broker sent. If the embedded broker leaves something out on purpose, the header of the API's file
 //! says so, and there is no test for it here.
 //!
-//! With the feature `real-kafka` every test also runs on two versions of Kafka. All tests share a cluster of two
-//! brokers of each kind, so use your own topics, producers and groups, and leave the brokers running.
+//! `make kafka-test` runs every test on two versions of Kafka, too. All tests share a cluster of two brokers of each
+//! kind, so use your own topics, producers and groups, and leave the brokers running.
 
 // Test code indexes and unwraps: a panic is how a test fails.
 #![allow(clippy::missing_panics_doc)]

@@ -1,7 +1,7 @@
 //! What a program can rely on, checked on the embedded broker and on real Kafka.
 //!
-//! With the feature `real-kafka` every test also runs on two versions of Kafka. All tests share a cluster of two
-//! brokers of each kind, so use your own topics and groups, and leave the brokers running.
+//! `make kafka-test` runs every test on two versions of Kafka, too. All tests share a cluster of two brokers of each
+//! kind, so use your own topics and groups, and leave the brokers running.
 
 mod cluster;
 
