@@ -112,7 +112,7 @@ $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install --quiet .
 	touch $@
 
-# The package and the tools of its tests.
-$(VENV)/tested: $(VENV)/installed
+# The package and the tools of its tests, in one build.
+$(VENV)/tested: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install --quiet '.[test]'
-	touch $@
+	touch $(VENV)/installed $@
