@@ -8,6 +8,9 @@ BROKERS ?= 1
 SEEDS ?= 200
 FROM ?= 0
 SEED ?= 0
+# Two files at a time, each with brokers of its own: tests wait a lot, and leave the processors to others. A worker that
+# dies is not replaced: the next one would hang in the same test.
+IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long check fmt gen docs tidy dependencies parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
@@ -67,12 +70,12 @@ python-test: $(VENV)/tested ## Run unit, compatibility, misuse and life-cycle te
 	$(BIN)/mypy --strict tests/python/typing
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/python/typing
 	$(BIN)/python -m mypy.stubtest pykafka._engine
-	$(BIN)/pytest --override-ini=faulthandler_timeout=300 tests/python/unit tests/python/compat tests/python/misuse
+	$(BIN)/pytest $(IN_PARALLEL) --override-ini=faulthandler_timeout=300 tests/python/unit tests/python/compat tests/python/misuse
 
 kafka-test: $(VENV)/tested ## Run all tests that need real Kafka: conformance, fidelity, interoperability, killed brokers
 	for file in tests/kafka/versions/latest*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done
 	cargo test --quiet --tests -- --ignored --test-threads 4
-	$(BIN)/pytest -m 'not long' tests/python/kafka
+	$(BIN)/pytest $(IN_PARALLEL) -m 'not long' tests/python/kafka
 
 test-long: $(VENV)/tested ## Run the tests that take too long for `make test`
 	$(BIN)/pytest -m long tests/python

@@ -1,5 +1,6 @@
 """The package's tests themselves: how they end when they hang, and when they run in a background job."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+#: The arguments with which `make` runs two files at a time.
+IN_PARALLEL = re.search(r"^IN_PARALLEL := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 
 
 def run_pytest(*arguments, ignore=""):
@@ -22,6 +25,7 @@ def test_a_child_can_be_interrupted_although_the_shell_ignores_it():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("parallel", [[], IN_PARALLEL], ids=["alone", "in-parallel"])
 @pytest.mark.parametrize(
     ("hang", "option", "said"),
     [
@@ -35,8 +39,9 @@ def test_a_child_can_be_interrupted_although_the_shell_ignores_it():
     ],
     ids=["python", "native"],
 )
-def test_a_test_that_hangs_fails_by_its_name(tmp_path, hang, option, said):
+def test_a_test_that_hangs_fails_once_and_by_its_name(tmp_path, hang, option, said, parallel):
     (tmp_path / "test_it.py").write_text(f"def test_that_hangs():\n    {hang}\n")
-    done = run_pytest(option, f"--rootdir={tmp_path}", tmp_path / "test_it.py")
+    done = run_pytest(*parallel, option, f"--rootdir={tmp_path}", tmp_path / "test_it.py")
     assert done.returncode == 1, done.stdout
+    assert done.stdout.count("FAILED") <= 1, done.stdout
     assert said in done.stdout + done.stderr
