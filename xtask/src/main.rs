@@ -1,13 +1,11 @@
 //! The tasks that check the project's own source: `cargo run -p xtask -- TASK`.
 //!
-//! - `dependencies`: checks where dependencies come from, and their licences;
 //! - `gen`: writes the pages of `docs/reference/`, which are generated from the source;
 //! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas in Kafka's client jars;
 //! - `tidy`: checks the rules for the source that no compiler checks.
 //!
 //! A task prints what it has checked. If anything is wrong, or it cannot check, its exit code is 1.
 
-mod dependencies;
 mod documents;
 mod parity;
 mod reference;
@@ -24,13 +22,10 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let task = arguments.next().unwrap_or_default();
     let outcome = match task.as_str() {
-        "dependencies" => dependencies::run(&repository()),
         "gen" => reference::generate(&repository()),
         "parity" => parity::run(&repository(), &arguments.map(PathBuf::from).collect::<Vec<_>>()),
         "tidy" => tidy::run(&repository()),
-        _ => Err(vec![
-            "usage: cargo run -p xtask -- dependencies | gen | parity [JAR_OR_DIRECTORY...] | tidy".to_owned(),
-        ]),
+        _ => Err(vec!["usage: cargo run -p xtask -- gen | parity [JAR_OR_DIRECTORY...] | tidy".to_owned()]),
     };
     match outcome {
         Ok(summary) => {
