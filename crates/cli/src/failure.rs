@@ -5,6 +5,19 @@ use std::io;
 
 use kavka::{Error, ErrorClass, ErrorCode};
 
+/// The settings that have options or variables of their own.
+const OPTIONS: &[(&str, &str)] = &[
+    ("security.protocol", "--security-protocol"),
+    ("ssl.ca.location", "--tls-ca"),
+    ("ssl.truststore.location", "--tls-ca"),
+    ("ssl.certificate.location", "--tls-certificate"),
+    ("ssl.key.location", "--tls-key"),
+    ("ssl.key.password", "$KAVKA_TLS_KEY_PASSWORD"),
+    ("sasl.mechanism", "--sasl-mechanism"),
+    ("sasl.username", "--sasl-username"),
+    ("sasl.password", "--sasl-password-file"),
+];
+
 /// The line for standard error, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -44,10 +57,24 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Names the option beside the first mention of each setting, for those who use no properties file.
+fn with_options(mut text: String) -> String {
+    for (setting, option) in OPTIONS {
+        if let Some(start) = text.find(setting) {
+            let is_in_parentheses = text.get(..start).is_some_and(|before| before.ends_with('('));
+            let shown = if is_in_parentheses { format!(", {option}") } else { format!(" ({option})") };
+            text.insert_str(start + setting.len(), &shown);
+        }
+    }
+    text
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error.class() {
-            ErrorClass::Usage => Self::usage(error.to_string()),
+        let class = error.class();
+        let error = with_options(error.to_string());
+        match class {
+            ErrorClass::Usage => Self::usage(error),
             ErrorClass::Unreachable => Self::new(format!("{error}; is it the right cluster (-b)?")),
             ErrorClass::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
                 Self::new(format!("{error}; `kavka topics` lists those that exist"))
@@ -59,7 +86,26 @@ impl From<Error> for Failure {
             | ErrorClass::Malformed
             | ErrorClass::Fenced
             | ErrorClass::Unauthenticated
-            | ErrorClass::Final => Self::new(error.to_string()),
+            | ErrorClass::Final => Self::new(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_are_named_beside_their_settings() {
+        let named = |text: &str| with_options(text.to_owned());
+        assert_eq!(
+            named("ssl.key.location is set, but ssl.certificate.location is missing"),
+            "ssl.key.location (--tls-key) is set, but ssl.certificate.location (--tls-certificate) is missing"
+        );
+        assert_eq!(
+            named("it may require SASL (security.protocol)"),
+            "it may require SASL (security.protocol, --security-protocol)"
+        );
+        assert_eq!(named("linger.ms is wrong"), "linger.ms is wrong");
     }
 }

@@ -48,16 +48,22 @@ fn options_that_contradict_each_other_are_refused_before_anything_is_sent() {
     let broker = Broker::start(&[]);
     let plain = ["--sasl-mechanism", "PLAIN", "--sasl-username", "alice"];
     for (arguments, part) in [
-        (&["--tls-ca", "a", "--security-protocol", "PLAINTEXT"][..], "security.protocol does not use TLS"),
-        (&["--tls-key", "a"], "ssl.certificate.location is missing"),
-        (&["--tls-certificate", "a"], "ssl.key.location is missing"),
+        (
+            &["--tls-ca", "a", "--security-protocol", "PLAINTEXT"][..],
+            "security.protocol (--security-protocol) does not use TLS",
+        ),
+        (&["--tls-key", "a"], "but ssl.certificate.location (--tls-certificate) is missing"),
+        (&["--tls-certificate", "a"], "but ssl.key.location (--tls-key) is missing"),
         (&["--security-protocol", "SLL"], "did you mean SSL?"),
-        (&["--sasl-username", "alice"], "sasl.mechanism is missing"),
-        (&["--sasl-mechanism", "PLAIN"], "sasl.username is missing"),
+        (&["--sasl-username", "alice"], "sasl.mechanism (--sasl-mechanism) is missing"),
+        (&["--sasl-mechanism", "PLAIN"], "sasl.username (--sasl-username) is missing"),
         (&["--sasl-mechanism", "PLAN"], "did you mean PLAIN?"),
-        (&[&plain[..], &["--security-protocol", "SSL"]].concat(), "security.protocol does not use SASL"),
+        (
+            &[&plain[..], &["--security-protocol", "SSL"]].concat(),
+            "security.protocol (--security-protocol) does not use SASL",
+        ),
         (&[&plain[..], &["--sasl-password-file", "/nowhere"]].concat(), "cannot read /nowhere"),
-        (&[&plain[..], &["-X", "sasl.password="]].concat(), "sasl.password is missing or empty"),
+        (&[&plain[..], &["-X", "sasl.password="]].concat(), "sasl.password (--sasl-password-file) is missing or empty"),
         (&[&plain[..], &["-X", "sasl.oauthbearer.scope=a"]].concat(), "sasl.oauthbearer.scope is set, but"),
     ] {
         assert_refused(&broker, &[&["topics"], arguments].concat(), part);

@@ -199,7 +199,7 @@ fn refused_credentials_are_fatal_and_in_the_brokers_words() {
     let error = scene.answer(&header, &response).unwrap_err();
     assert!(error.kind() == ErrorKind::Authentication && error.is_fatal() && !error.is_retriable());
     let text = "the broker refused the credentials for SASL PLAIN: Invalid username or password\\u{1b}[2J\\n: \
-                at kafka:9092";
+                at kafka:9092; because the broker answered SASL_AUTHENTICATION_FAILED (58)";
     assert_eq!(error.to_string(), text);
 }
 

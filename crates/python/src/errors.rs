@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 
 use crate::security::Raised;
 
-/// The hints that name a method, in Python's words.
+/// The hints in Python's words.
 fn words(hint: Hint) -> &'static str {
     match hint {
         Hint::SeekPast => "reset_offsets() past it to continue with this partition",
@@ -20,6 +20,17 @@ fn words(hint: Hint) -> &'static str {
         Hint::SeekInRange => "call reset_offsets() to say where to continue",
         Hint::SeekInNewTopic => "call reset_offsets() to say where to start in the new topic",
         Hint::SeekAndResume => "call reset_offsets() to say where to start, or set auto.offset.reset",
+        Hint::UseTls => "it requires TLS: use the argument ssl_config, or its plaintext port",
+        Hint::UsePlaintext => {
+            "the port is a plaintext one: use the port of a TLS listener, or leave out the argument ssl_config"
+        }
+        Hint::LeaveOutSasl => "leave out the argument sasl, or use the broker's port for SASL",
+        Hint::ChooseMechanism => "choose one of them by the argument sasl, or enable it on the broker",
+        Hint::MayRequireTlsOrSasl => {
+            "it closed before its first response: the port may require TLS or SASL (arguments ssl_config, sasl), or may \
+             not be Kafka's"
+        }
+        Hint::MayRequireSasl => "it closed before its first answer: the port may require SASL (argument sasl)",
         Hint::Text(text) => text,
     }
 }

@@ -66,7 +66,9 @@ def rows_of_settings():
 
 @pytest.mark.parametrize(("section", "argument", "default"), list(rows_of_settings()))
 def test_the_settings_have_the_defaults_that_the_page_gives_them(section, argument, default):
-    parameter = inspect.signature(ARGUMENTS_OF[section]).parameters[argument]
+    owner, _, of_class = argument.removesuffix(")").rpartition("(")
+    taker = getattr(pykafka.sasl, owner, None) or getattr(pykafka, owner) if owner else ARGUMENTS_OF[section]
+    parameter = inspect.signature(taker).parameters[of_class]
     if parameter.default is not inspect.Parameter.empty:
         given = parameter.default
         assert (WORDS[given] if given in (None, "") or isinstance(given, bool) else str(given)) == default

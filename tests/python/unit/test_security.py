@@ -4,13 +4,14 @@ import copy
 import io
 import logging
 import pickle
+import re
 import ssl
 import traceback
 from pathlib import Path
 
 import pykafka
 import pytest
-from pykafka import KafkaClient, PlainAuthenticator, ScramAuthenticator, SslConfig, sasl
+from pykafka import KafkaClient, PlainAuthenticator, ScramAuthenticator, SslConfig, exceptions, sasl
 from pykafka.exceptions import AuthenticationException, KafkaException
 from pykafka.sasl_authenticators import BaseAuthenticator, OauthBearerAuthenticator
 from pykafka.testing import Broker
@@ -158,23 +159,27 @@ def test_an_authenticator_that_asks_for_tls_is_not_used_without_it():
         KafkaClient("127.0.0.1:1", sasl_authenticator=PlainAuthenticator("a", "b", security_protocol="SASL_SSL"))
 
 
-@pytest.mark.parametrize("kind", secretive())
-def test_no_secret_is_in_the_log_of_a_client_or_in_what_it_raises(kind, monkeypatch):
+@pytest.fixture
+def log_of_everything(monkeypatch):
+    """What pykafka logs, at every level."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     logger = logging.getLogger("pykafka")
     monkeypatch.setattr(logger, "level", logging.NOTSET)
     logger.setLevel(1)
     logger.addHandler(handler)
+    yield text
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("kind", secretive())
+def test_no_secret_is_in_the_log_of_a_client_or_in_what_it_raises(kind, log_of_everything):
     thing = secretive()[kind]()
     argument = "ssl_config" if isinstance(thing, SslConfig) else "sasl"
-    try:
-        with pytest.raises((KafkaException, ValueError)) as failed:
-            KafkaClient("127.0.0.1:1", **{argument: thing}, socket_timeout_ms=2000)
-        pykafka._engine.flush_log()
-    finally:
-        logger.removeHandler(handler)
-    assert CANARY not in text.getvalue() + told_with_locals(failed.value)
+    with pytest.raises((KafkaException, ValueError)) as failed:
+        KafkaClient("127.0.0.1:1", **{argument: thing}, socket_timeout_ms=2000)
+    pykafka._engine.flush_log()
+    assert CANARY not in log_of_everything.getvalue() + told_with_locals(failed.value)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +218,92 @@ def test_a_refused_password_is_named_and_not_shown(secure, make):
     with pytest.raises(AuthenticationException, match="refused the credentials") as failed:
         connect(secure, make("alice", "not-" + CANARY))
     assert CANARY not in told_with_locals(failed.value)
+
+
+def not_let_in(broker, ssl_config=None, mechanism=None):
+    """Why a broker and a client do not come together."""
+    with pytest.raises((KafkaException, ValueError)) as failed:
+        KafkaClient(broker.bootstrap_servers, ssl_config=ssl_config, sasl=mechanism, socket_timeout_ms=5000)
+    return failed.value
+
+
+def test_errors_name_what_a_python_program_can_change(secure):
+    alice = sasl.Plain("alice", CANARY)
+    encrypted = Path(__file__).parents[3] / "crates/client/tests/tls/keys/ec.sec1.aes256.pem"
+    with (
+        Broker() as plaintext,
+        Broker(tls=True, client_certificates=True) as mutual,
+        Broker(sasl={"alice": CANARY}, sasl_mechanisms=["PLAIN"]) as plain,
+    ):
+        cert_pem = Path(mutual.client_certificate_file).read_text()
+        for error, words in [
+            (not_let_in(secure), "requires TLS: use the argument ssl_config"),
+            (not_let_in(plaintext, SslConfig(secure.ca_file)), "check the port and ssl_config"),
+            (not_let_in(plaintext, None, alice), "leave out the argument sasl"),
+            (not_let_in(plain), "may require SASL (argument sasl)"),
+            (not_let_in(plain, None, sasl.Scram("alice", CANARY)), "one of them by the argument sasl"),
+            (not_let_in(secure, SslConfig(mutual.ca_file), alice), "SslConfig(cafile)"),
+            (not_let_in(mutual, SslConfig(mutual.ca_file)), "set SslConfig(certfile) and SslConfig(keyfile)"),
+            (
+                not_let_in(mutual, SslConfig(None, cert_pem=cert_pem, key_pem=encrypted.read_text())),
+                "set SslConfig(password)",
+            ),
+        ]:
+            assert words in str(error)
+            assert not re.search(r"\b(security|ssl|sasl)\.[a-z]", str(error)), str(error)
+    with pytest.raises(ValueError, match=r"OAuthBearer\(token_endpoint_url\) is not .* OAuthBearer\(token_file\)"):
+        sasl.OAuthBearer(token_endpoint_url="file:///token", client_id="me", client_secret=CANARY)
+
+
+def test_refusals_have_the_classes_of_the_fork():
+    with Broker(sasl={"alice": CANARY}, sasl_mechanisms=["PLAIN"]) as broker, Broker() as without:
+        for at, mechanism, class_, code in [
+            (broker, sasl.Plain("alice", "not-" + CANARY), exceptions.SaslAuthenticationFailed, 58),
+            (broker, sasl.Scram("alice", CANARY), exceptions.UnsupportedSaslMechanism, 33),
+            (without, sasl.Plain("alice", CANARY), exceptions.IllegalSaslState, 34),
+        ]:
+            error = not_let_in(at, None, mechanism)
+            assert type(error) is class_
+            assert isinstance(error, AuthenticationException)
+            assert (error.ERROR_CODE, exceptions.ERROR_CODES[code]) == (code, class_)
+
+
+MECHANISMS = {
+    "plain": lambda password: sasl.Plain("alice", password),
+    "scram-256": lambda password: sasl.Scram("alice", password, "SCRAM-SHA-256"),
+    "scram-512": lambda password: sasl.Scram("alice", password),
+    "fork": lambda password: ScramAuthenticator("SCRAM-SHA-512", "alice", password),
+}
+
+
+@pytest.mark.parametrize("kind", MECHANISMS)
+def test_neither_secrets_nor_messages_are_in_the_log_of_a_client_at_work(kind, log_of_everything):
+    asked = []
+
+    def current():
+        asked.append(1)
+        return CANARY
+
+    with Broker(tls=True, client_certificates=True, sasl={"alice": CANARY}, session_lifetime_ms=2000) as broker:
+        key = Path(broker.client_key_file).read_text()
+        ssl_config = SslConfig(
+            broker.ca_file, cert_pem=Path(broker.client_certificate_file).read_text(), key_pem=key, password=CANARY
+        )
+        error = not_let_in(broker, ssl_config, MECHANISMS[kind]("not-" + CANARY))
+        with KafkaClient(broker.bootstrap_servers, ssl_config=ssl_config, sasl=MECHANISMS[kind](current)) as client:
+            topic = client.topics["secret"]
+            with topic.get_producer(delivery_reports=True) as producer:
+                # More often than there are connections, so some have authenticated again.
+                while len(asked) < 6:
+                    payload = CANARY.encode()
+                    producer.produce(payload, partition_key=payload, headers=[(CANARY, payload)])
+                    assert producer.get_delivery_report(timeout=60)[1] is None
+            assert topic.get_simple_consumer(consumer_timeout_ms=60_000).consume().value == CANARY.encode()
+    pykafka._engine.flush_log()
+    assert "secret" in log_of_everything.getvalue(), "the log has something to say"
+    told = log_of_everything.getvalue() + told_with_locals(error)
+    assert CANARY not in told
+    assert key.splitlines()[1] not in told
 
 
 @pytest.mark.parametrize("spelled", [lambda user: {"sasl": user}, lambda user: {"sasl_authenticator": user}])

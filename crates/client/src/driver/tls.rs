@@ -245,7 +245,7 @@ fn authorities(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'stat
             let (usable, _) = store.add_parsable_certificates(found.certs);
             if usable == 0 {
                 let error = Error::new(ErrorKind::Config, "this system trusts no certificate authority")
-                    .with_hint("install its CA certificates, or set ssl.truststore.location (ssl.ca.location)");
+                    .with_hint("install its CA certificates, or set ssl.truststore.location");
                 return Err(found.errors.into_iter().next().into_iter().fold(error, Error::with_source));
             }
             return Ok((store, Vec::new()));

@@ -69,16 +69,16 @@ settings! {
         max_block: Duration = 60_000;
 
         /// Whether connections use TLS, and whether the client authenticates itself by SASL.
-        #[setting(kafka = "security.protocol")]
+        #[setting(kafka = "security.protocol", pykafka = "ssl_config", pykafka_default = "none")]
         security_protocol: SecurityProtocol = SecurityProtocol::Plaintext;
 
         /// A PEM file with the authorities that sign the brokers' certificates. Without one, those count that the
         /// operating system trusts.
-        #[setting(kafka = "ssl.truststore.location")]
+        #[setting(kafka = "ssl.truststore.location", pykafka = "SslConfig(cafile)")]
         ssl_truststore_location: Option<String> = None;
 
         /// The same as a text in PEM format (KIP-651).
-        #[setting(kafka = "ssl.truststore.certificates")]
+        #[setting(kafka = "ssl.truststore.certificates", pykafka = "SslConfig(ca_pem)")]
         ssl_truststore_certificates: Option<String> = None;
 
         /// The format of `ssl.truststore.location`. Only PEM is supported; Kafka's default is `JKS`.
@@ -86,19 +86,19 @@ settings! {
         ssl_truststore_type: String = "PEM";
 
         /// The same as `ssl.truststore.location`, by librdkafka's name.
-        #[setting(ours = "ssl.ca.location", pykafka = "ssl_config")]
+        #[setting(ours = "ssl.ca.location", pykafka = "SslConfig(cafile)")]
         ssl_ca_location: Option<String> = None;
 
         /// A PEM file with the client's certificate, those that lead to the authority, and the private key.
-        #[setting(kafka = "ssl.keystore.location")]
+        #[setting(kafka = "ssl.keystore.location", pykafka = "SslConfig(certfile)")]
         ssl_keystore_location: Option<String> = None;
 
         /// The client's certificate and those that lead to the authority, as a text in PEM format (KIP-651).
-        #[setting(kafka = "ssl.keystore.certificate.chain")]
+        #[setting(kafka = "ssl.keystore.certificate.chain", pykafka = "SslConfig(cert_pem)")]
         ssl_keystore_certificate_chain: Option<String> = None;
 
         /// The private key as a text in PEM format (KIP-651).
-        #[setting(kafka = "ssl.keystore.key")]
+        #[setting(kafka = "ssl.keystore.key", pykafka = "SslConfig(key_pem)")]
         ssl_keystore_key: Option<Secret> = None;
 
         /// The format of `ssl.keystore.location`. Only PEM is supported; Kafka's default is `JKS`.
@@ -106,29 +106,29 @@ settings! {
         ssl_keystore_type: String = "PEM";
 
         /// A PEM file with the client's certificate and those that lead to the authority, by librdkafka's name.
-        #[setting(ours = "ssl.certificate.location")]
+        #[setting(ours = "ssl.certificate.location", pykafka = "SslConfig(certfile)")]
         ssl_certificate_location: Option<String> = None;
 
         /// A PEM file with the private key for `ssl.certificate.location`, by librdkafka's name.
-        #[setting(ours = "ssl.key.location")]
+        #[setting(ours = "ssl.key.location", pykafka = "SslConfig(keyfile)")]
         ssl_key_location: Option<String> = None;
 
         /// Decrypts the private key.
-        #[setting(kafka = "ssl.key.password")]
+        #[setting(kafka = "ssl.key.password", pykafka = "SslConfig(password)")]
         ssl_key_password: Option<Secret> = None;
 
         /// Whether a broker's certificate must be for the host that was dialled (`https`) or may be for any (empty, or
         /// `none`). If it may be for any, everybody with a certificate of a trusted authority can pass for a broker.
-        #[setting(kafka = "ssl.endpoint.identification.algorithm")]
+        #[setting(kafka = "ssl.endpoint.identification.algorithm", pykafka = "SslConfig(check_hostname)", pykafka_default = "true")]
         ssl_endpoint_identification_algorithm: EndpointIdentification = EndpointIdentification::Https;
 
         /// The versions of TLS. The oldest one counts: newer ones are always allowed.
-        #[setting(kafka = "ssl.enabled.protocols")]
+        #[setting(kafka = "ssl.enabled.protocols", pykafka = "SslConfig(minimum_version)", pykafka_default = "TLSv1.2")]
         ssl_enabled_protocols: TlsVersion = TlsVersion::V1_2;
 
         /// Accepts every certificate, so that everybody on the network can pass for a broker and read the client's
         /// credentials. Only for experiments.
-        #[setting(ours = "ssl.insecure.accept.any.certificate")]
+        #[setting(ours = "ssl.insecure.accept.any.certificate", pykafka = "SslConfig(insecure_accept_any_certificate)")]
         ssl_insecure_accept_any_certificate: bool = false;
 
         /// How the client proves who it is. Kafka's default is `GSSAPI`.
@@ -136,11 +136,11 @@ settings! {
         sasl_mechanism: Option<SaslMechanism> = None;
 
         /// The username of PLAIN and SCRAM, by librdkafka's name. Kafka has it in `sasl.jaas.config`.
-        #[setting(ours = "sasl.username")]
+        #[setting(ours = "sasl.username", pykafka = "Scram(username)")]
         sasl_username: Option<String> = None;
 
         /// The password of PLAIN and SCRAM, by librdkafka's name. Kafka has it in `sasl.jaas.config`.
-        #[setting(ours = "sasl.password")]
+        #[setting(ours = "sasl.password", pykafka = "Scram(password)")]
         sasl_password: Option<Secret> = None;
 
         /// The credentials in Kafka's own form, for PLAIN, SCRAM and OAUTHBEARER:
@@ -151,27 +151,27 @@ settings! {
 
         /// The `https` URL of the identity provider that issues tokens for OAUTHBEARER, to `...client.id` with
         /// `...client.secret` (KIP-768).
-        #[setting(kafka = "sasl.oauthbearer.token.endpoint.url")]
+        #[setting(kafka = "sasl.oauthbearer.token.endpoint.url", pykafka = "OAuthBearer(token_endpoint_url)")]
         sasl_oauthbearer_token_endpoint_url: Option<String> = None;
 
         /// The client's id at the identity provider (KIP-1139).
-        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.id")]
+        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.id", pykafka = "OAuthBearer(client_id)")]
         sasl_oauthbearer_client_id: Option<String> = None;
 
         /// The client's secret at the identity provider (KIP-1139).
-        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.secret")]
+        #[setting(kafka = "sasl.oauthbearer.client.credentials.client.secret", pykafka = "OAuthBearer(client_secret)")]
         sasl_oauthbearer_client_secret: Option<Secret> = None;
 
         /// The scope to ask the identity provider for (KIP-1139).
-        #[setting(kafka = "sasl.oauthbearer.scope")]
+        #[setting(kafka = "sasl.oauthbearer.scope", pykafka = "OAuthBearer(scope)")]
         sasl_oauthbearer_scope: Option<String> = None;
 
         /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read again before the token expires.
-        #[setting(ours = "sasl.oauthbearer.token.file")]
+        #[setting(ours = "sasl.oauthbearer.token.file", pykafka = "OAuthBearer(token_file)")]
         sasl_oauthbearer_token_file: Option<String> = None;
 
         /// The first part of the brokers' Kerberos principals.
-        #[setting(kafka = "sasl.kerberos.service.name")]
+        #[setting(kafka = "sasl.kerberos.service.name", pykafka = "Gssapi(service_name)")]
         sasl_kerberos_service_name: String = "kafka";
     }
     and {

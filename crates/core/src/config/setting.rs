@@ -25,7 +25,8 @@ pub struct Setting {
     pub is_kafkas: bool,
     /// The name of its field and builder method in Rust.
     pub field: &'static str,
-    /// PyKafka's keyword argument for it, if there is one.
+    /// PyKafka's keyword argument for it, if there is one; of a class other than the client's or the producer's, with
+    /// that class: `SslConfig(cafile)`.
     pub pykafka: Option<&'static str>,
     /// That argument's default, if it is another one.
     pub pykafka_default: Option<&'static str>,

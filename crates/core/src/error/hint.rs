@@ -1,10 +1,10 @@
 //! What to do about an error.
 
-/// Ends the text of an error. The language bindings word those hints that name a method in their own way
-/// ([`Error::worded`](super::Error::worded)).
+/// Ends the text of an error. The language bindings word those hints that name a method, or a setting's value, in their
+/// own way ([`Error::worded`](super::Error::worded)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// It names no method.
+    /// It reads the same in every language.
     Text(&'static str),
     /// What comes next in a partition cannot be read.
     SeekPast,
@@ -18,6 +18,18 @@ pub enum Hint {
     SeekInNewTopic,
     /// A partition is paused, because it has no position yet.
     SeekAndResume,
+    /// The peer speaks TLS, and the client does not.
+    UseTls,
+    /// The client speaks TLS, and the peer does not.
+    UsePlaintext,
+    /// The peer does not authenticate clients by SASL.
+    LeaveOutSasl,
+    /// The peer has other SASL mechanisms than the client's.
+    ChooseMechanism,
+    /// A peer that hung up before it said anything may speak TLS, or authenticate clients.
+    MayRequireTlsOrSasl,
+    /// A peer that hung up on the first request may authenticate clients.
+    MayRequireSasl,
 }
 
 impl Hint {
@@ -31,6 +43,18 @@ impl Hint {
             Self::SeekInRange => "seek to say where to continue",
             Self::SeekInNewTopic => "seek to say where to start in the new topic",
             Self::SeekAndResume => "seek it and resume it, or set auto.offset.reset",
+            Self::UseTls => "it requires TLS: set security.protocol to SSL or SASL_SSL, or use its plaintext port",
+            Self::UsePlaintext => {
+                "the port is a plaintext one: use the port of a TLS listener, or set security.protocol to PLAINTEXT or \
+                 SASL_PLAINTEXT"
+            }
+            Self::LeaveOutSasl => "set security.protocol to PLAINTEXT or SSL, or use the broker's port for SASL",
+            Self::ChooseMechanism => "set sasl.mechanism to one of them, or enable it on the broker",
+            Self::MayRequireTlsOrSasl => {
+                "it closed before its first response: the port may require TLS or SASL (security.protocol), or may not \
+                 be Kafka's"
+            }
+            Self::MayRequireSasl => "it closed before its first answer: the port may require SASL (security.protocol)",
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// The size of the staging buffer; a frame at least this large gets its own buffer.
 const STAGING_BYTES: usize = 64 << 10;
@@ -136,8 +136,7 @@ impl FrameReader {
     fn frame_bytes(&self, prefix: [u8; 4]) -> Result<usize> {
         let length = i32::from_be_bytes(prefix);
         if let [0x15, 3, _, _] = &prefix {
-            return Err(Error::new(ErrorKind::Malformed, "the peer answered with a TLS alert")
-                .with_hint("it requires TLS: set security.protocol to SSL or SASL_SSL, or use its plaintext port"));
+            return Err(Error::new(ErrorKind::Malformed, "the peer answered with a TLS alert").with_hint(Hint::UseTls));
         }
         let hint = match &prefix {
             b"HTTP" => Some("the peer speaks HTTP, not Kafka: check the port"),

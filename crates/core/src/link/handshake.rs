@@ -19,7 +19,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::sasl::{Credentials, Mechanism, Move, Work, Worked};
-use crate::error::{Error, ErrorKind, Place, Result, printable};
+use crate::error::{Error, ErrorKind, Hint, Place, Result, printable};
 use crate::link::old_broker::{Greeting, Next, OldBroker, Probe, Snub};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
@@ -255,7 +255,7 @@ impl Handshake {
         let version = versions.choose(ApiKey::SaslHandshake, (0, newest)).map_err(|error| {
             Error::new(ErrorKind::Authentication, "the broker does not know SASL")
                 .with_source(error)
-                .with_hint("set security.protocol to PLAINTEXT or SSL, or use the broker's port for SASL")
+                .with_hint(Hint::LeaveOutSasl)
         })?;
         let mechanism = credentials.mechanism().name();
         self.mechanism = Some(mechanism);
@@ -274,8 +274,7 @@ impl Handshake {
         let code = response.error_code;
         if code == ErrorCode::ILLEGAL_SASL_STATE {
             let what = format!("the broker does not use SASL on this port ({name} was asked for)");
-            let hint = "set security.protocol to PLAINTEXT or SSL, or use the broker's port for SASL";
-            return Err(Error::new(ErrorKind::Authentication, what).with_hint(hint));
+            return Err(unauthenticated(what, code).with_hint(Hint::LeaveOutSasl));
         }
         if let Some(error) = Error::from_code(code).filter(|_| code != ErrorCode::UNSUPPORTED_SASL_MECHANISM) {
             return Err(error);
@@ -284,8 +283,8 @@ impl Handshake {
         if code != ErrorCode::NONE || !is_listed {
             let list = if response.mechanisms.is_empty() { "none".into() } else { response.mechanisms.join(", ") };
             let what = format!("the broker does not accept the SASL mechanism {name}, only: {}", shortened(&list));
-            return Err(Error::new(ErrorKind::Authentication, what)
-                .with_hint("set sasl.mechanism to one of them, or enable it on the broker"));
+            let code = ErrorCode::UNSUPPORTED_SASL_MECHANISM;
+            return Err(unauthenticated(what, code).with_hint(Hint::ChooseMechanism));
         }
         self.stage = Stage::Step(Work { mechanism, message: Bytes::new() });
         Ok(())
@@ -382,18 +381,13 @@ impl Handshake {
 
     /// What may be the reason if the broker closes the connection now, before it has answered a request. Whether it has
     /// spoken on an earlier connection matters, too.
-    pub(super) fn why_closed(&self, has_spoken: bool) -> Option<&'static str> {
+    pub(super) fn why_closed(&self, has_spoken: bool) -> Option<Hint> {
         match self.stage {
-            Stage::Versions if !has_spoken => Some(
-                "it closed before its first response: the port may require TLS or SASL (security.protocol), or may \
-                     not be Kafka's",
-            ),
-            Stage::Sent(_) if self.may_be_refused() => {
-                Some("it closed during the authentication, as brokers before 1.0 do if the credentials are wrong")
-            }
-            Stage::Ready if self.mechanism.is_none() => {
-                Some("it closed before its first answer: the port may require SASL (security.protocol)")
-            }
+            Stage::Versions if !has_spoken => Some(Hint::MayRequireTlsOrSasl),
+            Stage::Sent(_) if self.may_be_refused() => Some(Hint::Text(
+                "it closed during the authentication, as brokers before 1.0 do if the credentials are wrong",
+            )),
+            Stage::Ready if self.mechanism.is_none() => Some(Hint::MayRequireSasl),
             _ => None,
         }
     }
@@ -409,7 +403,14 @@ fn refused(mechanism: &str, complaint: Option<&str>, message: Option<&str>) -> E
     let words = [complaint, message].into_iter().flatten().filter(|words| !words.is_empty());
     let words = words.map(shortened).collect::<Vec<_>>().join("; ");
     let words = if words.is_empty() { "it gives no reason".into() } else { words };
-    Error::new(ErrorKind::Authentication, format!("the broker refused the credentials for SASL {mechanism}: {words}"))
+    let what = format!("the broker refused the credentials for SASL {mechanism}: {words}");
+    unauthenticated(what, ErrorCode::SASL_AUTHENTICATION_FAILED)
+}
+
+/// An error of the authentication, with what the broker's answer means as its cause.
+fn unauthenticated(what: String, code: ErrorCode) -> Error {
+    let error = Error::new(ErrorKind::Authentication, what);
+    Error::from_code(code).into_iter().fold(error, Error::with_source)
 }
 
 fn ask_versions() -> Step {

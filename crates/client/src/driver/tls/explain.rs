@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kavka_core::error::{Error, ErrorKind};
+use kavka_core::error::{Error, ErrorKind, Hint};
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
 use super::verify::Refusal;
@@ -53,15 +53,13 @@ fn refused(reason: &rustls::Error, certificate: Certificate) -> Error {
             | InvalidMessage::UnknownProtocolVersion
             | InvalidMessage::MessageTooLarge
             | InvalidMessage::InvalidEmptyPayload,
-        ) => error("the broker answered without TLS").with_hint(
-            "the port is a plaintext one: use the port of a TLS listener, or set security.protocol to PLAINTEXT",
-        ),
+        ) => error("the broker answered without TLS").with_hint(Hint::UsePlaintext),
         rustls::Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         )
         | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             error("the broker supports no version of TLS that this client accepts")
-                .with_hint("this client supports TLS 1.2 and 1.3; see ssl.enabled.protocols on both sides")
+                .with_hint("this client supports TLS 1.2 and 1.3, or what ssl.enabled.protocols leaves of them")
         }
         rustls::Error::PeerIncompatible(_) => {
             error("the broker and this client have no cipher or key exchange of TLS in common")
@@ -102,7 +100,7 @@ fn by_alert(alert: AlertDescription, certificate: Certificate) -> Error {
         ),
         _ if concerns_certificate && was_asked_for && !is_configured => error(
             format!("the broker wants a client certificate, and none is configured (TLS alert {name})"),
-            "set ssl.keystore.location (ssl.certificate.location and ssl.key.location)",
+            "set ssl.certificate.location and ssl.key.location, or ssl.keystore.location to a file with both",
         ),
         _ if concerns_certificate && is_configured => error(
             format!("the broker refused the client's certificate: {} (TLS alert {name})", meaning(alert)),

@@ -156,7 +156,7 @@ fn refusal(
                 "the broker's certificate{subject}, or one above it, was signed by an authority with another key than the \
                  trusted one of the same name"
             ),
-            "was the authority made anew? get its current certificate for ssl.truststore.location (ssl.ca.location)",
+            "was the authority made anew? get its current certificate for ssl.truststore.location",
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             wrong_name(broker.as_ref(), &subject, name)
@@ -188,7 +188,7 @@ fn unknown_authority(
     subject: &str,
     intermediates: &[CertificateDer<'_>],
 ) -> (String, &'static str) {
-    let trust = "if that is right, add it to ssl.truststore.location (ssl.ca.location)";
+    let trust = "if that is right, add it to ssl.truststore.location";
     let Some(broker) = broker else {
         return ("the broker's certificate was issued by an unknown authority".into(), trust);
     };
@@ -213,7 +213,7 @@ fn unknown_authority(
         "the broker's certificate{subject} leads to an unknown authority (CA): {} is not trusted",
         printable(issuer)
     );
-    let hint = "add that authority to ssl.truststore.location (ssl.ca.location); if it is an intermediate one, the broker \
+    let hint = "add that authority to ssl.truststore.location; if it is an intermediate one, the broker \
                 should send its certificate, too";
     (what, hint)
 }

@@ -55,7 +55,7 @@ impl Gssapi {
         };
         if layers & NO_LAYER == 0 {
             return Err(refuse("the broker insists on a SASL security layer, which Kafka does not have")
-                .with_hint("protect the connection with TLS (security.protocol=SASL_SSL)"));
+                .with_hint("protect the connection with TLS instead (security.protocol)"));
         }
         // After the layer and the largest message that we could receive in it, the name to act for; empty is our own.
         self.context.wrap(&[NO_LAYER, 0, 0, 0]).map(|choice| Move::Send(choice.into()))
