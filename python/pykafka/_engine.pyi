@@ -36,6 +36,7 @@ __all__ = [
     "ask_to_join",
     "ask_to_leave",
     "ask_to_sync",
+    "client_properties",
     "compress",
     "decompress",
     "describe_group",
@@ -48,6 +49,7 @@ __all__ = [
     "new_connection",
     "parse_hosts",
     "ring_for_log",
+    "security_of",
     "send_heartbeat",
     "use_greenlets",
 ]
@@ -57,6 +59,7 @@ is_main_interpreter: bool
 
 def forward_log() -> NoReturn: ...
 def parse_hosts(hosts: str) -> list[tuple[str, int]]: ...
+def client_properties(content: bytes) -> tuple[list[tuple[str, str]], list[str]]: ...
 
 @final
 class Message:
@@ -155,6 +158,8 @@ class Mechanism:
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, _memo: object) -> Self: ...
     def __reduce__(self) -> NoReturn: ...
+
+def security_of(settings: Sequence[tuple[str, str]]) -> tuple[Tls | None, Mechanism | None]: ...
 
 @final
 class Client:

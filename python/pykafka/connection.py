@@ -99,6 +99,8 @@ def _tls(ssl_config: Any) -> _engine.Tls | None:
     """The engine's settings for the argument `ssl_config` of a client."""
     if ssl_config is None:
         return None
+    if isinstance(ssl_config, _engine.Tls):
+        return ssl_config
     if isinstance(ssl_config, SslConfig):
         return ssl_config._tls()
     raise TypeError(

@@ -5,11 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kavka::ClientConfig;
-use kavka::config::{Setting, all_settings};
+use kavka::config::{Setting, parse_properties, select_properties};
 
 use crate::failure::Failure;
-use crate::properties;
 
 /// The environment variable that names the cluster if no argument does.
 const BOOTSTRAP_VARIABLE: &str = "KAVKA_BOOTSTRAP_SERVERS";
@@ -115,27 +113,13 @@ fn complete(settings: &mut Settings, protocol: Option<&str>, variable: impl Fn(&
 }
 
 /// The properties of a file that this subcommand uses.
-///
-/// One file is used by several programs, as with Kafka's own tools, so settings for others are left out, and names that
-/// nobody knows only cause a warning; but a misspelt name of TLS or SASL is an error, because ignoring it could send a
-/// password unencrypted.
 fn from_file(path: &Path, tables: &[&[Setting]]) -> Result<Settings, Failure> {
     let shown = path.display();
     let bytes = fs::read(path).map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
-    let properties = properties::parse(&bytes).map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
-    let is_in = |table: &[Setting], name: &str| table.iter().any(|setting| setting.name == name);
-    let mut used = Settings::new();
-    for (name, value) in properties {
-        if is_in(ClientConfig::SETTINGS, &name) || tables.iter().any(|table| is_in(table, &name)) {
-            used.push((name, value));
-        } else if !all_settings().any(|setting| setting.name == name) {
-            let unknown = ClientConfig::from_properties([(&name, "")]).err();
-            let why = unknown.map(|error| error.to_string()).unwrap_or_default();
-            if ["security.", "ssl.", "sasl."].iter().any(|prefix| name.starts_with(prefix)) {
-                return Err(Failure::usage(format!("{shown}: {why}")));
-            }
-            eprintln!("kavka: {shown}: {why}; it is ignored");
-        }
+    let selected = parse_properties(&bytes).and_then(|properties| select_properties(properties, tables));
+    let (used, unknown) = selected.map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
+    for why in unknown {
+        eprintln!("kavka: {shown}: {why}; it is ignored");
     }
     Ok(used)
 }

@@ -16,7 +16,6 @@ mod lag;
 mod output;
 mod produce;
 mod progress;
-mod properties;
 mod session;
 mod signals;
 mod start;

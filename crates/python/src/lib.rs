@@ -28,6 +28,7 @@ mod message;
 mod process;
 mod processing;
 mod producer;
+mod properties;
 mod reader;
 mod reports;
 mod requests;
@@ -63,6 +64,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(membership::ask_to_sync, module)?)?;
     module.add_function(wrap_pyfunction!(membership::new_connection, module)?)?;
     module.add_function(wrap_pyfunction!(membership::send_heartbeat, module)?)?;
+    module.add_function(wrap_pyfunction!(properties::client_properties, module)?)?;
+    module.add_function(wrap_pyfunction!(properties::security_of, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_about_groups, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_api_versions, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_for_committed, module)?)?;

@@ -148,6 +148,12 @@ impl Tls {
     }
 }
 
+impl From<kavka::Tls> for Tls {
+    fn from(tls: kavka::Tls) -> Self {
+        Self(tls)
+    }
+}
+
 /// The engine's settings for what a client was given.
 pub(crate) fn security(tls: Option<&Tls>, sasl: Option<&Mechanism>) -> Security {
     Security { tls: tls.map(|tls| tls.0.clone()), sasl: sasl.map(|mechanism| mechanism.sasl.clone()) }
@@ -180,6 +186,14 @@ impl Mechanism {
 
     fn __deepcopy__(this: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
         this
+    }
+}
+
+/// Credentials that were checked with the other settings of a client.
+impl From<Sasl> for Mechanism {
+    fn from(sasl: Sasl) -> Self {
+        let shown = format!("mechanism={:?}", sasl.mechanism().name());
+        Self { sasl, shown }
     }
 }
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import pykafka
 from pykafka import _engine
+from pykafka.cli import connecting
 from pykafka.common import OffsetType
 from pykafka.exceptions import KafkaException, ProtocolClientError, UnicodeException
 from pykafka.protocol import CreateTopicRequest, OffsetPartitionResponse
@@ -290,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Shows and changes topics, offsets and groups of a Kafka cluster.",
         epilog="Exit codes: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C.",
     )
-    parser.add_argument("-b", "--broker", default="localhost:9092", help="host:port of any broker (%(default)s)")
+    connecting.add_options(parser)
     parser.add_argument("-o", "--broker_version", default="0.9.0", help="accepted and ignored: versions are negotiated")
     commands = parser.add_subparsers(title="Commands", metavar="COMMAND")
 
@@ -347,11 +348,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        client = pykafka.KafkaClient(hosts=args.broker, broker_version=args.broker_version)
+        connection = connecting.arguments(args)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        client = pykafka.KafkaClient(broker_version=args.broker_version, **connection)
         args.func(client, args)
         sys.stdout.flush()
     except (Failure, KafkaException, UnicodeException, ValueError) as error:
-        print(f"kafka-tools: {error}", file=sys.stderr)
+        print(f"kafka-tools: {connecting.in_options(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -225,3 +225,99 @@ def test_every_command_of_the_guide_prints_what_the_guide_says(own_broker, capsy
     for command, printed in commands:
         assert main(["-b", own_broker.bootstrap_servers, *shlex.split(command)]) == 0
         assert capsys.readouterr() == (printed, ""), command
+
+
+PASSWORD = "hunter2-canary"
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
+
+@pytest.fixture(scope="module")
+def secure_broker():
+    with pykafka.testing.Broker(tls=True, client_certificates=True, sasl={"alice": PASSWORD}) as broker:
+        broker.create_topic("orders")
+        yield broker
+
+
+@pytest.fixture
+def certificates(secure_broker):
+    """The options with the files."""
+    files = secure_broker.ca_file, secure_broker.client_certificate_file, secure_broker.client_key_file
+    return ["--tls-ca", files[0], "--tls-certificate", files[1], "--tls-key", files[2]]
+
+
+def properties(path, broker, **more):
+    settings = {
+        "bootstrap.servers": broker.bootstrap_servers,
+        "security.protocol": "SASL_SSL",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": broker.ca_file,
+        "ssl.certificate.location": broker.client_certificate_file,
+        "ssl.key.location": broker.client_key_file,
+        "sasl.mechanism": "PLAIN",
+        "sasl.jaas.config": f'{PLAIN} required username="alice" \\\n  password="{PASSWORD}";',
+    } | {name.replace("_", "."): value for name, value in more.items()}
+    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    return str(path)
+
+
+def test_the_options_of_kavka_lead_to_a_secure_broker(secure_broker, certificates, tmp_path, monkeypatch, capsys):
+    options = ["-b", secure_broker.bootstrap_servers, *certificates]
+    options += ["--sasl-mechanism", "SCRAM-SHA-512", "--sasl-username", "alice"]
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\r\n")
+    assert main([*options, "--sasl-password-file", str(file), "print_topics"]) == 0
+    monkeypatch.setenv("KAVKA_SASL_PASSWORD", PASSWORD)
+    assert main([*options, "print_topics"]) == 0
+    assert capsys.readouterr().out.count("orders") == 2
+    monkeypatch.setenv("KAVKA_SASL_PASSWORD", "not-" + PASSWORD)
+    assert main([*options, "print_topics"]) == 1
+    refused = capsys.readouterr().err
+    assert "refused the credentials for SASL SCRAM-SHA-512" in refused
+    assert PASSWORD not in refused
+
+
+def test_a_properties_file_of_kafkas_own_tools_leads_to_a_secure_broker(secure_broker, tmp_path, capsys):
+    file = properties(tmp_path / "client.properties", secure_broker, linger_ms="0", key_serializer="a.B")
+    assert main(["-F", file, "print_topics"]) == 0
+    printed = capsys.readouterr()
+    assert "orders" in printed.out
+    assert printed.err == f"kafka-tools: {file}: no setting is called `key.serializer`; it is ignored\n"
+    elsewhere = main(["--command-config", file, "-b", "127.0.0.1:1", "print_topics"])
+    assert (elsewhere, "127.0.0.1:1" in capsys.readouterr().err) == (1, True)
+
+
+def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KAVKA_SASL_PASSWORD", PASSWORD)
+    misspelt = tmp_path / "misspelt.properties"
+    misspelt.write_text("ssl.truststore.locaton=a")
+    for options, words in [
+        (["--tls-ca", "a", "--security-protocol", "PLAINTEXT"], "ssl.ca.location is set, but security.protocol does"),
+        (["--tls-key", "a"], "ssl.certificate.location is missing"),
+        (["--sasl-username", "alice"], "sasl.mechanism is missing"),
+        (["--sasl-mechanism", "PLAN"], "did you mean PLAIN?"),
+        (["--sasl-password-file", "/nowhere"], "cannot read /nowhere: No such file"),
+        (["-F", "/nowhere"], "cannot read /nowhere: No such file"),
+        (
+            ["-F", str(misspelt)],
+            "misspelt.properties: no setting is called `ssl.truststore.locaton`; did you mean ssl.",
+        ),
+        (["-F", properties(tmp_path / "two", secure_broker, sasl_password=PASSWORD)], "are both set"),
+    ]:
+        with pytest.raises(SystemExit) as raised:
+            main([*options, "print_topics"])
+        assert raised.value.code == 2
+        printed = capsys.readouterr().err
+        assert words in printed
+        assert PASSWORD not in printed
+
+
+def test_a_failure_names_the_option_to_change(secure_broker, own_broker, certificates, capsys):
+    secure, plaintext = secure_broker.bootstrap_servers, own_broker.bootstrap_servers
+    for options, words in [
+        (["-b", secure], "use the option --tls-ca"),
+        (["-b", plaintext, *certificates], "check the port and --tls-ca"),
+        (["-b", secure, *certificates[:2]], "set --tls-certificate and --tls-key"),
+        (["-b", secure, "--tls-ca", certificates[3]], "add that authority to --tls-ca"),
+    ]:
+        assert main([*options, "print_topics"]) == 1
+        assert words in capsys.readouterr().err

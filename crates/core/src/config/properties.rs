@@ -1,10 +1,16 @@
 //! Reads properties files, as `java.util.Properties` and therefore Kafka's own tools do.
 
-/// The properties of a file, in its order.
+use super::{ClientConfig, Setting, all_settings, names};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The properties of a file, in its order, from its content.
 ///
-/// The text is UTF-8; if it is not, it is Latin-1, as in Java. `\uXXXX` works in both. An error names the line, but
-/// shows nothing of it, because it may contain a password.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, String> {
+/// The text is UTF-8; if it is not, it is Latin-1, as in Java. `\uXXXX` works in both.
+///
+/// # Errors
+///
+/// `Config`, with the line, but nothing of what is in it, because that may be a password.
+pub fn parse_properties(bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().copied().map(char::from).collect(),
@@ -13,10 +19,43 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, String> {
     for (number, line) in logical_lines(text.trim_start_matches('\u{feff}')) {
         let (name, value) = split(&line);
         let decoded = unescape(name).zip(unescape(value));
-        properties
-            .push(decoded.ok_or_else(|| format!("line {number}: \\u must be followed by four hexadecimal digits"))?);
+        properties.push(decoded.ok_or_else(|| {
+            let what = format!("line {number}: \\u must be followed by four hexadecimal digits");
+            Error::new(ErrorKind::Config, what)
+        })?);
     }
     Ok(properties)
+}
+
+/// Of the properties of a file, those of a client and of what `tables` describe; and what is wrong with the names that
+/// nobody knows.
+///
+/// One file is used by several programs, as with Kafka's own tools. So settings for others are left out, and an
+/// unknown name is no error, unless it looks like one of TLS or SASL: if that were ignored, a password might go out
+/// unencrypted.
+///
+/// # Errors
+///
+/// `Config`, for an unknown name that begins with `security.`, `ssl.` or `sasl.`.
+#[allow(clippy::type_complexity)]
+pub fn select_properties(
+    properties: Vec<(String, String)>,
+    tables: &[&[Setting]],
+) -> Result<(Vec<(String, String)>, Vec<Error>)> {
+    let is_in = |table: &[Setting], name: &str| table.iter().any(|setting| setting.name == name);
+    let (mut used, mut unknown) = (Vec::new(), Vec::new());
+    for (name, value) in properties {
+        if is_in(ClientConfig::SETTINGS, &name) || tables.iter().any(|table| is_in(table, &name)) {
+            used.push((name, value));
+        } else if !all_settings().any(|setting| setting.name == name) {
+            let error = names::unknown(&name, &[ClientConfig::SETTINGS]);
+            if ["security.", "ssl.", "sasl."].iter().any(|prefix| name.starts_with(prefix)) {
+                return Err(error);
+            }
+            unknown.push(error);
+        }
+    }
+    Ok((used, unknown))
 }
 
 fn is_blank(c: char) -> bool {
@@ -90,9 +129,10 @@ fn unescape(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ProducerConfig;
 
     fn read(text: &str) -> Vec<(String, String)> {
-        parse(text.as_bytes()).unwrap()
+        parse_properties(text.as_bytes()).unwrap()
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -117,13 +157,43 @@ mod tests {
         let text = r"a\=b\:\ c=\t\n\u00e4\uD83D\uDE00\q\\ ";
         assert_eq!(read(text), pairs(&[("a=b: c", "\t\n\u{e4}\u{1f600}q\\ ")]));
         for text in [r"a=\u12", r"a=\uzzzz", r"a=\u+123", r"a=\ud83d"] {
-            assert!(parse(text.as_bytes()).unwrap_err().starts_with("line 1: "), "{text}");
+            let refused = parse_properties(text.as_bytes()).unwrap_err().to_string();
+            assert!(refused.starts_with("line 1: "), "{text}: {refused}");
         }
     }
 
     #[test]
     fn a_file_is_utf_8_or_otherwise_latin_1() {
         assert_eq!(read("\u{feff}a=\u{e4}"), pairs(&[("a", "\u{e4}")]));
-        assert_eq!(parse(b"a=\xe4").unwrap(), pairs(&[("a", "\u{e4}")]));
+        assert_eq!(parse_properties(b"a=\xe4").unwrap(), pairs(&[("a", "\u{e4}")]));
+    }
+
+    #[test]
+    fn a_file_for_several_programs_is_used_as_far_as_it_concerns_this_one() {
+        let shared = [("client.id", "me"), ("linger.ms", "0"), ("fetch.min.bytes", "1"), ("key.serializer", "a.B")];
+        let (used, unknown) = select_properties(pairs(&shared), &[ProducerConfig::SETTINGS]).unwrap();
+        assert_eq!(used, pairs(&shared[..2]));
+        assert_eq!(
+            unknown.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["no setting is called `key.serializer`"]
+        );
+        for name in ["security.protcol", "ssl.protocols", "sasl.user"] {
+            let refused = select_properties(pairs(&[(name, "a")]), &[]).unwrap_err();
+            assert!(refused.to_string().contains(name), "{refused}");
+        }
+    }
+
+    /// A name in a value is no reference: nothing is looked up in the environment, in files or by a class.
+    #[test]
+    fn placeholders_stay_what_they_are() {
+        let placeholders = ["${env:HOME}", "${file:/etc/passwd:root}", "$HOME", "%HOME%", "~/.netrc"];
+        for placeholder in placeholders {
+            let file = format!("client.id={placeholder}\nssl.ca.location={placeholder}\nsecurity.protocol=SSL\n");
+            let config = ClientConfig::from_properties(read(&file)).unwrap();
+            assert_eq!(
+                (config.client_id.as_str(), config.ssl_ca_location.as_deref()),
+                (placeholder, Some(placeholder))
+            );
+        }
     }
 }
