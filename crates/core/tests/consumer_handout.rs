@@ -1,11 +1,13 @@
-//! Batches with more records than a cursor reads at a time.
+//! Batches with more records than a cursor reads at a time, and lists of messages of which one is damaged.
 
 mod consumer_kit;
 
 use bytes::Bytes;
 use kavka_core::config::ConsumerConfig;
+use kavka_core::consumer::StartPosition;
+use kavka_core::wire::records::{CompressionType, Compressor, Decompressor, Format, batches, to_message_set};
 
-use consumer_kit::{Kit, batch, data};
+use consumer_kit::{Kit, batch, data, key};
 
 const MANY: i64 = 40_000;
 
@@ -53,4 +55,35 @@ fn a_batch_that_is_broken_behind_the_records_read_first_hands_out_none_of_them()
     assert_eq!(kit.offsets(), [] as [i64; 0]);
     let errors = kit.errors();
     assert!(errors.len() == 1 && errors[0].contains("record 39999 of the batch at offset 0 is broken"), "{errors:?}");
+}
+
+/// Plain messages of an old format with these values, as a leader returns them.
+fn plain_messages(values: &[&[u8]], format: Format) -> Vec<u8> {
+    let raw = batches(batch(0, values)).next().unwrap().unwrap();
+    let opened = raw.open(&mut Decompressor::new(), 1 << 20).unwrap();
+    let mut uncompressed = Compressor::new(CompressionType::None.into()).unwrap();
+    to_message_set(opened, format, &mut uncompressed).unwrap().to_vec()
+}
+
+#[test]
+fn plain_messages_before_a_damaged_one_are_handed_out_and_then_its_error() {
+    let values: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
+    for format in [Format::V0, Format::V1] {
+        for damaged in 0..4_usize {
+            let mut messages = plain_messages(&values, format);
+            let message_bytes = messages.len() / values.len();
+            messages[(damaged + 1) * message_bytes - 1] ^= 1;
+            let mut kit = kit();
+            kit.feed(vec![data(0, messages)]);
+            let before: Vec<_> = (0..damaged as i64).collect();
+            assert_eq!(kit.offsets(), before);
+            assert_eq!(kit.position(0), Some(damaged as i64));
+            let errors = kit.errors();
+            assert!(errors.len() == 1 && errors[0].contains(&format!("offset {damaged} is corrupt")), "{errors:?}");
+            assert!(kit.take_all().is_empty() && kit.errors().is_empty(), "it is told once");
+            kit.consumer.seek(&key(0), StartPosition::Offset(damaged as i64 + 1)).unwrap();
+            kit.feed(vec![data(0, plain_messages(&values, format))]);
+            assert_eq!(kit.offsets(), (damaged as i64 + 1..4).collect::<Vec<_>>());
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! to the machine. Dropping any of them early loses nothing: the next `take_batch` gives the rest of the batch.
 //!
 //! The whole batch is checked before its first record is handed out, so nothing of a malformed batch is ever delivered.
+//! Before Kafka 0.11, uncompressed messages stand alone: those before a damaged one are handed out, then comes the error.
 //! A seek, a pause or a removal takes effect from the very next record on.
 
 use std::sync::Arc;
@@ -70,8 +71,13 @@ impl FetchedBatch {
     ///
     /// A [`BadBatch`], to be passed to [`Consumer::handle_bad_batch`](super::Consumer::handle_bad_batch).
     pub fn open(self, decompressor: &mut Decompressor, max_bytes: usize) -> Result<RecordCursor, Box<BadBatch>> {
-        let opened =
-            self.batch.open(decompressor, max_bytes).and_then(|mut records| Ok((check(&mut records)?, records)));
+        let mut open = |batch: &RawBatch| {
+            batch.open(decompressor, max_bytes).and_then(|mut records| Ok((check(&mut records)?, records)))
+        };
+        let opened = open(&self.batch).or_else(|error| {
+            let before = self.batch.before_damage().filter(|batch| batch.header().last_offset >= self.position);
+            before.map_or(Err(error), |batch| open(&batch))
+        });
         match opened {
             Ok((first, records)) => Ok(self.cursor(first, records)),
             Err(error) => {

@@ -308,6 +308,18 @@ impl RawBatch {
             .with_hint(Hint::SeekPastDamage))
     }
 
+    /// If one of several plain messages (magic 0 or 1) is damaged, of which each has its own CRC: those before it. `None`
+    /// if there are none, or none is damaged.
+    pub fn before_damage(&self) -> Option<Self> {
+        if self.header.format == Format::V2 {
+            return None;
+        }
+        let end = Some(message_set::undamaged_bytes(&self.bytes)).filter(|end| *end < self.bytes.len())?;
+        let bytes = self.bytes.slice(..end);
+        let (header, _) = message_set::first_batch(&bytes).ok()?;
+        Some(Self { header, bytes })
+    }
+
     /// Checks the CRC, decompresses, and prepares the records for reading.
     ///
     /// `max_bytes` limits the decompressed size. Uncompressed records are read in place.

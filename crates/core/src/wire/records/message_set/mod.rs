@@ -16,7 +16,7 @@ use super::format::{Format, MAGIC_AT, PREFIX_BYTES};
 use super::record::Span;
 use crate::error::Result;
 
-pub(super) use read::{check_crcs, first_batch, unwrap};
+pub(super) use read::{check_crcs, first_batch, undamaged_bytes, unwrap};
 pub use write::{headers_unsupported, to_message_set};
 
 /// The size of a message of magic 0 without its key and value: offset, size, CRC, magic, attributes and two lengths.

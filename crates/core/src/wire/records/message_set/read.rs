@@ -74,6 +74,17 @@ pub(in crate::wire::records) fn check_crcs(data: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// The size of the messages at the front of `data` that are undamaged.
+pub(in crate::wire::records) fn undamaged_bytes(data: &[u8]) -> usize {
+    let mut at = 0;
+    while let Ok((message, end)) = decode(data, at)
+        && check_crc(data, at, end, &message).is_ok()
+    {
+        at = end;
+    }
+    at
+}
+
 #[inline]
 fn check_crc(data: &[u8], at: usize, end: usize, message: &Message) -> Result<()> {
     let computed = crc32(data.get(at.saturating_add(MAGIC_AT)..end).unwrap_or_default());
