@@ -170,7 +170,8 @@ pub enum ConsumerEvent {
         error: Error,
     },
     /// A broker cannot be used until a user mends this (credentials, versions, responses that cannot be decoded).
-    /// Reported once for each broker until a fetch from it succeeds.
+    /// Reported once for each broker until a fetch from it succeeds. If a bug has stopped the machine, every
+    /// [`Consumer::take_batch`] reports that.
     Failed(Error),
     /// The leader said that offset `from` is out of range, and `auto.offset.reset` moved the position. Log it as a
     /// warning.
@@ -533,7 +534,7 @@ impl Consumer {
     /// Whether [`Consumer::take_batch`] may return a batch or report an error.
     pub fn has_batch(&mut self) -> bool {
         self.handle_returned();
-        if !self.events.is_empty() {
+        if !self.events.is_empty() || self.failure.is_some() {
             return true;
         }
         while let Some(&id) = self.queue.front() {
@@ -577,6 +578,9 @@ impl Consumer {
                     self.poison("it lost a batch that was to be handed out");
                 }
             }
+        }
+        if let Some(failure) = self.failure.as_ref().filter(|_| self.events.is_empty()) {
+            self.events.push_back(ConsumerEvent::Failed(failure.clone()));
         }
         None
     }
@@ -760,7 +764,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_of_ours_stops_the_machine_and_is_reported_for_every_partition_and_commit() {
+    fn a_mistake_of_ours_stops_the_machine_and_is_reported_for_every_partition_and_commit_and_every_call() {
         let mistakes: [fn(&mut Consumer); 4] = [
             |consumer| assert_eq!(consumer.partitions.get(PartitionId::numbered(99)).offset(), None),
             |consumer| assert_eq!(consumer.change(PartitionId::numbered(99), |partition| partition.offset()), None),
@@ -783,6 +787,12 @@ mod tests {
             let internal = ErrorKind::Internal;
             let expected = [(internal, None), (internal, None), (internal, None), (internal, Some(number))];
             assert_eq!(errors.collect::<Vec<_>>(), expected);
+            while consumer.poll_event().is_some() {}
+            for _ in 0..3 {
+                assert!(consumer.has_batch() && consumer.take_batch().is_none());
+                let event = consumer.poll_event();
+                assert!(matches!(event, Some(ConsumerEvent::Failed(_))), "{event:?}");
+            }
             for refused in [
                 consumer.seek(&key(0), StartPosition::Earliest),
                 consumer.add(&key(9), StartPosition::Earliest),
