@@ -220,6 +220,7 @@ impl ProducerMachine {
         Some(match self.machine.poll_event()? {
             ProducerEvent::Completed(completed) => MachineEvent::Completed(completed),
             ProducerEvent::Notice(notice) => MachineEvent::Notice(notice),
+            ProducerEvent::OldFormat(topic) => panic!("no topic is kept in an old format, and yet {topic} is said to"),
         })
     }
 

@@ -2,10 +2,12 @@
 
 mod producer_support;
 
+use kavka_core::cluster::Target;
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Written};
-use kavka_core::producer::AppendError;
+use kavka_core::producer::{AppendError, ProducerRequest, ProducerResponse};
 use kavka_core::wire::ErrorCode;
+use kavka_core::wire::messages::InitProducerIdResponse;
 use kavka_core::wire::records::{CompressionType, Header};
 use producer_support::{Rig, Sent, TOPIC};
 
@@ -125,8 +127,7 @@ fn a_batch_that_waits_for_its_turn_waits_for_a_producer_id_if_the_broker_becomes
     let mut seen = Vec::new();
     while seen.len() < 2 {
         let sent = sent_later(&mut rig);
-        // The first producer asks for a producer id again only after a while.
-        assert_eq!(sent.batches[0].stamp.is_some(), sent.values() == ["other"]);
+        assert!(sent.batches[0].stamp.is_some());
         seen.extend(sent.values());
         rig.answer(&sent, ErrorCode::NONE, seen.len() as i64);
     }
@@ -160,16 +161,145 @@ fn a_broker_that_comes_back_with_an_older_version_gets_message_sets_and_no_seque
     assert_eq!(rig.reports, [(0, 1, None), (0, 1, None)]);
 }
 
+/// A producer whose leaders keep the topic in an older format, as they have said of a record in each partition.
+fn with_topic_in_older_format(partitions: i32) -> (Rig, Vec<Sent>) {
+    let mut rig = Rig::new(ProducerConfig::default(), partitions as usize);
+    let mut again = Vec::new();
+    for partition in 0..partitions {
+        rig.append_alone(partition, "a");
+        let refused = sent_later(&mut rig);
+        rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
+        let sent = sent_later(&mut rig);
+        assert_eq!((magic(&sent), sent.batches[0].stamp), (2, None));
+        again.push(sent);
+    }
+    (rig, again)
+}
+
 #[test]
-fn a_topic_in_an_older_format_gets_batches_without_sequence_numbers() {
-    let mut rig = rig(ProducerConfig::default(), 5);
-    rig.append_alone(0, "a");
-    let refused = rig.sent();
-    rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
-    let again = sent_later(&mut rig);
-    assert_eq!((magic(&again), again.batches[0].stamp), (2, None));
-    rig.answer(&again, ErrorCode::NONE, 0);
+fn a_topic_in_an_older_format_gets_batches_without_sequence_numbers_and_the_application_is_told_once() {
+    let (mut rig, again) = with_topic_in_older_format(2);
+    for sent in again {
+        rig.answer(&sent, ErrorCode::NONE, 0);
+    }
+    assert_eq!(rig.reports, [(0, 1, None), (1, 1, None)]);
+    assert_eq!(rig.old_formats, [TOPIC]);
+}
+
+#[test]
+fn a_topic_gets_sequence_numbers_again_when_its_leader_comes_back_with_a_newer_format() {
+    let (mut rig, again) = with_topic_in_older_format(1);
+    rig.answer_with(&again[0], Err(lost()));
+    let new = sent_later(&mut rig);
+    assert!(new.batches[0].stamp.is_some());
+    rig.answer(&new, ErrorCode::NONE, 0);
     assert_eq!(rig.reports, [(0, 1, None)]);
+}
+
+#[test]
+fn an_old_broker_that_is_asked_for_a_producer_id_takes_it_from_no_partition_of_a_newer_one() {
+    let mut rig = Rig::new(ProducerConfig::default(), 3);
+    rig.leaders(1, &[(1, 2), (2, 2), (3, 2)]);
+    (rig.any, rig.others) = (2, [(2, 2)].into());
+    for partition in 0..3 {
+        rig.append_alone(partition, "a");
+    }
+    for _ in 0..3 {
+        let sent = rig.sent();
+        assert_eq!(sent.batches[0].stamp.is_some(), sent.broker_id != 2, "broker {}", sent.broker_id);
+        rig.answer(&sent, ErrorCode::NONE, 0);
+    }
+    rig.reports.sort_by_key(|(partition, ..)| *partition);
+    assert_eq!(rig.reports, [(0, 1, None), (1, 1, None), (2, 1, None)]);
+}
+
+#[test]
+fn a_leader_that_cannot_be_asked_for_a_producer_id_holds_up_no_partition_of_another() {
+    let mut rig = Rig::new(ProducerConfig::default(), 2);
+    rig.leaders(1, &[(1, 2), (3, 2)]);
+    rig.append_alone(0, "a");
+    rig.append_alone(1, "a");
+    let any = rig.producer.poll_request(rig.now).unwrap();
+    assert!(matches!((&any.target, &any.body), (Target::Any, ProducerRequest::InitProducerId(_))));
+    rig.refuse(any.id);
+    let first = rig.producer.poll_request(rig.now).unwrap();
+    assert_eq!(first.broker_id(), Some(1));
+    rig.producer.handle_response(rig.now, first.id, Err(Error::new(ErrorKind::Disconnected, "it is down")));
+    assert!(rig.producer.poll_request(rig.now).is_none(), "it backs off");
+    rig.after(1_000);
+    let second = rig.producer.poll_request(rig.now).unwrap();
+    assert_eq!(second.broker_id(), Some(3));
+    let response = InitProducerIdResponse { producer_id: Some(7), ..Default::default() };
+    rig.producer.handle_response(rig.now, second.id, Ok(ProducerResponse::InitProducerId(response)));
+    assert!(rig.sent().batches[0].stamp.is_some());
+}
+
+#[test]
+fn in_a_cluster_of_two_versions_who_asks_for_idempotence_gets_it_from_those_leaders_that_have_it() {
+    let mut rig = Rig::new(ProducerConfig::default().idempotence(Some(true)), 2);
+    rig.leaders(1, &[(1, 2), (2, 2)]);
+    (rig.any, rig.others) = (2, [(2, 2)].into());
+    for _ in 0..2 {
+        rig.after(1_000);
+        let refused = rig.append_alone(1, "to the old one");
+        let taken = rig.append_alone(0, "to the new one");
+        let sent = rig.sent();
+        assert!(sent.batches[0].stamp.is_some() && sent.broker_id == 1);
+        rig.answer(&sent, ErrorCode::NONE, 0);
+        assert!(rig.poll().is_none());
+        rig.events();
+        let error = refused.completion.outcome(0).unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+        assert!(text_of(&error).contains("Kafka 0.11 or newer"), "{error}");
+        assert!(taken.completion.outcome(0).unwrap().is_ok());
+    }
+    rig.others.clear();
+    let upgraded = rig.append_alone(1, "to the upgraded one");
+    let sent = sent_later(&mut rig);
+    assert!(sent.batches[0].stamp.is_some() && sent.broker_id == 2);
+    rig.answer(&sent, ErrorCode::NONE, 0);
+    assert!(upgraded.completion.outcome(0).unwrap().is_ok());
+}
+
+#[test]
+fn a_request_that_a_broker_refuses_just_before_it_is_upgraded_is_sent_again() {
+    let mut rig = Rig::warm(ProducerConfig::default());
+    rig.append_alone(0, "a");
+    let refused = rig.producer.poll_request(rig.now).unwrap();
+    rig.refuse(refused.id);
+    assert!(rig.poll().is_none(), "it has the version now, but nothing may be sent in a hot loop");
+    let again = sent_later(&mut rig);
+    assert_eq!(again.values(), ["a"]);
+    rig.answer(&again, ErrorCode::NONE, 1);
+    assert_eq!(rig.reports, [(0, 1, None)]);
+}
+
+#[test]
+fn a_broker_that_has_no_common_version_fails_the_records_at_once() {
+    let mut rig = Rig::warm(ProducerConfig::default());
+    let record = rig.append_alone(0, "a");
+    let refused = rig.producer.poll_request(rig.now).unwrap();
+    rig.refuse(refused.id);
+    let versions = rig.producer.poll_request(rig.now).unwrap();
+    assert!(matches!(versions.body, ProducerRequest::Versions));
+    rig.refuse(versions.id);
+    let error = record.completion.outcome(0).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+}
+
+#[test]
+fn a_broker_that_was_upgraded_unnoticed_gets_sequence_numbers_before_long() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    let mut was_stamped = Vec::new();
+    for (number, wait_ms) in [0, 1_000, 40_000, 1_000].into_iter().enumerate() {
+        rig.after(wait_ms);
+        rig.append_alone(0, "a");
+        let sent = sent_later(&mut rig);
+        was_stamped.push(sent.batches[0].stamp.is_some());
+        rig.answer(&sent, ErrorCode::NONE, number as i64);
+        (rig.produce_version, rig.assigns_ids) = (13, true);
+    }
+    assert_eq!(was_stamped, [false, false, false, true], "it is asked again while the third batch is sent");
 }
 
 #[test]

@@ -255,6 +255,11 @@ impl SharedMachine {
             match event {
                 ProducerEvent::Completed(completed) => completed.carry_out(),
                 ProducerEvent::Notice(notice) => self.driver.take_notice(notice),
+                ProducerEvent::OldFormat(topic) => log::info!(
+                    "the topic {topic} is kept in a format from before Kafka 0.11 (message.format.version): it has no \
+                     idempotence, so a record that is sent again may be stored twice, and one batch of each partition \
+                     is in flight at a time, to keep the order; it has no record headers"
+                ),
             }
         }
         let mut wakes = false;

@@ -71,7 +71,7 @@ impl Producer {
             self.partitions.get_mut(id).drain();
             return self.advance(now, id);
         }
-        if rules.idempotent && partition.needs_identity() && self.lanes.get(lane).lacks_identity() {
+        if rules.idempotent && self.lacks_identity(partition) {
             return self.partitions.get_mut(id).wait_for_identity() && self.lanes.update(lane, |lane| lane.wait(id));
         }
         if partition.is_listed(broker_id) || !partition.can_send(now, rules) {

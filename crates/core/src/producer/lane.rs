@@ -19,8 +19,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Lane {
     identity: Identity,
-    /// Whether its partitions do without a producer id for now, because a broker cannot assign one.
-    is_weak: bool,
+    /// Whether to ask the leaders of the waiting partitions for it, because another broker cannot assign one.
+    asks_leaders: bool,
     failures: u32,
     /// Why the last request for a producer id failed.
     last_error: Option<Error>,
@@ -32,7 +32,8 @@ pub(super) struct Lane {
 impl Lane {
     fn new(idempotent: bool) -> Self {
         let identity = if idempotent { Identity::Wanted(Instant::default()) } else { Identity::Off };
-        Self { identity, is_weak: false, failures: 0, last_error: None, waiting: Vec::new(), names: BTreeMap::new() }
+        let (last_error, waiting, names) = (None, Vec::new(), BTreeMap::new());
+        Self { identity, asks_leaders: false, failures: 0, last_error, waiting, names }
     }
 
     /// The producer id, if known.
@@ -45,20 +46,36 @@ impl Lane {
 
     /// Whether there is no producer id yet, although one is needed.
     pub(super) fn lacks_identity(&self) -> bool {
-        !self.is_weak && matches!(self.identity, Identity::Wanted(_) | Identity::Asked(_))
+        matches!(self.identity, Identity::Wanted(_) | Identity::Asked(_))
     }
 
-    /// Whether its partitions do without a producer id for now.
-    pub(super) fn is_weak(&self) -> bool {
-        self.is_weak
+    /// Whether the leaders of the partitions that wait are to be asked.
+    pub(super) fn asks_leaders(&self) -> bool {
+        self.asks_leaders
     }
 
-    /// Lets its partitions do without a producer id until it has one, and asks again at this time. Returns the
-    /// partitions that waited for it.
-    pub(super) fn weaken(&mut self, ask_again_at: Instant) -> Vec<PartitionId> {
-        self.is_weak = true;
-        self.identity = Identity::Wanted(ask_again_at);
-        std::mem::take(&mut self.waiting)
+    /// The partitions that have something to send and wait for the producer id.
+    pub(super) fn waiting(&self) -> &[PartitionId] {
+        &self.waiting
+    }
+
+    /// How many requests for a producer id in a row have failed.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Asks the leaders from now on.
+    pub(super) fn ask_leaders(&mut self, now: Instant) {
+        self.asks_leaders = true;
+        self.identity = Identity::Wanted(now);
+    }
+
+    /// Lets some of the waiting partitions wait no longer, and asks another leader for the others. Returns the former.
+    pub(super) fn release(&mut self, now: Instant, is_released: impl Fn(PartitionId) -> bool) -> Vec<PartitionId> {
+        self.identity = Identity::Wanted(now);
+        let (released, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|id| is_released(*id));
+        self.waiting = waiting;
+        released
     }
 
     /// Why there is no producer id yet.
@@ -86,7 +103,7 @@ impl Lane {
     /// When to request a producer id.
     fn wanted_at(&self) -> Option<Instant> {
         match self.identity {
-            Identity::Wanted(at) => Some(at).filter(|_| self.is_weak || !self.waiting.is_empty()),
+            Identity::Wanted(at) => Some(at).filter(|_| !self.waiting.is_empty()),
             Identity::Off | Identity::Asked(_) | Identity::Known(_) => None,
         }
     }
@@ -94,7 +111,7 @@ impl Lane {
     /// Sets the producer id; returns the partitions that waited for it.
     pub(super) fn adopt(&mut self, id: ProducerId) -> Vec<PartitionId> {
         self.identity = Identity::Known(id);
-        self.is_weak = false;
+        self.asks_leaders = false;
         self.failures = 0;
         self.last_error = None;
         std::mem::take(&mut self.waiting)
@@ -140,8 +157,9 @@ pub(super) struct Lanes {
     all: Arena<LaneId, Lane>,
     /// The lanes that want a producer id, and when to request it.
     wanting: BTreeSet<(Instant, LaneId)>,
-    /// The lanes whose request for a producer id is in flight, by the id of the request.
-    asking: BTreeMap<u64, LaneId>,
+    /// The lanes whose request for a producer id is in flight, by the id of the request, and the leader that was asked;
+    /// `None` if any broker was.
+    asking: BTreeMap<u64, (LaneId, Option<i32>)>,
     /// How many lanes have a topic of this name.
     named: BTreeMap<Arc<str>, usize>,
 }
@@ -217,18 +235,18 @@ impl Lanes {
         self.wanting.first().copied()
     }
 
-    /// Notes that this request asks for the producer id of a lane. Returns how many of its requests have failed in a
-    /// row.
-    pub(super) fn ask(&mut self, id: LaneId, request: u64) -> u32 {
-        self.asking.insert(request, id);
+    /// Notes that this request asks a leader, or any broker, for the producer id of a lane. Returns how many of its
+    /// requests have failed in a row.
+    pub(super) fn ask(&mut self, id: LaneId, request: u64, leader: Option<i32>) -> u32 {
+        self.asking.insert(request, (id, leader));
         self.update(id, |lane| {
             lane.identity = Identity::Asked(request);
             lane.failures
         })
     }
 
-    /// The lane that this request asked for; `None` if there is none, or it was removed.
-    pub(super) fn take_asking(&mut self, request: u64) -> Option<LaneId> {
+    /// The lane that this request asked for, and the leader that was asked; `None` if there is no such lane any more.
+    pub(super) fn take_asking(&mut self, request: u64) -> Option<(LaneId, Option<i32>)> {
         self.asking.remove(&request)
     }
 

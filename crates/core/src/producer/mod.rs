@@ -112,6 +112,8 @@ pub enum ProducerEvent {
     Completed(Completed),
     /// For the owner of the metadata.
     Notice(Notice),
+    /// This topic is kept in a format without sequence numbers. Once for each such topic: worth a line in the log.
+    OldFormat(Arc<str>),
 }
 
 /// The producer machine; see the module's documentation.

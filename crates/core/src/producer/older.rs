@@ -3,38 +3,50 @@
 //! The producer takes every leader for one that stores batches of magic 2. If a broker is older than Kafka 0.11, its
 //! connection refuses the first request, and nothing of that is sent. The producer then asks for the version of
 //! `Produce` that both sides have, and sends message sets to this broker from then on, without sequence numbers. When
-//! the broker is lost, or takes a partition over, what is known of it is forgotten: it may have another version now.
+//! the broker is lost, or takes a partition over, what is known of it is forgotten: it may have another version now. An
+//! idle connection may end unnoticed, so a broker that is still used is asked again every 30 seconds.
+//!
+//! In a cluster of several versions, `InitProducerId` may reach a broker that does not have it. Every broker that
+//! stores sequence numbers does, so then the leaders of the waiting partitions are asked, one after the other.
 //!
 //! Without sequence numbers the broker cannot recognise duplicates, so a batch that is sent again may be stored twice.
-//! One batch of a partition at a time is in flight, so the order is kept. The same holds where the broker is new but no
-//! broker assigns producer ids yet, or where the topic is kept in an older format (`message.format.version`).
+//! One batch of a partition at a time is in flight, so the order is kept. The same holds where the leader is new but
+//! assigns no producer ids, or where the topic is kept in an older format (`message.format.version`).
 //!
-//! If `enable.idempotence` is set to true, all that is an error instead.
+//! If `enable.idempotence` is set to true, all that is an error instead, for the partitions of that leader.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::partition::{Partition, Rules};
 use super::sender::ProducerRequest;
-use super::{LaneId, PartitionId, Producer};
+use super::{LaneId, PartitionId, Producer, ProducerEvent};
 use crate::cluster::{Call, Owner, Target};
-use crate::error::{Error, ErrorKind, Written};
+use crate::error::{Error, ErrorKind, Result, Written};
 use crate::time::Instant;
 use crate::wire::messages::produce::{BATCHES_SINCE, TIMESTAMPS_SINCE, ZSTD_SINCE};
 use crate::wire::records::{CompressionType, Format};
 
-/// How long after a broker could not assign a producer id the next one is asked: brokers may be upgraded meanwhile.
-const ASK_FOR_ID_AGAIN: Duration = Duration::from_secs(30);
+/// How long it is believed of a broker that it stores an older format, or assigns no producer ids.
+const BELIEVED_FOR: Duration = Duration::from_secs(30);
+
+/// How long a leader may leave a request for a producer id unanswered before another one is asked.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of brokers that are not new.
 #[derive(Debug, Default)]
 pub(super) struct Older {
-    /// The formats that they store; others store magic 2.
-    formats: BTreeMap<i32, Format>,
-    /// The brokers to ask for their versions, and why: what they refused.
-    to_ask: BTreeMap<i32, Refused>,
+    /// The brokers that store an older format than magic 2, and when to ask whether they still do.
+    formats: BTreeMap<i32, (Format, Instant)>,
+    /// The leaders that assign no producer ids, and until when that is believed.
+    without_ids: BTreeMap<i32, Instant>,
+    /// The brokers to ask for their versions, and what they refused; `None` if they may be newer by now.
+    to_ask: BTreeMap<i32, Option<Refused>>,
     /// The brokers that were asked, by the id of the request.
-    asked: BTreeMap<u64, (i32, Refused)>,
+    asked: BTreeMap<u64, (i32, Option<Refused>)>,
+    /// The topics in an older format of which the application was told.
+    told: BTreeSet<Arc<str>>,
 }
 
 /// A format that a broker refused, and its error.
@@ -48,6 +60,12 @@ impl Older {
     /// Forgets a broker that was lost or has become a leader.
     pub(super) fn forget(&mut self, broker_id: i32) {
         self.formats.remove(&broker_id);
+        self.without_ids.remove(&broker_id);
+    }
+
+    /// Forgets which leaders assigned no producer ids a while ago.
+    pub(super) fn forget_in_time(&mut self, now: Instant) {
+        self.without_ids.retain(|_, until| *until > now);
     }
 }
 
@@ -59,7 +77,7 @@ impl Producer {
 
     /// The format in which a broker is sent records.
     pub(super) fn format_of(&self, broker_id: i32) -> Format {
-        self.older.formats.get(&broker_id).copied().unwrap_or(Format::V2)
+        self.older.formats.get(&broker_id).map_or(Format::V2, |(format, _)| *format)
     }
 
     /// The rules for a partition, with its current leader.
@@ -67,9 +85,18 @@ impl Producer {
         let is_weak = self.rules.idempotent
             && !self.rules.needs_idempotence
             && (partition.is_without_sequences()
-                || self.lanes.get(partition.lane()).is_weak()
-                || self.format_for(partition) < Format::V2);
+                || self.format_for(partition) < Format::V2
+                || self.lacks_identity(partition) && self.is_led_without_ids(partition));
         if is_weak { self.rules.without_idempotence() } else { self.rules }
+    }
+
+    /// Whether a partition needs a producer id for its sequence numbers, and there is none yet.
+    pub(super) fn lacks_identity(&self, partition: &Partition) -> bool {
+        partition.needs_identity() && self.lanes.get(partition.lane()).lacks_identity()
+    }
+
+    fn is_led_without_ids(&self, partition: &Partition) -> bool {
+        partition.leader().is_some_and(|leader| self.older.without_ids.contains_key(&leader))
     }
 
     /// The versions of `Produce` that can carry this format: the oldest and the newest.
@@ -84,7 +111,15 @@ impl Producer {
 
     /// Notes that the connection to a broker refused a request with this format.
     pub(super) fn handle_refused(&mut self, broker_id: i32, format: Format, error: Error) {
-        self.older.to_ask.entry(broker_id).or_insert(Refused { format, error });
+        self.older.to_ask.entry(broker_id).or_default().get_or_insert(Refused { format, error });
+    }
+
+    /// Asks a broker that is sent an older format whether it still needs that, if it was last asked a while ago.
+    pub(super) fn look_again(&mut self, now: Instant, broker_id: i32) {
+        if let Some((_, ask_at)) = self.older.formats.get_mut(&broker_id).filter(|(_, ask_at)| *ask_at <= now) {
+            *ask_at = now + BELIEVED_FOR;
+            self.older.to_ask.entry(broker_id).or_default();
+        }
     }
 
     /// Asks for the version of `Produce` that a broker and this client have.
@@ -96,30 +131,47 @@ impl Producer {
         Some(Call { id: self.next_request_id, owner: Owner::Produce(self.number), ..call })
     }
 
-    /// Takes the version of `Produce` that a broker has; `None` if it could not be asked. Returns false if the request
-    /// with this id did not ask for it.
-    pub(super) fn handle_versions(&mut self, now: Instant, id: u64, produce: Option<i16>) -> bool {
+    /// Takes the version of `Produce` that a broker has, or why it could not be asked. Returns false if the request with
+    /// this id did not ask for it.
+    pub(super) fn handle_versions(&mut self, now: Instant, id: u64, produce: Result<i16>) -> bool {
         let Some((broker_id, refused)) = self.older.asked.remove(&id) else { return false };
-        // If the broker was lost meanwhile, the next request shows what it can do.
-        let Some(version) = produce else { return true };
+        let version = match (produce, refused.is_some()) {
+            (Ok(version), _) => version,
+            (Err(error), true) if error.kind() == ErrorKind::Unsupported => {
+                self.give_up_led_by(now, broker_id, &error);
+                return true;
+            }
+            // If the broker was lost meanwhile, the next request shows what it can do.
+            (Err(_), _) => return true,
+        };
         let format = match version {
             BATCHES_SINCE.. => Format::V2,
             TIMESTAMPS_SINCE.. => Format::V1,
             _ => Format::V0,
         };
-        let hopeless = self.why_hopeless(&refused, format, version);
-        if hopeless.is_none() {
-            self.older.formats.insert(broker_id, format);
+        if let Some(error) = refused.as_ref().and_then(|refused| self.why_hopeless(refused, format, version)) {
+            self.give_up_led_by(now, broker_id, &error);
+            return true;
         }
-        for id in self.led_by(broker_id) {
-            if let Some(error) = &hopeless {
-                self.give_up(now, id, error);
-            } else {
+        if format < Format::V2 {
+            self.older.formats.insert(broker_id, (format, now + BELIEVED_FOR));
+        } else {
+            self.older.formats.remove(&broker_id);
+        }
+        // If it was upgraded or downgraded since it refused the request, that is sent again after its back-off.
+        if refused.is_some_and(|refused| refused.format != format) {
+            for id in self.led_by(broker_id) {
                 self.partitions.get_mut(id).end_back_off(Instant::FAR);
                 self.advance(now, id);
             }
         }
         true
+    }
+
+    fn give_up_led_by(&mut self, now: Instant, broker_id: i32, error: &Error) {
+        for id in self.led_by(broker_id) {
+            self.give_up(now, id, error);
+        }
     }
 
     /// Why nothing can be sent to a broker that has this version of `Produce`; `None` if it can.
@@ -140,7 +192,7 @@ impl Producer {
                 "leave out enable.idempotence, to get what the broker can do, or set it to false",
             );
         }
-        (format == refused.format).then(|| refused.error.clone())
+        None
     }
 
     /// The partitions with unreported records that a broker leads.
@@ -149,10 +201,43 @@ impl Producer {
         self.ledger.partitions().into_iter().filter(is_led).collect()
     }
 
-    /// Lets the partitions of a lane go on without a producer id, because a broker cannot assign one. Asks again later.
-    pub(super) fn weaken(&mut self, now: Instant, lane: LaneId) {
-        for id in self.lanes.update(lane, |lane| lane.weaken(now + ASK_FOR_ID_AGAIN)) {
-            self.go_on_with_identity(now, lane, id);
+    /// The leader to ask for the producer id of a lane, and how long, if another broker has refused: each time another
+    /// one of those whose partitions wait. `None` if any broker will do.
+    pub(super) fn leader_to_ask(&self, lane: LaneId) -> Option<(i32, Duration)> {
+        let lane = self.lanes.get(lane);
+        if !lane.asks_leaders() {
+            return None;
+        }
+        let waiting = lane.waiting().iter().filter_map(|id| self.partitions.find(*id));
+        let leaders: BTreeSet<i32> = waiting.filter_map(Partition::leader).collect();
+        let turn = (lane.failures() as usize).checked_rem(leaders.len())?;
+        leaders.into_iter().nth(turn).map(|leader| (leader, LEADER_PATIENCE))
+    }
+
+    /// Takes it that a leader assigns no producer ids: the partitions that it leads go on without, or fail with this
+    /// error if they may not.
+    pub(super) fn handle_no_ids(&mut self, now: Instant, lane: LaneId, leader: i32, error: &Error) {
+        if !self.rules.needs_idempotence {
+            self.older.without_ids.insert(leader, now + BELIEVED_FOR);
+        }
+        // One that was removed meanwhile does not wait any more, and its number may be that of another lane's.
+        let partitions = &self.partitions;
+        let waits = |id: PartitionId| partitions.find(id).filter(|partition| partition.lane() == lane);
+        let is_led = |id: PartitionId| waits(id).is_none_or(|partition| partition.leader() == Some(leader));
+        for id in self.lanes.update(lane, |lane| lane.release(now, is_led)) {
+            if self.rules.needs_idempotence && self.partitions.find(id).is_some_and(|found| found.lane() == lane) {
+                self.partitions.get_mut(id).handle_identity();
+                self.give_up(now, id, error);
+            } else {
+                self.go_on_with_identity(now, lane, id);
+            }
+        }
+    }
+
+    /// Tells the application of a topic that is kept in a format without sequence numbers, unless it was told before.
+    pub(super) fn tell_of_old_format(&mut self, topic: &Arc<str>) {
+        if self.older.told.insert(Arc::clone(topic)) {
+            self.events.push_back(ProducerEvent::OldFormat(Arc::clone(topic)));
         }
     }
 }

@@ -24,10 +24,10 @@ impl Producer {
     pub fn handle_response(&mut self, now: Instant, id: u64, result: Result<ProducerResponse>) {
         let result = match result {
             Ok(ProducerResponse::Versions { produce }) => {
-                self.handle_versions(now, id, Some(produce));
+                self.handle_versions(now, id, Ok(produce));
                 return self.check();
             }
-            Err(_) if self.handle_versions(now, id, None) => return self.check(),
+            Err(error) if self.handle_versions(now, id, Err(error.clone())) => return self.check(),
             other => other,
         };
         if let Some(sent) = self.requests.remove(&id) {
@@ -38,12 +38,12 @@ impl Producer {
                 }
             });
             self.handle_produced(now, &sent, result);
-        } else if let Some(lane) = self.lanes.take_asking(id) {
+        } else if let Some((lane, leader)) = self.lanes.take_asking(id) {
             let result = result.and_then(|response| match response {
                 ProducerResponse::InitProducerId(response) => Ok(response),
                 ProducerResponse::Produce(_) | ProducerResponse::Versions { .. } => Err(other_request()),
             });
-            self.handle_init_producer_id(now, lane, result);
+            self.handle_init_producer_id(now, lane, leader, result);
         }
         self.check();
     }
@@ -59,7 +59,7 @@ impl Producer {
             Ok(response) => self.match_answers(sent, response),
             Err(error) if error.kind() == ErrorKind::Unsupported && error.written() == Written::No => {
                 self.handle_refused(sent.to.broker_id, sent.format, error.clone());
-                sent.batches.iter().map(|_| BatchResponse::NotSent).collect()
+                sent.batches.iter().map(|_| BatchResponse::NotSent(error.clone())).collect()
             }
             Err(error) => {
                 self.older.forget(sent.to.broker_id);
@@ -74,6 +74,9 @@ impl Producer {
                 && answer.error_code.refreshes_metadata()
             {
                 self.outdated.add_topic(self.partitions.get(batch.partition).topic_name());
+            }
+            if answer.is_about_format() && !self.rules.needs_idempotence {
+                self.tell_of_old_format(&Arc::clone(self.partitions.get(batch.partition).topic_name()));
             }
             if self.partitions.get_mut(batch.partition).handle_answer(batch.batch, answer, batch.rules) {
                 self.retry_later(now, batch.partition);

@@ -119,6 +119,7 @@ impl Producer {
     ///
     /// With `acks=0` a produce request gets no response: pass in an empty one once the request is written.
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
+        self.older.forget_in_time(now);
         self.expire(now);
         self.end_due_lingers(now);
         self.retry_due(now);
@@ -137,18 +138,22 @@ impl Producer {
             return None;
         }
         let (_, lane) = self.lanes.next_wanting().filter(|(at, _)| *at <= now)?;
+        let leader = self.leader_to_ask(lane);
         self.next_request_id += 1;
         let id = self.next_request_id;
-        let failures = self.lanes.ask(lane, id);
+        let failures = self.lanes.ask(lane, id, leader.map(|(broker_id, _)| broker_id));
+        let target = leader.map_or(Target::Any, |(broker_id, _)| Target::Broker(broker_id));
         let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
-        Some(Call { id, failures, ..Call::new(Target::Any, ProducerRequest::InitProducerId(request)) })
+        let call = Call::new(target, ProducerRequest::InitProducerId(request));
+        Some(Call { id, failures, timeout: leader.map(|(_, patience)| patience), ..call })
     }
 
-    /// Takes a producer id, or the reason why there is none yet.
+    /// Takes a producer id, or the reason why there is none yet. `leader` was asked; `None` if any broker was.
     pub(super) fn handle_init_producer_id(
         &mut self,
         now: Instant,
         lane: LaneId,
+        leader: Option<i32>,
         result: Result<InitProducerIdResponse>,
     ) {
         let response = result.and_then(|response| match Error::from_code(response.error_code) {
@@ -167,13 +172,17 @@ impl Producer {
         };
         let refused =
             matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Broker(ErrorCode::UNSUPPORTED_VERSION));
-        if refused && !self.rules.needs_idempotence {
-            return self.weaken(now, lane);
+        let hint = "set enable.idempotence to false to produce without one";
+        if refused && leader.is_none() && !self.lanes.get(lane).asks_leaders() {
+            return self.lanes.update(lane, |lane| lane.ask_leaders(now));
         }
-        if refused || matches!(error.code(), Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)) {
-            let what =
-                "the cluster assigns no producer id, which an idempotent producer needs (Kafka 0.11 or newer does)";
-            let hint = "set enable.idempotence to false to produce without one";
+        if let Some(leader) = leader.filter(|_| refused) {
+            let what = "an idempotent producer needs a leader that assigns producer ids (Kafka 0.11 or newer does)";
+            let error = Error::new(error.kind(), what).with_source(error).with_hint(hint);
+            return self.handle_no_ids(now, lane, leader, &error);
+        }
+        if matches!(error.code(), Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED)) {
+            let what = "the cluster does not allow this client a producer id, which an idempotent producer needs";
             return self.fail_for_good(now, &Error::new(error.kind(), what).with_source(error).with_hint(hint));
         }
         if matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Closed) {
@@ -229,8 +238,7 @@ impl Producer {
             let rules = self.rules_for(partition);
             // Since it was put on the list, its records may have expired, its leader may have changed, or the leader
             // may have been upgraded, so that its batches need sequence numbers now.
-            let lacks_sequence = rules.idempotent
-                && (partition.must_restart() || partition.needs_identity() && self.lanes.get(to.lane).lacks_identity());
+            let lacks_sequence = rules.idempotent && (partition.must_restart() || self.lacks_identity(partition));
             let may_send =
                 partition.leader() == Some(to.broker_id) && partition.can_send(now, rules) && !lacks_sequence;
             let Some(bytes) = partition.next_bytes().filter(|_| may_send) else { continue };
@@ -256,6 +264,7 @@ impl Producer {
             return None;
         }
         batches.sort_by_key(|(sent, _)| (sent.topic, sent.index));
+        self.look_again(now, to.broker_id);
         Some(self.send(to, batches))
     }
 

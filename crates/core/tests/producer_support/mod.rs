@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,6 +179,12 @@ pub struct Rig {
     pub produce_version: i16,
     /// Whether brokers assign producer ids.
     pub assigns_ids: bool,
+    /// Brokers with another newest version of `Produce`. They assign producer ids if they have version 3.
+    pub others: BTreeMap<i32, i16>,
+    /// The broker that a request reaches which any broker can answer.
+    pub any: i32,
+    /// The topics that the application was told of, because they are kept in an old format.
+    pub old_formats: Vec<String>,
 }
 
 impl Rig {
@@ -199,6 +206,9 @@ impl Rig {
             hints: 0,
             produce_version: 13,
             assigns_ids: true,
+            others: BTreeMap::new(),
+            any: 1,
+            old_formats: Vec::new(),
         }
     }
 
@@ -244,13 +254,17 @@ impl Rig {
         loop {
             let call = self.producer.poll_request(self.now)?;
             let (id, broker_id) = (call.id, call.broker_id());
+            let other = self.others.get(&broker_id.unwrap_or(self.any)).copied();
+            let produce = other.unwrap_or(self.produce_version);
             match call.body {
                 ProducerRequest::Versions => {
-                    let response = ProducerResponse::Versions { produce: self.produce_version };
+                    let response = ProducerResponse::Versions { produce };
                     self.producer.handle_response(self.now, id, Ok(response));
                 }
-                ProducerRequest::Produce(_) if call.min_version > self.produce_version => self.refuse(id),
-                ProducerRequest::InitProducerId(_) if !self.assigns_ids => self.refuse(id),
+                ProducerRequest::Produce(_) if call.min_version > produce => self.refuse(id),
+                ProducerRequest::InitProducerId(_) if other.map_or(!self.assigns_ids, |other| other < 3) => {
+                    self.refuse(id);
+                }
                 ProducerRequest::InitProducerId(_) => {
                     let response = InitProducerIdResponse { producer_id: Some(40), ..Default::default() };
                     let response = ProducerResponse::InitProducerId(response);
@@ -267,7 +281,7 @@ impl Rig {
     }
 
     /// As a connection does with a request that its broker is too old for.
-    fn refuse(&mut self, id: u64) {
+    pub fn refuse(&mut self, id: u64) {
         let error = Error::new(ErrorKind::Unsupported, "the broker is too old");
         self.producer.handle_response(self.now, id, Err(error));
         self.events();
@@ -287,6 +301,7 @@ impl Rig {
                 }
                 ProducerEvent::Notice(Notice::RefreshMetadata(outdated)) => self.refreshes.push(outdated),
                 ProducerEvent::Notice(Notice::LeaderHints { hints, .. }) => self.hints += hints.len(),
+                ProducerEvent::OldFormat(topic) => self.old_formats.push(topic.to_string()),
             }
         }
     }

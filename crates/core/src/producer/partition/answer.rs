@@ -20,10 +20,17 @@ pub(in crate::producer) enum BatchResponse {
     Partition(PartitionProduceResponse),
     /// With `acks=0` there is no response: the batch was written to the socket.
     NotExpected,
-    /// The broker is too old for the request, of which nothing was sent.
-    NotSent,
+    /// The broker has none of the versions that the request needs, as this error says. Nothing was sent.
+    NotSent(Error),
     /// There is none, because of this error.
     Missing(Error),
+}
+
+impl BatchResponse {
+    /// Whether it says that the topic is kept in a format without sequence numbers.
+    pub(in crate::producer) fn is_about_format(&self) -> bool {
+        matches!(self, Self::Partition(answer) if answer.error_code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT)
+    }
 }
 
 /// If a broker names more bad records than this, the batch is halved instead of removing each of them.
@@ -38,10 +45,9 @@ impl Partition {
         self.update(at, |batch| batch.stage = Stage::Waiting);
         match answer {
             BatchResponse::NotExpected => self.acknowledge(at, None, None),
-            BatchResponse::NotSent => {
+            BatchResponse::NotSent(error) => {
                 self.update(at, |batch| batch.attempts = batch.attempts.saturating_sub(1));
-                self.draining = true;
-                true
+                self.wait_to_retry(error)
             }
             BatchResponse::Missing(error) => self.handle_no_answer(at, error, rules),
             BatchResponse::Partition(answer) => {
@@ -82,6 +88,8 @@ impl Partition {
             error.is_retriable() && !(left && rules.acks == Acks::None)
         };
         if is_harmless {
+            // The broker may have been restarted with another message.format.version.
+            self.sequences.unsupported = false;
             return self.retry(at, error, rules);
         }
         self.fail_at(at, Error::new(error.kind(), "the record was not delivered").with_source(error));
@@ -102,7 +110,8 @@ impl Partition {
             return false;
         }
         if rules.idempotent && !rules.needs_idempotence && code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
-            self.sequences.unsupported = true;
+            // A new leader may keep the topic in another format.
+            self.sequences.unsupported = self.in_flight_to == self.leader;
             return self.retry(at, error, rules);
         }
         if code.is_about_records() && !maybe_written {
@@ -136,6 +145,10 @@ impl Partition {
             self.fail_at(at, Error::new(ErrorKind::NotDelivered, what).with_source(cause));
             return false;
         }
+        self.wait_to_retry(cause)
+    }
+
+    fn wait_to_retry(&mut self, cause: Error) -> bool {
         self.draining = true;
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(cause);
@@ -164,13 +177,20 @@ fn broker_error(answer: &PartitionProduceResponse) -> Error {
     const LONGEST_MESSAGE: usize = 500;
     let code = answer.error_code;
     let message = answer.error_message.as_deref().filter(|message| !message.is_empty());
-    match message {
+    let error = match message {
         Some(message) => {
             let message: String = message.chars().take(LONGEST_MESSAGE).collect();
             Error::new(ErrorKind::Broker(code), format!("the broker answered {code} ({})", printable(&message)))
         }
         None => Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")),
+    };
+    if code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
+        return error.with_hint(
+            "the topic is kept in a format from before Kafka 0.11: leave out enable.idempotence, or set \
+             message.format.version to 0.11.0 or newer",
+        );
     }
+    error
 }
 
 /// The indices of the bad records, if the broker names them and they are few.
