@@ -124,12 +124,15 @@ class Cluster:
         """SIGCONT: the broker continues."""
         self._command("thaw", broker_id)
 
-    def start(self, broker_id, wait=True):
+    def start(self, broker_id, wait=True, version=None, settings=None):
         """Starts a killed or stopped broker, with its data and address.
 
         :param wait: return only when it is ready; see `wait_ready`.
+        :param version: another version for this broker from now on, in a cluster with ZooKeeper.
+        :param settings: with a version, settings for this broker from now on, over those of the cluster.
         """
-        self._command("start", broker_id)
+        given = (f"{name}={value}" for name, value in (settings or {}).items())
+        self._command("start", broker_id, *([version, *given] if version else ()))
         if wait:
             self.wait_ready()
 

@@ -41,10 +41,12 @@ class Options:
 
 
 class Broker:
-    """A broker: its addresses and files, which stay the same over restarts, and its process."""
+    """A broker: its addresses and files, which stay the same over restarts, its version and settings, its process."""
 
-    def __init__(self, broker_id, folder, secure_listeners=()):
+    def __init__(self, broker_id, folder, version, secure_listeners=()):
         self.broker_id = broker_id
+        self.version = version
+        self.settings = {}
         self._secure_ports = {name: ReservedPort() for name in secure_listeners}
         self.secure_ports = {name: port.number for name, port in self._secure_ports.items()}
         self._ports = ReservedPort(), ReservedPort()
@@ -79,16 +81,15 @@ class Cluster:
         self._version = artifacts.parse_version(options.version)
         self._waiter = waiter
         self._zookeeper_mode = layout.uses_zookeeper(self._version, options.zookeeper)
-        self._jars = artifacts.broker_jars(options.version)
         self.folder, self._lock = _claim_folder()
         self.security = None
         if options.secure or options.gssapi:
             self.security = Security(self.folder, self._version, options.gssapi)
-        java_options = [*(self.security.java_options() if self.security else ()), *options.java_options]
-        self._java = layout.java(self._jars, self._version, options.heap_mib, self.folder, java_options)
+        self._java = self._java_of(options.version)
         self._zookeeper, self._zookeeper_port = None, ReservedPort()
         listeners = self.security.protocols if self.security else ()
-        self.brokers = {number: Broker(number, self.folder, listeners) for number in range(1, options.brokers + 1)}
+        numbers = range(1, options.brokers + 1)
+        self.brokers = {number: Broker(number, self.folder, options.version, listeners) for number in numbers}
 
     @property
     def bootstrap(self):
@@ -118,9 +119,8 @@ class Cluster:
             self._start_zookeeper()
         else:
             self._format_storage()
-        for broker in self.brokers.values():
-            self._write_settings(broker)
-            self.start_broker(broker.broker_id)
+        for number in self.brokers:
+            self.start_broker(number)
         self.wait_ready()
         if self.security:
             self.set_scram_password(security.USER, security.PASSWORD)
@@ -137,14 +137,26 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
-    def start_broker(self, number):
-        """Starts a stopped broker, with its addresses and data. Does not wait until it is ready."""
+    def start_broker(self, number, version=None, settings=None):
+        """Starts a stopped broker, with its addresses and data. Does not wait until it is ready.
+
+        A new version and new settings, over those of the cluster, stay the broker's own.
+        """
         broker = self._broker(number)
         if broker.alive:
             raise HarnessError(f"broker {number} runs already")
+        if version and not self._zookeeper_mode:
+            raise HarnessError("only brokers with ZooKeeper can be started with another version")
+        if version:
+            layout.uses_zookeeper(artifacts.parse_version(version), asked=True)
+            broker.version = version
+        if settings:
+            broker.settings |= settings
+        self._write_settings(broker)
         if self._zookeeper_mode:
             self._until(lambda: self._is_unregistered(number), f"broker {number}'s old session to end in ZooKeeper")
-        broker.process = spawn([*self._java, "kafka.Kafka", str(broker.settings_path)], broker.output_path)
+        java = self._java_of(broker.version)
+        broker.process = spawn([*java, "kafka.Kafka", str(broker.settings_path)], broker.output_path)
 
     def kill_broker(self, number):
         """SIGKILL: the broker is gone at once, and tells nobody."""
@@ -341,7 +353,7 @@ class Cluster:
             _write_properties(meta, {key: own.get(key, value) for key, value in kept.items()})
 
     def _format_template(self, template):
-        broker = Broker(1, self.folder)
+        broker = Broker(1, self.folder, self.options.version)
         broker.log_dir = template
         _write_properties(broker.settings_path, layout.kraft_broker_settings(broker, [broker]))
         command = [
@@ -359,18 +371,23 @@ class Cluster:
         if done.returncode != 0:
             raise HarnessError(f"Kafka {self.options.version} could not format its storage:\n{done.stdout[-2000:]}")
 
+    def _java_of(self, version):
+        """The beginning of the command line for a program of this version."""
+        options = [*(self.security.java_options() if self.security else ()), *self.options.java_options]
+        jars = artifacts.broker_jars(version)
+        return layout.java(jars, artifacts.parse_version(version), self.options.heap_mib, self.folder, options)
+
     def _write_settings(self, broker):
+        version = artifacts.parse_version(broker.version)
         if self._zookeeper_mode:
-            settings = layout.zookeeper_broker_settings(
-                self._version, broker, self.brokers, self._zookeeper_port.number
-            )
+            settings = layout.zookeeper_broker_settings(version, broker, self.brokers, self._zookeeper_port.number)
         else:
             settings = layout.kraft_broker_settings(broker, self.brokers.values())
-        settings |= layout.fast_settings(self._version, len(self.brokers))
+        settings |= layout.fast_settings(version, len(self.brokers))
         if self.security:
             layout.add_listeners(settings, broker.secure_ports, self.security.protocols)
             settings |= self.security.settings()
-        settings |= self.options.settings
+        settings |= self.options.settings | broker.settings
         _write_properties(broker.settings_path, settings)
 
     def _views(self):

@@ -10,7 +10,8 @@ from . import HarnessError
 USAGE = """\
 commands, one a line; each answers one line of JSON:
   kill N | freeze N | thaw N | stop N   SIGKILL, SIGSTOP, SIGCONT, SIGTERM to broker N
-  start N                               start broker N again, with its data and addresses; does not wait
+  start N [VERSION [SETTING=VALUE ...]] start broker N again, with its data and addresses; does not wait.
+                                        A new version (with ZooKeeper) and new settings stay the broker's own
   wait-ready                            wait until all running brokers see each other and a controller
   wait-in-sync                          wait until every replica of every partition is in sync
   topic create NAME PARTITIONS REPLICATION_FACTOR [SETTING=VALUE ...]
@@ -61,6 +62,8 @@ def _carry_out(cluster, words):
             cluster.stop_broker(int(number))
         case ["start", number]:
             cluster.start_broker(int(number))
+        case ["start", number, version, *settings]:
+            cluster.start_broker(int(number), version, dict(setting.split("=", 1) for setting in settings))
         case ["wait-ready"]:
             cluster.wait_ready()
         case ["wait-in-sync"]:
