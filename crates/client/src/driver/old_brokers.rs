@@ -12,6 +12,7 @@ use kavka_core::error::Place;
 use kavka_core::link::{Connection, Greeting, OldBroker};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
+use kavka_core::wire::messages::list_offsets::RECORDS_SINCE;
 use kavka_core::wire::messages::produce::{BATCHES_SINCE, TIMESTAMPS_SINCE};
 
 use super::Switchboard;
@@ -89,9 +90,13 @@ pub(super) fn note(shared: &Switchboard, endpoint: Endpoint, connection: &Connec
         1 => ("0.10", " or timestamps"),
         _ => ("0.9", ", timestamps or consumer groups"),
     };
+    let by_time = match versions.choose(ApiKey::ListOffsets, (0, i16::MAX)) {
+        Ok(RECORDS_SINCE..) => "",
+        _ => "; it finds offsets by the time when a segment of the log was last written",
+    };
     log::info!(
         "the broker at {address} is older than Kafka {version}: it has no idempotence, so a record that is sent again \
          may be stored twice, and one batch of each partition is in flight at a time, to keep the order; it has no \
-         record headers{also}"
+         record headers{also}{by_time}"
     );
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::ErrorCode;
-use crate::wire::messages::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember};
+use crate::wire::messages::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember, STATIC_MEMBERS_SINCE};
 use crate::wire::messages::sync_group::SyncGroupRequestAssignment;
 use crate::wire::messages::{
     HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse,
@@ -144,7 +144,9 @@ impl Member {
         };
         self.expect_signs_of_life(now);
         let call = self.send(InFlight::Join, MemberRequest::Join(request));
-        Some(Call { timeout: Some(rebalance_timeout.saturating_add(JOIN_MARGIN)), ..call })
+        let is_static = self.membership.group_instance_id().is_some();
+        let min_version = if is_static { STATIC_MEMBERS_SINCE } else { 0 };
+        Some(Call { min_version, timeout: Some(rebalance_timeout.saturating_add(JOIN_MARGIN)), ..call })
     }
 
     /// The `JoinGroup` protocols: for each strategy, the member's subscription.

@@ -956,7 +956,7 @@ mod tests {
         assert_eq!(versions.choose(ApiKey::OffsetCommit, (0, 9)).unwrap(), 1);
         let error = versions.choose(ApiKey::JoinGroup, (0, 9)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("which came with Kafka 0.9"), "{error}");
+        assert!(error.to_string().contains("consumer groups need a broker of Kafka 0.9"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Place, Result};
 use crate::wire::api::ApiKey;
 use crate::wire::messages::ApiVersionsResponse;
+use crate::wire::messages::join_group::STATIC_MEMBERS_SINCE;
 
 /// The broker's response to `ApiVersions`, or what is assumed of a broker that does not have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,25 +38,38 @@ impl ApiVersions {
     }
 
     /// The newest version of `key` that both sides support; `ours` is this client's range.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`; it names the feature that needs a newer broker.
     pub fn choose(&self, key: ApiKey, ours: (i16, i16)) -> Result<i16> {
-        let refuse = |why: String| {
-            Err(Error::new(ErrorKind::Unsupported, why)
-                .at(Place { api: Some((key.name(), ours.1)), ..Place::default() }))
-        };
-        let Some(&(min, max)) = self.ranges.get(&key.number()) else {
-            let what =
-                format!("the broker does not have the API {}, which came with Kafka {}", key.name(), came_with(key));
-            return refuse(what);
-        };
-        if min > ours.1 || max < ours.0 {
-            return refuse(format!(
-                "no common version of {}: the broker speaks v{min} to v{max}, this client v{} to v{}",
-                key.name(),
-                ours.0,
-                ours.1
-            ));
+        let known = self.ranges.get(&key.number()).copied();
+        match known {
+            Some((min, max)) if min <= ours.1 && max >= ours.0 => return Ok(max.min(ours.1)),
+            _ => {}
         }
-        Ok(max.min(ours.1))
+        let is_older = known.is_none_or(|(_, max)| max < ours.0);
+        let error = match (feature(key, ours.0), known) {
+            (Some((needs, since, hint)), _) if is_older => {
+                let what = format!("{needs} a broker of Kafka {since} or newer, and this one is older");
+                let error = Error::new(ErrorKind::Unsupported, what);
+                hint.into_iter().fold(error, Error::with_hint)
+            }
+            (_, Some((min, max))) => {
+                let what = format!(
+                    "no common version of {}: the broker speaks v{min} to v{max}, this client v{} to v{}",
+                    key.name(),
+                    ours.0,
+                    ours.1
+                );
+                Error::new(ErrorKind::Unsupported, what)
+            }
+            (_, None) => {
+                let what = format!("the broker does not have the API {}, which every broker of Kafka has", key.name());
+                Error::new(ErrorKind::Unsupported, what)
+            }
+        };
+        Err(error.at(Place { api: Some((key.name(), ours.1)), ..Place::default() }))
     }
 
     /// Whether the broker named no API at all.
@@ -64,31 +78,46 @@ impl ApiVersions {
     }
 }
 
-/// The version of Kafka that brought an API.
-fn came_with(key: ApiKey) -> &'static str {
-    match key {
+/// What a user misses if a broker does not have an API, or only versions older than `min_version`; the version of Kafka
+/// that brought it, and what does without it. `None` for the APIs that all brokers have.
+fn feature(key: ApiKey, min_version: i16) -> Option<(&'static str, &'static str, Option<&'static str>)> {
+    let (needs, since, hint) = match key {
         ApiKey::Produce
         | ApiKey::Fetch
         | ApiKey::ListOffsets
         | ApiKey::Metadata
         | ApiKey::OffsetCommit
         | ApiKey::OffsetFetch
-        | ApiKey::FindCoordinator => "0.8.2",
-        ApiKey::JoinGroup
-        | ApiKey::Heartbeat
-        | ApiKey::LeaveGroup
-        | ApiKey::SyncGroup
-        | ApiKey::DescribeGroups
-        | ApiKey::ListGroups => "0.9",
-        ApiKey::SaslHandshake | ApiKey::ApiVersions => "0.10.0",
-        ApiKey::CreateTopics | ApiKey::DeleteTopics => "0.10.1",
-        ApiKey::DeleteRecords | ApiKey::InitProducerId | ApiKey::OffsetForLeaderEpoch | ApiKey::DescribeConfigs => {
-            "0.11"
+        | ApiKey::FindCoordinator => return None,
+        ApiKey::JoinGroup if min_version >= STATIC_MEMBERS_SINCE => {
+            ("group.instance.id needs", "2.3", "leave out group.instance.id")
         }
-        ApiKey::SaslAuthenticate | ApiKey::CreatePartitions => "1.0",
-        ApiKey::DeleteGroups => "1.1",
-        ApiKey::IncrementalAlterConfigs => "2.3",
-        ApiKey::OffsetDelete => "2.4",
-        ApiKey::ConsumerGroupHeartbeat | ApiKey::ConsumerGroupDescribe => "4.0",
-    }
+        ApiKey::JoinGroup | ApiKey::Heartbeat | ApiKey::LeaveGroup | ApiKey::SyncGroup => {
+            let hint = "read certain partitions without joining a group, or, in Python, share them through ZooKeeper \
+                        (zookeeper_hosts)";
+            ("consumer groups need", "0.9", hint)
+        }
+        ApiKey::DescribeGroups | ApiKey::ListGroups => ("listing and describing groups needs", "0.9", ""),
+        ApiKey::SaslHandshake => ("SASL mechanisms other than GSSAPI need", "0.10", "set sasl.mechanism to GSSAPI"),
+        ApiKey::ApiVersions => ("asking for versions needs", "0.10", ""),
+        ApiKey::CreateTopics => {
+            let hint = "write to the topic, which creates it if auto.create.topics.enable is set, or use Kafka's tool";
+            ("creating topics needs", "0.10.1", hint)
+        }
+        ApiKey::DeleteTopics => ("deleting topics needs", "0.10.1", "use Kafka's tool"),
+        ApiKey::DeleteRecords => ("deleting records needs", "0.11", ""),
+        ApiKey::InitProducerId => ("producer ids need", "0.11", "leave out enable.idempotence, or set it to false"),
+        ApiKey::OffsetForLeaderEpoch => ("looking for truncated logs needs", "0.11", ""),
+        ApiKey::DescribeConfigs => ("describing settings needs", "0.11", ""),
+        ApiKey::SaslAuthenticate => ("errors of SASL need", "1.0", ""),
+        ApiKey::CreatePartitions => ("adding partitions needs", "1.0", "use Kafka's tool"),
+        ApiKey::DeleteGroups => ("deleting groups needs", "1.1", ""),
+        ApiKey::IncrementalAlterConfigs => ("changing single settings needs", "2.3", "use Kafka's tool"),
+        ApiKey::OffsetDelete => ("deleting offsets of a group needs", "2.4", ""),
+        ApiKey::ConsumerGroupHeartbeat => {
+            ("group.protocol=consumer needs", "4.0", "set group.protocol to classic, or to auto")
+        }
+        ApiKey::ConsumerGroupDescribe => ("describing groups with group.protocol=consumer needs", "4.0", ""),
+    };
+    Some((needs, since, (!hint.is_empty()).then_some(hint)))
 }

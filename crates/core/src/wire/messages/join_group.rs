@@ -5,6 +5,9 @@ use kavka_derive::Message;
 
 use crate::wire::error_code::ErrorCode;
 
+/// The first version with `group_instance_id`.
+pub const STATIC_MEMBERS_SINCE: i16 = 5;
+
 /// Asks to join the next generation. The broker answers when the other members have joined, too.
 #[derive(Debug, Clone, PartialEq, Message)]
 #[kafka(request = "JoinGroup", response = JoinGroupResponse, versions = "0-9", flexible = 6)]
