@@ -339,6 +339,25 @@ fn zstd_on_a_broker_that_does_not_have_it_is_an_error() {
 }
 
 #[test]
+fn a_timestamp_of_the_programs_choice_is_refused_where_the_leader_cannot_store_it() {
+    let append = |rig: &mut Rig| rig.producer.append_at(rig.now, rig.topic, Some(0), 5, None, Some(b"v"), &[]);
+    let mut old = rig(ProducerConfig::default(), 1);
+    let first = append(&mut old).unwrap();
+    assert!(old.poll().is_none(), "the leader was not known to be old");
+    old.events();
+    let error = first.completion.outcome(0).unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+    assert!(text_of(&error).contains("timestamps need a broker of Kafka 0.10"), "{error}");
+    let Err(AppendError::Refused(error)) = append(&mut old) else { panic!("now it is") };
+    assert!(error.to_string().contains("timestamps need a broker of Kafka 0.10"), "{error}");
+    old.append_alone(0, "without");
+    assert_eq!(old.sent().values(), ["without"]);
+    let mut newer = rig(ProducerConfig::default(), 2);
+    append(&mut newer).unwrap();
+    assert_eq!(newer.sent().values(), ["v"]);
+}
+
+#[test]
 fn headers_are_refused_where_the_leader_is_too_old() {
     let mut rig = rig(ProducerConfig::default(), 2);
     let headers = [Header { key: b"h", value: None }];

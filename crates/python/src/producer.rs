@@ -314,8 +314,7 @@ fn append(
     };
     let value = bytes_or_none("message", value)?;
     let key = key.map_or(Ok(None), |key| bytes_or_none("partition_key", key))?;
-    // The clock is read here and not by the engine, because delivery reports show this timestamp.
-    let timestamp_ms = timestamp.map_or(Ok(None), timestamp_ms)?.unwrap_or_else(kavka::timestamp_ms);
+    let timestamp_ms = timestamp.map_or(Ok(None), timestamp_ms)?;
     let headers = headers.map(to_headers).transpose()?.filter(|headers| !headers.is_empty());
     let partition = match &settings.partitioner {
         Some(partitioner) => Some(choose(py, partitioner, &settings.partitions, key)?),
@@ -327,7 +326,7 @@ fn append(
         value: value.map(PyBytesMethods::as_bytes),
         headers: &views,
         partition,
-        timestamp_ms: Some(timestamp_ms),
+        timestamp_ms,
     };
     let payload_bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     let delivery = enqueue(py, running, &record, reports)?;
@@ -337,6 +336,7 @@ fn append(
     let payload = |bytes: Option<&Bound<'_, PyBytes>>| {
         bytes.map_or(Payload::Null, |bytes| Payload::Object(bytes.clone().into_any().unbind()))
     };
+    let timestamp_ms = delivery.timestamp_ms();
     let message = Message::produced(payload(value), payload(key), headers.map(Box::new), timestamp_ms, delivery);
     Ok((message, payload_bytes))
 }

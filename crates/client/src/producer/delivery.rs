@@ -15,6 +15,7 @@ use kavka_core::producer::{Completion, RecordMetadata};
 pub struct Delivery {
     pub(super) completion: Arc<Completion>,
     pub(super) index: u32,
+    pub(super) timestamp_ms: i64,
 }
 
 impl Delivery {
@@ -26,6 +27,11 @@ impl Delivery {
     /// The record's index in its batch.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The timestamp that it was sent with, in milliseconds since 1970.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
     }
 
     /// The record's offset, once it is stored and if the broker named it.

@@ -110,9 +110,12 @@ impl Handle {
         }
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(clock::timestamp_ms);
         let now = self.machine.clock.now();
-        let Record { partition, key, value, headers, .. } = *record;
+        let Record { partition, key, value, headers, timestamp_ms: chosen } = *record;
         let append = || {
-            self.machine.with(|machine| machine.append(now, topic.index, partition, timestamp_ms, key, value, headers))
+            self.machine.with(|machine| match chosen {
+                Some(_) => machine.append_at(now, topic.index, partition, timestamp_ms, key, value, headers),
+                None => machine.append(now, topic.index, partition, timestamp_ms, key, value, headers),
+            })
         };
         let mut appended = append();
         if let Err(AppendError::NoSuchPartition(_)) = appended {
@@ -126,7 +129,7 @@ impl Handle {
                 if appended.wake {
                     self.machine.wake();
                 }
-                Ok(Delivery { completion: appended.completion, index: appended.index })
+                Ok(Delivery { completion: appended.completion, index: appended.index, timestamp_ms })
             }
             // Waiting for memory does not create a partition.
             Err(AppendError::NoSuchPartition(error)) => Err(AppendError::Refused(error)),

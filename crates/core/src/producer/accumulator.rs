@@ -48,6 +48,7 @@ impl Producer {
     ///
     /// See [`AppendError`]. A record larger than `max.request.size` or `buffer.memory` is refused with
     /// `MESSAGE_TOO_LARGE`.
+    #[inline]
     #[allow(clippy::too_many_arguments, reason = "a record is taken as it comes")]
     pub fn append(
         &mut self,
@@ -59,15 +60,58 @@ impl Producer {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> Result<Appended> {
+        let needs = if headers.is_empty() { Format::V0 } else { Format::V2 };
+        self.accept(now, topic, partition, timestamp_ms, key, value, headers, needs)
+    }
+
+    /// As [`append`](Self::append), for a timestamp that the program has chosen: a leader that cannot store it is not
+    /// sent the record.
+    ///
+    /// # Errors
+    ///
+    /// As for `append`; and `Unsupported`, if the leader is known to be that old.
+    #[allow(clippy::too_many_arguments, reason = "a record is taken as it comes")]
+    pub fn append_at(
+        &mut self,
+        now: Instant,
+        topic: TopicIndex,
+        partition: Option<i32>,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+    ) -> Result<Appended> {
+        let needs = if headers.is_empty() { Format::V1 } else { Format::V2 };
+        self.accept(now, topic, partition, timestamp_ms, key, value, headers, needs)
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "a record is taken as it comes")]
+    fn accept(
+        &mut self,
+        now: Instant,
+        topic: TopicIndex,
+        partition: Option<i32>,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        needs: Format,
+    ) -> Result<Appended> {
         self.admit(now, topic)?;
         self.check_size(topic, key, value, headers)?;
         let id = self.choose_partition(topic, partition, key)?;
-        if !headers.is_empty() {
-            self.check_headers(id)?;
+        if needs > Format::V0 {
+            self.check_format(id, needs)?;
         }
+        let append = |builder: &mut BatchBuilder| {
+            let index = builder.append(timestamp_ms, key, value, headers)?;
+            builder.require(needs);
+            Ok(index)
+        };
         let partition = self.partitions.get_mut(id);
         let handle = partition.handle();
-        match partition.append(|builder| builder.append(timestamp_ms, key, value, headers)) {
+        match partition.append(append) {
             Some(Ok((completion, index))) => {
                 let completion = Arc::clone(completion);
                 self.handles.get_mut(handle).count_record();
@@ -80,7 +124,7 @@ impl Producer {
             None => {}
         }
         let wake = self.consider(now, id);
-        self.append_to_new(now, id, wake, |builder| builder.append(timestamp_ms, key, value, headers))
+        self.append_to_new(now, id, wake, append)
     }
 
     /// Whether the topic's handle may append a record now.
@@ -149,14 +193,14 @@ impl Producer {
         Ok(Appended { completion, index, wake })
     }
 
-    /// Refuses a record with headers if the leader of its partition is known to be too old for them.
+    /// Refuses a record that needs this format if the leader of its partition is known to be too old for it.
     #[inline(never)]
-    fn check_headers(&self, id: PartitionId) -> Result<()> {
+    fn check_format(&self, id: PartitionId, needs: Format) -> Result<()> {
         let partition = self.partitions.get(id);
-        if self.format_for(partition) == Format::V2 {
+        if self.format_for(partition) >= needs {
             return Ok(());
         }
-        let error = records::headers_unsupported().with_written(Written::No);
+        let error = records::not_carried(needs).with_written(Written::No);
         Err(AppendError::Refused(error.at_partition(partition.topic_name(), partition.index())))
     }
 

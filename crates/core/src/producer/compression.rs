@@ -93,12 +93,12 @@ impl Producer {
             return false;
         }
         let partition = self.partitions.get(id);
-        let takes_headers = self.format_for(partition) == Format::V2;
+        let format = self.format_for(partition);
         let next = partition.next_batches().take(self.config.max_in_flight);
         let large: Vec<_> = next
             .filter(|(bytes, payload)| *bytes > COMPRESSED_LATE_BYTES && payload.is_filled())
-            // A leader that is too old for headers is not sent this batch, but the next leader may be newer.
-            .filter(|(_, payload)| takes_headers || !payload.has_headers())
+            // A leader that is too old for what is in this batch is not sent it, but the next leader may be newer.
+            .filter(|(_, payload)| payload.needs() <= format)
             .map(|(bytes, payload)| (bytes, Arc::clone(payload)))
             .collect();
         for (bytes, payload) in &large {

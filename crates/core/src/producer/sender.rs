@@ -19,7 +19,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::produce::{PRODUCE_BY_NAME, PartitionProduceData, TopicProduceData};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 use crate::wire::primitives::Uuid;
-use crate::wire::records::{Compressor, Format, ProducerStamp, headers_unsupported};
+use crate::wire::records::{Compressor, Format, ProducerStamp, not_carried};
 
 /// A produce request in flight.
 #[derive(Debug)]
@@ -245,8 +245,10 @@ impl Producer {
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
                 break;
             }
-            if format < Format::V2 && partition.sends_headers() {
-                self.refuse_headers(id);
+            let needs = partition.needs();
+            if format < needs {
+                self.close_open(id);
+                self.partitions.get_mut(id).fail_next(not_carried(needs));
                 continue;
             }
             if self.compress_first(id, bytes, &mut allowance) {
@@ -291,12 +293,6 @@ impl Producer {
             is_answered: self.config.acks != Acks::None,
             ..Call::new(Target::Broker(to.broker_id), ProducerRequest::Produce(request))
         }
-    }
-
-    /// Fails the next batch of a partition, whose leader is too old for the headers in it.
-    fn refuse_headers(&mut self, id: PartitionId) {
-        self.close_open(id);
-        self.partitions.get_mut(id).fail_next(headers_unsupported());
     }
 
     /// Takes the next batch of a partition into a request.

@@ -115,7 +115,10 @@ impl Batch {
             let rebuilt = rebuild(&records, std::slice::from_ref(&(0..self.count)));
             let lost = || Error::new(ErrorKind::Internal, "a record batch was lost while it was numbered anew");
             match rebuilt.and_then(|mut builders| builders.pop().ok_or_else(lost)) {
-                Ok(builder) => self.payload = Payload::new(builder),
+                Ok(mut builder) => {
+                    builder.require(self.payload.needs());
+                    self.payload = Payload::new(builder);
+                }
                 Err(error) => self.stage = Stage::Decided(Err(error.with_written(Written::No))),
             }
         }
@@ -129,7 +132,7 @@ impl Batch {
 #[derive(Debug)]
 pub(in crate::producer) struct Payload {
     seal: Mutex<Seal>,
-    has_headers: bool,
+    needs: Format,
 }
 
 #[derive(Debug)]
@@ -150,21 +153,21 @@ enum Seal {
 
 impl Payload {
     pub(super) fn new(builder: BatchBuilder) -> Arc<Self> {
-        let has_headers = builder.has_headers();
-        Arc::new(Self { seal: Mutex::new(Seal::Filled(builder)), has_headers })
+        let needs = builder.needs();
+        Arc::new(Self { seal: Mutex::new(Seal::Filled(builder)), needs })
     }
 
     pub(super) fn sealed(records: Records) -> Arc<Self> {
-        Arc::new(Self { seal: Mutex::new(Seal::Sealed(records)), has_headers: false })
+        Arc::new(Self { seal: Mutex::new(Seal::Sealed(records)), needs: Format::V0 })
     }
 
     fn state(&self) -> MutexGuard<'_, Seal> {
         self.seal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a record in it has headers.
-    pub(in crate::producer) fn has_headers(&self) -> bool {
-        self.has_headers
+    /// The oldest format that carries what its records have.
+    pub(in crate::producer) fn needs(&self) -> Format {
+        self.needs
     }
 
     /// The sealed bytes in this format; seals or converts the batch if this is its first attempt in it.

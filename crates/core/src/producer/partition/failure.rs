@@ -191,7 +191,10 @@ impl Partition {
     }
 }
 
-fn piece_of(whole: &Batch, id: u64, piece: Piece, builder: Option<BatchBuilder>) -> Batch {
+fn piece_of(whole: &Batch, id: u64, piece: Piece, mut builder: Option<BatchBuilder>) -> Batch {
+    if let Some(builder) = &mut builder {
+        builder.require(whole.payload.needs());
+    }
     let stamp = whole.stamp.map(|mut stamp| {
         stamp.base_sequence = sequence_after(stamp.base_sequence, piece.range.start);
         stamp

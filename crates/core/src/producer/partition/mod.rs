@@ -21,7 +21,7 @@ use super::{HandleId, LaneId, TopicIndex};
 use crate::config::{Acks, ProducerConfig};
 use crate::error::{Error, Written};
 use crate::time::Instant;
-use crate::wire::records::{self, BatchBuilder, ProducerStamp};
+use crate::wire::records::{self, BatchBuilder, Format, ProducerStamp};
 pub(super) use answer::BatchResponse;
 pub(super) use batch::Payload;
 use batch::{Batch, Open, Stage};
@@ -245,11 +245,11 @@ impl Partition {
         }
     }
 
-    /// Whether the next batch to send has records with headers.
-    pub(super) fn sends_headers(&self) -> bool {
+    /// The oldest format that carries the next batch to send.
+    pub(super) fn needs(&self) -> Format {
         match self.queue.iter().find(|batch| batch.is_waiting()) {
-            Some(batch) => batch.payload.has_headers(),
-            None => self.open.as_ref().is_some_and(|open| open.builder.has_headers()),
+            Some(batch) => batch.payload.needs(),
+            None => self.open.as_ref().map_or(Format::V0, |open| open.builder.needs()),
         }
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::Records;
 use super::batch::{HEADER_BYTES, Sealing, write_header};
 use super::compression::Compressor;
+use super::format::Format;
 use super::pool::{BufferPool, CHUNK_BYTES, Chunk, Reservation, SMALLEST_CHUNK_BYTES};
 use super::record::{Cursor, Header, Parts, Sink};
 use super::varint;
@@ -81,7 +82,7 @@ pub struct BatchBuilder {
     record_count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
-    has_headers: bool,
+    needs: Format,
 }
 
 impl BatchBuilder {
@@ -96,7 +97,7 @@ impl BatchBuilder {
             record_count: 0,
             base_timestamp: -1,
             max_timestamp: -1,
-            has_headers: false,
+            needs: Format::V0,
         }
     }
 
@@ -142,7 +143,9 @@ impl BatchBuilder {
             self.max_timestamp = timestamp_ms;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp_ms);
-        self.has_headers |= !headers.is_empty();
+        if !headers.is_empty() {
+            self.needs = Format::V2;
+        }
         self.encoded_bytes = encoded_bytes;
         self.record_count = offset_delta + 1;
         Ok(offset_delta)
@@ -173,9 +176,15 @@ impl BatchBuilder {
         self.encoded_bytes
     }
 
-    /// Whether any record in it has headers.
-    pub fn has_headers(&self) -> bool {
-        self.has_headers
+    /// The oldest format that carries what its records have.
+    pub fn needs(&self) -> Format {
+        self.needs
+    }
+
+    /// Notes that no format older than this one carries the records in it.
+    #[inline]
+    pub fn require(&mut self, format: Format) {
+        self.needs = self.needs.max(format);
     }
 
     /// How many records it holds.

@@ -27,7 +27,7 @@ pub use builder::{AppendError, BatchBuilder, CompressedBatch, ProducerStamp, Sta
 pub use compression::{Compression, CompressionType, Compressor, Decompressor};
 pub use control::{ControlType, end_transaction_marker};
 pub use format::Format;
-pub use message_set::{headers_unsupported, to_message_set};
+pub use message_set::{not_carried, to_message_set};
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
 pub use record::{Header, Headers, RecordView, Span};
 

@@ -2,7 +2,7 @@
 //!
 //! A producer fills batches of magic 2, because it may not know yet what the leader can read, and the leader may
 //! change. [`to_message_set`] converts a batch when it is sent. What a message set cannot carry is an error; nothing is
-//! left out in silence, except timestamps in magic 0, which every record has.
+//! left out in silence, except timestamps in magic 0 that the program has not chosen, which every record has.
 
 use bytes::Bytes;
 
@@ -34,7 +34,7 @@ pub fn to_message_set(mut batch: OpenBatch, format: Format, compressor: &mut Com
         let RecordView { timestamp_ms, key, value, .. } = {
             let record = record?;
             if record.header_count() > 0 {
-                return Err(headers_unsupported());
+                return Err(not_carried(Format::V2));
             }
             record
         };
@@ -64,9 +64,13 @@ pub fn to_message_set(mut batch: OpenBatch, format: Format, compressor: &mut Com
     Ok(out.into())
 }
 
-/// The error for records with headers that would have to go into a message set.
-pub fn headers_unsupported() -> Error {
-    unsupported("record headers need", "0.11", "send the records without headers")
+/// The error for records that need this format and would have to go into an older one: for headers, which came with
+/// `V2`, or for a timestamp of the program's choice, which came with `V1`.
+pub fn not_carried(needs: Format) -> Error {
+    match needs {
+        Format::V2 => unsupported("record headers need", "0.11", "send the records without headers"),
+        Format::V1 | Format::V0 => unsupported("timestamps need", "0.10", "send the records without timestamps"),
+    }
 }
 
 /// What the formats before Kafka 0.11 cannot carry.
