@@ -174,19 +174,21 @@ class Cluster:
         """A broker's console output."""
         return Path(self._about["outputs"][str(broker_id)]).read_text(errors="replace")
 
-    def tool_command(self, name):
+    def tool_command(self, name, version=None):
         """The beginning of the command line for one of Kafka's tools, connected to this cluster; add its arguments.
 
-        :param name: "console-producer", "console-consumer", "topics", "configs", "consumer-groups" or "dump-log".
+        :param name: "console-producer", "console-consumer", "topics", "configs", "consumer-groups", "get-offsets" or
+            "dump-log".
+        :param version: the Kafka version of the tool; None: that of the cluster.
         """
-        return self._command("tool", name)["command"]
+        return self._command("tool", name, *([version] if version else []))["command"]
 
-    def tool(self, name, *arguments, input=b"", timeout=300):
+    def tool(self, name, *arguments, input=b"", timeout=300, version=None):
         """Runs one of Kafka's tools, and returns its output.
 
         :raises KafkaError: if its exit status is not 0.
         """
-        command = [*self.tool_command(name), *map(str, arguments)]
+        command = [*self.tool_command(name, version), *map(str, arguments)]
         done = subprocess.run(command, input=input, capture_output=True, timeout=timeout)
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode(errors="replace")

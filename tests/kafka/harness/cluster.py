@@ -270,11 +270,14 @@ class Cluster:
 
         self._until(is_accepted, f"every broker to accept the password of {user}")
 
-    def tool_command(self, tool):
-        """The command line for one of Kafka's tools on this cluster; the caller adds arguments."""
-        jars, name = layout.tool_class(self.options.version, tool)
-        connection = layout.tool_connection(self._version, tool, self.bootstrap, self.zookeeper_address)
-        return [*layout.java(jars, self._version, 256, self.folder), name, *connection]
+    def tool_command(self, tool, version_text=None):
+        """The command line for one of Kafka's tools on this cluster, by default of its version; the caller adds
+        arguments."""
+        version_text = version_text or self.options.version
+        version = artifacts.parse_version(version_text)
+        jars, name = layout.tool_class(version_text, tool)
+        connection = layout.tool_connection(version, tool, self.bootstrap, self.zookeeper_address)
+        return [*layout.java(jars, version, 256, self.folder), name, *connection]
 
     def _set_scram_password(self, mechanism, user, password):
         controller = next(self._views()).controller

@@ -18,7 +18,8 @@ commands, one a line; each answers one line of JSON:
   topic describe NAME                   leader, replicas and in-sync replicas of each partition
   topic lead NAME PARTITION N           make broker N the leader of a partition
   scram USER PASSWORD                   set a user's password for both SCRAM mechanisms (--secure)
-  tool NAME                             the command that runs one of Kafka's own tools against this cluster
+  tool NAME [VERSION]                   the command that runs one of Kafka's own tools, of this or another version,
+                                        against this cluster
 end of input ends the cluster and removes its data
 """
 
@@ -79,8 +80,8 @@ def _carry_out(cluster, words):
             cluster.move_leader(name, int(partition), int(number))
         case ["scram", user, password]:
             cluster.set_scram_password(user, password)
-        case ["tool", name]:
-            return {"command": cluster.tool_command(name)}
+        case ["tool", name, *version] if len(version) <= 1:
+            return {"command": cluster.tool_command(name, *version)}
         case _:
             raise HarnessError(f"no such command: {shlex.join(words)!r}\n{USAGE}")
 

@@ -18,6 +18,7 @@ _TOOL_CLASSES = {
         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         "kafka.admin.ConsumerGroupCommand",
     ],
+    "get-offsets": ["org.apache.kafka.tools.GetOffsetShell", "kafka.tools.GetOffsetShell"],
     "dump-log": ["org.apache.kafka.tools.DumpLogSegments", "kafka.tools.DumpLogSegments"],
 }
 _LOG4J = """\
@@ -168,7 +169,7 @@ def tool_connection(version, tool, bootstrap, zookeeper):
     """The arguments that give a tool the cluster's address."""
     if tool == "dump-log":
         return []
-    if tool == "console-producer" and version < (2, 5):
+    if (tool == "console-producer" and version < (2, 5)) or (tool == "get-offsets" and version < (3, 0)):
         return ["--broker-list", bootstrap]
     if tool == "console-consumer" and version < (0, 10, 1):
         return ["--zookeeper", zookeeper]

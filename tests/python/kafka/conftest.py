@@ -23,14 +23,15 @@ _MODULE = _kafka_cluster()
 
 
 def pytest_configure(config):
-    """Declares the marker of the tests that only `make test-long` runs."""
+    """Declares the markers of the tests that only `make test-long` runs, and of those that make a page."""
     config.addinivalue_line("markers", "long: takes minutes; not part of `make test`")
+    config.addinivalue_line("markers", "capability(title): the test is a row of docs/compatibility.md")
 
 
 def pytest_collection_modifyitems(items):
-    """Gives these tests enough time to fetch and start Kafka."""
+    """Gives these tests enough time to fetch and start Kafka, unless they say themselves how much they need."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800 if item.get_closest_marker("long") else 900))
 
 
