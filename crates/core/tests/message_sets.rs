@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kavka_core::error::{ErrorKind, Result};
+use kavka_core::wire::messages::FetchResponse;
 use kavka_core::wire::records::{
     BatchBuilder, BufferPool, CompressionType, Compressor, Decompressor, Format, Header, RawBatch, Stamp,
     TimestampType, batches, to_message_set,
 };
+use kavka_core::wire::{ErrorCode, Message};
 use proptest::prelude::*;
 
 const OLD_CODECS: [CompressionType; 4] =
@@ -117,6 +119,70 @@ fn logs_of_old_brokers_are_read() {
             assert_eq!(with_timestamp, if magic == 1 { 6 } else { 0 });
             assert!(magic == 1 || records.iter().all(|record| record.timestamp_ms == -1));
         }
+    }
+}
+
+/// The value of the record with this offset in a compacted log, where the keys 1 and 3 came again.
+fn compacted(offset: i64) -> Vec<u8> {
+    let text = match offset {
+        0 | 2 | 4 => format!("first value of key {offset}, well well well"),
+        5 => "second value of key 1".into(),
+        _ => "second value of key 3".into(),
+    };
+    text.into_bytes()
+}
+
+#[test]
+fn logs_that_old_brokers_have_compacted_are_read_with_their_gaps() {
+    for version in ["0.8.2.2", "0.9.0.1", "0.10.0.1"] {
+        for codec in [CompressionType::None, CompressionType::Gzip] {
+            let bytes = golden(&format!("{version}-compacted-{codec}"));
+            let records = read_all(bytes.clone()).unwrap();
+            let (known, filler) = records.split_at(5);
+            assert_eq!(offsets(known), [0, 2, 4, 5, 6], "{version} {codec}");
+            for record in known {
+                assert_eq!(record.value, Some(compacted(record.offset)), "{version} {codec}");
+            }
+            assert!(filler.iter().all(|record| record.key.as_ref().is_some_and(|key| key.starts_with(b"filler-"))));
+            // The cleaner of 0.8 stores what it keeps uncompressed.
+            if codec == CompressionType::Gzip && version != "0.8.2.2" {
+                let first = batches(bytes).next().unwrap().unwrap();
+                assert_eq!(first.header().compression_type, codec);
+                assert_eq!(offsets(&read(&first).unwrap()), [0, 2, 4], "the gaps are inside one compressed message");
+            }
+        }
+    }
+}
+
+/// What a broker answered to a fetch of one partition, in this version of `Fetch`.
+fn fetched(version: &str, fetch_version: i16, case: &str) -> Bytes {
+    let answer = std::fs::read(format!("{GOLDEN}{version}-fetch-{case}.answer")).unwrap();
+    let mut response = FetchResponse::decode_exact(fetch_version, answer.into()).unwrap();
+    let partition = response.responses.pop().unwrap().partitions.pop().unwrap();
+    assert_eq!((partition.error_code, partition.high_watermark), (ErrorCode::NONE, 5), "{version} {case}");
+    partition.records.unwrap().into_bytes()
+}
+
+#[test]
+fn answers_of_old_brokers_to_fetches_are_read_up_to_the_message_that_was_cut_off() {
+    for (version, fetch_version) in [("0.8.2.2", 0), ("0.9.0.1", 1), ("0.10.0.1", 2)] {
+        let whole = fetched(version, fetch_version, "whole");
+        assert_eq!(offsets(&read_all(whole.clone()).unwrap()), [0, 1, 2, 3, 4], "{version}");
+        let first_bytes = usize::try_from(i32::from_be_bytes(whole[8..12].try_into().unwrap())).unwrap() + 12;
+
+        let partial = fetched(version, fetch_version, "partial");
+        assert_eq!((partial.len(), &partial), (200, &whole.slice(..200)), "{version}");
+        assert_eq!(offsets(&read_all(partial.clone()).unwrap()), [0, 1], "{version}");
+        let mut found = batches(partial);
+        assert_eq!(found.by_ref().filter(Result::is_ok).count(), 1);
+        assert!(found.truncated());
+        assert_eq!(found.first_batch_bytes(), None, "the next fetch gets on");
+
+        let oversized = fetched(version, fetch_version, "oversized");
+        assert_eq!((oversized.len(), &oversized), (50, &whole.slice(..50)), "{version}");
+        let mut found = batches(oversized);
+        assert!(found.by_ref().next().is_none());
+        assert_eq!(found.first_batch_bytes(), Some(first_bytes), "{version}: the next fetch must ask for that");
     }
 }
 
