@@ -14,7 +14,7 @@ IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-load
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
-.PHONY: bench-topics bench-partitions bench-flood bench-groups bench-members clean
+.PHONY: bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -91,6 +91,9 @@ kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 
 bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; with TLS=1 over TLS; takes under three minutes
 	$(BIN)/python bench/quick.py $(if $(TLS),--tls)
+
+bench-versions: $(VENV)/tested ## Compare what a message costs on Kafka 0.9 and 3.9; takes about two minutes
+	$(BIN)/python bench/versions.py
 
 bench-topics: $(VENV)/tested ## Write to 1, 100 and 1,000 topics, compared with confluent-kafka; takes about ten minutes
 	$(BIN)/python bench/scale.py topics
