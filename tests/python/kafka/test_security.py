@@ -1,5 +1,6 @@
 """TLS and SASL on real Kafka: what is written with them comes back, whatever happens to passwords and sessions."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import pykafka
 import pytest
 import tokens
 from pykafka import SslConfig, sasl
-from pykafka.exceptions import AuthenticationException
+from pykafka.cli import kafka_tools
+from pykafka.exceptions import AuthenticationException, SaslAuthenticationFailed
 
 COUNT = 100_000
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -79,6 +81,46 @@ def test_messages_come_back_to_a_client_with_a_certificate(secure_kafka):
     round_trip(secure_kafka, client(secure_kafka, "MTLS", ssl_config=config))
 
 
+def test_a_program_of_pykafka_2_8_needs_no_change_for_a_cluster_with_tls(secure_kafka):
+    """The arguments, and what follows, are those that 2.8's README shows."""
+    security = secure_kafka.security
+    config = SslConfig(
+        cafile=security["ca"],
+        certfile=security["certificate"],
+        keyfile=security["encrypted_key"],
+        password=security["key_password"],
+    )
+    name = f"secure-{uuid.uuid4()}"
+    secure_kafka.create_topic(name, partitions=3)
+    client = pykafka.KafkaClient(hosts=secure_kafka.secure_listeners["MTLS"], ssl_config=config)
+    topic = client.topics[name]
+    with topic.get_sync_producer() as producer:
+        for number in range(4):
+            producer.produce(b"test message %d" % number**2)
+    squares = {b"test message %d" % number**2 for number in range(4)}
+    simple = topic.get_simple_consumer()
+    assert {message.value for message in itertools.islice(simple, 4)} == squares
+    simple.stop()
+    balanced = topic.get_balanced_consumer(consumer_group=name, auto_commit_enable=True, managed=True)
+    assert {message.value for message in itertools.islice(balanced, 4)} == squares
+    balanced.stop()
+
+
+def test_kafka_tools_reads_the_properties_of_kafkas_own_tools(secure_kafka, tmp_path, capsys):
+    security = secure_kafka.security
+    file = tmp_path / "client.properties"
+    file.write_text(
+        f"bootstrap.servers={secure_kafka.secure_listeners['SASL_SSL']}\nsecurity.protocol=SASL_SSL\n"
+        f"ssl.truststore.type=PEM\nssl.truststore.location={security['ca']}\nsasl.mechanism=SCRAM-SHA-256\n"
+        "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required "
+        f'username="{security["user"]}" password="{security["password"]}";\n'
+    )
+    name = f"secure-{uuid.uuid4()}"
+    assert kafka_tools.main(["-F", str(file), "create_topic", name]) == 0
+    assert kafka_tools.main(["-F", str(file), "print_topics"]) == 0
+    assert name in capsys.readouterr().out
+
+
 def test_a_client_without_a_certificate_is_told_that_it_needs_one(secure_kafka):
     with pytest.raises(AuthenticationException, match="client certificate"):
         client(secure_kafka, "MTLS", ssl_config=tls(secure_kafka))
@@ -96,7 +138,7 @@ def test_messages_come_back_to_a_client_that_has_authenticated(secure_kafka, lis
 
 @pytest.mark.parametrize("wrong", [sasl.Plain("alice", "wrong"), sasl.Scram("alice", "wrong"), sasl.Plain("bob", "b")])
 def test_wrong_credentials_are_refused_in_words(secure_kafka, wrong):
-    with pytest.raises(AuthenticationException, match=r"(?i)authentication failed"):
+    with pytest.raises(SaslAuthenticationFailed, match=r"(?i)authentication failed"):
         client(secure_kafka, "SASL_SSL", ssl_config=tls(secure_kafka), sasl=wrong)
 
 

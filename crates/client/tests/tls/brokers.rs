@@ -20,7 +20,7 @@ use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::certificates::{Authority, Issued, self_signed};
 use crate::server::{ALL_VERSIONS, Cluster, LeadsTo, ONLY_TLS_1_2, Served, client, client_of, raw, refusal};
-use crate::{listen_for_warnings, warned};
+use crate::{listen_to_log, warned};
 
 fn trusting(authority: &Authority) -> Tls {
     Tls::with_ca_pem(authority.pem())
@@ -281,7 +281,7 @@ fn producers_and_consumers_are_told_at_once_that_a_broker_is_refused() {
 
 #[test]
 fn verification_is_off_only_if_the_settings_say_so() {
-    listen_for_warnings();
+    listen_to_log();
     let served = || Served::new(&Authority::new("Other CA").issue_for(&["other.example"]));
     let tls = Tls { verify_certificate: false, ..Tls::default() };
     Cluster::new(served(), tls).works();
@@ -334,6 +334,22 @@ fn a_broker_that_hangs_up_during_the_handshake_may_be_merely_down() {
     let reset = raw(|mut stream| drop(stream.read(&mut [0; 10])));
     let error = refusal(&client(reset, trusting(&Authority::new("Good CA"))));
     says(&error, ErrorKind::Disconnected, &["during the TLS handshake"]);
+}
+
+/// A time-out would mean that somebody can keep the client busy until then.
+#[test]
+fn a_peer_that_floods_the_handshake_with_records_that_mean_nothing_is_given_up() {
+    let farewell: &[u8] = &[0x15, 3, 3, 0, 2, 1, 0];
+    let warning: &[u8] = &[0x15, 3, 3, 0, 2, 1, 100];
+    let change_of_ciphers: &[u8] = &[0x14, 3, 3, 0, 1, 1];
+    for record in [farewell, warning, change_of_ciphers] {
+        let flood = raw(move |mut stream| {
+            drop(stream.read(&mut [0; 1024]));
+            while stream.write_all(record).is_ok() {}
+        });
+        let error = refusal(&client(flood, trusting(&Authority::new("Good CA"))));
+        assert!(matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Disconnected), "{record:x?}: {error}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use kavka_test_support::{LIMIT, rig, unique, until};
 
 use crate::certificates::Authority;
 use crate::server::{Cluster, Served, refusal};
-use crate::{listen_for_warnings, warned};
+use crate::{listen_to_log, warned};
 
 /// A file in the folder for the files of tests.
 fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -108,7 +108,7 @@ fn a_ca_file_that_is_replaced_counts_without_a_restart() {
 
 #[test]
 fn a_client_certificate_that_is_replaced_is_shown_by_new_connections_and_a_broken_one_is_not() {
-    listen_for_warnings();
+    listen_to_log();
     let authority = Authority::new("CA");
     let (first, second) = (authority.issue_to_client(|_| {}), authority.issue_to_client(|_| {}));
     let (certificate, key) = (file("client.crt", &first.pem), file("client.key", first.key.serialize_pem()));

@@ -8,39 +8,45 @@ mod certificates;
 mod clients;
 mod files;
 mod keys;
+mod secrets;
 mod server;
+mod tokens;
 
 use std::sync::{Mutex, Once};
 
-static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static LINES: Mutex<Vec<(log::Level, String)>> = Mutex::new(Vec::new());
 
-/// Keeps all warnings.
-struct Warnings;
+/// Keeps what every crate logs, at every level.
+struct Log;
 
-impl log::Log for Warnings {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            WARNINGS.lock().unwrap().push(record.args().to_string());
-        }
+        LINES.lock().unwrap().push((record.level(), format!("{} {}", record.target(), record.args())));
     }
 
     fn flush(&self) {}
 }
 
-/// Starts to keep warnings.
-fn listen_for_warnings() {
+/// Starts to keep what is logged.
+fn listen_to_log() {
     static START: Once = Once::new();
     START.call_once(|| {
-        log::set_logger(&Warnings).unwrap();
-        log::set_max_level(log::LevelFilter::Warn);
+        log::set_logger(&Log).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
     });
+}
+
+/// Everything that was logged since [`listen_to_log`], one line each.
+fn logged() -> String {
+    LINES.lock().unwrap().iter().map(|(level, line)| format!("{level} {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether there was a warning with these words.
 fn warned(words: &str) -> Option<()> {
-    WARNINGS.lock().unwrap().iter().any(|warning| warning.contains(words)).then_some(())
+    let lines = LINES.lock().unwrap();
+    lines.iter().any(|(level, line)| *level == log::Level::Warn && line.contains(words)).then_some(())
 }

@@ -45,7 +45,7 @@ impl Served {
         Self { versions, ..self }
     }
 
-    fn config(self) -> ServerConfig {
+    pub(crate) fn config(self) -> ServerConfig {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_protocol_versions(self.versions).unwrap();

@@ -1,0 +1,165 @@
+//! No secret, and nothing of a record, is in a log, an error or a `Debug` output, and no credentials are in a wire tap,
+//! whatever the client does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kavka::config::{Identity, Login, Sasl, ScramHash, Security, Tls, Token, TokenSource};
+use kavka::{Client, ClientConfig, Header, ProducerConfig, Record, StartPosition, Tcp, WireTap};
+use kavka_broker::serve::{Broker, Options, Tls as BrokerTls};
+use kavka_broker::{ClusterConfig, Sasl as BrokerSasl};
+use kavka_core::secret::Secret;
+use kavka_test_support::rig::{Rig, TOPIC, servers};
+use kavka_test_support::{LIMIT, until};
+
+use crate::server::refusal;
+use crate::tokens::token;
+use crate::{listen_to_log, logged};
+
+const PASSWORD: &str = "canary-of-a-password";
+const WRONG: &str = "canary-of-a-wrong-password";
+const KEY_PASSWORD: &str = "canary-of-a-key-password";
+const CLIENT_SECRET: &str = "canary-of-a-client-secret";
+const PAYLOAD: &str = "canary-of-a-payload";
+
+/// A broker that wants a client certificate and SASL, anew every two seconds.
+fn broker() -> Broker {
+    let passwords = [("alice".to_owned(), PASSWORD.to_owned())].into();
+    let sasl = BrokerSasl { passwords, max_session: Some(Duration::from_secs(2)), ..BrokerSasl::default() };
+    let cluster = ClusterConfig { sasl: Some(sasl), ..ClusterConfig::default() };
+    let tls = Some(BrokerTls { client_certificates: true });
+    let broker = Broker::start(Options { cluster, tls, ..Options::default() }).unwrap();
+    broker.with(|cluster, _| cluster.create_topic(TOPIC, 1, 1)).unwrap();
+    broker
+}
+
+/// What a client has shown to its program.
+#[derive(Default)]
+struct Shown {
+    /// Debug outputs and errors.
+    text: Mutex<String>,
+    /// The frames that a wire tap was given.
+    frames: Mutex<Vec<u8>>,
+}
+
+impl Shown {
+    fn add(&self, text: String) {
+        self.text.lock().unwrap().push_str(&text);
+    }
+
+    fn tap(self: &Arc<Self>) -> WireTap {
+        let shown = Arc::clone(self);
+        Arc::new(move |event| match event {
+            kavka::WireEvent::Sent { frame, .. } => {
+                shown.frames.lock().unwrap().extend(frame.iter().flatten());
+            }
+            kavka::WireEvent::Received { body, .. } => shown.frames.lock().unwrap().extend(body),
+            _ => {}
+        })
+    }
+
+    /// Checks that none of `secrets` is in anything, nor a payload in what is printed.
+    fn lacks(&self, secrets: &[&str]) {
+        let printed = format!("{}\n{}", self.text.lock().unwrap(), logged());
+        assert!(!printed.contains(PAYLOAD), "a payload is printed");
+        let frames = self.frames.lock().unwrap();
+        assert!(!frames.is_empty(), "the tap was given frames");
+        for secret in secrets {
+            assert!(!printed.contains(secret), "{secret} is printed");
+            assert!(!frames.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret} is in the tap");
+        }
+    }
+}
+
+/// A client of `broker` with a private key that has a password, and these credentials.
+fn client(broker: &Broker, sasl: Sasl, shown: &Arc<Shown>) -> Client {
+    let certificates = broker.certificates().unwrap();
+    let identity = Identity::pem(&certificates.client, Secret::new(certificates.client_key.as_str()))
+        .key_password(Secret::new(KEY_PASSWORD));
+    let security = Security::tls(Tls::with_ca_pem(&certificates.authority).identity(identity)).sasl(sasl);
+    let config = ClientConfig::default().with_security(security).bootstrap_servers(servers(broker));
+    shown.add(format!("{config:?} {:?}", config.security()));
+    let client = Client::with_network(config, Arc::new(Tcp::default()), Some(shown.tap())).unwrap();
+    shown.add(format!("{client:?}"));
+    client
+}
+
+/// Writes records whose every part is a canary, until `is_enough`, and reads one.
+fn write_and_read(rig: &Rig, is_enough: impl Fn() -> bool) {
+    let (producer, topic) = rig.producer(ProducerConfig::default());
+    let headers = [Header { key: PAYLOAD.as_bytes(), value: Some(PAYLOAD.as_bytes()) }];
+    let record = Record::new(PAYLOAD).key(PAYLOAD).headers(&headers).partition(0);
+    until("enough records", || {
+        producer.send_within(topic, &record, LIMIT).unwrap().wait().unwrap();
+        is_enough().then_some(())
+    });
+    let read = rig.consumer(1, StartPosition::Earliest).next_record(LIMIT).unwrap().expect("a record");
+    assert_eq!(read.value.as_deref(), Some(PAYLOAD.as_bytes()));
+}
+
+/// Credentials that count how often they are asked for.
+type Credentials = fn(Arc<Mutex<usize>>) -> Sasl;
+
+fn password(asked: Arc<Mutex<usize>>) -> Login {
+    Login::from_fn(move || {
+        *asked.lock().unwrap() += 1;
+        Ok(("alice".into(), Secret::new(PASSWORD)))
+    })
+}
+
+/// Each with how often it is asked when some connections must have authenticated again: more often than there are
+/// connections, or than one token lasts.
+const MECHANISMS: &[(usize, Credentials)] = &[
+    (6, |asked| Sasl::Plain(password(asked))),
+    (6, |asked| Sasl::Scram(ScramHash::Sha256, password(asked))),
+    (6, |asked| Sasl::Scram(ScramHash::Sha512, password(asked))),
+    (2, |asked| {
+        Sasl::OAuthBearer(TokenSource::from_fn(move || {
+            *asked.lock().unwrap() += 1;
+            Ok(Token::new(Secret::new(token(Duration::from_secs(4)))))
+        }))
+    }),
+];
+
+#[test]
+fn neither_log_nor_debug_output_nor_wire_tap_shows_credentials_that_are_used_again_and_again() {
+    listen_to_log();
+    for (enough, credentials) in MECHANISMS {
+        let (shown, asked) = (Arc::new(Shown::default()), Arc::new(Mutex::new(0)));
+        let broker = broker();
+        let client = client(&broker, credentials(Arc::clone(&asked)), &shown);
+        let rig = Rig { broker, client };
+        write_and_read(&rig, || *asked.lock().unwrap() >= *enough);
+        let key = rig.broker.certificates().unwrap().client_key.lines().nth(1).unwrap().to_owned();
+        // All tokens of a test begin in the same way.
+        let bearer = token(Duration::from_secs(4))[..40].to_owned();
+        shown.lacks(&[PASSWORD, KEY_PASSWORD, &key, &bearer]);
+    }
+}
+
+#[test]
+fn errors_about_credentials_do_not_show_them() {
+    listen_to_log();
+    let wrong = || Login::new("alice", Secret::new(WRONG));
+    let provider = TokenSource::ClientCredentials {
+        endpoint_url: "https://127.0.0.1:1/token".into(),
+        client_id: "me".into(),
+        client_secret: Secret::new(CLIENT_SECRET),
+        scope: None,
+    };
+    let mechanisms = [
+        Sasl::Plain(wrong()),
+        Sasl::Scram(ScramHash::Sha256, wrong()),
+        Sasl::Scram(ScramHash::Sha512, wrong()),
+        Sasl::OAuthBearer(TokenSource::from_fn(|| Ok(Token::new(Secret::new(WRONG))))),
+        Sasl::OAuthBearer(provider),
+    ];
+    let (shown, broker) = (Arc::new(Shown::default()), broker());
+    for mechanism in mechanisms {
+        let error = refusal(&client(&broker, mechanism, &shown));
+        shown.add(format!("{error} {error:?}"));
+    }
+    let rig = Rig { client: client(&broker, Sasl::Plain(Login::new("alice", Secret::new(PASSWORD))), &shown), broker };
+    write_and_read(&rig, || true);
+    shown.lacks(&[WRONG, CLIENT_SECRET, KEY_PASSWORD]);
+}
