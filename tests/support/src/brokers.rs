@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use kavka_broker::serve::{Broker, Options};
+use kavka_broker::serve::{Broker, Options, Tls};
 use kavka_broker::{ClusterConfig, Sasl};
+use kavka_test_kafka::Kafka;
 
 /// The user that listeners with SASL know, and its password.
 pub const USER: (&str, &str) = ("alice", "alice-secret");
 
 enum Kind {
     Embedded(Broker),
-    Kafka(kavka_test_kafka::Kafka),
+    Kafka(&'static Kafka),
 }
 
 /// Two brokers, 1 and 2.
@@ -22,6 +23,8 @@ pub struct Brokers {
     addresses: BTreeMap<i32, String>,
     /// Where broker 1 of the cluster, or of a similar one, wants SASL without TLS.
     sasl_address: String,
+    /// The authority, in PEM, that has signed the brokers' certificates, if the addresses want TLS and SASL.
+    authority: Option<String>,
     kind: Kind,
     _with_sasl: Option<Broker>,
 }
@@ -31,13 +34,34 @@ pub fn embedded() -> &'static Brokers {
     static BROKERS: OnceLock<Brokers> = OnceLock::new();
     BROKERS.get_or_init(|| {
         let broker = start(2);
-        let addresses = (1..).zip(broker.bootstrap_servers().split(',').map(Into::into)).collect();
-        let passwords = BTreeMap::from([USER].map(|(user, password)| (user.to_owned(), password.to_owned())));
-        let cluster = ClusterConfig { sasl: Some(Sasl { passwords, ..Sasl::default() }), ..ClusterConfig::default() };
+        let addresses = numbered(&broker.bootstrap_servers());
+        let cluster = ClusterConfig { sasl: Some(sasl()), ..ClusterConfig::default() };
         let with_sasl = Broker::start(Options { cluster, ..Options::default() }).unwrap();
         let sasl_address = with_sasl.bootstrap_servers();
-        Brokers { addresses, sasl_address, kind: Kind::Embedded(broker), _with_sasl: Some(with_sasl) }
+        Brokers { addresses, sasl_address, authority: None, kind: Kind::Embedded(broker), _with_sasl: Some(with_sasl) }
     })
+}
+
+/// An embedded cluster that wants TLS, and SASL from [`USER`].
+pub fn embedded_secure() -> &'static Brokers {
+    static BROKERS: OnceLock<Brokers> = OnceLock::new();
+    BROKERS.get_or_init(|| {
+        let cluster = ClusterConfig { brokers: 2, sasl: Some(sasl()), ..ClusterConfig::default() };
+        let broker = Broker::start(Options { cluster, tls: Some(Tls::default()), ..Options::default() }).unwrap();
+        let addresses = numbered(&broker.bootstrap_servers());
+        let authority = broker.certificates().map(|certificates| certificates.authority.clone());
+        Brokers { addresses, sasl_address: String::new(), authority, kind: Kind::Embedded(broker), _with_sasl: None }
+    })
+}
+
+fn sasl() -> Sasl {
+    let (user, password) = USER;
+    Sasl { passwords: BTreeMap::from([(user.to_owned(), password.to_owned())]), ..Sasl::default() }
+}
+
+/// The addresses of brokers 1, 2 and so on.
+fn numbered(addresses: &str) -> BTreeMap<i32, String> {
+    (1..).zip(addresses.split(',').map(Into::into)).collect()
 }
 
 /// An embedded cluster for a single test, on free ports.
@@ -49,21 +73,43 @@ pub fn start(brokers: u16) -> Broker {
 /// The newest Kafka.
 pub fn kafka_latest() -> &'static Brokers {
     static BROKERS: OnceLock<Brokers> = OnceLock::new();
-    BROKERS.get_or_init(|| kafka(kavka_test_kafka::LATEST))
+    BROKERS.get_or_init(|| plaintext(latest()))
+}
+
+/// The same cluster, where it wants TLS, and SASL from [`USER`].
+pub fn kafka_latest_secure() -> &'static Brokers {
+    static BROKERS: OnceLock<Brokers> = OnceLock::new();
+    BROKERS.get_or_init(|| {
+        let authority = std::fs::read_to_string(latest().security("ca")).unwrap();
+        let addresses = numbered(latest().secure_listener("SASL_SSL"));
+        Brokers { addresses, authority: Some(authority), ..plaintext(latest()) }
+    })
+}
+
+fn latest() -> &'static Kafka {
+    static KAFKA: OnceLock<Kafka> = OnceLock::new();
+    KAFKA.get_or_init(|| start_kafka(kavka_test_kafka::LATEST))
 }
 
 /// The last Kafka 3, which still supports the versions that Kafka 4 has dropped.
 pub fn kafka_latest_3() -> &'static Brokers {
     static BROKERS: OnceLock<Brokers> = OnceLock::new();
-    BROKERS.get_or_init(|| kafka(kavka_test_kafka::LATEST_3))
+    static KAFKA: OnceLock<Kafka> = OnceLock::new();
+    BROKERS.get_or_init(|| plaintext(KAFKA.get_or_init(|| start_kafka(kavka_test_kafka::LATEST_3))))
 }
 
-fn kafka(version: &str) -> Brokers {
-    let options =
-        kavka_test_kafka::Options { version, brokers: 2, secure: true, ..kavka_test_kafka::Options::default() };
-    let kafka = kavka_test_kafka::Kafka::start(&options);
+fn start_kafka(version: &str) -> Kafka {
+    Kafka::start(&kavka_test_kafka::Options {
+        version,
+        brokers: 2,
+        secure: true,
+        ..kavka_test_kafka::Options::default()
+    })
+}
+
+fn plaintext(kafka: &'static Kafka) -> Brokers {
     let sasl_address = kafka.secure_listener("SASL_PLAINTEXT").split(',').next().unwrap_or_default().to_owned();
-    Brokers { addresses: kafka.brokers(), sasl_address, kind: Kind::Kafka(kafka), _with_sasl: None }
+    Brokers { addresses: kafka.brokers(), sasl_address, authority: None, kind: Kind::Kafka(kafka), _with_sasl: None }
 }
 
 impl Brokers {
@@ -75,6 +121,11 @@ impl Brokers {
     /// The address of a broker that wants SASL, without TLS, from [`USER`].
     pub fn sasl_address(&self) -> &str {
         &self.sasl_address
+    }
+
+    /// The authority, in PEM, that has signed the brokers' certificates, if they want TLS and SASL.
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
     }
 
     /// The addresses, as `bootstrap.servers` takes them.
@@ -119,6 +170,25 @@ macro_rules! on_every_broker {
                     super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest_3()));
                 }
             )+
+        }
+    };
+}
+
+/// As [`on_every_broker!`](crate::on_every_broker), and also over TLS and SASL: on an embedded cluster and, with the
+/// crate's feature `real-kafka`, on the newest Kafka.
+#[macro_export]
+#[allow(clippy::crate_in_macro_def, reason = "the suite's own module is meant")]
+macro_rules! on_every_listener {
+    ($($test:ident),+ $(,)?) => {
+        $crate::on_every_broker!($($test),+);
+        mod embedded_secure {
+            $(#[test] fn $test() { super::$test(&crate::cluster::Cluster::of($crate::brokers::embedded_secure())); })+
+        }
+        #[cfg(feature = "real-kafka")]
+        mod kafka_latest_secure {
+            $(#[test] fn $test() {
+                super::$test(&crate::cluster::Cluster::of($crate::brokers::kafka_latest_secure()));
+            })+
         }
     };
 }

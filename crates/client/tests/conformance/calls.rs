@@ -4,12 +4,12 @@ use kavka::{Call, Client, Target};
 use kavka_core::wire::Uuid;
 use kavka_core::wire::messages::MetadataRequest;
 use kavka_core::wire::messages::metadata::MetadataRequestTopic;
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::rig::wait;
 
 use crate::cluster::Cluster;
 
-on_every_broker!(a_call_goes_in_no_newer_version_than_it_allows);
+on_every_listener!(a_call_goes_in_no_newer_version_than_it_allows);
 
 /// The newest version of `Metadata` without topic ids.
 const WITHOUT_IDS: i16 = 9;

@@ -4,13 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use kavka::{ErrorCode, Record, StartPosition, TopicPartition};
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::rig::{find_topic, wait};
 use kavka_test_support::{unique, until};
 
 use crate::cluster::{Cluster, Owned, Writer, assert_nothing_comes, numbered, read_all, reader, take, values};
 
-on_every_broker!(
+on_every_listener!(
     a_moved_leader_loses_and_repeats_nothing,
     added_partitions_are_written_and_read,
     a_topic_deleted_and_made_again_is_written_anew,

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use kavka::blocking::{Consumer, Delivery, Producer};
 use kavka::{
-    Call, Client, ClientConfig, ConsumerConfig, ConsumerRecord, ErrorCode, IsolationLevel, ProducerConfig,
-    ProducerTopic, Record, StartPosition, Target, TopicPartition, parse_bootstrap_servers,
+    Call, Client, ClientConfig, ConsumerConfig, ConsumerRecord, ErrorCode, IsolationLevel, Login, ProducerConfig,
+    ProducerTopic, Record, Sasl, ScramHash, Secret, Security, StartPosition, Target, Tls, TopicPartition,
+    parse_bootstrap_servers,
 };
 use kavka_core::wire::messages::create_partitions::CreatePartitionsTopic;
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
@@ -15,7 +16,7 @@ use kavka_core::wire::messages::delete_topics::DeleteTopicState;
 use kavka_core::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use kavka_core::wire::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest};
 use kavka_core::wire::{Request, Uuid};
-use kavka_test_support::brokers::Brokers;
+use kavka_test_support::brokers::{Brokers, USER};
 use kavka_test_support::rig::{find_topic, wait};
 use kavka_test_support::{LIMIT, unique, until};
 
@@ -29,7 +30,11 @@ impl Cluster {
 
     pub(crate) fn client(&self) -> Client {
         let bootstrap_servers = parse_bootstrap_servers(&self.0.bootstrap_servers()).unwrap();
-        Client::new(ClientConfig::default().bootstrap_servers(bootstrap_servers)).unwrap()
+        let config = ClientConfig::default().bootstrap_servers(bootstrap_servers);
+        let Some(authority) = self.0.authority() else { return Client::new(config).unwrap() };
+        let login = Login::new(USER.0, Secret::new(USER.1));
+        let security = Security::tls(Tls::with_ca_pem(authority)).sasl(Sasl::Scram(ScramHash::Sha256, login));
+        Client::new(config.with_security(security)).unwrap()
     }
 
     /// A new topic with one replica of each partition.

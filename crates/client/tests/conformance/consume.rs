@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use kavka::blocking::Consumer;
 use kavka::{ConsumerConfig, ErrorKind, IsolationLevel, ProducerConfig, StartPosition, TopicPartition};
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 
 use crate::cluster::{Cluster, Writer, assert_nothing_comes, numbered, reader, reader_from, take, values};
 
-on_every_broker!(
+on_every_listener!(
     an_empty_topic_gives_nothing_until_something_is_written,
     records_come_while_they_are_written,
     both_isolation_levels_read_what_is_not_transactional,

@@ -13,11 +13,11 @@ use kavka_core::wire::messages::{
     ConsumerGroupHeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
 };
 use kavka_test_support::rig::wait;
-use kavka_test_support::{on_every_broker, unique};
+use kavka_test_support::{on_every_listener, unique};
 
 use crate::cluster::{Cluster, Writer};
 
-on_every_broker!(
+on_every_listener!(
     a_group_that_only_committed_is_listed_described_and_removed,
     a_group_with_a_member_shows_it_and_takes_no_offsets_from_others,
     a_group_whose_coordinator_assigns_shows_the_epochs_and_subscriptions_of_its_members,

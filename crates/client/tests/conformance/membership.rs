@@ -9,13 +9,13 @@ use kavka::{
     Acknowledgement, Acknowledgements, AutoOffsetReset, Client, ConsumerConfig, GroupConfig, GroupOptions, NewTopic,
     RebalanceListener, Record, StartPosition, TopicPartition,
 };
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::rig::wait;
 use kavka_test_support::{LIMIT, unique, until};
 
 use crate::cluster::{Cluster, Writer};
 
-on_every_broker!(
+on_every_listener!(
     members_share_the_partitions_and_the_last_one_has_them_all_again,
     a_member_goes_on_where_the_group_stopped,
     a_static_member_comes_back_to_its_partitions_without_a_rebalance,

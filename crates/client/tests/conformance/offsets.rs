@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use kavka::{CommittedOffset, ErrorCode, IsolationLevel, Record, TopicPartition};
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::rig::wait;
 use kavka_test_support::{LIMIT, unique};
 
 use crate::cluster::{Cluster, Writer};
 
-on_every_broker!(
+on_every_listener!(
     the_ends_of_every_partition_are_found,
     times_are_found_in_every_partition,
     an_unknown_partition_has_no_offsets,

@@ -2,12 +2,12 @@
 
 use kavka::blocking::Consumer;
 use kavka::{AutoOffsetReset, ConsumerConfig, ErrorCode, Record, StartPosition, TopicPartition};
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::until;
 
 use crate::cluster::{Cluster, Writer, assert_nothing_comes, numbered, reader, reader_from, take, values};
 
-on_every_broker!(
+on_every_listener!(
     reading_begins_at_the_earliest_offset,
     reading_begins_at_the_latest_offset,
     reading_begins_at_an_offset,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use kavka::blocking::Delivery;
 use kavka::{Acks, Compression, CompressionType, ConsumerRecord, ErrorCode, ErrorKind, Header, ProducerConfig, Record};
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::rig::find_topic;
 use kavka_test_support::unique;
 
 use crate::cluster::{Cluster, Writer, numbered, read_all, reader, take, values};
 
-on_every_broker!(
+on_every_listener!(
     every_part_of_a_record_comes_back_with_every_codec,
     a_record_goes_to_the_partition_it_names,
     a_key_always_goes_to_the_same_partition,

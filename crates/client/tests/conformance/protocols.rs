@@ -7,7 +7,7 @@ use std::time::Duration;
 use kavka::blocking::GroupConsumer;
 use kavka::{Client, GroupConfig, GroupOptions, GroupProtocol, Offsets, TopicPartition};
 use kavka_test_support::rig::wait;
-use kavka_test_support::{on_every_broker, unique, until};
+use kavka_test_support::{on_every_listener, unique, until};
 
 use crate::cluster::Cluster;
 use crate::membership::{
@@ -15,7 +15,7 @@ use crate::membership::{
     read, settle, takes_in_the_topics_that_match, write,
 };
 
-on_every_broker!(
+on_every_listener!(
     members_with_auto_share_the_partitions_and_the_last_one_has_them_all_again,
     a_member_with_auto_goes_on_where_the_group_stopped,
     a_static_member_with_auto_comes_back_to_its_partitions,

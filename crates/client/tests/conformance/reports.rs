@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use kavka::{ErrorCode, ErrorKind, ProducerConfig, Record, Written};
-use kavka_test_support::on_every_broker;
+use kavka_test_support::on_every_listener;
 use kavka_test_support::{LIMIT, unique};
 
 use crate::cluster::{Cluster, Writer, numbered, read_all, values};
 
-on_every_broker!(
+on_every_listener!(
     every_report_names_the_place_of_its_record,
     reports_of_a_partition_come_in_order,
     a_flush_leaves_nothing_unreported,
