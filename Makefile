@@ -13,7 +13,7 @@ SEED ?= 0
 IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
+.PHONY: help demo test test-long compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
 .PHONY: bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members clean
 .DEFAULT_GOAL := help
 
@@ -82,6 +82,11 @@ kafka-test: $(VENV)/tested ## Run all tests that need real Kafka: conformance, f
 
 test-long: $(VENV)/tested ## Run the tests that take too long for `make test`
 	$(BIN)/pytest -m long tests/python
+
+compat: $(VENV)/tested ## Try fifteen versions of real Kafka, from 0.8.2 on, and write docs/compatibility.md; takes under an hour
+	rm -f target/compatibility.xml
+	-$(BIN)/pytest --override-ini=junit_family=xunit1 --junitxml=target/compatibility.xml tests/python/kafka/test_versions.py
+	$(PYTHON) tests/compatibility.py target/compatibility.xml docs/compatibility.md
 
 churn: $(VENV)/tested ## Let groups of every kind read a million messages while members and brokers die; takes about ten minutes
 	$(BIN)/pytest -s -m long tests/python/kafka/test_group_churn.py tests/python/kafka/test_balanced_churn.py
