@@ -16,6 +16,7 @@ use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::message::Message;
 use kavka_core::wire::messages::ApiVersionsResponse;
 
+use crate::KafkaVersion;
 use crate::apis::{self, Context, Outcome};
 use crate::configs;
 use crate::faults::{Candidate, Faults, Mishap, Then};
@@ -30,6 +31,8 @@ pub struct ConnectionId(pub u64);
 /// The settings of a cluster. With the defaults it is a single broker for trying things out.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
+    /// The Kafka to be, with what that version has and no more. Default: the newest.
+    pub kafka_version: KafkaVersion,
     /// The number of brokers; their ids start at 1. Default: 1.
     pub brokers: u16,
     /// The cluster id that clients see. Default: `kavka-broker`.
@@ -61,6 +64,7 @@ pub struct ClusterConfig {
 impl Default for ClusterConfig {
     fn default() -> Self {
         Self {
+            kafka_version: KafkaVersion::default(),
             brokers: 1,
             cluster_id: "kavka-broker".to_owned(),
             host: "127.0.0.1".to_owned(),
@@ -246,10 +250,10 @@ impl Cluster {
             }
         }
         let mut decoder = Decoder::from(frame);
-        let Ok(header) = RequestHeader::decode(&mut decoder) else { return self.close(connection) };
+        let Ok(header) = RequestHeader::decode(&mut decoder) else { return self.ignore(connection) };
         let requests = self.requests.entry(header.key).or_default();
         *requests = requests.saturating_add(1);
-        if !apis::speaks(&header) {
+        if !apis::speaks(self.state.config.kafka_version, &header) {
             return self.refuse_version(connection, header);
         }
         let client_id = header.client_id.as_deref();
@@ -291,15 +295,25 @@ impl Cluster {
         }
     }
 
-    /// An unsupported version: `ApiVersions` is answered with the supported ones (KIP-511); for any other API the
-    /// connection is closed.
+    /// An unknown request: Kafka 0.9 does not answer it, all others close the connection.
+    fn ignore(&mut self, connection: ConnectionId) {
+        match self.state.config.kafka_version {
+            KafkaVersion::V0_9 => self.ready.push_back(connection),
+            _ => self.close(connection),
+        }
+    }
+
+    /// An unsupported version: `ApiVersions` is answered with an error, from Kafka 2.4 on also with the supported
+    /// versions (KIP-511); any other request is unknown.
     fn refuse_version(&mut self, connection: ConnectionId, mut header: RequestHeader) {
-        if header.key != ApiKey::ApiVersions {
-            return self.close(connection);
+        let kafka_version = self.state.config.kafka_version;
+        if header.key != ApiKey::ApiVersions || kafka_version.versions(ApiKey::ApiVersions).is_none() {
+            return self.ignore(connection);
         }
         header.version = 0;
         let error_code = ErrorCode::UNSUPPORTED_VERSION;
-        let response = ApiVersionsResponse { error_code, api_keys: apis::own_versions(), ..Default::default() };
+        let api_keys = if kafka_version < KafkaVersion::V2_8 { Vec::new() } else { apis::own_versions(kafka_version) };
+        let response = ApiVersionsResponse { error_code, api_keys, ..Default::default() };
         match apis::frame(&header, &response) {
             Some(segments) => self.send(connection, segments),
             None => self.close(connection),

@@ -19,9 +19,11 @@ mod apis;
 mod cluster;
 mod configs;
 mod faults;
+mod formats;
 mod groups;
 mod log;
 mod producers;
+mod profile;
 mod sasl;
 #[cfg(feature = "serve")]
 pub mod serve;
@@ -32,4 +34,5 @@ mod waits;
 
 pub use cluster::{Cluster, ClusterConfig, ConnectionId, Event};
 pub use faults::{Fault, Faults};
+pub use profile::{KafkaVersion, UnknownVersion};
 pub use sasl::{Sasl, SaslMechanism};

@@ -1,8 +1,12 @@
 //! The log of one partition: record batches as they arrived, and an index.
 //!
-//! A batch is stored in two parts. The header is copied, and base offset and leader epoch are written into the copy
-//! (the CRC covers neither). The records stay in the frame of the request, so appending copies nothing. Reading returns
-//! a large batch as segments, too; a small one is copied, since a segment would cost more than it saves.
+//! A batch is stored in two parts. The fields in front of its magic are copied, and base offset and leader epoch are
+//! written into the copy (the CRC covers neither). The rest stays in the frame of the request, so appending copies
+//! nothing. Reading returns a large batch as segments, too; a small one is copied, since a segment would cost more than
+//! it saves.
+//!
+//! The log of a Kafka before 0.11 holds messages in place of batches: plain ones, and compressed ones with others
+//! inside. [`formats`](crate::formats) has given them their offsets, in the format of the log.
 //!
 //! Only whole batches are returned. Kafka may cut off the last one, so every client can handle more than this.
 //!
@@ -14,14 +18,13 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::fetch::AbortedTransaction;
-use kavka_core::wire::records::{self, BatchHeader, Decompressor, HEADER_BYTES, RawBatch, Records};
+use kavka_core::wire::records::{self, BatchHeader, Decompressor, MAGIC_AT, RawBatch, Records};
 
+use crate::formats::{MAX_OPEN_BYTES, OldMessage};
 use crate::transactions::Transactions;
 
 /// A smaller batch is copied into the response, instead of becoming segments of it.
 const COPY_BELOW_BYTES: usize = 2048;
-/// The largest decompressed size of a batch in which a timestamp is looked up.
-const MAX_OPEN_BYTES: usize = 256 << 20;
 
 /// A batch and its position in the log.
 #[derive(Debug)]
@@ -30,19 +33,20 @@ struct Stored {
     last_offset: i64,
     max_timestamp: i64,
     leader_epoch: i32,
-    header: [u8; HEADER_BYTES],
-    records: Bytes,
+    /// The fields in front of the magic.
+    prefix: [u8; MAGIC_AT],
+    rest: Bytes,
 }
 
 impl Stored {
     fn len(&self) -> usize {
-        HEADER_BYTES.saturating_add(self.records.len())
+        MAGIC_AT.saturating_add(self.rest.len())
     }
 
     fn to_bytes(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(self.len());
-        bytes.put_slice(&self.header);
-        bytes.put_slice(&self.records);
+        bytes.put_slice(&self.prefix);
+        bytes.put_slice(&self.rest);
         bytes.freeze()
     }
 }
@@ -62,6 +66,7 @@ pub(crate) struct Log {
     log_start_offset: i64,
     log_end_offset: i64,
     bytes: u64,
+    last_write_ms: i64,
     /// Leader epochs and their start offsets, both ascending.
     epochs: Vec<(i32, i64)>,
     transactions: Transactions,
@@ -76,6 +81,16 @@ impl Log {
     /// The offset of the next record; equals the high watermark.
     pub(crate) fn log_end_offset(&self) -> i64 {
         self.log_end_offset
+    }
+
+    /// The wall-clock time of the last produce request, in milliseconds since 1970.
+    pub(crate) fn last_write_ms(&self) -> i64 {
+        self.last_write_ms
+    }
+
+    /// Notes the wall-clock time of a produce request.
+    pub(crate) fn handle_write(&mut self, wall_clock_ms: i64) {
+        self.last_write_ms = wall_clock_ms;
     }
 
     /// The offset up to which every transaction has ended.
@@ -109,25 +124,26 @@ impl Log {
     }
 
     fn store(&mut self, batch: &RawBatch, base_offset: i64, leader_epoch: i32) {
-        let bytes = batch.bytes();
-        let mut header = [0; HEADER_BYTES];
-        if let Some(first) = bytes.first_chunk::<HEADER_BYTES>() {
-            header = *first;
-        }
-        records::assign_offset(&mut header, base_offset, leader_epoch);
+        let (mut prefix, rest) = split(batch.bytes());
+        records::assign_offset(&mut prefix, base_offset, leader_epoch);
         let span = batch.header().last_offset.saturating_sub(batch.header().base_offset);
-        let stored = Stored {
-            base_offset,
-            last_offset: base_offset.saturating_add(span),
-            max_timestamp: batch.header().max_timestamp,
-            leader_epoch,
-            header,
-            records: bytes.slice(HEADER_BYTES.min(bytes.len())..),
-        };
+        let last_offset = base_offset.saturating_add(span);
+        let max_timestamp = batch.header().max_timestamp;
+        self.push(Stored { base_offset, last_offset, max_timestamp, leader_epoch, prefix, rest });
+        self.transactions.handle_append(batch, base_offset);
+    }
+
+    /// Appends a message of a format before Kafka 0.11, which has its offsets already.
+    pub(crate) fn append_old(&mut self, message: &OldMessage, leader_epoch: i32) {
+        let OldMessage { base_offset, last_offset, max_timestamp, .. } = *message;
+        let (prefix, rest) = split(&message.bytes);
+        self.push(Stored { base_offset, last_offset, max_timestamp, leader_epoch, prefix, rest });
+    }
+
+    fn push(&mut self, stored: Stored) {
         self.log_end_offset = stored.last_offset.saturating_add(1);
         self.bytes = self.bytes.saturating_add(stored.len() as u64);
         self.batches.push_back(stored);
-        self.transactions.handle_append(batch, base_offset);
     }
 
     /// Deletes whole batches from the front while the log is larger than `max_bytes`; the last batch stays.
@@ -196,12 +212,12 @@ impl Log {
                 break;
             }
             next_offset = stored.last_offset.saturating_add(1);
-            copied.put_slice(&stored.header);
-            if stored.records.len() < COPY_BELOW_BYTES {
-                copied.put_slice(&stored.records);
+            copied.put_slice(&stored.prefix);
+            if stored.rest.len() < COPY_BELOW_BYTES {
+                copied.put_slice(&stored.rest);
             } else {
                 segments.push(copied.split().freeze());
-                segments.push(stored.records.clone());
+                segments.push(stored.rest.clone());
             }
         }
         if !copied.is_empty() {
@@ -264,6 +280,12 @@ impl Stored {
         }
         None
     }
+}
+
+/// The fields in front of a batch's magic, and the rest.
+fn split(batch: &Bytes) -> ([u8; MAGIC_AT], Bytes) {
+    let prefix = batch.first_chunk().copied().unwrap_or([0; MAGIC_AT]);
+    (prefix, batch.slice(MAGIC_AT.min(batch.len())..))
 }
 
 /// Checks a produced batch by the rules of Kafka's `LogValidator`. Returns the error code and a message.

@@ -1,7 +1,7 @@
 //! The idempotent producers of one partition (KIP-98).
 //!
-//! For each producer id it stores the epoch, the last sequence number and the last five batches. The rules are those of
-//! Kafka 2.5 and newer (KIP-360): a producer that the partition does not know may start at any sequence number.
+//! For each producer id it stores the epoch, the last sequence number and the last five batches. From Kafka 2.5 on, a
+//! producer that the partition does not know may start at any sequence number (KIP-360); before, only at 0.
 //!
 //! Not here: transactions, and forgetting producers that were silent for a day.
 
@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::records::ProducerStamp;
+
+use crate::KafkaVersion;
 
 /// How many batches of a producer are remembered: as many as it may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
@@ -44,9 +46,23 @@ impl Producers {
     /// Whether a batch of `record_count` records may be appended.
     ///
     /// Errors: `INVALID_PRODUCER_EPOCH` if the producer has written with a newer epoch, `OUT_OF_ORDER_SEQUENCE_NUMBER`
-    /// if the sequence number is not the next one.
-    pub(crate) fn check(&self, stamp: ProducerStamp, record_count: u32) -> Result<Verdict, ErrorCode> {
-        let Some(producer) = self.0.get(&stamp.producer_id) else { return Ok(Verdict::New) };
+    /// if the sequence number is not the next one. `UNKNOWN_PRODUCER_ID` if the producer has not written before and
+    /// should begin at 0.
+    pub(crate) fn check(
+        &self,
+        stamp: ProducerStamp,
+        record_count: u32,
+        kafka_version: KafkaVersion,
+    ) -> Result<Verdict, ErrorCode> {
+        let Some(producer) = self.0.get(&stamp.producer_id) else {
+            if stamp.base_sequence == 0 || kafka_version >= KafkaVersion::V2_8 {
+                return Ok(Verdict::New);
+            }
+            let is_first = kafka_version < KafkaVersion::V1_1;
+            let error_code =
+                if is_first { ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER } else { ErrorCode::UNKNOWN_PRODUCER_ID };
+            return Err(error_code);
+        };
         let last_sequence = last_sequence(stamp.base_sequence, record_count);
         if producer.producer_epoch == stamp.producer_epoch {
             let known = producer
@@ -122,41 +138,41 @@ mod tests {
     #[test]
     fn a_duplicate_among_the_last_five_batches_has_its_first_offset() {
         let producers = after(6);
-        assert_eq!(producers.check(stamp(0, 50), 10), Ok(Verdict::Duplicate(500)));
-        assert_eq!(producers.check(stamp(0, 10), 10), Ok(Verdict::Duplicate(100)));
+        assert_eq!(producers.check(stamp(0, 50), 10, KafkaVersion::V4_4), Ok(Verdict::Duplicate(500)));
+        assert_eq!(producers.check(stamp(0, 10), 10, KafkaVersion::V4_4), Ok(Verdict::Duplicate(100)));
     }
 
     #[test]
     fn a_duplicate_older_than_five_batches_is_out_of_order() {
-        assert_eq!(after(6).check(stamp(0, 0), 10), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+        assert_eq!(after(6).check(stamp(0, 0), 10, KafkaVersion::V4_4), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
     }
 
     #[test]
     fn a_gap_in_the_sequence_is_out_of_order() {
-        assert_eq!(after(1).check(stamp(0, 11), 10), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
-        assert_eq!(after(1).check(stamp(0, 10), 10), Ok(Verdict::New));
+        assert_eq!(after(1).check(stamp(0, 11), 10, KafkaVersion::V4_4), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+        assert_eq!(after(1).check(stamp(0, 10), 10, KafkaVersion::V4_4), Ok(Verdict::New));
     }
 
     #[test]
     fn an_unknown_producer_may_begin_anywhere() {
-        assert_eq!(Producers::default().check(stamp(3, 77), 1), Ok(Verdict::New));
+        assert_eq!(Producers::default().check(stamp(3, 77), 1, KafkaVersion::V4_4), Ok(Verdict::New));
     }
 
     #[test]
     fn a_new_epoch_begins_at_zero_and_fences_the_old_one() {
         let mut producers = after(1);
-        assert_eq!(producers.check(stamp(1, 10), 1), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
-        assert_eq!(producers.check(stamp(1, 0), 1), Ok(Verdict::New));
+        assert_eq!(producers.check(stamp(1, 10), 1, KafkaVersion::V4_4), Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+        assert_eq!(producers.check(stamp(1, 0), 1, KafkaVersion::V4_4), Ok(Verdict::New));
         producers.appended(stamp(1, 0), 1, 100);
-        assert_eq!(producers.check(stamp(0, 10), 1), Err(ErrorCode::INVALID_PRODUCER_EPOCH));
+        assert_eq!(producers.check(stamp(0, 10), 1, KafkaVersion::V4_4), Err(ErrorCode::INVALID_PRODUCER_EPOCH));
     }
 
     #[test]
     fn sequences_go_round_at_the_largest_integer() {
         let mut producers = Producers::default();
         producers.appended(stamp(0, i32::MAX - 1), 2, 0);
-        assert_eq!(producers.check(stamp(0, 0), 1), Ok(Verdict::New));
+        assert_eq!(producers.check(stamp(0, 0), 1, KafkaVersion::V4_4), Ok(Verdict::New));
         producers.appended(stamp(0, i32::MAX), 3, 0);
-        assert_eq!(producers.check(stamp(0, 2), 1), Ok(Verdict::New));
+        assert_eq!(producers.check(stamp(0, 2), 1, KafkaVersion::V4_4), Ok(Verdict::New));
     }
 }

@@ -62,8 +62,10 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If a port is taken, or the thread cannot be started.
+    /// `InvalidInput` if the cluster's version of Kafka lacks what is asked for; any other if a port is taken, or the
+    /// thread cannot be started.
     pub fn start(options: Options) -> io::Result<Self> {
+        check(&options)?;
         let mut config = options.cluster;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         config.wall_clock_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
@@ -152,6 +154,20 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether the version of Kafka has TLS and SASL, if they are asked for.
+fn check(options: &Options) -> io::Result<()> {
+    let version = options.cluster.kafka_version;
+    let sasl = options.cluster.sasl.as_ref().map(|sasl| sasl.clone().of(version));
+    let lacks = if options.tls.is_some() && !version.has_tls() {
+        "TLS, which came with 0.9"
+    } else if sasl.is_some_and(|sasl| sasl.mechanisms.is_empty()) {
+        "these SASL mechanisms; PLAIN came with 0.10.0, SCRAM with 0.10.2, OAUTHBEARER with 2.0"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("Kafka {version} does not have {lacks}")))
 }
 
 /// Shared by the tasks and the owner.

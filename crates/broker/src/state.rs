@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kavka_core::time::Instant;
 use kavka_core::wire::Uuid;
 use kavka_core::wire::error_code::ErrorCode;
-use kavka_core::wire::records::{self, Decompressor};
+use kavka_core::wire::records::{self, Decompressor, Format};
 
 use crate::groups::Groups;
 use crate::log::Log;
@@ -94,7 +94,7 @@ impl State {
         let sessions = Sessions::new(config.max_fetch_sessions);
         Self {
             random: config.seed,
-            authentication: config.sasl.clone().map(Authentication::new),
+            authentication: config.sasl.clone().map(|sasl| Authentication::new(sasl.of(config.kafka_version))),
             config,
             brokers,
             topics: BTreeMap::new(),
@@ -284,10 +284,13 @@ impl State {
 
     /// Appends a batch of another log unchanged, with its offsets, in the current leader epoch.
     ///
-    /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if `bytes` is not a batch.
+    /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`; `CORRUPT_MESSAGE` if `bytes` is not a batch, or the log holds none.
     pub(crate) fn replicate(&mut self, topic: &str, index: i32, bytes: Bytes) -> Result<(), ErrorCode> {
+        let format = self.config.kafka_version.format();
         let partition = self.partition_mut(topic, index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        let batch = records::batches(bytes).next().and_then(Result::ok).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
+        let batch = records::batches(bytes).next().and_then(Result::ok);
+        let batch = batch.filter(|batch| [batch.header().format, format] == [Format::V2; 2]);
+        let batch = batch.ok_or(ErrorCode::CORRUPT_MESSAGE)?;
         partition.log.replicate(&batch, partition.leader_epoch);
         let waiters = std::mem::take(&mut partition.waiters);
         self.wakes.look_again(waiters);

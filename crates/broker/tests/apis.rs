@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Harness, fetch_request, only_fetched, only_produced, produce_request};
-use kavka_broker::{ClusterConfig, Fault};
+use kavka_broker::{ClusterConfig, Fault, KafkaVersion};
 use kavka_core::wire::api::{ApiKey, RequestHeader};
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::*;
@@ -17,29 +17,37 @@ use kavka_core::wire::records::{
 use kavka_core::wire::{Encoder, Request};
 use kavka_test_support::batches::{self, Batch, batch, sequenced};
 
-/// Sends a request in every version that the broker supports; each must be answered in that version.
-fn is_answered_in_every_version<R: Request>(first: i16, fill: impl Fn(i16, &mut R)) {
-    for version in first..=*R::KEY.versions().end() {
-        let mut harness = Harness::new(1);
-        let connection = harness.connect(1);
-        let mut request = R::default();
-        fill(version, &mut request);
-        harness.call(connection, version, &request);
+/// Sends a request to every version of Kafka in every version that it has; each must be answered in that version.
+fn is_answered_in_every_version<R: Request>(fill: impl Fn(i16, &mut R)) {
+    for kafka_version in KafkaVersion::ALL {
+        let Some((first, last)) = kafka_version.versions(R::KEY) else { continue };
+        for version in first..=last {
+            let mut harness =
+                Harness::with(ClusterConfig { kafka_version: *kafka_version, ..ClusterConfig::default() });
+            let connection = harness.connect(1);
+            let mut request = R::default();
+            fill(version, &mut request);
+            harness.call(connection, version, &request);
+        }
     }
 }
 
 #[test]
 fn every_version_of_every_api_is_answered() {
-    is_answered_in_every_version::<MetadataRequest>(0, |version, request| {
+    is_answered_in_every_version::<MetadataRequest>(|version, request| {
         request.topics = (version == 0).then(Vec::new);
     });
-    is_answered_in_every_version::<FetchRequest>(4, |_, request| *request = fetch_request(9));
-    is_answered_in_every_version::<ProduceRequest>(3, |_, request| *request = produce_request(batch(&["a"])));
-    is_answered_in_every_version::<ListOffsetsRequest>(0, |_, request| {
+    is_answered_in_every_version::<FetchRequest>(|_, request| *request = fetch_request(9));
+    is_answered_in_every_version::<ProduceRequest>(|version, request| {
+        // A message set is empty, because this is about the answer.
+        let records = if version < 3 { Records::default() } else { batch(&["a"]) };
+        *request = produce_request(records);
+    });
+    is_answered_in_every_version::<ListOffsetsRequest>(|_, request| {
         let partition = list_offsets::ListOffsetsPartition { timestamp: -1, ..Default::default() };
         request.topics = vec![list_offsets::ListOffsetsTopic { name: "t".into(), partitions: vec![partition] }];
     });
-    is_answered_in_every_version::<DescribeConfigsRequest>(0, |_, request| {
+    is_answered_in_every_version::<DescribeConfigsRequest>(|_, request| {
         let resource = |resource_type, name: &str| describe_configs::DescribeConfigsResource {
             resource_type,
             resource_name: name.into(),
@@ -47,7 +55,7 @@ fn every_version_of_every_api_is_answered() {
         };
         request.resources = vec![resource(2, "t"), resource(4, "1"), resource(2, "none")];
     });
-    is_answered_in_every_version::<CreateTopicsRequest>(0, |_, request| {
+    is_answered_in_every_version::<CreateTopicsRequest>(|_, request| {
         request.topics = ["new", "t"]
             .map(|name| create_topics::CreatableTopic {
                 name: name.into(),
@@ -57,7 +65,7 @@ fn every_version_of_every_api_is_answered() {
             })
             .into();
     });
-    is_answered_in_every_version::<DeleteTopicsRequest>(0, |version, request| {
+    is_answered_in_every_version::<DeleteTopicsRequest>(|version, request| {
         if version < 6 {
             request.topic_names = vec!["t".into(), "none".into()];
         } else {
@@ -65,28 +73,28 @@ fn every_version_of_every_api_is_answered() {
             request.topics = vec![topic, delete_topics::DeleteTopicState::default()];
         }
     });
-    is_answered_in_every_version::<OffsetFetchRequest>(0, |version, request| {
+    is_answered_in_every_version::<OffsetFetchRequest>(|version, request| {
         if version < 8 {
             request.topics = Some(Vec::new());
         } else {
             request.groups = vec![offset_fetch::OffsetFetchRequestGroup::default()];
         }
     });
-    is_answered_in_every_version::<DescribeGroupsRequest>(0, |_, request| request.groups = vec!["none".into()]);
-    is_answered_in_every_version::<ApiVersionsRequest>(0, |_, _| {});
-    is_answered_in_every_version::<OffsetCommitRequest>(0, |_, _| {});
-    is_answered_in_every_version::<FindCoordinatorRequest>(0, |_, _| {});
-    is_answered_in_every_version::<JoinGroupRequest>(0, |_, _| {});
-    is_answered_in_every_version::<SyncGroupRequest>(0, |_, _| {});
-    is_answered_in_every_version::<HeartbeatRequest>(0, |_, _| {});
-    is_answered_in_every_version::<LeaveGroupRequest>(0, |_, _| {});
-    is_answered_in_every_version::<ListGroupsRequest>(0, |_, _| {});
-    is_answered_in_every_version::<InitProducerIdRequest>(0, |_, _| {});
-    is_answered_in_every_version::<OffsetForLeaderEpochRequest>(0, |_, _| {});
-    is_answered_in_every_version::<CreatePartitionsRequest>(0, |_, request| request.topics = Vec::new());
-    is_answered_in_every_version::<DeleteRecordsRequest>(0, |_, _| {});
-    is_answered_in_every_version::<DeleteGroupsRequest>(0, |_, request| request.groups_names = vec!["g".into()]);
-    is_answered_in_every_version::<IncrementalAlterConfigsRequest>(0, |_, _| {});
+    is_answered_in_every_version::<DescribeGroupsRequest>(|_, request| request.groups = vec!["none".into()]);
+    is_answered_in_every_version::<ApiVersionsRequest>(|_, _| {});
+    is_answered_in_every_version::<OffsetCommitRequest>(|_, _| {});
+    is_answered_in_every_version::<FindCoordinatorRequest>(|_, _| {});
+    is_answered_in_every_version::<JoinGroupRequest>(|_, _| {});
+    is_answered_in_every_version::<SyncGroupRequest>(|_, _| {});
+    is_answered_in_every_version::<HeartbeatRequest>(|_, _| {});
+    is_answered_in_every_version::<LeaveGroupRequest>(|_, _| {});
+    is_answered_in_every_version::<ListGroupsRequest>(|_, _| {});
+    is_answered_in_every_version::<InitProducerIdRequest>(|_, _| {});
+    is_answered_in_every_version::<OffsetForLeaderEpochRequest>(|_, _| {});
+    is_answered_in_every_version::<CreatePartitionsRequest>(|_, request| request.topics = Vec::new());
+    is_answered_in_every_version::<DeleteRecordsRequest>(|_, _| {});
+    is_answered_in_every_version::<DeleteGroupsRequest>(|_, request| request.groups_names = vec!["g".into()]);
+    is_answered_in_every_version::<IncrementalAlterConfigsRequest>(|_, _| {});
 }
 
 /// After any other error, Java and librdkafka ask again until the application's own time limit.

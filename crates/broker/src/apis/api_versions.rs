@@ -1,8 +1,7 @@
-//! `ApiVersions` v0-5: the APIs and versions that this broker supports.
+//! `ApiVersions` v0-5: the APIs that the cluster's version of Kafka advertises.
 //!
-//! An unsupported version of `ApiVersions` is answered with `UNSUPPORTED_VERSION` in v0 (KIP-511). For an unsupported
-//! version of any other API the connection is closed. A client that expects another cluster or broker gets
-//! `REBOOTSTRAP_REQUIRED` (KIP-1242).
+//! An unsupported version of `ApiVersions` is answered with `UNSUPPORTED_VERSION` in v0 (KIP-511). A client that expects
+//! another cluster or broker gets `REBOOTSTRAP_REQUIRED` (KIP-1242).
 //!
 //! Not here: finalized features.
 
@@ -12,22 +11,13 @@ use kavka_core::wire::messages::api_versions::ApiVersion;
 use kavka_core::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::{Answer, Context, Handle};
+use crate::KafkaVersion;
 use crate::state::State;
 
-/// The versions of an API that this broker supports.
-fn versions(key: ApiKey) -> (i16, i16) {
-    let versions = key.versions();
-    let first = match key {
-        ApiKey::Fetch => 4,
-        _ => *versions.start(),
-    };
-    (first, *versions.end())
-}
-
 /// Whether the version of a request is supported.
-pub(crate) fn speaks(header: &RequestHeader) -> bool {
-    let (first, last) = versions(header.key);
-    (first..=last).contains(&header.version)
+pub(crate) fn speaks(kafka_version: KafkaVersion, header: &RequestHeader) -> bool {
+    let versions = kafka_version.versions(header.key);
+    versions.is_some_and(|(first, last)| (first..=last).contains(&header.version))
 }
 
 fn is_software_word(word: &str) -> bool {
@@ -46,7 +36,7 @@ impl Handle for ApiVersionsRequest {
         if is_elsewhere {
             return self.refuse(ErrorCode::REBOOTSTRAP_REQUIRED).into();
         }
-        let api_keys = ApiKey::ALL.iter().map(|key| describe(*key)).collect();
+        let api_keys = state.config.kafka_version.apis().iter().map(describe).collect();
         if let Some(authentication) = &mut state.authentication {
             authentication.handle_versions(context.connection);
         }
@@ -54,16 +44,16 @@ impl Handle for ApiVersionsRequest {
     }
 
     fn refuse(&self, error_code: ErrorCode) -> ApiVersionsResponse {
-        ApiVersionsResponse { error_code, api_keys: own_versions(), ..ApiVersionsResponse::default() }
+        let api_keys = own_versions(KafkaVersion::default());
+        ApiVersionsResponse { error_code, api_keys, ..ApiVersionsResponse::default() }
     }
 }
 
 /// The versions of `ApiVersions` in an error response, so that the client can ask again.
-pub(crate) fn own_versions() -> Vec<ApiVersion> {
-    vec![describe(ApiKey::ApiVersions)]
+pub(crate) fn own_versions(kafka_version: KafkaVersion) -> Vec<ApiVersion> {
+    kafka_version.apis().iter().filter(|(key, ..)| *key == ApiKey::ApiVersions).map(describe).collect()
 }
 
-fn describe(key: ApiKey) -> ApiVersion {
-    let (min_version, max_version) = versions(key);
+fn describe(&(key, min_version, max_version): &(ApiKey, i16, i16)) -> ApiVersion {
     ApiVersion { api_key: key.number(), min_version, max_version }
 }

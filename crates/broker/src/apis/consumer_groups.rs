@@ -13,6 +13,7 @@ use kavka_core::wire::messages::{
 use super::groups::check_group;
 use super::offsets::check_coordinator;
 use super::{Answer, Context, Handle};
+use crate::KafkaVersion;
 use crate::groups::{Group, check_heartbeat};
 use crate::state::State;
 
@@ -21,6 +22,9 @@ const MEMBER_ID_IS_OF_CLIENT_SINCE: i16 = 1;
 
 impl Handle for ConsumerGroupHeartbeatRequest {
     fn handle(mut self, state: &mut State, context: &Context) -> Answer<ConsumerGroupHeartbeatResponse> {
+        if state.config.kafka_version < KafkaVersion::V4_4 {
+            return refused(ErrorCode::UNSUPPORTED_VERSION, None).into();
+        }
         let client_id = context.header.client_id.clone().unwrap_or_default();
         let is_new = self.member_epoch == 0 && self.member_id.is_empty();
         if is_new && context.version() < MEMBER_ID_IS_OF_CLIENT_SINCE {
@@ -50,6 +54,9 @@ fn refused(error_code: ErrorCode, error_message: Option<String>) -> ConsumerGrou
 
 impl Handle for ConsumerGroupDescribeRequest {
     fn handle(self, state: &mut State, context: &Context) -> Answer<ConsumerGroupDescribeResponse> {
+        if state.config.kafka_version < KafkaVersion::V4_4 {
+            return self.refuse(ErrorCode::UNSUPPORTED_VERSION).into();
+        }
         let describe = |group_id: &String| {
             if let Err(error_code) = check_group(state, context, group_id) {
                 return undescribed(group_id, error_code);

@@ -1,7 +1,9 @@
-//! `Fetch` v4-18: returns record batches from given offsets on.
+//! `Fetch` v0-18: returns record batches from given offsets on.
 //!
 //! A fetch waits for `min_bytes`, for at most `max_wait_ms`, unless one of its partitions has an error. The first
-//! partition with records returns at least one batch, whatever the limits. These work as in Kafka: fetch sessions
+//! partition with records returns at least one batch, whatever the limits. Up to v2 a partition's limit is strict: what
+//! does not fit is cut off, even the first batch; Kafka 3.9 returns nothing of that. What is stored in a format that the version does not have is
+//! converted, up to v1 to magic 0, up to v3 to magic 1. These work as in Kafka: fetch sessions
 //! (KIP-227), topic ids (v13, KIP-516), leader epochs (KIP-320), truncation (v12, KIP-595), new leaders in the response
 //! (v16, KIP-951), and reading from any replica (v11, KIP-392).
 //!
@@ -18,16 +20,28 @@ use kavka_core::wire::messages::fetch::{
     EpochEndOffset, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kavka_core::wire::messages::{FetchRequest, FetchResponse};
-use kavka_core::wire::records::Records;
+use kavka_core::wire::records::{Format, Records};
 
 use super::{Answer, Context, Handle};
-use crate::ConnectionId;
 use crate::sessions::{Begun, SessionUse, TopicKey, Wanted};
 use crate::state::{Partition, State};
 use crate::waits::Wait;
+use crate::{ConnectionId, KafkaVersion, formats};
 
 /// The broker's `fetch.max.bytes`: the largest response, even if the client allows more.
 const FETCH_MAX_BYTES: usize = 55 << 20;
+
+/// The last version whose limits cut off the first batch, too (KIP-74).
+const STRICT_LIMITS_UNTIL: i16 = 2;
+
+/// The newest format that a version can carry.
+fn format(version: i16) -> Format {
+    match version {
+        ..=1 => Format::V0,
+        2..=3 => Format::V1,
+        4.. => Format::V2,
+    }
+}
 
 /// A fetch that waits for records.
 #[derive(Debug)]
@@ -110,7 +124,8 @@ impl Waiting {
         let mut is_wrong = false;
         let mut answered = Vec::with_capacity(self.wanted.len());
         for wanted in &self.wanted {
-            let data = self.read(state, wanted, left, bytes == 0);
+            let must_get_one = bytes == 0 || self.version <= STRICT_LIMITS_UNTIL;
+            let data = self.read(state, wanted, left, must_get_one);
             let read = data.records.as_ref().map_or(0, Records::len);
             left = left.saturating_sub(read);
             bytes = bytes.saturating_add(read);
@@ -199,6 +214,7 @@ impl Waiting {
             }
         }
         for (wanted, mut data) in answered {
+            self.fit(state.config.kafka_version, &wanted, &mut data);
             if self.version >= 16 {
                 self.name_leader(state, &wanted, &mut data, &mut response.node_endpoints);
             }
@@ -214,6 +230,26 @@ impl Waiting {
             }
         }
         response
+    }
+
+    /// Converts the records to a format that the client can read, and cuts off what does not fit.
+    fn fit(&self, kafka_version: KafkaVersion, wanted: &Wanted, data: &mut PartitionData) {
+        let format = format(self.version);
+        if format < kafka_version.format() {
+            let records = data.records.take().unwrap_or_default();
+            data.records = match formats::downgrade(records, format, wanted.fetch_offset, kafka_version) {
+                Ok(records) => Some(records),
+                Err(error_code) => {
+                    (data.error_code, data.high_watermark) = (error_code, -1);
+                    Some(Records::default())
+                }
+            };
+        }
+        let limit = usize::try_from(wanted.max_bytes).unwrap_or(0);
+        if self.version <= STRICT_LIMITS_UNTIL && data.records.as_ref().is_some_and(|records| records.len() > limit) {
+            let kept = if kafka_version < KafkaVersion::V3_9 { limit } else { 0 };
+            data.records = data.records.take().map(|records| records.into_bytes().slice(..kept).into());
+        }
     }
 
     /// Names the leader to a client that asked the wrong broker (KIP-951).

@@ -33,8 +33,8 @@ pub(super) fn check_group(state: &State, context: &Context, group_id: &str) -> R
     check_coordinator(state, context, group_id)
 }
 
-/// Kafka's `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
-const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
+/// Kafka's `group.min.session.timeout.ms`.
+const MIN_SESSION_TIMEOUT_MS: i32 = 6_000;
 /// The first version of `JoinGroup` in which a new member joins twice (KIP-394).
 const MEMBER_ID_IS_REQUIRED_SINCE: i16 = 4;
 /// The first version of `JoinGroup` that can tell the leader to keep the assignment (KIP-814).
@@ -47,7 +47,8 @@ impl Handle for JoinGroupRequest {
         if let Err(error_code) = check_group(state, context, &self.group_id) {
             return self.refuse(error_code).into();
         }
-        if !SESSION_TIMEOUT_MS.contains(&self.session_timeout_ms) {
+        let max_session_timeout_ms = state.config.kafka_version.max_session_timeout_ms();
+        if !(MIN_SESSION_TIMEOUT_MS..=max_session_timeout_ms).contains(&self.session_timeout_ms) {
             return self.refuse(ErrorCode::INVALID_SESSION_TIMEOUT).into();
         }
         let client_id = context.header.client_id.clone().unwrap_or_default();

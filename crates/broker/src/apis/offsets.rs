@@ -21,6 +21,7 @@ use kavka_core::wire::messages::offset_fetch::{
 use kavka_core::wire::messages::{OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse};
 
 use super::{Answer, Context, Handle};
+use crate::KafkaVersion;
 use crate::groups::{Committed, Committer, Group, MAX_OFFSET_METADATA};
 use crate::state::State;
 
@@ -40,7 +41,9 @@ impl Handle for OffsetCommitRequest {
             group_instance_id: self.group_instance_id.as_deref(),
             generation_id: self.generation_id_or_member_epoch,
         };
-        if let Err(error_code) = state.groups.check_commit(context.now, &self.group_id, &committer) {
+        let has_groups = state.config.kafka_version >= KafkaVersion::V0_9;
+        let checked = state.groups.check_commit(context.now, &self.group_id, &committer);
+        if let Err(error_code) = checked.or_else(|error_code| if has_groups { Err(error_code) } else { Ok(()) }) {
             // Clients before v9 do not expect this code for an unknown group.
             let is_old = context.version() < MEMBER_EPOCHS_SINCE && error_code == ErrorCode::GROUP_ID_NOT_FOUND;
             return self.refuse(if is_old { ErrorCode::ILLEGAL_GENERATION } else { error_code }).into();

@@ -20,7 +20,7 @@ use kavka_core::time::Instant;
 use kavka_core::wire::api::ApiKey;
 use kavka_core::wire::error_code::ErrorCode;
 
-use crate::ConnectionId;
+use crate::{ConnectionId, KafkaVersion};
 
 /// The longest request or token before a connection is authenticated (Kafka: `sasl.server.max.receive.size`).
 const MAX_FRAME_BYTES: usize = 524_288;
@@ -63,7 +63,8 @@ impl SaslMechanism {
 /// Who may use the cluster, and how they prove it.
 #[derive(Clone)]
 pub struct Sasl {
-    /// The mechanisms that clients may use (Kafka: `sasl.enabled.mechanisms`). Default: all.
+    /// The mechanisms that clients may use (Kafka: `sasl.enabled.mechanisms`), if the cluster's version of Kafka has
+    /// them. Default: all.
     pub mechanisms: Vec<SaslMechanism>,
     /// The password of each user, for PLAIN and SCRAM.
     pub passwords: BTreeMap<String, String>,
@@ -75,6 +76,14 @@ pub struct Sasl {
 impl Default for Sasl {
     fn default() -> Self {
         Self { mechanisms: SaslMechanism::ALL.to_vec(), passwords: BTreeMap::new(), max_session: None }
+    }
+}
+
+impl Sasl {
+    /// With the mechanisms that this version of Kafka has.
+    pub(crate) fn of(mut self, kafka_version: KafkaVersion) -> Self {
+        self.mechanisms.retain(|mechanism| kafka_version.has_mechanism(*mechanism));
+        self
     }
 }
 

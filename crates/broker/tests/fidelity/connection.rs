@@ -20,11 +20,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn open(address: &str) -> Self {
+    /// A connection that has not asked for the broker's versions.
+    pub(crate) fn unasked(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut connection = Self { stream, correlation_id: 0, versions: BTreeMap::new() };
+        Self { stream, correlation_id: 0, versions: BTreeMap::new() }
+    }
+
+    pub(crate) fn open(address: &str) -> Self {
+        let mut connection = Self::unasked(address);
         let request = ApiVersionsRequest {
             client_software_name: "fidelity".into(),
             client_software_version: "1".into(),

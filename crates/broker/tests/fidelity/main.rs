@@ -33,3 +33,4 @@ mod sequences;
 mod sessions;
 mod static_members;
 mod topics;
+mod versions;

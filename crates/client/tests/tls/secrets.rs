@@ -43,8 +43,8 @@ struct Shown {
 }
 
 impl Shown {
-    fn add(&self, text: String) {
-        self.text.lock().unwrap().push_str(&text);
+    fn add(&self, text: &str) {
+        self.text.lock().unwrap().push_str(text);
     }
 
     fn tap(self: &Arc<Self>) -> WireTap {
@@ -78,9 +78,9 @@ fn client(broker: &Broker, sasl: Sasl, shown: &Arc<Shown>) -> Client {
         .key_password(Secret::new(KEY_PASSWORD));
     let security = Security::tls(Tls::with_ca_pem(&certificates.authority).identity(identity)).sasl(sasl);
     let config = ClientConfig::default().with_security(security).bootstrap_servers(servers(broker));
-    shown.add(format!("{config:?} {:?}", config.security()));
+    shown.add(&format!("{config:?} {:?}", config.security()));
     let client = Client::with_network(config, Arc::new(Tcp::default()), Some(shown.tap())).unwrap();
-    shown.add(format!("{client:?}"));
+    shown.add(&format!("{client:?}"));
     client
 }
 
@@ -157,7 +157,7 @@ fn errors_about_credentials_do_not_show_them() {
     let (shown, broker) = (Arc::new(Shown::default()), broker());
     for mechanism in mechanisms {
         let error = refusal(&client(&broker, mechanism, &shown));
-        shown.add(format!("{error} {error:?}"));
+        shown.add(&format!("{error} {error:?}"));
     }
     let rig = Rig { client: client(&broker, Sasl::Plain(Login::new("alice", Secret::new(PASSWORD))), &shown), broker };
     write_and_read(&rig, || true);

@@ -181,10 +181,9 @@ fn write_crc(first: &mut [u8], rest: &[Bytes]) {
 
 /// Sets the base offset and leader epoch of a produced batch, which its CRC does not cover.
 ///
-/// `batch` is one complete batch of magic 2, as in [`RawBatch::bytes`]; if it is shorter than a header, nothing is
-/// written.
+/// `batch` begins like a batch of magic 2; if it is shorter than the fields in front of the magic, nothing is written.
 pub fn assign_offset(batch: &mut [u8], base_offset: i64, partition_leader_epoch: i32) {
-    let Some(header) = batch.first_chunk_mut::<HEADER_BYTES>() else { return };
+    let Some(header) = batch.first_chunk_mut::<MAGIC_AT>() else { return };
     header[..8].copy_from_slice(&base_offset.to_be_bytes());
     header[PREFIX_BYTES..MAGIC_AT].copy_from_slice(&partition_leader_epoch.to_be_bytes());
 }

@@ -10,8 +10,8 @@ use crate::error::Result;
 
 /// The offset and the length field, which the length does not include.
 pub(super) const PREFIX_BYTES: usize = 12;
-/// The position of the magic, in every format.
-pub(super) const MAGIC_AT: usize = 16;
+/// The position of the magic, in every format. A broker sets fields in front of it, which no CRC covers in magic 2.
+pub const MAGIC_AT: usize = 16;
 
 /// The format of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,8 +26,8 @@ pub use batch::{
 pub use builder::{AppendError, BatchBuilder, CompressedBatch, ProducerStamp, Stamp, request_bytes};
 pub use compression::{Compression, CompressionType, Compressor, Decompressor};
 pub use control::{ControlType, end_transaction_marker};
-pub use format::Format;
-pub use message_set::{not_carried, to_message_set};
+pub use format::{Format, MAGIC_AT};
+pub use message_set::{MessageSetBuilder, not_carried, to_message_set};
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
 pub use record::{Header, Headers, RecordView, Span};
 

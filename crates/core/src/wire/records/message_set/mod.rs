@@ -17,7 +17,7 @@ use super::record::Span;
 use crate::error::Result;
 
 pub(super) use read::{check_crcs, first_batch, undamaged_bytes, unwrap};
-pub use write::{not_carried, to_message_set};
+pub use write::{MessageSetBuilder, not_carried, to_message_set};
 
 /// The size of a message of magic 0 without its key and value: offset, size, CRC, magic, attributes and two lengths.
 pub(super) const OVERHEAD_V0: usize = 26;

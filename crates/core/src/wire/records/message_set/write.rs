@@ -1,14 +1,16 @@
-//! Writing message sets, for brokers before Kafka 0.11.
+//! Writing message sets, for brokers before Kafka 0.11 and for their clients.
 //!
 //! A producer fills batches of magic 2, because it may not know yet what the leader can read, and the leader may
 //! change. [`to_message_set`] converts a batch when it is sent. What a message set cannot carry is an error; nothing is
 //! left out in silence, except timestamps in magic 0 that the program has not chosen, which every record has.
+//!
+//! A broker writes what it stores, and what old consumers get, with a [`MessageSetBuilder`].
 
 use bytes::Bytes;
 
-use super::{OVERHEAD_V0, OVERHEAD_V1};
+use super::{LOG_APPEND_TIME, OVERHEAD_V0, OVERHEAD_V1};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::records::batch::OpenBatch;
+use crate::wire::records::batch::{OpenBatch, TimestampType};
 use crate::wire::records::compression::{Compressor, lz4};
 use crate::wire::records::crc::crc32;
 use crate::wire::records::format::{Format, MAGIC_AT};
@@ -23,13 +25,10 @@ use crate::wire::records::{CompressionType, RecordView};
 ///
 /// `Unsupported` if a record has headers, or if the codec is one that message sets do not have.
 pub fn to_message_set(mut batch: OpenBatch, format: Format, compressor: &mut Compressor) -> Result<Bytes> {
-    let overhead = match format {
-        Format::V0 => OVERHEAD_V0,
-        Format::V1 | Format::V2 => OVERHEAD_V1,
-    };
     let data = batch.data().clone();
-    let mut out = Vec::with_capacity(batch.remaining().saturating_mul(overhead).saturating_add(data.len()));
-    let (mut next, mut max_timestamp) = (0_i64, i64::MIN);
+    let mut set = MessageSetBuilder::new(format, TimestampType::CreateTime, compressor.compression_type());
+    set.messages.reserve(batch.remaining().saturating_mul(set.overhead()).saturating_add(data.len()));
+    let mut next = 0_i64;
     while let Some(record) = batch.next_record() {
         let RecordView { timestamp_ms, key, value, .. } = {
             let record = record?;
@@ -38,30 +37,98 @@ pub fn to_message_set(mut batch: OpenBatch, format: Format, compressor: &mut Com
             }
             record
         };
-        max_timestamp = max_timestamp.max(timestamp_ms);
-        let message = NewMessage { format, attributes: 0, offset: next, timestamp_ms };
-        message.put(key.map(|key| key.of(&data)), value.map(|value| value.of(&data)), &mut out);
+        set.append(next, timestamp_ms, key.map(|key| key.of(&data)), value.map(|value| value.of(&data)));
         next = next.saturating_add(1);
     }
-    let codec = compressor.compression_type();
-    if codec == CompressionType::None || out.is_empty() {
-        return Ok(out.into());
+    if set.is_plain() {
+        return Ok(set.messages.into());
     }
-    if codec == CompressionType::Zstd {
-        return Err(unsupported("zstd compression needs", "2.1", "set compression.type to lz4, snappy, gzip or none"));
+    let wrapped = set.wrap(compressor)?;
+    Ok(if wrapped.len() < set.messages.len() { wrapped.into() } else { set.messages.into() })
+}
+
+/// A message set that is being written: plain messages, or a single one that holds them compressed.
+#[derive(Debug)]
+pub struct MessageSetBuilder {
+    format: Format,
+    timestamp_type: TimestampType,
+    codec: CompressionType,
+    messages: Vec<u8>,
+    first_offset: Option<i64>,
+    last_offset: i64,
+    max_timestamp: i64,
+}
+
+impl MessageSetBuilder {
+    /// An empty set in this format, which is `V0` or `V1`.
+    pub fn new(format: Format, timestamp_type: TimestampType, codec: CompressionType) -> Self {
+        Self {
+            format,
+            timestamp_type,
+            codec,
+            messages: Vec::new(),
+            first_offset: None,
+            last_offset: 0,
+            max_timestamp: i64::MIN,
+        }
     }
-    let mut compressed = compressor.compress(&[&out], 0)?;
-    if compressed.len().saturating_add(overhead) >= out.len() {
-        return Ok(out.into());
+
+    /// Appends a message; offsets must ascend. `V0` has no timestamps. A `None` key or value is null.
+    pub fn append(&mut self, offset: i64, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let first_offset = *self.first_offset.get_or_insert(offset);
+        self.last_offset = offset;
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        let is_relative = self.format == Format::V1 && self.codec != CompressionType::None;
+        let offset = if is_relative { offset.saturating_sub(first_offset) } else { offset };
+        self.message(CompressionType::None, offset, timestamp_ms).put(key, value, &mut self.messages);
     }
-    if format == Format::V0 && codec == CompressionType::Lz4 {
-        lz4::write_checksum_of_kafka_0_9(&mut compressed);
+
+    /// The bytes of the set. With a codec it is compressed even if that makes it larger.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the codec is one that message sets do not have; `Internal` if it fails.
+    pub fn build(self) -> Result<Bytes> {
+        if self.is_plain() {
+            return Ok(self.messages.into());
+        }
+        Ok(self.wrap(&mut Compressor::new(self.codec.into())?)?.into())
     }
-    let wrapper =
-        NewMessage { format, attributes: codec.id(), offset: next.saturating_sub(1), timestamp_ms: max_timestamp };
-    let mut out = Vec::with_capacity(compressed.len().saturating_add(overhead));
-    wrapper.put(None, Some(&compressed), &mut out);
-    Ok(out.into())
+
+    fn is_plain(&self) -> bool {
+        self.codec == CompressionType::None || self.messages.is_empty()
+    }
+
+    fn overhead(&self) -> usize {
+        match self.format {
+            Format::V0 => OVERHEAD_V0,
+            Format::V1 | Format::V2 => OVERHEAD_V1,
+        }
+    }
+
+    fn message(&self, codec: CompressionType, offset: i64, timestamp_ms: i64) -> NewMessage {
+        let is_appended = self.format != Format::V0 && self.timestamp_type == TimestampType::LogAppendTime;
+        let attributes = codec.id() | if is_appended { LOG_APPEND_TIME } else { 0 };
+        NewMessage { format: self.format, attributes, offset, timestamp_ms }
+    }
+
+    /// The wrapper with all messages; its offset is that of the last one.
+    fn wrap(&self, compressor: &mut Compressor) -> Result<Vec<u8>> {
+        if self.codec == CompressionType::Zstd {
+            return Err(unsupported(
+                "zstd compression needs",
+                "2.1",
+                "set compression.type to lz4, snappy, gzip or none",
+            ));
+        }
+        let mut compressed = compressor.compress(&[&self.messages], 0)?;
+        if self.format == Format::V0 && self.codec == CompressionType::Lz4 {
+            lz4::write_checksum_of_kafka_0_9(&mut compressed);
+        }
+        let mut out = Vec::with_capacity(compressed.len().saturating_add(self.overhead()));
+        self.message(self.codec, self.last_offset, self.max_timestamp).put(None, Some(&compressed), &mut out);
+        Ok(out)
+    }
 }
 
 /// The error for records that need this format and would have to go into an older one: for headers, which came with
