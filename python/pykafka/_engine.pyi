@@ -356,6 +356,7 @@ class Broker:
         ports: Sequence[int],
         client_certificates: bool | None,
         sasl: tuple[Mapping[str, str], Sequence[str] | None, int | None] | None,
+        version: str | None,
     ) -> Self: ...
     @property
     def bootstrap_servers(self) -> str: ...

@@ -5,6 +5,11 @@ It speaks the real protocol on a real port::
     with pykafka.testing.Broker() as broker:
         client = pykafka.KafkaClient(broker.bootstrap_servers)
 
+It can be an older Kafka, to see whether a program works with it::
+
+    with pykafka.testing.Broker(version="0.9") as broker:
+        client = pykafka.KafkaClient(broker.bootstrap_servers)
+
 With TLS and SASL, a program can be tested as it is in production::
 
     with pykafka.testing.Broker(tls=True, sasl={"alice": "alice-secret"}) as broker:
@@ -32,6 +37,8 @@ class Broker:
     :param brokers: the number of brokers; their ids start at 1.
     :param partitions: the number of partitions of a topic that is created automatically.
     :param ports: the ports of the brokers; for missing ones, free ports are used.
+    :param version: the version of Kafka to be, from "0.8.2" on, with what that version has and no more; by default the
+        newest. Of a patch release, like "0.9.0.1", the first numbers count.
     :param tls: speak TLS on all ports, with a certificate for 127.0.0.1 and `localhost` from an authority that is made
         now and forgotten with the broker: see `ca_file`.
     :param client_certificates: with TLS, refuse clients without a certificate of that authority: see
@@ -48,6 +55,7 @@ class Broker:
         partitions: int = 1,
         ports: Sequence[int] = (),
         *,
+        version: str | None = None,
         tls: bool = False,
         client_certificates: bool = False,
         sasl: Mapping[str, str] | None = None,
@@ -60,7 +68,7 @@ class Broker:
             raise ValueError("sasl_mechanisms and session_lifetime_ms: only a broker with sasl={...} has them")
         authentication = None if sasl is None else (dict(sasl), sasl_mechanisms, session_lifetime_ms)
         self._broker = _engine.Broker(
-            brokers, partitions, list(ports), client_certificates if tls else None, authentication
+            brokers, partitions, list(ports), client_certificates if tls else None, authentication, version
         )
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if certificates := self._broker.certificates:

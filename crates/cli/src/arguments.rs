@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use kavka::{Acks, Compression, CompressionType};
+use kavka_broker::KafkaVersion;
 
 use crate::cluster::{Cluster, assignment};
 use crate::escapes::{self, Separator};
@@ -279,6 +280,9 @@ pub(crate) struct BrokerArguments {
     /// The port of the first broker; the others use the ports after it; 0: any free ports
     #[arg(long, default_value_t = 9092)]
     pub(crate) port: u16,
+    /// The version of Kafka to be, from 0.8.2 on: with its APIs and its format of the log, and no more
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    pub(crate) kafka_version: KafkaVersion,
     /// The number of brokers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) brokers: u16,

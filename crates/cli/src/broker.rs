@@ -22,6 +22,7 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
     }
     let signals = signals::listen()?;
     let cluster = ClusterConfig {
+        kafka_version: arguments.kafka_version,
         brokers: arguments.brokers,
         default_partitions: arguments.partitions,
         default_replication_factor: arguments.brokers.min(DEFAULT_REPLICATION_FACTOR).cast_signed(),
@@ -30,6 +31,9 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
     };
     let tls = arguments.tls.is_some().then(Tls::default);
     let broker = Broker::start(Options { cluster, ports: ports(arguments)?, tls }).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidInput {
+            return Failure::usage(format!("{error}; choose another --kafka-version"));
+        }
         let port = arguments.port;
         Failure::new(format!("cannot listen: 127.0.0.1:{port}; {error}; choose another --port, or 0 for a free one"))
     })?;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kavka::wire::ErrorCode;
 use kavka_broker::serve::{self, Options, Tls};
-use kavka_broker::{ClusterConfig, Fault, Sasl, SaslMechanism};
+use kavka_broker::{ClusterConfig, Fault, KafkaVersion, Sasl, SaslMechanism};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -35,13 +36,19 @@ impl Broker {
         ports: Vec<u16>,
         client_certificates: Option<bool>,
         sasl: Option<SaslArguments>,
+        version: Option<&str>,
     ) -> PyResult<Self> {
+        let version = version.map_or_else(|| Ok(KafkaVersion::default()), str::parse);
+        let kafka_version = version.map_err(|error| PyValueError::new_err(error.to_string()))?;
         let sasl = sasl.map(self::sasl).transpose()?;
         let tls = client_certificates.map(|client_certificates| Tls { client_certificates });
-        let cluster = ClusterConfig { brokers, default_partitions: partitions, sasl, ..ClusterConfig::default() };
-        let served = py
-            .detach(|| serve::Broker::start(Options { cluster, ports, tls }))
-            .map_err(|error| PyOSError::new_err(format!("the embedded broker cannot listen: {error}")))?;
+        let cluster =
+            ClusterConfig { kafka_version, brokers, default_partitions: partitions, sasl, ..ClusterConfig::default() };
+        let started = py.detach(|| serve::Broker::start(Options { cluster, ports, tls }));
+        let served = started.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => PyValueError::new_err(error.to_string()),
+            _ => PyOSError::new_err(format!("the embedded broker cannot listen: {error}")),
+        })?;
         let bootstrap_servers = served.bootstrap_servers();
         let certificates =
             served.certificates().map(|all| [&all.authority, &all.client, &all.client_key].map(Clone::clone));
