@@ -1,7 +1,7 @@
 //! `ApiVersions` v0-5: the APIs that the cluster's version of Kafka advertises.
 //!
-//! An unsupported version of `ApiVersions` is answered with `UNSUPPORTED_VERSION` in v0 (KIP-511). A client that expects
-//! another cluster or broker gets `REBOOTSTRAP_REQUIRED` (KIP-1242).
+//! An unsupported version of `ApiVersions` is answered with `UNSUPPORTED_VERSION` in v0 (KIP-511). A client that
+//! expects another cluster or broker gets `REBOOTSTRAP_REQUIRED` (KIP-1242).
 //!
 //! Not here: finalized features.
 
@@ -36,7 +36,7 @@ impl Handle for ApiVersionsRequest {
         if is_elsewhere {
             return self.refuse(ErrorCode::REBOOTSTRAP_REQUIRED).into();
         }
-        let api_keys = state.config.kafka_version.apis().iter().map(describe).collect();
+        let api_keys = state.config.kafka_version.apis().iter().copied().map(describe).collect();
         if let Some(authentication) = &mut state.authentication {
             authentication.handle_versions(context.connection);
         }
@@ -51,9 +51,9 @@ impl Handle for ApiVersionsRequest {
 
 /// The versions of `ApiVersions` in an error response, so that the client can ask again.
 pub(crate) fn own_versions(kafka_version: KafkaVersion) -> Vec<ApiVersion> {
-    kafka_version.apis().iter().filter(|(key, ..)| *key == ApiKey::ApiVersions).map(describe).collect()
+    kafka_version.apis().iter().copied().filter(|(key, ..)| *key == ApiKey::ApiVersions).map(describe).collect()
 }
 
-fn describe(&(key, min_version, max_version): &(ApiKey, i16, i16)) -> ApiVersion {
+fn describe((key, min_version, max_version): (ApiKey, i16, i16)) -> ApiVersion {
     ApiVersion { api_key: key.number(), min_version, max_version }
 }

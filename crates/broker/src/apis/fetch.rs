@@ -2,10 +2,10 @@
 //!
 //! A fetch waits for `min_bytes`, for at most `max_wait_ms`, unless one of its partitions has an error. The first
 //! partition with records returns at least one batch, whatever the limits. Up to v2 a partition's limit is strict: what
-//! does not fit is cut off, even the first batch; Kafka 3.9 returns nothing of that. What is stored in a format that the version does not have is
-//! converted, up to v1 to magic 0, up to v3 to magic 1. These work as in Kafka: fetch sessions
-//! (KIP-227), topic ids (v13, KIP-516), leader epochs (KIP-320), truncation (v12, KIP-595), new leaders in the response
-//! (v16, KIP-951), and reading from any replica (v11, KIP-392).
+//! does not fit is cut off, even the first batch; Kafka 3.9 returns nothing of that. What is stored in a format that
+//! the version does not have is converted, up to v1 to magic 0, up to v3 to magic 1. These work as in Kafka: fetch
+//! sessions (KIP-227), topic ids (v13, KIP-516), leader epochs (KIP-320), truncation (v12, KIP-595), new leaders in the
+//! response (v16, KIP-951), and reading from any replica (v11, KIP-392).
 //!
 //! With `read_committed` it reads up to the last stable offset, and lists the aborted transactions.
 //!
