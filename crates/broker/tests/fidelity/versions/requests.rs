@@ -135,7 +135,7 @@ pub(super) fn sessions_of_members_are_limited(served: &Served) {
     let group_id = unique("group");
     find_coordinator(served, &group_id);
     let join = |session_timeout_ms| {
-        let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: Default::default() };
+        let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: bytes::Bytes::new() };
         let request = JoinGroupRequest {
             group_id: group_id.clone(),
             session_timeout_ms,
