@@ -240,8 +240,8 @@ impl Kafka {
     /// Runs one of Kafka's tools on this cluster with `input` on its stdin; returns its output.
     ///
     /// `tool` is `console-producer`, `console-consumer`, `topics`, `configs`, `consumer-groups`, `get-offsets` or
-    /// `dump-log`; the arguments for connecting are added. Waits until the tool ends, so give a consumer `--max-messages` and
-    /// `--timeout-ms`. Panics if its exit status is not 0.
+    /// `dump-log`; the arguments for connecting are added. Waits until the tool ends, so give a consumer
+    /// `--max-messages` and `--timeout-ms`. Panics if its exit status is not 0.
     pub fn tool(&self, tool: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let answer = self.command(&["tool", tool]);
         let words: Vec<_> = answer["command"].as_array().into_iter().flatten().map(text).collect();

@@ -6,7 +6,8 @@
 //! to the machine. Dropping any of them early loses nothing: the next `take_batch` gives the rest of the batch.
 //!
 //! The whole batch is checked before its first record is handed out, so nothing of a malformed batch is ever delivered.
-//! Before Kafka 0.11, uncompressed messages stand alone: those before a damaged one are handed out, then comes the error.
+//! Before Kafka 0.11, uncompressed messages stand alone: those before a damaged one are handed out, and then the error
+//! comes.
 //! A seek, a pause or a removal takes effect from the very next record on.
 
 use std::sync::Arc;

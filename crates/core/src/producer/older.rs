@@ -131,8 +131,8 @@ impl Producer {
         Some(Call { id: self.next_request_id, owner: Owner::Produce(self.number), ..call })
     }
 
-    /// Takes the version of `Produce` that a broker has, or why it could not be asked. Returns false if the request with
-    /// this id did not ask for it.
+    /// Takes the version of `Produce` that a broker has, or why it could not be asked. Returns false if the request
+    /// with this id did not ask for it.
     pub(super) fn handle_versions(&mut self, now: Instant, id: u64, produce: Result<i16>) -> bool {
         let Some((broker_id, refused)) = self.older.asked.remove(&id) else { return false };
         let version = match (produce, refused.is_some()) {

@@ -1,5 +1,5 @@
-//! What differs between the versions of Kafka, one rule per test: on the embedded broker as each version and, with the
-//! feature `real-kafka`, on that version of Kafka.
+//! What differs between the versions of Kafka, one rule per test: on the embedded broker as each version and, ignored
+//! unless asked for, on that version of Kafka.
 
 mod records;
 mod requests;
@@ -19,14 +19,17 @@ macro_rules! rules {
                 })+
             })+
         }
-        #[cfg(feature = "real-kafka")]
         mod kafka {
             $(mod $module {
                 static KAFKA: crate::versions::served::Shared =
                     crate::versions::served::Shared::new($release, [$(stringify!($rule)),+].len());
-                $(#[test] fn $rule() {
-                    KAFKA.lend(kavka_broker::KafkaVersion::$version, super::super::$rule);
-                })+
+                $(
+                    #[test]
+                    #[ignore = "`make kafka-test` runs it"]
+                    fn $rule() {
+                        KAFKA.lend(kavka_broker::KafkaVersion::$version, super::super::$rule);
+                    }
+                )+
             })+
         }
     };

@@ -1,7 +1,6 @@
 //! Brokers of one version: the embedded one, and real ones that end with their last test.
 
 use std::sync::atomic::{AtomicI32, Ordering};
-#[cfg(feature = "real-kafka")]
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kavka_broker::serve::{Broker, Options};
@@ -27,13 +26,8 @@ pub(crate) struct Served {
 }
 
 enum Running {
-    Embedded {
-        _broker: Broker,
-    },
-    #[cfg(feature = "real-kafka")]
-    Kafka {
-        _kafka: kavka_test_kafka::Kafka,
-    },
+    Embedded { _broker: Broker },
+    Kafka { _kafka: kavka_test_kafka::Kafka },
 }
 
 /// The embedded broker as this version.
@@ -47,14 +41,11 @@ pub(crate) fn embedded(version: KafkaVersion) -> Served {
 
 /// A real Kafka that is started by the first of its tests and stopped by the last: ten of them at a time would need
 /// more memory than a test may take.
-#[cfg(feature = "real-kafka")]
 pub(crate) struct Shared {
     release: &'static str,
     /// How many tests are left, and the cluster if it runs.
     state: Mutex<(usize, Option<Arc<Served>>)>,
 }
-
-#[cfg(feature = "real-kafka")]
 impl Shared {
     pub(crate) const fn new(release: &'static str, tests: usize) -> Self {
         Self { release, state: Mutex::new((tests, None)) }
@@ -71,8 +62,6 @@ impl Shared {
         }
     }
 }
-
-#[cfg(feature = "real-kafka")]
 fn kafka(version: KafkaVersion, release: &str) -> Served {
     let options = kavka_test_kafka::Options { version: release, ..kavka_test_kafka::Options::default() };
     let kafka = kavka_test_kafka::Kafka::start(&options);

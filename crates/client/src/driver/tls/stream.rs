@@ -109,7 +109,7 @@ impl Secured {
             incoming: Buffer::default(),
             decrypted: Buffer::default(),
             outgoing: Buffer::default(),
-            staged: Vec::new(),
+            staged: Vec::with_capacity(RECORD_BYTES),
             is_closed: false,
             has_read: false,
             place,
@@ -298,7 +298,7 @@ fn seal(
         let part = segment.get(..segment.len().min(room)).unwrap_or_default();
         if part.len() >= LONG_SEGMENT || staged.len() + part.len() > RECORD_BYTES {
             encrypt(staged)?;
-            staged.zeroize();
+            wipe(staged);
         }
         if part.len() >= LONG_SEGMENT {
             encrypt(part)?;
@@ -311,8 +311,15 @@ fn seal(
         }
     }
     encrypt(staged)?;
-    staged.zeroize();
+    wipe(staged);
     Ok(sealed)
+}
+
+/// Overwrites what was staged, which may be a password. Zeroizing the `Vec` would also overwrite its spare room, which
+/// holds nothing: the buffer never grows beyond its first capacity, so it leaves no copy behind either.
+fn wipe(staged: &mut Vec<u8>) {
+    staged.as_mut_slice().zeroize();
+    staged.clear();
 }
 
 impl AsyncRead for Secured {

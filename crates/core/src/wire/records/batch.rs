@@ -307,8 +307,8 @@ impl RawBatch {
             .with_hint(Hint::SeekPastDamage))
     }
 
-    /// If one of several plain messages (magic 0 or 1) is damaged, of which each has its own CRC: those before it. `None`
-    /// if there are none, or none is damaged.
+    /// If one of several plain messages (magic 0 or 1) is damaged, of which each has its own CRC: those before it.
+    /// `None` if there are none, or none is damaged.
     pub fn before_damage(&self) -> Option<Self> {
         if self.header.format == Format::V2 {
             return None;
