@@ -61,7 +61,7 @@ class KafkaClient:
         sasl_authenticator: BaseAuthenticator | None = None,
     ) -> None:
         # First, because a debugger shows also a client whose constructor fails.
-        self._hosts = hosts
+        self._hosts = f"{hosts=}" if zookeeper_hosts is None else f"{zookeeper_hosts=}"
         self.cluster = Cluster(
             hosts,
             None,
@@ -114,4 +114,4 @@ class KafkaClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} (hosts={self._hosts!r})>"
+        return f"<{type(self).__module__}.{type(self).__name__} ({self._hosts})>"

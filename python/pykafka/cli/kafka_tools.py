@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -212,6 +213,18 @@ def create_topic(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:
         args.config_entries,
     )
     _any_broker(client).create_topics([request], args.timeout)
+    _wait_until_known(client, args.topic, args.timeout / 1e3)
+
+
+def _wait_until_known(client: pykafka.KafkaClient, name: str, seconds: float) -> None:
+    """Waits until every broker lists a new topic, so that the next command finds it, whichever broker it asks."""
+    ends = time.monotonic() + seconds
+    # A broker that cannot be asked does not undo the creation.
+    with contextlib.suppress(KafkaException):
+        while time.monotonic() < ends:
+            if all(name.encode() in broker.request_metadata().topics for broker in client.brokers.values()):
+                return
+            time.sleep(0.05)
 
 
 def delete_topic(client: pykafka.KafkaClient, args: argparse.Namespace) -> None:

@@ -55,6 +55,20 @@ def orders(own_broker):
     return topic
 
 
+def test_create_topic_waits_until_every_broker_lists_the_topic(tools, monkeypatch):
+    ask, answers = pykafka.Broker.request_metadata, []
+
+    def late(broker):
+        answers.append(ask(broker))
+        if len(answers) < 3:
+            del answers[-1].topics[b"new"]
+        return answers[-1]
+
+    monkeypatch.setattr(pykafka.Broker, "request_metadata", late)
+    tools("create_topic", "new")
+    assert [b"new" in answer.topics for answer in answers] == [False, False, True]
+
+
 def test_topics_are_made_listed_described_and_removed(tools):
     assert tools("create_topic", "new", "-p", "2", "-c", '{"retention.ms": 60000}', "-t", "100") == []
     assert tools("create_topic", "placed", "-a", '{"0": [1], "1": [1], "2": [1]}') == []
