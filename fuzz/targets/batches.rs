@@ -2,7 +2,7 @@
 //!
 //! Reading them takes bounded memory, whatever they claim. No record has an offset behind its batch, and there are as
 //! many as were announced, unless reading ends with an error. That offsets increase is checked later, when a consumer
-//! hands them out.
+//! hands them out: see the target `consumer`.
 #![no_main]
 
 use bytes::Bytes;
