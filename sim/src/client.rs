@@ -240,6 +240,7 @@ impl<M: Machines> Client<M> {
             around.network.close(around.now, link);
         }
         self.route.handle_failure(around.now, whereto.1);
+        self.refresh.handle_possible_restart(around.now);
         for failed in failed {
             if let Some((asker, id)) = session.sent.remove(&failed.id.0) {
                 self.answer(around, asker, id, Err(failed.error));

@@ -347,6 +347,26 @@ fn a_topic_that_was_found_before_counts_as_deleted_only_if_brokers_lack_it_for_s
 }
 
 #[test]
+fn a_topic_that_brokers_do_not_know_after_they_were_lost_does_not_count_as_deleted_at_once() {
+    let rig = Rig::new(1, 1);
+    let (producer, topic) = rig.producer(ProducerConfig::default());
+    send(&producer, topic, b"stored");
+    producer.flush();
+    let requests = || rig.broker.with(|cluster, _| cluster.requests(ApiKey::Produce));
+    let before = requests();
+    rig.broker.with(|cluster, now| {
+        assert!(cluster.delete_topic(now, TOPIC));
+        cluster.close_connections(1);
+    });
+    let delivery = send(&producer, topic, b"kept");
+    // On a connection that did not break, half of them are enough to give up the record.
+    until("a dozen attempts", || {
+        assert!(delivery.outcome().is_none(), "{:?}", delivery.outcome());
+        (requests() >= before + 12).then_some(())
+    });
+}
+
+#[test]
 fn records_for_a_topic_that_was_deleted_fail_within_seconds_and_say_so() {
     let rig = Rig::new(3, 1);
     let (producer, topic) = rig.producer(ProducerConfig::default());

@@ -3,10 +3,14 @@
 mod consumer_kit;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use consumer_kit::{Kit, TOPIC, TOPIC_ID, answer, asked, batch, config, data, key, kit, metadata, refusal};
-use kavka_core::cluster::{Notice, Outdated};
+use consumer_kit::{
+    Kit, TOPIC, TOPIC_ID, answer, asked, batch, config, data, description, key, kit, metadata, refusal,
+};
+use kavka_core::backoff::Backoff;
+use kavka_core::cluster::{MetadataRefresh, Notice, Outdated, RefreshConfig};
 use kavka_core::consumer::{ConsumerEvent, ConsumerRequest, StartPosition, TopicPartition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::time::Instant;
@@ -235,6 +239,35 @@ fn one_broker_that_lags_behind_does_not_make_a_topic_deleted() {
     assert_eq!(errors_over(&mut kit, 1_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), []);
     kit.leaders(&[(Some(1), 0)]);
     assert_eq!(errors_over(&mut kit, 30_000, || ErrorCode::NONE), []);
+}
+
+#[test]
+fn a_broker_that_has_just_restarted_does_not_make_a_topic_deleted() {
+    let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+    let mut refresh = MetadataRefresh::new(RefreshConfig { max_age: Duration::from_secs(300), backoff }, 1);
+    let mut kit = kit(1);
+    let known = description(&[(Some(1), 0)], TOPIC_ID);
+    let mut unknown = known.clone();
+    unknown.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    unknown.topics[0].partitions.clear();
+    let mut describe = |kit: &mut Kit, answer: &MetadataResponse, restarts: bool| {
+        if restarts {
+            refresh.handle_possible_restart(kit.now);
+        }
+        refresh.request_topic(&TOPIC.into());
+        refresh.poll_request(kit.now).expect("no back-off is left");
+        refresh.handle_response(kit.now, Ok(answer.clone()));
+        kit.consumer.handle_metadata(kit.now, refresh.metadata());
+    };
+    describe(&mut kit, &known, false);
+    kit.pass(1_000);
+    describe(&mut kit, &unknown, true);
+    assert_eq!(errors_over(&mut kit, 29_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), []);
+    describe(&mut kit, &unknown, false);
+    assert_eq!(errors_over(&mut kit, 2_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), []);
+    describe(&mut kit, &unknown, false);
+    let errors = errors_over(&mut kit, 5_000, || ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert!(errors.len() == 1 && errors[0].1.contains("the topic was deleted"), "{errors:?}");
 }
 
 #[test]

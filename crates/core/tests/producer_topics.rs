@@ -5,10 +5,14 @@ mod producer_support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::producer::AppendError;
+use kavka_core::cluster::{MetadataRefresh, RefreshConfig};
+use kavka_core::producer::{AppendError, Appended};
 use kavka_core::time::Instant;
 use kavka_core::wire::error_code::ErrorCode;
-use producer_support::{Rig, TOPIC, config, failure, is_open, offset};
+use kavka_core::wire::messages::MetadataResponse;
+use producer_support::{
+    BACKOFF, Rig, Sent, TOPIC, config, description, description_without_topic, failure, is_open, offset,
+};
 
 #[test]
 fn a_topic_that_is_made_anew_gets_new_sequences() {
@@ -75,6 +79,55 @@ fn a_broker_that_lags_behind_does_not_make_a_topic_deleted() {
     assert!(is_open(&record), "its leader has not said that it does not know the topic");
     rig.answer(&sent, ErrorCode::NONE, 1);
     assert_eq!(offset(&record), Some(1));
+}
+
+/// A broker answers a request for the topic's metadata.
+fn describe(refresh: &mut MetadataRefresh, rig: &mut Rig, answer: MetadataResponse) {
+    refresh.request_topic(&TOPIC.into());
+    refresh.poll_request(rig.now).expect("no back-off is left");
+    refresh.handle_response(rig.now, Ok(answer));
+    rig.producer.handle_metadata(rig.now, refresh.metadata());
+}
+
+/// A broker was lost and is back, and for `millis` knows no topic, neither as the leader nor when it is asked for
+/// metadata. Returns a record appended meanwhile, and the last request for it.
+fn after_a_restart(refresh: &mut MetadataRefresh, rig: &mut Rig, millis: u64) -> (Appended, Option<Sent>) {
+    describe(refresh, rig, description(1, &[(1, 1)]));
+    rig.after(1_000);
+    refresh.handle_possible_restart(rig.now);
+    let back_at = rig.now;
+    let record = rig.append_alone(0, "kept");
+    let mut sent = rig.poll();
+    while rig.now < back_at + Duration::from_millis(millis) {
+        if let Some(sent) = sent {
+            rig.answer(&sent, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        }
+        describe(refresh, rig, description_without_topic());
+        rig.after(1_300);
+        sent = rig.poll();
+        rig.events();
+    }
+    (record, sent)
+}
+
+#[test]
+fn a_broker_that_has_just_restarted_does_not_make_a_topic_deleted() {
+    let mut refresh = MetadataRefresh::new(RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF }, 1);
+    let mut rig = Rig::warm(config());
+    let (record, sent) = after_a_restart(&mut refresh, &mut rig, 25_000);
+    assert!(is_open(&record), "{}", failure(&record));
+    describe(&mut refresh, &mut rig, description(1, &[(1, 1)]));
+    rig.answer(&sent.expect("it is sent again and again"), ErrorCode::NONE, 1);
+    assert_eq!(offset(&record), Some(1));
+}
+
+#[test]
+fn that_a_topic_was_deleted_while_a_broker_restarted_is_told_once_brokers_had_time_to_learn_of_it() {
+    let mut refresh = MetadataRefresh::new(RefreshConfig { max_age: Duration::from_secs(300), backoff: BACKOFF }, 1);
+    let mut rig = Rig::warm(config());
+    let (record, _) = after_a_restart(&mut refresh, &mut rig, 40_000);
+    let error = failure(&record);
+    assert!(error.to_string().contains("the topic was deleted"), "{error}");
 }
 
 #[test]

@@ -537,11 +537,16 @@ impl Task {
         }
     }
 
-    /// Counts a broker as unreachable that completed the handshake and then answered nothing.
+    /// Notes that the broker may have restarted. If it completed the handshake and then answered nothing, it counts as
+    /// unreachable.
     fn note_end(&mut self, error: &Error) {
         self.note_silent_use();
         self.again.handle_end(self.shared.now(), self.connection.refusal(error));
-        if !self.was_of_use && error.kind() != ErrorKind::Closed {
+        if error.kind() == ErrorKind::Closed {
+            return;
+        }
+        self.shared.lock().refresh.handle_possible_restart(self.shared.now());
+        if !self.was_of_use {
             self.shared.handle_unreachable(self.key, error);
         }
     }

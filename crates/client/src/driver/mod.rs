@@ -215,7 +215,13 @@ impl Switchboard {
     }
 
     fn handle_opened(&self, key: ConnectionKey) {
-        self.lock().route.handle_opened(self.now(), key.endpoint);
+        let now = self.now();
+        let mut state = self.lock();
+        if state.unreachable.contains_key(&key.endpoint) {
+            state.refresh.handle_possible_restart(now);
+        }
+        state.route.handle_opened(now, key.endpoint);
+        drop(state);
         self.dialled.send_replace(());
     }
 
@@ -236,6 +242,9 @@ impl Switchboard {
         let now = self.now();
         let mut state = self.lock();
         let since = state.unreachable.get(&key.endpoint).map(|away| away.since);
+        if since.is_none() {
+            state.refresh.handle_possible_restart(now);
+        }
         state.unreachable.insert(key.endpoint, Unreachable { since: since.unwrap_or(now), error: error.clone() });
         state.route.handle_failure(now, key.endpoint);
         if error.kind() == ErrorKind::Authentication {

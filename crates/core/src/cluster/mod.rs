@@ -2,6 +2,7 @@
 
 mod call;
 mod coordinators;
+mod doubt;
 mod interest;
 mod lookup;
 mod metadata;

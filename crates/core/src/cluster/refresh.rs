@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::cluster::doubt::Doubt;
 use crate::cluster::interest::Interest;
 use crate::cluster::metadata::{Broker, LeaderHint, Metadata, Topic};
 use crate::cluster::outdated::Outdated;
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::messages::metadata::MetadataRequestTopic;
+use crate::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use crate::wire::messages::{MetadataRequest, MetadataResponse};
 
 /// The settings that decide when metadata is asked for.
@@ -118,6 +119,7 @@ pub struct MetadataRefresh {
     bootstrap_servers: usize,
     random: Random,
     metadata: Arc<Metadata>,
+    doubt: Doubt,
     interest: Interest,
     /// Topics in use that were never asked for. They wait for no back-off between two requests.
     unasked: BTreeSet<Arc<str>>,
@@ -160,6 +162,7 @@ impl MetadataRefresh {
             bootstrap_servers: 0,
             random: Random::new(seed),
             metadata: Arc::default(),
+            doubt: Doubt::default(),
             interest: Interest::default(),
             unasked: BTreeSet::new(),
             urgent: Outdated::default(),
@@ -248,6 +251,12 @@ impl MetadataRefresh {
     /// Asks for a refresh, as soon as the back-offs allow. Topics that nobody uses are left out.
     pub fn request(&mut self, outdated: Outdated) {
         self.outdated.add(outdated);
+    }
+
+    /// Notes that a broker was lost or is back. For a while after that no broker is believed that a known topic does
+    /// not exist: one that has just started does not know its topics yet.
+    pub fn handle_possible_restart(&mut self, now: Instant) {
+        self.doubt.handle_possible_restart(now);
     }
 
     /// Asks for a topic, delayed at most by the back-off between two requests. Creates nothing.
@@ -410,14 +419,21 @@ impl MetadataRefresh {
         had_brokers
     }
 
-    fn handle_answer(&mut self, now: Instant, asked: &Asked, response: MetadataResponse) -> bool {
+    fn handle_answer(&mut self, now: Instant, asked: &Asked, mut response: MetadataResponse) -> bool {
         self.failures = 0;
+        let doubted_until = self.doubt.until(now, &response, now + self.config.backoff.max);
         if asked.scope == Scope::All {
             self.forget_at = now + self.config.max_age;
-            self.all_stale_at = Some(self.forget_at);
+            self.all_stale_at = Some(doubted_until.unwrap_or(self.forget_at));
+        }
+        if doubted_until.is_some() {
+            for topic in response.topics.iter_mut().filter(|topic| self.is_lacked(topic)) {
+                // This keeps its partitions and leaders, and takes back what was said before the restart was noticed.
+                topic.error_code = ErrorCode::LEADER_NOT_AVAILABLE;
+            }
         }
         let before = self.metadata.version;
-        let mut next = self.metadata.merged(response, asked.scope == Scope::All);
+        let mut next = self.metadata.merged(response, asked.scope == Scope::All && doubted_until.is_none());
         if self.forget_at <= now && self.holders_of_all == 0 {
             // Nobody has used these topics for so long that they may no longer exist.
             self.forget_at = Instant::FAR;
@@ -435,6 +451,13 @@ impl MetadataRefresh {
             self.stale_at = Some(now + self.config.max_age);
         }
         is_new
+    }
+
+    /// Whether the answer says of a topic with partitions that it does not exist.
+    fn is_lacked(&self, answer: &MetadataResponseTopic) -> bool {
+        let known = answer.name.as_deref().and_then(|name| self.metadata.topic(name));
+        answer.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            && known.is_some_and(|known| !known.partitions.is_empty())
     }
 
     /// Topics that were asked for and have no partitions will be asked for again: a topic may be created a moment after
@@ -553,7 +576,7 @@ fn is_complete(metadata: &Metadata, topic: &str) -> bool {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
+    use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition};
     use crate::wire::primitives::Uuid;
 
     fn refresh() -> MetadataRefresh {
@@ -1003,6 +1026,61 @@ mod tests {
         deleted(&mut refresh, 1_000);
         refresh.request_new(&"orders".into());
         deleted(&mut refresh, 3_000);
+    }
+
+    /// The topic's error, and whether it has a leader, after this answer to a request for it, or for all topics.
+    fn told(
+        refresh: &mut MetadataRefresh,
+        now: u64,
+        of_all: bool,
+        answer: MetadataResponse,
+    ) -> Option<(ErrorCode, bool)> {
+        if of_all {
+            refresh.request_all_topics()
+        } else {
+            refresh.request_topic(&"orders".into())
+        };
+        refresh.poll_request(Instant(now)).unwrap();
+        refresh.handle_response(Instant(now), Ok(answer));
+        let metadata = refresh.metadata();
+        metadata.topic("orders").map(|topic| (topic.error, metadata.leader("orders", 0).is_some()))
+    }
+
+    #[test]
+    fn that_a_topic_does_not_exist_is_believed_only_of_brokers_that_had_time_to_learn_of_it() {
+        let mut unknown = response(1, 5);
+        unknown.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        unknown.topics[0].partitions.clear();
+        let blank = MetadataResponse { brokers: vec![], ..unknown.clone() };
+        let mut refresh = refresh();
+        let kept = Some((ErrorCode::LEADER_NOT_AVAILABLE, true));
+        let gone = Some((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, true));
+        assert_eq!(told(&mut refresh, 0, false, response(1, 5)), Some((ErrorCode::NONE, true)));
+        assert_eq!(told(&mut refresh, 1_000, false, blank), kept, "it does not even know itself");
+        assert_eq!(told(&mut refresh, 2_000, false, unknown.clone()), gone);
+        refresh.handle_possible_restart(Instant(3_000));
+        assert_eq!(told(&mut refresh, 4_000, false, unknown.clone()), kept);
+        assert_eq!(told(&mut refresh, 32_900, false, unknown.clone()), kept);
+        assert_eq!(told(&mut refresh, 34_000, false, unknown.clone()), gone);
+    }
+
+    #[test]
+    fn a_topic_that_a_list_of_all_leaves_out_is_kept_until_brokers_had_time_to_learn_of_it() {
+        let none = || MetadataResponse { topics: vec![], ..response(1, 5) };
+        let mut refresh = refresh();
+        refresh.hold_all_topics();
+        let known = Some((ErrorCode::NONE, true));
+        assert_eq!(told(&mut refresh, 0, true, response(1, 5)), known);
+        let blank = MetadataResponse { brokers: vec![], ..none() };
+        assert_eq!(told(&mut refresh, 1_000, true, blank), known, "it does not even know itself");
+        assert_eq!(refresh.poll_timeout(), Some(Instant(2_000)), "it is asked again soon");
+        refresh.handle_possible_restart(Instant(3_000));
+        assert_eq!(told(&mut refresh, 4_000, true, none()), known);
+        assert_eq!(refresh.poll_timeout(), Some(Instant(33_000)));
+        let request = refresh.poll_request(Instant(33_000)).unwrap();
+        assert_eq!(request.topics, None);
+        refresh.handle_response(Instant(33_000), Ok(none()));
+        assert!(refresh.metadata().topic("orders").is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! A broker that lags behind may not know a topic for a moment. A topic counts as deleted only if the metadata says so,
 //! leaders refuse its partitions with the same error, no partition is served, and all that lasts for some seconds.
+//! After a restart the metadata does not say so for a while (`cluster/doubt`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

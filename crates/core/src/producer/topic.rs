@@ -45,7 +45,8 @@ enum Presence {
     Deleted,
 }
 
-/// How long both a leader and the metadata must say that a topic is unknown before it counts as deleted.
+/// How long both a leader and the metadata must say that a topic is unknown before it counts as deleted. After a
+/// restart the metadata does not say so for a while (`cluster/doubt`).
 pub const DELETED_AFTER: Duration = Duration::from_secs(5);
 
 /// How often to check whether they still say so.

@@ -93,6 +93,11 @@ pub(crate) fn epochless(base_offset: i64, values: &[&[u8]]) -> Bytes {
 
 /// A snapshot in which the partitions of [`TOPIC`] have these leaders and epochs; broker ids start at 1.
 pub(crate) fn metadata(leaders: &[(Option<i32>, i32)], topic_id: Uuid) -> Arc<Metadata> {
+    Arc::new(Metadata::default().merged(description(leaders, topic_id), true))
+}
+
+/// A broker's description of such a cluster.
+pub(crate) fn description(leaders: &[(Option<i32>, i32)], topic_id: Uuid) -> MetadataResponse {
     let partition = |(index, (leader, epoch)): (usize, &(Option<i32>, i32))| MetadataResponsePartition {
         partition_index: index as i32,
         leader_id: *leader,
@@ -106,9 +111,7 @@ pub(crate) fn metadata(leaders: &[(Option<i32>, i32)], topic_id: Uuid) -> Arc<Me
         ..Default::default()
     };
     let broker = |node_id| MetadataResponseBroker { node_id, host: "kafka".into(), port: 9092, ..Default::default() };
-    let response =
-        MetadataResponse { brokers: (1..=3).map(broker).collect(), topics: vec![topic], ..Default::default() };
-    Arc::new(Metadata::default().merged(response, true))
+    MetadataResponse { brokers: (1..=3).map(broker).collect(), topics: vec![topic], ..Default::default() }
 }
 
 /// A leader's response for a partition with these records, without an error.

@@ -56,20 +56,27 @@ pub fn small_batches(bytes: usize) -> ProducerConfig {
 
 /// A snapshot of one topic whose partitions have these leaders.
 pub fn metadata(before: &Metadata, id: u8, leaders: &[(i32, i32)]) -> Metadata {
-    before.merged(
-        MetadataResponse { brokers: brokers(), topics: vec![topic(TOPIC, id, leaders)], ..Default::default() },
-        true,
-    )
+    before.merged(description(id, leaders), true)
+}
+
+/// A broker's description of one topic whose partitions have these leaders.
+pub fn description(id: u8, leaders: &[(i32, i32)]) -> MetadataResponse {
+    MetadataResponse { brokers: brokers(), topics: vec![topic(TOPIC, id, leaders)], ..Default::default() }
 }
 
 /// A snapshot in which the topic is unknown.
 pub fn metadata_without_topic(before: &Metadata) -> Metadata {
+    before.merged(description_without_topic(), false)
+}
+
+/// What a broker says that does not know the topic.
+pub fn description_without_topic() -> MetadataResponse {
     let topic = MetadataResponseTopic {
         error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         name: Some(TOPIC.into()),
         ..Default::default()
     };
-    before.merged(MetadataResponse { brokers: brokers(), topics: vec![topic], ..Default::default() }, false)
+    MetadataResponse { brokers: brokers(), topics: vec![topic], ..Default::default() }
 }
 
 /// A snapshot of topics that have one partition each, led by broker 1.
