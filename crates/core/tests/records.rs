@@ -369,6 +369,16 @@ fn an_lz4_frame_may_have_checksums_a_size_and_blocks_that_refer_to_the_one_befor
     }
 }
 
+#[test]
+fn an_lz4_frame_with_reserved_bits_is_refused_although_the_checksum_of_its_header_is_right() {
+    for (at, bits) in [(4, 0x02), (5, 0x80), (5, 0x08), (5, 0x01)] {
+        let mut frame = lz4_frame(&[12, 0, 0, 0, 1, 1, 0], false);
+        frame[at] |= bits;
+        frame[14] = (twox_hash::XxHash32::oneshot(0, &frame[4..14]) >> 8) as u8;
+        refused(&crafted(CompressionType::Lz4, 1, &frame));
+    }
+}
+
 /// A frame with everything that ours do not have: size, checksums and, if `linked`, blocks that refer to the previous
 /// one.
 fn lz4_frame(body: &[u8], linked: bool) -> Vec<u8> {

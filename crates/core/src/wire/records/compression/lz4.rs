@@ -138,6 +138,9 @@ impl Descriptor {
         if flags & 1 != 0 {
             return Err(Fault::Broken("it needs a dictionary"));
         }
+        if flags & 0x02 != 0 || block & 0x8f != 0 {
+            return Err(Fault::Broken("reserved bits of its header are set"));
+        }
         let content_bytes = if flags & 0x08 == 0 {
             None
         } else {
@@ -148,7 +151,7 @@ impl Descriptor {
         if !matches!(*input.take(1)?, [found] if check(descriptor, found)) {
             return Err(Fault::Broken("the checksum of its header differs"));
         }
-        let size_class @ 4..=7 = (block >> 4) & 7 else { return Err(Fault::Broken("its block size is unknown")) };
+        let size_class @ 4..=7 = block >> 4 else { return Err(Fault::Broken("its block size is unknown")) };
         Ok(Self {
             block_bytes: 1 << (8 + 2 * size_class),
             content_bytes,
