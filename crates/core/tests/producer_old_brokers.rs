@@ -197,6 +197,39 @@ fn a_topic_gets_sequence_numbers_again_when_its_leader_comes_back_with_a_newer_f
 }
 
 #[test]
+fn a_topic_in_an_older_format_costs_no_attempt_of_those_that_retries_allows() {
+    let config = |retries| {
+        let mut config = ProducerConfig::default();
+        config.retries = retries;
+        config
+    };
+    let mut rig = Rig::new(config(0), 1);
+    for (leader, epoch) in [(1, 2), (2, 3)] {
+        rig.leaders(1, &[(leader, epoch)]);
+        rig.append_alone(0, "a");
+        let refused = sent_later(&mut rig);
+        rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
+        let again = sent_later(&mut rig);
+        assert_eq!((again.broker_id, again.batches[0].stamp), (leader, None));
+        rig.answer(&again, ErrorCode::NONE, 0);
+    }
+    assert_eq!(rig.reports, [(0, 1, None), (0, 1, None)]);
+
+    let mut rig = Rig::new(config(1), 1);
+    rig.append_alone(0, "a");
+    for answer in [Err(()), Ok(())] {
+        let refused = sent_later(&mut rig);
+        rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
+        let again = sent_later(&mut rig);
+        match answer {
+            Ok(()) => rig.answer(&again, ErrorCode::NONE, 0),
+            Err(()) => rig.answer_with(&again, Err(lost())),
+        }
+    }
+    assert_eq!(rig.reports, [(0, 1, None)], "one answer was lost, and one retry is allowed");
+}
+
+#[test]
 fn an_old_broker_that_is_asked_for_a_producer_id_takes_it_from_no_partition_of_a_newer_one() {
     let mut rig = Rig::new(ProducerConfig::default(), 3);
     rig.leaders(1, &[(1, 2), (2, 2), (3, 2)]);

@@ -45,10 +45,7 @@ impl Partition {
         self.update(at, |batch| batch.stage = Stage::Waiting);
         match answer {
             BatchResponse::NotExpected => self.acknowledge(at, None, None),
-            BatchResponse::NotSent(error) => {
-                self.update(at, |batch| batch.attempts = batch.attempts.saturating_sub(1));
-                self.wait_to_retry(error)
-            }
+            BatchResponse::NotSent(error) => self.wait_for_other_format(at, error),
             BatchResponse::Missing(error) => self.handle_no_answer(at, error, rules),
             BatchResponse::Partition(answer) => {
                 // Only a batch that was sent before can be a duplicate of itself. Otherwise another producer uses our
@@ -112,7 +109,7 @@ impl Partition {
         if rules.idempotent && !rules.needs_idempotence && code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
             // A new leader may keep the topic in another format.
             self.sequences.unsupported = self.in_flight_to == self.leader;
-            return self.retry(at, error, rules);
+            return self.wait_for_other_format(at, error);
         }
         if code.is_about_records() && !maybe_written {
             self.take_apart(at, answer);
@@ -145,6 +142,12 @@ impl Partition {
             self.fail_at(at, Error::new(ErrorKind::NotDelivered, what).with_source(cause));
             return false;
         }
+        self.wait_to_retry(cause)
+    }
+
+    /// Like [`retry`](Self::retry), for a batch that has to go in another format: this attempt does not count.
+    fn wait_for_other_format(&mut self, at: usize, cause: Error) -> bool {
+        self.update(at, |batch| batch.attempts = batch.attempts.saturating_sub(1));
         self.wait_to_retry(cause)
     }
 
