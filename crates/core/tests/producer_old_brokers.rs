@@ -230,6 +230,22 @@ fn a_topic_in_an_older_format_costs_no_attempt_of_those_that_retries_allows() {
 }
 
 #[test]
+fn only_who_asked_for_idempotence_is_advised_to_leave_it_out() {
+    for (asked, setting) in [(None, "message.format.version"), (Some(true), "enable.idempotence")] {
+        let mut rig = Rig::new(ProducerConfig::default().idempotence(asked), 1);
+        let record = rig.append_alone(0, "a");
+        // One that did not ask for it gets the error for what else the format does not have, such as headers.
+        for _ in 0..if asked.is_some() { 1 } else { 2 } {
+            let refused = sent_later(&mut rig);
+            rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
+        }
+        let text = text_of(&record.completion.outcome(0).unwrap().unwrap_err());
+        assert!(text.contains(setting), "{text}");
+        assert_eq!(text.contains("leave out enable.idempotence"), asked.is_some(), "{text}");
+    }
+}
+
+#[test]
 fn an_old_broker_that_is_asked_for_a_producer_id_takes_it_from_no_partition_of_a_newer_one() {
     let mut rig = Rig::new(ProducerConfig::default(), 3);
     rig.leaders(1, &[(1, 2), (2, 2), (3, 2)]);

@@ -100,7 +100,7 @@ impl Partition {
         let refused = code.appends_nothing();
         self.update(at, |batch| batch.maybe_written |= !refused);
         let maybe_written = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
-        let error = broker_error(answer);
+        let error = broker_error(answer, rules);
         if rules.idempotent && refused && later_stored && !maybe_written {
             // Sent again, the batch would come after a later record.
             self.fail_at(at, error);
@@ -112,7 +112,7 @@ impl Partition {
             return self.wait_for_other_format(at, error);
         }
         if code.is_about_records() && !maybe_written {
-            self.take_apart(at, answer);
+            self.take_apart(at, answer, rules);
             return false;
         }
         if rules.idempotent && code.breaks_sequence() {
@@ -159,10 +159,11 @@ impl Partition {
     }
 
     /// Separates the rejected records from the others of their batch.
-    fn take_apart(&mut self, at: usize, answer: &PartitionProduceResponse) {
+    fn take_apart(&mut self, at: usize, answer: &PartitionProduceResponse, rules: Rules) {
         let (count, attempts) = self.update(at, |batch| (batch.count, batch.attempts)).unwrap_or_default();
         let place = Place { attempts: Some(attempts), ..Place::default() };
-        let error = broker_error(answer).with_written(Written::No).at_partition(&self.topic_name, self.index).at(place);
+        let error = broker_error(answer, rules).with_written(Written::No);
+        let error = error.at_partition(&self.topic_name, self.index).at(place);
         let pieces = match bad_records(count, answer) {
             _ if count <= 1 => vec![Piece { range: 0..count, failure: Some(error) }],
             Some(bad) => pieces_around(count, &bad, &error),
@@ -176,7 +177,7 @@ impl Partition {
     }
 }
 
-fn broker_error(answer: &PartitionProduceResponse) -> Error {
+fn broker_error(answer: &PartitionProduceResponse, rules: Rules) -> Error {
     const LONGEST_MESSAGE: usize = 500;
     let code = answer.error_code;
     let message = answer.error_message.as_deref().filter(|message| !message.is_empty());
@@ -188,10 +189,13 @@ fn broker_error(answer: &PartitionProduceResponse) -> Error {
         None => Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")),
     };
     if code == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
-        return error.with_hint(
+        return error.with_hint(if rules.needs_idempotence {
             "the topic is kept in a format from before Kafka 0.11: leave out enable.idempotence, or set \
-             message.format.version to 0.11.0 or newer",
-        );
+             message.format.version to 0.11.0 or newer"
+        } else {
+            "the topic is kept in a format from before Kafka 0.11: send the records without headers, or set \
+             message.format.version to 0.11.0 or newer"
+        });
     }
     error
 }
