@@ -246,6 +246,20 @@ fn only_who_asked_for_idempotence_is_advised_to_leave_it_out() {
 }
 
 #[test]
+fn a_topic_gets_sequence_numbers_again_before_long_when_its_format_is_raised() {
+    let (mut rig, mut again) = with_topic_in_older_format(1);
+    let mut was_stamped = Vec::new();
+    for wait_ms in [20_000, 20_000, 0] {
+        rig.answer(&again.remove(0), ErrorCode::NONE, 0);
+        rig.after(wait_ms);
+        rig.append_alone(0, "b");
+        again.push(sent_later(&mut rig));
+        was_stamped.push(again[0].batches[0].stamp.is_some());
+    }
+    assert_eq!(was_stamped, [false, true, true]);
+}
+
+#[test]
 fn an_old_broker_that_is_asked_for_a_producer_id_takes_it_from_no_partition_of_a_newer_one() {
     let mut rig = Rig::new(ProducerConfig::default(), 3);
     rig.leaders(1, &[(1, 2), (2, 2), (3, 2)]);

@@ -11,7 +11,8 @@
 //!
 //! Without sequence numbers the broker cannot recognise duplicates, so a batch that is sent again may be stored twice.
 //! One batch of a partition at a time is in flight, so the order is kept. The same holds where the leader is new but
-//! assigns no producer ids, or where the topic is kept in an older format (`message.format.version`).
+//! assigns no producer ids, or where the topic is kept in an older format (`message.format.version`). Both may be changed
+//! while the cluster runs, so sequence numbers are tried again after 30 seconds.
 //!
 //! If `enable.idempotence` is set to true, all that is an error instead, for the partitions of that leader.
 
@@ -28,7 +29,8 @@ use crate::time::Instant;
 use crate::wire::messages::produce::{BATCHES_SINCE, TIMESTAMPS_SINCE, ZSTD_SINCE};
 use crate::wire::records::{CompressionType, Format};
 
-/// How long it is believed of a broker that it stores an older format, or assigns no producer ids.
+/// How long it is believed of a broker that it stores an older format, or assigns no producer ids, and of a topic that
+/// it is kept in an older format.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 
 /// How long a leader may leave a request for a producer id unanswered before another one is asked.
@@ -41,6 +43,8 @@ pub(super) struct Older {
     formats: BTreeMap<i32, (Format, Instant)>,
     /// The leaders that assign no producer ids, and until when that is believed.
     without_ids: BTreeMap<i32, Instant>,
+    /// The partitions whose topic is kept in an older format, and until when that is believed.
+    without_sequences: BTreeSet<(Instant, PartitionId)>,
     /// The brokers to ask for their versions, and what they refused; `None` if they may be newer by now.
     to_ask: BTreeMap<i32, Option<Refused>>,
     /// The brokers that were asked, by the id of the request.
@@ -62,14 +66,29 @@ impl Older {
         self.formats.remove(&broker_id);
         self.without_ids.remove(&broker_id);
     }
-
-    /// Forgets which leaders assigned no producer ids a while ago.
-    pub(super) fn forget_in_time(&mut self, now: Instant) {
-        self.without_ids.retain(|_, until| *until > now);
-    }
 }
 
 impl Producer {
+    /// Forgets which leaders assigned no producer ids a while ago, and which topics were kept in an older format.
+    pub(super) fn forget_in_time(&mut self, now: Instant) {
+        self.older.without_ids.retain(|_, until| *until > now);
+        while let Some((_, id)) = self.older.without_sequences.first().copied().filter(|(until, _)| *until <= now) {
+            self.older.without_sequences.pop_first();
+            // Another partition that has its number by now merely tries sooner.
+            if self.partitions.find(id).is_some() {
+                self.partitions.get_mut(id).try_sequences();
+            }
+        }
+    }
+
+    /// Notes that the leader of a partition keeps the topic in an older format, and tells the application.
+    pub(super) fn handle_old_format(&mut self, now: Instant, id: PartitionId) {
+        if !self.rules.needs_idempotence {
+            self.older.without_sequences.insert((now + BELIEVED_FOR, id));
+            self.tell_of_old_format(&Arc::clone(self.partitions.get(id).topic_name()));
+        }
+    }
+
     /// The format in which a partition's leader is sent records.
     pub(super) fn format_for(&self, partition: &Partition) -> Format {
         partition.leader().map_or(Format::V2, |broker_id| self.format_of(broker_id))
@@ -235,7 +254,7 @@ impl Producer {
     }
 
     /// Tells the application of a topic that is kept in a format without sequence numbers, unless it was told before.
-    pub(super) fn tell_of_old_format(&mut self, topic: &Arc<str>) {
+    fn tell_of_old_format(&mut self, topic: &Arc<str>) {
         if self.older.told.insert(Arc::clone(topic)) {
             self.events.push_back(ProducerEvent::OldFormat(Arc::clone(topic)));
         }

@@ -75,8 +75,8 @@ impl Producer {
             {
                 self.outdated.add_topic(self.partitions.get(batch.partition).topic_name());
             }
-            if answer.is_about_format() && !self.rules.needs_idempotence {
-                self.tell_of_old_format(&Arc::clone(self.partitions.get(batch.partition).topic_name()));
+            if answer.is_about_format() {
+                self.handle_old_format(now, batch.partition);
             }
             if self.partitions.get_mut(batch.partition).handle_answer(batch.batch, answer, batch.rules) {
                 self.retry_later(now, batch.partition);

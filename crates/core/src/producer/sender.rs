@@ -119,7 +119,7 @@ impl Producer {
     ///
     /// With `acks=0` a produce request gets no response: pass in an empty one once the request is written.
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<ProducerRequest>> {
-        self.older.forget_in_time(now);
+        self.forget_in_time(now);
         self.expire(now);
         self.end_due_lingers(now);
         self.retry_due(now);

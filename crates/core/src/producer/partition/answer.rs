@@ -86,7 +86,7 @@ impl Partition {
         };
         if is_harmless {
             // The broker may have been restarted with another message.format.version.
-            self.sequences.unsupported = false;
+            self.try_sequences();
             return self.retry(at, error, rules);
         }
         self.fail_at(at, Error::new(error.kind(), "the record was not delivered").with_source(error));

@@ -168,7 +168,7 @@ impl Partition {
         if is_new {
             self.leader = leader;
             self.retry_at = None;
-            self.sequences.unsupported = false;
+            self.try_sequences();
         }
         is_new
     }
@@ -284,6 +284,11 @@ impl Partition {
     /// Whether its leader keeps the topic in a format without sequence numbers.
     pub(super) fn is_without_sequences(&self) -> bool {
         self.sequences.unsupported
+    }
+
+    /// Sends sequence numbers again, to find out whether the topic is still kept in a format without them.
+    pub(super) fn try_sequences(&mut self) {
+        self.sequences.unsupported = false;
     }
 
     /// Whether sequence numbers were used in vain while it sent without them.
