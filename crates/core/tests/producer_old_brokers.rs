@@ -260,6 +260,18 @@ fn a_topic_gets_sequence_numbers_again_before_long_when_its_format_is_raised() {
 }
 
 #[test]
+fn a_request_to_a_broker_that_freezes_after_it_told_its_version_is_called_unanswered() {
+    let mut rig = rig(ProducerConfig::default(), 2);
+    let record = rig.append_alone(0, "a");
+    assert_eq!(magic(&rig.sent()), 1);
+    rig.after(10 * 60_000);
+    assert!(rig.poll().is_none());
+    rig.events();
+    let text = text_of(&record.completion.outcome(0).unwrap().unwrap_err());
+    assert!(text.contains("the broker has not answered yet"), "{text}");
+}
+
+#[test]
 fn an_old_broker_that_is_asked_for_a_producer_id_takes_it_from_no_partition_of_a_newer_one() {
     let mut rig = Rig::new(ProducerConfig::default(), 3);
     rig.leaders(1, &[(1, 2), (2, 2), (3, 2)]);
@@ -396,8 +408,9 @@ fn zstd_on_a_broker_that_does_not_have_it_is_an_error() {
         let record = rig.append_alone(0, "a");
         assert!(rig.poll().is_none());
         rig.events();
-        let text = text_of(&record.completion.outcome(0).unwrap().unwrap_err());
+        let text = record.completion.outcome(0).unwrap().unwrap_err().to_string();
         assert!(text.contains("zstd compression needs a broker of Kafka 2.1"), "{text}");
+        assert_eq!(text.matches("it was not written").count(), 1, "{text}");
     }
 }
 

@@ -24,7 +24,7 @@ use super::partition::{Partition, Rules};
 use super::sender::ProducerRequest;
 use super::{LaneId, PartitionId, Producer, ProducerEvent};
 use crate::cluster::{Call, Owner, Target};
-use crate::error::{Error, ErrorKind, Result, Written};
+use crate::error::{Error, ErrorKind, Result};
 use crate::time::Instant;
 use crate::wire::messages::produce::{BATCHES_SINCE, TIMESTAMPS_SINCE, ZSTD_SINCE};
 use crate::wire::records::{CompressionType, Format};
@@ -180,7 +180,7 @@ impl Producer {
         // If it was upgraded or downgraded since it refused the request, that is sent again after its back-off.
         if refused.is_some_and(|refused| refused.format != format) {
             for id in self.led_by(broker_id) {
-                self.partitions.get_mut(id).end_back_off(Instant::FAR);
+                self.partitions.get_mut(id).handle_format_known();
                 self.advance(now, id);
             }
         }
@@ -197,7 +197,7 @@ impl Producer {
     fn why_hopeless(&self, refused: &Refused, format: Format, version: i16) -> Option<Error> {
         let needs = |what, hint| {
             let error = Error::new(ErrorKind::Unsupported, what).with_source(refused.error.clone());
-            Some(error.with_hint(hint).with_written(Written::No))
+            Some(error.with_hint(hint))
         };
         if self.config.compression.compression_type() == CompressionType::Zstd && version < ZSTD_SINCE {
             return needs(

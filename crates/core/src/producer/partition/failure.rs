@@ -75,6 +75,16 @@ impl Partition {
         self.retry_at = self.retry_at.filter(|at| *at > now);
     }
 
+    /// Ends the back-off after its leader refused a format, because it is known now which one it takes. What went wrong
+    /// is no longer why its records are not acknowledged.
+    pub(in crate::producer) fn handle_format_known(&mut self) {
+        self.retry_at = None;
+        if self.last_error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Unsupported) {
+            self.last_error = None;
+            self.failures = 0;
+        }
+    }
+
     /// Fails the batch with this ledger number, because its delivery time is up, and everything behind it.
     /// `no_identity` says why there is no producer id, if it waits for one. Returns false if there is no such batch.
     pub(in crate::producer) fn expire(&mut self, number: u64, no_identity: Option<&Error>) -> bool {
