@@ -272,6 +272,28 @@ fn a_request_to_a_broker_that_freezes_after_it_told_its_version_is_called_unansw
 }
 
 #[test]
+fn requests_that_a_broker_refuses_while_it_is_asked_for_its_version_cost_no_other_question() {
+    let mut rig = Rig::warm(ProducerConfig::default());
+    rig.produce_version = 2;
+    let requests = ["a", "b"].map(|value| {
+        rig.append_alone(0, value);
+        rig.producer.poll_request(rig.now).unwrap().id
+    });
+    rig.refuse(requests[0]);
+    let question = rig.producer.poll_request(rig.now).unwrap();
+    assert!(matches!(question.body, ProducerRequest::Versions));
+    rig.refuse(requests[1]);
+    assert!(rig.producer.poll_request(rig.now).is_none(), "the broker is being asked already");
+    let answer = ProducerResponse::Versions { produce: 2 };
+    rig.producer.handle_response(rig.now, question.id, Ok(answer));
+    for value in ["a", "b"] {
+        let sent = rig.sent();
+        assert_eq!((magic(&sent), sent.values()), (1, vec![value.to_owned()]));
+        rig.answer(&sent, ErrorCode::NONE, 1);
+    }
+}
+
+#[test]
 fn an_old_broker_that_is_asked_for_a_producer_id_takes_it_from_no_partition_of_a_newer_one() {
     let mut rig = Rig::new(ProducerConfig::default(), 3);
     rig.leaders(1, &[(1, 2), (2, 2), (3, 2)]);

@@ -130,7 +130,10 @@ impl Producer {
 
     /// Notes that the connection to a broker refused a request with this format.
     pub(super) fn handle_refused(&mut self, broker_id: i32, format: Format, error: Error) {
-        self.older.to_ask.entry(broker_id).or_default().get_or_insert(Refused { format, error });
+        // If it is being asked already, that answer also tells what to do with this request.
+        let asked = self.older.asked.values_mut().find(|(asked, _)| *asked == broker_id);
+        let refused = asked.map_or_else(|| self.older.to_ask.entry(broker_id).or_default(), |(_, refused)| refused);
+        refused.get_or_insert(Refused { format, error });
     }
 
     /// Asks a broker that is sent an older format whether it still needs that, if it was last asked a while ago.
