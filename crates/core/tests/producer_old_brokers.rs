@@ -5,7 +5,7 @@ mod producer_support;
 use kavka_core::cluster::Target;
 use kavka_core::config::ProducerConfig;
 use kavka_core::error::{Error, ErrorKind, Written};
-use kavka_core::producer::{AppendError, ProducerRequest, ProducerResponse};
+use kavka_core::producer::{AppendError, Appended, ProducerRequest, ProducerResponse};
 use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::InitProducerIdResponse;
 use kavka_core::wire::records::{CompressionType, Header};
@@ -291,6 +291,58 @@ fn requests_that_a_broker_refuses_while_it_is_asked_for_its_version_cost_no_othe
         assert_eq!((magic(&sent), sent.values()), (1, vec![value.to_owned()]));
         rig.answer(&sent, ErrorCode::NONE, 1);
     }
+}
+
+#[test]
+fn records_that_an_old_leader_can_store_are_not_held_against_others_in_their_batch() {
+    let headers = [Header { key: b"h", value: None }];
+    for (produce_version, stored) in [(1, ["a", "d"].as_slice()), (2, &["a", "b", "d"])] {
+        let mut rig = rig(ProducerConfig::default(), produce_version);
+        // This one opens and fills a batch of its own.
+        let first = rig.append(0, "a");
+        let append_at = |rig: &mut Rig, value: &[u8]| {
+            rig.producer.append_at(rig.now, rig.topic, Some(0), 5, None, Some(value), &[])
+        };
+        let with_timestamp = append_at(&mut rig, b"b").unwrap();
+        let with_headers = rig.producer.append(rig.now, rig.topic, Some(0), 5, None, Some(b"c"), &headers).unwrap();
+        let last = rig.append_alone(0, "d");
+        let mut sent_values = Vec::new();
+        while let Some(sent) = rig.poll() {
+            sent_values.extend(sent.values());
+            rig.answer(&sent, ErrorCode::NONE, 0);
+        }
+        rig.events();
+        assert_eq!(sent_values, stored, "Produce v{produce_version}");
+        let outcome = |appended: &Appended| appended.completion.outcome(appended.index).unwrap();
+        assert!(outcome(&first).is_ok() && outcome(&last).is_ok());
+        let error = outcome(&with_headers).unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Unsupported, Written::No));
+        assert!(text_of(&error).contains("record headers need a broker of Kafka 0.11"), "{error}");
+        match produce_version {
+            1 => assert!(text_of(&outcome(&with_timestamp).unwrap_err()).contains("timestamps need"), "timestamp"),
+            _ => assert!(outcome(&with_timestamp).is_ok()),
+        }
+    }
+}
+
+#[test]
+fn what_an_old_leader_cannot_store_is_known_of_each_record_after_the_leadership_has_moved() {
+    let mut rig = Rig::new(ProducerConfig::default(), 1);
+    rig.append(0, "a");
+    let timed = rig.producer.append_at(rig.now, rig.topic, Some(0), 5, None, Some(b"b"), &[]).unwrap();
+    let last = rig.append_alone(0, "c");
+    let refused = rig.sent();
+    rig.answer(&refused, ErrorCode::NOT_ENOUGH_REPLICAS, -1);
+    (rig.produce_version, rig.assigns_ids) = (1, false);
+    rig.leaders(1, &[(2, 2)]);
+    let mut sent_values = Vec::new();
+    while let Some(sent) = rig.poll() {
+        sent_values.extend(sent.values());
+        rig.answer(&sent, ErrorCode::NONE, 0);
+    }
+    assert_eq!(sent_values, ["a", "c"]);
+    assert!(timed.completion.outcome(timed.index).unwrap().is_err());
+    assert!(last.completion.outcome(last.index).unwrap().is_ok());
 }
 
 #[test]

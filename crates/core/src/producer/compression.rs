@@ -98,7 +98,7 @@ impl Producer {
         let large: Vec<_> = next
             .filter(|(bytes, payload)| *bytes > COMPRESSED_LATE_BYTES && payload.is_filled())
             // A leader that is too old for what is in this batch is not sent it, but the next leader may be newer.
-            .filter(|(_, payload)| payload.needs() <= format)
+            .filter(|(_, payload)| payload.needs().most() <= format)
             .map(|(bytes, payload)| (bytes, Arc::clone(payload)))
             .collect();
         for (bytes, payload) in &large {

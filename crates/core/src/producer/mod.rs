@@ -14,7 +14,7 @@
 //! - Only a response that names exactly our partition counts as success. Without a definite response a batch counts as
 //!   *maybe written*, and is only ever sent again with the same bytes.
 //! - When a record fails, everything buffered behind it in its partition fails too. Only a record that the broker
-//!   rejects for what it is (too large, invalid) fails alone.
+//!   rejects, or is too old for, because of what it is (too large, invalid, with headers) fails alone.
 //! - A topic belongs to one handle, so no batch holds records of two. Flushing, closing or failing one handle neither
 //!   waits for another nor touches its records.
 //! - At most five batches of a partition are in flight, all to the same broker. When one must be sent again, or the

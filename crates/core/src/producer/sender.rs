@@ -19,7 +19,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::produce::{PRODUCE_BY_NAME, PartitionProduceData, TopicProduceData};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 use crate::wire::primitives::Uuid;
-use crate::wire::records::{Compressor, Format, ProducerStamp, not_carried};
+use crate::wire::records::{Compressor, Format, ProducerStamp};
 
 /// A produce request in flight.
 #[derive(Debug)]
@@ -245,10 +245,11 @@ impl Producer {
             if !batches.is_empty() && taken_bytes.saturating_add(bytes) > self.config.max_request_size {
                 break;
             }
-            let needs = partition.needs();
-            if format < needs {
-                self.close_open(id);
-                self.partitions.get_mut(id).fail_next(not_carried(needs));
+            if format < partition.needs() {
+                if partition.sends_open_batch() {
+                    self.close_open(id);
+                }
+                self.partitions.get_mut(id).fail_not_carried(format);
                 continue;
             }
             if self.compress_first(id, bytes, &mut allowance) {

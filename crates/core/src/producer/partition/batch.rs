@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result, Written};
 use crate::producer::completion::{Acknowledged, Completion};
 use crate::producer::split::rebuild;
 use crate::wire::records::{
-    BatchBuilder, CompressedBatch, Compression, Compressor, Decompressor, Format, ProducerStamp, Records, Stamp,
+    BatchBuilder, CompressedBatch, Compression, Compressor, Decompressor, Format, Needs, ProducerStamp, Records, Stamp,
     batches, to_message_set,
 };
 
@@ -115,10 +115,7 @@ impl Batch {
             let rebuilt = rebuild(&records, std::slice::from_ref(&(0..self.count)));
             let lost = || Error::new(ErrorKind::Internal, "a record batch was lost while it was numbered anew");
             match rebuilt.and_then(|mut builders| builders.pop().ok_or_else(lost)) {
-                Ok(mut builder) => {
-                    builder.require(self.payload.needs());
-                    self.payload = Payload::new(builder);
-                }
+                Ok(builder) => self.payload = Payload::new(builder.with_needs(self.payload.needs.clone())),
                 Err(error) => self.stage = Stage::Decided(Err(error.with_written(Written::No))),
             }
         }
@@ -132,7 +129,7 @@ impl Batch {
 #[derive(Debug)]
 pub(in crate::producer) struct Payload {
     seal: Mutex<Seal>,
-    needs: Format,
+    needs: Needs,
 }
 
 #[derive(Debug)]
@@ -153,21 +150,21 @@ enum Seal {
 
 impl Payload {
     pub(super) fn new(builder: BatchBuilder) -> Arc<Self> {
-        let needs = builder.needs();
+        let needs = builder.needs().clone();
         Arc::new(Self { seal: Mutex::new(Seal::Filled(builder)), needs })
     }
 
     pub(super) fn sealed(records: Records) -> Arc<Self> {
-        Arc::new(Self { seal: Mutex::new(Seal::Sealed(records)), needs: Format::V0 })
+        Arc::new(Self { seal: Mutex::new(Seal::Sealed(records)), needs: Needs::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, Seal> {
         self.seal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest format that carries what its records have.
-    pub(in crate::producer) fn needs(&self) -> Format {
-        self.needs
+    /// The formats that carry its records.
+    pub(in crate::producer) fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// The sealed bytes in this format; seals or converts the batch if this is its first attempt in it.
@@ -190,6 +187,14 @@ impl Payload {
             Seal::Broken(error) => Err(error.clone()),
             Seal::Filled(_) | Seal::Compressing | Seal::Compressed(_) => Err(interrupted()),
         }
+    }
+
+    /// Seals the batch in magic 2 without compressing it, unless it is sealed: it is to be taken apart.
+    pub(super) fn seal_plain(&self, producer: Option<ProducerStamp>) -> Result<()> {
+        if self.records().is_none() {
+            self.seal(Format::V2, producer, &mut Compressor::new(Compression::default())?)?;
+        }
+        Ok(())
     }
 
     /// Takes out the records, to be compressed elsewhere; `None` if that was done.

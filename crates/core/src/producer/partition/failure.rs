@@ -15,7 +15,7 @@ use crate::producer::identity::sequence_after;
 use crate::producer::split::rebuild;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{BatchBuilder, Records};
+use crate::wire::records::{BatchBuilder, Format, Records, not_carried};
 
 /// A part of a batch that was split: records to send again, or records that fail alone.
 #[derive(Debug)]
@@ -179,7 +179,34 @@ impl Partition {
         Some((completed, batch.last_piece.then_some(batch.number)))
     }
 
-    /// Replaces a definitely rejected batch by pieces, in its place. Pieces keep their sequence numbers. If one fails,
+    /// Fails those records of the next batch to send, which must be closed, that this format does not carry. The others
+    /// are sent without them. If the batch may be in the log, it must not change, so it fails, and everything behind it.
+    pub(in crate::producer) fn fail_not_carried(&mut self, format: Format) {
+        let next = self.queue.iter().enumerate().find(|(_, batch)| batch.is_waiting());
+        let Some((at, batch)) = next else { return };
+        if batch.maybe_written {
+            let error = not_carried(batch.payload.needs().most());
+            return self.fail_at(at, error);
+        }
+        if let Err(error) = batch.payload.seal_plain(batch.stamp) {
+            return self.fail_at(at, error);
+        }
+        let attempts = (batch.attempts > 0).then_some(batch.attempts);
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (range, needs) in batch.payload.needs().runs(batch.count) {
+            let failure = (needs > format).then(|| {
+                let error = not_carried(needs).with_written(Written::No);
+                error.at_partition(&self.topic_name, self.index).at(Place { attempts, ..Place::default() })
+            });
+            match pieces.last_mut() {
+                Some(last) if last.failure.is_none() && failure.is_none() => last.range.end = range.end,
+                _ => pieces.push(Piece { range, failure }),
+            }
+        }
+        self.replace_by_pieces(at, pieces);
+    }
+
+    /// Replaces a batch that is definitely not in the log by pieces, in its place. Pieces keep their sequence numbers. If one fails,
     /// the numbers behind it have a gap, and the partition restarts in the next epoch.
     pub(super) fn replace_by_pieces(&mut self, at: usize, pieces: Vec<Piece>) {
         let good = pieces.iter().filter(|piece| piece.failure.is_none());
@@ -201,10 +228,8 @@ impl Partition {
     }
 }
 
-fn piece_of(whole: &Batch, id: u64, piece: Piece, mut builder: Option<BatchBuilder>) -> Batch {
-    if let Some(builder) = &mut builder {
-        builder.require(whole.payload.needs());
-    }
+fn piece_of(whole: &Batch, id: u64, piece: Piece, builder: Option<BatchBuilder>) -> Batch {
+    let builder = builder.map(|builder| builder.with_needs(whole.payload.needs().of(&piece.range)));
     let stamp = whole.stamp.map(|mut stamp| {
         stamp.base_sequence = sequence_after(stamp.base_sequence, piece.range.start);
         stamp

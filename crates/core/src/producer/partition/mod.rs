@@ -248,16 +248,8 @@ impl Partition {
     /// The oldest format that carries the next batch to send.
     pub(super) fn needs(&self) -> Format {
         match self.queue.iter().find(|batch| batch.is_waiting()) {
-            Some(batch) => batch.payload.needs(),
-            None => self.open.as_ref().map_or(Format::V0, |open| open.builder.needs()),
-        }
-    }
-
-    /// Fails the next batch to send with `error`, and everything behind it.
-    pub(super) fn fail_next(&mut self, error: Error) {
-        self.close_open();
-        if let Some(at) = self.next_waiting() {
-            self.fail_at(at, error);
+            Some(batch) => batch.payload.needs().most(),
+            None => self.open.as_ref().map_or(Format::V0, |open| open.builder.needs().most()),
         }
     }
 

@@ -14,6 +14,7 @@ use super::Records;
 use super::batch::{HEADER_BYTES, Sealing, write_header};
 use super::compression::Compressor;
 use super::format::Format;
+use super::needs::Needs;
 use super::pool::{BufferPool, CHUNK_BYTES, Chunk, Reservation, SMALLEST_CHUNK_BYTES};
 use super::record::{Cursor, Header, Parts, Sink};
 use super::varint;
@@ -82,7 +83,7 @@ pub struct BatchBuilder {
     record_count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
-    needs: Format,
+    needs: Needs,
 }
 
 impl BatchBuilder {
@@ -97,7 +98,7 @@ impl BatchBuilder {
             record_count: 0,
             base_timestamp: -1,
             max_timestamp: -1,
-            needs: Format::V0,
+            needs: Needs::default(),
         }
     }
 
@@ -143,9 +144,6 @@ impl BatchBuilder {
             self.max_timestamp = timestamp_ms;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp_ms);
-        if !headers.is_empty() {
-            self.needs = Format::V2;
-        }
         self.encoded_bytes = encoded_bytes;
         self.record_count = offset_delta + 1;
         Ok(offset_delta)
@@ -176,15 +174,21 @@ impl BatchBuilder {
         self.encoded_bytes
     }
 
-    /// The oldest format that carries what its records have.
-    pub fn needs(&self) -> Format {
-        self.needs
+    /// The formats that carry its records, as far as [`require`](Self::require) was told.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
-    /// Notes that no format older than this one carries the records in it.
+    /// Notes the oldest format that carries the last record. Without this, every format does.
     #[inline]
     pub fn require(&mut self, format: Format) {
-        self.needs = self.needs.max(format);
+        self.needs.note(self.record_count.saturating_sub(1), format);
+    }
+
+    /// The same batch, with what its records are known to need.
+    #[must_use]
+    pub fn with_needs(self, needs: Needs) -> Self {
+        Self { needs, ..self }
     }
 
     /// How many records it holds.

@@ -13,6 +13,7 @@ mod control;
 mod crc;
 mod format;
 mod message_set;
+mod needs;
 mod pool;
 mod record;
 mod varint;
@@ -28,6 +29,7 @@ pub use compression::{Compression, CompressionType, Compressor, Decompressor};
 pub use control::{ControlType, end_transaction_marker};
 pub use format::{Format, MAGIC_AT};
 pub use message_set::{MessageSetBuilder, not_carried, to_message_set};
+pub use needs::Needs;
 pub use pool::{BufferPool, CHUNK_BYTES, Chunk, OnRelease, Reservation};
 pub use record::{Header, Headers, RecordView, Span};
 
