@@ -237,7 +237,10 @@ fn an_old_broker_gets_bare_messages() {
 fn a_broker_without_sasl_is_named() {
     let error = refused_at_once(&[(ApiKey::Metadata, 5), (ApiKey::ApiVersions, 3)]);
     assert_eq!(error.kind(), ErrorKind::Authentication);
-    assert!(error.to_string().contains("the broker does not know SASL"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("the broker does not know SASL"), "{text}");
+    assert!(text.contains("SASL needs a broker of Kafka 0.10 or newer"), "{text}");
+    assert!(!text.contains("GSSAPI"), "another mechanism is named in SaslHandshake, too: {text}");
 }
 
 /// The error for these versions, when the client has credentials.

@@ -98,7 +98,7 @@ fn feature(key: ApiKey, min_version: i16) -> Option<(&'static str, &'static str,
             ("consumer groups need", "0.9", hint)
         }
         ApiKey::DescribeGroups | ApiKey::ListGroups => ("listing and describing groups needs", "0.9", ""),
-        ApiKey::SaslHandshake => ("SASL mechanisms other than GSSAPI need", "0.10", "set sasl.mechanism to GSSAPI"),
+        ApiKey::SaslHandshake => ("SASL needs", "0.10", ""),
         ApiKey::ApiVersions => ("asking for versions needs", "0.10", ""),
         ApiKey::CreateTopics => {
             let hint = "write to the topic, which creates it if auto.create.topics.enable is set, or use Kafka's tool";
