@@ -221,6 +221,7 @@ impl ProducerMachine {
             ProducerEvent::Completed(completed) => MachineEvent::Completed(completed),
             ProducerEvent::Notice(notice) => MachineEvent::Notice(notice),
             ProducerEvent::OldFormat(topic) => panic!("no topic is kept in an old format, and yet {topic} is said to"),
+            ProducerEvent::NoProducerIds(leader) => panic!("every broker assigns producer ids, and yet not {leader}"),
         })
     }
 

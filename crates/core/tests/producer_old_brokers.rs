@@ -177,13 +177,13 @@ fn with_topic_in_older_format(partitions: i32) -> (Rig, Vec<Sent>) {
 }
 
 #[test]
-fn a_topic_in_an_older_format_gets_batches_without_sequence_numbers_and_the_application_is_told_once() {
+fn a_topic_in_an_older_format_gets_batches_without_sequence_numbers_and_the_application_is_told() {
     let (mut rig, again) = with_topic_in_older_format(2);
     for sent in again {
         rig.answer(&sent, ErrorCode::NONE, 0);
     }
     assert_eq!(rig.reports, [(0, 1, None), (1, 1, None)]);
-    assert_eq!(rig.old_formats, [TOPIC]);
+    assert_eq!(rig.old_formats, [TOPIC, TOPIC], "by the leader of each partition");
 }
 
 #[test]
@@ -230,22 +230,6 @@ fn a_topic_in_an_older_format_costs_no_attempt_of_those_that_retries_allows() {
 }
 
 #[test]
-fn only_who_asked_for_idempotence_is_advised_to_leave_it_out() {
-    for (asked, setting) in [(None, "message.format.version"), (Some(true), "enable.idempotence")] {
-        let mut rig = Rig::new(ProducerConfig::default().idempotence(asked), 1);
-        let record = rig.append_alone(0, "a");
-        // One that did not ask for it gets the error for what else the format does not have, such as headers.
-        for _ in 0..if asked.is_some() { 1 } else { 2 } {
-            let refused = sent_later(&mut rig);
-            rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
-        }
-        let text = text_of(&record.completion.outcome(0).unwrap().unwrap_err());
-        assert!(text.contains(setting), "{text}");
-        assert_eq!(text.contains("leave out enable.idempotence"), asked.is_some(), "{text}");
-    }
-}
-
-#[test]
 fn a_topic_gets_sequence_numbers_again_before_long_when_its_format_is_raised() {
     let (mut rig, mut again) = with_topic_in_older_format(1);
     let mut was_stamped = Vec::new();
@@ -272,6 +256,22 @@ fn a_request_to_a_broker_that_freezes_after_it_told_its_version_is_called_unansw
 }
 
 #[test]
+fn only_who_asked_for_idempotence_is_advised_to_leave_it_out() {
+    for (asked, setting) in [(None, "message.format.version"), (Some(true), "enable.idempotence")] {
+        let mut rig = Rig::new(ProducerConfig::default().idempotence(asked), 1);
+        let record = rig.append_alone(0, "a");
+        // One that did not ask for it gets the error for what else the format does not have, such as headers.
+        for _ in 0..if asked.is_some() { 1 } else { 2 } {
+            let refused = sent_later(&mut rig);
+            rig.answer(&refused, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, -1);
+        }
+        let text = text_of(&record.completion.outcome(0).unwrap().unwrap_err());
+        assert!(text.contains(setting), "{text}");
+        assert_eq!(text.contains("leave out enable.idempotence"), asked.is_some(), "{text}");
+    }
+}
+
+#[test]
 fn requests_that_a_broker_refuses_while_it_is_asked_for_its_version_cost_no_other_question() {
     let mut rig = Rig::warm(ProducerConfig::default());
     rig.produce_version = 2;
@@ -291,6 +291,41 @@ fn requests_that_a_broker_refuses_while_it_is_asked_for_its_version_cost_no_othe
         assert_eq!((magic(&sent), sent.values()), (1, vec![value.to_owned()]));
         rig.answer(&sent, ErrorCode::NONE, 1);
     }
+}
+
+#[test]
+fn the_application_is_told_of_a_leader_that_assigns_no_producer_ids() {
+    let mut rig = Rig::new(ProducerConfig::default(), 1);
+    rig.assigns_ids = false;
+    for _ in 0..2 {
+        rig.append_alone(0, "a");
+        let sent = rig.sent();
+        assert_eq!((magic(&sent), sent.batches[0].stamp), (2, None));
+        rig.answer(&sent, ErrorCode::NONE, 0);
+    }
+    assert_eq!((rig.reports, rig.without_ids), (vec![(0, 1, None); 2], vec![1]));
+}
+
+#[test]
+fn a_leader_that_assigns_no_producer_ids_is_not_asked_for_each_record_of_who_needs_one() {
+    let mut rig = Rig::new(ProducerConfig::default().idempotence(Some(true)), 1);
+    rig.assigns_ids = false;
+    let mut questions = Vec::new();
+    for wait_ms in [0, 1_000, 1_000, 40_000] {
+        rig.after(wait_ms);
+        let record = rig.append_alone(0, "a");
+        let mut asked = 0;
+        while let Some(call) = rig.producer.poll_request(rig.now) {
+            assert!(matches!(call.body, ProducerRequest::InitProducerId(_)));
+            asked += 1;
+            rig.refuse(call.id);
+        }
+        rig.events();
+        let error = record.completion.outcome(0).unwrap().unwrap_err();
+        assert!(text_of(&error).contains("a leader that assigns producer ids"), "{error}");
+        questions.push(asked);
+    }
+    assert_eq!(questions, [2, 0, 0, 1], "first any broker, then the leader, and the leader again after a while");
 }
 
 #[test]

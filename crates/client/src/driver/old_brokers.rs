@@ -5,6 +5,7 @@
 //! versions, it may forget requests that reach it on other connections at the same moment.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::cluster::Endpoint;
@@ -15,7 +16,7 @@ use kavka_core::wire::ApiKey;
 use kavka_core::wire::messages::list_offsets::RECORDS_SINCE;
 use kavka_core::wire::messages::produce::{BATCHES_SINCE, TIMESTAMPS_SINCE};
 
-use super::Switchboard;
+use super::{Driver, Switchboard};
 
 /// A peer that does not tell its versions is probed once in this time. It may not be Kafka at all.
 pub(super) const PROBE_AGAIN: Duration = Duration::from_secs(2);
@@ -27,8 +28,19 @@ pub(super) struct OldBrokers {
     new: HashSet<Endpoint>,
     /// When brokers were last probed.
     probed: HashMap<Endpoint, Instant>,
-    /// What the log says already: the address, and the newest version of `Produce`.
-    told: BTreeSet<(String, i16)>,
+    /// What the log says already.
+    told: BTreeSet<Told>,
+}
+
+/// Something about brokers or topics that the log says once.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// The broker at this address is older than Kafka 0.11: the newest version of its `Produce`.
+    OldBroker(Arc<str>, i16),
+    /// The broker at this address assigns no producer ids.
+    NoProducerIds(Arc<str>),
+    /// This topic is kept in a format without sequence numbers.
+    OldFormat(Arc<str>),
 }
 
 impl OldBrokers {
@@ -54,6 +66,12 @@ impl OldBrokers {
         !is_early
     }
 
+    /// Whether the log must say that a broker assigns no producer ids: not if it says that the broker is too old to.
+    fn is_news_of_no_ids(&mut self, address: &Arc<str>) -> bool {
+        let is_this = |told: &Told| matches!(told, Told::OldBroker(old, _) if old == address);
+        !self.told.iter().any(is_this) && self.told.insert(Told::NoProducerIds(Arc::clone(address)))
+    }
+
     /// Forgets a broker.
     pub(super) fn forget(&mut self, endpoint: Endpoint) {
         self.known.remove(&endpoint);
@@ -71,7 +89,7 @@ pub(super) fn note(shared: &Switchboard, endpoint: Endpoint, connection: &Connec
     if produce >= BATCHES_SINCE {
         return;
     }
-    let address = place.address.as_deref().unwrap_or_default();
+    let address = place.address.clone().unwrap_or_default();
     let is_new = {
         let old_brokers = &mut shared.lock().old_brokers;
         if versions.is_assumed() {
@@ -80,7 +98,7 @@ pub(super) fn note(shared: &Switchboard, endpoint: Endpoint, connection: &Connec
             old_brokers.new.remove(&endpoint);
             old_brokers.probed.remove(&endpoint);
         }
-        old_brokers.told.insert((address.to_owned(), produce))
+        old_brokers.told.insert(Told::OldBroker(Arc::clone(&address), produce))
     };
     if !is_new {
         return;
@@ -99,4 +117,47 @@ pub(super) fn note(shared: &Switchboard, endpoint: Endpoint, connection: &Connec
          may be stored twice, and one batch of each partition is in flight at a time, to keep the order; it has no \
          record headers{also}{by_time}"
     );
+}
+
+impl Driver {
+    /// Says once in the log that a leader is sent records without sequence numbers, because it assigns no producer ids.
+    pub(crate) fn tell_of_no_producer_ids(&self, broker_id: i32) {
+        let mut state = self.shared.lock();
+        let address = state.route.address(Endpoint::Broker(broker_id), state.refresh.metadata());
+        let Some((host, port)) = address else { return };
+        let address = format!("{host}:{port}").into();
+        if state.old_brokers.is_news_of_no_ids(&address) {
+            drop(state);
+            log::info!(
+                "the broker at {address} assigns no producer ids (inter.broker.protocol.version is below 0.11): it has \
+                 no idempotence, so a record that is sent again may be stored twice, and one batch of each partition \
+                 is in flight at a time, to keep the order"
+            );
+        }
+    }
+
+    /// Says once in the log that a topic is kept in a format without sequence numbers.
+    pub(crate) fn tell_of_old_format(&self, topic: &Arc<str>) {
+        if self.shared.lock().old_brokers.told.insert(Told::OldFormat(Arc::clone(topic))) {
+            log::info!(
+                "the topic {topic} is kept in a format from before Kafka 0.11 (message.format.version): it has no \
+                 idempotence, so a record that is sent again may be stored twice, and one batch of each partition is \
+                 in flight at a time, to keep the order; it has no record headers"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_once_of_a_broker_that_it_assigns_no_producer_ids_and_never_of_one_that_is_too_old() {
+        let [new, old]: [Arc<str>; 2] = ["new:9092".into(), "old:9092".into()];
+        let mut brokers = OldBrokers::default();
+        brokers.told.insert(Told::OldBroker(Arc::clone(&old), 2));
+        let mut is_news = |address| brokers.is_news_of_no_ids(address);
+        assert_eq!([is_news(&new), is_news(&new), is_news(&old)], [true, false, false]);
+    }
 }

@@ -255,11 +255,8 @@ impl SharedMachine {
             match event {
                 ProducerEvent::Completed(completed) => completed.carry_out(),
                 ProducerEvent::Notice(notice) => self.driver.take_notice(notice),
-                ProducerEvent::OldFormat(topic) => log::info!(
-                    "the topic {topic} is kept in a format from before Kafka 0.11 (message.format.version): it has no \
-                     idempotence, so a record that is sent again may be stored twice, and one batch of each partition \
-                     is in flight at a time, to keep the order; it has no record headers"
-                ),
+                ProducerEvent::OldFormat(topic) => self.driver.tell_of_old_format(&topic),
+                ProducerEvent::NoProducerIds(leader) => self.driver.tell_of_no_producer_ids(leader),
             }
         }
         let mut wakes = false;

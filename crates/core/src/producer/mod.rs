@@ -112,8 +112,10 @@ pub enum ProducerEvent {
     Completed(Completed),
     /// For the owner of the metadata.
     Notice(Notice),
-    /// This topic is kept in a format without sequence numbers. Once for each such topic: worth a line in the log.
+    /// A leader said that this topic is kept in a format without sequence numbers: worth a line in the log, once.
     OldFormat(Arc<str>),
+    /// This leader assigns no producer ids, so it is sent records without sequence numbers: worth a line, once.
+    NoProducerIds(i32),
 }
 
 /// The producer machine; see the module's documentation.

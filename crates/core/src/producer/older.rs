@@ -41,16 +41,14 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Older {
     /// The brokers that store an older format than magic 2, and when to ask whether they still do.
     formats: BTreeMap<i32, (Format, Instant)>,
-    /// The leaders that assign no producer ids, and until when that is believed.
-    without_ids: BTreeMap<i32, Instant>,
+    /// The leaders that assign no producer ids, until when that is believed, and what they answered.
+    without_ids: BTreeMap<i32, (Instant, Error)>,
     /// The partitions whose topic is kept in an older format, and until when that is believed.
     without_sequences: BTreeSet<(Instant, PartitionId)>,
     /// The brokers to ask for their versions, and what they refused; `None` if they may be newer by now.
     to_ask: BTreeMap<i32, Option<Refused>>,
     /// The brokers that were asked, by the id of the request.
     asked: BTreeMap<u64, (i32, Option<Refused>)>,
-    /// The topics in an older format of which the application was told.
-    told: BTreeSet<Arc<str>>,
 }
 
 /// A format that a broker refused, and its error.
@@ -71,7 +69,7 @@ impl Older {
 impl Producer {
     /// Forgets which leaders assigned no producer ids a while ago, and which topics were kept in an older format.
     pub(super) fn forget_in_time(&mut self, now: Instant) {
-        self.older.without_ids.retain(|_, until| *until > now);
+        self.older.without_ids.retain(|_, (until, _)| *until > now);
         while let Some((_, id)) = self.older.without_sequences.first().copied().filter(|(until, _)| *until <= now) {
             self.older.without_sequences.pop_first();
             // Another partition that has its number by now merely tries sooner.
@@ -85,7 +83,8 @@ impl Producer {
     pub(super) fn handle_old_format(&mut self, now: Instant, id: PartitionId) {
         if !self.rules.needs_idempotence {
             self.older.without_sequences.insert((now + BELIEVED_FOR, id));
-            self.tell_of_old_format(&Arc::clone(self.partitions.get(id).topic_name()));
+            let topic = Arc::clone(self.partitions.get(id).topic_name());
+            self.events.push_back(ProducerEvent::OldFormat(topic));
         }
     }
 
@@ -239,9 +238,27 @@ impl Producer {
     /// Takes it that a leader assigns no producer ids: the partitions that it leads go on without, or fail with this
     /// error if they may not.
     pub(super) fn handle_no_ids(&mut self, now: Instant, lane: LaneId, leader: i32, error: &Error) {
-        if !self.rules.needs_idempotence {
-            self.older.without_ids.insert(leader, now + BELIEVED_FOR);
+        let is_news = self.older.without_ids.insert(leader, (now + BELIEVED_FOR, error.clone())).is_none();
+        if is_news && !self.rules.needs_idempotence {
+            self.events.push_back(ProducerEvent::NoProducerIds(leader));
         }
+        self.go_on_without_id(now, lane, leader, error);
+    }
+
+    /// Gives up records of a lane that must have a producer id, if their leader refused to assign one a while ago.
+    /// Returns whether it did.
+    pub(super) fn give_up_without_id(&mut self, now: Instant, lane: LaneId) -> bool {
+        if !self.rules.needs_idempotence || self.older.without_ids.is_empty() {
+            return false;
+        }
+        let waiting = self.lanes.get(lane).waiting().iter().filter_map(|id| self.partitions.find(*id));
+        let refused = |leader| self.older.without_ids.get(&leader).map(|(_, error)| (leader, error.clone()));
+        let Some((leader, error)) = waiting.filter_map(Partition::leader).find_map(refused) else { return false };
+        self.go_on_without_id(now, lane, leader, &error);
+        true
+    }
+
+    fn go_on_without_id(&mut self, now: Instant, lane: LaneId, leader: i32, error: &Error) {
         // One that was removed meanwhile does not wait any more, and its number may be that of another lane's.
         let partitions = &self.partitions;
         let waits = |id: PartitionId| partitions.find(id).filter(|partition| partition.lane() == lane);
@@ -253,13 +270,6 @@ impl Producer {
             } else {
                 self.go_on_with_identity(now, lane, id);
             }
-        }
-    }
-
-    /// Tells the application of a topic that is kept in a format without sequence numbers, unless it was told before.
-    fn tell_of_old_format(&mut self, topic: &Arc<str>) {
-        if self.older.told.insert(Arc::clone(topic)) {
-            self.events.push_back(ProducerEvent::OldFormat(Arc::clone(topic)));
         }
     }
 }

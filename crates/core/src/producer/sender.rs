@@ -138,6 +138,9 @@ impl Producer {
             return None;
         }
         let (_, lane) = self.lanes.next_wanting().filter(|(at, _)| *at <= now)?;
+        if self.give_up_without_id(now, lane) {
+            return self.poll_init_producer_id(now);
+        }
         let leader = self.leader_to_ask(lane);
         self.next_request_id += 1;
         let id = self.next_request_id;

@@ -192,6 +192,8 @@ pub struct Rig {
     pub any: i32,
     /// The topics that the application was told of, because they are kept in an old format.
     pub old_formats: Vec<String>,
+    /// The leaders of which the application was told that they assign no producer ids.
+    pub without_ids: Vec<i32>,
 }
 
 impl Rig {
@@ -216,6 +218,7 @@ impl Rig {
             others: BTreeMap::new(),
             any: 1,
             old_formats: Vec::new(),
+            without_ids: Vec::new(),
         }
     }
 
@@ -309,6 +312,7 @@ impl Rig {
                 ProducerEvent::Notice(Notice::RefreshMetadata(outdated)) => self.refreshes.push(outdated),
                 ProducerEvent::Notice(Notice::LeaderHints { hints, .. }) => self.hints += hints.len(),
                 ProducerEvent::OldFormat(topic) => self.old_formats.push(topic.to_string()),
+                ProducerEvent::NoProducerIds(leader) => self.without_ids.push(leader),
             }
         }
     }
