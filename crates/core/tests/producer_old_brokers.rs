@@ -419,6 +419,28 @@ fn a_leader_that_cannot_be_asked_for_a_producer_id_holds_up_no_partition_of_anot
 }
 
 #[test]
+fn a_frozen_leader_is_not_waited_for_once_it_leads_no_partition_that_needs_the_producer_id() {
+    let mut rig = Rig::new(ProducerConfig::default(), 2);
+    rig.leaders(1, &[(1, 2), (3, 2)]);
+    rig.append_alone(0, "a");
+    let any = rig.producer.poll_request(rig.now).unwrap();
+    rig.refuse(any.id);
+    let frozen = rig.producer.poll_request(rig.now).unwrap();
+    assert_eq!(frozen.broker_id(), Some(1));
+    rig.leaders(1, &[(1, 2), (2, 3)]);
+    assert!(rig.producer.poll_request(rig.now).is_none(), "the partition that waits has not moved");
+    rig.leaders(1, &[(2, 3), (2, 3)]);
+    let moved = rig.producer.poll_request(rig.now).unwrap();
+    assert!(matches!((&moved.target, &moved.body), (Target::Broker(2), ProducerRequest::InitProducerId(_))));
+    let response =
+        |id| ProducerResponse::InitProducerId(InitProducerIdResponse { producer_id: Some(id), ..Default::default() });
+    rig.producer.handle_response(rig.now, frozen.id, Ok(response(7)));
+    assert!(rig.producer.poll_request(rig.now).is_none(), "an answer to the old question is too late");
+    rig.producer.handle_response(rig.now, moved.id, Ok(response(8)));
+    assert_eq!(rig.sent().stamp().producer_id, 8);
+}
+
+#[test]
 fn in_a_cluster_of_two_versions_who_asks_for_idempotence_gets_it_from_those_leaders_that_have_it() {
     let mut rig = Rig::new(ProducerConfig::default().idempotence(Some(true)), 2);
     rig.leaders(1, &[(1, 2), (2, 2)]);

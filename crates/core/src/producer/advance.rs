@@ -72,7 +72,10 @@ impl Producer {
             return self.advance(now, id);
         }
         if rules.idempotent && self.lacks_identity(partition) {
-            return self.partitions.get_mut(id).wait_for_identity() && self.lanes.update(lane, |lane| lane.wait(id));
+            return match self.partitions.get_mut(id).wait_for_identity(broker_id) {
+                None => self.lanes.update(lane, |lane| lane.wait(id)),
+                Some(before) => before != broker_id && self.lanes.handle_moved(lane, before),
+            };
         }
         if partition.is_listed(broker_id) || !partition.can_send(now, rules) {
             return false;

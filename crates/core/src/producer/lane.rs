@@ -160,6 +160,8 @@ pub(super) struct Lanes {
     /// The lanes whose request for a producer id is in flight, by the id of the request, and the leader that was asked;
     /// `None` if any broker was.
     asking: BTreeMap<u64, (LaneId, Option<i32>)>,
+    /// The lanes that have asked a leader from which a waiting partition has moved since.
+    moved: BTreeSet<LaneId>,
     /// How many lanes have a topic of this name.
     named: BTreeMap<Arc<str>, usize>,
 }
@@ -171,6 +173,7 @@ impl Lanes {
             all: Arena::new(Lane::new(false)),
             wanting: BTreeSet::new(),
             asking: BTreeMap::new(),
+            moved: BTreeSet::new(),
             named: BTreeMap::new(),
         }
     }
@@ -243,6 +246,27 @@ impl Lanes {
             lane.identity = Identity::Asked(request);
             lane.failures
         })
+    }
+
+    /// Notes that a partition which waits for the producer id of a lane has moved from this leader. Returns whether that
+    /// leader is being asked for it.
+    pub(super) fn handle_moved(&mut self, id: LaneId, leader: i32) -> bool {
+        let Identity::Asked(request) = self.all.get(id).identity else { return false };
+        let is_asked = self.asking.get(&request).is_some_and(|(_, asked)| *asked == Some(leader));
+        is_asked && self.moved.insert(id)
+    }
+
+    /// Asks other leaders, instead of those that lead no waiting partition any more.
+    pub(super) fn ask_instead_of_moved(&mut self, now: Instant, leads: impl Fn(i32, &Lane) -> bool) {
+        while let Some(id) = self.moved.pop_first() {
+            let Some(Identity::Asked(request)) = self.all.find(id).map(|lane| &lane.identity) else { continue };
+            let request = *request;
+            let asked = self.asking.get(&request).and_then(|(_, leader)| *leader);
+            if asked.is_some_and(|leader| !leads(leader, self.all.get(id))) {
+                self.asking.remove(&request);
+                self.update(id, |lane| lane.ask_again_at(now));
+            }
+        }
     }
 
     /// The lane that this request asked for, and the leader that was asked; `None` if there is no such lane any more.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::compression::Allowance;
 use super::identity::ProducerId;
+use super::lane::Lane;
 use super::leaders::Destination;
 use super::partition::{Partition, Payload, Rules, Taken};
 use super::{LaneId, PartitionId, Producer, TopicIndex};
@@ -137,6 +138,11 @@ impl Producer {
         if self.ledger.is_empty() {
             return None;
         }
+        let leads = |leader, lane: &Lane| {
+            let mut waiting = lane.waiting().iter().filter_map(|id| self.partitions.find(*id));
+            waiting.any(|partition| partition.leader() == Some(leader))
+        };
+        self.lanes.ask_instead_of_moved(now, leads);
         let (_, lane) = self.lanes.next_wanting().filter(|(at, _)| *at <= now)?;
         if self.give_up_without_id(now, lane) {
             return self.poll_init_producer_id(now);

@@ -80,8 +80,8 @@ pub(super) struct Partition {
     queue: VecDeque<Batch>,
     next_batch: u64,
     sequences: Sequences,
-    /// Whether it has told its lane that it waits for a producer id.
-    awaits_identity: bool,
+    /// Its leader when it last told that it waits for a producer id; `None` if it does not.
+    awaits_identity: Option<i32>,
     /// How many of its batches are in flight, including those that expired and were reported meanwhile.
     in_flight: usize,
     /// The broker that they were sent to.
@@ -110,7 +110,7 @@ impl Partition {
             queue: VecDeque::new(),
             next_batch: 0,
             sequences: Sequences::default(),
-            awaits_identity: false,
+            awaits_identity: None,
             in_flight: 0,
             in_flight_to: None,
             draining: false,
@@ -258,14 +258,14 @@ impl Partition {
         self.next_waiting().is_none()
     }
 
-    /// Notes that it waits for a producer id. Returns false if it did already.
-    pub(super) fn wait_for_identity(&mut self) -> bool {
-        !std::mem::replace(&mut self.awaits_identity, true)
+    /// Notes that it waits for a producer id with this leader. Returns the leader with which it did before, if it did.
+    pub(super) fn wait_for_identity(&mut self, leader: i32) -> Option<i32> {
+        self.awaits_identity.replace(leader)
     }
 
     /// Notes that the producer id is known now.
     pub(super) fn handle_identity(&mut self) {
-        self.awaits_identity = false;
+        self.awaits_identity = None;
     }
 
     /// Whether it has no producer id yet.
