@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kavka::config::{Setting, parse_properties, select_properties};
+use kavka::config::{Setting, select_properties};
 
 use crate::failure::Failure;
 
@@ -116,7 +116,7 @@ fn complete(settings: &mut Settings, protocol: Option<&str>, variable: impl Fn(&
 fn from_file(path: &Path, tables: &[&[Setting]]) -> Result<Settings, Failure> {
     let shown = path.display();
     let bytes = fs::read(path).map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
-    let selected = parse_properties(&bytes).and_then(|properties| select_properties(properties, tables));
+    let selected = select_properties(&bytes, tables);
     let (used, unknown) = selected.map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
     for why in unknown {
         eprintln!("kavka: {shown}: {why}; it is ignored");

@@ -123,9 +123,26 @@ fn a_properties_file_is_read_as_kafkas_own_tools_read_it() {
     let output =
         produce.env("KAVKA_BOOTSTRAP_SERVERS", "127.0.0.1:1").stdin(std::process::Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_one_sentence(&output, "no setting is called `key.serializer`; it is ignored");
+    assert_one_sentence(&output, "line 6: no setting is called `key.serializer`; it is ignored");
     let elsewhere = broker.run(&["topics", "--command-config", file.path(), "-b", "good:1,h:0"], b"");
     assert!(text(&elsewhere.stderr).contains("`h:0` has a port"), "{}", text(&elsewhere.stderr));
+}
+
+/// Each line of a key that is pasted as it is, without `\` at the ends of its lines, reads as a name.
+#[test]
+fn a_key_that_is_pasted_into_a_properties_file_is_never_printed() {
+    let broker = Broker::start(&[]);
+    let key = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nhunter2canary0123456789+abcdefgh\nhunter2canary=\n";
+    let content = format!("ssl.keystore.key=-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----\n");
+    let file = File::new("pasted.properties", &content);
+    let output = run(&broker, &["topics", "-F", file.path()]);
+    let said = text(&output.stderr);
+    for line in 2..=5 {
+        assert!(said.contains(&format!("{}: line {line}: no setting is called so; ", file.path())), "{said}");
+    }
+    for line in key.lines() {
+        assert!(!said.contains(line.trim_end_matches('=')), "{said}");
+    }
 }
 
 #[test]

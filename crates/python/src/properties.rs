@@ -2,7 +2,7 @@
 //!
 //! Whoever gives settings by these names reads errors with the same names.
 
-use kavka::config::{parse_properties, select_properties};
+use kavka::config::select_properties;
 use kavka::{ClientConfig, Error};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,8 +15,7 @@ type Property = (String, String);
 /// Of the properties in a file's content those of a client, and what is wrong with the names that nobody knows.
 #[pyfunction]
 pub(crate) fn client_properties(content: &[u8]) -> PyResult<(Vec<Property>, Vec<String>)> {
-    let selected = parse_properties(content).and_then(|properties| select_properties(properties, &[]));
-    let (used, unknown) = selected.map_err(invalid)?;
+    let (used, unknown) = select_properties(content, &[]).map_err(invalid)?;
     Ok((used, unknown.iter().map(ToString::to_string).collect()))
 }
 

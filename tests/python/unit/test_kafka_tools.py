@@ -295,9 +295,23 @@ def test_a_properties_file_of_kafkas_own_tools_leads_to_a_secure_broker(secure_b
     assert main(["-F", file, "print_topics"]) == 0
     printed = capsys.readouterr()
     assert "orders" in printed.out
-    assert printed.err == f"kafka-tools: {file}: no setting is called `key.serializer`; it is ignored\n"
+    assert printed.err == f"kafka-tools: {file}: line 11: no setting is called `key.serializer`; it is ignored\n"
     elsewhere = main(["--command-config", file, "-b", "127.0.0.1:1", "print_topics"])
     assert (elsewhere, "127.0.0.1:1" in capsys.readouterr().err) == (1, True)
+
+
+def test_a_key_that_is_pasted_into_a_properties_file_is_never_printed(tmp_path, capsys):
+    """Each line of a key that is pasted as it is, without a backslash at the ends of its lines, reads as a name."""
+    key = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "hunter2canary0123456789+abcdefgh", "hunter2canary=="]
+    file = tmp_path / "pasted.properties"
+    lines = ["ssl.keystore.key=-----BEGIN PRIVATE KEY-----", *key, "-----END PRIVATE KEY-----"]
+    file.write_text("security.protocol=SSL\n" + "\n".join(lines))
+    with pytest.raises(SystemExit):
+        main(["-F", str(file), "print_topics"])
+    printed = capsys.readouterr().err
+    for number in range(3, 7):
+        assert f"kafka-tools: {file}: line {number}: no setting is called so; " in printed
+    assert not [line for line in key if line.rstrip("=") in printed]
 
 
 def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_path, monkeypatch, capsys):
@@ -313,7 +327,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_p
         (["-F", "/nowhere"], "cannot read /nowhere: No such file"),
         (
             ["-F", str(misspelt)],
-            "misspelt.properties: no setting is called `ssl.truststore.locaton`; did you mean ssl.",
+            "misspelt.properties: line 1: no setting is called `ssl.truststore.locaton`; did you mean ssl.",
         ),
         (["-F", properties(tmp_path / "two", secure_broker, sasl_password=PASSWORD)], "are both set"),
     ]:

@@ -20,7 +20,7 @@ pub use consumer::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use group::{GroupConfig, GroupProtocol};
 pub use names::all_settings;
 pub use producer::{Acks, ProducerConfig};
-pub use properties::{parse_properties, select_properties};
+pub use properties::select_properties;
 pub use security::{
     EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol, Tls,
     TlsVersion, Token, TokenCallback, TokenSource, Trust,

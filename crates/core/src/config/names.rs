@@ -10,16 +10,28 @@ pub fn all_settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The error for a name that is in none of `tables`.
+///
+/// What looks like no name is not shown: it may be a line of a private key.
 pub(super) fn unknown(name: &str, tables: &[&'static [Setting]]) -> Error {
-    let shown = printable(name);
     let what = if let Some(other) = all_settings().find(|setting| setting.name == name) {
         format!("{name} is not a setting of this kind; it is {}", owner(other))
     } else if let Some(nearest) = nearest(name, tables) {
-        format!("no setting is called `{shown}`; did you mean {nearest}?")
+        format!("no setting is called `{}`; did you mean {nearest}?", printable(name))
+    } else if looks_like_a_name(name) {
+        format!("no setting is called `{name}`")
     } else {
-        format!("no setting is called `{shown}`")
+        "no setting is called so; the name is not shown, because it may be a part of a secret: each line of a value but \
+         the last must end with \\"
+            .to_owned()
     };
     Error::new(ErrorKind::Config, what)
+}
+
+/// Whether these are at least two short words in lower case, with dots or underscores between them. Base64 has neither.
+fn looks_like_a_name(name: &str) -> bool {
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    name.len() <= 60 && name.contains(['.', '_']) && name.split(['.', '_']).all(is_word)
 }
 
 /// What the setting belongs to, in words.
@@ -107,6 +119,18 @@ mod tests {
             assert_eq!(nearest(name, &tables), Some(meant), "{name}");
         }
         assert_eq!(nearest("transactional.id", &tables), None);
+    }
+
+    #[test]
+    fn what_looks_like_no_name_is_not_shown() {
+        for name in ["key.serializer", "listener.name.sasl-ssl.port", "use_greenlets2"] {
+            assert!(unknown(name, &[]).to_string().contains(name), "{name}");
+        }
+        let long = "a.".repeat(30) + "b";
+        for name in ["hunter2", "a.Canary", "a.canary+", "a..canary", "a canary.b", "", long.as_str()] {
+            let text = unknown(name, &[ClientConfig::SETTINGS]).to_string();
+            assert!(text.starts_with("no setting is called so; "), "{name}: {text}");
+        }
     }
 
     #[test]

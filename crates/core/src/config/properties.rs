@@ -3,52 +3,30 @@
 use super::{ClientConfig, Setting, all_settings, names};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The properties of a file, in its order, from its content.
-///
-/// The text is UTF-8; if it is not, it is Latin-1, as in Java. `\uXXXX` works in both.
-///
-/// # Errors
-///
-/// `Config`, with the line, but nothing of what is in it, because that may be a password.
-pub fn parse_properties(bytes: &[u8]) -> Result<Vec<(String, String)>> {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().copied().map(char::from).collect(),
-    };
-    let mut properties = Vec::new();
-    for (number, line) in logical_lines(text.trim_start_matches('\u{feff}')) {
-        let (name, value) = split(&line);
-        let decoded = unescape(name).zip(unescape(value));
-        properties.push(decoded.ok_or_else(|| {
-            let what = format!("line {number}: \\u must be followed by four hexadecimal digits");
-            Error::new(ErrorKind::Config, what)
-        })?);
-    }
-    Ok(properties)
-}
-
-/// Of the properties of a file, those of a client and of what `tables` describe; and what is wrong with the names that
-/// nobody knows.
+/// Of the properties in a file's content, those of a client and of what `tables` describe; and what is wrong with the
+/// names that nobody knows.
 ///
 /// One file is used by several programs, as with Kafka's own tools. So settings for others are left out, and an
 /// unknown name is no error, unless it looks like one of TLS or SASL: if that were ignored, a password might go out
 /// unencrypted.
 ///
+/// The text is UTF-8; if it is not, it is Latin-1, as in Java. `\uXXXX` works in both.
+///
 /// # Errors
 ///
-/// `Config`, for an unknown name that begins with `security.`, `ssl.` or `sasl.`.
+/// `Config`, for an unknown name that begins with `security.`, `ssl.` or `sasl.`, and for an escape that has no
+/// meaning. Errors have the number of the line, but nothing of what is in it except a setting's name, because the rest
+/// may be a password or a key.
 #[allow(clippy::type_complexity)]
-pub fn select_properties(
-    properties: Vec<(String, String)>,
-    tables: &[&[Setting]],
-) -> Result<(Vec<(String, String)>, Vec<Error>)> {
+pub fn select_properties(bytes: &[u8], tables: &[&[Setting]]) -> Result<(Vec<(String, String)>, Vec<Error>)> {
     let is_in = |table: &[Setting], name: &str| table.iter().any(|setting| setting.name == name);
     let (mut used, mut unknown) = (Vec::new(), Vec::new());
-    for (name, value) in properties {
+    for (number, name, value) in parse(bytes)? {
         if is_in(ClientConfig::SETTINGS, &name) || tables.iter().any(|table| is_in(table, &name)) {
             used.push((name, value));
         } else if !all_settings().any(|setting| setting.name == name) {
-            let error = names::unknown(&name, &[ClientConfig::SETTINGS]);
+            let why = names::unknown(&name, &[ClientConfig::SETTINGS]);
+            let error = Error::new(ErrorKind::Config, format!("line {number}: {why}"));
             if ["security.", "ssl.", "sasl."].iter().any(|prefix| name.starts_with(prefix)) {
                 return Err(error);
             }
@@ -56,6 +34,24 @@ pub fn select_properties(
         }
     }
     Ok((used, unknown))
+}
+
+/// The properties of a file in its order: the number of the line, the name and the value.
+fn parse(bytes: &[u8]) -> Result<Vec<(usize, String, String)>> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    };
+    let mut properties = Vec::new();
+    for (number, line) in logical_lines(text.trim_start_matches('\u{feff}')) {
+        let (name, value) = split(&line);
+        let (name, value) = unescape(name).zip(unescape(value)).ok_or_else(|| {
+            let what = format!("line {number}: \\u must be followed by four hexadecimal digits");
+            Error::new(ErrorKind::Config, what)
+        })?;
+        properties.push((number, name, value));
+    }
+    Ok(properties)
 }
 
 fn is_blank(c: char) -> bool {
@@ -131,8 +127,8 @@ mod tests {
     use super::*;
     use crate::config::ProducerConfig;
 
-    fn read(text: &str) -> Vec<(String, String)> {
-        parse_properties(text.as_bytes()).unwrap()
+    fn read(content: impl AsRef<[u8]>) -> Vec<(String, String)> {
+        parse(content.as_ref()).unwrap().into_iter().map(|(_, name, value)| (name, value)).collect()
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -157,7 +153,7 @@ mod tests {
         let text = r"a\=b\:\ c=\t\n\u00e4\uD83D\uDE00\q\\ ";
         assert_eq!(read(text), pairs(&[("a=b: c", "\t\n\u{e4}\u{1f600}q\\ ")]));
         for text in [r"a=\u12", r"a=\uzzzz", r"a=\u+123", r"a=\ud83d"] {
-            let refused = parse_properties(text.as_bytes()).unwrap_err().to_string();
+            let refused = parse(text.as_bytes()).unwrap_err().to_string();
             assert!(refused.starts_with("line 1: "), "{text}: {refused}");
         }
     }
@@ -165,22 +161,40 @@ mod tests {
     #[test]
     fn a_file_is_utf_8_or_otherwise_latin_1() {
         assert_eq!(read("\u{feff}a=\u{e4}"), pairs(&[("a", "\u{e4}")]));
-        assert_eq!(parse_properties(b"a=\xe4").unwrap(), pairs(&[("a", "\u{e4}")]));
+        assert_eq!(read(b"a=\xe4"), pairs(&[("a", "\u{e4}")]));
     }
 
     #[test]
     fn a_file_for_several_programs_is_used_as_far_as_it_concerns_this_one() {
-        let shared = [("client.id", "me"), ("linger.ms", "0"), ("fetch.min.bytes", "1"), ("key.serializer", "a.B")];
-        let (used, unknown) = select_properties(pairs(&shared), &[ProducerConfig::SETTINGS]).unwrap();
-        assert_eq!(used, pairs(&shared[..2]));
-        assert_eq!(
-            unknown.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["no setting is called `key.serializer`"]
-        );
+        let shared = "client.id=me\nlinger.ms=0\nfetch.min.bytes=1\n\nkey.serializer=a.B";
+        let (used, unknown) = select_properties(shared.as_bytes(), &[ProducerConfig::SETTINGS]).unwrap();
+        assert_eq!(used, pairs(&[("client.id", "me"), ("linger.ms", "0")]));
+        let unknown: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+        assert_eq!(unknown, ["line 5: no setting is called `key.serializer`"]);
         for name in ["security.protcol", "ssl.protocols", "sasl.user"] {
-            let refused = select_properties(pairs(&[(name, "a")]), &[]).unwrap_err();
+            let refused = select_properties(format!("{name}=a").as_bytes(), &[]).unwrap_err();
             assert!(refused.to_string().contains(name), "{refused}");
         }
+    }
+
+    /// Each line of a key that is pasted as it is, without `\` at the ends of its lines, reads as a name.
+    #[test]
+    fn a_pasted_key_is_never_shown() {
+        let key = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nabcdefgh0123=\ncg==\nx+y/z\n";
+        let file =
+            format!("client.id=me\nssl.keystore.key=-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----\n");
+        let (used, unknown) = select_properties(file.as_bytes(), &[]).unwrap();
+        assert_eq!(used, pairs(&[("client.id", "me"), ("ssl.keystore.key", "-----BEGIN PRIVATE KEY-----")]));
+        let unknown: Vec<_> = unknown.iter().map(ToString::to_string).collect();
+        let expected = (3..=7).map(|line| {
+            format!(
+                "line {line}: no setting is called so; the name is not shown, because it may be a part of a secret: each \
+                 line of a value but the last must end with \\"
+            )
+        });
+        assert_eq!(unknown, expected.collect::<Vec<_>>());
+        let refused = select_properties(b"ssl.MIIEvQIBADANBgkqhkiG9w0BAQEFAASC=a", &[]).unwrap_err().to_string();
+        assert!(refused.starts_with("line 1: ") && !refused.contains("MIIE"), "{refused}");
     }
 
     /// A name in a value is no reference: nothing is looked up in the environment, in files or by a class.
