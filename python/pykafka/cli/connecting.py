@@ -36,6 +36,13 @@ SETTINGS = {
     ),
 }
 
+#: What else says what a setting says.
+_ALSO = {
+    "ssl.truststore.location": "--tls-ca",
+    "ssl.key.password": "$KAVKA_TLS_KEY_PASSWORD",
+    "sasl.password": "--sasl-password-file",
+}
+
 #: The options by the arguments that exceptions name.
 _BY_ARGUMENT = [
     (r"arguments ssl_config, sasl\b", "options --tls-ca, --sasl-mechanism"),
@@ -81,7 +88,10 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
     if args.sasl_password_file:
         settings.append(("sasl.password", _line(args.sasl_password_file)))
     _complete(settings, given)
-    tls, sasl = _engine.security_of(settings)
+    try:
+        tls, sasl = _engine.security_of(settings)
+    except ValueError as error:
+        raise ValueError(_with_options(str(error))) from None
     hosts = args.broker or dict(settings).get("bootstrap.servers", "localhost:9092")
     return {"hosts": hosts, "ssl_config": tls, "sasl": sasl}
 
@@ -90,6 +100,17 @@ def in_options(text: str) -> str:
     """The text of an exception, with the options in place of the arguments of `KafkaClient` that it names."""
     for argument, option in _BY_ARGUMENT:
         text = re.sub(argument, option, text)
+    return text
+
+
+def _with_options(text: str) -> str:
+    """Names the option beside the first mention of each setting, for those who use no properties file."""
+    options = {name: f"--{dest.replace('_', '-')}" for name, (dest, *_) in SETTINGS.items()} | _ALSO
+    for name, option in options.items():
+        # A longer name, or a path, is something else.
+        if found := re.search(rf"(?<![\w./\\-]){re.escape(name)}(?![\w./\\-])", text):
+            before, after = text[: found.end()], text[found.end() :]
+            text = before + (f", {option}" if text[: found.start()].endswith("(") else f" ({option})") + after
     return text
 
 

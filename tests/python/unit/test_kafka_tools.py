@@ -319,9 +319,12 @@ def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_p
     misspelt = tmp_path / "misspelt.properties"
     misspelt.write_text("ssl.truststore.locaton=a")
     for options, words in [
-        (["--tls-ca", "a", "--security-protocol", "PLAINTEXT"], "ssl.ca.location is set, but security.protocol does"),
-        (["--tls-key", "a"], "ssl.certificate.location is missing"),
-        (["--sasl-username", "alice"], "sasl.mechanism is missing"),
+        (
+            ["--tls-ca", "a", "--security-protocol", "PLAINTEXT"],
+            "ssl.ca.location (--tls-ca) is set, but security.protocol (--security-protocol) does",
+        ),
+        (["--tls-key", "a"], "ssl.certificate.location (--tls-certificate) is missing"),
+        (["--sasl-username", "alice"], "sasl.mechanism (--sasl-mechanism) is missing"),
         (["--sasl-mechanism", "PLAN"], "did you mean PLAIN?"),
         (["--sasl-password-file", "/nowhere"], "cannot read /nowhere: No such file"),
         (["-F", "/nowhere"], "cannot read /nowhere: No such file"),
