@@ -60,13 +60,24 @@ impl fmt::Display for Failure {
 /// Names the option beside the first mention of each setting, for those who use no properties file.
 fn with_options(mut text: String) -> String {
     for (setting, option) in OPTIONS {
-        if let Some(start) = text.find(setting) {
+        if let Some(start) = place_of(setting, &text) {
             let is_in_parentheses = text.get(..start).is_some_and(|before| before.ends_with('('));
             let shown = if is_in_parentheses { format!(", {option}") } else { format!(" ({option})") };
             text.insert_str(start + setting.len(), &shown);
         }
     }
     text
+}
+
+/// Where a setting is mentioned, not counting longer names and paths that it is a part of.
+fn place_of(setting: &str, text: &str) -> Option<usize> {
+    let goes_on = |c: char| c.is_alphanumeric() || "._-/\\".contains(c);
+    let mut places = text.match_indices(setting).map(|(start, _)| start);
+    places.find(|start| {
+        let (before, after) = (text.get(..*start), text.get(start + setting.len()..));
+        !before.is_some_and(|before| before.ends_with(goes_on))
+            && !after.is_some_and(|after| after.starts_with(goes_on))
+    })
 }
 
 impl From<Error> for Failure {
@@ -107,5 +118,12 @@ mod tests {
             "it may require SASL (security.protocol, --security-protocol)"
         );
         assert_eq!(named("linger.ms is wrong"), "linger.ms is wrong");
+        assert_eq!(
+            named("`ssl.key.passwords` and my.ssl.key.password are not ssl.key.password"),
+            "`ssl.key.passwords` and my.ssl.key.password are not ssl.key.password ($KAVKA_TLS_KEY_PASSWORD)"
+        );
+        for path in ["/etc/ssl.key.password", "ssl.key.password/a.pem", "ssl.key.password.txt"] {
+            assert_eq!(named(path), path);
+        }
     }
 }
