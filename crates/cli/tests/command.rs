@@ -5,6 +5,7 @@ mod support;
 use std::io::{BufReader, Read, Write};
 use std::process::Child;
 
+use kavka_broker::KafkaVersion;
 use support::{Broker, assert_one_sentence, read_line, signal, text};
 
 /// Stops a process, and waits until all its threads have stopped.
@@ -303,6 +304,24 @@ fn a_broker_ends_well_when_it_is_told_to() {
         let mut broker = Broker::start(&[]);
         signal(name, &broker.process);
         assert_eq!(broker.process.wait().unwrap().code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_broker_is_the_version_of_kafka_that_is_asked_for_or_says_which_there_are() {
+    let broker = Broker::start(&["--kafka-version", "0.9.0.1"]);
+    broker.succeed(&["produce", "t"], b"old\n");
+    assert_eq!(broker.consume(&["t"]), "old\n");
+    let output = broker.run(&["produce", "t", "-H", "a=1"], b"new\n");
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("record headers need a broker of Kafka 0.11 or newer, and this one is older"), "{said}");
+    let output = broker.run(&["broker", "--port", "0", "--kafka-version", "0.7"], b"");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--kafka-version") && said.contains("0.7"), "{said}");
+    for version in KafkaVersion::ALL {
+        assert!(said.contains(version.name()), "{} is not among them: {said}", version.name());
     }
 }
 
