@@ -8,6 +8,7 @@ The log is read with librdkafka, and as bytes from the brokers' disks; neither s
 """
 
 import bisect
+import contextlib
 import logging
 import struct
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ class Traffic:
 
     def _topic(self, kafka):
         return pykafka.KafkaClient(kafka.bootstrap).topics[self.name]
+
+    def stop(self):
+        """Ends all threads, whatever is read."""
+        self.writer.finish()
+        self.reader.finish(0)
+        self.group.finish(0)
 
     def finish(self, kafka):
         """Stops writing, and returns the whole log when everything is read: {(partition, offset): number}."""
@@ -136,14 +143,18 @@ def roll(kafka, target, traffics):
 def run(start_kafka, first, *rounds):
     kafka = start_kafka(first.version, brokers=3, settings=first.settings)
     keyed = {"key_of": lambda number: b"%d" % (number % 100), "partitioner": HashingPartitioner()}
-    traffics = [Traffic(kafka, "unkeyed"), Traffic(kafka, "keyed", **keyed)]
     idempotent_from = None
-    for target in [first, *rounds]:
-        if target is not first:
-            roll(kafka, target, traffics)
-        if idempotent_from is None and target.message_format != OLD_FORMAT:
-            idempotent_from = [traffic.writer.count for traffic in traffics]
-    logs = [traffic.finish(kafka) for traffic in traffics]
+    with contextlib.ExitStack() as stack:
+        traffics = []
+        for name, options in (("unkeyed", {}), ("keyed", keyed)):
+            traffics.append(Traffic(kafka, name, **options))
+            stack.callback(traffics[-1].stop)
+        for target in [first, *rounds]:
+            if target is not first:
+                roll(kafka, target, traffics)
+            if idempotent_from is None and target.message_format != OLD_FORMAT:
+                idempotent_from = [traffic.writer.count for traffic in traffics]
+        logs = [traffic.finish(kafka) for traffic in traffics]
     for traffic, log, since in zip(traffics, logs, idempotent_from, strict=True):
         check(kafka, traffic, log, since)
 
