@@ -130,7 +130,10 @@ class Cluster:
         :param wait: return only when it is ready; see `wait_ready`.
         :param version: another version for this broker from now on, in a cluster with ZooKeeper.
         :param settings: with a version, settings for this broker from now on, over those of the cluster.
+        :raises ValueError: if there are settings without a version.
         """
+        if settings and not version:
+            raise ValueError(f"broker {broker_id}: settings need a version, too: give that of the cluster, or another")
         given = (f"{name}={value}" for name, value in (settings or {}).items())
         self._command("start", broker_id, *([version, *given] if version else ()))
         if wait:

@@ -148,7 +148,7 @@ class Cluster:
         if version and not self._zookeeper_mode:
             raise HarnessError("only brokers with ZooKeeper can be started with another version")
         if version:
-            layout.uses_zookeeper(artifacts.parse_version(version), asked=True)
+            layout.check_zookeeper_mode(artifacts.parse_version(version))
             broker.version = version
         if settings:
             broker.settings |= settings

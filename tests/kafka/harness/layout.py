@@ -32,9 +32,15 @@ log4j.appender.console.layout.ConversionPattern=[%d{HH:mm:ss,SSS}] %p %m (%c{1})
 
 def uses_zookeeper(version, asked):
     """Whether brokers of `version` run with ZooKeeper: because they must, or can and it was `asked` for."""
-    if asked and version >= (4, 0):
-        raise HarnessError("Kafka 4.0 and later have no ZooKeeper mode; leave out --zookeeper")
+    if asked:
+        check_zookeeper_mode(version)
     return asked or version < (3, 3)
+
+
+def check_zookeeper_mode(version):
+    """Raises an error if brokers of `version` cannot run with ZooKeeper."""
+    if version >= (4, 0):
+        raise HarnessError("Kafka 4.0 and later have no ZooKeeper mode; leave out --zookeeper, or use an older version")
 
 
 def java(jars, version, heap_mib, directory, options=()):
