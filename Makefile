@@ -14,6 +14,9 @@ FUZZ_TARGETS := $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
 # Two files at a time, each with brokers of its own: tests wait a lot, and leave the processors to others. A worker that
 # dies is not replaced: the next one would hang in the same test.
 IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+# The versions of Kafka that `make test` starts are fetched first, because the tests have limits of their own. Those of
+# the file older_long are for `make test-long` and `make compat` alone.
+TESTED := $(addprefix tests/kafka/versions/,latest latest_3 older)
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
@@ -89,8 +92,8 @@ python-test: $(VENV)/tested ## Run unit, compatibility, misuse and life-cycle te
 	$(BIN)/pytest $(IN_PARALLEL) --override-ini=faulthandler_timeout=300 tests/python/unit tests/python/compat tests/python/misuse
 
 kafka-test: $(VENV)/tested ## Run all tests that need real Kafka: conformance, fidelity, interoperability, killed brokers
-	for file in tests/kafka/versions/latest*; do $(PYTHON) tests/kafka/kafka.py fetch --version $$(cat $$file) || exit; done
-	cargo test --quiet --tests -- --ignored --test-threads 4
+	for version in $$(cat $(TESTED)); do $(PYTHON) tests/kafka/kafka.py fetch --version $$version || exit; done
+	cargo test --quiet --tests -- --ignored --test-threads 2
 	$(BIN)/pytest $(IN_PARALLEL) -m 'not long' tests/python/kafka
 
 test-long: $(VENV)/tested ## Run the tests that take too long for `make test`

@@ -26,6 +26,8 @@ def main():
     try:
         if arguments.do == "fetch":
             print(artifacts.broker_jars(arguments.version))
+            if artifacts.parse_version(arguments.version) >= (3, 0):
+                artifacts.tool_jars(artifacts.tools_version(arguments.version))
             return 0
         return _run(arguments)
     except HarnessError as error:
@@ -71,7 +73,9 @@ def _run(arguments):
 def _arguments():
     parser = argparse.ArgumentParser(description="Real Apache Kafka for tests.")
     verbs = parser.add_subparsers(dest="do", required=True)
-    fetch = verbs.add_parser("fetch", help="fetch the jars of a version and print their folder")
+    fetch = verbs.add_parser(
+        "fetch", help="fetch the jars of a version and of its tools, and print the folder of the former"
+    )
     run = verbs.add_parser(
         "run", help="run a cluster", epilog=commands.USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
