@@ -46,6 +46,8 @@ def read(report):
         told = defaultdict(list)
         for each in case.iter("property"):
             told[each.get("name")].append(each.get("value"))
+        if not told["capability"]:
+            sys.exit(f"{report}: the test {case.get('name')} does not say which cell it is: did it begin?")
         ((capability,), (version,)) = told["capability"], told["version"]
         failed = any(case.find(word) is not None for word in ("failure", "error", "skipped"))
         sentences = [f'"{anywhere(sentence)}"' for sentence in told["sentence"]] + told["note"]

@@ -35,6 +35,15 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(1800 if item.get_closest_marker("long") else 900))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Tells docs/compatibility.md which cell the test is, before the brokers start, because they may fail, too."""
+    if marker := item.get_closest_marker("capability"):
+        parameters = item.callspec.params
+        capability = marker.args[0].format(**parameters)
+        item.user_properties += [("capability", capability), ("version", parameters["cluster"])]
+
+
 @pytest.fixture(scope="session")
 def kafka():
     """Three brokers of the newest Kafka, shared by all tests: use your own topics, and leave all brokers running."""
