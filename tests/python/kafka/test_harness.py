@@ -144,6 +144,11 @@ def test_brokers_die_with_a_killed_harness_and_the_next_one_removes_their_data(s
     assert not cluster.dir.exists()
 
 
+def test_a_broker_takes_new_settings_with_a_version_only(kafka):
+    with pytest.raises(ValueError, match="broker 1: settings need a version"):
+        kafka.start(1, settings={"log.retention.ms": "1"})
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("version", "zookeeper"),
