@@ -22,6 +22,9 @@ const KEY_PASSWORD: &str = "canary-of-a-key-password";
 const CLIENT_SECRET: &str = "canary-of-a-client-secret";
 const PAYLOAD: &str = "canary-of-a-payload";
 
+/// So long that a token is replaced in time, which is when a fifth of it is left, even on a busy machine.
+const TOKEN_LIFE: Duration = Duration::from_secs(8);
+
 /// A broker that wants a client certificate and SASL, anew every two seconds.
 fn broker() -> Broker {
     let passwords = [("alice".to_owned(), PASSWORD.to_owned())].into();
@@ -116,7 +119,7 @@ const MECHANISMS: &[(usize, Credentials)] = &[
     (2, |asked| {
         Sasl::OAuthBearer(TokenSource::from_fn(move || {
             *asked.lock().unwrap() += 1;
-            Ok(Token::new(Secret::new(token(Duration::from_secs(4)))))
+            Ok(Token::new(Secret::new(token(TOKEN_LIFE))))
         }))
     }),
 ];
@@ -132,7 +135,7 @@ fn neither_log_nor_debug_output_nor_wire_tap_shows_credentials_that_are_used_aga
         write_and_read(&rig, || *asked.lock().unwrap() >= *enough);
         let key = rig.broker.certificates().unwrap().client_key.lines().nth(1).unwrap().to_owned();
         // All tokens of a test begin in the same way.
-        let bearer = token(Duration::from_secs(4))[..40].to_owned();
+        let bearer = token(TOKEN_LIFE)[..40].to_owned();
         shown.lacks(&[PASSWORD, KEY_PASSWORD, &key, &bearer]);
     }
 }

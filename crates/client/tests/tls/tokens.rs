@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::{Authority, Issued};
 use crate::server::{Served, refusal};
+use crate::{listen_to_log, logged};
 
 const ID: &str = "billing";
 const SECRET: &str = "hunter2-canary";
@@ -160,6 +161,7 @@ fn an_identity_provider_that_is_out_of_order_is_asked_again() {
 
 #[test]
 fn a_client_that_the_identity_provider_refuses_is_told_so_without_its_secret() {
+    listen_to_log();
     let authority = Authority::new("Provider CA");
     let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), |_| {
         (401, r#"{"error":"invalid_client","error_description":"no such client"}"#.into())
@@ -168,6 +170,11 @@ fn a_client_that_the_identity_provider_refuses_is_told_so_without_its_secret() {
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     let text = format!("{error} {error:?}");
     assert!(text.contains("invalid_client: no such client") && !text.contains(SECRET), "{text}");
+    assert_eq!(endpoint.asked().len(), 1, "the secret was sent");
+    let log = logged();
+    for secret in [SECRET.to_owned(), STANDARD.encode(format!("{ID}:{SECRET}"))] {
+        assert!(!log.contains(&secret), "{secret} is in the log");
+    }
 }
 
 #[test]
@@ -185,7 +192,7 @@ fn an_identity_provider_that_is_not_trusted_is_sent_nothing() {
 #[test]
 fn tokens_are_replaced_before_they_expire_and_no_record_is_lost() {
     let authority = Authority::new("Provider CA");
-    let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), |_| granted(Duration::from_secs(2)));
+    let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), |_| granted(Duration::from_secs(8)));
     let rig = rig(&endpoint, &authority);
     let (producer, topic) = rig.producer(ProducerConfig::default());
     let mut sent = 0;
