@@ -59,7 +59,7 @@ fn refused(reason: &rustls::Error, certificate: Certificate) -> Error {
         )
         | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             error("the broker supports no version of TLS that this client accepts")
-                .with_hint("this client supports TLS 1.2 and 1.3, or what ssl.enabled.protocols leaves of them")
+                .with_hint("this client supports TLS 1.2 and 1.3, unless ssl.enabled.protocols excludes one")
         }
         rustls::Error::PeerIncompatible(_) => {
             error("the broker and this client have no cipher or key exchange of TLS in common")
