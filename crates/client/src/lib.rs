@@ -151,7 +151,9 @@ pub use producer::{Delivery, Producer, ProducerTopic, Record};
 // Consumers.
 pub use consumer::{Acknowledgement, Acknowledgements, CustomAssignor, GroupConsumer, GroupOptions, RebalanceListener};
 pub use consumer::{Batch, Commit, Consumer, ConsumerRecord, RecordHeader, Records, Reset};
-pub use kavka_core::consumer::{CommittedOffset, Offsets, RecordCursor, StartPosition, TopicPartition};
+pub use kavka_core::consumer::{
+    CommittedOffset, FetchedResponse, Offsets, RecordCursor, StartPosition, TopicPartition,
+};
 pub use kavka_core::group::assignor;
 pub use kavka_core::wire::records::{Headers, RecordView, Span};
 pub use offsets::FoundOffset;

@@ -87,3 +87,51 @@ fn plain_messages_before_a_damaged_one_are_handed_out_and_then_its_error() {
         }
     }
 }
+
+#[test]
+fn records_taken_many_at_a_time_come_in_order_and_mix_with_single_ones() {
+    let mut kit = kit();
+    kit.feed(vec![data(0, many())]);
+    let mut cursor = kit.cursor();
+    let mut offsets = Vec::new();
+    while let Some(record) = cursor.next_record() {
+        offsets.push(record.offset);
+        assert!(cursor.next_records(0).0.is_empty());
+        let (more, data) = cursor.next_records(9_999);
+        assert!(more.iter().all(|record| record.value.unwrap().of(data) == b"v"));
+        offsets.extend(more.iter().map(|record| record.offset));
+    }
+    assert!(cursor.next_records(1).0.is_empty());
+    drop(cursor);
+    assert_eq!(offsets, (0..MANY).collect::<Vec<_>>());
+    assert_eq!(kit.consumer.position(&key(0)), Some(MANY));
+}
+
+#[test]
+fn a_seek_takes_effect_on_the_next_records_and_what_was_taken_before_it_counts_as_handed_out() {
+    let mut kit = kit();
+    kit.feed(vec![data(0, many())]);
+    let mut cursor = kit.cursor();
+    assert_eq!(cursor.next_records(5).0.len(), 5);
+    assert_eq!(kit.consumer.position(&key(0)), Some(5));
+    kit.consumer.seek(&key(0), StartPosition::Offset(2)).unwrap();
+    assert!(cursor.next_records(5).0.is_empty());
+    assert_eq!(kit.consumer.position(&key(0)), Some(2));
+}
+
+#[test]
+fn batches_of_one_response_share_it_and_others_do_not() {
+    let mut kit = kit();
+    let mut two = batch(0, &[b"a"]).to_vec();
+    two.extend_from_slice(&batch(1, &[b"b"]));
+    kit.feed(vec![data(0, two)]);
+    let mut responses = Vec::new();
+    for _ in 0..2 {
+        let mut cursor = kit.cursor();
+        assert!(cursor.next_record().is_some());
+        responses.push(cursor.shared_response().unwrap());
+    }
+    kit.feed(vec![data(0, batch(2, &[b"c"]))]);
+    let other = kit.cursor().shared_response().unwrap();
+    assert!(responses[0] == responses[1] && responses[0] != other);
+}

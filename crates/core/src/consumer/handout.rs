@@ -136,6 +136,17 @@ fn check(records: &mut OpenBatch) -> Result<Vec<RecordView>, Error> {
     Ok(first)
 }
 
+/// The fetch response that a batch came in. While it exists, the response counts as fetched ahead.
+#[derive(Debug, Clone)]
+pub struct FetchedResponse(Arc<Pinned>);
+
+impl PartialEq for FetchedResponse {
+    /// Whether it is the same response.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// A batch that could not be opened, and the error.
 #[derive(Debug)]
 pub struct BadBatch {
@@ -184,6 +195,12 @@ impl RecordCursor {
         self.records.data()
     }
 
+    /// The response whose buffer [`RecordCursor::data`] shares with other batches; `None` if the buffer is the batch's
+    /// own, because it was decompressed.
+    pub fn shared_response(&self) -> Option<FetchedResponse> {
+        (self.header().compression_type == CompressionType::None).then(|| FetchedResponse(Arc::clone(&self.pinned)))
+    }
+
     /// How many bytes a clone of [`RecordCursor::data`] keeps in memory. An uncompressed batch shares the buffer of the
     /// whole fetch response.
     pub fn kept_bytes(&self) -> usize {
@@ -214,17 +231,56 @@ impl RecordCursor {
                     return self.claim(record.offset.saturating_add(1)).then_some(record);
                 }
             }
-            match self.read_ahead() {
-                Ok(true) => {}
-                Ok(false) => return self.finish(),
-                // The position stays before the records that cannot be read, so that they are not taken for read.
-                Err(error) => return self.fail(error),
+            if !self.goes_on() {
+                return None;
             }
         }
     }
 
-    /// Reads the next records into `ahead`; returns false at the end of the batch.
+    /// The next records, at most `max`, and the buffer that their ranges refer to. From now on all of them count as
+    /// handed out: one atomic step claims them, so they cost less than calls of [`RecordCursor::next_record`].
+    ///
+    /// There may be fewer than are left; there are none where `next_record` returns `None`.
+    pub fn next_records(&mut self, max: usize) -> (&[RecordView], &Bytes) {
+        let count = self.claim_ahead(max);
+        (self.ahead.as_slice().get(..count).unwrap_or_default(), self.records.data())
+    }
+
+    /// Claims the first records of `ahead`, and returns how many. They stay there until the next call, which passes
+    /// them because of their offsets.
+    fn claim_ahead(&mut self, max: usize) -> usize {
+        if max == 0 {
+            return 0;
+        }
+        loop {
+            let passed = self.ahead.as_slice().partition_point(|record| record.offset < self.position);
+            if let Some(last) = passed.checked_sub(1) {
+                self.ahead.nth(last);
+            }
+            let count = self.ahead.len().min(max);
+            if let Some(last) = self.ahead.as_slice().get(..count).and_then(<[RecordView]>::last) {
+                return if self.claim(last.offset.saturating_add(1)) { count } else { 0 };
+            }
+            if !self.goes_on() {
+                return 0;
+            }
+        }
+    }
+
+    /// Reads the next records into `ahead`. False if there are none: then the batch is finished.
     #[cold]
+    fn goes_on(&mut self) -> bool {
+        match self.read_ahead() {
+            Ok(true) => return true,
+            Ok(false) => self.finish(),
+            // The position stays before the records that cannot be read, so that they are not taken for read. Without
+            // this, the batch would be handed out again for ever.
+            Err(error) => self.lease.fail(at_offset(error, &self.key, self.position)),
+        }
+        false
+    }
+
+    /// Returns false at the end of the batch.
     fn read_ahead(&mut self) -> Result<bool, Error> {
         let next = std::iter::from_fn(|| self.records.next_record()).take(READ_AHEAD);
         self.ahead = next.collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -232,20 +288,11 @@ impl RecordCursor {
     }
 
     /// Claims the offsets that compaction removed from the end of the batch.
-    #[cold]
-    fn finish(&mut self) -> Option<RecordView> {
+    fn finish(&mut self) {
         let end = self.records.header().last_offset.saturating_add(1);
         if end > self.position {
             self.claim(end);
         }
-        None
-    }
-
-    /// Without this, the batch would be handed out again for ever.
-    #[cold]
-    fn fail(&mut self, error: Error) -> Option<RecordView> {
-        self.lease.fail(at_offset(error, &self.key, self.position));
-        None
     }
 
     #[inline]

@@ -53,7 +53,7 @@ use crate::wire::messages::{
 
 pub use automatic::{AutomaticCommits, Done};
 pub use commit::{CommittedOffset, Offsets, commit_request, not_committed, refused_commit};
-pub use handout::{BadBatch, FetchedBatch, RecordCursor};
+pub use handout::{BadBatch, FetchedBatch, FetchedResponse, RecordCursor};
 
 use brokers::{Brokers, Link};
 use buffer::Front;
