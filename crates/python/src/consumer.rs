@@ -3,7 +3,9 @@
 //! One message costs no engine lock: the caller holds the batch that it comes from (see [`Handout`]), and asks the
 //! engine only when the batch is used up.
 
+mod arrival;
 mod batches;
+mod columns;
 mod done;
 mod messages;
 mod postponed;
@@ -15,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use kavka::{Batch, CommittedOffset, StartPosition, TopicPartition};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use self::messages::{deserialized, to_message};
 use self::postponed::Postponed;
 use self::refusals::{Caller, failed, stopped};
+use crate::arrow::batch::{RecordBatch, RecordBatches};
 use crate::cell::Slot;
 use crate::client::Client;
 use crate::closing;
@@ -34,9 +36,7 @@ use crate::message::Message;
 use crate::process::{ForkGuard, forked};
 use crate::processing::Processing;
 use crate::reader::Reader;
-use crate::reports::lock;
 use crate::running::Running;
-use crate::waiting;
 
 /// The batch being handed out, and the messages that the application is processing.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Consumer {
             return Ok(Some(message));
         }
         let limit = if block { self.running(py)?.settings.get().timeout } else { Some(Duration::ZERO) };
-        self.next_from_engine(py, limit, unblock_event)
+        self.next_from_engine(py, limit, unblock_event, || self.next_in_batch(py))
     }
 
     /// The next messages, at most `max_messages`: waits for the first one, and adds those that are already fetched.
@@ -117,6 +117,41 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<Vec<Bound<'py, Message>>> {
         batches::consume(self, py, max_messages, timeout)
+    }
+
+    /// The next messages as columns, at most `max_records`: as `consume_batch`, but without an object for each message.
+    ///
+    /// Returns a batch without rows if no message arrives in time. A batch ends early when it has `fetch_buffer` bytes.
+    /// Auto-commit treats all of it as being processed until the next call.
+    ///
+    /// Keys and values stay in the memory that they were fetched into, until nothing refers to the columns any more.
+    /// When a program keeps more than another `fetch_buffer` of such memory, later batches are copies.
+    ///
+    /// :param max_records: at least 1.
+    /// :param timeout: how long to wait for the first message, in seconds; 0: do not wait; None: `consumer_timeout_ms`.
+    /// :raises ValueError: if one of them is out of range, or if the consumer has a `deserializer`: it would not be
+    ///     called.
+    /// :raises ConsumerStoppedException: after `stop`, also if another thread calls it.
+    /// :raises MessageSetDecodeFailure: as `consume` does. An error after the first message is raised by the next call.
+    #[pyo3(signature = (max_records=65_536, timeout=None))]
+    pub(crate) fn consume_arrow(
+        &self,
+        py: Python<'_>,
+        max_records: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<RecordBatch> {
+        columns::consume(self, py, max_records, timeout).map(RecordBatch)
+    }
+
+    /// Returns an iterator over record batches, each as of `consume_arrow`, which ends when `consumer_timeout_ms`
+    /// passes without a message. Libraries that take Arrow streams read it to the end.
+    ///
+    /// :param max_records: how many messages a batch has at most; at least 1.
+    /// :raises ValueError: if it is out of range.
+    #[pyo3(signature = (max_records=65_536))]
+    fn record_batches(this: Py<Self>, max_records: usize) -> PyResult<RecordBatches> {
+        columns::check(max_records)?;
+        Ok(RecordBatches { consumer: this, max_records })
     }
 
     fn __iter__(this: Py<Self>) -> Py<Self> {
@@ -457,6 +492,35 @@ impl Consumer {
     /// The next message of the current batch.
     #[inline]
     fn next_in_batch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
+        let next = self.take_from_batch(py, |running, batch, partition, processing| {
+            let record = batch.next_record()?;
+            let number = batch.topic_partition().partition;
+            // Runs no Python code: the garbage collector does not track what it makes.
+            let message = to_message(py, running, batch, &record, number, partition);
+            processing.begin(number, record.offset);
+            let deserializer = running.settings.get().deserializer.as_ref();
+            Some((message, deserializer.map(|deserializer| deserializer.clone_ref(py))))
+        })?;
+        let Some((message, deserializer)) = next else { return Ok(None) };
+        match deserializer {
+            Some(deserializer) => deserialized(py, &deserializer, message)?,
+            None => message,
+        }
+        .into_pyobject(py)
+        .map(Some)
+    }
+
+    /// Lets `take` take what comes next from the current batch and the `Partition` of that; it runs under the lock, and
+    /// must not run Python code. If it returns `None`, the batch is finished.
+    ///
+    /// Before that an auto-commit begins, if it is due. Returns `None` if there is no batch, or nothing may be handed
+    /// out.
+    #[inline]
+    fn take_from_batch<T>(
+        &self,
+        py: Python<'_>,
+        take: impl FnOnce(&Running, &mut Batch, &Py<PyAny>, &mut Processing) -> Option<T>,
+    ) -> PyResult<Option<T>> {
         greenlets::know_runner(py)?;
         let mut handout = self.handout.lock();
         if let Some(Handout { running, commit_at, .. }) = handout.as_mut()
@@ -489,75 +553,10 @@ impl Consumer {
             return self.raise_pending(py).map(|()| None);
         }
         let Some((batch, partition)) = current else { return Ok(None) };
-        let Some(record) = batch.next_record() else {
-            let finished = current.take();
-            drop(handout);
-            drop(finished);
-            return Ok(None);
-        };
-        let number = batch.topic_partition().partition;
-        // Runs no Python code: the garbage collector does not track what it makes.
-        let message = to_message(py, running, batch, &record, number, partition);
-        processing.begin(number, record.offset);
-        let deserializer = running.settings.get().deserializer.as_ref().map(|deserializer| deserializer.clone_ref(py));
+        let taken = take(running, batch, partition, processing);
+        let finished = if taken.is_none() { current.take() } else { None };
         drop(handout);
-        match deserializer {
-            Some(deserializer) => deserialized(py, &deserializer, message)?,
-            None => message,
-        }
-        .into_pyobject(py)
-        .map(Some)
-    }
-
-    /// The first message of the next batch, if one arrives in time.
-    #[cold]
-    fn next_from_engine<'py>(
-        &self,
-        py: Python<'py>,
-        limit: Option<Duration>,
-        unblock_event: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Option<Bound<'py, Message>>> {
-        let Some(running) = self.running.get() else { return Err(stopped(py)) };
-        let running = running.check(py)?;
-        self.caller.check(py, limit)?;
-        self.done_with_last();
-        let begun = Instant::now();
-        loop {
-            self.raise_pending(py)?;
-            if let Some(message) = self.next_in_batch(py)? {
-                return Ok(Some(message));
-            }
-            running.log_resets(py);
-            running.report_failed_commit(py);
-            let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
-            let step = left.map_or(waiting::STEP, |left| left.min(waiting::STEP));
-            let polled = running.poll(py, &self.fence, step)?;
-            if let Some(batch) = polled.map_err(|error| failed(py, &error))? {
-                self.start_batch(py, running, batch)?;
-                continue;
-            }
-            py.check_signals()?;
-            let is_unblocked = match unblock_event {
-                Some(event) => event.call_method0(intern!(py, "is_set"))?.is_truthy()?,
-                None => false,
-            };
-            if is_unblocked || left.is_some_and(|left| left <= step) {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn start_batch(&self, py: Python<'_>, running: &Running, batch: Batch) -> PyResult<()> {
-        let number = batch.topic_partition().partition;
-        let known = lock(&running.partitions).get(&number).map(|partition| partition.clone_ref(py));
-        let partition = known.unwrap_or_else(|| py.None());
-        let before = {
-            let mut handout = self.handout.lock();
-            handout.as_mut().map(|handout| handout.batch.replace((ForkGuard::new(batch), partition)))
-        };
-        let Some(before) = before else { return Err(stopped(py)) };
-        // If another thread had a batch, the rest of it is handed out again.
-        drop(before);
-        Ok(())
+        drop(finished);
+        Ok(taken)
     }
 }

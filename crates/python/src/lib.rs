@@ -10,6 +10,7 @@
 //!
 //! Only this crate may use `unsafe`.
 
+mod arrow;
 mod broker;
 mod cell;
 mod client;
@@ -81,6 +82,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<consumer::Consumer>()?;
     module.add_class::<consumer_settings::ConsumerSettings>()?;
     module.add_class::<group::GroupSettings>()?;
+    module.add_class::<arrow::batch::RecordBatch>()?;
+    module.add_class::<arrow::batch::RecordBatches>()?;
     module.add_class::<broker::Broker>()?;
     module.add_class::<security::Secret>()?;
     module.add_class::<security::Tls>()?;

@@ -3,6 +3,7 @@
 //! `produce` keeps the GIL while it appends, because that takes less time than releasing it, and releases it to wait
 //! for memory. The user's partitioner and serializer run before anything of the engine is touched.
 
+mod columns;
 mod many;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::arrow::import::Names;
 use crate::cell::Slot;
 use crate::client::Client;
 use crate::closing;
@@ -188,6 +190,40 @@ impl Producer {
         many::produce(self, py, messages)
     }
 
+    /// Accepts each row of a table as a message, and returns how many they were. It copies each key and value once,
+    /// into the batch that is sent, and otherwise does as `produce_many`.
+    ///
+    /// :param table: a table or record batch of pyarrow, polars, pandas, duckdb or any other library that exports Arrow
+    ///     data. A stream, such as a `pyarrow.RecordBatchReader`, is read to its end.
+    /// :param value: the name of the column of values: binary or text; a null is a tombstone.
+    /// :param key: that of the column of partition keys: binary or text; a null is no key. None: no message has one.
+    /// :param partition: that of a column with numbers of partitions: int32 or int64. None, and a null: the partitioner
+    ///     decides.
+    /// :param timestamp: that of a column of timestamps, or of int64 for milliseconds since 1970. None, and a null:
+    ///     now. What is finer than a millisecond is rounded down.
+    /// :param headers: that of a column of headers: lists of structs of a name (text) and a value (binary or text), or
+    ///     maps.
+    /// :raises TypeError: if `table` is no table, or a column is of another type. As of `produce_many`, every exception
+    ///     has an attribute `accepted`.
+    /// :raises ValueError: if a column does not exist or contradicts itself, if there is no such partition, or if the
+    ///     producer has a `serializer`: it would not be called.
+    /// :raises OSError: if the stream fails.
+    /// :raises ProduceFailureError: as of `produce_many`.
+    #[pyo3(signature = (table, value="value", key=None, partition=None, timestamp=None, headers=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn produce_arrow(
+        &self,
+        py: Python<'_>,
+        table: &Bound<'_, PyAny>,
+        value: &str,
+        key: Option<&str>,
+        partition: Option<&str>,
+        timestamp: Option<&str>,
+        headers: Option<&str>,
+    ) -> PyResult<usize> {
+        columns::produce(self, py, table, &Names { value, key, partition, timestamp, headers })
+    }
+
     /// The next delivery report of a message that this thread produced: the message, and None or the exception.
     ///
     /// :param block: whether to wait for one.
@@ -330,9 +366,6 @@ fn append(
     };
     let payload_bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     let delivery = enqueue(py, running, &record, reports)?;
-    if running.is_counted && delivery.index() == 0 {
-        Tally::watch(&running.tally, delivery.completion());
-    }
     let payload = |bytes: Option<&Bound<'_, PyBytes>>| {
         bytes.map_or(Payload::Null, |bytes| Payload::Object(bytes.clone().into_any().unbind()))
     };
@@ -362,13 +395,17 @@ fn enqueue(
     if running.is_counted {
         running.tally.log_failures(py, &running.topic_name);
     }
-    match running.engine.try_send(running.topic, record) {
-        Ok(delivery) => Ok(delivery),
+    let delivery = match running.engine.try_send(running.topic, record) {
+        Ok(delivery) => delivery,
         Err(error) if is_waited_for(&error) && running.settings.get().block_on_queue_full => {
-            wait_for_room(py, running, record)
+            wait_for_room(py, running, record)?
         }
-        Err(error) => Err(refused(py, &error)),
+        Err(error) => return Err(refused(py, &error)),
+    };
+    if running.is_counted && delivery.index() == 0 {
+        Tally::watch(&running.tally, delivery.completion());
     }
+    Ok(delivery)
 }
 
 /// Waits until there may be another report; false at the limit.

@@ -98,6 +98,10 @@ def write(topic: Topic) -> int:
     with producer:
         producer.produce("text", "key", headers=[("trace", b"1")])
         delivered += producer.produce_many([b"one", (b"another", b"key")])
+        with topic.get_simple_consumer() as consumer:
+            delivered += producer.produce_arrow(consumer.consume_arrow(10, timeout=1.0), value="value", key="key")
+            delivered += producer.produce_arrow(consumer.record_batches(), headers="headers")
+            print(sum(len(batch) for batch in consumer.record_batches(100)))
         try:
             report, error = producer.get_delivery_report(block=False, timeout=0.1)
             delivered += error is None and report.offset >= 0

@@ -21,11 +21,23 @@ const EAGER_BYTES: usize = 1024;
 /// How many bytes of fetch buffers the program's messages may keep before large values are copied, too.
 const MAX_PINNED_BYTES: usize = 16 << 20;
 
-/// Counts a buffer as kept by the application until its last message is dropped.
+/// Counts a buffer as kept by the application until its last message, or column, is dropped.
 #[derive(Debug)]
-struct Pin {
+pub(super) struct Pin {
     bytes: usize,
     total: Arc<AtomicUsize>,
+}
+
+impl Pin {
+    /// None if the application would keep more than `limit` bytes then.
+    pub(super) fn new(running: &Running, bytes: usize, limit: usize) -> Option<Self> {
+        let total = &running.pinned;
+        if total.load(Ordering::Relaxed) + bytes > limit {
+            return None;
+        }
+        total.fetch_add(bytes, Ordering::Relaxed);
+        Some(Self { bytes, total: Arc::clone(total) })
+    }
 }
 
 impl Drop for Pin {
@@ -76,12 +88,10 @@ fn eager(py: Python<'_>, bytes: &[u8]) -> Payload {
 }
 
 fn large(py: Python<'_>, running: &Running, batch: &Batch, range: std::ops::Range<usize>) -> Payload {
-    let (data, size) = (batch.data(), batch.kept_bytes());
-    if running.pinned.load(Ordering::Relaxed) + size > MAX_PINNED_BYTES {
+    let data = batch.data();
+    let Some(pin) = Pin::new(running, batch.kept_bytes(), MAX_PINNED_BYTES) else {
         return eager(py, data.get(range).unwrap_or_default());
-    }
-    running.pinned.fetch_add(size, Ordering::Relaxed);
-    let pin = Pin { bytes: size, total: Arc::clone(&running.pinned) };
+    };
     let lazy = Lazy { bytes: data.slice(range), _pin: Box::new(pin), made: OnceLock::new() };
     Payload::Lazy(Box::new(ForkGuard::new(lazy)))
 }

@@ -6,12 +6,14 @@
 
 use std::time::{Duration, Instant};
 
+use kavka::Delivery;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-use super::{Producer, append, stopped, wait_for};
+use super::{Producer, Running, append, stopped, wait_for};
+use crate::process::ForkGuard;
 use crate::{errors, greenlets};
 
 /// How many of Python's switch intervals (`sys.getswitchinterval()`) `produce_many` runs before it lets other threads
@@ -29,7 +31,36 @@ pub(super) fn produce(producer: &Producer, py: Python<'_>, messages: &Bound<'_, 
     let mut accepted = 0;
     match append_all(producer, py, messages, &mut accepted) {
         Ok(()) => Ok(accepted),
-        Err(error) => Err(with_accepted(py, error, accepted)),
+        Err(error) => Err(with_accepted(py, error, "produce_many", accepted)),
+    }
+}
+
+/// Lets other threads and greenlets run now and then, and handles Ctrl-C, while many messages are appended.
+pub(super) struct Turns {
+    length: Duration,
+    begun: Instant,
+}
+
+impl Turns {
+    pub(super) fn begin(py: Python<'_>) -> PyResult<Self> {
+        let interval: f64 = py.import(intern!(py, "sys"))?.call_method0(intern!(py, "getswitchinterval"))?.extract()?;
+        Ok(Self { length: Duration::from_secs_f64(interval) * SWITCH_INTERVALS_PER_TURN, begun: Instant::now() })
+    }
+
+    /// Call it after each message.
+    #[inline]
+    pub(super) fn look(&mut self, py: Python<'_>, accepted: usize) -> PyResult<()> {
+        if !accepted.is_multiple_of(MESSAGES_PER_LOOK) {
+            return Ok(());
+        }
+        py.check_signals()?;
+        if self.begun.elapsed() >= self.length {
+            if !greenlets::let_others_run(py)? {
+                py.detach(|| ());
+            }
+            self.begun = Instant::now();
+        }
+        Ok(())
     }
 }
 
@@ -42,9 +73,7 @@ fn append_all(producer: &Producer, py: Python<'_>, messages: &Bound<'_, PyAny>, 
     }
     let reports = settings.delivery_reports.then(|| producer.reports(py)).transpose()?;
     let mut deliveries = Vec::new();
-    let interval: f64 = py.import(intern!(py, "sys"))?.call_method0(intern!(py, "getswitchinterval"))?.extract()?;
-    let turn_length = Duration::from_secs_f64(interval) * SWITCH_INTERVALS_PER_TURN;
-    let mut turn = Instant::now();
+    let mut turns = Turns::begin(py)?;
     for item in messages.try_iter()? {
         let item = item?;
         let (value, key) = value_and_key(&item)?;
@@ -59,19 +88,16 @@ fn append_all(producer: &Producer, py: Python<'_>, messages: &Bound<'_, PyAny>, 
             deliveries.extend(message.delivery);
         }
         // Over a list no Python code runs here, so the interpreter itself neither switches threads nor handles Ctrl-C.
-        if accepted.is_multiple_of(MESSAGES_PER_LOOK) {
-            py.check_signals()?;
-            if turn.elapsed() >= turn_length {
-                if !greenlets::let_others_run(py)? {
-                    py.detach(|| ());
-                }
-                turn = Instant::now();
-            }
-        }
+        turns.look(py, *accepted)?;
     }
+    wait_for_all(py, running, &deliveries)
+}
+
+/// Waits until all messages of a sync producer are stored.
+pub(super) fn wait_for_all(py: Python<'_>, running: &Running, deliveries: &[ForkGuard<Delivery>]) -> PyResult<()> {
     let begun = Instant::now();
-    for delivery in &deliveries {
-        let left = settings.pending_timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
+    for delivery in deliveries {
+        let left = running.settings.get().pending_timeout.map(|limit| limit.saturating_sub(begun.elapsed()));
         wait_for(py, running, delivery, left)?;
     }
     Ok(())
@@ -90,10 +116,10 @@ fn value_and_key<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, 
 
 /// Notes in an exception how many messages were accepted before it.
 #[cold]
-fn with_accepted(py: Python<'_>, error: PyErr, accepted: usize) -> PyErr {
+pub(super) fn with_accepted(py: Python<'_>, error: PyErr, method: &str, accepted: usize) -> PyErr {
     // A user's exception class may refuse attributes; then only the note says it.
     let _ = error.value(py).setattr(intern!(py, "accepted"), accepted);
-    let note = format!("produce_many had accepted {accepted} messages before; they are sent anyway");
+    let note = format!("{method} had accepted {accepted} messages before; they are sent anyway");
     let _ = error.value(py).call_method1(intern!(py, "add_note"), (note,));
     error
 }
