@@ -3,20 +3,24 @@
 //! Libraries of one process pass columns to each other as C structures: pointers to buffers, and a function that
 //! releases them. So there is nothing to link and nothing to copy, and neither arrow-rs nor pyarrow is needed. This
 //! file has the structures of Arrow's specification, and the capsules around them; `schema` says what our columns are
-//! called, `export` fills the structures, `import` reads those of others, and `stream` passes several in turn.
+//! called, `export` fills the structures, `choice` and `import` read those of others, and `stream` passes several in
+//! turn.
 //!
 //! Rules of the specification that all of them keep:
 //!
 //! - A structure whose `release` is null is empty. Whoever moves a structure sets the `release` of the old one to null.
 //! - `release` may be called in any thread, without the GIL, after the interpreter has ended, and in a forked child. So
-//!   nothing that we export refers to a Python object, except the stream of a consumer, which asks for the GIL itself.
-//! - A consumer of our columns may move a child out of its parent, and release the two in any order.
+//!   nothing that we export refers to a Python object, except the stream of a consumer, which asks for the GIL itself
+//!   (see `gil`).
+//! - A reader of our columns may move a child out of its parent, and release the two in any order.
 // What is cast counts things in memory, or was found to be in range; a record batch has little more than a gibibyte.
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 pub(crate) mod batch;
+pub(crate) mod choice;
 pub(crate) mod columns;
 mod export;
+mod gil;
 pub(crate) mod import;
 mod schema;
 pub(crate) mod stream;

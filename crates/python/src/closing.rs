@@ -43,13 +43,18 @@ static EXIT: OnceLock<ThreadId> = OnceLock::new();
 ///
 /// Python does the same to such a thread a moment later. An exception would only print a traceback.
 pub(crate) fn rest_if_exiting(py: Python<'_>) {
-    if EXIT.get().is_some_and(|exiting| *exiting != thread::current().id()) {
+    if has_begun_elsewhere() {
         py.detach(|| {
             loop {
                 thread::park();
             }
         });
     }
+}
+
+/// Whether the interpreter exits in another thread than this one, which must not call Python any more.
+pub(crate) fn has_begun_elsewhere() -> bool {
+    EXIT.get().is_some_and(|exiting| *exiting != thread::current().id())
 }
 
 /// A call of Python code by a thread of the engine.

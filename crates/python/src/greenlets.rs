@@ -7,7 +7,7 @@
 //!
 //! The future must not be on the stack: gevent moves the stack of a greenlet away while another one runs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -45,6 +45,8 @@ thread_local! {
     static THIS_THREAD: Arc<()> = Arc::default();
     /// The greenlet that runs in this thread, as of the last [`know_runner`].
     static GREENLET: RefCell<Option<Arc<()>>> = const { RefCell::new(None) };
+    /// Whether [`without_others`] is under way.
+    static IS_ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
 #[inline]
@@ -64,7 +66,22 @@ pub(crate) fn use_greenlets(find_bells: Py<PyAny>, find_runner: Py<PyAny>, is_lo
 #[inline]
 pub(crate) fn bells(py: Python<'_>) -> PyResult<Option<Bound<'_, Bells>>> {
     let Some(gevent) = GEVENT.get() else { return Ok(None) };
+    if IS_ALONE.get() {
+        return Ok(None);
+    }
     gevent.find_bells.bind(py).call0()?.extract().map_err(PyErr::from)
+}
+
+/// Runs `call`, whose waits let no other greenlets run: they block the thread, as without gevent.
+pub(crate) fn without_others<T>(call: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            IS_ALONE.set(self.0);
+        }
+    }
+    let _before = Before(IS_ALONE.replace(true));
+    call()
 }
 
 /// Stands for a greenlet; Python drops it when the greenlet ends.

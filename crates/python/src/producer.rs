@@ -19,7 +19,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::arrow::import::Names;
+use crate::arrow::choice::Names;
 use crate::cell::Slot;
 use crate::client::Client;
 use crate::closing;

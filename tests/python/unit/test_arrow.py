@@ -1,5 +1,7 @@
 """Consuming columns from the in-memory broker, with every library that the guide names."""
 
+import contextlib
+import signal
 import threading
 import time
 
@@ -231,6 +233,41 @@ def test_an_error_of_a_stream_has_our_text(lone_topic):
     consumer.stop()
     with pytest.raises(OSError, match="ConsumerStoppedException: the consumer is stopped"):
         reader.read_next_batch()
+
+
+def test_a_stream_may_be_read_from_within_a_call_of_ours(topic, lone_topic):
+    fill(topic, 1_000, partitioner=in_turns)
+    with consumer_of(topic, consumer_timeout_ms=2_000) as consumer, lone_topic.get_producer() as producer:
+        reader = pyarrow.RecordBatchReader.from_stream(consumer.record_batches(50))
+        assert producer.produce_many(value for batch in reader for value in batch["value"].to_pylist()) == 1_000
+        # Its release comes without the GIL, too.
+        producer.produce_many(
+            value
+            for value in [b"1000"]
+            if pyarrow.RecordBatchReader.from_stream(consumer.record_batches()).close() is None
+        )
+    with consumer_of(lone_topic) as consumer:
+        assert sorted(values(consumer)) == list(range(1_001))
+
+
+@pytest.mark.parametrize("interruption", [SystemExit, KeyboardInterrupt])
+def test_an_interruption_of_a_reader_is_no_error_of_the_reader_only(lone_topic, interruption):
+    def interrupt(number, frame):
+        raise interruption
+
+    consumer = consumer_of(lone_topic)
+    reader = pyarrow.RecordBatchReader.from_stream(consumer.record_batches())
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGALRM, signal.SIGINT)}
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(interruption):
+            with contextlib.suppress(OSError):
+                reader.read_next_batch()
+            consumer.consume()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    consumer.stop()
 
 
 def test_what_a_library_requests_comes_in_other_types(lone_topic):
@@ -473,3 +510,28 @@ def test_other_greenlets_run_while_one_waits_for_columns(run_greenlets, own_brok
         print(len(beside(lambda: next(consumer.record_batches()), write)))
     """
     assert run_greenlets(patch, program, own_broker.bootstrap_servers).split() == ["1", "1"]
+
+
+def test_a_reader_waits_without_other_greenlets_and_a_producer_with_them(run_greenlets, own_broker):
+    own_broker.create_topic("t", partitions=1)
+    program = """
+        import sys, pyarrow
+        client = KafkaClient(sys.argv[1], use_greenlets=True)
+        topic = client.topics["t"]
+        producer, copier = topic.get_producer(linger_ms=0), client.topics["copy"].get_producer()
+        with topic.get_simple_consumer(consumer_timeout_ms=1_000) as consumer:
+            turns = []
+            def count():
+                while True:
+                    turns.append(0)
+                    gevent.sleep(0.01)
+            counter = gevent.spawn(count)
+            gevent.sleep(0.05)
+            before = len(turns)
+            print(pyarrow.RecordBatchReader.from_stream(consumer.record_batches()).read_all().num_rows)
+            print(len(turns) == before)
+            counter.kill()
+            copy = lambda: copier.produce_arrow(consumer.record_batches())
+            print(beside(copy, lambda: producer.produce(b"x")))
+    """
+    assert run_greenlets("", program, own_broker.bootstrap_servers).split() == ["0", "True", "1"]

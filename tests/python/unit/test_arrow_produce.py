@@ -12,7 +12,13 @@ import pyarrow
 import pytest
 from consuming import consumer_of, messages_of
 from pykafka import KafkaClient
-from pykafka.exceptions import MessageSizeTooLarge, ProducerQueueFullError, ProducerStoppedException
+from pykafka.exceptions import (
+    ConsumerStoppedException,
+    MessageSizeTooLarge,
+    ProducerQueueFullError,
+    ProducerStoppedException,
+)
+from pykafka.testing import Broker
 
 
 def produced(topic, table, count=None, producer_options=None, **columns):
@@ -146,6 +152,42 @@ def test_what_was_consumed_can_be_produced_as_it_is(topic, lone_topic):
     with consumer_of(lone_topic) as consumer:
         found = sorted((int(m.partition_key), m.value, m.timestamp, m.headers) for m in messages_of(consumer))
     assert found == [(number, b"%d" % number * (number % 9), number, [("h", None)]) for number in range(500)]
+
+
+def test_a_consumer_of_which_a_missing_column_is_asked_for_keeps_its_messages(topic, lone_topic):
+    with topic.get_producer() as producer:
+        producer.produce_many([b"a", b"b"])
+    with consumer_of(topic) as consumer, lone_topic.get_producer() as producer:
+        with pytest.raises(ValueError, match='the table has no column "typo"') as raised:
+            producer.produce_arrow(consumer.record_batches(), value="typo")
+        assert raised.value.accepted == 0
+        assert sorted(message.value for message in messages_of(consumer, 2)) == [b"a", b"b"]
+
+
+def test_an_exception_of_a_consumer_comes_as_it_is(lone_topic):
+    consumer = consumer_of(lone_topic)
+    batches = consumer.record_batches()
+    consumer.stop()
+    with lone_topic.get_producer() as producer, pytest.raises(ConsumerStoppedException) as raised:
+        producer.produce_arrow(batches)
+    assert raised.value.accepted == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"delivery_reports": True}])
+def test_a_leader_without_timestamps_takes_rows_without_them(options):
+    with Broker(version="0.9") as broker:
+        topic = KafkaClient(broker.bootstrap_servers).topics["t"]
+        with topic.get_producer(sync=not options, **options) as producer:
+            assert producer.produce_arrow(pyarrow.table({"value": [b"a", b"b"]})) == 2
+            for _ in range(2 if options else 0):
+                assert producer.get_delivery_report(timeout=60)[1] is None
+
+
+def test_of_structs_the_names_say_which_part_of_a_header_is_which(lone_topic):
+    kind = pyarrow.list_(pyarrow.struct([("value", pyarrow.binary()), ("key", pyarrow.utf8())]))
+    headers = pyarrow.array([[{"key": "name", "value": b"content"}]], kind)
+    (row,) = produced(lone_topic, pyarrow.table({"value": [b"v"], "headers": headers}), headers="headers")
+    assert row[3] == [("name", b"content")]
 
 
 def test_random_tables_come_back_as_they_were(lone_topic):

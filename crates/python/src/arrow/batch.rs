@@ -1,17 +1,21 @@
 //! Record batches in Python.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyValueError};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use super::columns::Columns;
+use super::gil::with_gil;
 use super::schema::Layout;
 use super::stream::{Next, stream};
 use super::{ArrowSchema, Structure, export};
 use crate::consumer::Consumer;
+use crate::greenlets;
 
 type Capsule<'py> = Bound<'py, PyCapsule>;
 
@@ -93,8 +97,7 @@ impl RecordBatches {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<RecordBatch>> {
-        let batch = self.consumer.get().consume_arrow(py, self.max_records, None)?;
-        Ok((batch.0.rows() > 0).then_some(batch))
+        self.next(py)
     }
 
     /// The schema, as a capsule for other libraries.
@@ -112,17 +115,65 @@ impl RecordBatches {
         py: Python<'py>,
         requested_schema: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Capsule<'py>> {
+        let layout = layout(requested_schema)?;
+        let batches = Streamed(Some(this));
         let next: Next = Box::new(move || {
-            // The reader calls without the GIL.
-            let next = Python::try_attach(|py| this.get().__next__(py).map_err(|error| error.to_string()));
-            let next = next.unwrap_or_else(|| Err("the interpreter is shutting down".into()))?;
-            Ok(next.map(|batch| batch.0))
+            let next = with_gil(|py| batches.next(py));
+            next.unwrap_or_else(|| Err("the interpreter is shutting down".into()))
         });
-        stream(layout(requested_schema)?, next).into_capsule(py)
+        stream(layout, next).into_capsule(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.consumer)
+    }
+}
+
+impl RecordBatches {
+    /// The next batch; `None` if no message arrives in time.
+    pub(super) fn next(&self, py: Python<'_>) -> PyResult<Option<RecordBatch>> {
+        let batch = self.consumer.get().consume_arrow(py, self.max_records, None)?;
+        Ok((batch.0.rows() > 0).then_some(batch))
+    }
+}
+
+/// What a stream reads, and may drop without the GIL. `Some` until it is dropped.
+struct Streamed(Option<Py<RecordBatches>>);
+
+impl Streamed {
+    fn next(&self, py: Python<'_>) -> Result<Option<Columns>, String> {
+        let Some(batches) = &self.0 else { return Ok(None) };
+        let batches = batches.get();
+        // The reader is inside a call without the GIL. If another greenlet ran in this thread meanwhile, it would find
+        // that call's state of the thread, and not its own.
+        let next = greenlets::without_others(|| batches.next(py));
+        next.map(|batch| batch.map(|batch| batch.0)).map_err(|error| {
+            let text = error.to_string();
+            put_back(py, batches.consumer.get(), error);
+            text
+        })
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        let mut batches = ManuallyDrop::new(self.0.take());
+        // Once the interpreter exits, nobody needs its memory.
+        let _ = with_gil(|_| {
+            // SAFETY: this runs at most once, and nothing else uses it.
+            unsafe { ManuallyDrop::drop(&mut batches) }
+        });
+    }
+}
+
+/// Keeps an exception that is no error, such as `SystemExit`, because a reader makes an error of what it gets.
+fn put_back(py: Python<'_>, consumer: &Consumer, error: PyErr) {
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        // Python raises it as soon as the reader returns, so the consumer need not.
+        // SAFETY: this thread has the GIL.
+        unsafe { ffi::PyErr_SetInterrupt() }
+    } else if !error.is_instance_of::<PyException>(py) {
+        consumer.raise_next(error);
     }
 }
 

@@ -11,21 +11,27 @@ use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::batch::{RecordBatch, RecordBatches};
+use super::choice::{Choice, Found, HeaderLayout, Unit};
 use super::columns::LONGEST_INLINE;
-use super::schema::children;
+use super::export;
+use super::schema::{self, children};
 use super::{ArrowArray, ArrowArrayStream, ArrowSchema, Structure};
 use crate::errors;
 
 /// The arrays of a table, in turn.
-enum Arrays {
+pub(crate) enum Arrays {
     Stream(ArrowArrayStream),
     One(ArrowArray),
+    /// Of a consumer of ours. A C stream would have to wait without letting other greenlets run, and would turn every
+    /// exception into text.
+    Consumed(Py<RecordBatches>),
 }
 
-/// A table of another library.
+/// A table of another library, or a consumer's.
 pub(crate) struct Table {
     pub(crate) schema: ArrowSchema,
-    arrays: Arrays,
+    pub(crate) arrays: Arrays,
 }
 
 impl Table {
@@ -33,7 +39,11 @@ impl Table {
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
         let (stream, array) = (intern!(py, "__arrow_c_stream__"), intern!(py, "__arrow_c_array__"));
-        let table = if object.hasattr(stream)? {
+        let table = if let Ok(batches) = object.cast::<RecordBatches>() {
+            Self { schema: schema::Layout::default().schema(), arrays: Arrays::Consumed(batches.clone().unbind()) }
+        } else if let Ok(batch) = object.cast::<RecordBatch>() {
+            Self { schema: schema::Layout::default().schema(), arrays: Arrays::One(exported(batch.get())?) }
+        } else if object.hasattr(stream)? {
             let capsule = object.call_method0(stream)?;
             let mut stream = ArrowArrayStream::from_capsule(&capsule, "what __arrow_c_stream__ returns")?;
             let schema = py.detach(|| stream.read_schema()).map_err(unreadable)?;
@@ -54,15 +64,25 @@ impl Table {
         }
         Ok(table)
     }
+}
 
+impl Arrays {
     /// The next array; `None` behind the last one. May wait, for a file for example, and does so without the GIL.
     pub(crate) fn next(&mut self, py: Python<'_>) -> PyResult<Option<ArrowArray>> {
-        let array = match &mut self.arrays {
-            Arrays::Stream(stream) => py.detach(|| stream.read_next()).map_err(unreadable)?,
-            Arrays::One(array) => array.take(),
+        let array = match self {
+            Self::Stream(stream) => py.detach(|| stream.read_next()).map_err(unreadable)?,
+            Self::One(array) => array.take(),
+            Self::Consumed(batches) => match batches.get().next(py)? {
+                Some(batch) => exported(&batch)?,
+                None => return Ok(None),
+            },
         };
         Ok((!array.is_empty()).then_some(array))
     }
+}
+
+fn exported(batch: &RecordBatch) -> PyResult<ArrowArray> {
+    export::array(&batch.0, schema::Layout::default()).map_err(PyValueError::new_err)
 }
 
 fn unreadable((code, text): (i32, String)) -> PyErr {
@@ -170,7 +190,8 @@ impl<'a> Binary<'a> {
             b"Z" | b"U" => Layout::Large,
             // Behind the views and their bits come the buffers, and their lengths.
             _ => {
-                Layout::Views { buffers: usize::try_from(column.array.n_buffers - 3).map_err(|_| "it lacks a buffer")? }
+                let buffers = column.array.n_buffers.checked_sub(3).and_then(|count| usize::try_from(count).ok());
+                Layout::Views { buffers: buffers.ok_or("it lacks a buffer")? }
             }
         };
         let data = match layout {
@@ -237,15 +258,6 @@ impl<'a> Binary<'a> {
     }
 }
 
-/// What a column of numbers means.
-#[derive(Clone, Copy)]
-enum Unit {
-    /// 32 bits.
-    Int,
-    /// 64 bits: that many of them are one, if they are multiplied first.
-    Long { times: i64, per: i64 },
-}
-
 /// A column of integers or times.
 pub(crate) struct Numbers<'a> {
     column: Column<'a>,
@@ -289,21 +301,24 @@ struct Lists<'a> {
 }
 
 impl<'a> Lists<'a> {
-    fn new(column: Column<'a>, is_large: bool, formats: [&CStr; 2]) -> Result<Self, Malformed> {
+    fn new(column: Column<'a>, layout: &HeaderLayout<'_>) -> Result<Self, Malformed> {
         let [entries] = column.children()[..] else { return Err("a list has one child") };
         let entries = Column::new(entries, 0, None)?;
-        let [keys, values] = entries.children()[..] else { return Err("a header has two children") };
-        // The offset of the entries counts for their children, too.
-        let part = |array, format| Binary::new(Column::new(array, entries.start, Some(entries.rows))?, format);
+        let parts = entries.children();
+        let part = |found: Found<&CStr>| {
+            let array = parts.get(found.index).ok_or("a header has two children")?;
+            // The offset of the entries counts for their children, too.
+            Binary::new(Column::new(array, entries.start, Some(entries.rows))?, found.layout)
+        };
         Ok(Self {
             column,
             bits: column.bits()?,
-            is_large,
+            is_large: layout.is_large,
             offsets: column.needed(1)?,
             entries,
             entry_bits: entries.bits()?,
-            keys: part(keys, formats[0])?,
-            values: part(values, formats[1])?,
+            keys: part(layout.key)?,
+            values: part(layout.value)?,
         })
     }
 
@@ -335,15 +350,6 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// The names of the columns that `produce_arrow` reads.
-pub(crate) struct Names<'n> {
-    pub(crate) value: &'n str,
-    pub(crate) key: Option<&'n str>,
-    pub(crate) partition: Option<&'n str>,
-    pub(crate) timestamp: Option<&'n str>,
-    pub(crate) headers: Option<&'n str>,
-}
-
 /// A row of a table, and its headers.
 pub(crate) struct Row<'a> {
     pub(crate) value: Option<&'a [u8]>,
@@ -354,7 +360,7 @@ pub(crate) struct Row<'a> {
 
 /// The rows of one array of a table.
 pub(crate) struct Rows<'a> {
-    names: &'a Names<'a>,
+    choice: &'a Choice<'a>,
     pub(crate) count: usize,
     value: Binary<'a>,
     key: Option<Binary<'a>>,
@@ -364,22 +370,33 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub(crate) fn new(schema: &'a ArrowSchema, array: &'a ArrowArray, names: &'a Names<'a>) -> PyResult<Self> {
-        let table = Finder::new(schema, array)?;
+    pub(crate) fn new(choice: &'a Choice<'a>, array: &'a ArrowArray) -> PyResult<Self> {
+        let of_table = |what: Malformed| PyValueError::new_err(format!("the table is malformed: {what}"));
+        let whole = Column::new(array, 0, None).map_err(of_table)?;
+        let bits = if array.n_buffers == 0 { std::ptr::null() } else { whole.bits().map_err(of_table)? };
+        if !bits.is_null() && (0..whole.rows).any(|row| !whole.is_valid(bits, row)) {
+            return Err(PyValueError::new_err("the table has a row that is null itself, and not only its columns"));
+        }
+        let columns = Columns { whole, arrays: whole.children() };
+        if columns.arrays.len() != choice.width {
+            return Err(of_table("it has fewer or more columns than its schema"));
+        }
+        let names = choice.names;
+        let binary = |column: Column<'a>, format: &CStr| Binary::new(column, format);
         Ok(Self {
-            names,
-            count: table.whole.rows,
-            value: table.binary(names.value)?,
-            key: names.key.map(|name| table.binary(name)).transpose()?,
-            partition: names.partition.map(|name| table.partition(name)).transpose()?,
-            timestamp: names.timestamp.map(|name| table.timestamp(name)).transpose()?,
-            headers: names.headers.map(|name| table.headers(name)).transpose()?,
+            choice,
+            count: whole.rows,
+            value: columns.read(names.value, choice.value, binary)?,
+            key: columns.read_if(names.key, choice.key, binary)?,
+            partition: columns.read_if(names.partition, choice.partition, Numbers::new)?,
+            timestamp: columns.read_if(names.timestamp, choice.timestamp, Numbers::new)?,
+            headers: columns.read_if(names.headers, choice.headers, |column, layout| Lists::new(column, &layout))?,
         })
     }
 
     /// A row; its headers go into `headers`.
     pub(crate) fn get(&self, row: usize, headers: &mut Vec<Header<'a>>) -> PyResult<Row<'a>> {
-        let names = self.names;
+        let names = self.choice.names;
         let of = |name: Option<&'a str>| move |what: Malformed| malformed(name.unwrap_or_default(), what);
         if let Some(lists) = &self.headers {
             lists.get(row, headers).map_err(of(names.headers))?;
@@ -402,104 +419,30 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Finds the columns of one array of a table.
-struct Finder<'a> {
+/// The columns of one array of a table.
+struct Columns<'a> {
     whole: Column<'a>,
-    columns: Vec<(&'a ArrowSchema, &'a ArrowArray)>,
+    arrays: Vec<&'a ArrowArray>,
 }
 
-impl<'a> Finder<'a> {
-    fn new(schema: &'a ArrowSchema, array: &'a ArrowArray) -> PyResult<Self> {
-        let of_table = |what: Malformed| PyValueError::new_err(format!("the table is malformed: {what}"));
-        let whole = Column::new(array, 0, None).map_err(of_table)?;
-        let bits = if array.n_buffers == 0 { std::ptr::null() } else { whole.bits().map_err(of_table)? };
-        if !bits.is_null() && (0..whole.rows).any(|row| !whole.is_valid(bits, row)) {
-            return Err(PyValueError::new_err("the table has a row that is null itself, and not only its columns"));
-        }
-        let (schemas, arrays) = (schema.children(), whole.children());
-        if schemas.len() != arrays.len() {
-            return Err(of_table("it has fewer or more columns than its schema"));
-        }
-        Ok(Self { whole, columns: schemas.into_iter().zip(arrays).collect() })
+impl<'a> Columns<'a> {
+    fn read<L, T>(
+        &self,
+        name: &str,
+        found: Found<L>,
+        read: impl FnOnce(Column<'a>, L) -> Result<T, Malformed>,
+    ) -> PyResult<T> {
+        let array = self.arrays.get(found.index).ok_or("it is missing");
+        let column = array.and_then(|array| Column::new(array, self.whole.start, Some(self.whole.rows)));
+        column.and_then(|column| read(column, found.layout)).map_err(|what| malformed(name, what))
     }
 
-    fn column(&self, name: &str) -> PyResult<(&'a ArrowSchema, Column<'a>)> {
-        let mut found = self.columns.iter().filter(|(schema, _)| schema.name().to_bytes() == name.as_bytes());
-        let (schema, array) = match (found.next(), found.next()) {
-            (Some(column), None) => *column,
-            (None, _) => {
-                let names: Vec<_> = self.columns.iter().map(|(schema, _)| schema.name().to_string_lossy()).collect();
-                let text = format!("the table has no column {name:?}; it has: {}", names.join(", "));
-                return Err(PyValueError::new_err(text));
-            }
-            (Some(_), Some(_)) => {
-                return Err(PyValueError::new_err(format!(
-                    "the table has several columns {name:?}; rename all but one"
-                )));
-            }
-        };
-        if schema.has_dictionary() {
-            let text = format!("column {name} is encoded with a dictionary; cast it to the type of its values first");
-            return Err(PyTypeError::new_err(text));
-        }
-        let column = Column::new(array, self.whole.start, Some(self.whole.rows));
-        Ok((schema, column.map_err(|what| malformed(name, what))?))
+    fn read_if<L, T>(
+        &self,
+        name: Option<&str>,
+        found: Option<Found<L>>,
+        read: impl FnOnce(Column<'a>, L) -> Result<T, Malformed>,
+    ) -> PyResult<Option<T>> {
+        name.zip(found).map(|(name, found)| self.read(name, found, read)).transpose()
     }
-
-    fn binary(&self, name: &str) -> PyResult<Binary<'a>> {
-        let (schema, column) = self.column(name)?;
-        if !is_binary(schema) {
-            return Err(wrong_type(name, "binary, utf8, or one of their large and view types", schema));
-        }
-        Binary::new(column, schema.format()).map_err(|what| malformed(name, what))
-    }
-
-    fn partition(&self, name: &str) -> PyResult<Numbers<'a>> {
-        let (schema, column) = self.column(name)?;
-        let unit = match schema.format().to_bytes() {
-            b"i" => Unit::Int,
-            b"l" => Unit::Long { times: 1, per: 1 },
-            _ => return Err(wrong_type(name, "int32 or int64", schema)),
-        };
-        Numbers::new(column, unit).map_err(|what| malformed(name, what))
-    }
-
-    fn timestamp(&self, name: &str) -> PyResult<Numbers<'a>> {
-        let (schema, column) = self.column(name)?;
-        let (times, per) = match schema.format().to_bytes() {
-            b"l" => (1, 1),
-            format if format.starts_with(b"tss:") => (1_000, 1),
-            format if format.starts_with(b"tsm:") => (1, 1),
-            format if format.starts_with(b"tsu:") => (1, 1_000),
-            format if format.starts_with(b"tsn:") => (1, 1_000_000),
-            _ => return Err(wrong_type(name, "a timestamp, or int64 for milliseconds since 1970", schema)),
-        };
-        Numbers::new(column, Unit::Long { times, per }).map_err(|what| malformed(name, what))
-    }
-
-    fn headers(&self, name: &str) -> PyResult<Lists<'a>> {
-        let (schema, column) = self.column(name)?;
-        let refused = || wrong_type(name, "a list of structs of a key (utf8) and a value (binary), or a map", schema);
-        let is_large = match schema.format().to_bytes() {
-            b"+l" | b"+m" => false,
-            b"+L" => true,
-            _ => return Err(refused()),
-        };
-        let [entry] = schema.children()[..] else { return Err(refused()) };
-        let [key, value] = entry.children()[..] else { return Err(refused()) };
-        if entry.format() != c"+s" || !is_binary(key) || !is_binary(value) {
-            return Err(refused());
-        }
-        Lists::new(column, is_large, [key.format(), value.format()]).map_err(|what| malformed(name, what))
-    }
-}
-
-fn is_binary(schema: &ArrowSchema) -> bool {
-    matches!(schema.format().to_bytes(), b"z" | b"Z" | b"vz" | b"u" | b"U" | b"vu") && !schema.has_dictionary()
-}
-
-#[cold]
-fn wrong_type(name: &str, expected: &str, schema: &ArrowSchema) -> PyErr {
-    let format = schema.format().to_string_lossy();
-    PyTypeError::new_err(format!("column {name} must be {expected}; its Arrow format is {format:?}"))
 }

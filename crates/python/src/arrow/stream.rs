@@ -1,6 +1,7 @@
 //! Arrow's streams: the schema of record batches, and then one after the other.
 
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 
 use super::columns::Columns;
@@ -23,6 +24,12 @@ struct State {
 }
 
 impl State {
+    /// The next array; an empty one, which is released already, at the end.
+    fn next(&mut self) -> Result<ArrowArray, Failure> {
+        let Some(columns) = (self.next)().map_err(|error| (EIO, error))? else { return Ok(ArrowArray::empty()) };
+        export::array(&columns, self.layout).map_err(|error| (EINVAL, error))
+    }
+
     fn fail(&mut self, code: c_int, error: String) -> c_int {
         self.last_error = CString::new(error.replace('\0', "\u{fffd}")).unwrap_or_default();
         code
@@ -62,14 +69,11 @@ unsafe extern "C" fn get_schema(stream: *mut ArrowArrayStream, schema: *mut Arro
 unsafe extern "C" fn get_next(stream: *mut ArrowArrayStream, array: *mut ArrowArray) -> c_int {
     // SAFETY: the specification makes the reader pass its stream, in one thread at a time.
     let Some(state) = (unsafe { state(stream) }) else { return EINVAL };
-    let next = match (state.next)() {
-        Ok(Some(columns)) => match export::array(&columns, state.layout) {
-            Ok(next) => next,
-            Err(error) => return state.fail(EINVAL, error),
-        },
-        // The end of a stream is an array that is released already.
-        Ok(None) => ArrowArray::empty(),
-        Err(error) => return state.fail(EIO, error),
+    // A panic must not reach C code: the process would abort.
+    let next = match panic::catch_unwind(AssertUnwindSafe(|| state.next())) {
+        Ok(Ok(next)) => next,
+        Ok(Err((code, error))) => return state.fail(code, error),
+        Err(_) => return state.fail(EIO, "pykafka panicked, which is a defect of it; please report it".into()),
     };
     // SAFETY: the reader passes room for an array, with nothing in it that would have to be dropped.
     unsafe { ptr::write(array, next) }
@@ -92,7 +96,7 @@ unsafe extern "C" fn release(stream: *mut ArrowArrayStream) {
     }
 }
 
-/// The code and the text of another library's error.
+/// The code and the text of an error.
 pub(super) type Failure = (c_int, String);
 
 impl ArrowArrayStream {

@@ -62,6 +62,13 @@ pub(super) fn check(max_records: usize) -> PyResult<()> {
     Ok(())
 }
 
+impl Consumer {
+    /// Lets the next call for messages, or `stop`, raise an exception that is no error.
+    pub(crate) fn raise_next(&self, error: PyErr) {
+        postpone(self, error.into());
+    }
+}
+
 fn add_what_is_ready(consumer: &Consumer, py: Python<'_>, running: &Running, columns: &mut Building) -> PyResult<()> {
     while !columns.is_full() {
         let taken = take_another(consumer, py, |running, batch, _, processing| {

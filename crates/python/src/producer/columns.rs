@@ -10,7 +10,9 @@ use pyo3::types::PyBytes;
 
 use super::many::{Turns, wait_for_all, with_accepted};
 use super::{Producer, Running, choose, enqueue, stopped};
-use crate::arrow::import::{Names, Row, Rows, Table};
+use crate::arrow::ArrowArray;
+use crate::arrow::choice::{Choice, Names};
+use crate::arrow::import::{Row, Rows, Table};
 use crate::message::{Message, Payload};
 use crate::process::ForkGuard;
 use crate::reports::SharedReports;
@@ -42,22 +44,42 @@ fn append_all(
         let text = "produce_arrow does not call the producer's serializer; use a producer without one";
         return Err(PyValueError::new_err(text));
     }
-    let mut table = Table::of(table)?;
     let reports = running.settings.get().delivery_reports.then(|| producer.reports(py)).transpose()?;
-    let mut deliveries = Vec::new();
-    let mut turns = Turns::begin(py)?;
-    while let Some(array) = table.next(py)? {
-        let rows = Rows::new(&table.schema, &array, names)?;
-        let mut headers = Vec::new();
-        for row in 0..rows.count {
-            let row = rows.get(row, &mut headers)?;
-            let delivery = append(py, running, &row, &headers, reports.as_ref())?;
-            *accepted += 1;
-            if running.settings.get().sync {
-                deliveries.push(ForkGuard::new(delivery));
-            }
-            turns.look(py, *accepted)?;
+    let Table { schema, mut arrays } = Table::of(table)?;
+    let appended = Choice::new(&schema, names).and_then(|choice| {
+        let mut turns = Turns::begin(py)?;
+        while let Some(array) = arrays.next(py)? {
+            let appended = append_rows(py, running, &choice, &array, reports.as_ref(), &mut turns, accepted);
+            // What another library's release frees may be large.
+            py.detach(|| drop(array));
+            appended?;
         }
+        Ok(())
+    });
+    py.detach(|| drop((schema, arrays)));
+    appended
+}
+
+/// Appends the rows of one array. A sync producer waits until they are stored.
+fn append_rows(
+    py: Python<'_>,
+    running: &Running,
+    choice: &Choice<'_>,
+    array: &ArrowArray,
+    reports: Option<&SharedReports>,
+    turns: &mut Turns,
+    accepted: &mut usize,
+) -> PyResult<()> {
+    let rows = Rows::new(choice, array)?;
+    let mut headers = Vec::new();
+    let mut deliveries = Vec::new();
+    for row in 0..rows.count {
+        let row = rows.get(row, &mut headers)?;
+        let delivery = append(py, running, &row, &headers, reports, accepted)?;
+        if running.settings.get().sync {
+            deliveries.push(ForkGuard::new(delivery));
+        }
+        turns.look(py, *accepted)?;
     }
     wait_for_all(py, running, &deliveries)
 }
@@ -68,6 +90,7 @@ fn append(
     row: &Row<'_>,
     headers: &[Header<'_>],
     reports: Option<&SharedReports>,
+    accepted: &mut usize,
 ) -> PyResult<Delivery> {
     let settings = running.settings.get();
     let to_python = |bytes: &[u8]| PyBytes::new(py, bytes);
@@ -77,16 +100,16 @@ fn append(
         }
         _ => row.partition,
     };
-    // The clock is read here and not by the engine, because delivery reports show this timestamp.
-    let timestamp_ms = row.timestamp_ms.unwrap_or_else(kavka::timestamp_ms);
-    let record = Record { key: row.key, value: row.value, headers, partition, timestamp_ms: Some(timestamp_ms) };
+    let record = Record { key: row.key, value: row.value, headers, partition, timestamp_ms: row.timestamp_ms };
     let delivery = enqueue(py, running, &record, reports)?;
+    *accepted += 1;
     if let Some(reports) = reports {
         let payload = |bytes: Option<&[u8]>| {
             bytes.map_or(Payload::Null, |bytes| Payload::Object(to_python(bytes).into_any().unbind()))
         };
         let owned = headers.iter().map(|header| (header.key.into(), header.value.map(Into::into))).collect();
         let headers = (!headers.is_empty()).then(|| Box::new(owned));
+        let timestamp_ms = delivery.timestamp_ms();
         let message = Message::produced(payload(row.value), payload(row.key), headers, timestamp_ms, delivery.clone());
         let bytes = row.key.map_or(0, <[u8]>::len) + row.value.map_or(0, <[u8]>::len);
         reports.expect(Bound::new(py, message)?.unbind(), bytes, &delivery);
