@@ -201,7 +201,7 @@ impl Producer {
     ///     decides.
     /// :param timestamp: that of a column of timestamps, or of int64 for milliseconds since 1970. None, and a null:
     ///     now. What is finer than a millisecond is rounded down.
-    /// :param headers: that of a column of headers: lists of structs of a name (text) and a value (binary or text), or
+    /// :param headers: that of a column of headers: lists of structs of `key` (text) and `value` (binary or text), or
     ///     maps.
     /// :raises TypeError: if `table` is no table, or a column is of another type. As of `produce_many`, every exception
     ///     has an attribute `accepted`.

@@ -183,6 +183,30 @@ def test_values_are_not_copied(lone_topic):
     assert len(addresses) == 2, "views, and the buffer that they refer to, are the same in both"
 
 
+def test_a_large_compressed_batch_is_one_buffer(lone_topic):
+    value = b"longer than twelve bytes"
+    with lone_topic.get_producer(compression=CompressionType.LZ4, linger_ms=60_000) as producer:
+        producer.produce_many([value] * 40_000)
+    buffers = []
+    with consumer_of(lone_topic) as consumer:
+        while (left := 40_000 - consumer.held_offsets[0] - 1) > 0:
+            table = pyarrow.record_batch(consumer.consume_arrow(left))
+            assert set(table["value"].to_pylist()) == {value}
+            buffers.append([buffer for buffer in table["value"].buffers()[2:] if buffer.size])
+    assert max(buffer.size for few in buffers for buffer in few) > 16_384 * len(value), "it comes in several parts"
+    for few in buffers:
+        assert len({buffer.address for buffer in few}) == len(few)
+
+
+def test_short_values_keep_no_buffer(lone_topic):
+    with lone_topic.get_producer() as producer:
+        producer.produce_many([b"short"] * 5_000)
+    with consumer_of(lone_topic) as consumer:
+        table = pyarrow.record_batch(consumer.consume_arrow())
+    assert set(table["value"].to_pylist()) == {b"short"}
+    assert sum(buffer.size for buffer in table["value"].buffers()[2:]) == 0
+
+
 def test_a_column_may_outlive_its_table(lone_topic):
     fill(lone_topic, 2_000)
     with consumer_of(lone_topic) as consumer:

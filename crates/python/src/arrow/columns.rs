@@ -19,6 +19,12 @@ pub(crate) type Columns = Arc<ForkGuard<Content>>;
 /// The longest key or value that a view holds itself.
 pub(super) const LONGEST_INLINE: usize = 12;
 
+/// The most bytes of a buffer. 32 bits with a sign say where in it a key, a value or a header is.
+///
+/// A fetched batch has at most `max_decompressed_batch` bytes, 64 MiB by default, or those of a response. So it is a
+/// defect if a buffer has more.
+const MOST_DATA: usize = i32::MAX as usize;
+
 /// Which rows have a value.
 #[derive(Debug, Default)]
 pub(super) struct Validity {
@@ -61,6 +67,7 @@ impl View {
     fn new(bytes: &[u8], buffer: u32, at: usize) -> Self {
         let mut view = [0; 16];
         let (length, place) = view.split_at_mut(4);
+        // Places are below 2^31: see `MOST_DATA`.
         length.copy_from_slice(&(bytes.len() as u32).to_ne_bytes());
         if bytes.len() <= LONGEST_INLINE {
             place[..bytes.len()].copy_from_slice(bytes);
@@ -89,8 +96,24 @@ impl View {
             return &self.0[4..4 + length];
         }
         let (buffer, at) = (self.field(8), self.field(12));
-        buffers.get(buffer).and_then(|buffer| buffer.get(at..at + length)).unwrap_or_default()
+        // The offsets of a copy count these bytes, so there must be as many.
+        &buffers[buffer][at..at + length]
     }
+}
+
+/// What becomes of the data of a batch, of which records are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// All keys and values are short enough to be in their views.
+    Inline,
+    Kept,
+    Copied,
+}
+
+/// Whether a view of a key or value of these records refers to their data.
+pub(crate) fn refer_to_data(records: &[RecordView]) -> bool {
+    let mut spans = records.iter().flat_map(|record| [record.key, record.value]).flatten().map(Span::range);
+    spans.any(|span| span.len() > LONGEST_INLINE)
 }
 
 /// The column of the keys, or that of the values.
@@ -227,9 +250,21 @@ impl Content {
         self.headers.bytes()
     }
 
-    /// Adds records of one batch, of which `data` is that of the batch. Keeps `data` itself, or copies from it.
-    pub(crate) fn extend(&mut self, partition: i32, records: &[RecordView], data: &Bytes, keeps: bool) {
-        let place = if keeps { self.keep_data(data) } else { self.copy(records, data) };
+    /// Whether `data` is the buffer that was kept last.
+    pub(crate) fn holds(&self, data: &Bytes) -> bool {
+        // The first buffer is that of copies.
+        let last = self.buffers.get(1..).and_then(<[Bytes]>::last);
+        last.is_some_and(|last| (last.as_ptr(), last.len()) == (data.as_ptr(), data.len()))
+    }
+
+    /// Adds records of one batch, of which `data` is that of the batch.
+    pub(crate) fn extend(&mut self, partition: i32, records: &[RecordView], data: &Bytes, becomes: Data) {
+        assert!(data.len() <= MOST_DATA, "a batch of {} bytes is too large for columns", data.len());
+        let place = match becomes {
+            Data::Inline => Place { buffer: 0, at: 0, skipped: 0 },
+            Data::Kept => self.keep_data(data),
+            Data::Copied => self.copy(records, data),
+        };
         let before = self.rows();
         self.partition.resize(before + records.len(), partition);
         self.offset.extend(records.iter().map(|record| record.offset));
@@ -239,19 +274,27 @@ impl Content {
         self.key.extend(records.iter().map(|record| record.key), data, place);
         self.value.extend(records.iter().map(|record| record.value), data, place);
         self.headers.extend(before, records, data);
+        assert!(self.headers.bytes() <= MOST_DATA, "the headers are too large for columns");
     }
 
     fn keep_data(&mut self, data: &Bytes) -> Place {
-        self.buffers.push(data.clone());
+        // A large batch comes in several parts.
+        if !self.holds(data) {
+            self.buffers.push(data.clone());
+        }
         Place { buffer: (self.buffers.len() - 1) as u32, at: 0, skipped: 0 }
     }
 
     /// Copies the part of a batch that has the keys and values of `records`.
-    fn copy(&mut self, records: &[RecordView], data: &[u8]) -> Place {
+    fn copy(&mut self, records: &[RecordView], data: &Bytes) -> Place {
         let spans = || records.iter().flat_map(|record| [record.key, record.value]).flatten().map(Span::range);
         let skipped = spans().map(|span| span.start).min().unwrap_or(0);
         let end = spans().map(|span| span.end).max().unwrap_or(0);
         let at = self.copied.len();
+        if at.saturating_add(end.saturating_sub(skipped)) > MOST_DATA {
+            // The program keeps more than it should, for once, because views could not say where a copy is.
+            return self.keep_data(data);
+        }
         self.copied.extend_from_slice(data.get(skipped..end).unwrap_or_default());
         Place { buffer: 0, at, skipped }
     }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::Consumer;
 use super::batches::{begin, postpone, start_ready, take_another};
 use super::messages::Pin;
-use crate::arrow::columns::{Columns, Content};
+use crate::arrow::columns::{Columns, Content, Data, refer_to_data};
 use crate::running::Running;
 
 /// Up to this many bytes of keys and values are copied, so that a few small messages do not keep megabytes.
@@ -114,9 +114,15 @@ impl Building {
         let (records, data) = batch.next_records(self.max_records - self.content.rows());
         let first = records.first()?.offset;
         let used_bytes = payload_bytes(records);
-        let keeps = self.keeps(running, response, kept_bytes, used_bytes);
+        let becomes = if !refer_to_data(records) {
+            Data::Inline
+        } else if self.content.holds(data) || self.keeps(running, response, kept_bytes, used_bytes) {
+            Data::Kept
+        } else {
+            Data::Copied
+        };
         self.bytes = self.bytes.saturating_add(used_bytes);
-        self.content.extend(number, records, data, keeps);
+        self.content.extend(number, records, data, becomes);
         Some(first)
     }
 
