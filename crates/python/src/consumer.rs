@@ -125,8 +125,8 @@ impl Consumer {
     /// Auto-commit treats all of it as being processed until the next call.
     ///
     /// Most keys and values stay in the memory that they were fetched into, until nothing refers to the columns any
-    /// more; a few small messages are copied. When a program keeps more than another `fetch_buffer` of such memory since
-    /// the consumer started, later batches are copies. The other columns are copies, and do not count.
+    /// more; a few small messages are copied. When a program keeps more than another `fetch_buffer` of such memory
+    /// since the consumer started, later batches are copies. The other columns are copies, and do not count.
     ///
     /// :param max_records: at least 1.
     /// :param timeout: how long to wait for the first message, in seconds; 0: do not wait; None: `consumer_timeout_ms`.

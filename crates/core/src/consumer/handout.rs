@@ -1,9 +1,10 @@
 //! Turns a fetched batch into records, on the caller's thread and without the machine's lock.
 //!
 //! [`Consumer::take_batch`](super::Consumer::take_batch) gives a [`FetchedBatch`], still compressed.
-//! [`FetchedBatch::open`] checks and decompresses it into a [`RecordCursor`], which hands out the records, one
-//! or many at a time, and moves the partition's position past them. A batch that cannot be opened becomes a [`BadBatch`], which goes back
-//! to the machine. Dropping any of them early loses nothing: the next `take_batch` gives the rest of the batch.
+//! [`FetchedBatch::open`] checks and decompresses it into a [`RecordCursor`], which hands out the records, one or many
+//! at a time, and moves the partition's position past them. A batch that cannot be opened becomes a [`BadBatch`], which
+//! goes back to the machine. Dropping any of them early loses nothing: the next `take_batch` gives the rest of the
+//! batch.
 //!
 //! The whole batch is checked before its first record is handed out, so nothing of a malformed batch is ever delivered.
 //! Before Kafka 0.11, uncompressed messages stand alone: those before a damaged one are handed out, and then the error

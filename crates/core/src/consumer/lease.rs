@@ -1,9 +1,9 @@
 //! The right to hand out records of one partition, together with the position.
 //!
 //! A [`Lease`] lasts until a seek, a pause, a removal or a bad batch ends it; later records are handed out under a new
-//! lease. The thread that iterates over a batch claims a record, or many that follow each other, with one atomic step and
-//! takes no lock. A claim under an ended lease fails. So records are handed out exactly if their claim succeeded, and none
-//! is claimed after the lease has ended.
+//! lease. The thread that iterates over a batch claims a record, or many that follow each other, with one atomic step
+//! and takes no lock. A claim under an ended lease fails. So records are handed out exactly if their claim succeeded,
+//! and none is claimed after the lease has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -248,8 +248,8 @@ impl Lanes {
         })
     }
 
-    /// Notes that a partition which waits for the producer id of a lane has moved from this leader. Returns whether that
-    /// leader is being asked for it.
+    /// Notes that a partition which waits for the producer id of a lane has moved from this leader. Returns whether
+    /// that leader is being asked for it.
     pub(super) fn handle_moved(&mut self, id: LaneId, leader: i32) -> bool {
         let Identity::Asked(request) = self.all.get(id).identity else { return false };
         let is_asked = self.asking.get(&request).is_some_and(|(_, asked)| *asked == Some(leader));

@@ -11,8 +11,8 @@
 //!
 //! Without sequence numbers the broker cannot recognise duplicates, so a batch that is sent again may be stored twice.
 //! One batch of a partition at a time is in flight, so the order is kept. The same holds where the leader is new but
-//! assigns no producer ids, or where the topic is kept in an older format (`message.format.version`). Both may be changed
-//! while the cluster runs, so sequence numbers are tried again after 30 seconds.
+//! assigns no producer ids, or where the topic is kept in an older format (`message.format.version`). Both may be
+//! changed while the cluster runs, so sequence numbers are tried again after 30 seconds.
 //!
 //! If `enable.idempotence` is set to true, all that is an error instead, for the partitions of that leader.
 

@@ -24,10 +24,10 @@ type Capsule<'py> = Bound<'py, PyCapsule>;
 ///
 /// The columns are `topic`, `partition`, `offset`, `timestamp` (milliseconds, UTC), `key`, `value`, and `headers` (a
 /// list of `key` and `value`). A null `value` is a tombstone, a null `timestamp` one that the producer did not set.
-/// Keys and values are views: into the memory that they were fetched into, which lives as long as a column that refers to
-/// it, or into a copy, if they are few or the program keeps a lot of such memory. A name of a header that is no UTF-8 has
-/// U+FFFD in place of what cannot be read. A library without views can request `binary` or `large_binary`, which are copies, and `topic` as `utf8`, not
-/// as a dictionary.
+/// Keys and values are views: into the memory that they were fetched into, which lives as long as a column that refers
+/// to it, or into a copy, if they are few or the program keeps a lot of such memory. A name of a header that is no
+/// UTF-8 has U+FFFD in place of what cannot be read. A library without views can request `binary` or `large_binary`,
+/// which are copies, and `topic` as `utf8`, not as a dictionary.
 ///
 /// It can be exported more than once, in any thread, and in a forked child.
 #[pyclass(frozen, module = "pykafka._engine")]
@@ -83,8 +83,8 @@ impl RecordBatch {
 /// Record batches of a consumer, one after the other, until `consumer_timeout_ms` passes without a message.
 ///
 /// Libraries that take Arrow streams read it to the end: `pyarrow.RecordBatchReader.from_stream(batches)`. The error of
-/// such a library then has the text of ours. An exception that is no error, such as `SystemExit`, is raised again by the
-/// next call for messages, or by `stop`.
+/// such a library then has the text of ours. An exception that is no error, such as `SystemExit`, is raised again by
+/// the next call for messages, or by `stop`.
 #[pyclass(frozen, module = "pykafka._engine")]
 #[derive(Debug)]
 pub(crate) struct RecordBatches {

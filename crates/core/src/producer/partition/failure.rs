@@ -180,7 +180,8 @@ impl Partition {
     }
 
     /// Fails those records of the next batch to send, which must be closed, that this format does not carry. The others
-    /// are sent without them. If the batch may be in the log, it must not change, so it fails, and everything behind it.
+    /// are sent without them. If the batch may be in the log, it must not change, so it fails, and everything behind
+    /// it.
     pub(in crate::producer) fn fail_not_carried(&mut self, format: Format) {
         let next = self.queue.iter().enumerate().find(|(_, batch)| batch.is_waiting());
         let Some((at, batch)) = next else { return };
@@ -206,8 +207,8 @@ impl Partition {
         self.replace_by_pieces(at, pieces);
     }
 
-    /// Replaces a batch that is definitely not in the log by pieces, in its place. Pieces keep their sequence numbers. If one fails,
-    /// the numbers behind it have a gap, and the partition restarts in the next epoch.
+    /// Replaces a batch that is definitely not in the log by pieces, in its place. Pieces keep their sequence numbers.
+    /// If one fails, the numbers behind it have a gap, and the partition restarts in the next epoch.
     pub(super) fn replace_by_pieces(&mut self, at: usize, pieces: Vec<Piece>) {
         let good = pieces.iter().filter(|piece| piece.failure.is_none());
         let ranges: Vec<_> = good.map(|piece| piece.range.clone()).collect();
