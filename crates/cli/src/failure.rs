@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use kavka::{Error, ErrorClass, ErrorCode};
+use kavka::{Error, ErrorClass, ErrorCode, config};
 
 /// The settings that have options or variables of their own.
 const OPTIONS: &[(&str, &str)] = &[
@@ -60,24 +60,14 @@ impl fmt::Display for Failure {
 /// Names the option beside the first mention of each setting, for those who use no properties file.
 fn with_options(mut text: String) -> String {
     for (setting, option) in OPTIONS {
-        if let Some(start) = place_of(setting, &text) {
+        let place = config::mentions(setting, &text).next();
+        if let Some(start) = place {
             let is_in_parentheses = text.get(..start).is_some_and(|before| before.ends_with('('));
             let shown = if is_in_parentheses { format!(", {option}") } else { format!(" ({option})") };
             text.insert_str(start + setting.len(), &shown);
         }
     }
     text
-}
-
-/// Where a setting is mentioned, not counting longer names and paths that it is a part of.
-fn place_of(setting: &str, text: &str) -> Option<usize> {
-    let goes_on = |c: char| c.is_alphanumeric() || "._-/\\".contains(c);
-    let mut places = text.match_indices(setting).map(|(start, _)| start);
-    places.find(|start| {
-        let (before, after) = (text.get(..*start), text.get(start + setting.len()..));
-        !before.is_some_and(|before| before.ends_with(goes_on))
-            && !after.is_some_and(|after| after.starts_with(goes_on))
-    })
 }
 
 impl From<Error> for Failure {

@@ -43,7 +43,10 @@ pub(crate) fn in_python(error: &Error) -> String {
         // A setting name without a dot may also be an ordinary word, so it is replaced only at the beginning of the
         // text.
         if setting.name.contains('.') {
-            text = text.replace(setting.name, keyword);
+            let places: Vec<_> = config::mentions(setting.name, &text).collect();
+            for start in places.into_iter().rev() {
+                text.replace_range(start..start + setting.name.len(), keyword);
+            }
         } else if let Some(rest) = text.strip_prefix(setting.name).filter(|rest| rest.starts_with(' ')) {
             text = format!("{keyword}{rest}");
         }

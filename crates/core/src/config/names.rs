@@ -9,6 +9,18 @@ pub fn all_settings() -> impl Iterator<Item = &'static Setting> {
     tables.into_iter().flatten()
 }
 
+/// Where `text` mentions a setting, not counting longer names and paths that the name is a part of.
+pub fn mentions<'a>(setting: &'a str, text: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let goes_on = |c: char| c.is_alphanumeric() || "_-/\\".contains(c);
+    let is_alone = move |start: usize| {
+        let before = text.get(..start).unwrap_or_default();
+        let after = text.get(start.saturating_add(setting.len())..).unwrap_or_default();
+        // A dot may end the sentence.
+        !before.ends_with(goes_on) && !before.ends_with('.') && !after.trim_start_matches('.').starts_with(goes_on)
+    };
+    text.match_indices(setting).map(|(start, _)| start).filter(move |start| is_alone(*start))
+}
+
 /// The error for a name that is in none of `tables`.
 ///
 /// What looks like no name is not shown: it may be a line of a private key.
@@ -96,6 +108,15 @@ fn edits(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mentions_are_whole_names() {
+        let text = "session.timeout.ms: group.max.session.timeout.ms allows less (session.timeout.ms). Set session.timeout.ms.";
+        assert_eq!(mentions("session.timeout.ms", text).collect::<Vec<_>>(), [0, 62, 87]);
+        for longer in ["ssl.key.passwords", "my.ssl.key.password", "/ssl.key.password", "ssl.key.password.txt"] {
+            assert_eq!(mentions("ssl.key.password", longer).next(), None, "{longer}");
+        }
+    }
 
     #[test]
     fn edits_are_counted() {

@@ -246,6 +246,13 @@ def test_a_protocol_type_that_would_not_be_sent_is_refused(topic, group):
         topic.get_balanced_consumer(group, managed=True, membership_protocol=rule, auto_start=False)
 
 
+def test_an_error_changes_no_names_of_settings_of_the_broker(topic, group):
+    consumer = topic.get_balanced_consumer(group, managed=True, auto_start=False, session_timeout_ms=10**8)
+    limits = r"\(group\.min\.session\.timeout\.ms and group\.max\.session\.timeout\.ms\)"
+    with pytest.raises(KafkaException, match=f"set session_timeout_ms to what the broker allows {limits}"):
+        consumer.start()
+
+
 def test_invalid_arguments_raise_at_once(topic, group):
     def create(**kwargs):
         topic.get_balanced_consumer(group, managed=True, auto_start=False, **kwargs)
