@@ -54,8 +54,9 @@ class _Stoppable(Protocol):
 class TopicDict(LiveDict[bytes, "Topic"]):
     """The topics of a cluster by name, which may be str or bytes.
 
-    As in pykafka 2, `topics[name]` creates a topic that does not exist, if the cluster allows that. No other method
-    asks the cluster: `update_cluster` refreshes the dictionary.
+    As in pykafka 2, `topics[name]` creates a topic that does not exist, if the cluster allows that, and raises
+    `NoBrokersAvailableError` if no broker answers. No other method asks the cluster: `update_cluster` refreshes the
+    dictionary.
     """
 
     def __init__(self, cluster: "Cluster", exclude_internal: bool) -> None:
@@ -197,10 +198,10 @@ class Cluster:
         return None if self._controller_id is None else brokers.get(self._controller_id)
 
     def update(self) -> None:
-        """Refreshes the brokers and all topics from the cluster.
+        """Refreshes the brokers and all topics from the cluster. While a broker fails, others are asked.
 
-        :raises SocketDisconnectedError: if no broker could be reached.
-        :raises KafkaException: if no broker answered in time, or the client is closed.
+        :raises NoBrokersAvailableError: if no known broker and none of the hosts answers; the text says why.
+        :raises KafkaException: if the client is closed.
         """
         self._engine.refresh()
         self._follow()

@@ -24,7 +24,7 @@ class NotInThisRelease(KafkaException, NotImplementedError):
 
 
 class NoBrokersAvailableError(KafkaException):
-    """None of the given hosts could be reached; the text says why."""
+    """No broker and none of the given hosts could be reached; the text says why."""
 
 
 class LeaderNotFoundError(KafkaException):

@@ -76,17 +76,7 @@ impl Client {
     /// error is that of the last attempt, with its root cause.
     pub fn ready(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
         let client = self.clone();
-        async move {
-            let mut reachability = client.reachability();
-            // `reachability` decides when to give up; `retry` only logs that it takes long.
-            let mut retry = Retry::new(&client.driver, Duration::MAX);
-            loop {
-                match retry.attempt(client.driver.refreshed_all()).await {
-                    Ok(()) => return Ok(client.driver.metadata()),
-                    Err(error) => reachability.handle_attempt(client.driver.now(), Err(error))?,
-                }
-            }
-        }
+        async move { client.ask_for_all().await }
     }
 
     /// The current metadata snapshot; does not wait.
@@ -96,18 +86,44 @@ impl Client {
 
     /// Refreshes the metadata of all brokers and topics, with a request sent after the future was first polled, and
     /// waits for the answer.
+    ///
+    /// While a broker fails, others are asked. The limit is the longer of `max.block.ms` and `request.timeout.ms`.
+    ///
+    /// # Errors
+    ///
+    /// That of the last attempt, once every known broker and bootstrap server has failed; `TimedOut` at the limit, with
+    /// the last attempt's error as its cause.
     pub fn refresh_metadata(&self) -> impl Future<Output = Result<Arc<Metadata>>> + Send + 'static + use<> {
         let client = self.clone();
         async move {
-            // Only to log what it waits for, if it takes long: the driver ends its attempts itself.
-            Retry::new(&client.driver, Duration::MAX).attempt(client.driver.refreshed_all()).await?;
-            Ok(client.driver.metadata())
+            let config = client.config();
+            // A producer that must not block has a `max.block.ms` that is too short for any request.
+            let limit = config.max_block.max(config.request_timeout);
+            let refreshed = client.driver.within(limit, Box::pin(client.ask_for_all())).await;
+            refreshed.unwrap_or_else(|| {
+                let error = Error::new(ErrorKind::TimedOut(Phase::Request), "no broker answered a metadata request");
+                Err(client.driver.metadata_error().into_iter().fold(error, Error::with_source))
+            })
+        }
+    }
+
+    /// Asks one broker after the other for all metadata, until one answers or the cluster counts as unreachable.
+    async fn ask_for_all(&self) -> Result<Arc<Metadata>> {
+        let mut reachability = self.reachability();
+        // `reachability` decides when to give up; `retry` only logs that it takes long.
+        let mut retry = Retry::new(&self.driver, Duration::MAX);
+        loop {
+            match retry.attempt(self.driver.refreshed_all()).await {
+                Ok(()) => return Ok(self.driver.metadata()),
+                Err(error) => reachability.handle_attempt(self.driver.now(), Err(error))?,
+            }
         }
     }
 
     fn reachability(&self) -> Reachability {
         let config = self.config();
         Reachability::new(self.driver.now(), config.bootstrap_servers.len(), config.connection_setup_timeout)
+            .with_brokers(self.driver.metadata().brokers().count())
     }
 
     /// Waits until a topic is known and its partitions have leaders.

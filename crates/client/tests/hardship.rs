@@ -358,6 +358,26 @@ fn a_call_whose_time_is_up_fails_alone_and_the_next_one_does_not_wait_behind_it(
 }
 
 #[test]
+fn metadata_comes_from_another_broker_while_one_is_down() {
+    let broker = cluster(3, 1);
+    let client = Client::new(config(&broker)).unwrap();
+    let refresh = || {
+        let refreshing = client.clone();
+        client.start(async move { refreshing.refresh_metadata().await }).wait(WAIT).expect("it ends")
+    };
+    refresh().unwrap();
+    for round in 0..12 {
+        let down = round % 3 + 1;
+        broker.set_broker_down(down);
+        refresh().unwrap_or_else(|error| panic!("broker {down} is down, and the others were not asked: {error}"));
+        broker.set_broker_up(down);
+        refresh().unwrap();
+    }
+    (1..=3).for_each(|down| broker.set_broker_down(down));
+    assert_eq!(refresh().unwrap_err().kind(), ErrorKind::Disconnected, "nobody is left to ask");
+}
+
+#[test]
 fn looking_a_topic_up_ends_at_once_when_the_client_is_closed() {
     let broker = cluster(1, 1);
     let (client, sent) = counted(&broker, Arc::default(), ApiKey::Metadata);

@@ -56,6 +56,16 @@ impl Client {
         let pending = self.engine(py)?.start(future);
         waiting::forever(py, pending)?.map_err(|error| errors::to_python(py, &error))
     }
+
+    /// The same for a future that asks any broker for metadata. The exception says so if none can be reached.
+    fn find<T, F>(&self, py: Python<'_>, future: F) -> PyResult<()>
+    where
+        T: Send + 'static,
+        F: Future<Output = kavka::Result<T>> + Send + 'static,
+    {
+        let pending = self.engine(py)?.start(async move { future.await.map(drop) });
+        waiting::forever(py, pending)?.map_err(|error| errors::unreachable(py, &error))
+    }
 }
 
 /// A partition: leader, replicas, in-sync replicas.
@@ -104,10 +114,7 @@ impl Client {
 
     /// Waits for the first metadata.
     fn connect(&self, py: Python<'_>) -> PyResult<()> {
-        let client = self.engine(py)?;
-        let ready = client.ready();
-        let pending = client.start(async move { ready.await.map(drop) });
-        waiting::forever(py, pending)?.map_err(|error| errors::unreachable(py, &error))
+        self.find(py, self.engine(py)?.ready())
     }
 
     /// Ends the waits for topics, and refuses new ones; does nothing if the client is closed, or in a forked child.
@@ -127,14 +134,12 @@ impl Client {
 
     /// Refreshes the metadata of all brokers and topics.
     fn refresh(&self, py: Python<'_>) -> PyResult<()> {
-        let client = self.engine(py)?;
-        self.run(py, async move { client.refresh_metadata().await.map(drop) })
+        self.find(py, self.engine(py)?.refresh_metadata())
     }
 
     /// Waits until a topic is known; creates it if `create`.
     fn topic(&self, py: Python<'_>, name: String, create: bool) -> PyResult<()> {
-        let client = self.engine(py)?;
-        self.run(py, async move { client.topic(&name, create).await.map(drop) })
+        self.find(py, self.engine(py)?.topic(&name, create))
     }
 
     /// The version of the metadata, the controller's id, and `(id, host, port)` of each broker.

@@ -3,7 +3,7 @@
 //! The classes are in `pykafka.exceptions`. The text is the engine's, with Kafka's setting names replaced by the
 //! keywords of the Python classes; the attribute `written` says whether the record may be in the log.
 
-use kavka::{Error, ErrorClass, Hint, Written, config};
+use kavka::{Error, ErrorClass, ErrorKind, Hint, Phase, Written, config};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -74,7 +74,10 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 
 /// The exception for `error`, if no broker of the cluster could be reached.
 pub(crate) fn unreachable(py: Python<'_>, error: &Error) -> PyErr {
-    if matches!(error.class(), ErrorClass::Unreachable | ErrorClass::TimedOut | ErrorClass::Malformed) {
+    // Without a cause, the brokers answered, but a topic's partitions got no leader in time.
+    let is_leaderless = error.kind() == ErrorKind::TimedOut(Phase::Metadata) && cause(error).is_none();
+    if matches!(error.class(), ErrorClass::Unreachable | ErrorClass::TimedOut | ErrorClass::Malformed) && !is_leaderless
+    {
         return with_class(py, error, "NoBrokersAvailableError");
     }
     to_python(py, error)

@@ -70,6 +70,23 @@ def test_a_client_works_with_and_without_a_source_address(bootstrap, given):
         assert len(client.brokers) == 3
 
 
+def test_the_cluster_is_asked_while_any_of_its_brokers_is_up():
+    from pykafka import testing
+
+    with testing.Broker(brokers=3) as cluster, KafkaClient(cluster.bootstrap_servers) as client:
+        for down in [1, 2, 3] * 4:
+            cluster.set_broker_down(down)
+            client.update_cluster()
+            cluster.set_broker_up(down)
+            client.update_cluster()
+        for down in [1, 2, 3]:
+            cluster.set_broker_down(down)
+        with pytest.raises(NoBrokersAvailableError, match="refused"):
+            client.update_cluster()
+        with pytest.raises(NoBrokersAvailableError, match="refused"):
+            client.topics["new"]
+
+
 def test_an_address_of_another_machine_is_told_when_nothing_can_be_reached(bootstrap):
     with pytest.raises(NoBrokersAvailableError, match="Cannot assign requested address"):
         KafkaClient(bootstrap, source_address="192.0.2.1")

@@ -8,8 +8,8 @@
 //!   several times, and many more times if they were asked to create it.
 //! - Only a topic that was never seen is asked for in a way that may create it: with the first request, and every
 //!   `CREATE_AGAIN` requests in case the first was lost.
-//! - When no broker answers, each is tried `CONNECT_ROUNDS` times, or once if connections time out instead of being
-//!   refused.
+//! - When no broker answers, each known broker and bootstrap server is tried once, and at least `CONNECT_ROUNDS` times
+//!   as many attempts are made as there are bootstrap servers, unless connections time out instead of being refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 
-/// How often every bootstrap server is tried before the cluster counts as unreachable.
+/// How many attempts for each bootstrap server must fail, if they fail at once, before the cluster counts as
+/// unreachable.
 const CONNECT_ROUNDS: u32 = 3;
 
 /// How many answers must say that the topic is unknown before it counts as missing.
@@ -34,20 +35,29 @@ const LEADERLESS_TRIES: u32 = 10;
 
 /// Decides when the cluster counts as unreachable.
 ///
-/// A refused connection fails at once, and the next attempt may succeed at once, so each server is tried several times.
-/// A server that does not answer costs `socket.connection.setup.timeout.ms` each time, so it is tried once.
+/// Every known broker and bootstrap server must have failed. A refused connection fails at once, and the next attempt
+/// may succeed at once, so there are several attempts for each bootstrap server. A server that does not answer costs
+/// `socket.connection.setup.timeout.ms` each time, so it is tried once.
 #[derive(Debug)]
 pub struct Reachability {
     servers: u32,
+    brokers: u32,
     set_up: Duration,
     failures: u32,
     since: Instant,
 }
 
 impl Reachability {
-    /// For `servers` candidates and a connection set-up time limit of `set_up`.
+    /// For `servers` bootstrap servers and a connection set-up time limit of `set_up`.
     pub fn new(now: Instant, servers: usize, set_up: Duration) -> Self {
-        Self { servers: u32::try_from(servers).unwrap_or(u32::MAX), set_up, failures: 0, since: now }
+        Self { servers: u32::try_from(servers).unwrap_or(u32::MAX), brokers: 0, set_up, failures: 0, since: now }
+    }
+
+    /// Says how many known brokers can be asked besides the bootstrap servers.
+    #[must_use]
+    pub fn with_brokers(mut self, count: usize) -> Self {
+        self.brokers = u32::try_from(count).unwrap_or(u32::MAX);
+        self
     }
 
     /// Takes the outcome of one attempt. Returns the error when the cluster counts as unreachable.
@@ -57,8 +67,8 @@ impl Reachability {
             return Ok(());
         };
         self.failures = self.failures.saturating_add(1);
-        let is_over = self.failures >= self.servers.saturating_mul(CONNECT_ROUNDS)
-            || self.failures >= self.servers && now.since(self.since) >= self.set_up;
+        let is_over = self.failures >= self.servers.saturating_add(self.brokers)
+            && (self.failures >= self.servers.saturating_mul(CONNECT_ROUNDS) || now.since(self.since) >= self.set_up);
         if is_over || !error.is_retriable() { Err(error) } else { Ok(()) }
     }
 }
@@ -245,5 +255,15 @@ mod tests {
             (1..100).find(|at| reachability.handle_attempt(Instant(at * pause), gone()).is_err()).unwrap()
         };
         assert_eq!((tries(1), tries(6_000)), (6, 2));
+    }
+
+    #[test]
+    fn the_cluster_is_unreachable_only_once_all_known_brokers_have_failed_too() {
+        let gone = || Err(Error::new(ErrorKind::Disconnected, "gone"));
+        let tries = |brokers: usize, pause: u64| {
+            let mut reachability = Reachability::new(Instant(0), 1, SET_UP).with_brokers(brokers);
+            (1..100).find(|at| reachability.handle_attempt(Instant(at * pause), gone()).is_err()).unwrap()
+        };
+        assert_eq!((tries(1, 1), tries(5, 1), tries(5, 60_000)), (3, 6, 6));
     }
 }
