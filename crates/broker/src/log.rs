@@ -118,7 +118,7 @@ impl Log {
         base_offset
     }
 
-    /// Appends a batch of another log at its own offset, as a follower does.
+    /// Appends a batch of the leader's log, as a follower does: it keeps the offset that it has there.
     pub(crate) fn replicate(&mut self, batch: &RawBatch, leader_epoch: i32) {
         self.store(batch, batch.header().base_offset.max(self.log_end_offset), leader_epoch);
     }

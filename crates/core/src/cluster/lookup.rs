@@ -48,7 +48,7 @@ pub struct Reachability {
 }
 
 impl Reachability {
-    /// For `servers` bootstrap servers and a connection set-up time limit of `set_up`.
+    /// Nothing has failed yet. There are `servers` bootstrap servers; setting up a connection may take `set_up`.
     pub fn new(now: Instant, servers: usize, set_up: Duration) -> Self {
         Self { servers: u32::try_from(servers).unwrap_or(u32::MAX), brokers: 0, set_up, failures: 0, since: now }
     }

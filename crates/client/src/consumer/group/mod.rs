@@ -145,7 +145,7 @@ struct SharedMember {
     consumer: Consumer,
     state: Mutex<State>,
     wake: Arc<Wake>,
-    /// The queue of the steward; `None` once the member has ended.
+    /// Brings the member's decisions to the steward task; `None` once the member has ended.
     decisions: Mutex<Option<mpsc::UnboundedSender<MemberEvent>>>,
     /// Notified when the member or a commit has ended.
     changed: Notify,

@@ -12,8 +12,8 @@ use crate::consumer::{Consumer, lock};
 use crate::role::Wake;
 
 impl Consumer {
-    /// Has this task woken when [`Consumer::take_placed`] has something new, and when [`Consumer::activity`] asks for
-    /// it.
+    /// Sets whom the consumer wakes: the task of the group member. It is woken when [`Consumer::take_placed`] has
+    /// something new, and by the next call for records if it has asked [`Consumer::activity`] for that.
     pub(in crate::consumer) fn serve_member(&self, wake: &Arc<Wake>) {
         self.shared.member.get_or_init(|| Arc::clone(wake));
     }

@@ -63,7 +63,8 @@ impl Tokens {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The kept token: if a `fresh` one is wanted, before the end of its first 80 %.
+    /// The kept token, unless it has expired. If a `fresh` one is wanted, 80 % of its lifetime must not have passed
+    /// yet.
     pub(super) fn kept(&self, fresh: bool) -> Option<Token> {
         let state = self.lock();
         let is_usable = |kept: &&Kept| timestamp_ms() < if fresh { kept.refresh_at_ms } else { kept.expires_at_ms };
