@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
-from typing import Any, Literal, NoReturn, Protocol, Self, final, type_check_only
+from typing import Any, Literal, NoReturn, Protocol, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -228,11 +228,9 @@ class OAuthBearer(Mechanism):
 class Gssapi(Mechanism):
     def __new__(cls, service_name: str = "kafka") -> Self: ...
 
-@type_check_only
 class _ArrowStream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
-@type_check_only
 class _ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
 
