@@ -245,6 +245,14 @@ pub(crate) fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("value-{number}")).collect()
 }
 
+/// The end of each partition. Every leader answers, so it serves its partitions by then.
+pub(crate) fn end_offsets(client: &Client, topic: &str, partitions: i32) -> BTreeMap<TopicPartition, i64> {
+    let partitions: Vec<_> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
+    let owned = client.clone();
+    let ask = async move { owned.end_offsets(&partitions, IsolationLevel::ReadUncommitted, LIMIT).await.unwrap() };
+    wait(client, ask).into_iter().collect()
+}
+
 /// All records of a topic that has this many, read by a separate client: by partition, in order.
 pub(crate) fn read_all(
     cluster: &Cluster,
@@ -258,13 +266,7 @@ pub(crate) fn read_all(
     for record in take(&consumer, count) {
         by_partition.entry(record.topic_partition.partition).or_default().push(record);
     }
-    let partitions: Vec<_> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
-    let owned = client.clone();
-    let ends =
-        wait(
-            &client,
-            async move { owned.end_offsets(&partitions, IsolationLevel::ReadUncommitted, LIMIT).await.unwrap() },
-        );
+    let ends = end_offsets(&client, topic, partitions);
     assert_eq!(ends.values().sum::<i64>(), count as i64, "records in the log");
     for records in by_partition.values() {
         assert!((0..).zip(records).all(|(offset, record)| record.offset == offset), "offsets without gaps");
