@@ -99,7 +99,7 @@ kafka-test: $(VENV)/tested ## Run all tests that need real Kafka: conformance, f
 test-long: $(VENV)/tested ## Run the tests that take too long for `make test`
 	$(BIN)/pytest -m long tests/python
 
-compat: $(VENV)/tested ## Try fifteen versions of real Kafka, from 0.8.2 on, and write docs/compatibility.md; takes under an hour
+compat: $(VENV)/tested ## Try fifteen versions of real Kafka, from 0.8.2 on, and write docs/compatibility.md
 	rm -f target/compatibility.xml
 	-$(BIN)/pytest --override-ini=junit_family=xunit1 --junitxml=target/compatibility.xml tests/python/kafka/test_versions.py
 	$(PYTHON) tests/compatibility.py target/compatibility.xml docs/compatibility.md

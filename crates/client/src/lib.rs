@@ -187,8 +187,6 @@ pub use admin::single::{RawMember, RawOffset, SingleBroker};
 #[doc(hidden)]
 pub use client::check_topic_name;
 #[doc(hidden)]
-pub use driver::clock::timestamp_ms;
-#[doc(hidden)]
 pub use kavka_core::cluster::{Call, Owner, Target};
 #[doc(hidden)]
 pub use kavka_core::producer::Completion;

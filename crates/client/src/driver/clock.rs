@@ -31,7 +31,7 @@ fn monotonic_ms() -> u64 {
 
 /// The current time in milliseconds since 1970: the timestamp of a record that has none.
 #[cfg(target_os = "linux")]
-pub fn timestamp_ms() -> i64 {
+pub(crate) fn timestamp_ms() -> i64 {
     milliseconds(rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)) as i64
 }
 
@@ -43,6 +43,6 @@ fn monotonic_ms() -> u64 {
 
 /// The current time in milliseconds since 1970: the timestamp of a record that has none.
 #[cfg(not(target_os = "linux"))]
-pub fn timestamp_ms() -> i64 {
+pub(crate) fn timestamp_ms() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -1,6 +1,6 @@
 //! Fills Arrow's structures with columns.
 //!
-//! Each structure owns a share of what its buffers point to, so a consumer may release them in any order.
+//! Each structure owns a share of what its buffers point to, so whoever reads them may release them in any order.
 
 use std::ffi::c_void;
 use std::ptr;

@@ -11,7 +11,7 @@ const NULLABLE: i64 = 2;
 /// How the bytes of keys or values are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Binary {
-    /// Views into the fetch buffer: nothing is copied.
+    /// Views into the memory that the records were fetched into, or into copies of short ones.
     #[default]
     View,
     /// One after the other, with offsets of 32 bits.
