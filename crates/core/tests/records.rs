@@ -348,6 +348,25 @@ fn several_gzip_members_and_zstd_and_lz4_frames_are_one_stream() {
 }
 
 #[test]
+fn a_gzip_header_with_a_wrong_checksum_or_reserved_flags_is_refused() {
+    let plain = compressed(CompressionType::Gzip, &[12, 0, 0, 0, 1, 1, 0]);
+    let with = |flags: u8, checksum: &[u8]| {
+        let mut member = plain.clone();
+        member[3] |= flags;
+        member.splice(10..10, checksum.iter().copied());
+        crafted(CompressionType::Gzip, 1, &member)
+    };
+    let mut crc = flate2::Crc::new();
+    crc.update(&[&plain[..3], &[plain[3] | 2], &plain[4..10]].concat());
+    let checksum = (crc.sum() as u16).to_le_bytes();
+    assert_eq!(read_all(&with(2, &checksum)).unwrap(), [Owned::default()]);
+    refused(&with(2, &[checksum[0] ^ 1, checksum[1]]));
+    for reserved in [0x20, 0x40, 0x80] {
+        refused(&with(reserved, &[]));
+    }
+}
+
+#[test]
 fn snappy_without_a_frame_is_read_too() {
     let raw = snap::raw::Encoder::new().compress_vec(&[12, 0, 0, 0, 1, 1, 0]).unwrap();
     assert_eq!(read_all(&crafted(CompressionType::Snappy, 1, &raw)).unwrap(), [Owned::default()]);

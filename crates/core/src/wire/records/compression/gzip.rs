@@ -14,6 +14,8 @@ const FLAG_HEADER_CRC: u8 = 2;
 const FLAG_EXTRA: u8 = 4;
 const FLAG_NAME: u8 = 8;
 const FLAG_COMMENT: u8 = 16;
+/// Nothing is defined for these, so what follows may be anything.
+const RESERVED_FLAGS: u8 = 0xe0;
 
 pub(super) struct Encoder {
     deflate: Compress,
@@ -116,6 +118,9 @@ impl Decoder {
 fn header(input: &[u8]) -> Option<&[u8]> {
     let (fixed, mut rest) = input.split_first_chunk::<10>()?;
     let [0x1f, 0x8b, 8, flags, ..] = *fixed else { return None };
+    if flags & RESERVED_FLAGS != 0 {
+        return None;
+    }
     if flags & FLAG_EXTRA != 0 {
         let (length, behind) = rest.split_first_chunk::<2>()?;
         rest = behind.get(usize::from(u16::from_le_bytes(*length))..)?;
@@ -127,7 +132,15 @@ fn header(input: &[u8]) -> Option<&[u8]> {
         }
     }
     if flags & FLAG_HEADER_CRC != 0 {
-        rest = rest.get(2..)?;
+        let header = input.get(..input.len().saturating_sub(rest.len()))?;
+        let (stored, behind) = rest.split_first_chunk::<2>()?;
+        let mut crc = Crc::new();
+        crc.update(header);
+        // The lower half of the CRC.
+        if crc.sum() as u16 != u16::from_le_bytes(*stored) {
+            return None;
+        }
+        rest = behind;
     }
     Some(rest)
 }
