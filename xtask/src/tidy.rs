@@ -42,10 +42,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("planted", &[]),
     ("random", &[]),
     ("secret", &[]),
+    ("sync", &[]),
     ("backoff", &["random"]),
     ("config", &["backoff", "error", "secret", "time", "wire"]),
     ("error", &["wire"]),
-    ("wire", &["error"]),
+    ("wire", &["error", "sync"]),
     ("link", &["wire"]),
     ("cluster", &["wire", "link"]),
     ("producer", &["wire", "link", "cluster"]),
@@ -54,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("share", &["wire", "link", "cluster", "group"]),
 ];
 
-const EVERYBODYS: &[&str] = &["backoff", "config", "error", "planted", "random", "secret", "time"];
+const EVERYBODYS: &[&str] = &["backoff", "config", "error", "planted", "random", "secret", "sync", "time"];
 
 /// The workspace crates that each crate may depend on.
 const CRATES: &[(&str, &[&str])] = &[

@@ -21,5 +21,6 @@ mod planted;
 pub mod producer;
 pub mod random;
 pub mod secret;
+mod sync;
 pub mod time;
 pub mod wire;

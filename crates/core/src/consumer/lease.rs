@@ -6,9 +6,9 @@
 //! and none is claimed after the lease has ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::error::Error;
+use crate::sync::{AtomicI64, Ordering};
 
 use super::partitions::PartitionId;
 use super::returned::{Note, Returned};

@@ -4,9 +4,10 @@
 //! the machine reads when it is called next. So a call looks only at the partitions whose batches came back, however
 //! many batches the application holds.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Error;
+use crate::sync::{Mutex, MutexGuard};
 
 use super::lease::Lease;
 use super::partitions::PartitionId;

@@ -9,11 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::Waker;
 
 use crate::error::{Error, Result};
+use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering};
 
 /// A broker's acknowledgement of a range of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,10 +10,11 @@
 //! and only then waits for the callback.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 
 /// The size of the largest chunks, in bytes.
 pub const CHUNK_BYTES: usize = 32 * 1024;
