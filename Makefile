@@ -19,7 +19,7 @@ IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-load
 TESTED := $(addprefix tests/kafka/versions/,latest latest_3 older)
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
+.PHONY: help demo test test-long costs compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
 .PHONY: bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
 .DEFAULT_GOAL := help
 
@@ -29,7 +29,7 @@ help: ## List the commands
 demo: $(VENV)/installed ## Produce and consume a million messages (on BOOTSTRAP=host:port, or on an embedded broker)
 	$(BIN)/python -m pykafka.demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
 
-test: check rust-test parity python-test kafka-test ## Run every test that fits in half an hour
+test: check rust-test parity python-test costs kafka-test ## Run every test that fits in half an hour
 
 check: tidy dependencies ## Check format, lints, dependencies and the rules for the source
 	cargo fmt --check
@@ -103,6 +103,9 @@ compat: $(VENV)/tested ## Try fifteen versions of real Kafka, from 0.8.2 on, and
 	rm -f target/compatibility.xml
 	-$(BIN)/pytest --override-ini=junit_family=xunit1 --junitxml=target/compatibility.xml tests/python/kafka/test_versions.py
 	$(PYTHON) tests/compatibility.py target/compatibility.xml docs/compatibility.md
+
+costs: $(VENV)/tested ## Count the instructions that a message costs in Python, and compare them with their limits; needs valgrind
+	$(BIN)/python bench/costs.py
 
 churn: $(VENV)/tested ## Let groups of every kind read a million messages while members and brokers die; takes about ten minutes
 	$(BIN)/pytest -s -m long tests/python/kafka/test_group_churn.py tests/python/kafka/test_balanced_churn.py
