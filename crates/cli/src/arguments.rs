@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, assignment};
 use crate::escapes::{self, Separator};
 use crate::start::{self, Start};
 use crate::template::Template;
+use crate::verifiable::arguments::{CONSUMER_EXAMPLES, ConsumerArguments, PRODUCER_EXAMPLES, ProducerArguments};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C.
@@ -95,6 +96,12 @@ pub(crate) enum Command {
     /// Runs a Kafka in memory, to try things out
     #[command(after_help = BROKER_EXAMPLES)]
     Broker(BrokerArguments),
+    /// Sends numbers, and prints the report of each as JSON, as Kafka's program of this name does
+    #[command(after_help = PRODUCER_EXAMPLES)]
+    VerifiableProducer(ProducerArguments),
+    /// Reads as a member of a group, and prints each event as JSON, as Kafka's program of this name does
+    #[command(after_help = CONSUMER_EXAMPLES)]
+    VerifiableConsumer(ConsumerArguments),
 }
 
 #[derive(Debug, Args)]

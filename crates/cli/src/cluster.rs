@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", global = true, value_parser = assignment)]
     pub(crate) properties: Vec<(String, String)>,
     /// A properties file with settings, as Kafka's own tools read it
-    #[arg(short = 'F', long, value_name = "FILE", global = true)]
+    #[arg(short = 'F', long, value_name = "FILE", global = true, aliases = ["producer.config", "consumer.config"])]
     command_config: Option<PathBuf>,
     /// PLAINTEXT (default), SSL, SASL_PLAINTEXT or SASL_SSL; the --tls and --sasl options make it SSL or SASL_SSL
     #[arg(long, value_name = "PROTOCOL", global = true, help_heading = "TLS and SASL")]

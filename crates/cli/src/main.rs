@@ -22,6 +22,7 @@ mod start;
 mod table;
 mod template;
 mod topics;
+mod verifiable;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Command::Topics(arguments) => topics::run(&cluster, arguments),
         Command::Groups(arguments) => groups::run(&cluster, arguments),
         Command::Broker(arguments) => broker::run(&cluster, &arguments),
+        Command::VerifiableProducer(arguments) => verifiable::producer::run(&cluster, &arguments),
+        Command::VerifiableConsumer(arguments) => verifiable::consumer::run(&cluster, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -117,7 +117,7 @@ pub(crate) fn write_json(out: &mut Vec<u8>, batch: &RecordCursor, record: &Recor
 }
 
 /// Appends a comma and a member: a string or null, or base64 in a member whose name ends in `_base64`.
-fn write_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
@@ -134,7 +134,7 @@ fn write_field(out: &mut Vec<u8>, name: &str, bytes: Option<&[u8]>) {
     }
 }
 
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for byte in text.bytes() {
         match byte {
