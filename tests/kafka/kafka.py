@@ -55,6 +55,7 @@ def _run(arguments):
         limit_seconds=arguments.limit,
         secure=arguments.secure,
         gssapi=arguments.gssapi,
+        proxied=arguments.proxied,
     )
     cluster = Cluster(options, waiter)
     try:
@@ -91,6 +92,11 @@ def _arguments():
         help="add listeners with TLS and SASL; the line of JSON has their addresses, certificates and users",
     )
     run.add_argument("--gssapi", action="store_true", help="as --secure, and a Kerberos server for GSSAPI")
+    run.add_argument(
+        "--proxied",
+        action="store_true",
+        help="add a listener that advertises another port, for a proxy; not together with --secure",
+    )
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a broker setting, over the harness's own"
     )

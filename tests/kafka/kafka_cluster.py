@@ -44,6 +44,9 @@ class Cluster:
     :param gssapi: as `secure`, and a Kerberos server, so that the listeners with SASL have the mechanism GSSAPI.
     :raises KafkaError: with the end of the brokers' logs when it does not start.
 
+    :param proxied: add a listener to each broker that advertises another port, for a proxy of the test: `proxied` has
+        both ports by the broker's id. Not together with `secure`.
+
     Attributes: `bootstrap`, `brokers` (id: address), `version`, `zookeeper` (address or `None`), `dir`,
     `processes` (name: process id, as they were at the start; a broker's name is its id), `secure_listeners`
     (name: addresses) and `security` (the certificates, users and other facts that a client needs). Commands may
@@ -61,6 +64,7 @@ class Cluster:
         java_options=(),
         secure=False,
         gssapi=False,
+        proxied=False,
     ):
         command = [
             sys.executable,
@@ -72,7 +76,7 @@ class Cluster:
         ]
         if zookeeper:
             command.append("--zookeeper")
-        command += [flag for flag, asked in (("--secure", secure), ("--gssapi", gssapi)) if asked]
+        command += [flag for flag, asked in (("--secure", secure), ("--gssapi", gssapi), ("--proxied", proxied)) if asked]
         command += [f"--set={name}={value}" for name, value in (settings or {}).items()]
         command += [f"--java-option={option}" for option in java_options]
         self._lock = threading.Lock()
@@ -91,6 +95,7 @@ class Cluster:
         self.zookeeper = about["zookeeper"]
         self.secure_listeners = about["secure_listeners"]
         self.security = about["security"]
+        self.proxied = {int(number): tuple(ports) for number, ports in about["proxied"].items()}
         self.dir = Path(about["dir"])
         self.processes = {"harness": self._process.pid} | about["processes"]
         self._about = about

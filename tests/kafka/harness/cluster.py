@@ -38,12 +38,13 @@ class Options:
     limit_seconds: float = 120.0
     secure: bool = False
     gssapi: bool = False
+    proxied: bool = False
 
 
 class Broker:
     """A broker: its addresses and files, which stay the same over restarts, its version and settings, its process."""
 
-    def __init__(self, broker_id, folder, version, secure_listeners=()):
+    def __init__(self, broker_id, folder, version, secure_listeners=(), proxied=False):
         self.broker_id = broker_id
         self.version = version
         self.settings = {}
@@ -51,6 +52,9 @@ class Broker:
         self.secure_ports = {name: port.number for name, port in self._secure_ports.items()}
         self._ports = ReservedPort(), ReservedPort()
         self.port, self.controller_port = (port.number for port in self._ports)
+        self._proxied = (ReservedPort(), ReservedPort()) if proxied else ()
+        #: The port of the listener for a proxy, and the proxy's own, which clients are told.
+        self.proxied_ports = tuple(port.number for port in self._proxied)
         self.log_dir = folder / f"data-{broker_id}"
         self.settings_path = folder / f"server-{broker_id}.properties"
         self.output_path = folder / f"broker-{broker_id}.log"
@@ -89,7 +93,7 @@ class Cluster:
         self._zookeeper, self._zookeeper_port = None, ReservedPort()
         listeners = self.security.protocols if self.security else ()
         numbers = range(1, options.brokers + 1)
-        self.brokers = {number: Broker(number, self.folder, options.version, listeners) for number in numbers}
+        self.brokers = {number: Broker(number, self.folder, options.version, listeners, options.proxied) for number in numbers}
 
     @property
     def bootstrap(self):
@@ -387,6 +391,8 @@ class Cluster:
         else:
             settings = layout.kraft_broker_settings(broker, self.brokers.values())
         settings |= layout.fast_settings(version, len(self.brokers))
+        if broker.proxied_ports:
+            layout.add_proxied_listener(settings, *broker.proxied_ports)
         if self.security:
             layout.add_listeners(settings, broker.secure_ports, self.security.protocols)
             settings |= self.security.settings()

@@ -35,6 +35,7 @@ def describe(cluster):
         | cluster.zookeeper_process,
         "zookeeper": cluster.zookeeper_address,
         "secure_listeners": cluster.secure_listeners,
+        "proxied": {str(broker.broker_id): broker.proxied_ports for broker in cluster.brokers.values()},
         "security": cluster.security and cluster.security.describe(),
         "version": cluster.options.version,
         "dir": str(cluster.folder),

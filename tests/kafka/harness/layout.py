@@ -145,6 +145,14 @@ def kraft_broker_settings(broker, brokers):
     }
 
 
+def add_proxied_listener(settings, port, proxy_port):
+    """Adds a listener without TLS whose clients are told the proxy's port. The other brokers do not use it."""
+    settings.setdefault("advertised.listeners", settings["listeners"])
+    settings["listeners"] += f",PROXIED://127.0.0.1:{port}"
+    settings["advertised.listeners"] += f",PROXIED://127.0.0.1:{proxy_port}"
+    settings["listener.security.protocol.map"] = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"
+
+
 def add_listeners(settings, ports, protocols):
     """Adds listeners to a broker's addresses: their ports and security protocols, by their names."""
     protocol_map = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"

@@ -1,0 +1,146 @@
+"""The kinds of faults. Each is a function that makes one fault and heals it; `KINDS` has them by name.
+
+A function gets the `Run`. It returns when the fault is healed. The runner waits between two faults until messages flow.
+"""
+
+import signal
+import time
+
+KINDS = {}
+
+#: Kinds that need the proxy, and the mischief that they have it do.
+PROXIED = {}
+
+
+def kind(name):
+    """Enters a function into `KINDS`."""
+
+    def enter(function):
+        KINDS[name] = function
+        return function
+
+    return enter
+
+
+def _leader(run):
+    return run.kafka.leader(run.workload.topic, run.random.randrange(run.partitions))
+
+
+def _coordinator(run):
+    return run.kafka.leader("__consumer_offsets", 0)
+
+
+def _kill(run, broker_id):
+    run.kafka.kill(broker_id)
+    time.sleep(run.random.uniform(0, 5))
+    run.kafka.start(broker_id)
+    # Whichever broker dies next, the others have all that was acknowledged.
+    run.kafka.wait_in_sync()
+
+
+def _freeze(run, broker_ids, seconds):
+    for broker_id in broker_ids:
+        run.kafka.freeze(broker_id)
+    time.sleep(seconds)
+    for broker_id in broker_ids:
+        run.kafka.thaw(broker_id)
+    run.kafka.wait_ready()
+    run.kafka.wait_in_sync()
+
+
+@kind("kill a leader")
+def kill_leader(run):
+    _kill(run, _leader(run))
+
+
+@kind("kill the coordinator")
+def kill_coordinator(run):
+    _kill(run, _coordinator(run))
+
+
+@kind("kill any broker")
+def kill_any(run):
+    _kill(run, run.random.choice([*run.kafka.brokers]))
+
+
+@kind("freeze a broker")
+def freeze_one(run):
+    _freeze(run, [_leader(run)], run.random.uniform(5, 20))
+
+
+@kind("freeze two brokers")
+def freeze_two(run):
+    _freeze(run, run.random.sample([*run.kafka.brokers], 2), run.random.uniform(5, 20))
+
+
+@kind("freeze all brokers")
+def freeze_all(run):
+    _freeze(run, [*run.kafka.brokers], run.random.uniform(5, 20))
+
+
+@kind("freeze a member")
+def freeze_member(run):
+    """Beyond its session of six seconds."""
+    member = run.random.choice(run.workload.members)
+    member.signal(signal.SIGSTOP)
+    time.sleep(run.random.uniform(9, 14))
+    member.signal(signal.SIGCONT)
+
+
+@kind("kill a member")
+def kill_member(run):
+    run.workload.take_member().kill()
+    time.sleep(run.random.uniform(0, 3))
+    run.workload.join()
+
+
+@kind("restart in order")
+def rolling_restart(run):
+    """A clean rolling restart, in which nothing may be rebalanced."""
+    run.expect_no_rebalance()
+    for broker_id in run.kafka.brokers:
+        run.kafka.stop(broker_id)
+        run.kafka.start(broker_id)
+        run.kafka.wait_in_sync()
+
+
+@kind("elect leaders")
+def elect(run):
+    for _ in range(3):
+        partition = run.random.randrange(run.partitions)
+        run.kafka.move_leader(run.workload.topic, partition, run.random.choice([*run.kafka.brokers]))
+        time.sleep(2 / 3)
+
+
+@kind("add partitions")
+def add_partitions(run):
+    run.partitions += 1
+    run.partition_counts.append(run.partitions)
+    run.kafka.tool("topics", "--alter", "--topic", run.workload.topic, "--partitions", run.partitions)
+
+
+@kind("quotas")
+def quotas(run):
+    """So tight that the broker throttles each client."""
+    quota = "producer_byte_rate=100000,consumer_byte_rate=100000"
+    entity = ("--alter", "--entity-type", "clients", "--entity-default")
+    run.kafka.tool("configs", *entity, "--add-config", quota)
+    time.sleep(10)
+    run.kafka.tool("configs", *entity, "--delete-config", "producer_byte_rate,consumer_byte_rate")
+
+
+def _proxied(name, make):
+    @kind(name)
+    def fault(run):
+        run.proxy.mischief = make(run.random)
+        time.sleep(run.random.uniform(3, 8))
+        run.proxy.heal()
+
+    PROXIED[name] = make
+
+
+_proxied("delay with jitter", lambda random: {"delay": (0.005, random.uniform(0.05, 0.5))})
+_proxied("connections reset", lambda random: {"reset_after": random.uniform(0.2, 1.5)})
+_proxied("answers cut off", lambda random: {"cut_after": random.randrange(50, 20_000)})
+_proxied("black hole", lambda random: {"hole": random.choice(["requests", "answers", "both"])})
+_proxied("byte by byte", lambda random: {"one_byte": True})

@@ -1,0 +1,171 @@
+"""Producers and a group of consumers as processes, which write what they are told to files."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import threading
+import time
+
+#: How many producers and members of the group run.
+PRODUCERS, MEMBERS = 2, 3
+
+#: How long anything may take at the end: what is not there by then is missing.
+LIMIT_SECONDS = 120
+
+
+class Program:
+    """A verifiable program. Its lines go to a file."""
+
+    def __init__(self, command, path):
+        self.path = path
+        with path.open("wb") as output, path.with_suffix(".errors").open("wb") as errors:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+
+    def lines(self):
+        with self.path.open("rb") as file:
+            yield from file
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self):
+        """Ends it in order; returns whether it did so in time, with exit code 0."""
+        self.process.terminate()
+        try:
+            return self.process.wait(LIMIT_SECONDS + 60) == 0
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return False
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+
+
+class Workload:
+    """The programs of one run.
+
+    :param kavka: the command `kavka`.
+    :param folder: where they write.
+    :param protocol: of the group: `classic` or `consumer`.
+    :param rate: how many messages a second each producer sends; -1: as many as possible.
+    :param keys: how many keys the producers repeat; 0: none.
+    """
+
+    def __init__(self, kavka, bootstrap, topic, folder, protocol, rate, keys=0):
+        self.topic, self.keys = topic, keys
+        self._kavka, self._bootstrap, self._folder = kavka, bootstrap, folder
+        self._protocol, self._rate = protocol, rate
+        self.producers, self.members, self.gone = {}, [], []
+        self._started = 0
+
+    def start(self):
+        for _ in range(MEMBERS):
+            self.join()
+        for prefix in range(1, PRODUCERS + 1):
+            options = ["--value-prefix", prefix, "--throughput", self._rate, "-X", "linger.ms=5"]
+            options += ["--repeating-keys", self.keys] if self.keys else []
+            self.producers[prefix] = self._program("producer", prefix, *options)
+
+    def join(self):
+        """Starts a member of the group."""
+        self._started += 1
+        options = ["--group-id", self.topic, "--group-protocol", self._protocol, "--session-timeout", 6000]
+        options += ["--assignment-strategy", "cooperative-sticky", "-X", "metadata.max.age.ms=2000"]
+        if self._protocol == "consumer":
+            del options[6:8]
+        self.members.append(self._program("consumer", self._started, *options))
+        return self.members[-1]
+
+    def _program(self, kind, number, *options):
+        command = [self._kavka, f"verifiable-{kind}", "-b", self._bootstrap, "--topic", self.topic, *options]
+        return Program([*map(str, command)], self._folder / f"{kind}-{number}")
+
+    def take_member(self):
+        """A member that is about to be killed."""
+        self.gone.append(self.members.pop(0))
+        return self.gone[-1]
+
+    def end_producers(self):
+        """Whether all ended in order, at the same time."""
+        for producer in self.producers.values():
+            producer.process.send_signal(signal.SIGTERM)
+        ended = []
+        for producer in self.producers.values():
+            try:
+                ended.append(producer.process.wait(LIMIT_SECONDS + 60) == 0)
+            except subprocess.TimeoutExpired:
+                producer.kill()
+                ended.append(False)
+        return all(ended)
+
+    def end_members(self):
+        """Whether all ended in order."""
+        return all([member.end() for member in self.members])
+
+    def close(self):
+        for program in [*self.producers.values(), *self.members, *self.gone]:
+            if program.process.poll() is None:
+                program.kill()
+
+
+class Follower(threading.Thread):
+    """Follows the lines of programs while they write them: how much is reported, and how far the group has read."""
+
+    def __init__(self, workload):
+        super().__init__(daemon=True)
+        self._workload = workload
+        self._at = {}
+        self._is_ending = threading.Event()
+        self._progress = threading.Condition()
+        self.reported = 0
+        #: By partition, the offset behind the last record that a member has read.
+        self.read = {}
+
+    def run(self):
+        while not self._is_ending.wait(0.2):
+            self.look()
+
+    def look(self):
+        """Reads what is new."""
+        for program in [*self._workload.producers.values()]:
+            self.reported += self._new(program).count(b"producer_send_success")
+        for program in [*self._workload.members, *self._workload.gone]:
+            for line in self._new(program).splitlines():
+                if b"records_consumed" in line:
+                    for place in json.loads(line)["partitions"]:
+                        partition, end = place["partition"], place["maxOffset"] + 1
+                        self.read[partition] = max(end, self.read.get(partition, 0))
+        with self._progress:
+            self._progress.notify_all()
+
+    def _new(self, program):
+        """Whole lines."""
+        with program.path.open("rb") as file:
+            file.seek(self._at.get(program.path, 0))
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]
+        self._at[program.path] = self._at.get(program.path, 0) + len(data)
+        return data
+
+    def wait_for(self, condition, seconds=LIMIT_SECONDS):
+        """Waits until the condition holds; returns whether it does."""
+        with self._progress:
+            return self._progress.wait_for(condition, seconds)
+
+    def wait_for_more(self, count, seconds=LIMIT_SECONDS):
+        """Waits until so many more messages are delivered."""
+        goal = self.reported + count
+        return self.wait_for(lambda: self.reported >= goal, seconds)
+
+    def end(self):
+        self._is_ending.set()
+        self.join()
+
+
+def now_ms():
+    """The time as the programs write it."""
+    return time.time_ns() // 1_000_000
