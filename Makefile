@@ -10,6 +10,9 @@ FROM ?= 0
 SEED ?= 0
 TARGET ?= batches
 SECONDS ?= 60
+MINUTES ?= 20
+KINDS ?=
+RATE ?= 5000
 FUZZ_TARGETS := $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
 # Two files at a time, each with brokers of its own: tests wait a lot, and leave the processors to others. A worker that
 # dies is not replaced: the next one would hang in the same test.
@@ -19,8 +22,8 @@ IN_PARALLEL := --numprocesses 2 --max-worker-restart 0 --dist loadfile --no-load
 TESTED := $(addprefix tests/kafka/versions/,latest latest_3 older)
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-long costs compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn bench-quick
-.PHONY: bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
+.PHONY: help demo test test-long costs compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn chaos
+.PHONY: bench-quick bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -109,6 +112,11 @@ costs: $(VENV)/tested ## Count the instructions that a message costs in Python, 
 
 churn: $(VENV)/tested ## Let groups of every kind read a million messages while members and brokers die; takes about ten minutes
 	$(BIN)/pytest -s -m long tests/python/kafka/test_group_churn.py tests/python/kafka/test_balanced_churn.py
+
+chaos: $(VENV)/bin/python ## Break real Kafka in every way under load, and compare reports and log: make chaos MINUTES=20 SEED=0 KINDS=kill,freeze, with NETNS=1 as root also lost packets
+	$(PYTHON) tests/kafka/kafka.py fetch --version $$(cat tests/kafka/versions/latest)
+	cargo build --quiet --release --bin kavka
+	PYTHONPATH=tests $(BIN)/python -m chaos --kavka target/release/kavka --minutes $(MINUTES) --seed $(SEED) --rate $(RATE) --kinds '$(KINDS)' $(if $(NETNS),--netns)
 
 kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)

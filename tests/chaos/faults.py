@@ -4,12 +4,16 @@ A function gets the `Run`. It returns when the fault is healed. The runner waits
 """
 
 import signal
+import subprocess
 import time
 
 KINDS = {}
 
-#: Kinds that need the proxy, and the mischief that they have it do.
-PROXIED = {}
+#: Kinds whose clients go through the proxy.
+PROXIED = set()
+
+#: Kinds that need a network namespace of their own.
+NETNS = set()
 
 
 def kind(name):
@@ -112,6 +116,16 @@ def elect(run):
         time.sleep(2 / 3)
 
 
+@kind("reassign replicas")
+def reassign(run):
+    """A broker that has no replica of a partition gets one, and leads. The topic has two replicas."""
+    partition = run.random.randrange(run.partitions)
+    replicas = run.kafka.describe_topic(run.workload.topic)[partition]["replicas"]
+    new = next(broker_id for broker_id in run.kafka.brokers if broker_id not in replicas)
+    run.kafka.move_leader(run.workload.topic, partition, new)
+    run.kafka.wait_in_sync()
+
+
 @kind("add partitions")
 def add_partitions(run):
     run.partitions += 1
@@ -136,7 +150,7 @@ def _proxied(name, make):
         time.sleep(run.random.uniform(3, 8))
         run.proxy.heal()
 
-    PROXIED[name] = make
+    PROXIED.add(name)
 
 
 _proxied("delay with jitter", lambda random: {"delay": (0.005, random.uniform(0.05, 0.5))})
@@ -144,3 +158,50 @@ _proxied("connections reset", lambda random: {"reset_after": random.uniform(0.2,
 _proxied("answers cut off", lambda random: {"cut_after": random.randrange(50, 20_000)})
 _proxied("black hole", lambda random: {"hole": random.choice(["requests", "answers", "both"])})
 _proxied("byte by byte", lambda random: {"one_byte": True})
+
+
+def _filtered(name, make, between_brokers=False):
+    """A kind whose packets nftables drops: those between clients and the proxy, or those to and from one broker."""
+
+    @kind(name)
+    def fault(run):
+        if between_brokers:
+            ports = [run.random.choice(run.broker_ports)]
+        else:
+            ports = [proxy_port for _, proxy_port in run.kafka.proxied.values()]
+        rules = [f"add rule inet chaos input {rule}" for rule in make("{" + ",".join(map(str, ports)) + "}")]
+        base = ["add table inet chaos", "add chain inet chaos input { type filter hook input priority 0; }"]
+        subprocess.run(["nft", "-f", "-"], input="\n".join(base + rules) + "\n", text=True, check=True)
+        time.sleep(run.random.uniform(5, 10))
+        subprocess.run(["nft", "delete", "table", "inet", "chaos"], check=True)
+        run.kafka.wait_ready()
+        run.kafka.wait_in_sync()
+
+    PROXIED.add(name)
+    NETNS.add(name)
+
+
+def _both_ways(end):
+    return lambda ports: [f"tcp dport {ports} {end}", f"tcp sport {ports} {end}"]
+
+
+_filtered("packets lost", _both_ways("numgen random mod 100 < 10 drop"))
+_filtered("requests lost", lambda ports: [f"tcp dport {ports} drop"])
+_filtered("answers lost", lambda ports: [f"tcp sport {ports} drop"])
+_filtered("refused by a firewall", lambda ports: [f"tcp dport {ports} reject with tcp reset"])
+_filtered("large packets lost", _both_ways("meta length > 1400 drop"))
+_filtered("a broker cut off", _both_ways("drop"), between_brokers=True)
+
+
+@kind("slow link")
+def slow_link(run):
+    """Everything shares 8 Mbit/s."""
+    shaped = ["tbf", "rate", "8mbit", "burst", "128kb", "latency", "400ms"]
+    subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", *shaped], check=True)
+    time.sleep(run.random.uniform(5, 10))
+    subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
+    run.kafka.wait_ready()
+    run.kafka.wait_in_sync()
+
+
+NETNS.add("slow link")

@@ -61,9 +61,9 @@ class Run:
         self.verdict = Verdict()
         self._stable_since = None
         topic = f"chaos-{uuid.uuid4().hex[:8]}"
-        kafka.create_topic(topic, PARTITIONS, len(kafka.brokers))
+        kafka.create_topic(topic, PARTITIONS, 2 if kind == "reassign replicas" else len(kafka.brokers))
         self.proxy = None
-        ports = [int(address.rpartition(":")[2]) for address in kafka.brokers.values()]
+        ports = self.broker_ports = [int(address.rpartition(":")[2]) for address in kafka.brokers.values()]
         if kind in PROXIED:
             self.proxy = Proxy({proxy_port: port for port, proxy_port in kafka.proxied.values()})
             self.proxy.start()
@@ -155,7 +155,7 @@ class Run:
 
 
 def run_kind(kafka, kavka, kind, seed, seconds, rate, at_least=1, keep=None):
-    """The row of a kind of faults: see `table.COLUMNS`.
+    """The row of a kind of faults, as a dictionary.
 
     :param keep: where to keep the programs' lines if there is a violation; `None`: nowhere.
     """
@@ -173,7 +173,7 @@ def run_kind(kafka, kavka, kind, seed, seconds, rate, at_least=1, keep=None):
 
 
 def row(kind, faults, verdict, seconds):
-    """A row as a dictionary."""
+    """What the table and `target/chaos.json` have of a run."""
     violations, figures = verdict.violations, verdict.figures
     return {
         "kind": kind,
@@ -186,8 +186,7 @@ def row(kind, faults, verdict, seconds):
         "not_written": figures["not_written"],
         "stall": verdict.stall,
         "reading_stall": verdict.reading_stall,
-        "others": sum(violations.values())
-        - sum(violations[name] for name in ("lost", "duplicated", "reordered")),
+        "others": sum(violations.values()) - sum(violations[name] for name in ("lost", "duplicated", "reordered")),
         "violations": verdict.describe(),
         "figures": dict(figures),
         "seconds": round(seconds, 1),

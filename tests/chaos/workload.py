@@ -29,20 +29,24 @@ class Program:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def end(self):
-        """Ends it in order; returns whether it did so in time, with exit code 0."""
-        self.process.terminate()
-        try:
-            return self.process.wait(LIMIT_SECONDS + 60) == 0
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return False
-
     def kill(self):
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
+
+
+def _end(programs):
+    """Ends all in order; returns whether they did so in time, with exit code 0."""
+    for program in programs:
+        program.signal(signal.SIGTERM)
+    ended = True
+    for program in programs:
+        try:
+            ended &= program.process.wait(LIMIT_SECONDS + 60) == 0
+        except subprocess.TimeoutExpired:
+            program.kill()
+            ended = False
+    return ended
 
 
 class Workload:
@@ -90,21 +94,12 @@ class Workload:
         return self.gone[-1]
 
     def end_producers(self):
-        """Whether all ended in order, at the same time."""
-        for producer in self.producers.values():
-            producer.process.send_signal(signal.SIGTERM)
-        ended = []
-        for producer in self.producers.values():
-            try:
-                ended.append(producer.process.wait(LIMIT_SECONDS + 60) == 0)
-            except subprocess.TimeoutExpired:
-                producer.kill()
-                ended.append(False)
-        return all(ended)
+        """Whether all ended in order."""
+        return _end(self.producers.values())
 
     def end_members(self):
         """Whether all ended in order."""
-        return all([member.end() for member in self.members])
+        return _end(self.members)
 
     def close(self):
         for program in [*self.producers.values(), *self.members, *self.gone]:
@@ -131,7 +126,7 @@ class Follower(threading.Thread):
 
     def look(self):
         """Reads what is new."""
-        for program in [*self._workload.producers.values()]:
+        for program in self._workload.producers.values():
             self.reported += self._new(program).count(b"producer_send_success")
         for program in [*self._workload.members, *self._workload.gone]:
             for line in self._new(program).splitlines():

@@ -40,7 +40,14 @@ def end(sent):
     return {"timestamp": 2000, "name": "tool_data", "sent": sent, "acked": sent}
 
 
-GOOD = [success(0, 0, 0), success(1, 1, 0), success(2, 0, 1), error(3, "not_written"), error(4, "maybe_written"), end(5)]
+GOOD = [
+    success(0, 0, 0),
+    success(1, 1, 0),
+    success(2, 0, 1),
+    error(3, "not_written"),
+    error(4, "maybe_written"),
+    end(5),
+]
 LOG = (["1.0", "1.2", "1.4"], ["1.1"])
 
 
@@ -67,7 +74,7 @@ def test_a_true_history_of_a_producer_has_no_violation():
         ("misplaced", GOOD, (["1.0", "1.4", "1.2"], ["1.1"])),
         ("duplicated", GOOD, (["1.0", "1.2", "1.4", "1.4"], ["1.1"])),
         ("duplicated", GOOD, (["1.0", "1.2", "1.4"], ["1.1", "1.4"])),
-        ("reordered", GOOD[:3] + [error(3, "maybe_written"), GOOD[4], end(5)], (["1.0", "1.2", "1.4", "1.3"], ["1.1"])),
+        ("reordered", [*GOOD[:3], error(3, "maybe_written"), *GOOD[4:]], (["1.0", "1.2", "1.4", "1.3"], ["1.1"])),
         ("written after all", GOOD, (["1.0", "1.2", "1.3", "1.4"], ["1.1"])),
         ("no report", [*GOOD[:4], end(5)], LOG),
         ("two reports", [GOOD[0], *GOOD], LOG),
