@@ -3,6 +3,7 @@
 A function gets the `Run`. It returns when the fault is healed. The runner waits between two faults until messages flow.
 """
 
+import re
 import signal
 import subprocess
 import time
@@ -146,9 +147,10 @@ def quotas(run):
 def _proxied(name, make):
     @kind(name)
     def fault(run):
-        run.proxy.mischief = make(run.random)
+        met, run.proxy.mischief = run.proxy.met, make(run.random)
         time.sleep(run.random.uniform(3, 8))
         run.proxy.heal()
+        assert run.proxy.met > met, f"{name} has met nothing"
 
     PROXIED.add(name)
 
@@ -173,7 +175,9 @@ def _filtered(name, make, between_brokers=False):
         base = ["add table inet chaos", "add chain inet chaos input { type filter hook input priority 0; }"]
         subprocess.run(["nft", "-f", "-"], input="\n".join(base + rules) + "\n", text=True, check=True)
         time.sleep(run.random.uniform(5, 10))
+        counted = subprocess.run(["nft", "list", "table", "inet", "chaos"], capture_output=True, text=True).stdout
         subprocess.run(["nft", "delete", "table", "inet", "chaos"], check=True)
+        assert re.search(r"counter packets [1-9]", counted), f"{name} has met nothing: {counted}"
         run.kafka.wait_ready()
         run.kafka.wait_in_sync()
 
@@ -185,12 +189,12 @@ def _both_ways(end):
     return lambda ports: [f"tcp dport {ports} {end}", f"tcp sport {ports} {end}"]
 
 
-_filtered("packets lost", _both_ways("numgen random mod 100 < 10 drop"))
-_filtered("requests lost", lambda ports: [f"tcp dport {ports} drop"])
-_filtered("answers lost", lambda ports: [f"tcp sport {ports} drop"])
-_filtered("refused by a firewall", lambda ports: [f"tcp dport {ports} reject with tcp reset"])
-_filtered("large packets lost", _both_ways("meta length > 1400 drop"))
-_filtered("a broker cut off", _both_ways("drop"), between_brokers=True)
+_filtered("packets lost", _both_ways("numgen random mod 100 < 10 counter drop"))
+_filtered("requests lost", lambda ports: [f"tcp dport {ports} counter drop"])
+_filtered("answers lost", lambda ports: [f"tcp sport {ports} counter drop"])
+_filtered("refused by a firewall", lambda ports: [f"tcp dport {ports} counter reject with tcp reset"])
+_filtered("large packets lost", _both_ways("meta length > 1400 counter drop"))
+_filtered("a broker cut off", _both_ways("counter drop"), between_brokers=True)
 
 
 @kind("slow link")

@@ -99,6 +99,10 @@ class Run:
     def expect_no_rebalance(self):
         """From now on, no partition may change its owner."""
         if self._stable_since is None:
+            if not self.follower.wait_for(lambda: len(self.follower.readers) == len(self.workload.members)):
+                self.verdict.violate("stuck", f"only {sorted(self.follower.readers)} read")
+            # The round of the rebalance in which the last member got its share may still go on.
+            time.sleep(3)
             self._stable_since = now_ms()
 
     def _await_flow(self):

@@ -119,6 +119,8 @@ class Follower(threading.Thread):
         self.reported = 0
         #: By partition, the offset behind the last record that a member has read.
         self.read = {}
+        #: The members that have read.
+        self.readers = set()
 
     def run(self):
         while not self._is_ending.wait(0.2):
@@ -131,6 +133,7 @@ class Follower(threading.Thread):
         for program in [*self._workload.members, *self._workload.gone]:
             for line in self._new(program).splitlines():
                 if b"records_consumed" in line:
+                    self.readers.add(program.path.name)
                     for place in json.loads(line)["partitions"]:
                         partition, end = place["partition"], place["maxOffset"] + 1
                         self.read[partition] = max(end, self.read.get(partition, 0))

@@ -26,6 +26,9 @@ use crate::session::{STEP, Session};
 /// How many records to write down before they are committed, while more are ready.
 const POLL_RECORDS: u64 = 5000;
 
+/// How many records to take from a batch before looking at the session again.
+const CHECKED_RECORDS: u64 = 64;
+
 /// How long a commit may take.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 
@@ -181,30 +184,33 @@ impl Run {
     }
 
     fn write_batch(&mut self, mut batch: Batch) -> Result<(), Failure> {
-        // The whole process may have been frozen, so that others have the partition by now. The records come again if
-        // it turns out that they are still this member's.
-        if self.member.session_left().is_zero() {
-            return self.wait_for_event();
-        }
-        let Some(summary) = self.take(&mut batch) else { return Ok(()) };
+        let Some((time, summary)) = self.take(&mut batch) else { return self.wait_for_event() };
         drop(batch);
         self.left -= summary.count;
         self.uncommitted_records += summary.count;
         self.uncommitted.insert(summary.key.clone(), CommittedOffset::new(summary.max_offset + 1));
-        let line = Line::new(self.output.buffer(), now_ms(), "records_consumed").member("count", summary.count);
+        let line = Line::new(self.output.buffer(), time, "records_consumed").member("count", summary.count);
         line.list("partitions", [summary], write_summary).end();
         self.flush()
     }
 
-    /// Takes the records of a batch; `None` if they are no longer this member's.
-    fn take(&mut self, batch: &mut Batch) -> Option<Summary> {
+    /// Takes the records of a batch; `None` if they are no longer this member's, or may not be. Also returns when the
+    /// session was last known to hold: the process may be frozen at any moment, and others have the partition then.
+    /// What is not taken comes again if it turns out to be this member's.
+    fn take(&mut self, batch: &mut Batch) -> Option<(u128, Summary)> {
         let key = batch.topic_partition().clone();
         let mut digest = Digest::new(CrcAlgorithm::Crc32IsoHdlc);
         let mut offsets = None;
-        let (mut count, mut text) = (0, Vec::new());
-        while count < self.left
-            && let Some(record) = batch.next_record()
-        {
+        let (mut count, mut text, mut time) = (0, Vec::new(), now_ms());
+        while count < self.left {
+            if count % CHECKED_RECORDS == 0 {
+                let asked = now_ms();
+                if self.member.session_left().is_zero() {
+                    break;
+                }
+                time = asked;
+            }
+            let Some(record) = batch.next_record() else { break };
             let data = batch.data();
             let (record_key, value) = (record.key.map(|span| span.of(data)), record.value.map(|span| span.of(data)));
             if self.is_verbose {
@@ -224,7 +230,7 @@ impl Run {
             count += 1;
         }
         let (min_offset, max_offset) = offsets?;
-        Some(Summary { key, count, min_offset, max_offset, crc32: digest.finalize() as u32 })
+        Some((time, Summary { key, count, min_offset, max_offset, crc32: digest.finalize() as u32 }))
     }
 
     fn write_resets(&mut self) -> Result<(), Failure> {
