@@ -13,6 +13,9 @@ SECONDS ?= 60
 MINUTES ?= 20
 KINDS ?=
 RATE ?= 5000
+CASES ?=
+CLIENTS ?=
+ROUNDS ?= 3
 FUZZ_TARGETS := $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
 # Two files at a time, each with brokers of its own: tests wait a lot, and leave the processors to others. A worker that
 # dies is not replaced: the next one would hang in the same test.
@@ -23,7 +26,7 @@ TESTED := $(addprefix tests/kafka/versions/,latest latest_3 older)
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long costs compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn chaos
-.PHONY: bench-quick bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
+.PHONY: bench bench-peers bench-report bench-quick bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -120,6 +123,12 @@ chaos: $(VENV)/bin/python ## Break real Kafka in every way under load, and compa
 
 kafka: ## Run real Kafka until Ctrl-C: make kafka VERSION=3.9.2 BROKERS=3
 	$(PYTHON) tests/kafka/kafka.py run --version $(VERSION) --brokers $(BROKERS)
+
+bench: $(VENV)/tested bench-peers ## Measure every client with every kind of work: make bench CASES=produce-100 CLIENTS="pykafka franz-go" ROUNDS=3
+	$(BIN)/python bench/run.py --cases "$(CASES)" --clients "$(CLIENTS)" --rounds $(ROUNDS)
+
+bench-peers: ## Install the clients that `make bench` compares, into target/bench; needs Rust 1.95, Go and Maven
+	$(PYTHON) bench/peers.py
 
 bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; with TLS=1 over TLS; takes under three minutes
 	$(BIN)/python bench/quick.py $(if $(TLS),--tls)

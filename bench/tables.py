@@ -1,0 +1,70 @@
+"""Tables of what was measured, as Markdown, for the terminal and for docs/performance.md."""
+
+from figures import REFERENCE, medians, ratio, spread
+
+#: The columns for work that is counted in messages, and for work that is timed: (header, function of the medians).
+COUNTED = [("k msg/s", lambda it: f"{it['rate'] / 1e3:,.0f}"), ("CPU us", lambda it: f"{it['cpu_us']:.3f}")]
+CALLS = [
+    ("p50 us", lambda it: f"{it['p50_us']:,.0f}"),
+    ("p99 us", lambda it: f"{it['p99_us']:,.0f}"),
+    ("p99.9 us", lambda it: f"{it['p999_us']:,.0f}"),
+    ("CPU us", lambda it: f"{it['cpu_us']:,.0f}"),
+]
+STARTS = [("ms", lambda it: f"{it['seconds'] * 1e3:,.0f}")]
+COMPARED = {"latency": ("p50_us", "p50"), "first": ("seconds", "time"), "imports": ("seconds", "time")}
+
+
+def of_case(result):
+    """The table of one case, the cheapest client first, and a line for those that are left out."""
+    work, rounds = result["case"]["work"], result["rounds"]
+    columns = CALLS if work == "latency" else STARTS if work in ("first", "imports", "group") else COUNTED
+    figure, name = COMPARED.get(work, ("seconds", "time") if work == "group" else ("cpu_us", "CPU"))
+    heads = ["client", *(head for head, _ in columns), "spread", f"{name} / ours", "MiB"]
+    rows = []
+    for client, label in sorted(result["labels"].items(), key=lambda it: of_client(rounds, it[0], figure)):
+        runs = [figures[client] for figures in rounds if client in figures]
+        if not runs:
+            continue
+        middle, factor = medians(runs), ratio(rounds, figure, client)
+        cells = [label, *(show(middle) for _, show in columns), f"{spread(runs, figure):.0%}"]
+        rows.append([*cells, f"{factor:.2f}" if factor else "", f"{middle['peak_mib']:,.0f}"])
+    lines = [line(heads), line(["---", *["---:"] * (len(heads) - 1)]), *map(line, rows)]
+    left_out = [*result["left_out"].items(), *((name, "failed") for name in result["failed"])]
+    if left_out:
+        lines += ["", "Left out: " + ", ".join(f"{name} ({why})" for name, why in left_out) + "."]
+    return "\n".join(lines)
+
+
+def of_client(rounds, client, name):
+    """The median of one figure of a client; without runs it sorts last."""
+    runs = [figures[client] for figures in rounds if client in figures]
+    return medians(runs)[name] if runs else float("inf")
+
+
+def line(cells):
+    """One line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def title(result):
+    """What was measured, where and how often."""
+    case = result["case"]
+    codec = "" if case["codec"] == "none" else f", {case['codec']}"
+    text = f"{case['name']}: {case['about']}{codec}. {result['target']}, {len(result['rounds'])} rounds"
+    if case["work"] in ("produce", "consume"):
+        text += f", {case['partitions']:,} partitions"
+    return text + "."
+
+
+def summary(results, names):
+    """One line for each case: by what factor clients need more than ours does."""
+    clients = ("confluent", "kavka", "rdkafka", "franz-go", "java")
+    lines = [line(["case", *clients]), line(["---", *["---:"] * len(clients)])]
+    for name in names:
+        if name in results:
+            result = results[name]
+            figure = COMPARED.get(result["case"]["work"], ("cpu_us",))[0]
+            factors = [ratio(result["rounds"], figure, client, REFERENCE) for client in clients]
+            cells = [f"{factor:.2f}" if factor else "" for factor in factors]
+            lines.append(line([result["case"]["about"], *cells]))
+    return "\n".join(lines)
