@@ -34,7 +34,7 @@ def venv(folder, python, *steps):
 def old_python():
     """A Python up to 3.10, from the PATH or pyenv, or None: Debian and PyPI have none."""
     found = shutil.which("python3.10")
-    if found and subprocess.run([found, "--version"], capture_output=True).returncode == 0:
+    if found and subprocess.run([found, "--version"], check=False, capture_output=True).returncode == 0:
         return found
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     return next(iter(sorted(root.glob("versions/3.10.*/bin/python"))), None)

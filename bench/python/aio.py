@@ -108,11 +108,7 @@ def consume(job):
 
     consumer, every = loop.run_until_complete(open_consumer())
     yield
-    if job.count:
-        result = loop.run_until_complete(READ[job.how](job, consumer, every))
-    else:
-        result = 0, 0
-    yield result
+    yield loop.run_until_complete(READ[job.how](job, consumer, every)) if job.count else (0, 0)
 
 
 async def read_each(job, consumer, every):

@@ -30,7 +30,7 @@ def produce(job):
 def produce_some(job, producer, count):
     topics, send = job.topics, producer.send
     futures = []
-    for index, (value, key) in enumerate(zip(job.values(count), job.keys_or_none())):
+    for index, (value, key) in enumerate(zip(job.values(count), job.keys_or_none(), strict=False)):
         future = send(topics[index % len(topics)], value, key)
         if job.reports:
             futures.append(future)

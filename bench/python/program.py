@@ -80,7 +80,7 @@ def timed_calls(job, produce):
 
 
 def in_threads(job, run, threading):
-    """Calls `run(count)` in each of the job's threads, or in this one if it has only one; together they do the count."""
+    """Calls `run(count)` in each of the job's threads, or in this one; together they do the job's count."""
     if job.threads == 1:
         run(job.count)
         return
