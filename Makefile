@@ -130,6 +130,9 @@ bench: $(VENV)/tested bench-peers ## Measure every client with every kind of wor
 bench-peers: ## Install the clients that `make bench` compares, into target/bench; needs Rust 1.95, Go and Maven
 	$(PYTHON) bench/peers.py
 
+bench-report: $(VENV)/tested ## Write the tables of docs/performance.md and the picture of the README from bench/results
+	$(BIN)/python bench/report.py
+
 bench-quick: $(VENV)/tested ## Produce and consume a million messages, compared with confluent-kafka; with TLS=1 over TLS; takes under three minutes
 	$(BIN)/python bench/quick.py $(if $(TLS),--tls)
 
