@@ -4,7 +4,7 @@
 //! nor anything that a terminal obeys. With SCRAM there is no connection without a signature that only the owner of the
 //! password can have made; with OAUTHBEARER none after an error in JSON.
 //!
-//! Answers of an identity provider (OIDC) are not tried: the client reads them, outside `kavka-core`.
+//! What an identity provider (OIDC) answers is for the target `tokens`.
 #![no_main]
 
 use base64::Engine as _;

@@ -1,7 +1,7 @@
 //! Writes the seeds of the fuzz targets, one folder for each target: what Kafka's own clients and brokers wrote.
 //!
-//! They are the golden files of `crates/core/tests`, in the form that the targets in `fuzz/targets` read. What
-//! libFuzzer has added to the folders stays there.
+//! They are the golden files of `crates/core/tests`, in the form that the targets in `fuzz/targets` read, and the keys
+//! of `crates/client/tests`. What libFuzzer has added to the folders stays there.
 
 use std::fs;
 use std::io;
@@ -14,14 +14,22 @@ use crate::Outcome;
 /// Broker messages of SASL exchanges, in the form of the target `authentication`: the mechanism comes first.
 const AUTHENTICATION: [&[u8]; 4] = [b"\0", b"\x01", b"\x01\x20{\"status\":\"invalid_token\"}", b"\x03\0\0\0\0"];
 
+/// What an identity provider answers, in the form of the target `tokens`: two bytes for HTTP come first.
+const TOKENS: [&[u8]; 4] = [
+    b"\0\0HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n{\"access_token\":\"abc\",\"expires_in\":\"3600\"}",
+    b"\x01\0\"token_type\":\"Bearer\",\"expires_in\":1e3}",
+    b"\x02\0f\r\n{\"access_token\"\r\n6\r\n:\"abc\"\r\n1\r\n}\r\n0\r\n\r\n",
+    b"\x03\x01{\"error\":\"invalid_client\",\"error_description\":\"no\",\"exp\":1e99}",
+];
+
 pub(crate) fn run(repository: &Path) -> Outcome {
     let corpus = repository.join("target/fuzz/corpus");
-    let written = seeds(&repository.join("crates/core/tests"), &corpus);
+    let written = seeds(&repository.join("crates"), &corpus);
     written.map(|count| format!("{count} seeds are in {}", corpus.display())).map_err(|error| vec![error.to_string()])
 }
 
-fn seeds(tests: &Path, corpus: &Path) -> io::Result<usize> {
-    let mut count = 0;
+fn seeds(crates: &Path, corpus: &Path) -> io::Result<usize> {
+    let (tests, mut count) = (crates.join("core/tests"), 0);
     let mut write = |target: &str, name: &str, seed: &[u8]| {
         count += 1;
         fs::create_dir_all(corpus.join(target))?;
@@ -41,6 +49,13 @@ fn seeds(tests: &Path, corpus: &Path) -> io::Result<usize> {
                 write("batches", &name, &[&[3, 0, 0], fs::read(entry.path())?.as_slice()].concat())?;
             }
         }
+    }
+    for entry in fs::read_dir(crates.join("client/tests/tls/keys"))? {
+        let entry = entry?;
+        write("pem", &entry.file_name().to_string_lossy(), &fs::read(entry.path())?)?;
+    }
+    for (number, seed) in TOKENS.iter().enumerate() {
+        write("tokens", &number.to_string(), seed)?;
     }
     for (number, seed) in AUTHENTICATION.iter().enumerate() {
         write("authentication", &number.to_string(), seed)?;

@@ -193,6 +193,11 @@ pub use kavka_core::producer::Completion;
 #[doc(hidden)]
 pub use kavka_core::wire;
 
+// For the fuzz targets.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use driver::fuzzing;
+
 /// Compiles the example in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -238,10 +238,10 @@ def test_nothing_is_lost_while_sessions_end_under_load(secure_kafka, mechanism):
 
 def test_kafka_1_1_speaks_tls_1_2(start_kafka):
     cluster = start_kafka("1.1.1", secure=True)
-    round_trip(cluster, client(cluster, "SSL", ssl_config=SslConfig(cluster.security["ca"])), 10_000)
+    round_trip(cluster, client(cluster, "SSL", ssl_config=SslConfig(cluster.security["ca"])), 100_000)
     for mechanism in MECHANISMS[:3]:
         given = credentials(cluster, mechanism)
-        round_trip(cluster, client(cluster, "SASL_SSL", ssl_config=tls(cluster), sasl=given), 10_000)
+        round_trip(cluster, client(cluster, "SASL_SSL", ssl_config=tls(cluster), sasl=given), 100_000)
     with pytest.raises(pykafka.exceptions.KafkaException, match=r"TLS"):
         config = SslConfig(cluster.security["ca"], minimum_version="TLSv1.3")
         client(cluster, "SSL", ssl_config=config)

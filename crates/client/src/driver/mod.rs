@@ -10,6 +10,8 @@ pub(crate) mod clock;
 mod connection;
 mod coordinators;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod greeter;
 mod metadata;
 mod network;

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use super::{Network, Switchboard};
 
 mod again;
-mod oidc;
-mod tokens;
+pub(super) mod oidc;
+pub(super) mod tokens;
 
 pub(super) use again::Again;
 use oidc::Endpoint;

@@ -6,8 +6,8 @@
 //! Nothing of Kafka's is sent before the broker's certificate was accepted.
 
 mod explain;
-mod key;
-mod pem;
+pub(super) mod key;
+pub(super) mod pem;
 mod stream;
 mod verify;
 

@@ -135,6 +135,19 @@ fn an_outdated_encryption_is_refused_with_the_command_that_changes_it() {
 }
 
 #[test]
+fn a_key_that_takes_too_much_work_to_decrypt_is_refused() {
+    let mut der = pem::parse(include_str!("keys/ec.pkcs8.scrypt.pem")).unwrap().into_contents();
+    // The cost 16,384, the block size 8 and the parallelization 1 of scrypt, whose memory is then gone through 127 times.
+    let parameters = [2, 2, 0x40, 0, 2, 1, 8, 2, 1, 1];
+    let at = der.windows(parameters.len()).position(|window| window == parameters).unwrap();
+    der[at + parameters.len() - 1] = 127;
+    let text = pem::encode(&pem::Pem::new("ENCRYPTED PRIVATE KEY", der));
+    let identity = identity(&Authority::new("CA"), EC, &text).key_password(Secret::new(PASSWORD));
+    let error = refusal(identity).to_string();
+    assert!(error.contains("more work or memory than is allowed"), "{error}");
+}
+
+#[test]
 fn a_key_must_belong_to_its_certificate() {
     let error = refusal(identity(&Authority::new("CA"), RSA, EC)).to_string();
     assert!(error.contains("does not belong to the certificate"), "{error}");

@@ -162,7 +162,7 @@ async fn exchange(mut stream: Box<dyn Stream>, request: &[u8]) -> Result<(u16, Z
 }
 
 /// The status and the body, if the answer is complete. `ends` says that nothing follows.
-fn answered(bytes: &[u8], ends: bool) -> Result<Option<(u16, Zeroizing<Vec<u8>>)>> {
+pub(in crate::driver) fn answered(bytes: &[u8], ends: bool) -> Result<Option<(u16, Zeroizing<Vec<u8>>)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let parsed =
@@ -210,7 +210,7 @@ fn unchunked(mut rest: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
     }
 }
 
-fn token_of(status: u16, body: &[u8]) -> Result<Token> {
+pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| json.get(name).and_then(serde_json::Value::as_str);
     match status {

@@ -184,7 +184,7 @@ fn refresh_at(now_ms: i64, expires_at_ms: i64) -> i64 {
 }
 
 /// When the token expires, if that is known. An error if it has expired.
-fn expiry(token: &Token) -> Result<Option<i64>> {
+pub(in crate::driver) fn expiry(token: &Token) -> Result<Option<i64>> {
     let expires_at_ms = token.expires_at_ms.or_else(|| claimed_expiry(&token.value));
     let age_ms = expires_at_ms.map_or(-1, |at| timestamp_ms().saturating_sub(at));
     if age_ms >= 0 {

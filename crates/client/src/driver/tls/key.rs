@@ -13,6 +13,7 @@ use kavka_core::secret::Secret;
 use md5::{Digest as _, Md5};
 use pem::Pem;
 use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::pkcs5::pbes2::Kdf;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use rustls::sign::SigningKey;
@@ -21,14 +22,22 @@ use super::pem::Source;
 
 const PASSWORD_IS_WRONG: &str = "it cannot be decrypted: is ssl.key.password the right one?";
 
+/// The most hashes of PBKDF2, which take a few seconds.
+const MAX_ITERATIONS: u32 = 10_000_000;
+
+/// The most memory of scrypt, and the most that it may go through in all, which takes a few seconds. OpenSSL uses 16 MiB
+/// of memory once.
+const MAX_SCRYPT_BYTES: (u64, u64) = (256 << 20, 1 << 30);
+
 /// Why a key cannot be decrypted.
 enum Refusal {
     WrongPassword,
+    TooCostly,
     UnknownAlgorithm,
 }
 
 /// Reads the first private key of a source.
-pub(super) fn read(source: &Source, password: Option<&Secret>) -> Result<Arc<dyn SigningKey>> {
+pub(in crate::driver) fn read(source: &Source, password: Option<&Secret>) -> Result<Arc<dyn SigningKey>> {
     let is_key = |block: &Pem| block.tag().ends_with("PRIVATE KEY");
     let Some(block) = source.blocks()?.into_iter().find(is_key) else {
         return Err(source.fault("it has no private key in it"));
@@ -69,6 +78,9 @@ pub(super) fn read(source: &Source, password: Option<&Secret>) -> Result<Arc<dyn
 fn refused(source: &Source, refusal: &Refusal) -> Error {
     match refusal {
         Refusal::WrongPassword => source.fault(PASSWORD_IS_WRONG),
+        Refusal::TooCostly => source
+            .fault("its password is protected by more work or memory than is allowed")
+            .with_hint("encrypt it with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW"),
         Refusal::UnknownAlgorithm => source
             .fault("it is encrypted in a way that is not supported")
             .with_hint("encrypt it with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW"),
@@ -78,11 +90,28 @@ fn refused(source: &Source, refusal: &Refusal) -> Error {
 fn decrypt_pkcs8(password: &Secret, der: &Secret) -> std::result::Result<Secret, Refusal> {
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(der.reveal()).map_err(|_| Refusal::UnknownAlgorithm)?;
     let scheme = encrypted.encryption_algorithm.pbes2().ok_or(Refusal::UnknownAlgorithm)?;
+    if !is_affordable(&scheme.kdf) {
+        return Err(Refusal::TooCostly);
+    }
     let decrypted = scheme.decrypt(password.reveal(), encrypted.encrypted_data.as_bytes());
     decrypted.map(Secret::new).map_err(|error| match error {
         pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. } => Refusal::UnknownAlgorithm,
         _ => Refusal::WrongPassword,
     })
+}
+
+/// Whether the key derivation ends soon, and does not use up the memory: the file says how much it needs.
+fn is_affordable(kdf: &Kdf) -> bool {
+    match kdf {
+        Kdf::Pbkdf2(params) => params.iteration_count <= MAX_ITERATIONS,
+        Kdf::Scrypt(params) => {
+            let memory = params.cost_parameter.saturating_mul(u64::from(params.block_size) * 128);
+            let in_all = memory.saturating_mul(u64::from(params.parallelization));
+            memory <= MAX_SCRYPT_BYTES.0 && in_all <= MAX_SCRYPT_BYTES.1
+        }
+        // Which it is, the decryption says.
+        _ => true,
+    }
 }
 
 /// Decrypts what `openssl rsa -aes256 -traditional` writes. `algorithm` is the value of the header `DEK-Info`: the
@@ -136,4 +165,17 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pkcs8::pkcs5::pbes2::Pbkdf2Params;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_hashes_that_a_file_asks_for_is_limited() {
+        let is_affordable = |hashes| is_affordable(&Kdf::Pbkdf2(Pbkdf2Params::hmac_sha256(hashes, b"salt").unwrap()));
+        assert_eq!((is_affordable(MAX_ITERATIONS), is_affordable(MAX_ITERATIONS + 1)), (true, false));
+    }
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 
 /// What a file or text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::driver) enum Purpose {
     /// The certificates of the authorities that are trusted.
     Authorities,
     /// The client's certificate, and those that lead to the authority.
@@ -33,7 +33,7 @@ impl Purpose {
 }
 
 /// A file or a text in PEM format.
-pub(super) struct Source {
+pub(in crate::driver) struct Source {
     purpose: Purpose,
     /// `None`: the settings have the text itself.
     path: Option<PathBuf>,
@@ -53,7 +53,7 @@ impl Source {
         }
     }
 
-    pub(super) fn text(purpose: Purpose, text: Secret) -> Self {
+    pub(in crate::driver) fn text(purpose: Purpose, text: Secret) -> Self {
         Self { purpose, path: None, bytes: text }
     }
 
@@ -92,7 +92,7 @@ impl Source {
     }
 
     /// All certificates; at least one.
-    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
+    pub(in crate::driver) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
         let is_certificate = |block: &Pem| matches!(block.tag(), "CERTIFICATE" | "X509 CERTIFICATE");
         let blocks = self.blocks()?.into_iter().filter(is_certificate);
         let certificates: Vec<_> = blocks.map(|block| CertificateDer::from(block.into_contents())).collect();

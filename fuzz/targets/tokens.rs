@@ -1,0 +1,68 @@
+//! An identity provider that answers anything: HTTP, JSON, and the claims of a JSON Web Token.
+//!
+//! There is a token, or an error which says that the provider refused or is out of order, and which shows no token and
+//! nothing that a terminal obeys. A token that is given out has a value and has not expired.
+#![no_main]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use kavka::fuzzing::{expiry, token};
+use kavka::{Error, ErrorKind, Secret, Token};
+use kavka_fuzz::{Unstructured, arbitrary, within_memory};
+use libfuzzer_sys::fuzz_target;
+
+/// Stands in every token.
+const SECRET: &str = "Canary7";
+
+fn check(error: &Error, is_shown: bool) {
+    assert!(matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Disconnected), "{error}");
+    assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
+    assert!(is_shown || !format!("{error} {error:?}").contains(SECRET), "{error:?}");
+}
+
+/// The answer to a client, with HTTP of the input or around a body of the input.
+fn some_answer(input: &mut Unstructured<'_>) -> arbitrary::Result<(Vec<u8>, bool)> {
+    let (kind, status) =
+        (input.arbitrary::<u8>()?, [200_u16, 400, 302, 503][usize::from(input.arbitrary::<u8>()? % 4)]);
+    let rest = input.take_rest().to_vec();
+    Ok(match kind % 4 {
+        0 => (rest, false),
+        1 => {
+            let body = [format!("{{\"access_token\":\"{SECRET}\",").as_bytes(), &rest].concat();
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+            // The reason of a refusal may be any words of the provider.
+            ([head.as_bytes(), &body].concat(), false)
+        }
+        2 => ([format!("HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes(), &rest].concat(), true),
+        _ => ([format!("HTTP/1.1 {status} X\r\n\r\n").as_bytes(), &rest].concat(), true),
+    })
+}
+
+fn run(data: &[u8]) -> arbitrary::Result<()> {
+    let (answer, is_shown) = some_answer(&mut Unstructured::new(data))?;
+    for ends in [false, true] {
+        // 64 headers, and a tree of JSON.
+        let read = within_memory(answer.len(), 64 * answer.len(), || token(&answer, ends));
+        match read {
+            Ok(Some(token)) => {
+                assert!(!token.value.reveal().is_empty(), "a token without a value");
+                match expiry(&token) {
+                    Ok(at) => assert!(at.is_none_or(|at| at > 0), "{at:?}"),
+                    Err(error) => check(&error, false),
+                }
+            }
+            Ok(None) => {}
+            Err(error) => check(&error, is_shown || answer.windows(SECRET.len()).count() > 1),
+        }
+    }
+    // The input as the claims of a token.
+    let claims = Token::new(Secret::new(format!("{SECRET}.{}.", BASE64.encode(data))));
+    if let Err(error) = within_memory(data.len(), 64 * data.len(), || expiry(&claims)) {
+        check(&error, false);
+    }
+    Ok(())
+}
+
+fuzz_target!(|data: &[u8]| {
+    let _ = run(data);
+});
