@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kavka::blocking::Producer;
-use kavka::{ClientConfig, Error, ErrorKind, ProducerConfig, Record, RecordMetadata, Written};
+use kavka::{ClientConfig, Error, ErrorCode, ErrorKind, ProducerConfig, Record, RecordMetadata, Written};
 use kavka_core::wire::messages::ProduceResponse;
 use kavka_core::wire::{ApiKey, Uuid};
 
@@ -80,9 +80,33 @@ fn two_answers_for_one_partition_are_no_success() {
     });
 }
 
+/// The record must fail after one attempt, as maybe written.
+fn fails_at_once(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Error {
+    let (server, outcome) = produced(LIMIT, answer);
+    let error = outcome.expect_err("an error is no success");
+    assert_eq!(error.written(), Written::Maybe, "{error}");
+    assert_eq!(server.requests(ApiKey::Produce), 1, "nobody knows what another attempt would do");
+    error
+}
+
+#[test]
+fn an_error_that_nobody_knows_is_told_with_its_number() {
+    for code in [999, i16::MAX, i16::MIN] {
+        let error = fails_at_once(move |request| {
+            let mut response = appended(request);
+            response.responses[0].partition_responses[0].error_code = ErrorCode(code);
+            Reply::message(request, &response)
+        });
+        assert_eq!(error.code(), Some(ErrorCode(code)), "{error}");
+        assert!(error.to_string().contains(&code.to_string()), "{error}");
+    }
+}
+
 #[test]
 fn nonsense_names_the_api() {
-    for body in [vec![], vec![0xff; 40], vec![0x7f; 40]] {
+    // Counts of topics, in the compact form: -3 as a 32-bit number, and 2^31 - 1.
+    let counts = [vec![0xfd, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0], vec![0x80, 0x80, 0x80, 0x80, 0x08, 0, 0, 0]];
+    for body in [vec![], vec![0xff; 40], vec![0x7f; 40]].into_iter().chain(counts) {
         let error = fails(move |_| Reply::Body(body.clone()));
         assert!(error.to_string().contains("Produce"), "{error}");
     }

@@ -9,7 +9,7 @@ use kavka::{ConsumerConfig, Error, StartPosition, TopicPartition};
 use kavka_core::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
 use kavka_core::wire::messages::{FetchRequest, FetchResponse};
 use kavka_core::wire::records::{CompressionType, assign_offset};
-use kavka_core::wire::{ApiKey, Message};
+use kavka_core::wire::{ApiKey, Message, Uuid};
 use kavka_test_support::batches::Batch;
 
 use crate::server::{LIMIT, Reply, Request, Server, TOPIC, TOPIC_ID};
@@ -83,8 +83,17 @@ struct Seen {
 
 /// Consumes for a second at least, and until `is_done` says that everything has come.
 fn consume(bytes: Vec<u8>, start: i64, is_done: impl Fn(&[Error], [usize; 2]) -> bool) -> Seen {
+    consume_from(move |request| fetched(request, &bytes), start, is_done)
+}
+
+/// As [`consume`], with these answers to fetches.
+fn consume_from(
+    answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    start: i64,
+    is_done: impl Fn(&[Error], [usize; 2]) -> bool,
+) -> Seen {
     let server = Server::scripted(move |request| match request.header.key {
-        ApiKey::Fetch => fetched(request, &bytes),
+        ApiKey::Fetch => answer(request),
         _ => Reply::Behave,
     });
     let client = server.client();
@@ -201,6 +210,84 @@ fn a_batch_that_is_always_cut_off_is_no_hot_loop() {
     assert_eq!(seen.records, [0, 3]);
     assert!(seen.errors.len() <= 1, "{:?}", seen.errors);
     assert!(seen.fetches_a_second <= 12.0, "{} fetches in a second", seen.fetches_a_second);
+}
+
+/// What an answer holds beside, or in place of, what was asked for.
+fn altered(request: &Request, alter: impl Fn(&mut FetchResponse)) -> Reply {
+    let asked = FetchRequest::decode_exact(request.header.version, request.body.clone()).unwrap();
+    // A correct broker would wait, too.
+    thread::sleep(Duration::from_millis(20));
+    let data = |number: i32| PartitionData {
+        partition_index: number,
+        high_watermark: 3,
+        last_stable_offset: Some(3),
+        log_start_offset: Some(0),
+        records: Some(Bytes::from(good(CompressionType::None)).into()),
+        ..PartitionData::default()
+    };
+    let partitions = asked.topics.iter().flat_map(|topic| &topic.partitions);
+    let partitions = partitions.filter(|asked| asked.fetch_offset == 0).map(|asked| data(asked.partition)).collect();
+    let topic = FetchableTopicResponse { topic: TOPIC.into(), topic_id: TOPIC_ID, partitions };
+    let mut response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
+    alter(&mut response);
+    Reply::message(request, &response)
+}
+
+/// A consumer of both partitions reads them to the end, once, whatever else is in the answers.
+fn are_read_once(what: &str, alter: impl Fn(&mut FetchResponse) + Send + Sync + 'static) {
+    let is_done = |_: &[Error], records: [usize; 2]| records == [3, 3];
+    let seen = consume_from(move |request| altered(request, &alter), 0, is_done);
+    assert_eq!((seen.errors.len(), seen.records), (0, [3, 3]), "{what}: {:?}", seen.errors);
+    assert!(seen.fetches_a_second <= 60.0, "{what}: {} fetches in a second", seen.fetches_a_second);
+}
+
+#[test]
+fn what_nobody_asked_for_is_not_read() {
+    are_read_once("a topic that was not asked for", |response| {
+        let mut other = FetchableTopicResponse { topic: "other".into(), topic_id: Uuid([9; 16]), ..topic_of(response) };
+        other.partitions = vec![partition_of(response, 0)];
+        response.responses.push(other);
+    });
+    are_read_once("partitions that were not asked for", |response| {
+        for number in [7, -1, i32::MAX] {
+            let foreign = partition_of(response, number);
+            response.responses[0].partitions.push(foreign);
+        }
+    });
+}
+
+#[test]
+fn what_is_answered_twice_is_read_once() {
+    are_read_once("a partition twice", |response| {
+        let again = response.responses[0].partitions.clone();
+        response.responses[0].partitions.extend(again);
+    });
+    are_read_once("a topic twice", |response| {
+        let again = topic_of(response);
+        response.responses.push(again);
+    });
+}
+
+fn topic_of(response: &FetchResponse) -> FetchableTopicResponse {
+    response.responses[0].clone()
+}
+
+/// The data of some partition, under this number.
+fn partition_of(response: &FetchResponse, partition_index: i32) -> PartitionData {
+    let records = Some(Bytes::from(good(CompressionType::None)).into());
+    let some = response.responses[0].partitions.first().cloned().unwrap_or_default();
+    PartitionData { partition_index, records, ..some }
+}
+
+#[test]
+fn a_partition_that_is_never_answered_is_no_hot_loop_and_holds_up_no_other() {
+    let is_done = |_: &[Error], records: [usize; 2]| records[1] == 3;
+    let leave_out = |response: &mut FetchResponse| {
+        response.responses[0].partitions.retain(|partition| partition.partition_index == 1);
+    };
+    let seen = consume_from(move |request| altered(request, leave_out), 0, is_done);
+    assert_eq!((seen.errors.len(), seen.records), (0, [0, 3]), "{:?}", seen.errors);
+    assert!(seen.fetches_a_second <= 60.0, "{} fetches in a second", seen.fetches_a_second);
 }
 
 #[test]

@@ -7,3 +7,6 @@ mod answers;
 mod authentication;
 mod connections;
 mod fetched;
+mod groups;
+mod metadata;
+mod versions;
