@@ -321,6 +321,7 @@ fn a_leader_lets_the_topics_of_others_go_when_it_leads_no_more() {
         let (id, _) = script.take("sync");
         let error_code = ErrorCode::REBALANCE_IN_PROGRESS;
         script.answer(id, MemberResponse::Sync(SyncGroupResponse { error_code, ..Default::default() }));
+        script.pass(200);
     }
 }
 

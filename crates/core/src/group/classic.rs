@@ -182,6 +182,9 @@ impl Member {
     pub(super) fn handle_joined(&mut self, now: Instant, since: Instant, response: JoinGroupResponse) {
         match response.error_code {
             ErrorCode::NONE => {}
+            ErrorCode::MEMBER_ID_REQUIRED if response.member_id.is_empty() => {
+                return self.handle_nameless(now, "member id");
+            }
             // The coordinator assigned a member id; join again with it (KIP-394).
             ErrorCode::MEMBER_ID_REQUIRED => {
                 if !self.membership.member_id().is_empty() {
@@ -193,14 +196,13 @@ impl Member {
             }
             code => return self.handle_refusal(now, InFlight::Join, code),
         }
-        let Some(generation_id) = response.generation_id else {
-            let error = Error::new(ErrorKind::Malformed, "a coordinator named no generation");
-            return self.handle_failure(now, InFlight::Join, error);
+        let generation_id = match response.generation_id {
+            Some(_) if response.member_id.is_empty() => return self.handle_nameless(now, "member id"),
+            Some(generation_id) => generation_id,
+            None => return self.handle_nameless(now, "generation"),
         };
         // A response to a heartbeat of the previous generation no longer applies.
         self.attempt += 1;
-        self.failures = 0;
-        self.told_at = None;
         self.shared_out = None;
         self.follow_up_at = None;
         self.chosen.clone_from(&response.protocol_name);
@@ -218,6 +220,12 @@ impl Member {
         };
         let is_settled = response.skip_assignment;
         self.lead(now, strategy, subscribers(response), is_settled);
+    }
+
+    /// The answer to the request to join leaves out what every member has.
+    fn handle_nameless(&mut self, now: Instant, what: &str) {
+        let error = Error::new(ErrorKind::Malformed, format!("a coordinator named no {what}"));
+        self.handle_failure(now, InFlight::Join, error);
     }
 
     /// Starts the work of the group's leader. With `is_settled`, the assignment stays as it is, and it only watches
@@ -344,6 +352,8 @@ impl Member {
         self.membership.note_answer(since, self.config.heartbeat_interval);
         match decode_assignment(&response.assignment) {
             Ok(share) => {
+                self.failures = 0;
+                self.told_at = None;
                 let share: BTreeSet<_> = share.into_iter().filter(|key| key.partition >= 0).collect();
                 let generation_id = self.membership.generation_id();
                 self.last_share = generation_id.map(|number| (share.iter().cloned().collect(), number));
@@ -470,8 +480,12 @@ impl Member {
             _ if in_flight == InFlight::Heartbeat => return self.handle_silence(now, error),
             _ => return self.handle_failure(now, in_flight, error),
         }
-        if in_flight == InFlight::Join {
-            self.pause(now);
+        match in_flight {
+            InFlight::Join => self.pause(now),
+            // The group has moved on meanwhile, so the member joins again at once, but not again and again.
+            InFlight::Sync if self.failures > 0 => self.pause(now),
+            InFlight::Sync => self.failures = 1,
+            InFlight::Committed | InFlight::Heartbeat | InFlight::Probe | InFlight::Leave | InFlight::Commit => {}
         }
     }
 
@@ -503,10 +517,13 @@ impl Member {
     /// A request about the membership failed: tries again after a back-off.
     pub(super) fn handle_failure(&mut self, now: Instant, in_flight: InFlight, error: Error) {
         self.pause(now);
-        if !error.is_retriable() {
+        let is_lasting = !error.is_retriable();
+        if is_lasting || error.kind() == ErrorKind::Malformed {
             let hint = error.code().and_then(hint);
             let error = hint.into_iter().fold(error.at(self.place()), Error::with_hint);
             self.report(now, error);
+        }
+        if is_lasting {
             self.retry_at = now + TOLD_EVERY;
         }
         match in_flight {

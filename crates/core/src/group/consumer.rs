@@ -52,7 +52,7 @@ const LEAVE_FOR_A_WHILE: i32 = -2;
 const SESSION_IN_HEARTBEATS: u32 = 9;
 /// How many heartbeat intervals a member's session lasts at least: one lost heartbeat must not end it.
 const SHORTEST_SESSION_IN_HEARTBEATS: u32 = 3;
-/// The interval until the broker has told it: its default.
+/// The interval until the broker has told one that can be: its default.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait for the metadata of a topic id before asking for it again.
 const METADATA_WAIT: Duration = Duration::from_secs(1);
@@ -424,8 +424,8 @@ impl Member {
         let Some(group) = &mut self.consumer_group else { return self.poison(NOT_CONSUMER) };
         self.failures = 0;
         self.told_at = None;
-        let interval = u64::try_from(response.heartbeat_interval_ms).unwrap_or_default().max(1);
-        group.interval = Duration::from_millis(interval);
+        let interval = u64::try_from(response.heartbeat_interval_ms).ok().filter(|interval| *interval > 0);
+        group.interval = interval.map_or(FIRST_INTERVAL, Duration::from_millis);
         if let Some(member_id) = response.member_id.filter(|member_id| !member_id.is_empty()) {
             self.membership.name(member_id);
         }
