@@ -70,7 +70,7 @@ rust-test: ## Run unit, wire, scenario and simulation tests, and the conformance
 sim: ## Run the simulator: make sim SEEDS=200 FROM=0
 	cargo run --quiet -p kavka-sim -- $(SEEDS) $(FROM)
 
-plants: ## Plant bugs of other clients in the group member, and show which seed of the simulator finds each: make plants SEEDS=2000
+plants: ## Plant bugs of other clients, and show which seed of the simulator finds each, and how: make plants SEEDS=2000
 	cargo run --quiet --release -p kavka-sim --features planted-bugs -- planted $(SEEDS)
 
 replay: ## Run one seed of the simulator and print what happens: make replay SEED=7

@@ -29,11 +29,17 @@ use kavka_core::wire::records::{BufferPool, Compressor, Decompressor};
 use kavka_core::wire::{AnyRequest, ApiKey};
 
 use crate::plan::PARTITIONS;
+use crate::tap::Tap;
 
 /// The topic that the producer writes.
 pub(crate) const TOPIC: &str = "orders";
 /// The topic that was written before the run.
 pub(crate) const LEDGER: &str = "ledger";
+/// The topic whose history changes, and how many of its partitions are read.
+pub(crate) const JOURNAL: &str = "journal";
+pub(crate) const JOURNALS: i32 = 2;
+/// The number of partitions that are read, of all topics together.
+pub(crate) const READ: i32 = 2 * PARTITIONS + JOURNALS;
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a broker may leave a request unanswered that any other broker can answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -94,6 +100,7 @@ pub(crate) enum MachineEvent {
     Notice(Notice),
     Completed(Completed),
     PartitionError(TopicPartition, Error),
+    TopicError(Arc<str>, Error),
     Failed(Error),
     Reset(TopicPartition, i64, i64),
 }
@@ -143,6 +150,7 @@ pub(crate) struct ProducerMachine {
     compressing: Vec<(Instant, BatchesToCompress)>,
     random: Random,
     handles: Vec<(HandleId, TopicIndex)>,
+    tap: Tap,
 }
 
 impl ProducerMachine {
@@ -150,7 +158,14 @@ impl ProducerMachine {
         let compressor = Compressor::new(config.compression).expect("the codec is known");
         let pool = BufferPool::new(4 << 20, Arc::new(|| ()));
         let machine = Producer::new(config, BACKOFF, pool, seed);
-        Self { machine, compressor, compressing: Vec::new(), random: Random::new(seed), handles: Vec::new() }
+        Self {
+            machine,
+            compressor,
+            compressing: Vec::new(),
+            random: Random::new(seed),
+            handles: Vec::new(),
+            tap: Tap::default(),
+        }
     }
 
     /// Opens one more handle, with the next number.
@@ -184,6 +199,7 @@ impl ProducerMachine {
                 ProducerRequest::Produce(request) => match request.seal(&mut self.compressor) {
                     Err(error) => self.machine.handle_response(now, call.id, Err(error)),
                     Ok(request) => {
+                        self.tap.handle_request(call.id, &request);
                         return Some(ask(Asker::Producer, call, REQUEST_TIMEOUT, Question::Request(Box::new(request))));
                     }
                 },
@@ -213,6 +229,11 @@ impl ProducerMachine {
             Reply::Versions { produce, .. } => Ok(ProducerResponse::Versions { produce: *produce }),
             Reply::Message(_) => decode::<ProduceRequest>(reply).map(ProducerResponse::Produce),
         });
+        let produced = response.as_ref().ok().and_then(|response| match response {
+            ProducerResponse::Produce(response) => Some(response),
+            _ => None,
+        });
+        self.tap.handle_response(id, produced);
         self.machine.handle_response(now, id, response);
     }
 
@@ -259,13 +280,16 @@ pub(crate) struct ConsumerMachine {
 }
 
 /// The topic and partition that the consumer reads under this number: first those of [`TOPIC`], then those of
-/// [`LEDGER`].
+/// [`LEDGER`], then those of [`JOURNAL`].
 pub(crate) fn place(number: i32) -> (&'static str, i32) {
-    if number < PARTITIONS { (TOPIC, number) } else { (LEDGER, number - PARTITIONS) }
+    [TOPIC, LEDGER, JOURNAL]
+        .get((number / PARTITIONS) as usize)
+        .map_or((JOURNAL, number), |topic| (*topic, number % PARTITIONS))
 }
 
 pub(crate) fn number(key: &TopicPartition) -> i32 {
-    if *key.topic == *TOPIC { key.partition } else { key.partition + PARTITIONS }
+    let topic = [TOPIC, LEDGER, JOURNAL].iter().position(|topic| **topic == *key.topic);
+    key.partition + topic.map_or(0, |topic| topic as i32 * PARTITIONS)
 }
 
 fn key(number: i32) -> TopicPartition {
@@ -349,7 +373,8 @@ pub(crate) fn next_event(consumer: &mut Consumer) -> Option<MachineEvent> {
             ConsumerEvent::PartitionError { topic_partition, error } => {
                 MachineEvent::PartitionError(topic_partition, error)
             }
-            ConsumerEvent::TopicError { error, .. } | ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
+            ConsumerEvent::TopicError { topic, error } => MachineEvent::TopicError(topic, error),
+            ConsumerEvent::Failed(error) => MachineEvent::Failed(error),
             ConsumerEvent::Committed { .. } => unreachable!("nobody commits with it"),
             ConsumerEvent::Reset { topic_partition, from, to } => MachineEvent::Reset(topic_partition, from, to),
             ConsumerEvent::Notice(notice) => MachineEvent::Notice(notice),

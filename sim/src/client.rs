@@ -14,6 +14,8 @@ use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, ReadPool, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
+use kavka_core::wire::message::Message;
+use kavka_core::wire::messages::{FetchResponse, ProduceResponse};
 
 use crate::adapter::{
     Ask, Asker, BACKOFF, ConsumerMachine, Lane, MachineEvent, ProducerMachine, Question, Reply, answer_metadata,
@@ -119,6 +121,8 @@ pub(crate) struct Client<M> {
     sessions: BTreeMap<Whereto, Session>,
     by_link: BTreeMap<LinkId, Whereto>,
     next_request: u64,
+    /// The leader epoch of each partition, by its topic's id.
+    epochs: BTreeMap<([u8; 16], usize), Option<i32>>,
     /// The newest version of Fetch to use.
     fetch_version: i16,
     pub(crate) machines: M,
@@ -157,6 +161,7 @@ impl<M: Machines> Client<M> {
             sessions: BTreeMap::new(),
             by_link: BTreeMap::new(),
             next_request: 0,
+            epochs: BTreeMap::new(),
             fetch_version,
             events: VecDeque::new(),
         }
@@ -212,7 +217,12 @@ impl<M: Machines> Client<M> {
         for answer in answers {
             self.route.handle_success(whereto.1);
             let session = self.sessions.get_mut(&whereto);
-            let asked = session.and_then(|session| session.sent.remove(&answer.id.0));
+            let asked = session.and_then(|session| {
+                if let Stage::Connected { connection, .. } = &mut session.stage {
+                    connection.handle_throttle(around.now, throttle_time_ms(&answer));
+                }
+                session.sent.remove(&answer.id.0)
+            });
             if let Some((asker, id)) = asked {
                 self.answer(around, asker, id, Ok(Reply::Message(answer)));
             }
@@ -276,6 +286,7 @@ impl<M: Machines> Client<M> {
         loop {
             let metadata = self.refresh.metadata().clone();
             if self.seen_version.replace(metadata.version) != Some(metadata.version) {
+                self.check_epochs(&metadata);
                 self.machines.handle_metadata(now, &metadata);
             }
             if let Some(ask) = ask_metadata(&mut self.refresh, now).or_else(|| self.machines.ask(now)) {
@@ -294,6 +305,21 @@ impl<M: Machines> Client<M> {
         let all: Vec<Whereto> = self.sessions.keys().copied().collect();
         for whereto in all {
             self.advance(around, whereto);
+        }
+    }
+
+    /// Checks that no leader is replaced by an earlier one.
+    fn check_epochs(&mut self, metadata: &Metadata) {
+        for topic in metadata.topics().filter(|topic| !topic.topic_id.is_zero()) {
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                let known = self.epochs.entry((topic.topic_id.0, number)).or_default();
+                let (name, new) = (&topic.name, partition.leader_epoch);
+                assert!(
+                    *known <= new,
+                    "the client takes an old leader of {name}-{number} back: {new:?} after {known:?}"
+                );
+                *known = new;
+            }
         }
     }
 
@@ -341,6 +367,7 @@ impl<M: Machines> Client<M> {
     fn send(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
         while let Some(session) = self.sessions.get_mut(&whereto)
             && let Stage::Connected { connection, .. } = &mut session.stage
+            && connection.throttled_until(around.now).is_none()
             && let Some((_, ask)) = session.queue.pop_front()
         {
             let Ask { asker, id, min_version, max_version, question, timeout, .. } = ask;
@@ -390,7 +417,7 @@ impl<M: Machines> Client<M> {
         if bytes.is_empty() {
             return;
         }
-        bytes.truncate(around.network.accepts(bytes.len()));
+        bytes.truncate(around.network.accepts(around.trace, bytes.len()));
         connection.handle_written(around.now, bytes.len());
         around.network.write(around.now, around.trace, *link, bytes);
     }
@@ -456,7 +483,10 @@ impl<M: Machines> Client<M> {
             let stage = match &session.stage {
                 Stage::Waiting(not_before) => Some(*not_before),
                 Stage::Connected { connection, .. } if connection.has_output() => Some(Instant(now.0 + 1)),
-                Stage::Connected { connection, .. } if connection.is_ready() => connection.poll_timeout(),
+                Stage::Connected { connection, .. } if connection.is_ready() => {
+                    let throttled = connection.throttled_until(now).filter(|_| !session.queue.is_empty());
+                    connection.poll_timeout().into_iter().chain(throttled).min()
+                }
                 Stage::Dialling { deadline, .. } | Stage::Connected { deadline, .. } => Some(*deadline),
             };
             session.queue.iter().map(|(until, _)| *until).chain(stage)
@@ -464,6 +494,17 @@ impl<M: Machines> Client<M> {
         let machines = [self.refresh.poll_timeout(), self.machines.poll_timeout()];
         sessions.chain(machines.into_iter().flatten()).min()
     }
+}
+
+/// How long the client must send nothing on the connection, in milliseconds (KIP-219).
+fn throttle_time_ms(answer: &Answer) -> i32 {
+    let (version, body) = (answer.version, answer.body.clone());
+    let time = match answer.key {
+        ApiKey::Produce => ProduceResponse::decode_exact(version, body).map(|response| response.throttle_time_ms),
+        ApiKey::Fetch => FetchResponse::decode_exact(version, body).map(|response| response.throttle_time_ms),
+        _ => Ok(0),
+    };
+    time.unwrap_or(0)
 }
 
 impl Client<Pair> {

@@ -5,7 +5,8 @@
 //! the wrong partition or out of order. After a failure, what was buffered behind it fails, too.
 //!
 //! For the consumer: every record that is handed out is the next one in the log after the position. The position moves
-//! only with records handed out, on request, or because the leader says that the offset is out of range.
+//! only with records handed out, on request, or because the leader says that the offset is out of range. If the
+//! history of a log changes, a reader either sees nothing of that, or is told.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use kavka_core::producer::{Completed, Completion};
 use kavka_core::time::Instant;
 use kavka_core::wire::ErrorCode;
 
-use crate::adapter::{Given, TOPIC};
+use crate::adapter::{Given, JOURNALS, TOPIC};
+use crate::journal::Journal;
 use crate::log;
 use crate::plan::{PARTITIONS, Plan};
 use crate::trace::Trace;
@@ -68,12 +70,14 @@ struct HandleHistory {
     doomed_up_to: Option<u64>,
 }
 
-/// The history of a partition that the consumer reads. The producer writes to the first half of them.
+/// The history of a partition that the consumer reads. The producer writes to the first few of them.
 #[derive(Debug, Default)]
 struct PartitionHistory {
     steps: Vec<Step>,
-    /// Everything that was ever in the log and is visible.
+    /// Everything that was ever in the log and is visible. If the log has lost records, without those.
     truth: BTreeMap<i64, Vec<u8>>,
+    /// What the log held each time before it lost records.
+    before: Vec<BTreeMap<i64, Vec<u8>>>,
 }
 
 /// The judge of one run.
@@ -109,7 +113,8 @@ impl Judge {
     pub(crate) fn new(ledgers: Vec<BTreeMap<i64, Vec<u8>>>) -> Self {
         let written = (0..PARTITIONS).map(|_| PartitionHistory::default());
         let ledgers = ledgers.into_iter().map(|truth| PartitionHistory { truth, ..PartitionHistory::default() });
-        let partitions = written.chain(ledgers).collect();
+        let journals = (0..JOURNALS).map(|_| PartitionHistory::default());
+        let partitions = written.chain(ledgers).chain(journals).collect();
         let (handles, batches) = (BTreeMap::new(), BTreeMap::new());
         Self { accepted: Vec::new(), partitions, handles, batches, kept: Vec::new() }
     }
@@ -213,6 +218,14 @@ impl Judge {
         }
     }
 
+    /// Takes what was in the journal, which is read under the last numbers.
+    pub(crate) fn know_journal(&mut self, journal: Journal) {
+        for (history, mut logs) in self.partitions.iter_mut().skip(2 * PARTITIONS as usize).zip(journal.into_logs()) {
+            history.truth = logs.pop().unwrap_or_default();
+            history.before = logs;
+        }
+    }
+
     /// Whether no visible record is known after this position; the newest records may not be known yet.
     pub(crate) fn is_read(&self, partition: i32, position: Option<i64>) -> bool {
         let truth = &self.partitions[partition as usize].truth;
@@ -233,6 +246,23 @@ impl Judge {
 
     /// Judges the producer, once the content of the logs is known.
     pub(crate) fn judge_producer(&self, plan: &Plan, recovered_at: Instant) {
+        let places = self.places(plan);
+        for (id, record) in (0..).zip(&self.accepted) {
+            let found = places.get(&id).map_or(&[][..], Vec::as_slice);
+            judge_record(plan, id, record, found);
+            let (at, report) = record.report.as_ref().unwrap_or_else(|| panic!("record {id} was never reported"));
+            let took = at.since(record.at);
+            let limit = plan.delivery_timeout + Duration::from_secs(1);
+            assert!(took <= limit, "record {id} was reported after {took:?}");
+            let must_be_stored = plan.is_curable || record.at >= recovered_at && record.size != Size::Fat;
+            let is_stored = matches!(report, Report::Delivered(_));
+            assert!(is_stored || !must_be_stored, "record {id} had to be stored: {report:?}");
+        }
+        self.judge_order();
+    }
+
+    /// Where each record is in the logs. With sequence numbers all of them are in order there.
+    fn places(&self, plan: &Plan) -> BTreeMap<u64, Vec<(i32, i64)>> {
         let mut places: BTreeMap<u64, Vec<(i32, i64)>> = BTreeMap::new();
         for (partition, history) in (0..PARTITIONS).zip(&self.partitions) {
             let mut last: BTreeMap<usize, u64> = BTreeMap::new();
@@ -241,56 +271,81 @@ impl Judge {
                 let Accepted { handle, size, .. } = self.accepted[id as usize];
                 assert!(*found == value(id, size), "record {id} is damaged in partition {partition}");
                 let before = last.insert(handle, id);
-                assert!(before < Some(id), "record {id} is out of order in partition {partition}");
+                let is_in_order = before < Some(id) || !plan.is_idempotent;
+                assert!(is_in_order, "record {id} is out of order in partition {partition}");
                 places.entry(id).or_default().push((partition, *offset));
             }
         }
-        for (id, record) in (0..).zip(&self.accepted) {
-            let found = places.get(&id).map_or(&[][..], Vec::as_slice);
-            assert!(found.len() <= 1, "record {id} is in the log {} times", found.len());
-            let partition = record.partition;
-            assert!(found.iter().all(|at| at.0 == partition), "record {id} is in a foreign partition");
-            let (at, report) = record.report.as_ref().unwrap_or_else(|| panic!("record {id} was never reported"));
-            match report {
-                Report::Delivered(Some(offset)) => {
-                    assert_eq!(found, [(partition, *offset)], "record {id} is not where its report says");
-                }
-                Report::Delivered(None) => assert_eq!(found.len(), 1, "record {id} was delivered but is not there"),
-                Report::Failed(Written::No, why) => {
-                    assert!(found.is_empty(), "record {id} is there, and its report says not written: {why}");
-                }
-                Report::Failed(Written::Maybe, _) => {}
+        places
+    }
+
+    /// The records that were delivered are in order, also without sequence numbers.
+    fn judge_order(&self) {
+        let mut last: BTreeMap<(usize, i32), i64> = BTreeMap::new();
+        for (id, record) in self.accepted.iter().enumerate() {
+            if let Some((_, Report::Delivered(Some(offset)))) = record.report {
+                let before = last.insert((record.handle, record.partition), offset);
+                assert!(before < Some(offset), "record {id} was delivered to an offset before that of the one before");
             }
-            let took = at.since(record.at);
-            let limit = plan.delivery_timeout + Duration::from_secs(1);
-            assert!(took <= limit, "record {id} was reported after {took:?}");
-            let must_be_stored = plan.is_curable || record.at >= recovered_at && record.size != Size::Fat;
-            let is_stored = matches!(report, Report::Delivered(_));
-            assert!(is_stored || !must_be_stored, "record {id} had to be stored: {report:?}");
         }
     }
 
     /// Judges the consumer, once the content of the logs is known. Everything must have been read.
     pub(crate) fn judge_consumer(&self) {
         for (partition, history) in (0..).zip(&self.partitions) {
-            let mut position = 0;
-            for step in &history.steps {
-                let next = history.truth.range(position..).next();
-                match step {
-                    Step::Given(given) => {
-                        let given = (&given.offset, &given.value);
-                        assert_eq!(next, Some(given), "partition {partition}: not the record behind {position}");
-                        position = given.0 + 1;
-                    }
-                    Step::Moved(to) => position = *to,
-                    Step::Shown(shown) => {
-                        let is_right = *shown >= position && next.is_none_or(|(offset, _)| shown <= offset);
-                        assert!(is_right, "partition {partition}: the position is {shown}, and not {position}");
-                    }
+            history.judge(partition);
+        }
+    }
+}
+
+/// Whether the report of a record is true, which is in the logs at these places.
+fn judge_record(plan: &Plan, id: u64, record: &Accepted, found: &[(i32, i64)]) {
+    let most = if plan.is_idempotent { 1 } else { usize::MAX };
+    assert!(found.len() <= most, "record {id} is in the log {} times", found.len());
+    let partition = record.partition;
+    assert!(found.iter().all(|at| at.0 == partition), "record {id} is in a foreign partition");
+    match record.report.as_ref().map(|(_, report)| report) {
+        Some(Report::Delivered(Some(offset))) => {
+            let is_there = found.contains(&(partition, *offset));
+            assert!(is_there, "record {id} is at {found:?}, and its report says {offset}");
+        }
+        Some(Report::Delivered(None)) => assert!(!found.is_empty(), "record {id} was delivered but is not there"),
+        Some(Report::Failed(Written::No, why)) => {
+            assert!(found.is_empty(), "record {id} is there, and its report says not written: {why}");
+        }
+        Some(Report::Failed(Written::Maybe, _)) | None => {}
+    }
+}
+
+impl PartitionHistory {
+    /// Between two moves of the position, what was handed out is a part of the log as it is, or as it was before it
+    /// lost records.
+    fn judge(&self, partition: i32) {
+        let all: Vec<&BTreeMap<i64, Vec<u8>>> = self.before.iter().chain([&self.truth]).collect();
+        let (mut position, mut logs) = (0, all.clone());
+        for step in &self.steps {
+            match step {
+                Step::Given(given) => {
+                    let given = (&given.offset, &given.value);
+                    let next: Vec<_> = logs.iter().map(|log| log.range(position..).next()).collect();
+                    logs.retain(|log| log.range(position..).next() == Some(given));
+                    let what = "not the record behind";
+                    assert!(!logs.is_empty(), "partition {partition}: {what} {position}: {given:?}, but {next:?}");
+                    position = given.0 + 1;
+                }
+                Step::Moved(to) => (position, logs) = (*to, all.clone()),
+                Step::Shown(shown) => {
+                    let may_be = |log: &&BTreeMap<i64, Vec<u8>>| {
+                        log.range(position..).next().is_none_or(|(offset, _)| shown <= offset)
+                    };
+                    let is_right = *shown >= position && logs.iter().any(may_be);
+                    assert!(is_right, "partition {partition}: the position is {shown}, and not {position}");
                 }
             }
-            let rest = history.truth.range(position..).count();
-            assert_eq!(rest, 0, "partition {partition}: {rest} records were never handed out");
         }
+        let rest = self.truth.range(position..).count();
+        assert_eq!(rest, 0, "partition {partition}: {rest} records were never handed out");
+        let is_last = logs.iter().any(|log| std::ptr::eq(*log, &raw const self.truth));
+        assert!(is_last, "partition {partition}: the reader was not told that the log has changed");
     }
 }

@@ -8,10 +8,15 @@ use bytes::Bytes;
 use kavka_core::random::Random;
 use kavka_core::wire::records::{
     BatchBuilder, BufferPool, Compression, CompressionType, Compressor, ControlType, ProducerStamp, Stamp,
-    assign_offset, end_transaction_marker,
+    assign_offset, end_transaction_marker, set_log_append_time,
 };
 
 const BATCHES: usize = 60;
+/// Fields of a record batch of magic 2.
+const LENGTH: std::ops::Range<usize> = 8..12;
+const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
+const RECORD_COUNT: std::ops::Range<usize> = 57..61;
+const HEADER_BYTES: usize = 61;
 
 /// One partition of the ledger.
 #[derive(Debug, Default)]
@@ -31,8 +36,11 @@ impl Ledger {
             end += if random.below(8) == 0 { random.below(5) as i64 } else { 0 };
             let producer_id = random.below(3) as i64;
             let count = 1 + random.below(4) as i64;
-            match random.below(6) {
+            match random.below(7) {
                 0 | 1 => ledger.push(end, count, Stamp::default()),
+                6 => {
+                    ledger.push_compacted(end, random.below(count as usize + 1) as i64, count);
+                }
                 2..=4 => {
                     ledger.push(end, count, stamp(producer_id, false));
                     open.entry(producer_id).or_default().extend(end..end + count);
@@ -64,6 +72,22 @@ impl Ledger {
         self.visible.extend((base_offset..).zip(values.into_iter().map(String::into_bytes)));
     }
 
+    /// A batch of which compaction has left only the first records, or none.
+    fn push_compacted(&mut self, base_offset: i64, left: i64, count: i64) {
+        self.push(base_offset, left.max(1), Stamp::default());
+        let mut bytes = self.batches.pop().unwrap_or_default().to_vec();
+        bytes[LAST_OFFSET_DELTA].copy_from_slice(&(count as i32 - 1).to_be_bytes());
+        if left == 0 {
+            self.visible.remove(&base_offset);
+            bytes.truncate(HEADER_BYTES);
+            bytes[LENGTH].copy_from_slice(&((HEADER_BYTES - LENGTH.end) as u32).to_be_bytes());
+            bytes[RECORD_COUNT].copy_from_slice(&[0; 4]);
+        }
+        // This also computes the checksum anew.
+        set_log_append_time(&mut bytes, 0);
+        self.batches.push(bytes.into());
+    }
+
     fn push_marker(&mut self, offset: i64, producer_id: i64, is_aborted: bool) {
         let key = if is_aborted { ControlType::Abort } else { ControlType::Commit }.key();
         let value = end_transaction_marker(0);
@@ -78,7 +102,13 @@ fn stamp(producer_id: i64, is_marker: bool) -> Stamp {
     Stamp { producer, transactional: true, control: is_marker }
 }
 
-fn sealed(base_offset: i64, records: &[(Option<&[u8]>, &[u8])], stamp: Stamp, codec: CompressionType) -> Bytes {
+/// A batch as it is in the log.
+pub(crate) fn sealed(
+    base_offset: i64,
+    records: &[(Option<&[u8]>, &[u8])],
+    stamp: Stamp,
+    codec: CompressionType,
+) -> Bytes {
     let pool = BufferPool::new(1 << 20, Arc::new(|| ()));
     let mut builder = BatchBuilder::new(&pool, 1 << 20);
     for (key, value) in records {

@@ -16,6 +16,7 @@
 mod adapter;
 mod client;
 mod groups;
+mod journal;
 mod judge;
 mod ledger;
 mod log;
@@ -24,12 +25,14 @@ mod oddities;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod tap;
 mod trace;
 mod world;
 
 pub use groups::run_group;
 #[cfg(feature = "planted-bugs")]
 pub use planted::find_planted;
+pub use trace::{FaultCounts, FaultKind};
 pub use world::{Outcome, run};
 
 /// What a run prints.

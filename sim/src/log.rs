@@ -50,6 +50,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The numbers of a batch by which a broker recognises duplicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// -1 for a producer without an id.
+    pub(crate) producer_id: i64,
+    pub(crate) producer_epoch: i16,
+    pub(crate) base_sequence: i32,
+    pub(crate) record_count: i32,
+}
+
+/// The numbers of the batch in `bytes`.
+pub(crate) fn numbers(bytes: &[u8]) -> Numbers {
+    let mut reader = Reader(bytes);
+    // The base offset, the length, the leader epoch, the magic, the CRC, the attributes, the last offset delta and both
+    // timestamps.
+    reader.take(8 + 4 + 4 + 1 + 4 + 2 + 4 + 8 + 8);
+    Numbers {
+        producer_id: reader.number::<8>(),
+        producer_epoch: reader.number::<2>() as i16,
+        base_sequence: reader.number::<4>() as i32,
+        record_count: reader.number::<4>() as i32,
+    }
+}
+
 /// Decodes the single batch in `bytes`.
 pub(crate) fn batch(bytes: &[u8]) -> Batch {
     let mut reader = Reader(bytes);

@@ -4,42 +4,31 @@
 
 use std::ops::Range;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use kavka_sim::{Outcome, Print, run, run_group};
+use kavka_sim::{FaultCounts, FaultKind, Outcome, Print, run, run_group};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["replay", seed] if let Ok(seed) = seed.parse() => {
-            println!("{:?}", run(seed, Print::Trace));
-            ExitCode::SUCCESS
-        }
-        ["replay-group", seed] if let Ok(seed) = seed.parse() => {
-            println!("{:?}", run_group(seed, Print::Trace));
-            ExitCode::SUCCESS
-        }
+    let is_kept = match arguments[..] {
+        ["replay", seed] if let Ok(seed) = seed.parse() => replay(seed, run),
+        ["replay-group", seed] if let Ok(seed) = seed.parse() => replay(seed, run_group),
         #[cfg(feature = "planted-bugs")]
-        ["planted", seeds] if let Ok(seeds) = seeds.parse() => {
-            if kavka_sim::find_planted(seeds) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        ["planted", seeds] if let Ok(seeds) = seeds.parse() => kavka_sim::find_planted(seeds),
         ["groups", seeds, ref from @ ..] if let Some(seeds) = range(seeds, from) => {
-            if run_seeds(seeds, run_group, "replay-group") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            run_seeds(seeds, run_group, "replay-group")
         }
         [seeds, ref from @ ..] if let Some(seeds) = range(seeds, from) => {
-            let is_kept = [run_seeds(seeds.clone(), run, "replay"), run_seeds(seeds, run_group, "replay-group")];
-            if is_kept == [true, true] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            [run_seeds(seeds.clone(), run, "replay"), run_seeds(seeds, run_group, "replay-group")] == [true, true]
         }
         _ => {
             eprintln!("usage: kavka-sim [groups] SEEDS [FROM] | kavka-sim replay SEED | kavka-sim replay-group SEED");
-            ExitCode::FAILURE
+            false
         }
-    }
+    };
+    if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn range(seeds: &str, from: &[&str]) -> Option<Range<u64>> {
@@ -47,24 +36,71 @@ fn range(seeds: &str, from: &[&str]) -> Option<Range<u64>> {
     Some(from..from.saturating_add(seeds.parse().ok()?))
 }
 
+fn replay(seed: u64, run: fn(u64, Print) -> Outcome) -> bool {
+    let outcome = run(seed, Print::Trace);
+    println!(
+        "No promise was broken: {} records were delivered, and {} failed, in {:?} of simulated time.",
+        outcome.delivered, outcome.failed, outcome.took
+    );
+    true
+}
+
+/// The sums over many runs.
+#[derive(Debug, Default)]
+struct Sums {
+    broken: u64,
+    delivered: u64,
+    failed: u64,
+    events: u64,
+    faults: FaultCounts,
+}
+
+/// Runs seeds on every processor.
 fn run_seeds(seeds: Range<u64>, run: fn(u64, Print) -> Outcome, replay: &str) -> bool {
     let started = Instant::now();
-    let (mut broken, mut delivered, mut failed, mut events) = (0_u64, 0, 0, 0);
-    let count = seeds.end - seeds.start;
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| run(seed, Print::Nothing));
-        if let Ok(outcome) = outcome {
-            delivered += outcome.delivered;
-            failed += outcome.failed;
-            events += outcome.events;
+    let next = AtomicU64::new(seeds.start);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut sums = Sums::default();
+    std::thread::scope(|scope| {
+        let work = || run_while_any(&next, seeds.end, run, replay);
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let part = worker.join().expect("a worker catches the panics of its runs");
+            sums.broken += part.broken;
+            sums.delivered += part.delivered;
+            sums.failed += part.failed;
+            sums.events += part.events;
+            sums.faults.add(&part.faults);
+        }
+    });
+    let (count, took) = (seeds.end - seeds.start, started.elapsed());
+    let Sums { broken, delivered, failed, events, faults } = sums;
+    println!(
+        "{count} seeds in {took:.1?}: {broken} broke a promise; {delivered} records delivered, {failed} failed, \
+         {events} events, {} faults",
+        faults.total()
+    );
+    for kind in FaultKind::ALL.into_iter().filter(|kind| faults.of(*kind) > 0) {
+        println!("{:>10}  {}", faults.of(kind), kind.name());
+    }
+    broken == 0
+}
+
+fn run_while_any(next: &AtomicU64, end: u64, run: fn(u64, Print) -> Outcome, replay: &str) -> Sums {
+    let mut sums = Sums::default();
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            return sums;
+        }
+        if let Ok(outcome) = std::panic::catch_unwind(|| run(seed, Print::Nothing)) {
+            sums.delivered += outcome.delivered;
+            sums.failed += outcome.failed;
+            sums.events += outcome.events;
+            sums.faults.add(&outcome.faults);
         } else {
-            broken += 1;
+            sums.broken += 1;
             eprintln!("seed {seed} broke a promise: make {replay} SEED={seed}");
         }
     }
-    let took = started.elapsed();
-    println!(
-        "{count} seeds in {took:.1?}: {broken} broke a promise; {delivered} records delivered, {failed} failed, {events} events"
-    );
-    broken == 0
 }

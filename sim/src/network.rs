@@ -13,9 +13,9 @@ use kavka_core::time::Instant;
 use kavka_core::wire::api::RequestHeader;
 use kavka_core::wire::{ApiKey, Decoder};
 
-use crate::oddities::odd_produce_answer;
+use crate::oddities::{damaged_fetch_answer, odd_fetch_answer, odd_produce_answer, throttled, with_wrong_id};
 use crate::plan::{BROKERS, BrokerTrouble, Odds};
-use crate::trace::Trace;
+use crate::trace::{FaultKind, Trace};
 
 /// The longest delay of bytes once there are no faults any more, in milliseconds.
 const SHORT_LATENCY: usize = 3;
@@ -84,6 +84,10 @@ pub(crate) struct Network {
     /// What is on its way, by its time of arrival.
     arrivals: BTreeMap<(u64, u64), (LinkId, Arrival)>,
     next_arrival: u64,
+    /// How many record batches were damaged on their way.
+    damaged: u64,
+    /// Whether a response had a wrong correlation id.
+    has_wrong_ids: bool,
 }
 
 impl Network {
@@ -102,6 +106,8 @@ impl Network {
             stalled_answers: VecDeque::new(),
             arrivals: BTreeMap::new(),
             next_arrival: 0,
+            damaged: 0,
+            has_wrong_ids: false,
         }
     }
 
@@ -148,8 +154,12 @@ impl Network {
     }
 
     /// How many of `bytes` bytes the client's socket takes now; the rest must be offered again a moment later.
-    pub(crate) fn accepts(&mut self, bytes: usize) -> usize {
-        if self.chance(self.odds.partial) { 1 + self.random.below(bytes) } else { bytes }
+    pub(crate) fn accepts(&mut self, trace: &mut Trace, bytes: usize) -> usize {
+        if !self.chance(self.odds.partial) {
+            return bytes;
+        }
+        trace.count(FaultKind::PartialWrite);
+        if self.random.below(4) == 0 { 1 } else { 1 + self.random.below(bytes) }
     }
 
     /// The client writes. This may cut the link or make it mute.
@@ -175,8 +185,9 @@ impl Network {
             1 => self.random.below(bytes.len()),
             _ => bytes.len(),
         };
-        trace.say(
+        trace.fault(
             now,
+            if is_late { FaultKind::Late } else { FaultKind::Cut },
             format_args!(
                 "link {} is cut; {arrives} of the last {} bytes reach the broker, at {arrives_at} ms",
                 link.0,
@@ -194,7 +205,11 @@ impl Network {
     }
 
     fn mute(&mut self, now: Instant, trace: &mut Trace, link: LinkId) {
-        trace.say(now, format_args!("link {} goes mute: nothing passes any more, and nobody is told", link.0));
+        trace.fault(
+            now,
+            FaultKind::Mute,
+            format_args!("link {} goes mute: nothing passes any more, and nobody is told", link.0),
+        );
         if let Some(known) = self.links.get_mut(&link) {
             known.condition = Condition::Mute;
         }
@@ -291,7 +306,6 @@ impl Network {
 
     fn answer(&mut self, now: Instant, trace: &mut Trace, link: LinkId, mut bytes: Bytes) {
         let delay = self.delay();
-        let is_odd = self.chance(self.odds.odd);
         let Some(known) = self.links.get_mut(&link) else { return };
         if self.frozen.contains(&known.broker_id) {
             return self.stalled_answers.push_back((link, bytes));
@@ -301,20 +315,19 @@ impl Network {
         }
         let at = (now.0 + delay).max(known.to_client_at);
         known.to_client_at = at;
-        let header = known.unanswered.pop_front();
-        if let Some(header) = header.filter(|header| is_odd && header.key == ApiKey::Produce) {
-            trace.say(now, format_args!("the answer to {:?} {} is odd", header.key, header.correlation_id));
-            bytes = odd_produce_answer(&mut self.random, &header, &bytes);
+        if let Some(header) = known.unanswered.pop_front() {
+            bytes = self.spoil(now, trace, &header, bytes);
         }
         if self.chance(self.odds.mute) {
             return self.mute(now, trace, link);
         }
         if !self.chance(self.odds.cut) {
-            return self.arrive(at, link, Arrival::ToClient(bytes));
+            return self.arrive_in_pieces(at, trace, link, bytes);
         }
         let arrives = if self.random.below(2) == 0 { 0 } else { self.random.below(bytes.len()) };
-        trace.say(
+        trace.fault(
             now,
+            FaultKind::Cut,
             format_args!("link {} is cut; {arrives} of the answer's {} bytes reach the client", link.0, bytes.len()),
         );
         if arrives > 0 {
@@ -322,6 +335,71 @@ impl Network {
         }
         self.arrive(at, link, Arrival::Broken);
         self.arrive(at + 1, link, Arrival::Gone);
+    }
+
+    /// Bytes reach the client, all at once or in pieces, the first of which may be a single byte.
+    fn arrive_in_pieces(&mut self, at: u64, trace: &mut Trace, link: LinkId, mut bytes: Bytes) {
+        let mut at = at;
+        if self.chance(self.odds.pieces) {
+            trace.count(FaultKind::Pieces);
+            for _ in 0..=self.random.below(3) {
+                let first = bytes.split_to(self.random.below(bytes.len()).min(1 << self.random.below(12)));
+                if !first.is_empty() {
+                    self.arrive(at, link, Arrival::ToClient(first));
+                }
+                at += self.delay();
+            }
+            if let Some(known) = self.links.get_mut(&link) {
+                known.to_client_at = at;
+            }
+        }
+        self.arrive(at, link, Arrival::ToClient(bytes));
+    }
+
+    /// Makes something wrong with a response, sometimes.
+    fn spoil(&mut self, now: Instant, trace: &mut Trace, header: &RequestHeader, mut bytes: Bytes) -> Bytes {
+        let Odds { odd, damage, wrong_id, throttle, .. } = self.odds;
+        let (key, id) = (header.key, header.correlation_id);
+        let (is_produce, is_fetch) = (key == ApiKey::Produce, key == ApiKey::Fetch);
+        if (is_produce || is_fetch) && self.chance(odd) {
+            trace.fault(now, FaultKind::Odd, format_args!("the answer to {key:?} {id} names other partitions"));
+            let answer = if is_produce { odd_produce_answer } else { odd_fetch_answer };
+            bytes = answer(&mut self.random, header, &bytes);
+        }
+        if is_fetch
+            && self.chance(damage)
+            && let Some(damaged) = damaged_fetch_answer(&mut self.random, header, &bytes)
+        {
+            trace.fault(
+                now,
+                FaultKind::Damage,
+                format_args!("a record batch in the answer to {key:?} {id} is damaged"),
+            );
+            self.damaged += 1;
+            bytes = damaged;
+        }
+        if (is_produce || is_fetch) && self.chance(throttle) {
+            let (frame, millis) = throttled(&mut self.random, header, &bytes);
+            let sentence = format_args!("the answer to {key:?} {id} tells the client to wait {millis} ms");
+            trace.fault(now, FaultKind::Throttle, sentence);
+            bytes = frame;
+        }
+        if self.chance(wrong_id) {
+            trace.fault(now, FaultKind::WrongId, format_args!("the answer to {key:?} {id} has another correlation id"));
+            self.has_wrong_ids = true;
+            bytes = with_wrong_id(&bytes);
+        }
+        bytes
+    }
+
+    /// How many record batches were damaged on their way.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// Whether a response had a wrong correlation id.
+    pub(crate) fn has_wrong_ids(&self) -> bool {
+        self.has_wrong_ids
     }
 
     /// From now on nothing passes between this client and this broker, and neither is told.
@@ -340,12 +418,18 @@ impl Network {
 
     /// Something happens to a broker.
     pub(crate) fn trouble(&mut self, now: Instant, trace: &mut Trace, trouble: BrokerTrouble) {
+        match &trouble {
+            BrokerTrouble::Down(_) => trace.count(FaultKind::Down),
+            BrokerTrouble::Freeze(_) => trace.count(FaultKind::Frozen),
+            BrokerTrouble::Mishap(..) => trace.count(FaultKind::Mishap),
+            BrokerTrouble::Up(_) | BrokerTrouble::Thaw(_) => {}
+        }
         match trouble {
             BrokerTrouble::Down(broker) => self.cluster.set_broker_down(now, broker),
             BrokerTrouble::Up(broker) => self.cluster.set_broker_up(now, broker),
             BrokerTrouble::Freeze(broker) => drop(self.frozen.insert(broker)),
             BrokerTrouble::Thaw(broker) => self.thaw(now, trace, broker),
-            BrokerTrouble::Mishap(fault) => self.cluster.faults().add(fault),
+            BrokerTrouble::Mishap(fault, _) => self.cluster.faults().add(fault),
         }
     }
 
@@ -355,6 +439,7 @@ impl Network {
         self.cluster.faults().clear();
         self.separated.clear();
         for broker in 1..=BROKERS {
+            self.cluster.end_lag(broker);
             self.cluster.set_broker_up(now, broker);
             self.thaw(now, trace, broker);
         }

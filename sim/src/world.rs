@@ -1,31 +1,37 @@
 //! The world of one client: an application produces and consumes, faults strike by plan, and then they end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kavka_broker::{Cluster, ClusterConfig};
 use kavka_core::config::{ConsumerConfig, ProducerConfig};
+use kavka_core::consumer::TopicPartition;
+use kavka_core::error::{Error, ErrorKind};
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
+use kavka_core::wire::ErrorCode;
 use kavka_core::wire::records::{Compression, CompressionType};
 
 use crate::Print;
-use crate::adapter::{ConsumerMachine, LEDGER, MachineEvent, ProducerMachine, TOPIC, number, place};
+use crate::adapter::{ConsumerMachine, JOURNAL, LEDGER, MachineEvent, ProducerMachine, READ, TOPIC, number, place};
 use crate::client::{Client, Pair, Surroundings};
+use crate::journal::Journal;
 use crate::judge::{self, Judge, Size};
 use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::plan::{BROKERS, PARTITIONS, Plan, Trouble};
-use crate::trace::Trace;
+use crate::trace::{FaultCounts, FaultKind, Trace};
 
-/// The number of partitions that are read: those of both topics.
-const READ: i32 = 2 * PARTITIONS;
 /// The number of the producer's handles that are open at a time.
 const HANDLES: usize = 2;
 const RECORDS: usize = 250;
 /// The number of records produced after the last fault; the first one comes `RECOVERY` milliseconds after it.
 const LATE_RECORDS: u64 = 20;
 const RECOVERY: u64 = 24_000;
+/// How often the journal gets more records, in milliseconds.
+const WRITES_EVERY: usize = 400;
+/// A machine that takes more steps at one moment is due again at once every time.
+const MOST_STEPS: u32 = 5_000;
 /// How long after the last fault, in milliseconds, everything must be reported and read.
 const END: u64 = 70_000;
 
@@ -34,6 +40,8 @@ const END: u64 = 70_000;
 enum Event {
     Append,
     Read,
+    /// The journal gets more records.
+    Write,
     Trouble(Trouble),
     Heal,
 }
@@ -50,6 +58,11 @@ struct World {
     /// The open handles of the producer.
     handles: Vec<usize>,
     next_handle: usize,
+    journal: Journal,
+    /// The partitions that the application has paused.
+    paused: BTreeSet<i32>,
+    /// How many damaged record batches the application was told of.
+    told_of_damage: u64,
     judge: Judge,
     trace: Trace,
 }
@@ -65,6 +78,8 @@ pub struct Outcome {
     pub delivered: u64,
     /// How many records failed.
     pub failed: u64,
+    /// How many faults of each kind there were.
+    pub faults: FaultCounts,
     /// How long it took, in virtual time.
     pub took: Duration,
 }
@@ -78,8 +93,8 @@ pub fn run(seed: u64, print: Print) -> Outcome {
     let mut world = World::new(seed, print);
     world.run();
     let (delivered, failed) = world.judge.outcomes();
-    let (trace_hash, events) = (world.trace.hash(), world.trace.sentences());
-    Outcome { trace_hash, events, delivered, failed, took: world.now.since(Instant(0)) }
+    let (trace_hash, events, faults) = (world.trace.hash(), world.trace.sentences(), world.trace.faults());
+    Outcome { trace_hash, events, faults, delivered, failed, took: world.now.since(Instant(0)) }
 }
 
 impl World {
@@ -88,10 +103,18 @@ impl World {
         let plan = Plan::new(&mut random);
         let brokers = BROKERS as u16;
         let max_fetch_sessions = plan.fetch_sessions;
-        let config =
-            ClusterConfig { brokers, auto_create_topics: false, max_fetch_sessions, seed, ..ClusterConfig::default() };
+        let config = ClusterConfig {
+            kafka_version: plan.kafka_version,
+            brokers,
+            auto_create_topics: false,
+            max_fetch_sessions,
+            seed,
+            ..ClusterConfig::default()
+        };
         let mut cluster = Cluster::new(config);
         let judge = Judge::new(create_topics(&mut cluster, &plan, &mut random));
+        let mut journal = Journal::new();
+        journal.create(&mut cluster, &mut random);
         let network_random = Random::new(random.next_u64());
         let producer = producer_config(&plan);
         let consumer = ConsumerConfig::default()
@@ -103,7 +126,7 @@ impl World {
         let mut client = Client::new(
             0,
             Pair { producer, consumer },
-            &[TOPIC, LEDGER],
+            &[TOPIC, LEDGER, JOURNAL],
             Duration::from_secs(300),
             plan.fetch_version,
             seed,
@@ -118,6 +141,9 @@ impl World {
             client,
             handles: (0..HANDLES).collect(),
             next_handle: HANDLES,
+            journal,
+            paused: BTreeSet::new(),
+            told_of_damage: 0,
             judge,
             trace: Trace::new(print),
             plan,
@@ -146,16 +172,22 @@ impl World {
         for (at, trouble) in std::mem::take(&mut self.plan.troubles) {
             self.schedule(at, Event::Trouble(trouble));
         }
+        for at in (0..heal_at + RECOVERY).step_by(WRITES_EVERY) {
+            self.schedule(at, Event::Write);
+        }
         self.schedule(heal_at, Event::Heal);
         self.schedule(0, Event::Read);
     }
 
     fn run(&mut self) {
         self.drive();
+        let mut steps = 0;
         loop {
             let event = self.events.keys().next().map(|(at, _)| Instant(*at));
             let timers = [event, self.network.poll_timeout(), self.client.poll_timeout(self.now)];
             let next = timers.into_iter().flatten().min().expect("the application always has something to do");
+            steps = if next <= self.now { steps + 1 } else { 0 };
+            assert!(steps < MOST_STEPS, "at {} ms something is due again and again", self.now.0);
             self.now = next.max(self.now);
             if self.now.0 > self.plan.heal_at + END {
                 break;
@@ -177,6 +209,7 @@ impl World {
             }
         }
         self.judge.look_at(&self.network.cluster);
+        self.judge.know_journal(std::mem::replace(&mut self.journal, Journal::new()));
         self.judge.judge_producer(&self.plan, Instant(self.plan.heal_at + RECOVERY));
         self.judge.judge_consumer();
     }
@@ -188,11 +221,16 @@ impl World {
             self.client.machines.consumer.position(partition) == end
         };
         let is_read_ledger = |number| self.judge.is_read(number, self.client.machines.consumer.position(number));
+        let is_read_journal = |number| {
+            let position = self.client.machines.consumer.position(number);
+            position == Some(self.journal.end(place(number).1))
+        };
         self.now.0 > self.plan.heal_at + RECOVERY + LATE_RECORDS * 100
             && self.client.machines.producer.is_idle()
             && self.judge.unreported() == 0
             && (0..PARTITIONS).all(is_read)
-            && (PARTITIONS..READ).all(is_read_ledger)
+            && (PARTITIONS..2 * PARTITIONS).all(is_read_ledger)
+            && (2 * PARTITIONS..READ).all(is_read_journal)
     }
 
     fn drive(&mut self) {
@@ -219,16 +257,56 @@ impl World {
                 assert!(start.is_some_and(|start| from < start), "reset although offset {from} is there: {start:?}");
                 self.judge.moved(number(&key), to);
             }
-            MachineEvent::PartitionError(key, error) => panic!("nothing is wrong with {key:?}, and yet: {error}"),
+            MachineEvent::PartitionError(key, error) => self.hear_error(&key, &error),
+            MachineEvent::TopicError(topic, error) => {
+                self.trace.say(self.now, format_args!("the application is told of {topic}: {error}"));
+                let is_right = *topic == *JOURNAL && self.journal.was_deleted();
+                assert!(is_right, "nothing is wrong with {topic}, and yet: {error}");
+            }
+            MachineEvent::Failed(error) if self.makes_sense(&error) => {
+                self.trace.say(self.now, format_args!("the application is told: {error}"));
+            }
             MachineEvent::Failed(error) => panic!("nothing is wrong, and yet: {error}"),
             MachineEvent::Notice(_) => unreachable!("the client has taken it"),
         }
+    }
+
+    /// Whether a broker has sent something that cannot be understood, as this error says.
+    fn makes_sense(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Malformed && self.network.has_wrong_ids()
+    }
+
+    /// The consumer has stopped reading a partition. The application lets it go on where it was, or where the log has
+    /// changed.
+    fn hear_error(&mut self, key: &TopicPartition, error: &Error) {
+        let (now, number) = (self.now, number(key));
+        self.trace.say(now, format_args!("the application is told of {key}: {error}"));
+        let is_about_history = matches!(
+            error.kind(),
+            ErrorKind::Broker(ErrorCode::OFFSET_OUT_OF_RANGE | ErrorCode::INCONSISTENT_TOPIC_ID)
+        );
+        let to = if is_about_history && *key.topic == *JOURNAL {
+            self.journal.take_change(key.partition)
+        } else {
+            self.told_of_damage += 1;
+            let is_damaged = !is_about_history && self.told_of_damage <= self.network.damaged();
+            self.client.machines.consumer.position(number).filter(|_| is_damaged)
+        };
+        let Some(to) = to else { panic!("nothing is wrong with {key}, and yet: {error}") };
+        self.trace.say(now, format_args!("the application seeks {key} to {to}"));
+        self.client.machines.consumer.seek(number, to);
+        self.judge.moved(number, to);
     }
 
     fn handle(&mut self, event: Event) {
         match event {
             Event::Append => self.append(),
             Event::Read => self.read(),
+            Event::Write => {
+                self.journal.create(&mut self.network.cluster, &mut self.random);
+                self.journal.write(self.now, &mut self.network.cluster, &mut self.random);
+                self.network.settle(self.now, &mut self.trace);
+            }
             Event::Trouble(trouble) => self.make(trouble),
             Event::Heal => self.heal(),
         }
@@ -280,11 +358,18 @@ impl World {
         let is_paused = is_wild && self.random.below(100) < 3;
         if is_paused || self.random.below(3) == 0 {
             self.client.machines.consumer.set_paused(partition, is_paused);
+            if is_paused {
+                self.paused.insert(partition)
+            } else {
+                self.paused.remove(&partition)
+            };
         }
         let limit = if is_wild && self.random.below(3) == 0 { 1 } else { usize::MAX };
         if let Some((partition, given)) = self.client.machines.consumer.take(limit) {
             let offsets: Vec<i64> = given.iter().map(|given| given.offset).collect();
             self.trace.say(self.now, format_args!("partition {partition} hands out {offsets:?}"));
+            let is_paused = self.paused.contains(&partition) && !given.is_empty();
+            assert!(!is_paused, "partition {partition} is paused, and yet hands out {offsets:?}");
             self.judge.given(partition, given);
         }
         let wait = 1 + self.random.below(30) as u64;
@@ -292,7 +377,7 @@ impl World {
     }
 
     fn make(&mut self, trouble: Trouble) {
-        self.trace.say(self.now, format_args!("trouble: {trouble:?}"));
+        self.trace.say(self.now, format_args!("trouble: {trouble}"));
         let now = self.now;
         let cluster = &mut self.network.cluster;
         match trouble {
@@ -301,13 +386,37 @@ impl World {
                 let (topic, partition) = place(number);
                 let broker = self.random.below(BROKERS as usize) as i32 + 1;
                 // Fails if the broker is down and cannot lead; then nothing happens.
-                let _ = cluster.move_leader(now, topic, partition, broker);
+                let is_moved = cluster.move_leader(now, topic, partition, broker).is_ok();
+                self.trace.count_if(is_moved, FaultKind::LeaderMove);
             }
             Trouble::DeleteRecords(partition) => {
                 self.judge.look_at(cluster);
                 if let Some((start, end)) = cluster.offsets(TOPIC, partition) {
                     cluster.delete_records(TOPIC, partition, start.midpoint(end)).expect("the partition is there");
+                    self.trace.count(FaultKind::Deletion);
                 }
+            }
+            Trouble::BeginLag(broker, hidden) => {
+                cluster.begin_lag(broker, hidden);
+                self.trace.count(FaultKind::Lag);
+            }
+            Trouble::EndLag(broker) => cluster.end_lag(broker),
+            Trouble::Grow => {
+                cluster.add_partition(TOPIC).expect("the topic is there");
+                self.trace.count(FaultKind::Growth);
+            }
+            Trouble::Truncate(partition) => {
+                self.journal.truncate(now, cluster, partition, &mut self.random);
+                self.trace.count(FaultKind::Truncation);
+            }
+            Trouble::DeleteJournal => {
+                self.journal.delete(now, cluster);
+                self.trace.count(FaultKind::NewTopic);
+            }
+            Trouble::CreateJournal => self.journal.create(cluster, &mut self.random),
+            Trouble::ChangeVersion(version) => {
+                cluster.change_version(now, version);
+                self.trace.count(FaultKind::Version);
             }
         }
         self.network.settle(now, &mut self.trace);
@@ -344,5 +453,6 @@ fn producer_config(plan: &Plan) -> ProducerConfig {
         .delivery_timeout(plan.delivery_timeout)
         .batch_size(plan.batch_bytes)
         .linger(plan.linger)
+        .idempotence(Some(plan.is_idempotent))
         .compression(if plan.is_compressed { lz4() } else { Compression::default() })
 }

@@ -466,6 +466,28 @@ impl Cluster {
         self.settle(now);
     }
 
+    /// From now on the metadata of a broker is what it is at this moment, except that it lacks the topic `hidden`.
+    pub fn begin_lag(&mut self, broker_id: i32, hidden: Option<&str>) {
+        let mut snapshot = apis::metadata::snapshot(&self.state);
+        snapshot.topics.retain(|topic| hidden.is_none() || topic.name.as_deref() != hidden);
+        self.state.lagging.insert(broker_id, snapshot);
+    }
+
+    /// The broker does not lag behind any more.
+    pub fn end_lag(&mut self, broker_id: i32) {
+        self.state.lagging.remove(&broker_id);
+    }
+
+    /// Replaces all brokers by those of another version of Kafka, which closes all connections. The logs stay as they
+    /// are, so both versions must have the same format.
+    pub fn change_version(&mut self, now: Instant, kafka_version: KafkaVersion) {
+        self.state.config.kafka_version = kafka_version;
+        for broker_id in self.state.brokers.keys().copied().collect::<Vec<_>>() {
+            self.close_connections(broker_id);
+        }
+        self.settle(now);
+    }
+
     /// Closes all connections to a broker.
     pub fn close_connections(&mut self, broker_id: i32) {
         let is_there = |(id, known): (&ConnectionId, &Connection)| (known.broker_id == broker_id).then_some(*id);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kavka_core::time::Instant;
 use kavka_core::wire::Uuid;
 use kavka_core::wire::error_code::ErrorCode;
+use kavka_core::wire::messages::MetadataResponse;
 use kavka_core::wire::records::{self, Decompressor, Format};
 
 use crate::groups::Groups;
@@ -73,6 +74,8 @@ pub(crate) struct State {
     pub(crate) brokers: BTreeMap<i32, Broker>,
     pub(crate) topics: BTreeMap<Arc<str>, Topic>,
     pub(crate) topic_names: BTreeMap<Uuid, Arc<str>>,
+    /// The brokers that lag behind, and the metadata that they still believe in.
+    pub(crate) lagging: BTreeMap<i32, MetadataResponse>,
     pub(crate) sessions: Sessions,
     pub(crate) groups: Groups,
     /// `None` if anybody may use the cluster.
@@ -99,6 +102,7 @@ impl State {
             brokers,
             topics: BTreeMap::new(),
             topic_names: BTreeMap::new(),
+            lagging: BTreeMap::new(),
             sessions,
             groups: Groups::default(),
             next_producer_id: 0,

@@ -432,3 +432,37 @@ fn a_transaction_whose_marker_was_lost_is_open_again() {
     let data = only_fetched(harness.call(connection, 12, &request));
     assert_eq!((data.high_watermark, data.last_stable_offset), (3, Some(0)));
 }
+
+#[test]
+fn a_broker_that_lags_behind_names_the_old_leader_and_may_lack_a_topic() {
+    let mut harness = Harness::new(2);
+    let connection = harness.connect(1);
+    let topic = metadata::MetadataRequestTopic { name: Some("t".into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    let ask = |harness: &mut Harness| {
+        let response = harness.call(connection, 9, &request);
+        let topic = &response.topics[0];
+        (topic.error_code, topic.partitions.first().and_then(|partition| partition.leader_id))
+    };
+    harness.cluster.begin_lag(1, None);
+    harness.cluster.move_leader(harness.now, "t", 0, 2).unwrap();
+    assert_eq!(ask(&mut harness), (ErrorCode::NONE, Some(1)));
+    harness.cluster.begin_lag(1, Some("t"));
+    assert_eq!(ask(&mut harness), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
+    harness.cluster.end_lag(1);
+    assert_eq!(ask(&mut harness), (ErrorCode::NONE, Some(2)));
+}
+
+#[test]
+fn brokers_of_another_version_close_all_connections_and_speak_other_versions() {
+    let mut harness = Harness::new(1);
+    let connection = harness.connect(1);
+    harness.cluster.change_version(harness.now, KafkaVersion::V2_8);
+    harness.collect();
+    assert_eq!(harness.cluster.connections(), 0);
+    assert!(harness.is_closed(connection));
+    let connection = harness.connect(1);
+    let response = harness.call(connection, 2, &ApiVersionsRequest::default());
+    let produce = response.api_keys.iter().find(|api| api.api_key == ApiKey::Produce.number()).unwrap();
+    assert_eq!(produce.max_version, 9);
+}

@@ -91,6 +91,7 @@ pub fn run_group(seed: u64, print: Print) -> Outcome {
         events: world.trace.sentences(),
         delivered: world.judge.delivered(),
         failed: 0,
+        faults: world.trace.faults(),
         took: world.now.since(Instant(0)),
     }
 }
@@ -270,8 +271,11 @@ impl World {
     }
 
     fn make(&mut self, trouble: Trouble) {
-        self.trace.say(self.now, format_args!("trouble: {trouble:?}"));
+        self.trace.say(self.now, format_args!("trouble: {trouble}"));
         let now = self.now;
+        if let Some(kind) = trouble.kind() {
+            self.trace.count(kind);
+        }
         match trouble {
             Trouble::Broker(trouble) => self.network.trouble(now, &mut self.trace, trouble),
             Trouble::Grow => {

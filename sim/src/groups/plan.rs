@@ -1,6 +1,7 @@
 //! What happens to a group in one run, as its seed decides.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use kavka_core::group::assignor::{Assignor, RebalanceProtocol};
 use kavka_core::random::Random;
 use kavka_core::wire::{ApiKey, ErrorCode};
 
-use crate::plan::{BROKERS, BrokerTrouble, Odds};
+use crate::plan::{BROKERS, BrokerTrouble, Odds, described};
+use crate::trace::FaultKind;
 
 /// The topics of the group; runs with one topic use the first.
 pub(crate) const TOPICS: [&str; 2] = ["letters", "parcels"];
@@ -52,6 +54,57 @@ pub(crate) enum Trouble {
     /// From now on no member has a reason to join again, unless it is restarted.
     Settled,
     Heal,
+}
+
+impl Trouble {
+    /// What to count it as.
+    pub(crate) fn kind(&self) -> Option<FaultKind> {
+        match self {
+            Self::Grow => Some(FaultKind::Growth),
+            Self::Kill(_) | Self::Restart(..) | Self::Renew(..) | Self::CrashAtRevoke(..) => Some(FaultKind::Restart),
+            Self::Freeze(..) | Self::Dawdle(..) => Some(FaultKind::Pause),
+            Self::CutOff(..) => Some(FaultKind::CutOff),
+            Self::Broker(_)
+            | Self::Start
+            | Self::TakePlace(_)
+            | Self::Close(_)
+            | Self::Reach(..)
+            | Self::Settled
+            | Self::Heal => None,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(trouble) => trouble.fmt(f),
+            Self::Grow => write!(f, "a topic gets another partition"),
+            Self::Start => write!(f, "another member starts"),
+            Self::Kill(member) => write!(f, "the process of member {member} is killed"),
+            Self::Restart(member, millis) => {
+                write!(f, "the process of member {member} is killed, and another one starts {millis} ms later")
+            }
+            Self::Renew(member, millis) => {
+                write!(f, "member {member} leaves, and its process starts again {millis} ms later")
+            }
+            Self::TakePlace(member) => write!(f, "a process starts in the place of member {member}"),
+            Self::Close(member) => write!(f, "member {member} leaves the group"),
+            Self::Freeze(member, millis) => write!(f, "member {member} stands still for {millis} ms"),
+            Self::Dawdle(member, millis) => {
+                write!(f, "the application of member {member} asks for nothing for {millis} ms")
+            }
+            Self::CutOff(member, millis) => {
+                write!(f, "member {member} cannot reach its coordinator for {millis} ms, and neither is told")
+            }
+            Self::Reach(member, broker) => write!(f, "member {member} can reach broker {broker} again"),
+            Self::CrashAtRevoke(member, millis) => {
+                write!(f, "member {member} shall crash when it gives up partitions, and start {millis} ms later")
+            }
+            Self::Settled => write!(f, "none: from now on no member has a reason to join again"),
+            Self::Heal => write!(f, "all of it ends"),
+        }
+    }
 }
 
 /// Which assignors the members use.
@@ -239,7 +292,7 @@ fn troubles(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
     if random.below(2) == 0 {
         for _ in 0..random.below(25) {
             let at = a_time(random);
-            troubles.push((at, Trouble::Broker(BrokerTrouble::Mishap(mishap(random, protocols)))));
+            troubles.push((at, Trouble::Broker(mishap(random, protocols))));
         }
     }
     for _ in 0..random.below(3) {
@@ -248,7 +301,7 @@ fn troubles(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
     troubles
 }
 
-fn mishap(random: &mut Random, protocols: Protocols) -> Fault {
+fn mishap(random: &mut Random, protocols: Protocols) -> BrokerTrouble {
     const APIS: [ApiKey; 8] = [
         ApiKey::JoinGroup,
         ApiKey::SyncGroup,
@@ -263,14 +316,19 @@ fn mishap(random: &mut Random, protocols: Protocols) -> Fault {
         [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
     let api = protocols.struck(APIS[random.below(APIS.len())]);
     let code = CODES[random.below(CODES.len())];
-    let fault = match random.below(6) {
-        0 => Fault::silence(),
-        1 => Fault::silence_after_applying(),
-        2 => Fault::lose_answer(),
-        3 => Fault::delay(Duration::from_millis(random.below(4_000) as u64)),
-        _ if api == ApiKey::Metadata => Fault::fail(ErrorCode::LEADER_NOT_AVAILABLE),
-        4 => Fault::fail(code),
-        _ => Fault::fail_after_applying(code),
+    let fail = |code: ErrorCode| (Fault::fail(code), format!("is refused with {code}"));
+    let (fault, what) = match random.below(6) {
+        0 => (Fault::silence(), "is not carried out, and not answered".into()),
+        1 => (Fault::silence_after_applying(), "is carried out, but not answered".into()),
+        2 => (Fault::lose_answer(), "is carried out, but its connection closed".into()),
+        3 => {
+            let millis = random.below(4_000) as u64;
+            (Fault::delay(Duration::from_millis(millis)), format!("is answered {millis} ms later"))
+        }
+        _ if api == ApiKey::Metadata => fail(ErrorCode::LEADER_NOT_AVAILABLE),
+        4 => fail(code),
+        _ => (Fault::fail_after_applying(code), format!("is carried out, but refused with {code}")),
     };
-    fault.api(api).times(1 + random.below(3) as u32)
+    let times = 1 + random.below(3) as u32;
+    BrokerTrouble::Mishap(fault.api(api).times(times), described(api, times, &what))
 }

@@ -3,6 +3,8 @@
 //! A topic is created if a client asks for it by name and allows it (v4 and newer), and the cluster allows it
 //! (`auto.create.topics.enable`). The response already contains it, while Kafka tells the client to ask again.
 //!
+//! A broker that lags behind ([`Cluster::begin_lag`](crate::Cluster::begin_lag)) answers from its snapshot.
+//!
 //! A topic can be asked for by its id alone from v12 on. Before that, such a request closes the connection.
 //!
 //! Not here: authorized operations, racks.
@@ -25,27 +27,18 @@ impl Handle for MetadataRequest {
             return Answer::Close;
         }
         let is_all = |topics: &Vec<_>| topics.is_empty() && context.version() == 0;
-        let topics = match self.topics.filter(|topics| !is_all(topics)) {
+        let asked = self.topics.filter(|topics| !is_all(topics));
+        if let Some(snapshot) = state.lagging.get(&context.broker_id) {
+            return from_the_past(snapshot, asked).into();
+        }
+        let topics = match asked {
             None => state.topics.values().map(|topic| describe(state, topic)).collect(),
             Some(asked) => {
                 let may_create = self.allow_auto_topic_creation && state.config.auto_create_topics;
                 asked.into_iter().map(|topic| answer(state, topic, may_create)).collect()
             }
         };
-        let describe = |broker: &crate::state::Broker| MetadataResponseBroker {
-            node_id: broker.id,
-            host: broker.host.clone(),
-            port: broker.port.into(),
-            rack: None,
-        };
-        MetadataResponse {
-            brokers: state.alive().map(describe).collect(),
-            cluster_id: Some(state.config.cluster_id.clone()),
-            controller_id: state.controller(),
-            topics,
-            ..MetadataResponse::default()
-        }
-        .into()
+        response(state, topics).into()
     }
 
     fn refuse(&self, error_code: ErrorCode) -> MetadataResponse {
@@ -53,6 +46,40 @@ impl Handle for MetadataRequest {
         let topics = self.topics.as_deref().unwrap_or_default().iter().map(refuse).collect();
         MetadataResponse { topics, error_code, ..MetadataResponse::default() }
     }
+}
+
+fn response(state: &State, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+    let describe = |broker: &crate::state::Broker| MetadataResponseBroker {
+        node_id: broker.id,
+        host: broker.host.clone(),
+        port: broker.port.into(),
+        rack: None,
+    };
+    MetadataResponse {
+        brokers: state.alive().map(describe).collect(),
+        cluster_id: Some(state.config.cluster_id.clone()),
+        controller_id: state.controller(),
+        topics,
+        ..MetadataResponse::default()
+    }
+}
+
+/// All of the metadata as it is now.
+pub(crate) fn snapshot(state: &State) -> MetadataResponse {
+    response(state, state.topics.values().map(|topic| describe(state, topic)).collect())
+}
+
+fn from_the_past(snapshot: &MetadataResponse, asked: Option<Vec<MetadataRequestTopic>>) -> MetadataResponse {
+    let Some(asked) = asked else { return snapshot.clone() };
+    let find = |asked: MetadataRequestTopic| {
+        let is_same = |topic: &&MetadataResponseTopic| match &asked.name {
+            Some(name) => topic.name.as_ref() == Some(name),
+            None => topic.topic_id == asked.topic_id,
+        };
+        let known = snapshot.topics.iter().find(is_same).cloned();
+        known.unwrap_or_else(|| failed(asked, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
+    };
+    MetadataResponse { topics: asked.into_iter().map(find).collect(), ..snapshot.clone() }
 }
 
 fn answer(state: &mut State, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {

@@ -14,7 +14,7 @@ pub(crate) mod fetch;
 mod groups;
 mod init_producer_id;
 mod list_offsets;
-mod metadata;
+pub(crate) mod metadata;
 mod offset_delete;
 mod offsets;
 mod produce;

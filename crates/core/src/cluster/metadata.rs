@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::cluster::partition_list::PartitionList;
 use crate::cluster::topic_map::TopicMap;
+use crate::planted::{Bug, is_planted};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::MetadataResponse;
 use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
@@ -345,7 +346,13 @@ fn merged_partition(before: Option<&Partition>, partition: MetadataResponseParti
         in_sync_replicas: partition.isr_nodes,
     };
     match before {
-        Some(before) if new.leader_epoch.is_some() && before.leader_epoch > new.leader_epoch => before.clone(),
+        Some(before)
+            if new.leader_epoch.is_some()
+                && before.leader_epoch > new.leader_epoch
+                && !is_planted(Bug::OldLeaderReturns) =>
+        {
+            before.clone()
+        }
         Some(_) | None => new,
     }
 }

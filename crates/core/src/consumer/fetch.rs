@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::cluster::{Broker, Call, LeaderHint, Notice, Outdated, Target};
 use crate::error::{Error, Hint};
+use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::fetch::{
@@ -249,7 +250,8 @@ impl Consumer {
     ) -> Yield {
         let is_current =
             |partition: &Partition| partition.state() == State::Fetching && partition.fetched() == asked.offset;
-        if !self.unchanged(id, asked.stamp).is_some_and(is_current) {
+        let is_late = !self.unchanged(id, asked.stamp).is_some_and(is_current);
+        if is_late && !is_planted(Bug::LateFetchCounts) {
             return Yield::Something;
         }
         if data.error_code != ErrorCode::NONE {
@@ -274,6 +276,9 @@ impl Consumer {
             }
             let bytes = data.records.map(Records::into_bytes).unwrap_or_default();
             if bytes.is_empty() {
+                if is_planted(Bug::EndMovesPosition) {
+                    partition.pass_end();
+                }
                 return Yield::Nothing;
             }
             let mut hidden = AbortedTransactions::new(data.aborted_transactions.unwrap_or_default());
@@ -297,6 +302,9 @@ impl Consumer {
                 self.handle_out_of_range(id);
             }
             return;
+        }
+        if is_planted(Bug::ResetsOnRefusal) {
+            return self.reset(id);
         }
         match Error::from_code(code) {
             Some(error) if code == ErrorCode::CORRUPT_MESSAGE => {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Place};
+use crate::planted::{Bug, is_planted};
 use crate::wire::records::{BatchHeader, CompressionType, Decompressor, OpenBatch, RawBatch, RecordView};
 
 use super::TopicPartition;
@@ -155,6 +156,15 @@ pub struct BadBatch {
     pub(super) error: Error,
 }
 
+impl BadBatch {
+    /// `None` with [`Bug::SkipsDamage`]: the position then moves past the first record.
+    pub(super) fn unless_skipped(self) -> Option<Self> {
+        let is_skipped = is_planted(Bug::SkipsDamage)
+            && self.lease.position().is_some_and(|position| self.lease.claim(position, position.saturating_add(1)));
+        (!is_skipped).then_some(self)
+    }
+}
+
 /// The records of one batch, in order.
 ///
 /// The batch is one buffer ([`RecordCursor::data`]); a record is a set of ranges in it. The cursor holds no lock. Only
@@ -291,13 +301,14 @@ impl RecordCursor {
     /// Claims the offsets that compaction removed from the end of the batch.
     fn finish(&mut self) {
         let end = self.records.header().last_offset.saturating_add(1);
-        if end > self.position {
+        if end > self.position && !is_planted(Bug::StuckOnEmpty) {
             self.claim(end);
         }
     }
 
     #[inline]
     fn claim(&mut self, to: i64) -> bool {
+        let to = if is_planted(Bug::PositionAhead) { to.max(self.header().last_offset.saturating_add(1)) } else { to };
         let claimed = self.lease.claim(self.position, to);
         if claimed {
             self.position = to;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::planted::{Bug, is_planted};
 use crate::wire::messages::fetch::AbortedTransaction;
 
 #[derive(Debug, Default)]
@@ -36,8 +37,10 @@ impl AbortedTransactions {
         if is_control {
             // This control batch is the abort marker: a commit marker of the same producer would lie before
             // `first_offset`.
-            self.producers.remove(&producer_id);
-            return true;
+            if !is_planted(Bug::AbortedForEver) {
+                self.producers.remove(&producer_id);
+            }
+            return !is_planted(Bug::GivesMarkers);
         }
         is_transactional && self.producers.contains(&producer_id)
     }

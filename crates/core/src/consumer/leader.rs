@@ -2,6 +2,7 @@
 
 use crate::cluster::{Call, Metadata, Outdated, Owner, Target};
 use crate::error::{Error, ErrorKind, Hint};
+use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use std::sync::Arc;
@@ -179,6 +180,7 @@ impl Consumer {
                     self.go_on(id, out_of_range);
                 }
                 Some(_) if is_unsupported => self.fail(id, error.clone()),
+                Some(State::Validating { .. }) if is_planted(Bug::ResetsOnSilence) => self.reset(id),
                 Some(_) => {
                     self.refresh_topic(id);
                     self.back_off(now, id);

@@ -589,7 +589,7 @@ impl Consumer {
     ///
     /// Ignored if the partition was sought, paused or removed in the meantime.
     pub fn handle_bad_batch(&mut self, bad: BadBatch) {
-        let BadBatch { lease: open, error } = bad;
+        let Some(BadBatch { lease: open, error }) = bad.unless_skipped() else { return };
         let (id, lease) = (open.partition_id(), Arc::clone(open.lease()));
         drop(open);
         self.fail_at_batch(id, &lease, error);

@@ -18,10 +18,11 @@ use bytes::Bytes;
 
 use crate::cluster;
 use crate::error::{Error, ErrorKind, Place};
+use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::messages::fetch::PartitionData;
 use crate::wire::primitives::Uuid;
-use crate::wire::records::{RawBatch, batches};
+use crate::wire::records::{CompressionType, RawBatch, batches};
 
 use super::brokers::Question;
 use super::buffer::{Buffer, Content, Front};
@@ -258,7 +259,7 @@ impl Partition {
 
     /// Whether no records of it are handed out at the moment.
     pub(super) fn stands_still(&self) -> bool {
-        self.stops.is_paused || self.stops.is_withheld
+        self.stops.is_paused && !is_planted(Bug::GivesWhilePaused) || self.stops.is_withheld
     }
 
     pub(super) fn is_asking(&self) -> bool {
@@ -396,10 +397,12 @@ impl Partition {
 
     /// Applies the metadata. Returns false if the topic id has changed: the topic was deleted and created again.
     pub(super) fn set_leader(&mut self, topic: &cluster::Topic, stamp: u64) -> bool {
-        if self.topic_id.is_zero() {
-            self.topic_id = topic.topic_id;
-        } else if !topic.topic_id.is_zero() && self.topic_id != topic.topic_id {
+        let is_another = !self.topic_id.is_zero() && !topic.topic_id.is_zero() && self.topic_id != topic.topic_id;
+        if is_another && !is_planted(Bug::TakesNewTopicForOld) {
             return false;
+        }
+        if is_another || self.topic_id.is_zero() {
+            self.topic_id = topic.topic_id;
         }
         let known = usize::try_from(self.key.partition).ok().and_then(|index| topic.partitions.get(index));
         let leader = known.and_then(|known| known.leader);
@@ -557,6 +560,8 @@ impl Partition {
         let header = *batch.header();
         let producer_id = header.producer.map_or(-1, |producer| producer.producer_id);
         let is_hidden = hidden.hides(header.last_offset, producer_id, header.is_transactional, header.is_control);
+        let is_compressed = header.compression_type != CompressionType::None;
+        let is_hidden = is_hidden && !(is_planted(Bug::GivesAborted) && is_compressed);
         if header.last_offset < self.fetched {
             // A damaged header must not make an unread batch look like one that was already read.
             batch.check_crc()?;

@@ -9,6 +9,7 @@ use super::leaders::Destination;
 use super::{PartitionId, Producer, ProducerEvent};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
+use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Instant;
 
@@ -154,8 +155,12 @@ impl Producer {
                 self.ledger.settle(number);
                 self.lingering.remove(&number);
             }
-            self.events.push_back(ProducerEvent::Completed(completed));
             self.progressed.insert(handle);
+            let is_expired = completed.error().is_some_and(|error| matches!(error.kind(), ErrorKind::TimedOut(_)));
+            if is_expired && is_planted(Bug::NoReportOnExpiry) {
+                continue;
+            }
+            self.events.push_back(ProducerEvent::Completed(completed));
         }
     }
 

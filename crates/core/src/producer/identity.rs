@@ -82,6 +82,11 @@ impl Sequences {
         Some(ProducerStamp { producer_id, producer_epoch, base_sequence })
     }
 
+    /// For planted bugs: uses sequence numbers again.
+    pub(super) fn go_back_to(&mut self, sequence: i32) {
+        self.next = sequence;
+    }
+
     /// Bumps the epoch and restarts the sequence. False if the epochs are used up: a new producer id is needed.
     pub(super) fn start_next_epoch(&mut self) -> bool {
         let next = self.current.and_then(ProducerId::next_epoch);

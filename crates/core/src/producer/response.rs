@@ -11,6 +11,7 @@ use super::{Producer, ProducerEvent, TopicIndex};
 use crate::cluster::{Broker, LeaderHint, Notice, Outdated};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result, Written};
+use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::messages::ProduceResponse;
 use crate::wire::messages::produce::PartitionProduceResponse;
@@ -111,6 +112,7 @@ impl Producer {
             };
             for partition in topic.partition_responses {
                 let place = index.and_then(|index| places.get(&(index, partition.index)));
+                let place = place.or(places.values().next().filter(|_| is_planted(Bug::ForeignAnswerCounts)));
                 if let Some((index, (times, answer))) = index.zip(place.and_then(|place| answers.get_mut(*place))) {
                     hints.extend(self.leader_hint(index, &partition));
                     *times += 1;
@@ -125,6 +127,10 @@ impl Producer {
         }
         let answers = answers.into_iter().map(|answer| match answer {
             (1, Some(partition)) => BatchResponse::Partition(partition),
+            (_, Some(partition)) if is_planted(Bug::LastAnswerCounts) => BatchResponse::Partition(partition),
+            (0, None) if is_planted(Bug::NoAnswerIsSuccess) => {
+                BatchResponse::Partition(PartitionProduceResponse::default())
+            }
             (times, _) => {
                 let what = format!("the broker answered {times} times for the partition instead of once");
                 BatchResponse::Missing(Error::new(ErrorKind::Malformed, what).with_written(Written::Maybe))

@@ -8,6 +8,7 @@ use super::partition::Partition;
 use super::{HandleId, LaneId, PartitionId, Producer, TopicIndex};
 use crate::cluster::{self, Metadata};
 use crate::error::{Error, ErrorKind, Place, Written};
+use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::primitives::Uuid;
@@ -178,6 +179,11 @@ impl Producer {
     fn update_topic(&mut self, now: Instant, index: TopicIndex, metadata: &Metadata) {
         self.update_presence(now, index, metadata);
         let topic = self.topics.get_mut(index);
+        if is_planted(Bug::SequencesStartOver) && topic.presence != Presence::There {
+            for id in &topic.partitions {
+                self.partitions.get_mut(*id).start_sequences_over();
+            }
+        }
         // A topic that is missing from the metadata for a moment keeps its partitions and sequences.
         let Some(news) = metadata.topic(&topic.name).filter(|news| !news.partitions.is_empty()) else { return };
         let made_anew = topic.id != Uuid::ZERO && news.topic_id != Uuid::ZERO && topic.id != news.topic_id;

@@ -1,6 +1,7 @@
 //! The leader epoch of what was fetched: what is committed with an offset, and what a truncated log means (KIP-320).
 
 use super::{CommittedOffset, Partition};
+use crate::planted::{Bug, is_planted};
 
 /// What the end of a leader epoch means for what was fetched.
 #[derive(Debug, PartialEq)]
@@ -13,6 +14,15 @@ pub(in crate::consumer) enum Truncation {
 }
 
 impl Partition {
+    /// Moves the position past the end of the log ([`Bug::EndMovesPosition`](crate::planted::Bug::EndMovesPosition)).
+    pub(in crate::consumer) fn pass_end(&mut self) {
+        if let Some(lease) = &self.lease
+            && let Some(position) = lease.position().filter(|position| *position == self.fetched)
+        {
+            lease.claim(position, position.saturating_add(1));
+        }
+    }
+
     /// What to commit for an offset up to `fetched`. `fetched_epoch` may be newer than the epoch of the record before
     /// the offset. That does no harm: asking where that epoch, or an older one, ended also reveals records missing
     /// before the offset.
@@ -34,7 +44,7 @@ impl Partition {
     /// Handles the answer that our leader epoch ends at `end`, or, with `None`, that the leader does not know our
     /// epoch.
     pub(in crate::consumer) fn truncate(&mut self, end: Option<i64>, leader_epoch: Option<i32>) -> Truncation {
-        if end.is_some_and(|end| end >= self.fetched) {
+        if end.is_some_and(|end| end >= self.fetched) || is_planted(Bug::IgnoresTruncation) {
             return Truncation::None;
         }
         // A thread that holds a batch could move the position until its lease ends.

@@ -10,6 +10,7 @@ use super::failure::Piece;
 use super::{Batch, Partition, Rules, Stage};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Place, Written, printable};
+use crate::planted::{Bug, is_planted};
 use crate::producer::completion::Acknowledged;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::produce::PartitionProduceResponse;
@@ -77,7 +78,7 @@ impl Partition {
     }
 
     fn handle_no_answer(&mut self, at: usize, error: Error, rules: Rules) -> bool {
-        let left = error.written() == Written::Maybe;
+        let left = error.written() == Written::Maybe && !is_planted(Bug::LostAnswerIsNotWritten);
         self.update(at, |batch| batch.maybe_written |= left);
         let is_harmless = if error.kind() == ErrorKind::Malformed {
             rules.idempotent
@@ -97,7 +98,9 @@ impl Partition {
         let code = answer.error_code;
         let is_head = self.queue.iter().take(at).all(Batch::is_decided);
         let later_stored = self.queue.iter().skip(at).any(Batch::is_stored);
-        let refused = code.appends_nothing();
+        let refused = code.appends_nothing()
+            || is_planted(Bug::TimedOutIsNotWritten) && code == ErrorCode::REQUEST_TIMED_OUT
+            || is_planted(Bug::NotLeaderIsNotWritten) && code == ErrorCode::NOT_LEADER_OR_FOLLOWER;
         self.update(at, |batch| batch.maybe_written |= !refused);
         let maybe_written = self.queue.get(at).is_some_and(|batch| batch.maybe_written);
         let error = broker_error(answer, rules);
@@ -129,6 +132,8 @@ impl Partition {
             return self.retry(at, error, rules);
         }
         if code.is_retriable() {
+            self.sequences.broken |=
+                is_planted(Bug::NotLeaderIsNotWritten) && code == ErrorCode::NOT_LEADER_OR_FOLLOWER;
             return self.retry(at, error, rules);
         }
         self.fail_at(at, error);
@@ -141,6 +146,12 @@ impl Partition {
             let what = "the record was not acknowledged within the attempts that retries allows";
             self.fail_at(at, Error::new(ErrorKind::NotDelivered, what).with_source(cause));
             return false;
+        }
+        if is_planted(Bug::RetriesInHalves)
+            && let Some(count @ 2..) = self.queue.get(at).map(|batch| batch.count)
+        {
+            let halves = [0..count / 2, count / 2..count].map(|range| Piece { range, failure: None });
+            self.replace_by_pieces(at, halves.into());
         }
         self.wait_to_retry(cause)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::batch::Payload;
 use super::{Batch, Partition, Rules, Stage};
 use crate::error::{Error, ErrorKind, Phase, Place, Written};
+use crate::planted::{Bug, is_planted};
 use crate::producer::completion::Completed;
 use crate::producer::identity::sequence_after;
 use crate::producer::split::rebuild;
@@ -27,7 +28,7 @@ pub(super) struct Piece {
 impl Partition {
     /// Whether it has drained, so that it must [restart](Self::restart).
     pub(in crate::producer) fn is_drained(&self) -> bool {
-        self.draining && self.in_flight == 0
+        self.draining && (self.in_flight == 0 || is_planted(Bug::RestartsInFlight))
     }
 
     /// Ends the draining, so that what is left is sent again. Returns whether the epochs of its producer id are used
@@ -142,7 +143,13 @@ impl Partition {
         let error = error.at_partition(&self.topic_name, self.index);
         if let Some(batch) = self.queue.get_mut(at).filter(|batch| !batch.is_decided()) {
             batch.stage = Stage::Decided(Err(error.clone()));
-            self.sequences.broken |= batch.stamp.is_some();
+            if is_planted(Bug::SequenceOfExpired)
+                && let Some(stamp) = batch.stamp
+            {
+                self.sequences.go_back_to(stamp.base_sequence);
+            } else {
+                self.sequences.broken |= batch.stamp.is_some();
+            }
             self.draining |= batch.stamp.is_some();
         }
         self.fail_behind(at + 1, &error);
@@ -150,6 +157,9 @@ impl Partition {
 
     /// Fails everything from `first` on because an earlier record failed.
     fn fail_behind(&mut self, first: usize, cause: &Error) {
+        if is_planted(Bug::Gaps) {
+            return;
+        }
         self.close_open();
         let error = Error::new(ErrorKind::NotDelivered, "an earlier record of the partition was not delivered");
         let error = error.at_partition(&self.topic_name, self.index).with_source(cause.clone());

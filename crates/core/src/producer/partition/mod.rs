@@ -20,6 +20,7 @@ use super::identity::{ProducerId, Sequences, sequence_after};
 use super::{HandleId, LaneId, TopicIndex};
 use crate::config::{Acks, ProducerConfig};
 use crate::error::{Error, Written};
+use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::records::{self, BatchBuilder, Format, ProducerStamp};
 pub(super) use answer::BatchResponse;
@@ -51,7 +52,8 @@ impl Rules {
     pub(super) fn without_idempotence(self) -> Self {
         // A broker then stores whatever arrives. A batch that is sent again would come after the one that was sent
         // behind it, so only one may be in flight.
-        let max_in_flight = if self.retries > 0 { 1 } else { self.max_in_flight };
+        let is_one_by_one = self.retries > 0 && !is_planted(Bug::RetriesOvertake);
+        let max_in_flight = if is_one_by_one { 1 } else { self.max_in_flight };
         Self { idempotent: false, max_in_flight, ..self }
     }
 }
@@ -179,6 +181,11 @@ impl Partition {
         self.draining = true;
     }
 
+    /// For [`Bug::SequencesStartOver`].
+    pub(super) fn start_sequences_over(&mut self) {
+        self.sequences.go_back_to(0);
+    }
+
     /// Appends a record to the open batch with `append`; `None` if no batch is open.
     #[inline]
     pub(super) fn append(
@@ -295,7 +302,7 @@ impl Partition {
 
     /// Whether its next batch may be sent now.
     pub(super) fn can_send(&self, now: Instant, rules: Rules) -> bool {
-        let is_first = rules.idempotent && !self.sequences.acknowledged;
+        let is_first = rules.idempotent && !self.sequences.acknowledged && !is_planted(Bug::SecondBeforeFirst);
         let limit = if is_first { 1 } else { rules.max_in_flight };
         // A broker remembers the last five batches that it stored. A batch that is stored but waits for the report of
         // an earlier one counts too: otherwise the broker could forget the earlier one while it is being sent again.
