@@ -69,8 +69,8 @@ struct Outcome {
 
 fn survives(what: &str, spoil: impl Fn(&mut MetadataResponse) + Send + Sync + 'static) -> Outcome {
     let is_wrong = Arc::new(AtomicBool::new(false));
-    let (answers, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let (wrong, counted, places) = (Arc::clone(&is_wrong), Arc::clone(&answers), Arc::clone(&sent));
+    let (answers, batches) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (wrong, counted, places) = (Arc::clone(&is_wrong), Arc::clone(&answers), Arc::clone(&batches));
     let own = Arc::new(Mutex::new(None));
     let address = Arc::clone(&own);
     let server = Server::scripted(move |request| match request.header.key {
@@ -115,7 +115,7 @@ fn survives(what: &str, spoil: impl Fn(&mut MetadataResponse) + Send + Sync + 's
     assert!(server.connections() < 20, "{what}: {} connections", server.connections());
     assert!(server.requests(ApiKey::Produce) < 30, "{what}: {} attempts", server.requests(ApiKey::Produce));
     let ports = network.dialled.lock().unwrap().clone();
-    Outcome { second, sent: sent.lock().unwrap().clone(), ports, own_port: server.address.port() }
+    Outcome { second, sent: batches.lock().unwrap().clone(), ports, own_port: server.address.port() }
 }
 
 /// The record of the producer that was on its way is sent in its place until it is accepted.

@@ -137,7 +137,8 @@ fn an_outdated_encryption_is_refused_with_the_command_that_changes_it() {
 #[test]
 fn a_key_that_takes_too_much_work_to_decrypt_is_refused() {
     let mut der = pem::parse(include_str!("keys/ec.pkcs8.scrypt.pem")).unwrap().into_contents();
-    // The cost 16,384, the block size 8 and the parallelization 1 of scrypt, whose memory is then gone through 127 times.
+    // The cost 16,384, the block size 8 and the parallelization 1 of scrypt, whose memory is then gone through 127
+    // times.
     let parameters = [2, 2, 0x40, 0, 2, 1, 8, 2, 1, 1];
     let at = der.windows(parameters.len()).position(|window| window == parameters).unwrap();
     der[at + parameters.len() - 1] = 127;

@@ -25,8 +25,8 @@ const PASSWORD_IS_WRONG: &str = "it cannot be decrypted: is ssl.key.password the
 /// The most hashes of PBKDF2, which take a few seconds.
 const MAX_ITERATIONS: u32 = 10_000_000;
 
-/// The most memory of scrypt, and the most that it may go through in all, which takes a few seconds. OpenSSL uses 16 MiB
-/// of memory once.
+/// The most memory of scrypt, and the most that it may go through in all, which takes a few seconds. OpenSSL uses
+/// 16 MiB of memory once.
 const MAX_SCRYPT_BYTES: (u64, u64) = (256 << 20, 1 << 30);
 
 /// Why a key cannot be decrypted.
