@@ -76,7 +76,9 @@ class Cluster:
         ]
         if zookeeper:
             command.append("--zookeeper")
-        command += [flag for flag, asked in (("--secure", secure), ("--gssapi", gssapi), ("--proxied", proxied)) if asked]
+        command += [
+            flag for flag, asked in (("--secure", secure), ("--gssapi", gssapi), ("--proxied", proxied)) if asked
+        ]
         command += [f"--set={name}={value}" for name, value in (settings or {}).items()]
         command += [f"--java-option={option}" for option in java_options]
         self._lock = threading.Lock()

@@ -93,7 +93,9 @@ class Cluster:
         self._zookeeper, self._zookeeper_port = None, ReservedPort()
         listeners = self.security.protocols if self.security else ()
         numbers = range(1, options.brokers + 1)
-        self.brokers = {number: Broker(number, self.folder, options.version, listeners, options.proxied) for number in numbers}
+        self.brokers = {
+            number: Broker(number, self.folder, options.version, listeners, options.proxied) for number in numbers
+        }
 
     @property
     def bootstrap(self):
