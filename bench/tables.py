@@ -50,8 +50,7 @@ def title(result):
     """What was measured, where and how often."""
     case = result["case"]
     rounds = len(result["rounds"])
-    codec = "" if case["codec"] == "none" else f", {case['codec']}"
-    text = f"{case['name']}: {case['about']}{codec}. {result['target']}, {rounds} round{'s' * (rounds != 1)}"
+    text = f"{case['name']}: {case['about']}. {result['target']}, {rounds} round{'s' * (rounds != 1)}"
     if case["work"] in ("produce", "consume"):
         text += f", {case['partitions']:,} partitions"
     return text + "."

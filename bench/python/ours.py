@@ -130,8 +130,8 @@ def batch(consumers, count):
 
 
 def arrow(consumers, count):
+    import numpy
     import pyarrow
-    import pyarrow.compute
 
     number = size = 0
     for consumer in consumers:
@@ -140,7 +140,9 @@ def arrow(consumers, count):
             if not messages.num_rows:
                 break
             number += messages.num_rows
-            size += pyarrow.compute.sum(pyarrow.compute.binary_length(messages["value"])).as_py()
+            # The first four bytes of a view, of sixteen, are the length of the value.
+            views = numpy.frombuffer(messages["value"].buffers()[1], numpy.int32)
+            size += int(views[::4][: messages.num_rows].sum())
     return number, size
 
 
