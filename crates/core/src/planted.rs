@@ -23,7 +23,7 @@ pub enum Bug {
     TimedOutIsNotWritten,
     /// A request without an answer counts as not written (librdkafka #4134).
     LostAnswerIsNotWritten,
-    /// A batch whose delivery time is up is dropped without a report (rust-rdkafka #518).
+    /// A batch whose delivery time is up is dropped without a report.
     NoReportOnExpiry,
     /// Without sequence numbers several batches of a partition are in flight, although they may be sent again (sarama
     /// #2619).
@@ -34,7 +34,7 @@ pub enum Bug {
     SecondBeforeFirst,
     /// The sequence numbers of a batch that expired are given to the next one (franz-go #1217).
     SequenceOfExpired,
-    /// A partition starts its next epoch while batches of the old one are in flight (librdkafka #3575).
+    /// A partition starts its next epoch while batches of the old one are in flight.
     RestartsInFlight,
     /// The position moves to the end of a batch with its first record (kafka-python #2555).
     PositionAhead,
@@ -48,7 +48,7 @@ pub enum Bug {
     GivesMarkers,
     /// Aborted records are handed out if they are compressed (librdkafka #3020).
     GivesAborted,
-    /// The answer to a fetch from before a seek is taken (librdkafka, KAFKA-5075).
+    /// The answer to a fetch from before a seek is taken.
     LateFetchCounts,
     /// If a leader cannot be asked about an epoch, the offset is reset (librdkafka #4294).
     ResetsOnSilence,
