@@ -24,9 +24,9 @@ LIMITS = {
     "produce": 2_650,
     "produce-keyed": 2_810,
     "produce-many": 1_250,
-    "iterate": 1_810,
-    "iterate-value": 2_140,
-    "consume-batch": 2_000,
+    "iterate": 1_740,
+    "iterate-value": 2_070,
+    "consume-batch": 1_570,
 }
 # A function that nothing else calls: callgrind begins a new file whenever it is called.
 MARK = "getloadavg"

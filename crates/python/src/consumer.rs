@@ -20,7 +20,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use self::messages::{deserialized, to_message};
+use self::messages::{deserialize, to_message};
 use self::postponed::Postponed;
 use self::refusals::{Caller, failed, stopped};
 use crate::arrow::batch::{RecordBatch, RecordBatches};
@@ -493,22 +493,21 @@ impl Consumer {
     /// The next message of the current batch.
     #[inline]
     fn next_in_batch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Message>>> {
-        let next = self.take_from_batch(py, |running, batch, partition, processing| {
+        // Filled in place: a message that is returned through each call is copied each time.
+        let mut next = None;
+        let deserializer = self.take_from_batch(py, |running, batch, partition, processing| {
             let record = batch.next_record()?;
             let number = batch.topic_partition().partition;
             // Runs no Python code: the garbage collector does not track what it makes.
-            let message = to_message(py, running, batch, &record, number, partition);
+            next = Some(to_message(py, running, batch, &record, number, partition));
             processing.begin(number, record.offset);
-            let deserializer = running.settings.get().deserializer.as_ref();
-            Some((message, deserializer.map(|deserializer| deserializer.clone_ref(py))))
+            Some(running.settings.get().deserializer.as_ref().map(|deserializer| deserializer.clone_ref(py)))
         })?;
-        let Some((message, deserializer)) = next else { return Ok(None) };
-        match deserializer {
-            Some(deserializer) => deserialized(py, &deserializer, message)?,
-            None => message,
+        let Some(mut message) = next else { return Ok(None) };
+        if let Some(deserializer) = deserializer.flatten() {
+            deserialize(py, &deserializer, &mut message)?;
         }
-        .into_pyobject(py)
-        .map(Some)
+        message.into_object(py).map(Some)
     }
 
     /// Lets `take` take what comes next from the current batch and the `Partition` of that; it runs under the lock, and

@@ -75,8 +75,11 @@ pub(crate) type Headers = Vec<OwnedHeader>;
 /// One header.
 pub(crate) type OwnedHeader = (Box<[u8]>, Option<Box<[u8]>>);
 
+/// The memory of so many dropped messages is kept for the next ones, because to allocate it costs more than to fill it.
+const KEPT: usize = 4096;
+
 /// A produced or consumed message.
-#[pyclass(frozen, module = "pykafka.protocol", name = "Message")]
+#[pyclass(frozen, freelist = KEPT, module = "pykafka.protocol", name = "Message")]
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) value: Payload,
@@ -125,6 +128,17 @@ impl Message {
             extra: None,
             changed: OnceLock::new(),
         }
+    }
+
+    /// Makes a Python object of it, which the garbage collector does not track: it has no references that the collector
+    /// could see, and a program that holds a batch of messages would pay for a look at each of them, again and again.
+    #[inline]
+    pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        let object = Bound::new(py, self)?;
+        // SAFETY: The object is alive, its class has the garbage collector's header, and to untrack it twice, as its
+        // destructor does, is allowed.
+        unsafe { pyo3::ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+        Ok(object)
     }
 
     /// What the program has set; else the broker's timestamp (`message.timestamp.type=LogAppendTime`), or else the

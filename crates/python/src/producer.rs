@@ -164,7 +164,7 @@ impl Producer {
         let reports = settings.delivery_reports.then(|| self.reports(py)).transpose()?;
         let (message, payload_bytes) =
             append(py, running, message, partition_key, timestamp, headers, reports.as_ref())?;
-        let message = Bound::new(py, message)?;
+        let message = message.into_object(py)?;
         let Some(delivery) = &message.get().delivery else { return Ok(message) };
         if let Some(reports) = reports {
             reports.expect(message.clone().unbind(), payload_bytes, delivery);

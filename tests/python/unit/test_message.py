@@ -1,6 +1,7 @@
 """`Message`, as producers and consumers see it."""
 
 import copy
+import gc
 import pickle
 from datetime import datetime
 
@@ -105,6 +106,15 @@ def test_a_delivered_and_a_consumed_message_can_be_pickled_and_leave_their_batch
         assert attributes(again) == attributes(message)
         assert again.offset == 0
         assert again.partition is None
+
+
+def test_the_garbage_collector_has_no_work_with_messages(lone_topic):
+    with lone_topic.get_producer() as producer:
+        produced = producer.produce(b"value")
+    consumer = lone_topic.get_simple_consumer(consumer_timeout_ms=10_000)
+    (read,) = consumer.consume_batch(1)
+    consumer.stop()
+    assert (gc.is_tracked(produced), gc.is_tracked(read)) == (False, False)
 
 
 def attributes(message):

@@ -10,7 +10,7 @@ use kavka::Batch;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{Consumer, Handout, Postponed, deserialized, failed, stopped, to_message};
+use super::{Consumer, Handout, Postponed, deserialize, failed, stopped, to_message};
 use crate::greenlets;
 use crate::message::Message;
 use crate::processing::Processing;
@@ -69,14 +69,12 @@ fn add_what_is_ready<'py>(
         if taken.is_empty() && !start_ready(consumer, py, running)? {
             return Ok(());
         }
-        for message in taken {
-            let (partition, offset) = (message.partition_id, message.offset);
-            let message = match deserializer {
-                Some(deserializer) => deserialized(py, deserializer, message)
-                    .map_err(|error| Postponed::refused(py, error, partition, offset))?,
-                None => message,
-            };
-            messages.push(Bound::new(py, message)?);
+        for mut message in taken {
+            if let Some(deserializer) = deserializer {
+                deserialize(py, deserializer, &mut message)
+                    .map_err(|error| Postponed::refused(py, error, message.partition_id, message.offset))?;
+            }
+            messages.push(message.into_object(py)?);
         }
     }
     Ok(())

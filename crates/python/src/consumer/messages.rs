@@ -96,8 +96,8 @@ fn large(py: Python<'_>, running: &Running, batch: &Batch, range: std::ops::Rang
     Payload::Lazy(Box::new(ForkGuard::new(lazy)))
 }
 
-/// Applies the deserializer to a message.
-pub(super) fn deserialized(py: Python<'_>, deserializer: &Py<PyAny>, mut message: Message) -> PyResult<Message> {
+/// Replaces the value and the key of a message by what the deserializer makes of them.
+pub(super) fn deserialize(py: Python<'_>, deserializer: &Py<PyAny>, message: &mut Message) -> PyResult<()> {
     let made = deserializer.bind(py).call1((message.value.get(py), message.key.get(py)))?;
     // It may have let other greenlets run.
     greenlets::know_runner(py)?;
@@ -106,5 +106,5 @@ pub(super) fn deserialized(py: Python<'_>, deserializer: &Py<PyAny>, mut message
     })?;
     message.value = Payload::from_python(&value);
     message.key = Payload::from_python(&key);
-    Ok(message)
+    Ok(())
 }

@@ -112,7 +112,7 @@ fn append(
         let timestamp_ms = delivery.timestamp_ms();
         let message = Message::produced(payload(row.value), payload(row.key), headers, timestamp_ms, delivery.clone());
         let bytes = row.key.map_or(0, <[u8]>::len) + row.value.map_or(0, <[u8]>::len);
-        reports.expect(Bound::new(py, message)?.unbind(), bytes, &delivery);
+        reports.expect(message.into_object(py)?.unbind(), bytes, &delivery);
     }
     Ok(delivery)
 }

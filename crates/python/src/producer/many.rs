@@ -80,7 +80,7 @@ fn append_all(producer: &Producer, py: Python<'_>, messages: &Bound<'_, PyAny>, 
         let (message, payload_bytes) = append(py, running, &value, key.as_ref(), None, None, reports.as_ref())?;
         *accepted += 1;
         if let Some(reports) = &reports {
-            let message = Bound::new(py, message)?;
+            let message = message.into_object(py)?;
             if let Some(delivery) = &message.get().delivery {
                 reports.expect(message.clone().unbind(), payload_bytes, delivery);
             }
