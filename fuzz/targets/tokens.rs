@@ -42,9 +42,9 @@ fn some_answer(mut input: Unstructured<'_>) -> arbitrary::Result<(Vec<u8>, bool)
 
 fn run(data: &[u8]) -> arbitrary::Result<()> {
     let (answer, is_shown) = some_answer(Unstructured::new(data))?;
-    for ends in [false, true] {
-        // 64 headers, and a tree of JSON.
-        let read = within_memory(answer.len(), 64 * answer.len(), || token(&answer, ends));
+    for (piece_bytes, ends) in [(answer.len(), false), (answer.len(), true), (1 + data.len() % 7, true)] {
+        // The two buffers of an answer, 64 headers, and a tree of JSON.
+        let read = within_memory(answer.len(), (128 << 10) + 64 * answer.len(), || token(&answer, piece_bytes, ends));
         match read {
             Ok(Some(token)) => {
                 assert!(!token.value.reveal().is_empty(), "a token without a value");

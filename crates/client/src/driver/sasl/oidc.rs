@@ -3,6 +3,8 @@
 //! One HTTP request over the client's own TLS. The URL must be `https`. A redirect is not followed, because the request
 //! carries the client's secret, and an answer longer than [`MAX_ANSWER_BYTES`] is refused.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use kavka_core::config::{Tls as TlsSettings, Token};
 use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -21,6 +24,9 @@ use super::super::{Network, Stream, Tls};
 
 /// The longest answer, with its headers.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// The longest line ahead of a chunk.
+const MAX_CHUNK_HEAD_BYTES: usize = 1 << 10;
 
 /// How much of the provider's words an error repeats.
 const MAX_REASON_CHARS: usize = 300;
@@ -142,17 +148,11 @@ async fn exchange(mut stream: Box<dyn Stream>, request: &[u8]) -> Result<(u16, Z
     };
     stream.write_all(request).await.map_err(lost)?;
     stream.flush().await.map_err(lost)?;
-    let mut answer = Zeroizing::new(vec![0; MAX_ANSWER_BYTES]);
-    let mut filled = 0;
+    let mut answer = Answer::default();
     loop {
-        let space = answer.get_mut(filled..).unwrap_or_default();
-        if space.is_empty() {
-            return Err(refused(format!("the token endpoint's answer is longer than {MAX_ANSWER_BYTES} bytes")));
-        }
-        let read = stream.read(space).await.map_err(lost)?;
-        filled += read;
+        let read = stream.read(answer.space()?).await.map_err(lost)?;
         let ends = read == 0;
-        if let Some(complete) = answered(answer.get(..filled).unwrap_or_default(), ends)? {
+        if let Some(complete) = answer.read(read, ends)? {
             return Ok(complete);
         }
         if ends {
@@ -161,58 +161,174 @@ async fn exchange(mut stream: Box<dyn Stream>, request: &[u8]) -> Result<(u16, Z
     }
 }
 
-/// The status and the body, if the answer is complete. `ends` says that nothing follows.
-pub(in crate::driver) fn answered(bytes: &[u8], ends: bool) -> Result<Option<(u16, Zeroizing<Vec<u8>>)>> {
+/// An HTTP answer that arrives in pieces. However many they are, no byte is looked at more than a few times.
+pub(in crate::driver) struct Answer {
+    bytes: Zeroizing<Vec<u8>>,
+    filled: usize,
+    head: Option<Head>,
+    /// The chunks so far, without their sizes.
+    chunks: Zeroizing<Vec<u8>>,
+}
+
+/// What the headers say.
+struct Head {
+    status: u16,
+    extent: Extent,
+    /// Where the body begins; for a chunked one, where the next chunk does.
+    next: usize,
+}
+
+/// How long a body is.
+#[derive(Clone, Copy)]
+enum Extent {
+    Bytes(usize),
+    Chunked,
+    UntilTheEnd,
+}
+
+fn too_long() -> Error {
+    refused(format!("the token endpoint's answer is longer than {MAX_ANSWER_BYTES} bytes"))
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        let bytes = Zeroizing::new(vec![0; MAX_ANSWER_BYTES]);
+        // If it grew, a copy of the token would stay in memory.
+        let chunks = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
+        Self { bytes, filled: 0, head: None, chunks }
+    }
+}
+
+impl Answer {
+    /// Where the next bytes go; an error if the answer is too long.
+    pub(in crate::driver) fn space(&mut self) -> Result<&mut [u8]> {
+        self.bytes.get_mut(self.filled..).filter(|space| !space.is_empty()).ok_or_else(too_long)
+    }
+
+    /// Notes that so many bytes were put into [`space`](Self::space), and whether they `end` the answer. Returns the
+    /// status and the body, if the answer is complete.
+    pub(in crate::driver) fn read(&mut self, bytes: usize, ends: bool) -> Result<Option<(u16, Zeroizing<Vec<u8>>)>> {
+        let seen = self.filled;
+        self.filled = self.bytes.len().min(seen + bytes);
+        let arrived = self.bytes.get(..self.filled).unwrap_or_default();
+        if self.head.is_none() {
+            self.head = head(arrived, seen)?;
+        }
+        let Some(head) = &mut self.head else { return Ok(None) };
+        let rest = arrived.get(head.next..).unwrap_or_default();
+        let body = match head.extent {
+            Extent::Bytes(length) => rest.get(..length).map(|body| Zeroizing::new(body.to_vec())),
+            Extent::UntilTheEnd => ends.then(|| Zeroizing::new(rest.to_vec())),
+            Extent::Chunked => {
+                let (taken, is_last) = take_chunks(rest, &mut self.chunks)?;
+                head.next += taken;
+                is_last.then(|| std::mem::take(&mut self.chunks))
+            }
+        };
+        Ok(body.map(|body| (head.status, body)))
+    }
+}
+
+/// The headers, if they are complete. The first `seen` bytes were looked at before.
+fn head(bytes: &[u8], seen: usize) -> Result<Option<Head>> {
+    if !bytes.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected) {
+        return Err(refused("the token endpoint does not speak HTTP"));
+    }
+    // The empty line may have begun in what was seen.
+    let fresh = bytes.get(seen.saturating_sub(3)..).unwrap_or_default();
+    if !fresh.windows(2).any(|two| two == b"\n\n") && !fresh.windows(3).any(|three| three == b"\n\r\n") {
+        return Ok(None);
+    }
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let parsed =
         response.parse(bytes).map_err(|cause| refused("the token endpoint does not speak HTTP").with_source(cause))?;
-    let httparse::Status::Complete(head) = parsed else { return Ok(None) };
-    let rest = bytes.get(head..).unwrap_or_default();
+    let (httparse::Status::Complete(next), Some(status)) = (parsed, response.code) else {
+        return Err(refused("the token endpoint does not speak HTTP"));
+    };
     let header = |name: &str| {
         let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
     };
-    let body = if let Some(coding) = header("transfer-encoding") {
+    let extent = if let Some(coding) = header("transfer-encoding") {
         if !coding.eq_ignore_ascii_case("chunked") {
             return Err(refused("the token endpoint uses an unknown transfer encoding"));
         }
-        unchunked(rest)?
+        Extent::Chunked
     } else if let Some(length) = header("content-length") {
-        let length: usize = length.parse().map_err(|_| refused("the token endpoint's content length is no number"))?;
+        let length = length.parse().map_err(|_| refused("the token endpoint's content length is no number"))?;
         if length > MAX_ANSWER_BYTES {
-            return Err(refused(format!("the token endpoint's answer is longer than {MAX_ANSWER_BYTES} bytes")));
+            return Err(too_long());
         }
-        rest.get(..length).map(|body| Zeroizing::new(body.to_vec()))
+        Extent::Bytes(length)
     } else {
-        ends.then(|| Zeroizing::new(rest.to_vec()))
+        Extent::UntilTheEnd
     };
-    Ok(response.code.zip(body))
+    Ok(Some(Head { status, extent, next }))
 }
 
-/// The body of a chunked answer, if it is complete.
-fn unchunked(mut rest: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut body = Zeroizing::new(Vec::with_capacity(rest.len()));
+/// Moves the complete chunks of `bytes` to `body`. Returns how many bytes they are, and whether the last one, which is
+/// empty, was among them.
+fn take_chunks(bytes: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool)> {
+    let cut_wrongly = || refused("the token endpoint's answer is cut wrongly");
+    let mut taken = 0;
     loop {
-        let chunk =
-            httparse::parse_chunk_size(rest).map_err(|_| refused("the token endpoint's answer is cut wrongly"))?;
-        let httparse::Status::Complete((head, size)) = chunk else { return Ok(None) };
+        let rest = bytes.get(taken..).unwrap_or_default();
+        let httparse::Status::Complete((head, size)) = httparse::parse_chunk_size(rest).map_err(|_| cut_wrongly())?
+        else {
+            return if rest.len() > MAX_CHUNK_HEAD_BYTES { Err(cut_wrongly()) } else { Ok((taken, false)) };
+        };
         if size == 0 {
-            return Ok(Some(body));
+            return Ok((taken, true));
         }
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let Some(chunk) = rest.get(head..).and_then(|rest| rest.get(..size)) else { return Ok(None) };
+        let size = usize::try_from(size).ok().filter(|size| *size <= MAX_ANSWER_BYTES).ok_or_else(too_long)?;
+        let Some(after) = rest.get(head..).and_then(|rest| rest.get(..size + 2)) else { return Ok((taken, false)) };
+        let chunk = after.strip_suffix(b"\r\n").ok_or_else(cut_wrongly)?;
         body.extend_from_slice(chunk);
-        // After a chunk comes the end of its line.
-        let next = head.saturating_add(size).saturating_add(2);
-        let Some(after) = rest.get(next..) else { return Ok(None) };
-        rest = after;
+        taken += head + size + 2;
+    }
+}
+
+/// What a token endpoint says about a token. What it says besides may be secret, too, and is passed over.
+#[derive(Default)]
+struct Said {
+    access_token: Zeroizing<String>,
+    others: BTreeMap<String, serde_json::Value>,
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Said;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<Said, A::Error> {
+                let mut said = Said::default();
+                while let Some(name) = members.next_key::<String>()? {
+                    match name.as_str() {
+                        "access_token" => said.access_token = members.next_value::<String>()?.into(),
+                        "token_type" | "expires_in" | "error" | "error_description" => {
+                            said.others.insert(name, members.next_value()?);
+                        }
+                        _ => {
+                            members.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(said)
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 
 pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
-    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name: &str| json.get(name).and_then(serde_json::Value::as_str);
+    let Said { mut access_token, others } = serde_json::from_slice(body).unwrap_or_default();
+    let text = |name: &str| others.get(name).and_then(serde_json::Value::as_str);
     match status {
         200 => {}
         300..=399 => {
@@ -230,13 +346,14 @@ pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
             return Err(refused(format!("the token endpoint refused the client ({status}): {reason}")));
         }
     }
-    let token = text("access_token").filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| refused("the token endpoint's answer has no access_token"))?;
+    if access_token.is_empty() {
+        return Err(refused("the token endpoint's answer has no access_token"));
+    }
     if text("token_type").is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(refused("the token endpoint's answer is not a bearer token"));
     }
-    let life = json.get("expires_in").and_then(|life| life.as_i64().or_else(|| life.as_str()?.parse().ok()));
-    let mut token = Token::new(Secret::new(token));
+    let life = others.get("expires_in").and_then(|life| life.as_i64().or_else(|| life.as_str()?.parse().ok()));
+    let mut token = Token::new(Secret::new(std::mem::take(&mut *access_token)));
     token.expires_at_ms = life.map(|seconds| timestamp_ms().saturating_add(seconds.saturating_mul(1_000)));
     Ok(token)
 }
@@ -247,7 +364,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use kavka_core::config::{Sasl as Settings, TokenSource};
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
     use rustls::ServerConfig;
     use rustls::crypto::aws_lc_rs;
     use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -291,9 +408,25 @@ mod tests {
         }
     }
 
+    /// The answer that arrives in pieces of this size.
+    fn in_pieces(bytes: &[u8], piece: usize, ends: bool) -> Result<Option<(u16, String)>> {
+        let mut answer = Answer::default();
+        let mut done = None;
+        for piece in bytes.chunks(piece) {
+            answer.space()?[..piece.len()].copy_from_slice(piece);
+            done = answer.read(piece.len(), false)?;
+            if done.is_some() {
+                break;
+            }
+        }
+        if ends && done.is_none() {
+            done = answer.read(0, true)?;
+        }
+        Ok(done.map(|(status, body)| (status, String::from_utf8(body.to_vec()).unwrap())))
+    }
+
     fn body(bytes: &[u8], ends: bool) -> Result<Option<(u16, String)>> {
-        answered(bytes, ends)
-            .map(|answer| answer.map(|(status, body)| (status, String::from_utf8(body.to_vec()).unwrap())))
+        in_pieces(bytes, bytes.len(), ends)
     }
 
     #[test]
@@ -304,8 +437,10 @@ mod tests {
             b"HTTP/1.0 200 OK\r\n\r\nhello",
         ];
         for answer in answers {
-            assert_eq!(body(answer, true).unwrap(), Some((200, "hello".into())));
-            for end in 0..answer.len() - 4 {
+            for piece in [1, 2, 3, 7, answer.len()] {
+                assert_eq!(in_pieces(answer, piece, true).unwrap(), Some((200, "hello".into())), "{piece}");
+            }
+            for end in 1..answer.len() - 4 {
                 assert_eq!(body(&answer[..end], false).unwrap(), None);
             }
         }
@@ -313,18 +448,22 @@ mod tests {
 
     #[test]
     fn a_broken_answer_is_refused() {
-        let answers: [&[u8]; 5] = [
+        let answers: [&[u8]; 9] = [
             b"SSH-2.0-OpenSSH_9.2\r\n",
+            b"\r\n\r\n",
+            b"HTTP/1.1 two hundred\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhello\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
         ];
         for answer in answers {
-            assert_eq!(body(answer, true).unwrap_err().kind(), ErrorKind::Authentication);
+            assert_eq!(body(answer, false).unwrap_err().kind(), ErrorKind::Authentication);
         }
-        let endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n";
-        assert_eq!(body(endless, false).unwrap(), None);
+        let drip = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;{}", "x".repeat(2_000));
+        assert!(in_pieces(drip.as_bytes(), 1, false).unwrap_err().to_string().contains("cut wrongly"));
     }
 
     #[test]
@@ -334,11 +473,14 @@ mod tests {
         assert_eq!(token.value, Secret::new("abc"));
         assert!(token.expires_at_ms.unwrap() >= begin + 3_600_000);
         assert_eq!(token_of(200, br#"{"access_token":"abc"}"#).unwrap().expires_at_ms, None);
+        let with_others = br#"{"refresh_token":"r","id_token":{"a":["b"]},"expires_in":"60","access_token":"a\/c"}"#;
+        let token = token_of(200, with_others).unwrap();
+        assert_eq!((token.value, token.expires_at_ms.is_some()), (Secret::new("a/c"), true));
     }
 
     #[test]
     fn what_is_no_token_is_told_apart_by_who_must_act() {
-        let cases: [(u16, &[u8], ErrorKind, &str); 7] = [
+        let cases: [(u16, &[u8], ErrorKind, &str); 9] = [
             (
                 401,
                 br#"{"error":"invalid_client","error_description":"no\nsuch"}"#,
@@ -350,6 +492,8 @@ mod tests {
             (503, b"", ErrorKind::Disconnected, "out of order"),
             (429, b"", ErrorKind::Disconnected, "out of order"),
             (200, b"{}", ErrorKind::Authentication, "no access_token"),
+            (200, br#"["access_token"]"#, ErrorKind::Authentication, "no access_token"),
+            (200, br#"{"access_token":5}"#, ErrorKind::Authentication, "no access_token"),
             (200, br#"{"access_token":"a","token_type":"mac"}"#, ErrorKind::Authentication, "not a bearer token"),
         ];
         for (status, body, kind, words) in cases {
@@ -374,6 +518,38 @@ mod tests {
             assert_eq!(&server.await.unwrap(), b"request");
         });
         assert_eq!(encoded("a b&c=é"), "a%20b%26c%3D%C3%A9");
+    }
+
+    /// A network whose peers accept connections and say nothing.
+    #[derive(Default)]
+    struct Silent(std::sync::Mutex<Vec<tokio::io::DuplexStream>>);
+
+    impl Network for Silent {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            self.0.lock().unwrap().push(theirs);
+            Box::pin(async { Ok(Box::new(ours) as Box<dyn Stream>) })
+        }
+    }
+
+    #[test]
+    fn a_token_endpoint_that_says_nothing_is_given_up_at_the_limit() {
+        let (network, tls) =
+            (Arc::new(Silent::default()), TlsSettings::with_ca_pem(certified("id.example").cert.pem()));
+        let (limit, client) = (Duration::from_millis(50), ("id", &Secret::new("secret")));
+        let endpoint = Endpoint::new(network, tls, limit, "https://id.example/token", client, None).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(endpoint.token()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        assert!(error.to_string().contains("does not answer in time: at id.example:443"), "{error}");
+    }
+
+    fn certified(name: &str) -> CertifiedKey<KeyPair> {
+        generate_simple_self_signed([name.to_owned()]).unwrap()
     }
 
     /// An identity provider with this configuration of TLS, which hands out a token.
@@ -402,7 +578,6 @@ mod tests {
 
     #[test]
     fn the_identity_provider_is_verified_even_if_brokers_are_not() {
-        let certified = |name: &str| generate_simple_self_signed([name.to_owned()]).unwrap();
         let CertifiedKey { cert, signing_key } = certified("id.example");
         let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cbc::Decryptor;
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
-use kavka_core::error::{Error, Result};
+use kavka_core::error::{Error, Result, printable};
 use kavka_core::secret::Secret;
 use md5::{Digest as _, Md5};
 use pem::Pem;
@@ -28,6 +28,9 @@ const MAX_ITERATIONS: u32 = 10_000_000;
 /// The most memory of scrypt, and the most that it may go through in all, which takes a few seconds. OpenSSL uses
 /// 16 MiB of memory once.
 const MAX_SCRYPT_BYTES: (u64, u64) = (256 << 20, 1 << 30);
+
+/// How much of an unknown tag an error repeats.
+const MAX_TAG_CHARS: usize = 40;
 
 /// Why a key cannot be decrypted.
 enum Refusal {
@@ -65,7 +68,10 @@ pub(in crate::driver) fn read(source: &Source, password: Option<&Secret>) -> Res
         "RSA PRIVATE KEY" => PrivateKeyDer::from(PrivatePkcs1KeyDer::from(der)),
         "EC PRIVATE KEY" => PrivateKeyDer::from(PrivateSec1KeyDer::from(der)),
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" => PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der)),
-        other => return Err(source.fault(format_args!("a {other} is not supported; use an RSA, EC or Ed25519 key"))),
+        other => {
+            let shown: String = printable(other).chars().take(MAX_TAG_CHARS).collect();
+            return Err(source.fault(format_args!("a {shown} is not supported; use an RSA, EC or Ed25519 key")));
+        }
     };
     // The cause says nothing that the user could act on.
     any_supported_type(&key).map_err(|_| {
@@ -171,7 +177,16 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use pkcs8::pkcs5::pbes2::Pbkdf2Params;
 
+    use super::super::pem::Purpose;
     use super::*;
+
+    #[test]
+    fn a_tag_that_nobody_knows_is_escaped_and_cut() {
+        let odd = format!("\u{1b}[31m {} PRIVATE KEY", "X".repeat(1_000));
+        let text = format!("-----BEGIN {odd}-----\nAAAA\n-----END {odd}-----\n");
+        let error = read(&Source::text(Purpose::Key, Secret::new(text)), None).unwrap_err().to_string();
+        assert!(error.contains("a \\u{1b}[31m XXX") && error.len() < 200, "{error}");
+    }
 
     #[test]
     fn the_number_of_hashes_that_a_file_asks_for_is_limited() {
