@@ -32,6 +32,10 @@ const RECORD_OVERHEAD: usize = 64;
 /// A segment at least this long gets records of its own; shorter ones are copied together into one.
 const LONG_SEGMENT: usize = 4 << 10;
 
+/// A peer that sends more than this without any plaintext is up to something: alerts, tickets, changes of keys and
+/// empty records are tens of bytes each, and a handshake is tens of kilobytes.
+const MAX_FRUITLESS_BYTES: usize = 1 << 20;
+
 /// Bytes that wait for something.
 #[derive(Default)]
 struct Buffer {
@@ -95,6 +99,10 @@ pub(super) struct Secured {
     outgoing: Buffer,
     /// Short segments, on the way to one record.
     staged: Vec<u8>,
+    /// What ends the stream once everything that came before it was taken.
+    failure: Option<io::Error>,
+    /// How much was read since there was plaintext.
+    fruitless_bytes: usize,
     is_closed: bool,
     has_read: bool,
     pub(super) place: Place,
@@ -110,6 +118,8 @@ impl Secured {
             decrypted: Buffer::default(),
             outgoing: Buffer::default(),
             staged: Vec::with_capacity(RECORD_BYTES),
+            failure: None,
+            fruitless_bytes: 0,
             is_closed: false,
             has_read: false,
             place,
@@ -152,6 +162,9 @@ impl Secured {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(invalid)?;
                         discard += record.discard;
+                        if !record.payload.is_empty() {
+                            self.fruitless_bytes = 0;
+                        }
                         let room = taken.remaining().min(record.payload.len());
                         let (now, later) = record.payload.split_at(room);
                         taken.put_slice(now);
@@ -212,6 +225,11 @@ impl Secured {
         // Many brokers hang up without a farewell (`close_notify`). Nothing can be cut off unnoticed by that: every
         // frame of Kafka begins with its length.
         self.is_closed |= bytes == 0;
+        self.fruitless_bytes += bytes;
+        if self.fruitless_bytes > MAX_FRUITLESS_BYTES {
+            let what = "the peer floods the connection with TLS records that have nothing in them";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -223,14 +241,17 @@ impl Secured {
                 self.decrypted.consume(kept);
                 return Poll::Ready(Ok(()));
             }
+            if let Some(failure) = self.failure.take() {
+                return Poll::Ready(Err(failure));
+            }
             let before = buffer.filled().len();
-            self.advance(buffer, &[])?;
+            self.failure = self.advance(buffer, &[]).err();
             // Perhaps rustls has to answer; if that fails, so does the next write.
             let _ = self.poll_send(context);
             if buffer.filled().len() > before || self.is_closed {
                 return Poll::Ready(Ok(()));
             }
-            if self.decrypted.len() == 0 {
+            if self.decrypted.len() == 0 && self.failure.is_none() {
                 ready!(self.poll_fill(context))?;
             }
         }
@@ -379,8 +400,12 @@ mod tests {
     use kavka_core::time::Instant;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::crypto::aws_lc_rs;
+    use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
     use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-    use rustls::{ServerConfig, SupportedProtocolVersion, version};
+    use rustls::{
+        ConnectionTrafficSecrets, ContentType, ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite,
+        SupportedProtocolVersion, version,
+    };
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
     use tokio_rustls::TlsAcceptor;
     use tokio_rustls::server::TlsStream;
@@ -390,16 +415,63 @@ mod tests {
 
     const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
+    /// Makes encrypted records of any kind, also of kinds that no server of rustls sends.
+    struct Forge {
+        version: ProtocolVersion,
+        sequence: u64,
+        encrypter: Box<dyn MessageEncrypter>,
+    }
+
+    impl Forge {
+        /// Takes over the server's side.
+        fn new(connection: ServerConnection) -> Self {
+            let suite = connection.negotiated_cipher_suite().unwrap();
+            let (sent, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
+            let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("not the first suite") };
+            let (version, encrypter) = match suite {
+                SupportedCipherSuite::Tls13(suite) => (ProtocolVersion::TLSv1_3, suite.aead_alg.encrypter(key, iv)),
+                SupportedCipherSuite::Tls12(suite) => {
+                    let (fixed, explicit) = iv.as_ref().split_at(4);
+                    (ProtocolVersion::TLSv1_2, suite.aead_alg.encrypter(key, fixed, explicit))
+                }
+            };
+            let mut forge = Self { version, sequence: 0, encrypter };
+            // AWS-LC insists on numbers without gaps from the first on.
+            for _ in 0..sent {
+                forge.record(ContentType::ApplicationData, &[]);
+            }
+            forge
+        }
+
+        fn record(&mut self, typ: ContentType, payload: &[u8]) -> Vec<u8> {
+            let payload = OutboundChunks::Single(payload);
+            let message = OutboundPlainMessage { typ, version: self.version, payload };
+            self.sequence += 1;
+            self.encrypter.encrypt(message, self.sequence - 1).unwrap().encode()
+        }
+    }
+
+    /// A handshake message of this kind.
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        [&(u32::from(kind) << 24 | body.len() as u32).to_be_bytes()[..], body].concat()
+    }
+
+    /// A ticket with a lifetime of an hour, an age, a nonce, eight bytes, and no extensions.
+    fn ticket() -> Vec<u8> {
+        message(4, &[&[0, 0, 14, 16, 1, 2, 3, 4, 1, 9, 0, 8][..], &[7; 8], &[0, 0]].concat())
+    }
+
     /// A client and a server, connected by pipes that hold this many bytes.
     async fn pair(pipe_bytes: usize, version: &'static SupportedProtocolVersion) -> (Secured, TlsStream<DuplexStream>) {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["kafka.test".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[version])
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
+        config.enable_secret_extraction = true;
         let tls = Arc::new(Tls::new(Settings::with_ca_pem(cert.pem())).unwrap());
         let config = (Arc::new(config), tls.ready(Instant(0)).await.config);
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
@@ -522,6 +594,82 @@ mod tests {
             let forged = [&[0x17, 3, 3, 0, 40][..], &[7; 40]].concat();
             raw.write_all(&forged).await.unwrap();
             assert!(client.read(&mut [0; 10]).await.is_err());
+        });
+    }
+    /// RUSTSEC-2024-0336 and the like: whatever the records are, somebody who sends nothing else must not keep the
+    /// client busy, nor make it keep more and more.
+    #[test]
+    fn a_peer_that_floods_the_connection_with_records_that_mean_nothing_is_given_up() {
+        let (alert, handshake, ticket) = (ContentType::Alert, ContentType::Handshake, ticket());
+        let asks_for_new_keys = message(24, &[1]);
+        let asks_to_negotiate_again = message(0, &[]);
+        let (farewell, warning): (&[u8], &[u8]) = (&[1, 0], &[1, 100]);
+        for (version, typ, payload) in [
+            (VERSIONS[0], alert, farewell),
+            (VERSIONS[1], alert, farewell),
+            (VERSIONS[0], alert, warning),
+            (VERSIONS[1], alert, warning),
+            (VERSIONS[0], handshake, &asks_to_negotiate_again),
+            (VERSIONS[1], handshake, &asks_for_new_keys),
+            (VERSIONS[1], handshake, &ticket),
+            (VERSIONS[0], ContentType::ApplicationData, &[]),
+            (VERSIONS[1], ContentType::ApplicationData, &[]),
+        ] {
+            block_on(async {
+                let (mut client, mut server) = pair(64 << 10, version).await;
+                server.write_all(b"first words").await.unwrap();
+                server.flush().await.unwrap();
+                let (mut raw, connection) = server.into_inner();
+                let mut forge = Forge::new(connection);
+                let flood = async {
+                    let mut sent = 0;
+                    while sent < 8 * MAX_FRUITLESS_BYTES {
+                        let record = forge.record(typ, payload);
+                        if raw.write_all(&record).await.is_err() {
+                            break;
+                        }
+                        sent += record.len();
+                    }
+                    sent
+                };
+                let reading = async {
+                    let mut heard = Vec::new();
+                    let end = client.read_to_end(&mut heard).await;
+                    assert_eq!(heard, b"first words");
+                    let kept = client.incoming.bytes.len() + client.decrypted.bytes.len() + client.outgoing.bytes.len();
+                    drop(client);
+                    (end.map(drop).map_err(|error| error.to_string()), kept)
+                };
+                let (sent, (end, kept)) = tokio::join!(flood, reading);
+                assert!(sent < 2 * MAX_FRUITLESS_BYTES, "{version:?} {typ:?} {payload:x?}: {sent} bytes: {end:?}");
+                assert!(kept < 256 << 10, "{version:?} {typ:?} {payload:x?}: {kept} bytes are kept");
+            });
+        }
+    }
+
+    #[test]
+    fn many_tickets_are_no_flood_if_something_comes_in_between() {
+        block_on(async {
+            let (mut client, mut server) = pair(64 << 10, &version::TLS13).await;
+            server.flush().await.unwrap();
+            let (mut raw, connection) = server.into_inner();
+            let mut forge = Forge::new(connection);
+            let says = async {
+                let ticket = ticket();
+                for _ in 0..3 {
+                    for _ in 0..MAX_FRUITLESS_BYTES / 2 / ticket.len() / 2 {
+                        raw.write_all(&forge.record(ContentType::Handshake, &ticket)).await.unwrap();
+                    }
+                    raw.write_all(&forge.record(ContentType::ApplicationData, b"word")).await.unwrap();
+                }
+                drop(raw);
+            };
+            let reading = async {
+                let mut heard = Vec::new();
+                client.read_to_end(&mut heard).await.unwrap();
+                assert_eq!(heard, b"word".repeat(3));
+            };
+            tokio::join!(reading, says);
         });
     }
 }
