@@ -195,9 +195,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// Escapes control characters, so that text from a peer or a user is safe to print on one line.
+/// Escapes control characters, and those that hide or reorder others or begin a line, so that text from a peer or a
+/// user is safe to print on one line.
 pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    let misleads = |c: char| {
+        let is_format = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+        c.is_control() || is_format || c == '\u{feff}'
+    };
+    text.chars().flat_map(|c| if misleads(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// What went wrong, where, why, and what can be done about it.
@@ -394,6 +399,13 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_deceive_a_reader_of_one_line_is_escaped() {
+        let text = "a\r\n\u{1b}[2J\u{85}\u{2028}\u{202e}\u{200b}\u{feff}é 漢";
+        let shown = "a\\r\\n\\u{1b}[2J\\u{85}\\u{2028}\\u{202e}\\u{200b}\\u{feff}é 漢";
+        assert_eq!(printable(text), shown);
+    }
 
     #[test]
     fn the_sentence_says_what_where_why_and_what_to_do() {

@@ -200,3 +200,25 @@ fn metadata_without_a_usable_broker_leads_nowhere() {
         assert!(server.connections() < 20, "{host:?}:{port}: {} connections", server.connections());
     }
 }
+
+/// Otherwise it could forge lines of a log, or give orders to a terminal.
+#[test]
+fn what_a_peer_calls_its_hosts_is_escaped_in_errors() {
+    let server = Server::scripted(|request| {
+        let mut told = metadata(([127, 0, 0, 1], 9).into());
+        told.brokers[0].host = "evil\n\u{1b}[2J\u{202e}.invalid".into();
+        match request.header.key {
+            ApiKey::Metadata => Reply::message(request, &told),
+            _ => Reply::Behave,
+        }
+    });
+    let client = server.client_with(ClientConfig::default().max_block(Duration::from_secs(1)));
+    let producer = client.producer(kavka::ProducerConfig::default().delivery_timeout(Duration::from_millis(800)));
+    let producer = kavka::blocking::Producer::from(producer.unwrap());
+    let topic = producer.topic(crate::server::TOPIC, false).unwrap();
+    let delivery = producer.send_within(topic, &kavka::Record::default(), LIMIT).unwrap();
+    let error = delivery.wait_for(LIMIT).unwrap().unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("evil\\n\\u{1b}[2J\\u{202e}.invalid"), "{text}");
+    assert!(!text.contains(['\n', '\u{1b}', '\u{202e}']), "{text}");
+}
