@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
-use kavka::config::{Login, Sasl, Security};
+use kavka::config::{Login, Sasl, ScramHash, Security, Token, TokenSource};
 use kavka::{Client, ClientConfig, ConsumerConfig, ErrorCode, ErrorKind, ProducerConfig, Record, StartPosition};
 use kavka_core::secret::Secret;
 use kavka_core::wire::messages::{
@@ -15,7 +15,7 @@ use kavka_core::wire::messages::{
 use kavka_core::wire::{ApiKey, Message};
 use kavka_test_support::until;
 
-use crate::server::{LIMIT, Reply, Request, Server, TOPIC};
+use crate::server::{LIMIT, Reply, Request, Server, TOPIC, versions};
 
 /// A broker that accepts one password by PLAIN, and remembers how far each connection is. A connection is known by the
 /// thread that serves it.
@@ -230,4 +230,184 @@ fn a_waiting_consumer_is_told_that_its_credentials_are_refused() {
     consumer.add(&partition, StartPosition::Offset(0)).unwrap();
     let error = client.start(consumer.next_batch()).wait(Some(LIMIT)).expect("an error comes").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+}
+
+#[test]
+fn a_record_whose_connection_is_refused_is_reported_at_once_with_the_reason() {
+    let guard = Guard::new("right", 0, 0);
+    let server = guard.server();
+    let asked = AtomicUsize::new(0);
+    // The password changes after the metadata has arrived.
+    let login = Login::from_fn(move || {
+        let password = if asked.fetch_add(1, Ordering::SeqCst) == 0 { "right" } else { "wrong" };
+        Ok(("alice".into(), Secret::new(password)))
+    });
+    let client = server.client_with(config(login));
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let sending = client.start(async move {
+        let topic = producer.topic(TOPIC, false).await?;
+        producer.send(topic, &Record::new("a")).await?.await
+    });
+    let error = sending.wait(Some(LIMIT)).expect("a report comes").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert!(error.to_string().contains("wrong\\u{1b} password"), "{error}");
+}
+
+/// Credentials whose secret is `hunter2`, and the name of their mechanism.
+fn every_mechanism() -> [(&'static str, Sasl); 4] {
+    let login = || Login::new("alice", Secret::new("hunter2"));
+    [
+        ("PLAIN", Sasl::Plain(login())),
+        ("SCRAM-SHA-256", Sasl::Scram(ScramHash::Sha256, login())),
+        ("SCRAM-SHA-512", Sasl::Scram(ScramHash::Sha512, login())),
+        ("OAUTHBEARER", Sasl::OAuthBearer(TokenSource::from_fn(|| Ok(Token::new(Secret::new("hunter2")))))),
+    ]
+}
+
+/// How a broker gets out of the configured mechanism.
+#[derive(Debug, Clone, Copy)]
+enum Evasion {
+    /// It does not answer `ApiVersions`, as Kafka 0.8.2 does not.
+    HangsUp,
+    /// It lists no API of SASL, as Kafka 0.9 does not.
+    KnowsNoSasl,
+    /// It refuses the mechanism, and offers all others.
+    OffersOthers,
+    /// It says that all is well, and lists all others.
+    AcceptsAndListsOthers,
+    /// It says that nobody has to authenticate.
+    NeedsNone,
+}
+
+#[test]
+fn no_other_mechanism_than_the_configured_one_is_tried_and_nothing_is_sent_without_it() {
+    for (name, sasl) in every_mechanism() {
+        for evasion in [
+            Evasion::HangsUp,
+            Evasion::KnowsNoSasl,
+            Evasion::OffersOthers,
+            Evasion::AcceptsAndListsOthers,
+            Evasion::NeedsNone,
+        ] {
+            let seen = Arc::new(Mutex::new(HashSet::new()));
+            let noted = Arc::clone(&seen);
+            let server = Server::scripted(move |request| {
+                let key = request.header.key;
+                let named = (key == ApiKey::SaslHandshake)
+                    .then(|| SaslHandshakeRequest::decode_exact(request.header.version, request.body.clone()).unwrap());
+                noted.lock().unwrap().insert((key, named.map(|request| request.mechanism)));
+                let others = || {
+                    let others = every_mechanism().into_iter().map(|(other, _)| other).filter(|other| *other != name);
+                    others.map(Into::into).collect()
+                };
+                let (error_code, mechanisms) = match (key, evasion) {
+                    (ApiKey::ApiVersions, Evasion::HangsUp) => return Reply::Close,
+                    (ApiKey::ApiVersions, Evasion::KnowsNoSasl) => {
+                        let mut versions = versions();
+                        let of_sasl = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate].map(ApiKey::number);
+                        versions.api_keys.retain(|api| !of_sasl.contains(&api.api_key));
+                        return Reply::message(request, &versions);
+                    }
+                    (ApiKey::SaslHandshake, Evasion::AcceptsAndListsOthers) => (ErrorCode::NONE, others()),
+                    (ApiKey::SaslHandshake, Evasion::NeedsNone) => (ErrorCode::ILLEGAL_SASL_STATE, Vec::new()),
+                    (ApiKey::SaslHandshake, _) => (ErrorCode::UNSUPPORTED_SASL_MECHANISM, others()),
+                    _ => return Reply::Behave,
+                };
+                Reply::message(request, &SaslHandshakeResponse { error_code, mechanisms })
+            });
+            let security = Security::default().sasl(sasl.clone());
+            let client = server.client_with(ClientConfig::default().with_security(security));
+            for _ in 0..3 {
+                let error = ready(&client).unwrap_err();
+                let is_right = match evasion {
+                    Evasion::HangsUp => error.kind() == ErrorKind::Disconnected,
+                    _ => error.kind() == ErrorKind::Authentication,
+                };
+                assert!(is_right, "{name} {evasion:?}: {error}");
+            }
+            for (key, named) in seen.lock().unwrap().iter() {
+                let is_right = *key == ApiKey::ApiVersions || named.as_deref() == Some(name);
+                assert!(is_right, "{name} {evasion:?}: {} {named:?}", key.name());
+            }
+        }
+    }
+}
+
+/// The error of a client with SCRAM whose broker answers its first message, with this nonce, and its proof in this way;
+/// and how many messages of SCRAM the broker got.
+fn scram_with(first: impl Fn(&str) -> String + Send + Sync + 'static, last: &'static str) -> (kavka::Error, usize) {
+    let server = Server::scripted(move |request| match request.header.key {
+        ApiKey::ApiVersions => Reply::Behave,
+        ApiKey::SaslHandshake => {
+            let mechanisms = vec!["SCRAM-SHA-256".into()];
+            Reply::message(request, &SaslHandshakeResponse { error_code: ErrorCode::NONE, mechanisms })
+        }
+        ApiKey::SaslAuthenticate => {
+            let asked = SaslAuthenticateRequest::decode_exact(request.header.version, request.body.clone()).unwrap();
+            let said = std::str::from_utf8(&asked.auth_bytes).unwrap();
+            let auth_bytes = match said.strip_prefix("n,,n=alice,r=") {
+                Some(nonce) => first(nonce),
+                None => last.to_owned(),
+            };
+            Reply::message(request, &SaslAuthenticateResponse { auth_bytes: auth_bytes.into(), ..Default::default() })
+        }
+        other => panic!("{} was sent to a broker that has proved nothing", other.name()),
+    });
+    let sasl = Sasl::Scram(ScramHash::Sha256, Login::new("alice", Secret::new("hunter2")));
+    let error = server.refusal(ClientConfig::default().with_security(Security::default().sasl(sasl)));
+    (error, server.requests(ApiKey::SaslAuthenticate))
+}
+
+#[test]
+fn a_scram_broker_that_weakens_the_exchange_gets_no_proof_and_one_that_proves_nothing_gets_no_request() {
+    let first: [(fn(&str) -> String, &str); 9] = [
+        (|_| "r=fyko+d2lbbFgONRv9qkxdawL,s=c2FsdA==,i=4096".into(), "does not continue the client's"),
+        (|nonce| format!("r={nonce},s=c2FsdA==,i=4096"), "does not continue the client's"),
+        (|nonce| format!("r={nonce}x,s=c2FsdA==,i=1"), "wants 1 iterations"),
+        (|nonce| format!("r={nonce}x,s=c2FsdA==,i=4095"), "wants 4095 iterations"),
+        (|nonce| format!("r={nonce}x,s=c2FsdA==,i=1000001"), "wants 1000001 iterations"),
+        (|nonce| format!("r={nonce}x,s=c2FsdA==,i=2147483647"), "wants 2147483647 iterations"),
+        (|nonce| format!("m=x,r={nonce}x,s=c2FsdA==,i=4096"), "extension"),
+        (|_| "e=unknown-user\n".into(), "unknown-user\\n"),
+        (|_| String::new(), "first SCRAM message is not one"),
+    ];
+    for (first, words) in first {
+        let (error, messages) = scram_with(first, "");
+        assert_eq!((error.kind(), messages), (ErrorKind::Authentication, 1), "{words}: {error}");
+        assert!(error.to_string().contains(words) && !error.to_string().contains("hunter2"), "{words}: {error}");
+    }
+    for (last, words) in [
+        ("", "last SCRAM message is not one"),
+        ("v=", "signature is wrong"),
+        ("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=", "signature is wrong"),
+        ("m=x,v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=", "extension"),
+        ("e=invalid-proof", "invalid-proof"),
+    ] {
+        let (error, messages) = scram_with(|nonce| format!("r={nonce}x,s=c2FsdA==,i=4096"), last);
+        assert_eq!((error.kind(), messages), (ErrorKind::Authentication, 2), "{words}: {error}");
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn a_frame_of_more_than_64_kib_is_refused_at_every_step_before_the_broker_is_satisfied() {
+    const LIMIT: usize = 64 << 10;
+    for at in [ApiKey::ApiVersions, ApiKey::SaslHandshake, ApiKey::SaslAuthenticate] {
+        for (bytes, is_too_long) in [(LIMIT, false), (LIMIT + 1, true), (100_000_000, true)] {
+            let server = Server::scripted(move |request| match request.header.key {
+                // Of what is too long, nothing has to follow: the length alone is enough.
+                key if key == at && is_too_long => Reply::Raw((bytes as u32).to_be_bytes().to_vec()),
+                key if key == at => Reply::Raw([&(bytes as u32).to_be_bytes()[..], &vec![0xff; bytes]].concat()),
+                ApiKey::SaslHandshake => {
+                    let mechanisms = vec!["PLAIN".into()];
+                    Reply::message(request, &SaslHandshakeResponse { error_code: ErrorCode::NONE, mechanisms })
+                }
+                _ => Reply::Behave,
+            });
+            let error = server.refusal(fixed("hunter2"));
+            assert_eq!(error.kind(), ErrorKind::Malformed, "{at:?} {bytes}: {error}");
+            let says_limit = error.to_string().contains("more than the limit of 65536");
+            assert_eq!(says_limit, is_too_long, "{at:?} {bytes}: {error}");
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! Tokens: a client gets them from an identity provider over TLS, and shows them to a broker.
 
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use kavka::{Client, ClientConfig, ErrorKind, ProducerConfig, Record, StartPosition};
+use kavka::{BoxFuture, Client, ClientConfig, ErrorKind, Network, ProducerConfig, Record, StartPosition, Stream, Tcp};
 use kavka_broker::serve::{Broker, Options, Tls as BrokerTls};
 use kavka_broker::{ClusterConfig, Sasl as BrokerSasl};
 use kavka_test_support::rig::{Rig, TOPIC, servers};
@@ -65,7 +67,11 @@ impl Endpoint {
                         noted.len()
                     };
                     let (status, body) = answer(number);
-                    let head = format!("HTTP/1.1 {status} Told\r\nContent-Length: {}\r\n\r\n", body.len());
+                    // What it means to those that are not told to go there, nobody may ask.
+                    let head = format!(
+                        "HTTP/1.1 {status} Told\r\nLocation: https://elsewhere.test/token\r\nContent-Length: {}\r\n\r\n",
+                        body.len()
+                    );
                     stream.write_all((head + &body).as_bytes()).await.unwrap();
                     drop(stream.shutdown().await);
                 }
@@ -108,18 +114,41 @@ fn broker() -> Broker {
 /// well as the broker's.
 fn rig(endpoint: &Endpoint, authority: &Authority) -> Rig {
     let broker = broker();
+    let client = client(&broker, &endpoint.url, authority, Arc::new(Tcp::default())).unwrap();
+    Rig { broker, client }
+}
+
+fn client(broker: &Broker, url: &str, authority: &Authority, network: Arc<dyn Network>) -> kavka::Result<Client> {
     let trusted = format!("{}{}", broker.certificates().unwrap().authority, authority.pem());
     let config = ClientConfig::from_properties([
         ("security.protocol", "SASL_SSL"),
         ("ssl.truststore.certificates", &trusted),
         ("sasl.mechanism", "OAUTHBEARER"),
-        ("sasl.oauthbearer.token.endpoint.url", &endpoint.url),
+        ("sasl.oauthbearer.token.endpoint.url", url),
         ("sasl.oauthbearer.client.credentials.client.id", ID),
         ("sasl.oauthbearer.client.credentials.client.secret", SECRET),
         ("sasl.oauthbearer.scope", "kafka read"),
     ]);
-    let client = Client::new(config.unwrap().bootstrap_servers(servers(&broker))).unwrap();
-    Rig { broker, client }
+    Client::with_network(config?.bootstrap_servers(servers(broker)), network, None)
+}
+
+/// Notes every host that is looked up or dialled.
+#[derive(Default)]
+struct Noting {
+    tcp: Tcp,
+    hosts: Mutex<BTreeSet<String>>,
+}
+
+impl Network for Noting {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        self.hosts.lock().unwrap().insert(format!("{host}:{port}"));
+        self.tcp.resolve(host, port)
+    }
+
+    fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        self.hosts.lock().unwrap().insert(format!("{host}:{}", address.port()));
+        self.tcp.dial(host, address)
+    }
 }
 
 fn reads(rig: &Rig, count: usize) {
@@ -205,4 +234,39 @@ fn tokens_are_replaced_before_they_expire_and_no_record_is_lost() {
     });
     assert_eq!(rig.log(0).len(), sent);
     reads(&rig, sent);
+}
+
+#[test]
+fn an_identity_provider_sends_the_client_to_no_other_host() {
+    let authority = Authority::new("Provider CA");
+    for status in [301, 302, 303, 307, 308] {
+        let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), move |_| (status, String::new()));
+        let (broker, network) = (broker(), Arc::new(Noting::default()));
+        let client = client(&broker, &endpoint.url, &authority, Arc::clone(&network) as Arc<dyn Network>).unwrap();
+        let error = refusal(&client);
+        assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+        assert!(error.to_string().contains("redirect"), "{error}");
+        let provider = endpoint.url.strip_prefix("https://").unwrap().strip_suffix("/oauth/token").unwrap().to_owned();
+        assert_eq!(*network.hosts.lock().unwrap(), BTreeSet::from([provider]));
+    }
+}
+
+#[test]
+fn a_token_endpoint_that_is_a_file_or_has_no_tls_is_refused_before_anything_is_dialled() {
+    let (authority, broker) = (Authority::new("Provider CA"), broker());
+    for url in [
+        "file:///etc/passwd",
+        "http://169.254.169.254/latest/meta-data/",
+        "${env:HOME}",
+        "${file:/etc/passwd:root}",
+        "ldap://elsewhere.test/",
+        "jar:file:/a.jar!/b",
+        "https://id.test@elsewhere.test/",
+        "https://elsewhere.test\\@id.test/",
+    ] {
+        let network = Arc::new(Noting::default());
+        let error = client(&broker, url, &authority, Arc::clone(&network) as Arc<dyn Network>).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
+        assert_eq!(*network.hosts.lock().unwrap(), BTreeSet::new(), "{url}");
+    }
 }

@@ -125,7 +125,8 @@ fn unescape(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ProducerConfig;
+    use crate::config::{Login, ProducerConfig, Sasl};
+    use crate::secret::Secret;
 
     fn read(content: impl AsRef<[u8]>) -> Vec<(String, String)> {
         parse(content.as_ref()).unwrap().into_iter().map(|(_, name, value)| (name, value)).collect()
@@ -208,6 +209,16 @@ mod tests {
                 (config.client_id.as_str(), config.ssl_ca_location.as_deref()),
                 (placeholder, Some(placeholder))
             );
+            let login = Login::new(placeholder, Secret::new(placeholder));
+            let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+            for credentials in [
+                format!("sasl.username={placeholder}\nsasl.password={placeholder}"),
+                format!("sasl.jaas.config={module} required username=\"{placeholder}\" password=\"{placeholder}\";"),
+            ] {
+                let file = format!("security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n{credentials}\n");
+                let config = ClientConfig::from_properties(read(&file)).unwrap();
+                assert_eq!(config.security().unwrap().sasl, Some(Sasl::Plain(login.clone())));
+            }
         }
     }
 }
