@@ -1,5 +1,6 @@
 """Credentials by the names of real-digital's fork of PyKafka 2.8; `pykafka.sasl` has more."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -68,7 +69,10 @@ class OauthBearerAuthenticator(BaseAuthenticator):
 
 
 def _mechanism(given: Any, authenticator: Any, ssl_config: Any) -> sasl.Mechanism | None:
-    """What the arguments `sasl` and `sasl_authenticator` of a client say."""
+    """What the arguments `sasl` and `sasl_authenticator` of a client say.
+
+    Warns the caller of `KafkaClient` of a password or token that everybody on the network could read.
+    """
     if given is not None and authenticator is not None:
         raise ValueError("sasl and sasl_authenticator are both set: keep one")
     chosen, name = (given, "sasl") if authenticator is None else (authenticator, "sasl_authenticator")
@@ -80,6 +84,12 @@ def _mechanism(given: Any, authenticator: Any, ssl_config: Any) -> sasl.Mechanis
     if isinstance(chosen, BaseAuthenticator):
         chosen = getattr(chosen, "_sasl", chosen)
     if chosen is None or isinstance(chosen, sasl.Mechanism):
+        if chosen is not None and chosen.sends_secret and ssl_config is None:
+            warnings.warn(
+                f"SASL {chosen.name} without TLS: everybody on the network can read the credentials, and use them; set "
+                "ssl_config",
+                stacklevel=4,  # This function, Cluster and KafkaClient come before.
+            )
         return chosen
     raise TypeError(
         f"{name} must be one of pykafka.sasl.Plain, Scram, OAuthBearer and Gssapi, not {type(chosen).__name__}"

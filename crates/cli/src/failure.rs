@@ -57,17 +57,37 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Names the option beside the first mention of each setting, for those who use no properties file.
-fn with_options(mut text: String) -> String {
-    for (setting, option) in OPTIONS {
-        let place = config::mentions(setting, &text).next();
-        if let Some(start) = place {
-            let is_in_parentheses = text.get(..start).is_some_and(|before| before.ends_with('('));
-            let shown = if is_in_parentheses { format!(", {option}") } else { format!(" ({option})") };
-            text.insert_str(start + setting.len(), &shown);
+/// Names the options beside the settings, for those who use no properties file.
+fn with_options(text: String) -> String {
+    config::beside_mentions(text, OPTIONS.iter().copied())
+}
+
+/// Prints the engine's warnings on standard error, one line each.
+pub(crate) struct Warnings;
+
+impl Warnings {
+    /// From now on.
+    pub(crate) fn print() {
+        // Only a second logger would be refused.
+        if log::set_logger(&Self).is_ok() {
+            log::set_max_level(log::LevelFilter::Warn);
         }
     }
-    text
+}
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        // Those of other crates are not made for users of this command.
+        metadata.level() <= log::Level::Warn && metadata.target().starts_with("kavka")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("kavka: warning: {}", with_options(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 impl From<Error> for Failure {
@@ -106,11 +126,6 @@ mod tests {
         assert_eq!(
             named("it may require SASL (security.protocol)"),
             "it may require SASL (security.protocol, --security-protocol)"
-        );
-        assert_eq!(named("linger.ms is wrong"), "linger.ms is wrong");
-        assert_eq!(
-            named("`ssl.key.passwords` and my.ssl.key.password are not ssl.key.password"),
-            "`ssl.key.passwords` and my.ssl.key.password are not ssl.key.password ($KAVKA_TLS_KEY_PASSWORD)"
         );
         for path in ["/etc/ssl.key.password", "ssl.key.password/a.pem", "ssl.key.password.txt"] {
             assert_eq!(named(path), path);

@@ -29,9 +29,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+use failure::Warnings;
 
 fn main() -> ExitCode {
     let Arguments { cluster, command } = Arguments::parse();
+    Warnings::print();
     let result = match command {
         Command::Produce(arguments) => produce::run(&cluster, &arguments),
         Command::Consume(arguments) => consume::run(&cluster, &arguments),

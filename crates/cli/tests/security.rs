@@ -112,6 +112,61 @@ fn records_go_to_a_broker_with_tls_and_sasl_and_come_back() {
 }
 
 #[test]
+fn a_password_that_everybody_on_the_network_can_read_causes_a_warning() {
+    let broker = Broker::start(&["--user", &format!("alice:{CANARY}")]);
+    let warned = |mechanism| {
+        let options = ["topics", "--security-protocol", "SASL_PLAINTEXT", "--sasl-username", "alice"];
+        let output = run(&broker, &[&options[..], &["--sasl-mechanism", mechanism]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    assert_eq!(
+        warned("PLAIN"),
+        "kavka: warning: SASL PLAIN without TLS: everybody on the network can read the credentials, and use them; set \
+         security.protocol (--security-protocol) to SASL_SSL\n"
+    );
+    assert_eq!(warned("SCRAM-SHA-256"), "");
+}
+
+#[test]
+fn a_properties_file_loads_no_class_looks_nothing_up_and_runs_nothing() {
+    let broker = Broker::start(&[]);
+    for (content, part) in [
+        ("sasl.login.callback.handler.class=evil.Handler", "no setting is called `sasl.login.callback.handler.class`"),
+        ("sasl.client.callback.handler.class=evil.Handler", "no setting is called"),
+        ("ssl.engine.factory.class=evil.Factory", "no setting is called"),
+        ("security.providers=evil.Provider", "no setting is called `security.providers`"),
+        (
+            "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n\
+             sasl.jaas.config=com.sun.security.auth.module.JndiLoginModule required user.provider.url=\"ldap://evil\";",
+            "must name org.apache.kafka.common.security.plain.PlainLoginModule",
+        ),
+        (
+            "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=${env:KAVKA_SASL_PASSWORD}\n\
+             ssl.ca.location=${file:/etc/passwd}",
+            "the CA certificates in ${file:/etc/passwd} cannot be read",
+        ),
+        (
+            "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n\
+             sasl.oauthbearer.token.endpoint.url=file:///etc/passwd\n\
+             sasl.oauthbearer.client.credentials.client.id=a\nsasl.oauthbearer.client.credentials.client.secret=b",
+            "not an https URL",
+        ),
+    ] {
+        let file = File::new("hostile.properties", content);
+        assert_refused(&broker, &["topics", "-F", file.path()], part);
+    }
+    // What the rest of Java's programs would load is not for us, and passed over.
+    let file = File::new(
+        "providers.properties",
+        "config.providers=env\nconfig.providers.env.class=evil.Provider\nclient.id=${env:KAVKA_SASL_PASSWORD}\n",
+    );
+    let output = run(&broker, &["topics", "-F", file.path()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("no setting is called `config.providers`; it is ignored"));
+}
+
+#[test]
 fn a_properties_file_is_read_as_kafkas_own_tools_read_it() {
     let broker = Broker::start(&[]);
     let servers = &broker.bootstrap_servers;

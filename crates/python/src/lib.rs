@@ -65,6 +65,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(membership::ask_to_sync, module)?)?;
     module.add_function(wrap_pyfunction!(membership::new_connection, module)?)?;
     module.add_function(wrap_pyfunction!(membership::send_heartbeat, module)?)?;
+    module.add_function(wrap_pyfunction!(properties::beside_settings, module)?)?;
     module.add_function(wrap_pyfunction!(properties::client_properties, module)?)?;
     module.add_function(wrap_pyfunction!(properties::security_of, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_about_groups, module)?)?;

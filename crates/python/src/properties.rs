@@ -2,7 +2,7 @@
 //!
 //! Whoever gives settings by these names reads errors with the same names.
 
-use kavka::config::select_properties;
+use kavka::config::{self, select_properties};
 use kavka::{ClientConfig, Error};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -25,6 +25,12 @@ pub(crate) fn security_of(settings: Vec<Property>) -> PyResult<(Option<Tls>, Opt
     let config = ClientConfig::from_properties(settings).map_err(invalid)?;
     let security = config.security().map_err(invalid)?;
     Ok((security.tls.map(Tls::from), security.sasl.map(Mechanism::from)))
+}
+
+/// The text with the first mention of each setting followed by the option that says the same.
+#[pyfunction]
+pub(crate) fn beside_settings(text: String, options: Vec<Property>) -> String {
+    config::beside_mentions(text, options.iter().map(|(setting, option)| (setting.as_str(), option.as_str())))
 }
 
 fn invalid(error: Error) -> PyErr {

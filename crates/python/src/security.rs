@@ -176,6 +176,18 @@ impl Mechanism {
         Ok(format!("<{}.{} ({})>", class.module()?, class.name()?, this.get().shown))
     }
 
+    /// Its name on the wire, such as SCRAM-SHA-512.
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.sasl.mechanism().name()
+    }
+
+    /// Whether the broker gets to see the password or the token; without TLS, so does everybody on the network.
+    #[getter]
+    fn sends_secret(&self) -> bool {
+        self.sasl.sends_secret()
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("credentials cannot be pickled; create them in the process that uses them"))
     }

@@ -104,14 +104,9 @@ def in_options(text: str) -> str:
 
 
 def _with_options(text: str) -> str:
-    """Names the option beside the first mention of each setting, for those who use no properties file."""
+    """Names the options beside the settings, for those who use no properties file."""
     options = {name: f"--{dest.replace('_', '-')}" for name, (dest, *_) in SETTINGS.items()} | _ALSO
-    for name, option in options.items():
-        # A longer name, or a path, is something else.
-        if found := re.search(rf"(?<![\w./\\-]){re.escape(name)}(?![\w./\\-])", text):
-            before, after = text[: found.end()], text[found.end() :]
-            text = before + (f", {option}" if text[: found.start()].endswith("(") else f" ({option})") + after
-    return text
+    return _engine.beside_settings(text, list(options.items()))
 
 
 def _properties(path: Path) -> list[tuple[str, str]]:

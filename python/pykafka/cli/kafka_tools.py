@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -353,6 +354,10 @@ def _add_timeout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--timeout", type=_milliseconds, default=5000, help=text)
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"kafka-tools: warning: {connecting.in_options(str(message))}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv`, or in the process's arguments, and returns the exit code."""
     parser = _parser()
@@ -365,7 +370,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        client = pykafka.KafkaClient(broker_version=args.broker_version, **connection)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = _show_warning
+            client = pykafka.KafkaClient(broker_version=args.broker_version, **connection)
         args.func(client, args)
         sys.stdout.flush()
     except (Failure, KafkaException, UnicodeException, ValueError) as error:

@@ -17,6 +17,9 @@ from pykafka import SslConfig, sasl
 from pykafka.cli import kafka_tools
 from pykafka.exceptions import AuthenticationException, SaslAuthenticationFailed
 
+#: The listeners without TLS are for tests.
+pytestmark = pytest.mark.filterwarnings("ignore:SASL .* without TLS")
+
 COUNT = 100_000
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 

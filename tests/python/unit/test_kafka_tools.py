@@ -342,6 +342,17 @@ def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_p
         assert PASSWORD not in printed
 
 
+def test_a_password_that_everybody_on_the_network_can_read_causes_a_warning(monkeypatch, capsys):
+    monkeypatch.setenv("KAVKA_SASL_PASSWORD", PASSWORD)
+    with pykafka.testing.Broker(sasl={"alice": PASSWORD}) as broker:
+        options = ["-b", broker.bootstrap_servers, "--security-protocol", "SASL_PLAINTEXT", "--sasl-username", "alice"]
+        assert main([*options, "--sasl-mechanism", "PLAIN", "print_topics"]) == 0
+        warned = "SASL PLAIN without TLS: everybody on the network can read the credentials, and use them; set --tls-ca"
+        assert capsys.readouterr().err == f"kafka-tools: warning: {warned}\n"
+        assert main([*options, "--sasl-mechanism", "SCRAM-SHA-256", "print_topics"]) == 0
+        assert capsys.readouterr().err == ""
+
+
 def test_a_failure_names_the_option_to_change(secure_broker, own_broker, certificates, capsys):
     secure, plaintext = secure_broker.bootstrap_servers, own_broker.bootstrap_servers
     for options, words in [

@@ -1,5 +1,11 @@
 """Processes that fork or exit while the engine works, and processes with several interpreters."""
 
+import contextlib
+import re
+import socket
+import threading
+
+import pykafka.testing
 import pytest
 
 
@@ -189,3 +195,83 @@ def test_only_one_interpreter_of_a_process_is_served_and_the_others_are_told(run
     beginnings = {"connected": "NoBrokersAvailableError ", "refused": "ImportError pykafka was imported by another"}
     for line, outcome in zip(done.stdout.splitlines(), said.split(), strict=True):
         assert line.startswith(beginnings[outcome])
+
+
+class Recorder:
+    """A listener that keeps the first bytes of every connection, and then answers as `upstream` does, or hangs up.
+
+    :param upstream: the port of a broker.
+    """
+
+    def __init__(self, upstream=None):
+        self.first = []
+        self._upstream = upstream
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                threading.Thread(target=self._record, args=(connection,), daemon=True).start()
+
+    def _record(self, connection):
+        heard = bytearray()
+        self.first.append(heard)
+        with connection, contextlib.suppress(OSError):
+            if self._upstream is None:
+                heard += connection.recv(4096)
+                return
+            with socket.create_connection(("127.0.0.1", self._upstream)) as upstream:
+                threading.Thread(target=self._answer, args=(upstream, connection), daemon=True).start()
+                while some := connection.recv(4096):
+                    heard += some
+                    upstream.sendall(some)
+
+    @staticmethod
+    def _answer(upstream, connection):
+        with contextlib.suppress(OSError):
+            while some := upstream.recv(4096):
+                connection.sendall(some)
+
+    def close(self):
+        self._server.close()
+
+
+def test_forked_children_have_random_numbers_of_their_own(run_python):
+    with pykafka.testing.Broker(sasl={"alice": "alice-secret"}) as broker:
+        plain, tls = Recorder(int(broker.bootstrap_servers.split(":")[1])), Recorder()
+        done = run_python(
+            f"""
+            import os
+            from pykafka import KafkaClient, SslConfig, sasl
+            from pykafka.exceptions import KafkaException
+            def connect():
+                KafkaClient({plain.address!r}, sasl=sasl.Scram("alice", "alice-secret")).close()
+                try:
+                    KafkaClient({tls.address!r}, ssl_config=SslConfig(None, insecure_accept_any_certificate=True))
+                except KafkaException:
+                    pass
+            connect()
+            children = []
+            for _ in range(3):
+                child = os.fork()
+                if child == 0:
+                    connect()
+                    os._exit(3)
+                children.append(child)
+            connect()
+            print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+            """
+        )
+        plain.close()
+        tls.close()
+    assert (done.stdout, done.stderr) == ("[3, 3, 3]\n", "")
+    # What SCRAM sends first ends with 24 random bytes in Base64. A ClientHello has 32 at this place.
+    nonces = [re.search(rb"n,,n=alice,r=([\w+/]{32})", heard) for heard in plain.first]
+    nonces = [found[1] for found in nonces if found]
+    randoms = [bytes(heard[11:43]) for heard in tls.first if heard]
+    for drawn in (nonces, randoms):
+        assert len(drawn) >= 5
+        assert len(set(drawn)) == len(drawn), "two processes, or two connections of one, drew the same"

@@ -7,6 +7,9 @@ import tokens
 from pykafka import KafkaClient, SslConfig, sasl, testing
 from pykafka.exceptions import AuthenticationException
 
+#: It does not matter here that the passwords could be read.
+pytestmark = pytest.mark.filterwarnings("ignore:SASL .* without TLS")
+
 USER, PASSWORD = "alice", "alice-secret"
 CREDENTIALS = {
     "PLAIN": lambda password: sasl.Plain(USER, password),
@@ -81,7 +84,9 @@ def test_what_is_buffered_at_exit_is_delivered_although_a_callable_has_the_passw
     with testing.Broker(sasl={USER: PASSWORD}) as broker:
         done = run_python(
             f"""
+            import warnings
             from pykafka import KafkaClient, sasl
+            warnings.filterwarnings("ignore", "SASL PLAIN without TLS")
             credentials = sasl.Plain({USER!r}, lambda: {PASSWORD!r})
             client = KafkaClient({broker.bootstrap_servers!r}, sasl=credentials)
             producer = client.topics["at-exit"].get_producer(linger_ms=1000)

@@ -1,22 +1,29 @@
 """TLS and SASL settings of a client: what is taken, what is refused, and that no secret is shown."""
 
+import ast
 import copy
 import io
 import logging
 import pickle
 import re
+import socket
 import ssl
 import traceback
+import warnings
 from pathlib import Path
 
 import pykafka
 import pytest
+import tokens
 from pykafka import KafkaClient, PlainAuthenticator, ScramAuthenticator, SslConfig, exceptions, sasl
 from pykafka.exceptions import AuthenticationException, KafkaException
 from pykafka.sasl_authenticators import BaseAuthenticator, OauthBearerAuthenticator
 from pykafka.testing import Broker
 
 CANARY = "hunter2-canary"
+
+#: One test is about this warning; to the others it does not matter.
+pytestmark = pytest.mark.filterwarnings("ignore:SASL .* without TLS")
 
 
 class VaultIsSealed(Exception):
@@ -157,6 +164,80 @@ def test_the_names_of_the_fork_are_taken_but_not_together_with_ours():
 def test_an_authenticator_that_asks_for_tls_is_not_used_without_it():
     with pytest.raises(ValueError, match="sasl_authenticator asks for SASL_SSL, but ssl_config is missing"):
         KafkaClient("127.0.0.1:1", sasl_authenticator=PlainAuthenticator("a", "b", security_protocol="SASL_SSL"))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("PLAIN", {"sasl": sasl.Plain("alice", CANARY)}),
+        ("PLAIN", {"sasl_authenticator": PlainAuthenticator("alice", CANARY)}),
+        ("OAUTHBEARER", {"sasl": sasl.OAuthBearer(lambda: tokens.unsecured("alice"))}),
+    ],
+)
+def test_credentials_that_everybody_on_the_network_can_read_cause_a_warning(name, given):
+    with Broker(sasl={"alice": CANARY}) as broker:
+        with (
+            pytest.warns(UserWarning, match="SASL") as warned,
+            KafkaClient(broker.bootstrap_servers, **given) as client,
+        ):
+            assert client.brokers
+        assert [str(warning.message) for warning in warned] == [
+            f"SASL {name} without TLS: everybody on the network can read the credentials, and use them; set ssl_config"
+        ]
+        assert warned[0].filename == __file__, "it names the program's own line"
+
+
+def test_other_credentials_cause_no_warning(secure):
+    with warnings.catch_warnings(record=True) as warned, Broker(sasl={"alice": CANARY}) as broker:
+        warnings.simplefilter("always")
+        KafkaClient(broker.bootstrap_servers, sasl=sasl.Scram("alice", CANARY)).close()
+        connect(secure, sasl.Plain("alice", CANARY)).close()
+    assert warned == []
+
+
+def test_who_makes_warnings_errors_sends_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as server, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="without TLS"):
+            KafkaClient(f"127.0.0.1:{server.getsockname()[1]}", sasl=sasl.Plain("alice", CANARY))
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_the_package_evaluates_nothing_unpickles_nothing_and_starts_no_program():
+    modules = {
+        "code",
+        "ctypes",
+        "dill",
+        "importlib",
+        "marshal",
+        "multiprocessing",
+        "pickle",
+        "runpy",
+        "shelve",
+        "subprocess",
+    }
+    names = {"eval", "exec", "compile", "__import__", "system", "popen"}
+    seen = set()
+    for path in Path(pykafka.__file__).parent.rglob("*.py"):
+        if path.name == "demo.py":
+            continue  # A program of its own, which starts its other half.
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=imported):
+                    used = {alias.name.split(".")[0] for alias in imported}
+                case ast.ImportFrom(module=str(module), level=0):
+                    used = {module.split(".")[0]}
+                case (
+                    ast.Call(func=ast.Name(id=name)) | ast.Call(func=ast.Attribute(value=ast.Name(id="os"), attr=name))
+                ):
+                    used = {name if name in names or not name.startswith(("exec", "spawn")) else "exec"}
+                case _:
+                    continue
+            assert not used & (modules | names), f"{path}:{node.lineno} uses {used & (modules | names)}"
+            seen |= used
+    assert {"logging", "threading", "isinstance"} <= seen, "imports and calls are seen"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kavka_core::config::{ClientConfig, Sasl as Settings};
+use kavka_core::config::ClientConfig;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::ApiKey;
 use tokio::runtime::Builder;
@@ -30,11 +30,12 @@ impl Driver {
     ) -> Result<(Self, Arc<Alive>)> {
         config.validate()?;
         let security = config.security()?;
-        if security.tls.is_none()
-            && let Some(sasl @ (Settings::Plain(_) | Settings::OAuthBearer(_))) = &security.sasl
-        {
-            let mechanism = sasl.mechanism();
-            log::warn!("SASL {mechanism} without TLS lets everybody on the network read the credentials");
+        if let Some(sasl) = security.sasl.as_ref().filter(|sasl| sasl.sends_secret() && security.tls.is_none()) {
+            log::warn!(
+                "SASL {} without TLS: everybody on the network can read the credentials, and use them; set \
+                 security.protocol to SASL_SSL",
+                sasl.mechanism()
+            );
         }
         let limit = config.connection_setup_timeout;
         let sasl =

@@ -1,20 +1,26 @@
 //! No secret, and nothing of a record, is in a log, an error or a `Debug` output, and no credentials are in a wire tap,
-//! whatever the client does.
+//! whatever the client does. Credentials go to nobody who has not proved who it is, unless the settings have no TLS.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kavka::config::{Identity, Login, Sasl, ScramHash, Security, Tls, Token, TokenSource};
-use kavka::{Client, ClientConfig, Header, ProducerConfig, Record, StartPosition, Tcp, WireTap};
+use kavka::{
+    BoxFuture, Client, ClientConfig, ErrorKind, Header, Network, ProducerConfig, Record, StartPosition, Stream, Tcp,
+    WireTap,
+};
 use kavka_broker::serve::{Broker, Options, Tls as BrokerTls};
 use kavka_broker::{ClusterConfig, Sasl as BrokerSasl};
 use kavka_core::secret::Secret;
-use kavka_test_support::rig::{Rig, TOPIC, servers};
+use kavka_test_support::rig::{self, Rig, TOPIC, servers};
 use kavka_test_support::{LIMIT, until};
 
-use crate::server::refusal;
+use crate::certificates::Authority;
+use crate::server::{Served, Server, raw, refusal};
 use crate::tokens::token;
-use crate::{listen_to_log, logged};
+use crate::{listen_to_log, logged, warned};
 
 const PASSWORD: &str = "canary-of-a-password";
 const WRONG: &str = "canary-of-a-wrong-password";
@@ -165,4 +171,100 @@ fn errors_about_credentials_do_not_show_them() {
     let rig = Rig { client: client(&broker, Sasl::Plain(Login::new("alice", Secret::new(PASSWORD))), &shown), broker };
     write_and_read(&rig, || true);
     shown.lacks(&[WRONG, CLIENT_SECRET, KEY_PASSWORD]);
+}
+
+#[test]
+fn credentials_that_everybody_on_the_network_can_read_cause_a_warning_and_no_others_do() {
+    listen_to_log();
+    let login = || Login::new("alice", Secret::new(PASSWORD));
+    let bearer = || Sasl::OAuthBearer(TokenSource::from_fn(|| Ok(Token::new(Secret::new(PASSWORD)))));
+    let scram = || Sasl::Scram(ScramHash::Sha512, login());
+    let gssapi = Sasl::Gssapi { service_name: "kafka".into() };
+    let start = |security: Security| {
+        let config = ClientConfig::default().with_security(security);
+        Client::new(config.bootstrap_servers(vec![("127.0.0.1".into(), 1)])).unwrap()
+    };
+    for quiet in [Security::default().sasl(scram()), Security::default().sasl(gssapi)] {
+        start(quiet);
+    }
+    for sasl in [Sasl::Plain(login()), bearer(), scram()] {
+        start(Security::tls(Tls::default()).sasl(sasl));
+    }
+    let words = |mechanism| format!("SASL {mechanism} without TLS: everybody on the network can read the credentials");
+    // Nothing else in this program uses SASL without TLS.
+    assert!(!logged().contains("everybody on the network can read"), "{}", logged());
+    for (sasl, mechanism) in [(Sasl::Plain(login()), "PLAIN"), (bearer(), "OAUTHBEARER")] {
+        start(Security::default().sasl(sasl));
+        warned(&words(mechanism)).unwrap_or_else(|| panic!("no warning for {mechanism}"));
+    }
+    assert!(logged().contains("set security.protocol to SASL_SSL"));
+}
+
+/// Leads kafka.test to one address, and every other name to another one.
+struct Astray {
+    home: SocketAddr,
+    elsewhere: SocketAddr,
+}
+
+impl Network for Astray {
+    fn resolve<'a>(&'a self, host: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(vec![if host == "kafka.test" { self.home } else { self.elsewhere }]) })
+    }
+
+    fn dial<'a>(&'a self, _: &'a str, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move { Ok(Box::new(tokio::net::TcpStream::connect(address).await?) as Box<dyn Stream>) })
+    }
+}
+
+/// The metadata of a broker that is taken over, or lies, may name any host.
+#[test]
+fn a_host_that_the_metadata_names_gets_no_credentials_before_it_has_proved_who_it_is() {
+    let authority = Authority::new("Good CA");
+    let cluster = ClusterConfig {
+        sasl: Some(BrokerSasl {
+            passwords: [("alice".to_owned(), PASSWORD.to_owned())].into(),
+            ..BrokerSasl::default()
+        }),
+        ..ClusterConfig::default()
+    };
+    let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+    let broker = broker.bootstrap_servers().parse().unwrap();
+    let home = Server::start(Served::new(&authority.issue_for(&["kafka.test"])), broker);
+    // It advertises 127.0.0.1. There, somebody listens without TLS, with a certificate of an unknown authority, or with
+    // one for another host.
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let keeps = Arc::clone(&heard);
+    let plaintext = raw(move |mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            keeps.lock().unwrap().extend_from_slice(&buffer[..bytes]);
+            // What Kafka would answer to ApiVersions.
+            drop(stream.write_all(&[0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        }
+    });
+    let unknown = Server::start(Served::new(&Authority::new("Other CA").issue_for(&["127.0.0.1"])), broker);
+    let misnamed = Server::start(Served::new(&authority.issue_for(&["other.test"])), broker);
+    for elsewhere in [plaintext, unknown.address, misnamed.address] {
+        for sasl in [
+            Sasl::Plain(Login::new("alice", Secret::new(PASSWORD))),
+            Sasl::Scram(ScramHash::Sha256, Login::new("alice", Secret::new(PASSWORD))),
+        ] {
+            let security = Security::tls(Tls::with_ca_pem(authority.pem())).sasl(sasl);
+            let config = ClientConfig::default().with_security(security);
+            let config = config.bootstrap_servers(vec![("kafka.test".to_owned(), 9093)]);
+            let network = Arc::new(Astray { home: home.address, elsewhere });
+            let client = Client::with_network(config, network, None).unwrap();
+            rig::wait(&client, client.ready()).unwrap();
+            let admin = client.admin();
+            let error = rig::wait(&client, async move { admin.group_offsets("billing").await }).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+            assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        }
+    }
+    assert_eq!(unknown.application_bytes() + misnamed.application_bytes(), 0);
+    let heard = heard.lock().unwrap();
+    assert!(heard.starts_with(&[0x16, 3]), "the beginning of a TLS handshake");
+    for word in ["alice", PASSWORD, "PLAIN", "SCRAM"] {
+        assert!(!heard.windows(word.len()).any(|part| part == word.as_bytes()), "{word} went out unencrypted");
+    }
 }

@@ -18,7 +18,7 @@ mod value;
 pub use client::ClientConfig;
 pub use consumer::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use group::{GroupConfig, GroupProtocol};
-pub use names::{all_settings, mentions};
+pub use names::{all_settings, beside_mentions, mentions};
 pub use producer::{Acks, ProducerConfig};
 pub use properties::select_properties;
 pub use security::{

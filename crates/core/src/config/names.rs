@@ -21,6 +21,20 @@ pub fn mentions<'a>(setting: &'a str, text: &'a str) -> impl Iterator<Item = usi
     text.match_indices(setting).map(|(start, _)| start).filter(move |start| is_alone(*start))
 }
 
+/// The text with the first mention of each setting followed by what else says the same, such as the option of a
+/// command: `(setting, option)`.
+pub fn beside_mentions<'a>(mut text: String, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    for (setting, option) in options {
+        let place = mentions(setting, &text).next();
+        if let Some(start) = place {
+            let is_in_parentheses = text.get(..start).is_some_and(|before| before.ends_with('('));
+            let shown = if is_in_parentheses { format!(", {option}") } else { format!(" ({option})") };
+            text.insert_str(start + setting.len(), &shown);
+        }
+    }
+    text
+}
+
 /// The error for a name that is in none of `tables`.
 ///
 /// What looks like no name is not shown: it may be a line of a private key.
@@ -115,6 +129,22 @@ mod tests {
         assert_eq!(mentions("session.timeout.ms", text).collect::<Vec<_>>(), [0, 62, 87]);
         for longer in ["ssl.key.passwords", "my.ssl.key.password", "/ssl.key.password", "ssl.key.password.txt"] {
             assert_eq!(mentions("ssl.key.password", longer).next(), None, "{longer}");
+        }
+    }
+
+    #[test]
+    fn options_are_named_beside_the_first_mention_of_their_settings() {
+        let options = [("ssl.key.location", "--tls-key"), ("ssl.key.password", "$KEY_PASSWORD")];
+        for (text, expected) in [
+            ("ssl.key.location is missing", "ssl.key.location (--tls-key) is missing"),
+            ("encrypted (ssl.key.password)", "encrypted (ssl.key.password, $KEY_PASSWORD)"),
+            (
+                "`ssl.key.passwords` is not ssl.key.password; ssl.key.password is",
+                "`ssl.key.passwords` is not ssl.key.password ($KEY_PASSWORD); ssl.key.password is",
+            ),
+            ("linger.ms is wrong", "linger.ms is wrong"),
+        ] {
+            assert_eq!(beside_mentions(text.to_owned(), options), expected);
         }
     }
 

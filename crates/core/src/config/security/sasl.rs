@@ -35,6 +35,14 @@ impl Sasl {
         }
     }
 
+    /// Whether the broker gets to see the password or the token; without TLS, so does everybody on the network.
+    pub fn sends_secret(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::OAuthBearer(_) => true,
+            Self::Scram(..) | Self::Gssapi { .. } => false,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Plain(login) | Self::Scram(_, login) => login.check(),
