@@ -1,5 +1,5 @@
-//! Checks the claims in `KIPS.md` and `GUARANTEES.md` against the code: the tests they name exist, and each guarantee
-//! that the code cites is described.
+//! Checks the claims in `KIPS.md`, `GUARANTEES.md` and `SECURITY.md` against the code: the tests they name exist, and
+//! each guarantee that the code cites is described.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,20 @@ impl Index {
         }
     }
 
-    /// The errors in both documents.
+    /// The errors in `SECURITY.md`: each row of its table of promises names tests.
+    pub(crate) fn security_faults(&self, security: &str) -> Vec<String> {
+        let rows: Vec<_> = security.lines().skip_while(|line| !line.starts_with(PROMISES)).skip(2).collect();
+        let rows: Vec<_> = rows.into_iter().take_while(|line| line.starts_with('|')).collect();
+        let mut faults = self.missing("SECURITY.md", rows.iter().flat_map(|row| last_columns(row)));
+        if rows.is_empty() {
+            faults.push(format!("SECURITY.md: there is no table that begins with {PROMISES}"));
+        }
+        let unshown = rows.iter().filter(|row| last_columns(row).next().is_none());
+        faults.extend(unshown.map(|row| format!("SECURITY.md: name a test in the last column of: {row}")));
+        faults
+    }
+
+    /// The errors in the two other documents.
     pub(crate) fn faults(&self, kips: &str, guarantees: &str) -> Vec<String> {
         let mut faults = self.missing("KIPS.md", last_columns(kips));
         let sections = sections(guarantees);
@@ -50,6 +63,9 @@ impl Index {
         missing.map(|test| format!("{document}: no test is called {test}: name one that shows it")).collect()
     }
 }
+
+/// The beginning of the table of what `SECURITY.md` promises.
+const PROMISES: &str = "| promise |";
 
 /// The beginning of the paragraph that names a guarantee's tests.
 const SHOWN: &str = "Shown by:";
@@ -119,6 +135,19 @@ mod tests {
         assert_eq!(faults(&[("a.rs", "fn one() {}")], "", shown).len(), 1);
         assert_eq!(faults(&[], "", "# G\n\n## R1: a\n\nText.\n").len(), 1);
         assert_eq!(faults(&[], "", "# G\n\n## R1: a\n\nText.\n\nNot promised yet: no TLS.\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_promise_of_security_names_tests_that_exist() {
+        let mut index = Index::default();
+        index.file("a.rs", "fn one() {}");
+        let table = |rows: &str| {
+            index.security_faults(&format!("| `x` |\n\n| promise | tests |\n|---|---|\n{rows}\n\n| `y` |"))
+        };
+        assert_eq!(table("| `a` | `one` |"), [""; 0]);
+        assert_eq!(table("| a | `one`, `two` |"), ["SECURITY.md: no test is called two: name one that shows it"]);
+        assert_eq!(table("| `a` | |"), ["SECURITY.md: name a test in the last column of: | `a` | |"]);
+        assert_eq!(index.security_faults("nothing").len(), 1);
     }
 
     #[test]

@@ -82,6 +82,8 @@ const ONLY_IN: &[(&str, &[&str], &[&str])] = &[
         &["tokio::net", "tokio::io", "tokio::runtime", "socket2", "rustix", "std::time::SystemTime"],
         &["crates/client/src/driver/"],
     ),
+    // Nothing that a setting or a peer says may reach these.
+    ("crates/client/src/", &["std::env", "std::process"], &[]),
     // Whoever reads how the client verifies brokers finds it in one place.
     (
         "crates/client/src/",
@@ -132,6 +134,7 @@ pub(crate) fn run(repository: &Path) -> Outcome {
     }
     let document = |name| std::fs::read_to_string(repository.join(name)).unwrap_or_default();
     check.faults.extend(index.faults(&document("KIPS.md"), &document("GUARANTEES.md")));
+    check.faults.extend(index.security_faults(&document("SECURITY.md")));
     check.faults.extend(crate::reference::fault(repository));
     let unused = EXCEPTIONS.iter().filter(|(name, _)| !check.used_exceptions.contains(name));
     check.faults.extend(unused.map(|(name, _)| format!("{name} needs no exception any more")));
@@ -407,6 +410,19 @@ mod tests {
         assert_eq!(faults("role/mod.rs", "use tokio::task::JoinSet;"), 0);
         assert_eq!(faults("call.rs", "fn f() { tokio::time::sleep(a).await; }"), 1);
         assert_eq!(faults("producer/mod.rs", "fn f() { std::thread::park(); }"), 1);
+    }
+
+    #[test]
+    fn the_engine_reads_no_environment_and_starts_no_program() {
+        for line in ["use std::process::Command;", "fn f() { std::env::var(a); }", "use std::{env, io};"] {
+            for (file, says) in [
+                ("crates/core/src/wire/api.rs", "core does no I/O"),
+                ("crates/client/src/driver/tls.rs", "do without it"),
+            ] {
+                let faults = faults(file, &format!("//! For.\n{line}\n"));
+                assert!(faults.iter().any(|fault| fault.contains(says)), "{file}: {line}: {faults:?}");
+            }
+        }
     }
 
     #[test]
