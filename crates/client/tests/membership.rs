@@ -71,6 +71,26 @@ fn a_member_whose_engine_was_frozen_beyond_its_session_hands_out_nothing_that_it
 }
 
 #[test]
+fn a_batch_at_hand_gives_nothing_once_the_session_is_over_although_the_engine_has_not_noticed() {
+    let (gate, rig) = gated();
+    let member = member(&rig, group().enable_auto_commit(false));
+    let mut batch = until("a batch", || member.try_batch().ok().flatten());
+    assert_eq!(batch.next_record().unwrap().offset, 0);
+
+    let frozen = gate.lock().unwrap();
+    until("the session to end", || member.session_left().is_zero().then_some(()));
+    assert_eq!(member.assignment().len(), 1, "the engine has not noticed");
+    assert!(batch.next_record().is_none());
+    assert!(batch.next_records(5).0.is_empty());
+    drop(frozen);
+
+    drop(batch);
+    let mut records = (*member).records();
+    assert_eq!(until("the member to be back", || next_offset(&mut records)), 0, "nothing was committed");
+    member.close(LIMIT).unwrap();
+}
+
+#[test]
 fn a_member_that_is_closing_hands_out_nothing_although_its_engine_has_not_noticed() {
     let (gate, rig) = gated();
     let member = member(&rig, group());

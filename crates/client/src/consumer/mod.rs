@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Notice, Owner};
 use kavka_core::config::ConsumerConfig;
@@ -26,7 +27,7 @@ use kavka_core::consumer::{
     Consumer as Machine, ConsumerEvent, FetchedBatch, Offsets, PartitionId, RecordCursor, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, ErrorKind, Result};
-use kavka_core::wire::records::Decompressor;
+use kavka_core::wire::records::{Decompressor, RecordView};
 use tokio::sync::{Notify, oneshot};
 
 use crate::Client;
@@ -232,7 +233,7 @@ impl SharedMachine {
         let opened = batch.open(&mut decompressor, self.max_decompressed_batch);
         lock(&self.decompressors).push(decompressor);
         match opened {
-            Ok(cursor) => Some(Batch { cursor, _released: Released(Arc::clone(self)) }),
+            Ok(cursor) => Some(Batch { cursor, released: Released(Arc::clone(self)) }),
             Err(bad) => {
                 self.state().machine.handle_bad_batch(*bad);
                 None
@@ -341,7 +342,26 @@ impl Drop for WaitingCaller<'_> {
 pub struct Batch {
     cursor: RecordCursor,
     /// Fields drop in order: this one after the cursor, when the partition has a batch to give again.
-    _released: Released,
+    released: Released,
+}
+
+impl Batch {
+    /// The next record; as [`RecordCursor::next_record`].
+    ///
+    /// Also `None` once the session of a group's member is over (guarantee R14), even if the process was frozen and the
+    /// engine has not noticed yet.
+    #[inline]
+    pub fn next_record(&mut self) -> Option<RecordView> {
+        if self.released.0.fence.is_reached() { None } else { self.cursor.next_record() }
+    }
+
+    /// The next records, at most `max`, and the buffer that their ranges refer to; as [`RecordCursor::next_records`].
+    ///
+    /// There are none where [`Batch::next_record`] returns `None`.
+    pub fn next_records(&mut self, max: usize) -> (&[RecordView], &Bytes) {
+        let max = if self.released.0.fence.is_reached() { 0 } else { max };
+        self.cursor.next_records(max)
+    }
 }
 
 struct Released(Arc<SharedMachine>);

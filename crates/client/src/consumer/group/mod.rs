@@ -411,9 +411,9 @@ impl GroupConsumer {
 
     /// How long no other member gets these partitions, even if the coordinator does not answer again (guarantee R14).
     ///
-    /// The engine takes the partitions away at that time. If the whole program was frozen, the application may run
-    /// before the engine notices. An application that must not process a single record of another member's partitions
-    /// checks here first.
+    /// From that time on nothing is handed out, and the engine takes the partitions away. If the whole program is frozen
+    /// behind a call that handed out records, they may be another member's by the time the program goes on. An
+    /// application that must not process a single one of those checks here first.
     pub fn session_left(&self) -> Duration {
         self.shared.state().machine.session_left(self.shared.driver.now())
     }
