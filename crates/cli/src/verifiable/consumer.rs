@@ -5,6 +5,7 @@
 //! Records are written before their offsets are committed.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use crc_fast::{CrcAlgorithm, Digest};
 use kavka::blocking::GroupConsumer;
 use kavka::config::group_properties;
 use kavka::{
-    Batch, CommittedOffset, ConsumerConfig, ErrorKind, GroupConfig, GroupOptions, Offsets, RebalanceListener,
-    TopicPartition,
+    Batch, CommittedOffset, ConsumerConfig, Error, ErrorCode, ErrorKind, GroupConfig, GroupOptions, Offsets,
+    RebalanceListener, StartPosition, TopicPartition,
 };
 
 use super::arguments::{ConsumerArguments, assignors};
@@ -25,9 +26,6 @@ use crate::session::{STEP, Session};
 
 /// How many records to write down before they are committed, while more are ready.
 const POLL_RECORDS: u64 = 5000;
-
-/// How many records to take from a batch before looking at the session again.
-const CHECKED_RECORDS: u64 = 64;
 
 /// How long a commit may take.
 const COMMIT_LIMIT: Duration = Duration::from_secs(30);
@@ -164,23 +162,42 @@ impl Run {
             if batch.is_none() {
                 batch = self.next(|member| member.next_batch(STEP))?;
             }
+            // First: the batch may be from behind a reset. One that comes later ends it.
+            self.write_resets()?;
             if let Some(batch) = batch {
                 self.write_batch(batch)?;
             }
-            self.write_resets()?;
         }
         self.commit()
     }
 
     /// A batch if there is one. Errors that a member survives go to standard error.
-    fn next(&self, ask: impl Fn(&GroupConsumer) -> kavka::Result<Option<Batch>>) -> Result<Option<Batch>, Failure> {
+    fn next(&mut self, ask: impl Fn(&GroupConsumer) -> kavka::Result<Option<Batch>>) -> Result<Option<Batch>, Failure> {
         match ask(&self.member) {
+            Err(error) if error.code() == Some(ErrorCode::INCONSISTENT_TOPIC_ID) => self.begin_anew(&error),
             Err(error) if error.kind() == ErrorKind::Fenced || error.is_retriable() => {
                 eprintln!("kavka: {error}");
                 Ok(None)
             }
             batch => Ok(batch?),
         }
+    }
+
+    /// Starts at the beginning of a partition whose topic was deleted and created again. What was read of the old topic
+    /// is not committed for the new one.
+    fn begin_anew(&mut self, error: &Error) -> Result<Option<Batch>, Failure> {
+        let place = error.place();
+        let (Some(topic), Some(partition)) = (&place.topic, place.partition) else { return Err(error.clone().into()) };
+        let key = TopicPartition { topic: Arc::clone(topic), partition };
+        self.uncommitted.remove(&key);
+        let line = Line::new(self.output.buffer(), now_ms(), "topic_created_again").text("topic", &key.topic);
+        line.member("partition", partition).text("message", &error.to_string()).end();
+        self.flush()?;
+        if let Err(error) = self.member.seek(&key, StartPosition::Earliest) {
+            // The group has taken it away meanwhile.
+            eprintln!("kavka: {error}");
+        }
+        Ok(None)
     }
 
     fn write_batch(&mut self, mut batch: Batch) -> Result<(), Failure> {
@@ -194,23 +211,17 @@ impl Run {
         self.flush()
     }
 
-    /// Takes the records of a batch; `None` if they are no longer this member's, or may not be. Also returns when the
-    /// session was last known to hold: the process may be frozen at any moment, and others have the partition then.
-    /// What is not taken comes again if it turns out to be this member's.
+    /// Takes the records of a batch; `None` if they are no longer this member's, or may not be. Also returns when it
+    /// asked for the last one: the process may be frozen at any moment behind that, and others have the partition then.
     fn take(&mut self, batch: &mut Batch) -> Option<(u128, Summary)> {
         let key = batch.topic_partition().clone();
         let mut digest = Digest::new(CrcAlgorithm::Crc32IsoHdlc);
         let mut offsets = None;
         let (mut count, mut text, mut time) = (0, Vec::new(), now_ms());
         while count < self.left {
-            if count % CHECKED_RECORDS == 0 {
-                let asked = now_ms();
-                if self.member.session_left().is_zero() {
-                    break;
-                }
-                time = asked;
-            }
+            let asked = now_ms();
             let Some(record) = batch.next_record() else { break };
+            time = asked;
             let data = batch.data();
             let (record_key, value) = (record.key.map(|span| span.of(data)), record.value.map(|span| span.of(data)));
             if self.is_verbose {
