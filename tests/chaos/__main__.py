@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from .faults import KINDS, NETNS
+from .faults import choose
 from .run import run_kind, start_kafka
 
 _TARGET = Path(__file__).resolve().parents[2] / "target"
@@ -33,18 +33,14 @@ def main():
     arguments = _arguments()
     if arguments.netns:
         _enter_namespace()
-    names = [name for name in KINDS if arguments.netns or name not in NETNS]
-    chosen = [name for name in names if not arguments.kinds or any(part in name for part in arguments.kinds.split(","))]
-    seconds = arguments.minutes * 60 / max(len(chosen), 1)
+    chosen = arguments.chosen
+    seconds = arguments.minutes * 60 / len(chosen)
     rows, failed = [], []
     with start_kafka() as kafka:
         for kind in chosen:
             try:
-                rows.append(
-                    run_kind(
-                        kafka, arguments.kavka, kind, arguments.seed, seconds, arguments.rate, keep=_TARGET / "chaos"
-                    )
-                )
+                given = (kafka, arguments.kavka, kind, arguments.seed, seconds, arguments.rate)
+                rows.append(run_kind(*given, keep=_TARGET / "chaos", netns=arguments.netns))
                 print(_line(rows[-1]), *rows[-1]["violations"], sep="\n", flush=True)
             except Exception:
                 traceback.print_exc()
@@ -103,12 +99,16 @@ def _arguments():
         "--minutes", type=float, default=20, help="for all kinds together; each makes one fault at least"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", default="", help="parts of the kinds' names, separated by commas; by default all")
+    parser.add_argument("--kinds", default="", help="names or parts of names, separated by commas; by default all")
     parser.add_argument(
         "--rate", type=int, default=5000, help="messages a second of each of two producers; -1: no limit"
     )
     parser.add_argument("--netns", action="store_true", help="also the kinds that need a network namespace, as root")
     arguments = parser.parse_args()
+    try:
+        arguments.chosen = choose(arguments.kinds, arguments.netns)
+    except ValueError as error:
+        parser.error(str(error))
     arguments.started = datetime.datetime.now(datetime.UTC)
     return arguments
 

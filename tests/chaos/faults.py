@@ -1,30 +1,102 @@
-"""The kinds of faults. Each is a function that makes one fault and heals it; `KINDS` has them by name.
+"""The kinds of faults, by name in `KINDS`, and `make`, which makes some of them at once.
 
-A function gets the `Run`. It returns when the fault is healed. The runner waits between two faults until messages flow.
+A kind is a generator: it gets the `Run`, breaks something, yields how many seconds to leave it like that, and heals.
+It may do so several times. It heals also if it is closed where it yields.
 """
 
+import heapq
 import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: What a kind breaks. Of a mix at most one kind breaks brokers or the topic: one that changes the topic needs brokers.
+BROKERS, TOPIC, MEMBERS, NETWORK = "brokers", "topic", "members", "network"
+
+#: The name of the kind that makes several others at once.
+MIX = "random mix"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault."""
+
+    name: str
+    breaks: str
+    make: Callable
+    #: Whether clients go through the proxy.
+    is_proxied: bool = False
+    #: Whether it needs a network namespace of its own.
+    needs_netns: bool = False
+    #: Whether it may be part of a mix.
+    is_mixed: bool = True
+
 
 KINDS = {}
 
-#: Kinds whose clients go through the proxy.
-PROXIED = set()
 
-#: Kinds that need a network namespace of their own.
-NETNS = set()
-
-
-def kind(name):
+def kind(name, breaks, **about):
     """Enters a function into `KINDS`."""
 
     def enter(function):
-        KINDS[name] = function
+        KINDS[name] = Kind(name, breaks, function, **about)
         return function
 
     return enter
+
+
+def choose(asked, netns):
+    """The names of the kinds that `asked` means, in the order of the table.
+
+    :param asked: names or parts of names, separated by commas; all if it is empty. A whole name means that kind alone.
+    :raises ValueError: if a part is in no name.
+    """
+    names = [name for name, kind in KINDS.items() if netns or not kind.needs_netns]
+    names.append(MIX)
+    chosen = set() if asked else set(names)
+    for part in filter(None, (part.strip() for part in asked.split(","))):
+        meant = [part] if part in names else [name for name in names if part in name]
+        if not meant:
+            hint = "" if netns else "; others need NETNS=1"
+            raise ValueError(f"no kind of fault has {part!r} in its name; there are: {', '.join(names)}{hint}")
+        chosen.update(meant)
+    return [name for name in names if name in chosen]
+
+
+def mix(random, netns):
+    """The names of two to four kinds to make at once."""
+
+    def of(*breaks):
+        mixed = (kind for kind in KINDS.values() if kind.is_mixed and kind.breaks in breaks)
+        return [kind.name for kind in mixed if netns or not kind.needs_netns]
+
+    chosen = [random.choice(of(random.choice([BROKERS, TOPIC])))]
+    chosen += random.sample(of(MEMBERS), random.randrange(2))
+    chosen += random.sample(of(NETWORK), random.randrange(1 if len(chosen) == 1 else 0, 3))
+    return chosen
+
+
+def make(run, names):
+    """Makes faults of these kinds at the same time; returns when all are healed, and the brokers are well."""
+    begin = time.monotonic()
+    steps = [(begin + (run.random.uniform(0, 3) if len(names) > 1 else 0), index) for index in range(len(names))]
+    generators = [KINDS[name].make(run) for name in names]
+    heapq.heapify(steps)
+    try:
+        while steps:
+            due, index = heapq.heappop(steps)
+            time.sleep(max(0, due - time.monotonic()))
+            pause = next(generators[index], None)
+            if pause is not None:
+                heapq.heappush(steps, (time.monotonic() + pause, index))
+    finally:
+        for generator in generators:
+            generator.close()
+    run.kafka.wait_ready()
+    # Whichever broker fails next, the others have all that was acknowledged.
+    run.kafka.wait_in_sync()
 
 
 def _leader(run):
@@ -37,69 +109,72 @@ def _coordinator(run):
 
 def _kill(run, broker_id):
     run.kafka.kill(broker_id)
-    time.sleep(run.random.uniform(0, 5))
-    run.kafka.start(broker_id)
-    # Whichever broker dies next, the others have all that was acknowledged.
-    run.kafka.wait_in_sync()
+    try:
+        yield run.random.uniform(0, 5)
+    finally:
+        run.kafka.start(broker_id, wait=False)
 
 
-def _freeze(run, broker_ids, seconds):
+def _freeze(run, broker_ids):
     for broker_id in broker_ids:
         run.kafka.freeze(broker_id)
-    time.sleep(seconds)
-    for broker_id in broker_ids:
-        run.kafka.thaw(broker_id)
-    run.kafka.wait_ready()
-    run.kafka.wait_in_sync()
+    try:
+        yield run.random.uniform(5, 20)
+    finally:
+        for broker_id in broker_ids:
+            run.kafka.thaw(broker_id)
 
 
-@kind("kill a leader")
+@kind("kill a leader", BROKERS)
 def kill_leader(run):
-    _kill(run, _leader(run))
+    return _kill(run, _leader(run))
 
 
-@kind("kill the coordinator")
+@kind("kill the coordinator", BROKERS)
 def kill_coordinator(run):
-    _kill(run, _coordinator(run))
+    return _kill(run, _coordinator(run))
 
 
-@kind("kill any broker")
+@kind("kill any broker", BROKERS)
 def kill_any(run):
-    _kill(run, run.random.choice([*run.kafka.brokers]))
+    return _kill(run, run.random.choice([*run.kafka.brokers]))
 
 
-@kind("freeze a broker")
+@kind("freeze a broker", BROKERS)
 def freeze_one(run):
-    _freeze(run, [_leader(run)], run.random.uniform(5, 20))
+    return _freeze(run, [_leader(run)])
 
 
-@kind("freeze two brokers")
+@kind("freeze two brokers", BROKERS)
 def freeze_two(run):
-    _freeze(run, run.random.sample([*run.kafka.brokers], 2), run.random.uniform(5, 20))
+    return _freeze(run, run.random.sample([*run.kafka.brokers], 2))
 
 
-@kind("freeze all brokers")
+@kind("freeze all brokers", BROKERS)
 def freeze_all(run):
-    _freeze(run, [*run.kafka.brokers], run.random.uniform(5, 20))
+    return _freeze(run, [*run.kafka.brokers])
 
 
-@kind("freeze a member")
+@kind("freeze a member", MEMBERS)
 def freeze_member(run):
     """Beyond its session of six seconds."""
     member = run.random.choice(run.workload.members)
     member.signal(signal.SIGSTOP)
-    time.sleep(run.random.uniform(9, 14))
-    member.signal(signal.SIGCONT)
+    run.note_frozen(member)
+    try:
+        yield run.random.uniform(9, 14)
+    finally:
+        member.signal(signal.SIGCONT)
 
 
-@kind("kill a member")
+@kind("kill a member", MEMBERS)
 def kill_member(run):
     run.workload.take_member().kill()
-    time.sleep(run.random.uniform(0, 3))
+    yield run.random.uniform(0, 3)
     run.workload.join()
 
 
-@kind("restart in order")
+@kind("restart in order", BROKERS, is_mixed=False)
 def rolling_restart(run):
     """A clean rolling restart, in which nothing may be rebalanced."""
     run.expect_no_rebalance()
@@ -107,52 +182,68 @@ def rolling_restart(run):
         run.kafka.stop(broker_id)
         run.kafka.start(broker_id)
         run.kafka.wait_in_sync()
+        yield 0
 
 
-@kind("elect leaders")
+@kind("elect leaders", TOPIC)
 def elect(run):
     for _ in range(3):
         partition = run.random.randrange(run.partitions)
         run.kafka.move_leader(run.workload.topic, partition, run.random.choice([*run.kafka.brokers]))
-        time.sleep(2 / 3)
+        yield 2 / 3
 
 
-@kind("reassign replicas")
+# Not in a mix: the topic has two replicas.
+@kind("reassign replicas", TOPIC, is_mixed=False)
 def reassign(run):
-    """A broker that has no replica of a partition gets one, and leads. The topic has two replicas."""
+    """A broker that has no replica of a partition gets one, and leads."""
     partition = run.random.randrange(run.partitions)
     replicas = run.kafka.describe_topic(run.workload.topic)[partition]["replicas"]
     new = next(broker_id for broker_id in run.kafka.brokers if broker_id not in replicas)
     run.kafka.move_leader(run.workload.topic, partition, new)
-    run.kafka.wait_in_sync()
+    yield 0
 
 
-@kind("add partitions")
+@kind("add partitions", TOPIC)
 def add_partitions(run):
     run.partitions += 1
     run.partition_counts.append(run.partitions)
     run.kafka.tool("topics", "--alter", "--topic", run.workload.topic, "--partitions", run.partitions)
+    yield 0
 
 
-@kind("quotas")
+@kind("quotas", TOPIC)
 def quotas(run):
     """So tight that the broker throttles each client."""
     quota = "producer_byte_rate=100000,consumer_byte_rate=100000"
     entity = ("--alter", "--entity-type", "clients", "--entity-default")
     run.kafka.tool("configs", *entity, "--add-config", quota)
-    time.sleep(10)
-    run.kafka.tool("configs", *entity, "--delete-config", "producer_byte_rate,consumer_byte_rate")
+    try:
+        yield 10
+    finally:
+        run.kafka.tool("configs", *entity, "--delete-config", "producer_byte_rate,consumer_byte_rate")
+
+
+@kind("re-create the topic", TOPIC)
+def recreate(run):
+    """Deletes the topic, and creates one of the same name, perhaps with another number of partitions."""
+    run.delete_topic()
+    # Clients may see that there is no such topic, or may not.
+    yield run.random.choice([0, run.random.uniform(0.5, 3)])
+    run.create_topic_again(run.random.choice([3, 4, 4, 5]))
 
 
 def _proxied(name, make):
-    @kind(name)
     def fault(run):
-        met, run.proxy.mischief = run.proxy.met, make(run.random)
-        time.sleep(run.random.uniform(3, 8))
-        run.proxy.heal()
-        assert run.proxy.met > met, f"{name} has met nothing"
+        mischief = make(run.random)
+        met = run.proxy.begin(mischief)
+        try:
+            yield run.random.uniform(3, 8)
+        finally:
+            run.proxy.heal(mischief)
+        run.expect_met(name, run.proxy.met_by(mischief) > met)
 
-    PROXIED.add(name)
+    kind(name, NETWORK, is_proxied=True)(fault)
 
 
 _proxied("delay with jitter", lambda random: {"delay": (0.005, random.uniform(0.05, 0.5))})
@@ -165,24 +256,23 @@ _proxied("byte by byte", lambda random: {"one_byte": True})
 def _filtered(name, make, between_brokers=False):
     """A kind whose packets nftables drops: those between clients and the proxy, or those to and from one broker."""
 
-    @kind(name)
     def fault(run):
         if between_brokers:
             ports = [run.random.choice(run.broker_ports)]
         else:
             ports = [proxy_port for _, proxy_port in run.kafka.proxied.values()]
-        rules = [f"add rule inet chaos input {rule}" for rule in make("{" + ",".join(map(str, ports)) + "}")]
-        base = ["add table inet chaos", "add chain inet chaos input { type filter hook input priority 0; }"]
+        table = "inet chaos_" + name.replace(" ", "_")
+        rules = [f"add rule {table} input {rule}" for rule in make("{" + ",".join(map(str, ports)) + "}")]
+        base = [f"add table {table}", f"add chain {table} input {{ type filter hook input priority 0; }}"]
         subprocess.run(["nft", "-f", "-"], input="\n".join(base + rules) + "\n", text=True, check=True)
-        time.sleep(run.random.uniform(5, 10))
-        counted = subprocess.run(["nft", "list", "table", "inet", "chaos"], capture_output=True, text=True).stdout
-        subprocess.run(["nft", "delete", "table", "inet", "chaos"], check=True)
-        assert re.search(r"counter packets [1-9]", counted), f"{name} has met nothing: {counted}"
-        run.kafka.wait_ready()
-        run.kafka.wait_in_sync()
+        try:
+            yield run.random.uniform(5, 10)
+        finally:
+            listed = subprocess.run(["nft", "list", "table", *table.split()], capture_output=True, text=True).stdout
+            subprocess.run(["nft", "delete", "table", *table.split()], check=True)
+        run.expect_met(name, re.search(r"counter packets [1-9]", listed) is not None)
 
-    PROXIED.add(name)
-    NETNS.add(name)
+    kind(name, BROKERS if between_brokers else NETWORK, is_proxied=True, needs_netns=True)(fault)
 
 
 def _both_ways(end):
@@ -194,18 +284,15 @@ _filtered("requests lost", lambda ports: [f"tcp dport {ports} counter drop"])
 _filtered("answers lost", lambda ports: [f"tcp sport {ports} counter drop"])
 _filtered("refused by a firewall", lambda ports: [f"tcp dport {ports} counter reject with tcp reset"])
 _filtered("large packets lost", _both_ways("meta length > 1400 counter drop"))
-_filtered("a broker cut off", _both_ways("counter drop"), between_brokers=True)
+_filtered("a broker isolated", _both_ways("counter drop"), between_brokers=True)
 
 
-@kind("slow link")
+@kind("slow link", NETWORK, needs_netns=True)
 def slow_link(run):
     """Everything shares 8 Mbit/s."""
     shaped = ["tbf", "rate", "8mbit", "burst", "128kb", "latency", "400ms"]
     subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", *shaped], check=True)
-    time.sleep(run.random.uniform(5, 10))
-    subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
-    run.kafka.wait_ready()
-    run.kafka.wait_in_sync()
-
-
-NETNS.add("slow link")
+    try:
+        yield run.random.uniform(5, 10)
+    finally:
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)

@@ -3,15 +3,19 @@
 import json
 import re
 from array import array
+from bisect import bisect_right
 
 from .logs import FOREIGN, identify, prefix_and_number, value_of
 
 _SUCCESS = re.compile(
     rb'\{"timestamp":(\d+),"name":"producer_send_success","key":(?:null|"\d+"),'
-    rb'"value":"(?:(\d+)\.)?(\d+)","topic":"([^"]+)","partition":(\d+),"offset":(-?\d+)\}'
+    rb'"value":"(?:(\d+)\.)?(\d+)","topic":"([^"]+)","partition":(\d+),"offset":(-?\d+),"age_ms":(\d+)\}'
 )
 _NONE, _STORED, _NOT_WRITTEN, _MAYBE_WRITTEN = range(4)
 _OUTCOMES = {"not_written": _NOT_WRITTEN, "maybe_written": _MAYBE_WRITTEN}
+
+#: How much later than `delivery.timeout.ms` a report may be: a second (guarantee R9), and two on a busy machine.
+LATE_MS = 3000
 
 
 class Producer:
@@ -19,14 +23,18 @@ class Producer:
 
     :param lines: its output, as bytes.
     :param topic: the topic it was to write to.
+    :param delivery_timeout: its `delivery.timeout.ms`.
     """
 
-    def __init__(self, lines, prefix, topic, verdict, pauses):
+    def __init__(self, lines, prefix, topic, verdict, pauses, delivery_timeout=120_000):
         self.prefix, self.topic = prefix, topic
         self._verdict, self._pauses = verdict, pauses
         self.outcomes = bytearray()
         self.partitions, self.offsets = array("i"), array("q")
         self.sent, self.is_complete = 0, False
+        #: `(partition, number, accepted)` of each record that failed: those below `accepted` were accepted before.
+        self.failed = []
+        self._limit_ms, self._has_ended = delivery_timeout + LATE_MS, False
         #: The last number that was reported in each partition.
         self._reported = {}
         for line in lines:
@@ -35,9 +43,9 @@ class Producer:
 
     def _read(self, line):
         if found := _SUCCESS.match(line):
-            timestamp, prefix, number, topic, partition, offset = found.groups()
+            timestamp, prefix, number, topic, partition, offset, age = found.groups()
             self._pauses.mark(int(timestamp))
-            self._note(int(prefix or 0), int(number), topic.decode(), int(partition), int(offset), _STORED)
+            self._note(int(prefix or 0), int(number), topic.decode(), int(partition), int(offset), _STORED, int(age))
             return
         try:
             event = json.loads(line)
@@ -48,14 +56,20 @@ class Producer:
             case "producer_send_success":
                 self._pauses.mark(event["timestamp"])
                 prefix, number = map(int, event["value"].rpartition(".")[::2])
-                self._note(prefix, number, event["topic"], event["partition"], event["offset"], _STORED)
+                place = (event["topic"], event["partition"], event["offset"])
+                self._note(prefix, number, *place, _STORED, event["age_ms"])
             case "producer_send_error":
                 prefix, _, number = event["value"].rpartition(".")
-                outcome = _OUTCOMES[event["outcome"]]
-                self._note(int(prefix or 0), int(number), event["topic"], event.get("partition"), -1, outcome)
+                outcome, partition = _OUTCOMES[event["outcome"]], event.get("partition")
+                place = (event["topic"], partition, -1)
+                self._note(int(prefix or 0), int(number), *place, outcome, event.get("age_ms", 0))
+                if partition is not None:
+                    self.failed.append((partition, int(number), event["accepted"]))
                 self._verdict.figures[event["outcome"]] += 1
                 reason = f"reason {event['exception']}"
                 self._verdict.figures[reason] += 1
+            case "shutdown_complete":
+                self._has_ended = True
             case "tool_data":
                 self.sent, self.is_complete = event["sent"], True
 
@@ -67,7 +81,7 @@ class Producer:
             self.partitions.extend(array("i", [-1]) * missing)
             self.offsets.extend(array("q", [-1]) * missing)
 
-    def _note(self, prefix, number, topic, partition, offset, outcome):
+    def _note(self, prefix, number, topic, partition, offset, outcome, age_ms):
         if number >= len(self.outcomes):
             self._reach(number + 1)
         if (prefix, topic) != (self.prefix, self.topic):
@@ -76,6 +90,11 @@ class Producer:
         if self.outcomes[number] != _NONE:
             self._verdict.violate("two reports", f"{prefix}.{number}")
             return
+        if age_ms > self._limit_ms:
+            self._verdict.violate("late report", f"{prefix}.{number} after {age_ms} ms")
+        if self._has_ended:
+            self._verdict.violate("report after the end", f"{prefix}.{number}")
+        self._verdict.figures["oldest report, ms"] = max(self._verdict.figures["oldest report, ms"], age_ms)
         self.sent = max(self.sent, number + 1)
         self.outcomes[number] = outcome
         self.offsets[number] = offset
@@ -90,14 +109,13 @@ class ProducerCheck:
     """Compares the producers with the logs.
 
     :param producers: by prefix.
-    :param logs: the logs of the topic by partition; a list of them if the topic was deleted and created again.
+    :param generations: the logs of the topic by partition; several if the topic was deleted and created again.
     :param keys: how many keys the producers repeat; 0 if records have none.
     :param partition_counts: the numbers of partitions that the topic has had.
     """
 
-    def __init__(self, producers, logs, verdict, keys=0, partition_counts=()):
-        self._producers, self._verdict = producers, verdict
-        self._generations = logs if isinstance(logs, list) else [logs]
+    def __init__(self, producers, generations, verdict, keys=0, partition_counts=()):
+        self._producers, self._verdict, self._generations = producers, verdict, generations
         self._keys, self._counts = keys, partition_counts
         #: How often each record is in the log.
         self._stored = {prefix: bytearray(producer.sent) for prefix, producer in producers.items()}
@@ -108,6 +126,7 @@ class ProducerCheck:
                 self._scan(partition, log)
         for prefix, producer in self._producers.items():
             self._compare(producer, self._stored[prefix])
+            self._look_for_holes(producer, self._stored[prefix])
 
     def _scan(self, partition, log):
         for offset, what in log.odd:
@@ -157,6 +176,22 @@ class ProducerCheck:
                 figures["maybe written and stored"] += 1
             elif outcome == _NONE and producer.is_complete:
                 self._verdict.violate("no report", self._describe(producer, number))
+
+    def _look_for_holes(self, producer, stored):
+        """Behind a record that failed, nothing may be stored that was accepted before that."""
+        failed = {number for _, number, _ in producer.failed if not stored[number]}
+        if not failed:
+            return
+        numbers = {}
+        for number, partition in enumerate(producer.partitions[: producer.sent]):
+            if stored[number]:
+                numbers.setdefault(partition, array("q")).append(number)
+        for partition, number, accepted in producer.failed:
+            behind = numbers.get(partition, ())
+            index = bisect_right(behind, number)
+            if number in failed and index < len(behind) and behind[index] < accepted:
+                example = f"{producer.prefix}.{number} failed in partition {partition}, and {behind[index]} is stored"
+                self._verdict.violate("hole", example)
 
     def _is_where_reported(self, producer, number):
         partition, offset = producer.partitions[number], producer.offsets[number]

@@ -1,9 +1,10 @@
 """A TCP proxy in front of brokers that delays, resets, cuts off and swallows what passes.
 
-One thread serves all connections. `Proxy.mischief` says what it does to them, until `heal`; it applies to connections
-that are open and to new ones.
+One thread serves all connections. A mischief is what it does to them from `begin` until `heal`, to those that are open
+and to new ones.
 """
 
+import collections
 import contextlib
 import heapq
 import itertools
@@ -48,9 +49,9 @@ class Proxy(threading.Thread):
         self._connections = {}
         self._delayed, self._numbers = [], itertools.count()
         self._is_ending = False
-        self.mischief = {}
-        #: How many bytes and connections the mischief has met.
-        self.met = 0
+        self._mischiefs, self._mischief = [], {}
+        #: How many bytes and connections have met each piece of mischief.
+        self._met = collections.Counter()
         for port, target in routes.items():
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,12 +60,24 @@ class Proxy(threading.Thread):
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, target)
 
-    def heal(self):
-        """No more mischief. What was swallowed is gone, so those connections end."""
-        if "hole" in self.mischief:
-            self.mischief = {"reset_after": 0.0}
+    def begin(self, mischief):
+        """Adds a mischief; returns how often it was met before."""
+        self._mischiefs.append(mischief)
+        self._mischief = dict(collections.ChainMap(*self._mischiefs))
+        return self.met_by(mischief)
+
+    def heal(self, mischief):
+        """Ends a mischief. What was swallowed is gone, so those connections end."""
+        self._mischiefs.remove(mischief)
+        left = dict(collections.ChainMap(*self._mischiefs))
+        if "hole" in mischief:
+            self._mischief = left | {"reset_after": 0.0}
             time.sleep(0.3)
-        self.mischief = {}
+        self._mischief = left
+
+    def met_by(self, mischief):
+        """How many bytes and connections have met a mischief."""
+        return sum(self._met[piece] for piece in mischief)
 
     def end(self):
         self._is_ending = True
@@ -111,18 +124,18 @@ class Proxy(threading.Thread):
         if not data:
             self._close(connection)
             return
-        mischief = self.mischief
+        mischief = self._mischief
         hole = mischief.get("hole")
         if hole in ("both", "answers" if pipe.is_answer else "requests"):
-            self.met += 1
+            self._met["hole"] += 1
         elif "cut_after" in mischief and pipe.is_answer:
             self._cut(connection, pipe, data, mischief["cut_after"])
         elif "delay" in mischief or pipe.due > time.monotonic():
-            self.met += 1
+            self._met["delay"] += 1
             pipe.due = max(pipe.due, time.monotonic() + self._random.uniform(*mischief.get("delay", (0, 0))))
             heapq.heappush(self._delayed, (pipe.due, next(self._numbers), connection, pipe, data))
         elif "one_byte" in mischief and len(data) < 2000:
-            self.met += 1
+            self._met["one_byte"] += 1
             for byte in data:
                 self._send(connection, pipe, bytes([byte]))
         else:
@@ -133,7 +146,7 @@ class Proxy(threading.Thread):
         connection.answered += len(data)
         self._send(connection, pipe, data[: max(room, 0)])
         if connection.answered >= limit:
-            self.met += 1
+            self._met["cut_after"] += 1
             self._close(connection)
 
     def _send(self, connection, pipe, data):
@@ -149,12 +162,12 @@ class Proxy(threading.Thread):
             self._send(connection, pipe, data)
 
     def _reset_old(self):
-        limit = self.mischief.get("reset_after")
+        limit = self._mischief.get("reset_after")
         if limit is not None:
             now = time.monotonic()
             for connection in [*self._connections.values()]:
                 if now - connection.opened >= limit:
-                    self.met += 1
+                    self._met["reset_after"] += 1
                     self._close(connection, reset=True)
 
     def _close(self, connection, reset=False):

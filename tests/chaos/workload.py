@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 import subprocess
 import threading
@@ -28,6 +29,14 @@ class Program:
 
     def signal(self, number):
         self.process.send_signal(number)
+
+    def memory(self):
+        """How much memory it uses now, in MiB; 0 if it has ended."""
+        try:
+            with open(f"/proc/{self.process.pid}/statm") as file:
+                return int(file.read().split()[1]) * resource.getpagesize() >> 20
+        except (OSError, IndexError):
+            return 0
 
     def kill(self):
         with contextlib.suppress(ProcessLookupError):
@@ -57,12 +66,12 @@ class Workload:
     :param protocol: of the group: `classic` or `consumer`.
     :param rate: how many messages a second each producer sends; -1: as many as possible.
     :param keys: how many keys the producers repeat; 0: none.
+    :param delivery_timeout: of the producers, in milliseconds.
     """
 
-    def __init__(self, kavka, bootstrap, topic, folder, protocol, rate, keys=0):
-        self.topic, self.keys = topic, keys
-        self._kavka, self._bootstrap, self._folder = kavka, bootstrap, folder
-        self._protocol, self._rate = protocol, rate
+    def __init__(self, kavka, bootstrap, topic, folder, protocol, rate, keys=0, delivery_timeout=120_000):
+        self.topic, self.keys, self.protocol, self.delivery_timeout = topic, keys, protocol, delivery_timeout
+        self._kavka, self._bootstrap, self._folder, self._rate = kavka, bootstrap, folder, rate
         self.producers, self.members, self.gone = {}, [], []
         self._started = 0
 
@@ -71,15 +80,17 @@ class Workload:
             self.join()
         for prefix in range(1, PRODUCERS + 1):
             options = ["--value-prefix", prefix, "--throughput", self._rate, "-X", "linger.ms=5"]
+            options += ["-X", f"delivery.timeout.ms={self.delivery_timeout}"]
+            options += ["-X", f"request.timeout.ms={min(30_000, self.delivery_timeout // 2)}"]
             options += ["--repeating-keys", self.keys] if self.keys else []
             self.producers[prefix] = self._program("producer", prefix, *options)
 
     def join(self):
         """Starts a member of the group."""
         self._started += 1
-        options = ["--group-id", self.topic, "--group-protocol", self._protocol, "--session-timeout", 6000]
+        options = ["--group-id", self.topic, "--group-protocol", self.protocol, "--session-timeout", 6000]
         options += ["--assignment-strategy", "cooperative-sticky", "-X", "metadata.max.age.ms=2000"]
-        if self._protocol == "consumer":
+        if self.protocol == "consumer":
             del options[6:8]
         self.members.append(self._program("consumer", self._started, *options))
         return self.members[-1]
@@ -119,8 +130,13 @@ class Follower(threading.Thread):
         self.reported = 0
         #: By partition, the offset behind the last record that a member has read.
         self.read = {}
+        #: By partition, when a member last read its first record.
+        self.begun = {}
+        self._read_at = {}
         #: The members that have read.
         self.readers = set()
+        #: The most memory that each program has used, in MiB.
+        self.memory = {}
 
     def run(self):
         while not self._is_ending.wait(0.2):
@@ -128,17 +144,27 @@ class Follower(threading.Thread):
 
     def look(self):
         """Reads what is new."""
+        for program in [*self._workload.producers.values(), *self._workload.members]:
+            name = program.path.name
+            self.memory[name] = max(self.memory.get(name, 0), program.memory())
         for program in self._workload.producers.values():
             self.reported += self._new(program).count(b"producer_send_success")
         for program in [*self._workload.members, *self._workload.gone]:
             for line in self._new(program).splitlines():
                 if b"records_consumed" in line:
                     self.readers.add(program.path.name)
-                    for place in json.loads(line)["partitions"]:
-                        partition, end = place["partition"], place["maxOffset"] + 1
-                        self.read[partition] = max(end, self.read.get(partition, 0))
+                    self._note(json.loads(line))
         with self._progress:
             self._progress.notify_all()
+
+    def _note(self, event):
+        for place in event["partitions"]:
+            partition, time = place["partition"], event["timestamp"]
+            if place["minOffset"] == 0:
+                self.begun[partition] = max(time, self.begun.get(partition, 0))
+            # The lines of several members are read one after the other.
+            if time >= self._read_at.get(partition, 0):
+                self._read_at[partition], self.read[partition] = time, place["maxOffset"] + 1
 
     def _new(self, program):
         """Whole lines."""

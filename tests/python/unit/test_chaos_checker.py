@@ -1,12 +1,15 @@
 """The checker of `tests/chaos` sees each violation in a history that has it, and none in one that has not."""
 
 import json
+import random
 import zlib
 
 import pytest
 from chaos.consumers import Group
+from chaos.faults import BROKERS, KINDS, MIX, TOPIC, choose, mix
 from chaos.logs import read_dump
 from chaos.producers import Producer, ProducerCheck, murmur2
+from chaos.run import MEMORY, check_memory
 from chaos.verdict import Pauses, Verdict
 
 RECORD = "| offset: {0} CreateTime: 1764296000000 keySize: -1 valueSize: 3 sequence: 0 headerKeys: [] payload: {1}\n"
@@ -24,12 +27,13 @@ def dump(*partitions, record=RECORD):
 
 def success(number, partition, offset, prefix=1, **others):
     event = {"timestamp": 1000 + number, "name": "producer_send_success", "key": None, "value": f"{prefix}.{number}"}
-    return event | {"topic": "t", "partition": partition, "offset": offset} | others
+    return event | {"topic": "t", "partition": partition, "offset": offset, "age_ms": 5} | others
 
 
-def error(number, outcome, partition=0):
+def error(number, outcome, partition=0, accepted=0, age=5):
     event = {"timestamp": 1000 + number, "name": "producer_send_error", "key": None, "value": f"1.{number}"}
-    return event | {"topic": "t", "partition": partition, "exception": "X", "message": "", "outcome": outcome}
+    event |= {"topic": "t", "partition": partition, "age_ms": age, "accepted": accepted}
+    return event | {"exception": "X", "message": "", "outcome": outcome}
 
 
 def lines(*events):
@@ -55,7 +59,7 @@ def check_producer(events, *partitions, keys=0, record=RECORD, counts=()):
     verdict = Verdict()
     logs = read_dump(dump(*partitions, record=record), keys)
     producer = Producer(lines(*events), 1, "t", verdict, Pauses())
-    ProducerCheck({1: producer}, logs, verdict, keys, counts).run()
+    ProducerCheck({1: producer}, [logs], verdict, keys, counts).run()
     return verdict
 
 
@@ -84,10 +88,21 @@ def test_a_true_history_of_a_producer_has_no_violation():
         ("foreign", GOOD, (["1.0", "1.2", "1.4", "2.0"], ["1.1"])),
         ("foreign", GOOD, (["1.0", "1.2", "1.4", "rubbish"], ["1.1"])),
         ("foreign", GOOD, (["1.0", "1.2", "1.4", "1.5"], ["1.1"])),
+        ("hole", [*GOOD[:3], error(3, "not_written", accepted=5), *GOOD[4:]], LOG),
+        ("late report", [*GOOD[:2], success(2, 0, 1, age_ms=123_001), *GOOD[3:]], LOG),
+        ("late report", [*GOOD[:3], error(3, "not_written", age=123_001), *GOOD[4:]], LOG),
+        ("report after the end", [*GOOD[:4], {"timestamp": 1, "name": "shutdown_complete"}, *GOOD[4:]], LOG),
     ],
 )
 def test_a_producer_that_breaks_a_promise_is_seen(kind, events, log):
     assert kind in check_producer(events, *log).violations
+
+
+def test_what_is_accepted_behind_a_failure_may_be_stored_and_what_may_be_stored_is_no_hole():
+    later = [*GOOD[:3], error(3, "not_written", accepted=4), *GOOD[4:]]
+    stored = [*GOOD[:3], error(3, "maybe_written", accepted=5), *GOOD[4:]]
+    assert check_producer(later, *LOG).violations == {}
+    assert check_producer(stored, ["1.0", "1.2", "1.3", "1.4"], ["1.1"]).violations == {}
 
 
 def test_a_record_with_another_key_is_altered():
@@ -118,7 +133,7 @@ def test_the_hash_of_a_key_is_that_of_java():
 def test_a_batch_with_a_wrong_checksum_is_seen():
     broken = [line.replace(b"isvalid: true", b"isvalid: false") for line in dump(["1.0"])]
     verdict = Verdict()
-    ProducerCheck({1: Producer(lines(success(0, 0, 0)), 1, "t", verdict, Pauses())}, read_dump(broken), verdict).run()
+    ProducerCheck({1: Producer(lines(success(0, 0, 0)), 1, "t", verdict, Pauses())}, [read_dump(broken)], verdict).run()
     assert "foreign" in verdict.violations
 
 
@@ -156,9 +171,13 @@ FIRST = [assigned(1), consumed(2, 0, 1), committed(3, 2), consumed(4, 2, 2), com
 SECOND = [assigned(6), consumed(7, 3, 5), committed(8, 6), revoked(9)]
 
 
-def check_group(*members):
+def created_again(time):
+    return {"timestamp": time, "name": "topic_created_again", "topic": "t", "partition": 0, "message": "anew"}
+
+
+def check_group(*members, logs=(VALUES,)):
     verdict = Verdict()
-    group = Group(read_dump(dump(VALUES)), verdict, Pauses())
+    group = Group([read_dump(dump(values)) for values in logs], verdict, Pauses())
     for number, events in enumerate(members):
         group.add(f"member-{number}", lines(*events))
     group.finish()
@@ -201,11 +220,110 @@ def test_a_member_that_learns_late_that_it_lost_its_partitions_breaks_no_promise
         ("two owners", [*FIRST[:4], consumed(8, 3, 3), revoked(9, lost=True)], SECOND),
         ("delivered without owning", [*FIRST, consumed(7, 3, 3)], SECOND),
         ("committed without owning", [*FIRST, committed(7, 3)], SECOND),
+        ("committed after the next owner began", [*FIRST[:4], committed(8, 3), revoked(8)], SECOND),
+        ("told twice", [assigned(1), *FIRST], SECOND),
+        ("told twice", [*FIRST, revoked(6)], SECOND),
     ],
 )
 def test_a_group_that_breaks_a_promise_is_seen(kind, first, second):
     verdict, _ = check_group(first, second)
     assert kind in verdict.violations
+
+
+NEW_VALUES = ["2.0", "2.1", "2.2", "2.3"]
+NEW = {"crc32": crc(0, NEW_VALUES[:2])}
+AGAIN = [assigned(1), consumed(2, 0, 1), committed(3, 2), created_again(4), consumed(5, 0, 1, **NEW), committed(6, 2)]
+REST = consumed(7, 2, 3, crc32=crc(2, NEW_VALUES[2:]))
+
+
+def test_a_topic_that_was_created_again_is_read_from_its_beginning_and_the_old_one_need_not_be_read():
+    verdict, _ = check_group([*AGAIN, REST], logs=(VALUES, NEW_VALUES))
+    assert verdict.violations == {}
+    assert (verdict.figures["deleted unread"], verdict.figures["told of a new topic"]) == (4, 1)
+    verdict, _ = check_group([*AGAIN[:3], revoked(4)], [assigned(5), AGAIN[4], REST], logs=(VALUES, NEW_VALUES))
+    assert verdict.violations == {}, "the committed offsets of a topic are deleted with it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "events"),
+    [
+        ("unread", AGAIN),
+        ("read on in a new topic", [*AGAIN[:3], REST]),
+        ("read on in a new topic", [*AGAIN, consumed(7, 2, 3)]),
+        ("read altered", [*AGAIN, consumed(7, 2, 3, crc32=1)]),
+        ("skipped", [*AGAIN[:5], consumed(6, 3, 3, crc32=crc(3, NEW_VALUES[3:]))]),
+        ("committed unread", [*AGAIN[:4], committed(5, 2)]),
+        ("commit went back", [*AGAIN, committed(7, 1)]),
+    ],
+)
+def test_what_is_wrong_about_a_topic_that_was_created_again_is_seen(kind, events):
+    verdict, _ = check_group(events, logs=(VALUES, NEW_VALUES))
+    assert kind in verdict.violations
+
+
+def test_a_record_of_a_deleted_topic_that_shows_up_in_the_new_one_is_seen():
+    verdict = Verdict()
+    logs = [read_dump(dump(["1.0"])), read_dump(dump(["1.1", "1.0"]))]
+    producer = Producer(lines(success(0, 0, 0), success(1, 0, 0), end(2)), 1, "t", verdict, Pauses())
+    ProducerCheck({1: producer}, logs, verdict).run()
+    assert "duplicated" in verdict.violations
+
+
+def test_a_group_at_rest_that_has_not_shared_all_partitions_evenly_is_seen():
+    def settled(given, members, partitions):
+        events = {"timestamp": 1, "name": "partitions_assigned", "partitions": [{"partition": n} for n in given]}
+        verdict, group = check_group([events, consumed(20_000, 0, 5)])
+        group.settled(10_000, members, partitions)
+        return verdict
+
+    assert settled([0, 1], ["member-0"], 2).violations == {}
+    assert settled([0, 1], ["member-0"], 3).violations == {"unowned": 1}
+    assert settled([0, 1], ["member-0", "member-1"], 2).violations == {"unbalanced": 1}
+
+
+def test_a_group_that_has_just_changed_is_not_at_rest():
+    verdict, group = check_group(FIRST, SECOND)
+    group.settled(5000, ["member-0"], 1)
+    assert (verdict.violations, verdict.figures["settled"]) == ({}, 0)
+    group.settled(5010, ["member-0"], 1)
+    assert verdict.violations == {"unowned": 1}
+
+
+def test_a_frozen_member_that_is_told_of_a_revocation_in_place_of_a_loss_is_seen():
+    verdict, group = check_group([*FIRST[:5], revoked(9, lost=True)], SECOND)
+    group.sessions_ended([("member-0", 6)])
+    assert verdict.violations == {}
+    verdict, group = check_group([*FIRST[:5], revoked(9)])
+    verdict.violations.clear()
+    group.sessions_ended([("member-0", 6)])
+    assert verdict.violations == {"revoked in place of lost": 1}
+
+
+def test_a_program_that_uses_more_memory_than_its_bound_is_seen():
+    verdict = Verdict()
+    check_memory({"producer-1": MEMORY["producer"], "consumer-1": MEMORY["consumer"]}, verdict)
+    assert verdict.violations == {}
+    check_memory({"producer-1": MEMORY["producer"] + 1, "consumer-1": MEMORY["consumer"] + 1}, verdict)
+    assert verdict.violations == {"too much memory": 2}
+
+
+def test_a_whole_name_means_one_kind_and_a_part_all_that_have_it():
+    assert choose("answers lost", netns=True) == ["answers lost"]
+    assert choose("kill", netns=False) == ["kill a leader", "kill the coordinator", "kill any broker", "kill a member"]
+    assert choose("", netns=False) == [*(name for name, kind in KINDS.items() if not kind.needs_netns), MIX]
+    with pytest.raises(ValueError, match="NETNS=1"):
+        choose("answers lost", netns=False)
+
+
+def test_a_mix_is_decided_by_the_seed_and_breaks_brokers_or_the_topic_but_not_both():
+    mixes = [mix(random.Random(seed), netns=True) for seed in range(500)]
+    assert mixes == [mix(random.Random(seed), netns=True) for seed in range(500)]
+    for names in mixes:
+        broken = [KINDS[name].breaks for name in names]
+        assert 2 <= len(names) == len(set(names)) <= 4
+        assert sum(what in (BROKERS, TOPIC) for what in broken) == 1
+    assert {name for names in mixes for name in names} == {name for name, kind in KINDS.items() if kind.is_mixed}
+    assert not any(KINDS[name].needs_netns for seed in range(500) for name in mix(random.Random(seed), netns=False))
 
 
 def test_a_rebalance_where_none_may_be_is_seen():
