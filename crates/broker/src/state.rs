@@ -215,11 +215,14 @@ impl State {
             None => usize::try_from(self.config.default_replication_factor).unwrap_or(1).clamp(1, ids.len().max(1)),
             Some(factor) => usize::try_from(factor).unwrap_or(0),
         };
+        let why = "the replication factor must be at least 1 and at most the number of living brokers";
+        if replicas == 0 {
+            return Err((ErrorCode::INVALID_REPLICATION_FACTOR, why));
+        }
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
             return Err((ErrorCode::INVALID_PARTITIONS, "the number of partitions must be at least 1"));
         }
-        if replicas == 0 || replicas > ids.len() {
-            let why = "the replication factor must be at least 1 and at most the number of living brokers";
+        if replicas > ids.len() {
             return Err((ErrorCode::INVALID_REPLICATION_FACTOR, why));
         }
         let assign = |partition: i32| ids.iter().copied().cycle().skip(partition as usize % ids.len()).take(replicas);

@@ -43,11 +43,12 @@ impl Handle for OffsetCommitRequest {
         };
         let has_groups = state.config.kafka_version >= KafkaVersion::V0_9;
         let checked = state.groups.check_commit(context.now, &self.group_id, &committer);
-        if let Err(error_code) = checked.or_else(|error_code| if has_groups { Err(error_code) } else { Ok(()) }) {
+        let checked = checked.or_else(|error_code| if has_groups { Err(error_code) } else { Ok(()) });
+        let checked = checked.map_err(|error_code| match error_code {
             // Clients before v9 do not expect this code for an unknown group.
-            let is_old = context.version() < MEMBER_EPOCHS_SINCE && error_code == ErrorCode::GROUP_ID_NOT_FOUND;
-            return self.refuse(if is_old { ErrorCode::ILLEGAL_GENERATION } else { error_code }).into();
-        }
+            ErrorCode::GROUP_ID_NOT_FOUND if context.version() < MEMBER_EPOCHS_SINCE => ErrorCode::ILLEGAL_GENERATION,
+            error_code => error_code,
+        });
         let uses_topic_ids = context.version() >= 10;
         answered(&self, |name, topic_id, asked| {
             let topic = if uses_topic_ids { state.topic_by_id(topic_id) } else { state.topic(name) };
@@ -58,6 +59,8 @@ impl Handle for OffsetCommitRequest {
             if topic.partition(asked.partition_index).is_none() {
                 return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
             }
+            // The group is asked only about partitions that exist.
+            checked?;
             let metadata = asked.committed_metadata.clone().unwrap_or_default();
             if metadata.len() > MAX_OFFSET_METADATA {
                 return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);

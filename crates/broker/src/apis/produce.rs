@@ -88,9 +88,6 @@ fn check(request: &ProduceRequest, kafka_version: KafkaVersion, version: i16) ->
     if request.transactional_id.is_some() {
         return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     }
-    if !(-1..=1).contains(&request.acks) && kafka_version >= KafkaVersion::V0_9 {
-        return Err(ErrorCode::INVALID_REQUIRED_ACKS);
-    }
     Ok(())
 }
 
@@ -104,17 +101,19 @@ fn has_only_batches(request: &ProduceRequest) -> bool {
 struct Refusal {
     error_code: ErrorCode,
     message: Option<&'static str>,
+    /// Told with what the log itself refuses.
+    log_start_offset: Option<i64>,
 }
 
 impl From<ErrorCode> for Refusal {
     fn from(error_code: ErrorCode) -> Self {
-        Self { error_code, message: None }
+        Self { error_code, message: None, log_start_offset: None }
     }
 }
 
 impl From<(ErrorCode, &'static str)> for Refusal {
     fn from((error_code, message): (ErrorCode, &'static str)) -> Self {
-        Self { error_code, message: Some(message) }
+        Self { error_code, message: Some(message), log_start_offset: None }
     }
 }
 
@@ -148,6 +147,7 @@ fn answer(index: i32, appended: Result<Appended, Refusal>) -> PartitionProduceRe
             index,
             error_code: refusal.error_code,
             base_offset: -1,
+            log_start_offset: refusal.log_start_offset,
             error_message: refusal.message.map(str::to_owned),
             ..PartitionProduceResponse::default()
         },
@@ -180,12 +180,21 @@ fn append(
     let wall_clock_ms = state.wall_clock_ms(context.now);
     let in_sync = state.in_sync_replicas(name, data.index);
     let partition = state.led_by(context.broker_id, name, data.index, None)?;
+    let sent = data.records.unwrap_or_default().into_bytes();
+    if !(-1..=1).contains(&acks) && kafka_version >= KafkaVersion::V0_9 {
+        // A broker looks at the records before that.
+        let is_read = kafka_version.format() == Format::V2 && context.version() >= BATCHES_SINCE;
+        return Err(is_read
+            .then(|| only_batch(sent).err())
+            .flatten()
+            .unwrap_or(ErrorCode::INVALID_REQUIRED_ACKS.into()));
+    }
+    let log_start_offset = Some(partition.log.log_start_offset());
     // A partition with fewer replicas than `min.insync.replicas` needs all of them (KIP-966).
     if acks == -1 && in_sync < rules.min_insync_replicas.min(partition.replicas.len()) {
-        return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
+        return Err(Refusal { log_start_offset, ..ErrorCode::NOT_ENOUGH_REPLICAS.into() });
     }
     let log_append_time_ms = rules.is_log_append_time.then_some(wall_clock_ms);
-    let sent = data.records.unwrap_or_default().into_bytes();
     let base_offset = match kafka_version.format() {
         _ if sent.is_empty() && context.version() < BATCHES_SINCE => -1,
         Format::V0 | Format::V1 => append_messages(partition, sent, kafka_version, &rules, log_append_time_ms)?,
@@ -250,10 +259,15 @@ fn append_batch(
 ) -> Result<i64, Refusal> {
     log::check(&batch, rules.max_message_bytes)?;
     let record_count = batch.header().record_count;
-    if let Some(stamp) = batch.header().producer
-        && let Verdict::Duplicate(base_offset) = partition.producers.check(stamp, record_count, kafka_version)?
-    {
-        return Ok(base_offset);
+    if let Some(stamp) = batch.header().producer {
+        match partition.producers.check(stamp, record_count, kafka_version) {
+            Ok(Verdict::Duplicate(base_offset)) => return Ok(base_offset),
+            Ok(_) => {}
+            Err(error_code) => {
+                let log_start_offset = Some(partition.log.log_start_offset());
+                return Err(Refusal { log_start_offset, ..error_code.into() });
+            }
+        }
     }
     if let Some(timestamp_ms) = log_append_time_ms {
         batch = with_log_append_time(&batch, timestamp_ms)?;

@@ -29,6 +29,7 @@ mod metadata;
 mod migration;
 mod produce;
 mod sasl;
+mod scripts;
 mod sequences;
 mod sessions;
 mod static_members;
