@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .workload import LIMIT_SECONDS
+
 #: What a kind breaks. Of a mix at most one kind breaks brokers or the topic: one that changes the topic needs brokers.
 BROKERS, TOPIC, MEMBERS, NETWORK = "brokers", "topic", "members", "network"
 
@@ -231,6 +233,13 @@ def recreate(run):
     # Clients may see that there is no such topic, or may not.
     yield run.random.choice([0, run.random.uniform(0.5, 3)])
     run.create_topic_again(run.random.choice([3, 4, 4, 5]))
+    # Step by step, so that others heal meanwhile.
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while unread := run.not_begun():
+        if time.monotonic() > deadline:
+            run.verdict.violate("stuck", f"partitions {unread} of the new topic were not read from their beginning")
+            return
+        yield 0.2
 
 
 def _proxied(name, make):
