@@ -1,5 +1,6 @@
 //! The steward: carries out the member's decisions one after the other, and calls the application's listener.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,8 +113,13 @@ async fn lost(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>, error
     // `assigned` may have released them after they were lost. The listener can still ask for their positions.
     shared.consumer.withhold(&partitions);
     shared.consumer.report(error);
-    let partitions = call_listener(shared, partitions, RebalanceListener::on_lost).await;
-    shared.remove(&partitions);
+    // Partitions that the listener was just giving up when they were lost are removed: it knows of them.
+    let kept = BTreeSet::from_iter(shared.consumer.partitions());
+    let told: Vec<_> = partitions.iter().filter(|key| kept.contains(*key)).cloned().collect();
+    if !told.is_empty() {
+        let told = call_listener(shared, told, RebalanceListener::on_lost).await;
+        shared.remove(&told);
+    }
     let mut state = shared.state();
     for key in partitions {
         if let Entry::Occupied(mut times) = state.being_lost.entry(key) {
@@ -234,6 +240,38 @@ pub(super) mod tests {
         let panicking = supervise(Arc::clone(&member.shared), async { panic!("planted") });
         client.start(panicking).wait(Some(LIMIT)).unwrap();
         is_told(&member, "a bug of this library");
+    }
+
+    /// Writes down what it is told.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<(&'static str, Vec<TopicPartition>)>>>);
+
+    impl RebalanceListener for Told {
+        fn on_revoked(&self, _: &GroupConsumer, partitions: &[TopicPartition]) {
+            lock(&self.0).push(("revoked", partitions.to_vec()));
+        }
+
+        fn on_lost(&self, _: &GroupConsumer, partitions: &[TopicPartition]) {
+            lock(&self.0).push(("lost", partitions.to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_is_lost_while_the_listener_gives_it_up_is_not_told_again() {
+        let told = Told::default();
+        let (_broker, _client, member) =
+            member_with(GroupConfig::default(), GroupOptions::default().listener(told.clone()));
+        let keys = [0, 1].map(|partition| TopicPartition::new("elsewhere", partition));
+        let starts: Vec<_> = keys.iter().map(|key| (key.clone(), Some(StartPosition::Offset(0)))).collect();
+        assert!(member.shared.add(&starts, false).is_empty());
+        let error = || Error::new(ErrorKind::Fenced, "planted");
+        let both_are_lost_while_one_is_given_up = async {
+            revoked(&member.shared, vec![keys[0].clone()]).await;
+            lost(&member.shared, keys.to_vec(), error()).await;
+            lost(&member.shared, keys.to_vec(), error()).await;
+        };
+        wait_for(both_are_lost_while_one_is_given_up, LIMIT).unwrap();
+        assert_eq!(*lock(&told.0), [("revoked", vec![keys[0].clone()]), ("lost", vec![keys[1].clone()])]);
     }
 
     /// Announces that `on_lost` was called, and returns from it when it is told to.
