@@ -52,12 +52,12 @@ impl Naming {
             .end();
     }
 
-    fn write_success(&self, out: &mut Vec<u8>, now_ms: u128, sent: &Sent, metadata: &RecordMetadata) {
+    fn write_success(&self, out: &mut Vec<u8>, now_ms: u128, number: u64, age_ms: u128, metadata: &RecordMetadata) {
         // -1 is what Java's producer names if it does not know the offset.
         let offset = metadata.offset.unwrap_or(-1);
-        let line = self.begin(out, now_ms, "producer_send_success", sent.number).text("topic", &self.topic);
+        let line = self.begin(out, now_ms, "producer_send_success", number).text("topic", &self.topic);
         let line = line.member("partition", metadata.partition).member("offset", offset);
-        line.member("age_ms", now_ms.saturating_sub(sent.accepted_ms.into())).end();
+        line.member("age_ms", age_ms).end();
     }
 }
 
@@ -65,7 +65,7 @@ impl Naming {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
     partition: i32,
-    /// How long ago it was accepted.
+    /// How old it was when it had no report yet.
     age_ms: u128,
     /// How many records were accepted long before it failed.
     accepted: u64,
@@ -75,6 +75,21 @@ pub(super) struct Told {
 struct Sent {
     number: u64,
     accepted_ms: u64,
+}
+
+impl Sent {
+    fn age_ms(&self, now_ms: u128) -> u128 {
+        now_ms.saturating_sub(self.accepted_ms.into())
+    }
+}
+
+/// When reports are written, and when they were written last.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    now_ms: u128,
+    looked_ms: u128,
+    /// How many records were accepted long ago.
+    accepted: u64,
 }
 
 /// A batch that has records without a report.
@@ -119,9 +134,12 @@ impl Reports {
         }
         let long_ago = self.written.front().filter(|(then, _)| then + LONG_MS <= now_ms);
         let accepted = long_ago.map_or(0, |(_, accepted)| *accepted);
+        // Then there was no report yet. Since then this program may have been busy with writing others.
+        let looked_ms = self.written.back().map_or(now_ms, |(then, _)| *then);
+        let times = Times { now_ms, looked_ms, accepted };
         for batches in self.open.values_mut() {
             batches.retain_mut(|batch| {
-                self.acked += batch.write(naming, out, now_ms, accepted);
+                self.acked += batch.write(naming, out, times);
                 (batch.reported as usize) < batch.records.len()
             });
         }
@@ -136,7 +154,8 @@ impl Reports {
 
 impl Open {
     /// Returns how many records were stored.
-    fn write(&mut self, naming: &Naming, out: &mut Vec<u8>, now_ms: u128, accepted: u64) -> u64 {
+    fn write(&mut self, naming: &Naming, out: &mut Vec<u8>, times: Times) -> u64 {
+        let Times { now_ms, looked_ms, accepted } = times;
         let mut acked = 0;
         while let (Some(outcome), Some(record)) =
             (self.completion.outcome(self.reported), self.records.get(self.reported as usize))
@@ -144,10 +163,11 @@ impl Open {
             match outcome {
                 Ok(metadata) => {
                     acked += 1;
-                    naming.write_success(out, now_ms, record, &metadata);
+                    let age_ms = record.age_ms(looked_ms);
+                    naming.write_success(out, now_ms, record.number, age_ms, &metadata);
                 }
                 Err(error) => {
-                    let age_ms = now_ms.saturating_sub(record.accepted_ms.into());
+                    let age_ms = record.age_ms(looked_ms);
                     let told = Told { partition: self.completion.partition(), age_ms, accepted };
                     naming.write_error(out, record.number, Some(told), &error);
                 }
