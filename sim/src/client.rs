@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use kavka_broker::Sasl;
 use kavka_core::cluster::{
     BootstrapServer, Broker, Endpoint, Metadata, MetadataRefresh, Notice, RefreshConfig, Route, Target,
 };
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::link::sasl::Credentials;
 use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, ReadPool, RequestId, SendOptions};
+use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 use kavka_core::wire::message::Message;
@@ -22,9 +25,11 @@ use crate::adapter::{
     ask_metadata,
 };
 use crate::network::{Arrival, LinkId, Network};
-use crate::trace::Trace;
+use crate::trace::{FaultKind, Trace};
 
 const SET_UP_TIMEOUT: Duration = Duration::from_secs(2);
+const USER: &str = "alice";
+const PASSWORD: &str = "a secret";
 
 /// Broker 1, which is also the bootstrap server, has the port after this one, and so on.
 const PORT_BASE: u16 = 9_091;
@@ -125,6 +130,8 @@ pub(crate) struct Client<M> {
     epochs: BTreeMap<([u8; 16], usize), Option<i32>>,
     /// The newest version of Fetch to use.
     fetch_version: i16,
+    /// Whether it proves who it is.
+    has_password: bool,
     pub(crate) machines: M,
     /// Events for the application.
     pub(crate) events: VecDeque<MachineEvent>,
@@ -163,8 +170,14 @@ impl<M: Machines> Client<M> {
             next_request: 0,
             epochs: BTreeMap::new(),
             fetch_version,
+            has_password: false,
             events: VecDeque::new(),
         }
+    }
+
+    /// From now on it proves who it is, as brokers demand that [admit](admits) nobody else.
+    pub(crate) fn with_password(self) -> Self {
+        Self { has_password: true, ..self }
     }
 
     /// Handles what has reached the client's end of a link.
@@ -199,7 +212,8 @@ impl<M: Machines> Client<M> {
             authentication_limit: SET_UP_TIMEOUT,
             session_percent: 90,
         };
-        let connection = Connection::new(config, None, ReadPool::default()).expect("its first request fits");
+        let credentials = self.has_password.then(credentials);
+        let connection = Connection::new(config, credentials, ReadPool::default()).expect("its first request fits");
         session.stage = Stage::Connected { link, deadline, connection: Box::new(connection) };
     }
 
@@ -340,7 +354,7 @@ impl<M: Machines> Client<M> {
         self.advance(around, whereto);
     }
 
-    /// Advances a connection: dials, sends waiting requests, and writes.
+    /// Advances a connection: dials, authenticates, sends waiting requests, and writes.
     fn advance(&mut self, around: &mut Surroundings<'_>, whereto: Whereto) {
         let now = around.now;
         let Some(session) = self.sessions.get_mut(&whereto) else { return };
@@ -357,7 +371,15 @@ impl<M: Machines> Client<M> {
             }
             return;
         }
-        let Stage::Connected { connection, .. } = &session.stage else { return };
+        let Stage::Connected { connection, .. } = &mut session.stage else { return };
+        match authenticate(now, connection) {
+            Err(error) => return self.end(around, whereto, &error),
+            Ok(true) => {
+                let sentence = format_args!("the client authenticates {whereto:?} again");
+                around.trace.fault(now, FaultKind::Session, sentence);
+            }
+            Ok(false) => {}
+        }
         if connection.is_ready() {
             self.send(around, whereto);
         }
@@ -427,7 +449,7 @@ impl<M: Machines> Client<M> {
         let now = around.now;
         let timed_out = |session: &Session| match &session.stage {
             Stage::Waiting(_) => None,
-            Stage::Connected { connection, .. } if connection.is_ready() => connection.handle_timeout(now),
+            Stage::Connected { connection, .. } if is_set_up(connection) => connection.handle_timeout(now),
             Stage::Dialling { deadline, .. } | Stage::Connected { deadline, .. } => (*deadline <= now)
                 .then(|| Error::new(ErrorKind::TimedOut(Phase::Connect), "no answer while connecting")),
         };
@@ -483,7 +505,7 @@ impl<M: Machines> Client<M> {
             let stage = match &session.stage {
                 Stage::Waiting(not_before) => Some(*not_before),
                 Stage::Connected { connection, .. } if connection.has_output() => Some(Instant(now.0 + 1)),
-                Stage::Connected { connection, .. } if connection.is_ready() => {
+                Stage::Connected { connection, .. } if is_set_up(connection) => {
                     let throttled = connection.throttled_until(now).filter(|_| !session.queue.is_empty());
                     connection.poll_timeout().into_iter().chain(throttled).min()
                 }
@@ -494,6 +516,33 @@ impl<M: Machines> Client<M> {
         let machines = [self.refresh.poll_timeout(), self.machines.poll_timeout()];
         sessions.chain(machines.into_iter().flatten()).min()
     }
+}
+
+/// What brokers demand that let nobody in but our clients, and end every session after this time (KIP-368).
+pub(crate) fn admits(max_session: Duration) -> Sasl {
+    let passwords = [(USER.to_owned(), PASSWORD.to_owned())].into();
+    Sasl { passwords, max_session: Some(max_session), ..Sasl::default() }
+}
+
+fn credentials() -> Credentials {
+    Credentials::Plain { username: USER.to_owned(), password: Secret::new(PASSWORD) }
+}
+
+/// Whether the first handshake is done; the connection may be authenticating itself again.
+fn is_set_up(connection: &Connection) -> bool {
+    connection.versions().is_some()
+}
+
+/// Goes on with the authentication. Returns whether the connection begins to authenticate itself again.
+fn authenticate(now: Instant, connection: &mut Connection) -> Result<bool> {
+    let begins = connection.poll_reauthentication(now);
+    if begins {
+        connection.reauthenticate(now, credentials())?;
+    }
+    while let Some(work) = connection.poll_work() {
+        connection.handle_worked(now, work.run())?;
+    }
+    Ok(begins)
 }
 
 /// How long the client must send nothing on the connection, in milliseconds (KIP-219).

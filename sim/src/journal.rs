@@ -23,6 +23,8 @@ struct Partition {
     end: i64,
     /// Where the log has changed since a reader was last told.
     changed_from: Option<i64>,
+    /// The least end that the log had after it lost records.
+    least_end: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// An empty journal; the topic has to be created.
     pub(crate) fn new() -> Self {
-        let partition = |_| Partition { logs: vec![BTreeMap::new()], end: 0, changed_from: None };
+        let partition = |_| Partition { logs: vec![BTreeMap::new()], end: 0, changed_from: None, least_end: None };
         Self { partitions: (0..JOURNALS).map(partition).collect(), is_there: false, was_deleted: false }
     }
 
@@ -51,6 +53,9 @@ impl Journal {
     /// Appends a batch of a few records to each partition.
     pub(crate) fn write(&mut self, now: Instant, cluster: &mut Cluster, random: &mut Random) {
         for (index, partition) in (0..).zip(&mut self.partitions).filter(|_| self.is_there) {
+            if cluster.leader(JOURNAL, index).is_none() {
+                continue;
+            }
             let era = partition.logs.len();
             let end = partition.end + 1 + random.below(4) as i64;
             let values: Vec<(i64, String)> =
@@ -67,7 +72,8 @@ impl Journal {
     /// Takes away the last records of a partition.
     pub(crate) fn truncate(&mut self, now: Instant, cluster: &mut Cluster, index: i32, random: &mut Random) {
         let partition = &mut self.partitions[index as usize];
-        if !self.is_there || partition.end == 0 {
+        // Without a leader there is nobody to begin an epoch.
+        if !self.is_there || partition.end == 0 || cluster.leader(JOURNAL, index).is_none() {
             return;
         }
         let to = partition.end - 1 - random.below(partition.end.min(12) as usize) as i64;
@@ -96,6 +102,11 @@ impl Journal {
         partition.changed_from.take().or_else(|| self.was_deleted.then_some(0))
     }
 
+    /// Whether the log once ended before this offset, after it had lost records.
+    pub(crate) fn was_shorter(&self, index: i32, offset: i64) -> bool {
+        self.partitions[index as usize].least_end.is_some_and(|end| end < offset)
+    }
+
     pub(crate) fn end(&self, index: i32) -> i64 {
         self.partitions[index as usize].end
     }
@@ -112,6 +123,7 @@ impl Partition {
         log.split_off(&from);
         self.logs.push(log);
         self.end = from;
+        self.least_end = Some(self.least_end.map_or(from, |before| before.min(from)));
         self.changed_from = Some(self.changed_from.map_or(from, |before| before.min(from)));
     }
 }

@@ -5,6 +5,7 @@
 //! cut, or it goes mute. A frozen broker accepts connections, but reads nothing until it thaws.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kavka_broker::{Cluster, ConnectionId, Event};
@@ -19,6 +20,9 @@ use crate::trace::{FaultKind, Trace};
 
 /// The longest delay of bytes once there are no faults any more, in milliseconds.
 const SHORT_LATENCY: usize = 3;
+
+/// How long after the last fault brokers may still close connections because of one.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// A TCP connection, as numbered by the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +92,8 @@ pub(crate) struct Network {
     damaged: u64,
     /// Whether a response had a wrong correlation id.
     has_wrong_ids: bool,
+    /// From when on no broker has a reason to close a connection.
+    calm_from: Option<Instant>,
 }
 
 impl Network {
@@ -108,6 +114,7 @@ impl Network {
             next_arrival: 0,
             damaged: 0,
             has_wrong_ids: false,
+            calm_from: None,
         }
     }
 
@@ -297,6 +304,8 @@ impl Network {
                     let delay = self.delay();
                     let Some(known) = self.links.get_mut(&link) else { continue };
                     known.at_broker = None;
+                    let is_calm = self.calm_from.is_some_and(|from| from <= now);
+                    assert!(!is_calm, "nothing is wrong, and yet broker {} closes link {}", known.broker_id, link.0);
                     let at = (now.0 + delay).max(known.to_client_at);
                     self.arrive(at, link, Arrival::Broken);
                 }
@@ -436,6 +445,7 @@ impl Network {
     /// Ends all faults: all brokers work, and all clients can dial them. Links that are mute stay so.
     pub(crate) fn heal(&mut self, now: Instant, trace: &mut Trace) {
         (self.odds, self.latency) = (Odds::default(), SHORT_LATENCY);
+        self.calm_from = Some(now + SETTLING);
         self.cluster.faults().clear();
         self.separated.clear();
         for broker in 1..=BROKERS {

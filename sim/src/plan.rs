@@ -19,6 +19,9 @@ pub(crate) const PARTITIONS: i32 = 3;
 /// The limit of a topic that accepts small batches only: room for one or two records.
 const SMALL_BATCH_BYTES: usize = 130;
 
+/// The first version of Fetch that names topics by their ids.
+const TOPIC_IDS_SINCE: i16 = 13;
+
 /// The versions of Kafka that brokers may be; most runs have the last one.
 const VERSIONS: [KafkaVersion; 3] = [KafkaVersion::V2_8, KafkaVersion::V3_9, KafkaVersion::V4_4];
 
@@ -70,6 +73,8 @@ pub(crate) enum Trouble {
     EndLag(i32),
     /// The topic that the producer writes gets another partition.
     Grow,
+    /// The topic that the producer writes is deleted, and created again when the journal is next written to, or later.
+    Renew,
     /// The last records of a partition of the journal are lost in an unclean leader election.
     Truncate(i32),
     /// The journal is deleted.
@@ -94,6 +99,7 @@ impl fmt::Display for Trouble {
             }
             Self::EndLag(broker) => write!(f, "the metadata of broker {broker} is up to date again"),
             Self::Grow => write!(f, "{TOPIC} gets another partition"),
+            Self::Renew => write!(f, "{TOPIC} is deleted, and soon created again"),
             Self::Truncate(partition) => write!(f, "{JOURNAL}-{partition} loses its last records"),
             Self::DeleteJournal => write!(f, "{JOURNAL} is deleted"),
             Self::CreateJournal => write!(f, "{JOURNAL} is created again"),
@@ -152,6 +158,12 @@ pub(crate) struct Plan {
     pub(crate) is_idempotent: bool,
     /// The Kafka that the brokers are at first.
     pub(crate) kafka_version: KafkaVersion,
+    /// The oldest one that they may become.
+    least_version: KafkaVersion,
+    /// How many records are produced before the last fault.
+    pub(crate) records: usize,
+    /// If clients have to authenticate themselves: how long brokers let them go on until they have to do it again.
+    pub(crate) session: Option<Duration>,
     /// The number of fetch sessions; if it is smaller than the number of brokers, sessions are lost all the time.
     pub(crate) fetch_sessions: usize,
 }
@@ -181,8 +193,11 @@ impl Plan {
             fetch_buffer: 4_000 + random.below(20_000),
             fetch_version: if random.below(4) == 0 { 6 } else { 18 },
             is_idempotent,
+            least_version: VERSIONS[0],
             kafka_version: VERSIONS[random.below(2 * VERSIONS.len()).min(VERSIONS.len() - 1)],
             fetch_sessions: if random.below(4) == 0 { 1 } else { 100 },
+            records: if random.below(8) == 0 { 2_000 } else { 250 },
+            session: a_session(random),
         };
         plan.add_outages(random);
         plan.add_leader_moves(random);
@@ -190,7 +205,7 @@ impl Plan {
         plan.add_lags(random);
         plan.add_history(random);
         if random.below(8) == 0 {
-            let version = VERSIONS[random.below(VERSIONS.len())];
+            let version = VERSIONS[random.below(VERSIONS.len())].max(plan.least_version);
             plan.troubles.push((plan.a_time(random), Trouble::ChangeVersion(version)));
         }
         if random.below(8) == 0 {
@@ -231,6 +246,11 @@ impl Plan {
         if random.below(4) == 0 {
             self.troubles.push((self.a_time(random), Trouble::Grow));
         }
+        // Before version 9 a fetch has no leader epoch, and before version 13 it names a topic by its name. Nobody can
+        // tell the log from the one before then, so no client can keep the promise.
+        if self.fetch_version < TOPIC_IDS_SINCE {
+            return;
+        }
         if random.below(3) == 0 {
             for _ in 0..=random.below(2) {
                 let partition = random.below(JOURNALS as usize) as i32;
@@ -238,10 +258,21 @@ impl Plan {
             }
         }
         if random.below(6) == 0 {
+            self.has_topic_ids();
             let begin = self.a_time(random);
             let end = (begin + random.below(5_000) as u64).min(self.heal_at - 1);
             self.troubles.extend([(begin, Trouble::DeleteJournal), (end, Trouble::CreateJournal)]);
         }
+        if !self.is_curable && random.below(6) == 0 {
+            self.has_topic_ids();
+            self.troubles.push((self.a_time(random), Trouble::Renew));
+        }
+    }
+
+    /// From now on every broker names topics by their ids.
+    fn has_topic_ids(&mut self) {
+        self.least_version = KafkaVersion::V3_9;
+        self.kafka_version = self.kafka_version.max(self.least_version);
     }
 
     fn add_outages(&mut self, random: &mut Random) {
@@ -293,6 +324,11 @@ impl Plan {
             }
         }
     }
+}
+
+/// In some runs clients have to authenticate themselves, again and again.
+pub(crate) fn a_session(random: &mut Random) -> Option<Duration> {
+    (random.below(4) == 0).then(|| Duration::from_millis(2_000 + random.below(8_000) as u64))
 }
 
 /// Without sequence numbers a record is not sent again after a response that makes no sense.

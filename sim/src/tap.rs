@@ -2,7 +2,7 @@
 //!
 //! A batch that may be in the log never changes: whatever is sent with the same producer id, epoch and sequence number
 //! has the same bytes, unless the broker has definitely refused what was sent before. The batches of one epoch follow
-//! each other without a gap.
+//! each other without a gap. An epoch begins only when all requests of the one before are answered or lost.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +34,11 @@ impl Tap {
                 continue;
             }
             let sequence = (producer_id, producer_epoch, data.index);
+            let is_older = |((id, epoch, index), _): &(Sequence, i32)| {
+                (*id, *index) == (producer_id, data.index) && *epoch < producer_epoch
+            };
+            let older = self.asked.values().flatten().find(|asked| is_older(asked));
+            assert!(older.is_none(), "{sequence:?} begins while {older:?} is in flight");
             let known = self.sent.get(&(sequence, base_sequence));
             let is_same = known.is_none_or(|known| *known == bytes);
             assert!(is_same, "another batch is sent with {sequence:?} and the sequence number {base_sequence}");

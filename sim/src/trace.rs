@@ -47,6 +47,8 @@ kinds! {
     Damage "damaged record batch",
     /// A broker demands that the client waits.
     Throttle "throttled client",
+    /// The session of a connection is about to end.
+    Session "connection that has to authenticate again",
     /// A broker stops, and comes back.
     Down "broker down",
     /// A broker's process stands still.

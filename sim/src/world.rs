@@ -14,7 +14,7 @@ use kavka_core::wire::records::{Compression, CompressionType};
 
 use crate::Print;
 use crate::adapter::{ConsumerMachine, JOURNAL, LEDGER, MachineEvent, ProducerMachine, READ, TOPIC, number, place};
-use crate::client::{Client, Pair, Surroundings};
+use crate::client::{Client, Pair, Surroundings, admits};
 use crate::journal::Journal;
 use crate::judge::{self, Judge, Size};
 use crate::ledger::Ledger;
@@ -24,7 +24,6 @@ use crate::trace::{FaultCounts, FaultKind, Trace};
 
 /// The number of the producer's handles that are open at a time.
 const HANDLES: usize = 2;
-const RECORDS: usize = 250;
 /// The number of records produced after the last fault; the first one comes `RECOVERY` milliseconds after it.
 const LATE_RECORDS: u64 = 20;
 const RECOVERY: u64 = 24_000;
@@ -59,6 +58,9 @@ struct World {
     handles: Vec<usize>,
     next_handle: usize,
     journal: Journal,
+    /// Whether the topic that the producer writes was ever deleted, and whether it is there.
+    was_renewed: bool,
+    is_missing: bool,
     /// The partitions that the application has paused.
     paused: BTreeSet<i32>,
     /// How many damaged record batches the application was told of.
@@ -108,6 +110,7 @@ impl World {
             brokers,
             auto_create_topics: false,
             max_fetch_sessions,
+            sasl: plan.session.map(admits),
             seed,
             ..ClusterConfig::default()
         };
@@ -131,6 +134,9 @@ impl World {
             plan.fetch_version,
             seed,
         );
+        if plan.session.is_some() {
+            client = client.with_password();
+        }
         (0..HANDLES).for_each(|_| client.open_handle(Instant(0)));
         let mut world = Self {
             now: Instant(0),
@@ -142,6 +148,8 @@ impl World {
             handles: (0..HANDLES).collect(),
             next_handle: HANDLES,
             journal,
+            was_renewed: false,
+            is_missing: false,
             paused: BTreeSet::new(),
             told_of_damage: 0,
             judge,
@@ -160,7 +168,7 @@ impl World {
     fn schedule_everything(&mut self) {
         // In some seeds all appends come within a moment, so that batches queue up.
         let append_until = [7_000, 5_000, 400][self.random.below(3)];
-        for _ in 0..RECORDS {
+        for _ in 0..self.plan.records {
             let at = self.random.below(append_until) as u64;
             // Some appends come in bursts, so that batches hold several records.
             self.schedule(at - at % 40, Event::Append);
@@ -254,13 +262,20 @@ impl World {
             MachineEvent::Reset(key, from, to) => {
                 self.trace.say(self.now, format_args!("{key:?} is reset from offset {from} to {to}"));
                 let start = self.network.cluster.offsets(&key.topic, key.partition).map(|(start, _)| start);
-                assert!(start.is_some_and(|start| from < start), "reset although offset {from} is there: {start:?}");
+                // The log may have grown since its leader said so.
+                let was_beyond = *key.topic == *JOURNAL
+                    && self.journal.was_shorter(key.partition, from)
+                    && !self.judge.has_read_on(number(&key));
+                assert!(
+                    was_beyond || start.is_some_and(|start| from < start),
+                    "reset although offset {from} is there: {start:?}"
+                );
                 self.judge.moved(number(&key), to);
             }
             MachineEvent::PartitionError(key, error) => self.hear_error(&key, &error),
             MachineEvent::TopicError(topic, error) => {
                 self.trace.say(self.now, format_args!("the application is told of {topic}: {error}"));
-                let is_right = *topic == *JOURNAL && self.journal.was_deleted();
+                let is_right = *topic == *JOURNAL && self.journal.was_deleted() || *topic == *TOPIC && self.was_renewed;
                 assert!(is_right, "nothing is wrong with {topic}, and yet: {error}");
             }
             MachineEvent::Failed(error) if self.makes_sense(&error) => {
@@ -287,6 +302,8 @@ impl World {
         );
         let to = if is_about_history && *key.topic == *JOURNAL {
             self.journal.take_change(key.partition)
+        } else if is_about_history && *key.topic == *TOPIC && self.was_renewed {
+            Some(0)
         } else {
             self.told_of_damage += 1;
             let is_damaged = !is_about_history && self.told_of_damage <= self.network.damaged();
@@ -305,6 +322,10 @@ impl World {
             Event::Write => {
                 self.journal.create(&mut self.network.cluster, &mut self.random);
                 self.journal.write(self.now, &mut self.network.cluster, &mut self.random);
+                if self.is_missing && self.random.below(4) == 0 {
+                    // Fails if too few brokers are up; then it is tried again.
+                    self.is_missing = !create_topic(&mut self.network.cluster, &self.plan);
+                }
                 self.network.settle(self.now, &mut self.trace);
             }
             Event::Trouble(trouble) => self.make(trouble),
@@ -402,8 +423,14 @@ impl World {
             }
             Trouble::EndLag(broker) => cluster.end_lag(broker),
             Trouble::Grow => {
-                cluster.add_partition(TOPIC).expect("the topic is there");
-                self.trace.count(FaultKind::Growth);
+                let is_there = cluster.add_partition(TOPIC).is_ok();
+                self.trace.count_if(is_there, FaultKind::Growth);
+            }
+            Trouble::Renew => {
+                self.judge.about_to_renew(cluster);
+                cluster.delete_topic(now, TOPIC);
+                (self.was_renewed, self.is_missing) = (true, true);
+                self.trace.count(FaultKind::NewTopic);
             }
             Trouble::Truncate(partition) => {
                 self.journal.truncate(now, cluster, partition, &mut self.random);
@@ -429,14 +456,19 @@ impl World {
     }
 }
 
-/// Creates both topics; returns what a reader must see of each partition of the ledger.
-fn create_topics(cluster: &mut Cluster, plan: &Plan, random: &mut Random) -> Vec<BTreeMap<i64, Vec<u8>>> {
-    for topic in [TOPIC, LEDGER] {
-        cluster.create_topic(topic, PARTITIONS, BROKERS as i16).expect("a new topic");
-    }
-    if let Some(bytes) = plan.max_message_bytes {
+/// Creates the topic that the producer writes. Returns whether that was possible.
+fn create_topic(cluster: &mut Cluster, plan: &Plan) -> bool {
+    let is_created = cluster.create_topic(TOPIC, PARTITIONS, BROKERS as i16).is_ok();
+    if let Some(bytes) = plan.max_message_bytes.filter(|_| is_created) {
         cluster.set_topic_config(TOPIC, "max.message.bytes", &bytes.to_string()).expect("a setting that exists");
     }
+    is_created
+}
+
+/// Creates both topics; returns what a reader must see of each partition of the ledger.
+fn create_topics(cluster: &mut Cluster, plan: &Plan, random: &mut Random) -> Vec<BTreeMap<i64, Vec<u8>>> {
+    assert!(create_topic(cluster, plan), "a new topic can be created while all brokers are up");
+    cluster.create_topic(LEDGER, PARTITIONS, BROKERS as i16).expect("a new topic");
     let ledgers = (0..PARTITIONS).map(|partition| {
         let ledger = Ledger::written(random);
         for batch in ledger.batches {

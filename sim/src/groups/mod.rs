@@ -22,7 +22,7 @@ use kavka_core::group::assignor::Assignor;
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 
-use crate::client::{Client, Surroundings};
+use crate::client::{Client, Surroundings, admits};
 use crate::ledger::Ledger;
 use crate::network::{Arrival, LinkId, Network};
 use crate::plan::BROKERS;
@@ -99,9 +99,14 @@ pub fn run_group(seed: u64, print: Print) -> Outcome {
 impl World {
     fn new(seed: u64, print: Print) -> Self {
         let mut random = Random::new(seed);
-        let config =
-            ClusterConfig { brokers: BROKERS as u16, auto_create_topics: false, seed, ..ClusterConfig::default() };
         let plan = Plan::new(&mut random, Protocols::of(seed));
+        let config = ClusterConfig {
+            brokers: BROKERS as u16,
+            auto_create_topics: false,
+            sasl: plan.session.map(admits),
+            seed,
+            ..ClusterConfig::default()
+        };
         let is_migrating = plan.protocols == Protocols::Both;
         let network = Random::new(random.next_u64());
         let mut cluster = Cluster::new(config);
@@ -338,7 +343,10 @@ impl World {
         let machine = MemberMachine::new(self.now, application, seed);
         self.judge.started(machine.joins_empty(), instance);
         // A real client only fetches the metadata of topics that its member names. Here every member knows all topics.
-        let client = Client::new(self.members.len(), machine, all, METADATA_AGE, i16::MAX, seed);
+        let mut client = Client::new(self.members.len(), machine, all, METADATA_AGE, i16::MAX, seed);
+        if self.plan.session.is_some() {
+            client = client.with_password();
+        }
         self.members.push(Participant {
             client,
             place,

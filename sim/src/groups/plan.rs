@@ -12,7 +12,7 @@ use kavka_core::group::assignor::{Assignor, RebalanceProtocol};
 use kavka_core::random::Random;
 use kavka_core::wire::{ApiKey, ErrorCode};
 
-use crate::plan::{BROKERS, BrokerTrouble, Odds, described};
+use crate::plan::{BROKERS, BrokerTrouble, Odds, a_session, described};
 use crate::trace::FaultKind;
 
 /// The topics of the group; runs with one topic use the first.
@@ -158,6 +158,8 @@ pub(crate) struct Plan {
     pub(crate) revoke_times: usize,
     pub(crate) odds: Odds,
     pub(crate) latency: usize,
+    /// If members have to authenticate themselves: how long brokers let them go on until they have to do it again.
+    pub(crate) session: Option<Duration>,
     /// Whether a member joins after the last fault. If none does, the group must come to rest without that reason to
     /// rebalance.
     pub(crate) joins_at_heal: bool,
@@ -193,6 +195,7 @@ impl Plan {
             revoke_times: if is_calm { 3 } else { [3, 4, 5][random.below(3)] },
             odds: if is_calm { Odds::default() } else { odds(random) },
             latency: if is_calm { 3 } else { [3, 20, 200][random.below(3)] },
+            session: a_session(random),
             joins_at_heal: random.below(2) == 0,
             troubles: BTreeMap::new(),
             next: 0,
