@@ -12,8 +12,8 @@ use kavka_core::wire::messages::offset_fetch::{
     OffsetFetchResponse, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use kavka_core::wire::messages::{
-    ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupResponse, OffsetFetchRequest, SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupResponse, OffsetFetchRequest, SyncGroupResponse,
 };
 use kavka_core::wire::{ApiKey, Encoder, Message, Uuid};
 
@@ -274,6 +274,25 @@ fn an_epoch_that_is_never_right_is_no_hot_loop() {
     let seen = watch_consumer(|| ConsumerGroupHeartbeatResponse { member_epoch: i32::MIN, ..beaten(&[0]) });
     assert!(seen.error(ErrorKind::Malformed).contains("epoch"), "{:?}", seen.errors);
     seen.at_most(3, ApiKey::ConsumerGroupHeartbeat);
+}
+
+#[test]
+fn a_member_that_is_let_in_and_then_refused_again_and_again_is_no_hot_loop() {
+    for code in [ErrorCode::FENCED_MEMBER_EPOCH, ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::GROUP_ID_NOT_FOUND] {
+        let seen = watch(GroupProtocol::Consumer, move |request| {
+            if request.header.key != ApiKey::ConsumerGroupHeartbeat {
+                return None;
+            }
+            let asked =
+                ConsumerGroupHeartbeatRequest::decode_exact(request.header.version, request.body.clone()).unwrap();
+            let error_code = if asked.member_epoch == 0 { ErrorCode::NONE } else { code };
+            Some(Reply::message(request, &ConsumerGroupHeartbeatResponse { error_code, ..beaten(&[0]) }))
+        });
+        // Two for each time that it joins.
+        seen.at_most(20, ApiKey::ConsumerGroupHeartbeat);
+        seen.at_most(10, ApiKey::OffsetFetch);
+        assert!(seen.errors.iter().all(|error| error.kind() == ErrorKind::Fenced), "{:?}", seen.errors);
+    }
 }
 
 #[test]

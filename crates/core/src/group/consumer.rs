@@ -90,6 +90,8 @@ pub(super) struct Reconciliation {
     interval: Duration,
     /// Whether the coordinator may know of the member: then it must hear when the member leaves.
     has_joined: bool,
+    /// How often the member was let in since its last answered heartbeat, and then found to be unknown.
+    removals: u32,
     patterns: Patterns,
     news: News,
     target: BTreeMap<Uuid, BTreeSet<i32>>,
@@ -122,6 +124,7 @@ impl Reconciliation {
             may_fall_back: config.group_protocol == GroupProtocol::Auto,
             interval: FIRST_INTERVAL,
             has_joined: false,
+            removals: 0,
             patterns: Patterns::NoneSent,
             news: News::Everything,
             target: BTreeMap::new(),
@@ -434,6 +437,8 @@ impl Member {
         let is_joined = in_flight == InFlight::Join;
         if is_joined {
             self.state = State::Stable;
+        } else {
+            group.removals = 0;
         }
         let new = response.assignment.map(target).filter(|target| group.target != *target || is_joined);
         // Mostly it says only that the member lives.
@@ -463,10 +468,21 @@ impl Member {
             ) if in_flight == InFlight::Heartbeat => {
                 let what = format!("the group went on without this member: the coordinator answered {code}");
                 self.lose(&because(Error::new(ErrorKind::Fenced, what), message), "its place was gone");
+                self.wait_if_removed_again(now);
             }
             Some(ErrorCode::FENCED_INSTANCE_ID) => self.handle_taken_name(),
             _ => self.fail_consumer_heartbeat(now, in_flight, because(error, message)),
         }
+    }
+
+    /// The member joins again at once, but not again and again: a coordinator that lets it in may still refuse every
+    /// heartbeat.
+    fn wait_if_removed_again(&mut self, now: Instant) {
+        let Some(group) = &mut self.consumer_group else { return self.poison(NOT_CONSUMER) };
+        if group.removals > 0 {
+            self.retry_at = now + self.backoff.delay(group.removals, &mut self.random);
+        }
+        group.removals = group.removals.saturating_add(1);
     }
 
     /// Sends a full heartbeat after a back-off, or a longer wait if the error lasts.

@@ -257,6 +257,27 @@ fn a_member_that_was_fenced_loses_everything_and_joins_anew_under_its_id() {
 }
 
 #[test]
+fn a_member_that_is_fenced_again_before_a_heartbeat_is_answered_waits_longer_each_time() {
+    let mut script = reading(consumer(), &[0]);
+    script.pass(2_000);
+    let mut fence = |wait: u64| {
+        script.refuse_beat(ErrorCode::UNKNOWN_MEMBER_ID);
+        let begin = script.now;
+        assert_eq!(script.poll().is_empty(), wait > 0);
+        script.pass(wait);
+        assert_eq!(script.beat_ok(7, Some(&[(ORDERS, &[0])])).member_epoch, 0, "after {:?}", script.now.since(begin));
+        script.begin();
+    };
+    for wait in [0, 120, 240, 480] {
+        fence(wait);
+    }
+    script.beat_ok(7, None);
+    script.pass(2_000);
+    script.refuse_beat(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(script.beat_ok(9, None).member_epoch, 0, "one that was answered in between counts as a new start");
+}
+
+#[test]
 fn after_an_error_the_next_heartbeat_says_everything_and_nothing_is_lost() {
     let mut script = reading(consumer(), &[0, 1]);
     script.pass(2_000);
