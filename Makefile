@@ -26,7 +26,7 @@ TESTED := $(addprefix tests/kafka/versions/,latest latest_3 older)
 SOURCES := $(shell find crates python -name '*.rs' -o -name '*.py' -o -name '*.toml' | grep -v /target/) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-long costs compat check fmt gen docs tidy dependencies advisories parity sim plants replay replay-group rust-test python-test kafka-test kafka churn chaos
-.PHONY: bench bench-peers bench-report bench-quick bench-versions bench-topics bench-partitions bench-flood bench-groups bench-members fuzz fuzz-quick clean
+.PHONY: bench bench-peers bench-report bench-quick bench-versions bench-topics bench-partitions bench-flood bench-objects bench-groups bench-members fuzz fuzz-quick clean
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -147,6 +147,9 @@ bench-partitions: $(VENV)/tested ## Read from 10, 1,000 and 10,000 partitions, c
 
 bench-flood: $(VENV)/tested ## Call beside a flood of large compressed messages, compared with confluent-kafka; takes about a minute
 	$(BIN)/python bench/scale.py flood
+
+bench-objects: $(VENV)/tested ## Show what 1,000 producers and 100 consumers of one client need; takes about a minute
+	$(BIN)/python bench/scale.py objects
 
 bench-members: $(VENV)/tested ## Let 50 members share 2,000 partitions of 20 topics, and print what joining and idling cost; takes about a minute
 	$(BIN)/python bench/members.py

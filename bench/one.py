@@ -20,6 +20,8 @@ LARGE = base64.b64encode(os.urandom(742_500))
 CA = os.environ.get("BENCH_CA")
 # Of single calls, in milliseconds, for work that is measured so.
 LATENCIES = []
+# What else the work has counted.
+COUNTS = {}
 
 
 def connect(bootstrap):
@@ -282,6 +284,24 @@ def idle_with_confluent(bootstrap, topic, seconds):
     consumer.close()
 
 
+def objects_with_pykafka(bootstrap, topic, seconds, producers, consumers):
+    """One client with a producer for each topic, and consumers; all have worked, and now idle."""
+    client = connect(bootstrap)
+    topics = [client.topics[f"{topic}-{number}"] for number in range(producers)]
+    makers = [topic.get_producer(delivery_reports=True) for topic in topics]
+    for maker in makers:
+        maker.produce(VALUE)
+    for maker in makers:
+        maker.get_delivery_report()
+    readers = [topic.get_simple_consumer() for topic in islice(cycle(topics), consumers)]
+    for reader in readers:
+        reader.consume()
+    yield
+    time.sleep(seconds)
+    COUNTS.update(threads=len(os.listdir("/proc/self/task")), descriptors=len(os.listdir("/proc/self/fd")))
+    yield seconds
+
+
 def fill_with_confluent(bootstrap, topic, count, partitions):
     """Writes `count` messages, in batches of 100 to each partition in turn."""
     from confluent_kafka import Producer
@@ -318,6 +338,7 @@ def main():
         sys.exit(f"{done} of {count} messages")
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak_mib}
+    result |= COUNTS
     if LATENCIES:
         result |= {"median": statistics.median(LATENCIES), "p99": statistics.quantiles(LATENCIES, n=100)[-1]}
         result |= {"max": max(LATENCIES)}

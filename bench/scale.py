@@ -1,6 +1,6 @@
 """The cost of many topics and many partitions, and of a flood of large messages, compared with confluent-kafka.
 
-`make bench-topics`, `make bench-partitions` and `make bench-flood` run it.
+`make bench-topics`, `make bench-partitions`, `make bench-flood` and `make bench-objects` run it.
 
 `topics`: one client writes messages of 100 bytes with one PyKafka producer for each topic, message by message in turn
 as programs do, and 10 and 100 messages at a time. All rows but the first have the same number of partitions, and write
@@ -17,6 +17,10 @@ per partition is small: this measures the client, not Kafka.
 `flood`: synchronous `produce` calls, one after the other, while another producer of the same client writes messages of
 1 MB compressed with gzip as fast as it can (with confluent-kafka: another `Producer`, because all topics of one share
 their codec). Shows how long a call takes. Client and broker may use every CPU.
+
+`objects`: one client has a producer for each of 1,000 topics and then 100 consumers, too; all have worked, and idle for
+10 seconds. Shows the threads, descriptors and memory of the process, and its CPU time while it idles. The broker is
+embedded.
 
 As in `bench/quick.py`, every run is a separate process, with clients on the first CPU and brokers on the last, and only
 ratios within one run of this program are meaningful.
@@ -146,6 +150,22 @@ def partitions(arguments):
                 print(f"{client}: {share:.2f} % of a core while nothing comes from {count:,} partitions", flush=True)
 
 
+def objects(arguments):
+    """Many producers and consumers of one client, which idle."""
+    import pykafka.testing
+
+    line = "| {:>9} | {:>9} | {:>7} | {:>11} | {:>8} | {:>10} |"
+    print(line.format("producers", "consumers", "threads", "descriptors", "peak MiB", "idle CPU %"))
+    print("|---:|---:|---:|---:|---:|---:|")
+    seconds, (producers, consumers) = 10, (arguments.producers, arguments.consumers)
+    with pykafka.testing.Broker() as broker:
+        for shape in ((1, 0), (producers, 0), (producers, consumers)):
+            result = measure("pykafka", "objects", broker.bootstrap_servers, "o", seconds, *shape)
+            idle = result["cpu_seconds"] / result["seconds"] * 100
+            counts = (result["threads"], result["descriptors"], f"{result['peak_mib']:.0f}", f"{idle:.2f}")
+            print(line.format(*shape, *counts), flush=True)
+
+
 def main():
     """Measures one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,12 +185,17 @@ def main():
     verb.set_defaults(run=partitions)
     verb.add_argument("--count", type=int, default=1_000_000, help="messages per run")
     verb.add_argument("--partitions", type=int, nargs="+", default=[10, 1000, 10_000])
+    verb = verbs.add_parser("objects")
+    verb.set_defaults(run=objects)
+    verb.add_argument("--producers", type=int, default=1_000)
+    verb.add_argument("--consumers", type=int, default=100)
     arguments = parser.parse_args()
     os.sched_setaffinity(0, CPUS if arguments.run is flood else {BROKER_CPU})
     print(
         f"Python {platform.python_version()}, {platform.machine()}, clients on CPU {CLIENT_CPU}, broker on {BROKER_CPU}"
     )
-    print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
+    if arguments.run is not objects:
+        print("A ratio above 1 is in favour of pykafka. CPU: user and system time of the client process per message.")
     arguments.run(arguments)
 
 
