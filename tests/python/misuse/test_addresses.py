@@ -47,6 +47,11 @@ def test_nobody_listens():
     assert "refused" in str(error)
 
 
+def test_an_ipv6_address_is_named_with_its_brackets():
+    # Where there is no IPv6, nobody listens there either.
+    assert "[::1]:1" in str(failure("[::1]:1"))
+
+
 def test_the_name_does_not_resolve():
     error = failure("no-such-host.invalid:9092")
     assert type(error) is NoBrokersAvailableError

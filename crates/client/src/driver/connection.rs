@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use kavka_core::cluster::Owner;
+use kavka_core::config::show_server;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, RequestId, SendOptions};
 use kavka_core::time::Instant;
@@ -146,7 +147,7 @@ async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, B
 async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
     let (host, port) = shared.address(key)?;
     let place =
-        Place { address: Some(format!("{host}:{port}").into()), broker_id: key.broker_id(), ..Place::default() };
+        Place { address: Some(show_server(&host, port).into()), broker_id: key.broker_id(), ..Place::default() };
     let config = connection_config(shared, key, place.clone());
     let limit = shared.config.connection_setup_timeout;
     let identity = match &shared.sasl {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kavka_core::config::ClientConfig;
+use kavka_core::config::{ClientConfig, show_server};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::ApiKey;
 use tokio::runtime::Builder;
@@ -94,7 +94,7 @@ impl Driver {
         if let Some(away) = self.shared.lock().unreachable.get(&key.endpoint) {
             return away.error.clone();
         }
-        let address = self.shared.address(key).ok().map(|(host, port)| format!("{host}:{port}").into());
+        let address = self.shared.address(key).ok().map(|(host, port)| show_server(&host, port).into());
         let place = Place { broker_id: key.broker_id(), address, ..Place::default() };
         Error::new(
             ErrorKind::TimedOut(Phase::Request),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::cluster::Endpoint;
+use kavka_core::config::show_server;
 use kavka_core::error::Place;
 use kavka_core::link::{Connection, Greeting, OldBroker};
 use kavka_core::time::Instant;
@@ -125,7 +126,7 @@ impl Driver {
         let mut state = self.shared.lock();
         let address = state.route.address(Endpoint::Broker(broker_id), state.refresh.metadata());
         let Some((host, port)) = address else { return };
-        let address = format!("{host}:{port}").into();
+        let address = show_server(&host, port).into();
         if state.old_brokers.is_news_of_no_ids(&address) {
             drop(state);
             log::info!(

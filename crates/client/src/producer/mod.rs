@@ -192,6 +192,12 @@ fn refused(error: AppendError) -> Error {
     }
 }
 
+/// How long a leader may wait for its replicas: so long that its answer still comes within `request.timeout.ms`. After
+/// that the connection would be given up, with all that other partitions have in flight on it.
+fn patience_of_leaders(request_timeout: Duration) -> Duration {
+    request_timeout / 5 * 4
+}
+
 impl Client {
     /// Makes a producer. It shares the client's `buffer.memory` with all the client's producers, and requests with
     /// those that have equal settings.
@@ -201,6 +207,7 @@ impl Client {
     /// `Config` if a setting is invalid.
     pub fn producer(&self, mut config: ProducerConfig) -> Result<Producer> {
         config.validate()?;
+        config.ack_timeout = config.ack_timeout.min(patience_of_leaders(self.config().request_timeout));
         let compressor = Compressor::new(config.compression)?;
         let max_queued_records = config.max_queued_records.take();
         let (machine, (id, reported)) = self.memory.tenant(

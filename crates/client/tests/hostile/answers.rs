@@ -1,11 +1,13 @@
 //! Produce responses that violate the protocol.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use kavka::blocking::Producer;
 use kavka::{ClientConfig, Error, ErrorCode, ErrorKind, ProducerConfig, Record, RecordMetadata, Written};
-use kavka_core::wire::messages::ProduceResponse;
-use kavka_core::wire::{ApiKey, Uuid};
+use kavka_core::wire::messages::{ProduceRequest, ProduceResponse};
+use kavka_core::wire::{ApiKey, Message, Uuid};
 
 use crate::server::{LIMIT, Reply, Request, Server, TOPIC, appended};
 
@@ -78,6 +80,26 @@ fn two_answers_for_one_partition_are_no_success() {
         partitions[1].base_offset = 99;
         Reply::message(request, &response)
     });
+}
+
+#[test]
+fn a_leader_whose_replicas_are_slow_is_not_hung_up_on() {
+    let attempts = AtomicUsize::new(0);
+    let server = Server::scripted(move |request| match request.header.key {
+        ApiKey::Produce if attempts.fetch_add(1, Ordering::Relaxed) == 0 => {
+            let asked = ProduceRequest::decode_exact(request.header.version, request.body.clone()).unwrap();
+            thread::sleep(Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap()));
+            let mut response = appended(request);
+            response.responses[0].partition_responses[0].error_code = ErrorCode::REQUEST_TIMED_OUT;
+            Reply::message(request, &response)
+        }
+        _ => Reply::Behave,
+    });
+    let client = server.client_with(ClientConfig::default().request_timeout(Duration::from_secs(10)));
+    let producer = Producer::from(client.producer(ProducerConfig::default()).unwrap());
+    let topic = producer.topic(TOPIC, false).unwrap();
+    producer.send_within(topic, &Record::new("value"), LIMIT).unwrap().wait_for(LIMIT).unwrap().unwrap();
+    assert_eq!((server.connections(), server.requests(ApiKey::Produce)), (2, 2), "one for metadata, one for records");
 }
 
 /// The record must fail after one attempt, as maybe written.

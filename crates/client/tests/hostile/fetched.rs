@@ -1,7 +1,8 @@
 //! Fetched record batches that violate the protocol (guarantee R16).
 
-use std::thread;
+use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use bytes::Bytes;
 use kavka::blocking::Consumer;
@@ -194,6 +195,47 @@ fn compressed_nonsense_parks_the_partition() {
         let vast = with(named.clone(), RECORDS, &[0xff; 30]);
         [(codec, sealed(named)), (codec, sealed(vast))]
     }));
+}
+
+/// A batch whose records become half a GiB of zeros.
+fn bomb(codec: CompressionType) -> Vec<u8> {
+    const PIECE_BYTES: usize = 16 << 20;
+    let piece = Batch::of(&[vec![0; PIECE_BYTES]]).compressed(codec).build().into_bytes();
+    let (header, stream) = piece.split_at(RECORDS);
+    // Snappy's stream begins once, before its blocks; those of the others may follow each other.
+    let (begin, blocks) = stream.split_at(if codec == CompressionType::Snappy { 16 } else { 0 });
+    let bomb = [header, begin, &blocks.repeat((512 << 20) / PIECE_BYTES)].concat();
+    let length = i32::try_from(bomb.len() - MAGIC + 4).unwrap();
+    sealed(with(bomb, LENGTH, &length.to_be_bytes()))
+}
+
+/// The most memory that this process has had.
+fn peak_mib() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() >> 10
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_bomb_parks_its_partition_within_the_memory_that_is_promised() {
+    const CODEC: &str = "KAVKA_TEST_BOMB";
+    let Ok(name) = env::var(CODEC) else {
+        // Each in a process of its own, because it measures the memory of all of it.
+        let test = thread::current().name().unwrap().to_owned();
+        for codec in ["gzip", "snappy", "lz4", "zstd"] {
+            let mut alone = Command::new(env::current_exe().unwrap());
+            let done = alone.args(["--exact", &test]).env(CODEC, codec).output().unwrap();
+            assert!(done.status.success(), "{codec}: {}", String::from_utf8_lossy(&done.stdout));
+        }
+        return;
+    };
+    let bomb = bomb(CompressionType::from_name(&name).unwrap());
+    let seen = consume(bomb, 0, |errors, records| !errors.is_empty() && records[1] == 3);
+    assert_eq!((seen.errors.len(), seen.records), (1, [0, 3]), "{:?}", seen.errors);
+    let text = seen.errors[0].to_string();
+    assert!(text.contains("becomes longer than 67108864 bytes") && text.contains("topic-0"), "{text}");
+    assert!(peak_mib() < 200, "{} MiB", peak_mib());
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use security::{
     EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol, Tls,
     TlsVersion, Token, TokenCallback, TokenSource, Trust,
 };
-pub use servers::parse_bootstrap_servers;
+pub use servers::{parse_bootstrap_servers, show_server};
 pub use setting::Setting;
 
 use crate::error::Result;

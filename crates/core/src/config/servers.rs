@@ -38,6 +38,11 @@ pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<(String, u16)>> {
     Ok(servers)
 }
 
+/// A server as it is written in `bootstrap.servers`: with brackets around an IPv6 address.
+pub fn show_server(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// Removes white space, and the byte order mark that some editors put at the beginning of a file.
 fn trim(element: &str) -> &str {
     element.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')

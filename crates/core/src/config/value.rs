@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::servers::parse_bootstrap_servers;
+use super::servers::{parse_bootstrap_servers, show_server};
 use super::{
     Acks, AutoOffsetReset, EndpointIdentification, GroupProtocol, IsolationLevel, SaslMechanism, SecurityProtocol,
     TlsVersion,
@@ -204,10 +204,7 @@ impl Value for Vec<(String, u16)> {
     }
 
     fn show(&self) -> String {
-        let show = |(host, port): &(String, u16)| {
-            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-        };
-        self.iter().map(show).collect::<Vec<_>>().join(",")
+        self.iter().map(|(host, port)| show_server(host, *port)).collect::<Vec<_>>().join(",")
     }
 }
 

@@ -32,7 +32,18 @@ pub enum Hint {
     MayRequireSasl,
 }
 
+/// The longest request that brokers accept by default (`socket.request.max.bytes`).
+const LONGEST_REQUEST: u64 = 104_857_600;
+
 impl Hint {
+    /// What may be wrong if a broker hangs up on a request of so many bytes.
+    pub(crate) fn about_length(bytes: u64) -> Option<Self> {
+        (bytes > LONGEST_REQUEST).then_some(Self::Text(
+            "it is sent a longer request than brokers accept by default: send smaller messages, or raise \
+             socket.request.max.bytes on the brokers",
+        ))
+    }
+
     /// The hint in the words of the Rust API.
     pub fn text(self) -> &'static str {
         match self {

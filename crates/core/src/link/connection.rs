@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroize;
 
-use crate::error::{Error, ErrorKind, Phase, Place, Result, Written};
+use crate::error::{Error, ErrorKind, Hint, Phase, Place, Result, Written};
 use crate::link::frames::{FrameReader, ReadPool};
 use crate::link::handshake::{Handshake, Step, versions_request};
 use crate::link::old_broker::{Greeting, harmless_request};
@@ -534,10 +534,9 @@ impl Connection {
             Some(cause) => error.with_source(cause),
             None => error,
         };
-        match self.handshake.why_closed(self.config.has_spoken).filter(|_| !self.has_answered) {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
+        let longest = self.in_flight.back().map_or(0, |request| self.queued_bytes - request.starts_at);
+        let hint = self.handshake.why_closed(self.config.has_spoken).filter(|_| !self.has_answered);
+        Hint::about_length(longest).or(hint).into_iter().fold(error, Error::with_hint)
     }
 
     /// The part of an error which says that the credentials were refused. If the broker is older than 1.0, they may
@@ -601,6 +600,7 @@ mod tests {
     use crate::wire::api::encode_response;
     use crate::wire::error_code::ErrorCode;
     use crate::wire::messages::api_versions::ApiVersion;
+    use crate::wire::messages::produce::{PartitionProduceData, TopicProduceData};
     use crate::wire::messages::{
         ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, FindCoordinatorResponse, ListGroupsResponse,
         ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest,
@@ -681,6 +681,21 @@ mod tests {
     fn write_all_at(connection: &mut Connection, now: Instant) {
         let bytes = connection.output().map(Bytes::len).sum();
         connection.handle_written(now, bytes);
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_on_a_vast_request_is_not_said_to_want_sasl() {
+        for (bytes, says) in [(100 << 20, "socket.request.max.bytes"), (1 << 20, "SASL")] {
+            let mut connection = ready();
+            let records = Some(Bytes::from(vec![0; bytes]).into());
+            let partition_data = vec![PartitionProduceData { index: 0, records }];
+            let topic_data = vec![TopicProduceData { partition_data, ..TopicProduceData::default() }];
+            let request = ProduceRequest { topic_data, ..ProduceRequest::default() };
+            connection.send(Instant(0), RequestId(1), &request, OPTIONS).unwrap();
+            write_all(&mut connection);
+            let error = connection.handle_closed(None).to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]
