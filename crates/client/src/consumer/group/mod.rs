@@ -411,8 +411,8 @@ impl GroupConsumer {
 
     /// How long no other member gets these partitions, even if the coordinator does not answer again (guarantee R14).
     ///
-    /// From that time on nothing is handed out, and the engine takes the partitions away. If the whole program is frozen
-    /// behind a call that handed out records, they may be another member's by the time the program goes on. An
+    /// From that time on nothing is handed out, and the engine takes the partitions away. If the whole program is
+    /// frozen behind a call that handed out records, they may be another member's by the time the program goes on. An
     /// application that must not process a single one of those checks here first.
     pub fn session_left(&self) -> Duration {
         self.shared.state().machine.session_left(self.shared.driver.now())
