@@ -7,6 +7,7 @@
 //! A waiting caller is woken when a batch or an error arrives. The role task is woken only if it sleeps and has
 //! something to do.
 
+mod batch;
 mod commit;
 mod errors;
 mod fence;
@@ -19,15 +20,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Notice, Owner};
 use kavka_core::config::ConsumerConfig;
 use kavka_core::consumer::{
-    Consumer as Machine, ConsumerEvent, FetchedBatch, Offsets, PartitionId, RecordCursor, StartPosition, TopicPartition,
+    Consumer as Machine, ConsumerEvent, FetchedBatch, Offsets, PartitionId, StartPosition, TopicPartition,
 };
 use kavka_core::error::{Error, ErrorKind, Result};
-use kavka_core::wire::records::{Decompressor, RecordView};
+use kavka_core::wire::records::Decompressor;
 use tokio::sync::{Notify, oneshot};
 
 use crate::Client;
@@ -35,6 +35,7 @@ use crate::driver::clock::Clock;
 use crate::driver::{Alive, Driver, TopicHold};
 use crate::role::{self, Wake};
 
+pub use batch::Batch;
 pub use commit::Commit;
 pub use group::{Acknowledgement, Acknowledgements, CustomAssignor, GroupConsumer, GroupOptions, RebalanceListener};
 pub use record::{ConsumerRecord, RecordHeader};
@@ -233,7 +234,7 @@ impl SharedMachine {
         let opened = batch.open(&mut decompressor, self.max_decompressed_batch);
         lock(&self.decompressors).push(decompressor);
         match opened {
-            Ok(cursor) => Some(Batch { cursor, released: Released(Arc::clone(self)) }),
+            Ok(cursor) => Some(Batch::new(cursor, Arc::clone(self))),
             Err(bad) => {
                 self.state().machine.handle_bad_batch(*bad);
                 None
@@ -331,64 +332,6 @@ impl<'a> WaitingCaller<'a> {
 impl Drop for WaitingCaller<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The records of one batch, to be read one after the other; see [`RecordCursor`].
-///
-/// While it lives, no other batch of its partition is handed out. Records that it has not handed out when it is dropped
-/// come again.
-#[derive(Debug)]
-pub struct Batch {
-    cursor: RecordCursor,
-    /// Fields drop in order: this one after the cursor, when the partition has a batch to give again.
-    released: Released,
-}
-
-impl Batch {
-    /// The next record; as [`RecordCursor::next_record`].
-    ///
-    /// Also `None` once the session of a group's member is over (guarantee R14), even if the process was frozen and the
-    /// engine has not noticed yet.
-    #[inline]
-    pub fn next_record(&mut self) -> Option<RecordView> {
-        if self.released.0.fence.is_reached() { None } else { self.cursor.next_record() }
-    }
-
-    /// The next records, at most `max`, and the buffer that their ranges refer to; as [`RecordCursor::next_records`].
-    ///
-    /// There are none where [`Batch::next_record`] returns `None`.
-    pub fn next_records(&mut self, max: usize) -> (&[RecordView], &Bytes) {
-        let max = if self.released.0.fence.is_reached() { 0 } else { max };
-        self.cursor.next_records(max)
-    }
-}
-
-struct Released(Arc<SharedMachine>);
-
-impl std::fmt::Debug for Released {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Released")
-    }
-}
-
-impl Drop for Released {
-    fn drop(&mut self) {
-        self.0.arrived.notify_waiters();
-    }
-}
-
-impl std::ops::Deref for Batch {
-    type Target = RecordCursor;
-
-    fn deref(&self) -> &RecordCursor {
-        &self.cursor
-    }
-}
-
-impl std::ops::DerefMut for Batch {
-    fn deref_mut(&mut self) -> &mut RecordCursor {
-        &mut self.cursor
     }
 }
 

@@ -358,9 +358,12 @@ fn scram_with(first: impl Fn(&str) -> String + Send + Sync + 'static, last: &'st
     (error, server.requests(ApiKey::SaslAuthenticate))
 }
 
+/// Makes a broker's first SCRAM message from the client's nonce.
+type FirstMessage = fn(&str) -> String;
+
 #[test]
 fn a_scram_broker_that_weakens_the_exchange_gets_no_proof_and_one_that_proves_nothing_gets_no_request() {
-    let first: [(fn(&str) -> String, &str); 9] = [
+    let first: [(FirstMessage, &str); 9] = [
         (|_| "r=fyko+d2lbbFgONRv9qkxdawL,s=c2FsdA==,i=4096".into(), "does not continue the client's"),
         (|nonce| format!("r={nonce},s=c2FsdA==,i=4096"), "does not continue the client's"),
         (|nonce| format!("r={nonce}x,s=c2FsdA==,i=1"), "wants 1 iterations"),
