@@ -42,19 +42,6 @@ pub fn embedded() -> &'static Brokers {
     })
 }
 
-/// An embedded cluster that is the last Kafka 3.
-pub fn embedded_3() -> &'static Brokers {
-    static BROKERS: OnceLock<Brokers> = OnceLock::new();
-    BROKERS.get_or_init(|| {
-        let kafka_version = kavka_test_kafka::LATEST_3.parse().unwrap();
-        let cluster = ClusterConfig { brokers: 2, kafka_version, ..ClusterConfig::default() };
-        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
-        let addresses = numbered(&broker.bootstrap_servers());
-        let kind = Kind::Embedded(broker);
-        Brokers { addresses, sasl_address: String::new(), authority: None, kind, _with_sasl: None }
-    })
-}
-
 /// An embedded cluster that wants TLS, and SASL from [`USER`].
 pub fn embedded_secure() -> &'static Brokers {
     static BROKERS: OnceLock<Brokers> = OnceLock::new();

@@ -45,12 +45,14 @@ impl Slot {
     }
 }
 
+/// Epoch, first sequence and number of records.
+type StoredBatch = (i16, i32, i32);
+
 pub(super) struct Producer {
     id: i64,
     epoch: i16,
-    /// The batches that a partition has stored, oldest first: epoch, first sequence and number of records. By slot,
-    /// generation and partition.
-    stored: BTreeMap<(usize, u32, i32), Vec<(i16, i32, i32)>>,
+    /// The batches that a partition has stored, oldest first, by slot, generation and partition.
+    stored: BTreeMap<(usize, u32, i32), Vec<StoredBatch>>,
 }
 
 impl Script<'_> {
@@ -283,7 +285,7 @@ impl Script<'_> {
             let records = stored(data.records.map(Records::into_bytes));
             let records: Vec<_> =
                 records.into_iter().map(|(offset, value)| (offset, String::from_utf8(value).unwrap())).collect();
-            line += &format!(" {told:?} {records:?}");
+            line = format!("{line} {told:?} {records:?}");
         }
         self.note(line);
     }
@@ -330,12 +332,7 @@ impl Script<'_> {
     pub(super) fn look_up_epoch(&mut self) {
         let place = self.place();
         let (leader_epoch, current) = (self.one_of(&[0, 0, 1, 5]), self.one_of(&[None, Some(0), Some(7)]));
-        let partition = OffsetForLeaderPartition {
-            partition: place.1,
-            current_leader_epoch: current,
-            leader_epoch,
-            ..OffsetForLeaderPartition::default()
-        };
+        let partition = OffsetForLeaderPartition { partition: place.1, current_leader_epoch: current, leader_epoch };
         let topic = self.topics[place.0].topic.name.clone();
         let topics = vec![OffsetForLeaderTopic { topic, partitions: vec![partition] }];
         let version = self.version(ApiKey::OffsetForLeaderEpoch, 2, 99);

@@ -242,9 +242,12 @@ pub(super) mod tests {
         is_told(&member, "a bug of this library");
     }
 
+    /// What happened to which partitions.
+    type Event = (&'static str, Vec<TopicPartition>);
+
     /// Writes down what it is told.
     #[derive(Clone, Default)]
-    struct Told(Arc<Mutex<Vec<(&'static str, Vec<TopicPartition>)>>>);
+    struct Told(Arc<Mutex<Vec<Event>>>);
 
     impl RebalanceListener for Told {
         fn on_revoked(&self, _: &GroupConsumer, partitions: &[TopicPartition]) {
