@@ -78,6 +78,11 @@ impl Retry {
         })
     }
 
+    /// Notes why another attempt is needed although the last one was answered.
+    pub(crate) fn note(&mut self, why: Error) {
+        self.last = Some(why);
+    }
+
     /// Waits for the back-off, or returns the error, with the number of attempts, if another attempt cannot help or
     /// would come too late.
     async fn pause(&mut self, error: Error) -> Result<()> {

@@ -166,8 +166,22 @@ impl Client {
                 Step::Ask { create: true } => retry.attempt(self.driver.refreshed_new(name)).await,
                 Step::Ask { create: false } => retry.attempt(self.driver.refreshed_topic(name)).await,
             };
+            if outcome.is_ok() {
+                retry.note(self.why_not_found(name));
+            }
             lookup.handle_attempt(self.driver.now(), outcome);
         }
+    }
+
+    /// What the brokers answered about a topic that is not usable.
+    fn why_not_found(&self, name: &Arc<str>) -> Error {
+        let code = match self.driver.metadata().topic(name).map(|topic| topic.error) {
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Some(ErrorCode::NONE) => ErrorCode::LEADER_NOT_AVAILABLE,
+            Some(code) => code,
+        };
+        let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
+        Error::new(ErrorKind::Broker(code), format!("the brokers answer {code}")).at(place)
     }
 
     /// The partitions of a topic, in order. Does not create the topic.

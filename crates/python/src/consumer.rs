@@ -113,10 +113,10 @@ impl Consumer {
     fn consume_batch<'py>(
         &self,
         py: Python<'py>,
-        max_messages: usize,
+        max_messages: i64,
         timeout: Option<f64>,
     ) -> PyResult<Vec<Bound<'py, Message>>> {
-        batches::consume(self, py, max_messages, timeout)
+        batches::consume(self, py, batches::at_least_one("max_messages", max_messages)?, timeout)
     }
 
     /// The next messages as columns, at most `max_records`: as `consume_batch`, but without an object for each message.
@@ -138,10 +138,10 @@ impl Consumer {
     pub(crate) fn consume_arrow(
         &self,
         py: Python<'_>,
-        max_records: usize,
+        max_records: i64,
         timeout: Option<f64>,
     ) -> PyResult<RecordBatch> {
-        columns::consume(self, py, max_records, timeout).map(RecordBatch)
+        columns::consume(self, py, batches::at_least_one("max_records", max_records)?, timeout).map(RecordBatch)
     }
 
     /// Returns an iterator over record batches, each as of `consume_arrow`, which ends when `consumer_timeout_ms`
@@ -150,8 +150,8 @@ impl Consumer {
     /// :param max_records: how many messages a batch has at most; at least 1.
     /// :raises ValueError: if it is out of range.
     #[pyo3(signature = (max_records=65_536))]
-    fn record_batches(this: Py<Self>, max_records: usize) -> PyResult<RecordBatches> {
-        columns::check(max_records)?;
+    fn record_batches(this: Py<Self>, max_records: i64) -> PyResult<RecordBatches> {
+        batches::at_least_one("max_records", max_records)?;
         Ok(RecordBatches { consumer: this, max_records })
     }
 

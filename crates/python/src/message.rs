@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kavka::Delivery;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyString, PyTuple};
 
@@ -420,7 +420,10 @@ pub(crate) fn timestamp_ms(when: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
     }
     match when.extract::<i64>() {
         Ok(milliseconds) => Ok(Some(milliseconds)),
-        Err(error) if error.is_instance_of::<PyOverflowError>(when.py()) => Err(error),
+        Err(error) if error.is_instance_of::<PyOverflowError>(when.py()) => {
+            let range = "from -2**63 to 2**63 - 1 milliseconds since 1970";
+            Err(PyValueError::new_err(format!("timestamp must be {range}, not {}", when.repr()?)))
+        }
         Err(_) => {
             let expected = "a datetime or an int of milliseconds since 1970, as int(time.time() * 1000) gives";
             Err(errors::wrong_type("timestamp", expected, when))

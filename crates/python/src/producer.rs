@@ -237,7 +237,7 @@ impl Producer {
         block: bool,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, Message>, Option<PyErr>)> {
-        let limit = if block { timeout.map(report_limit).transpose()? } else { Some(Duration::ZERO) };
+        let limit = if block { timeout.map(waiting::limit_of).transpose()? } else { Some(Duration::ZERO) };
         if let Some(running) = self.running.get()
             && !running.check(py)?.settings.get().delivery_reports
         {
@@ -583,11 +583,4 @@ fn choose(
         return Err(PyValueError::new_err(text));
     }
     chosen.getattr(intern!(py, "id"))?.extract()
-}
-
-fn report_limit(seconds: f64) -> PyResult<Duration> {
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(PyValueError::new_err(format!("timeout must not be negative, not {seconds}")));
-    }
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }

@@ -6,12 +6,21 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use kavka::blocking::Pending;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::{errors, greenlets};
 
 /// The length of a step: Python's signal handlers run between two steps.
 pub(crate) const STEP: Duration = Duration::from_millis(100);
+
+/// The limit that a caller gave as `timeout`, in seconds.
+pub(crate) fn limit_of(timeout: f64) -> PyResult<Duration> {
+    if timeout.is_nan() || timeout < 0.0 {
+        return Err(PyValueError::new_err(format!("timeout must be a number of seconds from 0, not {timeout}")));
+    }
+    Ok(Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX))
+}
 
 /// Repeats `step` without the GIL until it returns something, the limit passes (then `None`) or a signal handler
 /// raises.

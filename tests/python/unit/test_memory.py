@@ -1,10 +1,11 @@
-"""How much memory a producer uses while its broker does not answer (guarantee R8)."""
+"""How much memory a producer uses while its broker does not answer, and a consumer that is not read (guarantee R8)."""
 
 import subprocess
 import sys
 import textwrap
 
 import pytest
+from pykafka import KafkaClient
 
 PROGRAM = """
     import sys, time
@@ -48,3 +49,42 @@ def test_a_producer_that_gets_no_answer_stays_within_its_memory(own_broker, size
     assert "buffer_memory" in refusal
     assert reports or buffered_mib > 8, "it buffered what it may before it refused"
     assert int(accepted) > 10
+
+
+CONSUMING = """
+    import sys, time
+    import pykafka
+
+    def peak_kib():
+        return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+
+    consumer = pykafka.KafkaClient(sys.argv[1]).topics["unread"].get_simple_consumer()
+    begin = peak_kib()
+    first = consumer.consume()
+    peak, looks = 0, 0
+    while looks < 40:
+        looks = looks + 1 if peak_kib() == peak else 0
+        peak = peak_kib()
+        time.sleep(0.05)
+    read = sum(1 for _ in zip(range(int(sys.argv[2]) - 1), consumer))
+    print(begin, peak_kib(), read, flush=True)
+    import os; os._exit(0)
+"""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("size", [1_000, 900_000])
+def test_a_consumer_that_is_not_read_stays_within_its_memory(own_broker, size):
+    # Of each partition only a little is fetched ahead.
+    own_broker.create_topic("unread", partitions=100)
+    count = 160_000_000 // size
+    with KafkaClient(own_broker.bootstrap_servers).topics["unread"].get_producer() as producer:
+        value = bytes(size)
+        for _ in range(count):
+            producer.produce(value)
+    command = [sys.executable, "-c", textwrap.dedent(CONSUMING), own_broker.bootstrap_servers, str(count)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=800)
+    begin_kib, peak_kib, read = map(int, done.stdout.split())
+    assert read == count - 1
+    assert peak_kib / 1024 < 64 + 48
+    assert (peak_kib - begin_kib) / 1024 > 32, "it fetched ahead"

@@ -89,7 +89,7 @@ impl RecordBatch {
 #[derive(Debug)]
 pub(crate) struct RecordBatches {
     pub(crate) consumer: Py<Consumer>,
-    pub(crate) max_records: usize,
+    pub(crate) max_records: i64,
 }
 
 #[pymethods]

@@ -15,6 +15,7 @@ use crate::greenlets;
 use crate::message::Message;
 use crate::processing::Processing;
 use crate::running::Running;
+use crate::waiting::limit_of;
 
 /// See `Consumer.consume_batch`.
 pub(super) fn consume<'py>(
@@ -23,9 +24,6 @@ pub(super) fn consume<'py>(
     max_messages: usize,
     timeout: Option<f64>,
 ) -> PyResult<Vec<Bound<'py, Message>>> {
-    if max_messages == 0 {
-        return Err(PyValueError::new_err("max_messages must be at least 1"));
-    }
     let limit = begin(consumer, py, timeout)?;
     let first = match consumer.next_in_batch(py)? {
         Some(message) => Some(message),
@@ -48,7 +46,7 @@ pub(super) fn begin(consumer: &Consumer, py: Python<'_>, timeout: Option<f64>) -
     greenlets::let_others_run(py)?;
     let running = consumer.running(py)?;
     let settings = running.check(py)?.settings.get();
-    let limit = timeout.map_or(Ok(settings.timeout), |seconds| wait_limit(seconds).map(Some))?;
+    let limit = timeout.map_or(Ok(settings.timeout), |seconds| limit_of(seconds).map(Some))?;
     consumer.raise_pending(py)?;
     Ok(limit)
 }
@@ -142,9 +140,8 @@ pub(super) fn take_another<T: Default>(
     Ok(take(running, batch, partition, processing))
 }
 
-fn wait_limit(seconds: f64) -> PyResult<Duration> {
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(PyValueError::new_err(format!("timeout must not be negative, not {seconds}")));
-    }
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+/// How many a call may return.
+pub(super) fn at_least_one(name: &str, most: i64) -> PyResult<usize> {
+    let refused = || PyValueError::new_err(format!("{name} must be at least 1, not {most}"));
+    usize::try_from(most).ok().filter(|most| *most > 0).ok_or_else(refused)
 }

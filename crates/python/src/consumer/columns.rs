@@ -26,7 +26,6 @@ pub(super) fn consume(
     max_records: usize,
     timeout: Option<f64>,
 ) -> PyResult<Columns> {
-    check(max_records)?;
     let limit = begin(consumer, py, timeout)?;
     let running = consumer.running(py)?;
     let running = running.check(py)?;
@@ -53,13 +52,6 @@ pub(super) fn consume(
         postpone(consumer, error.into());
     }
     Ok(columns.content.finish())
-}
-
-pub(super) fn check(max_records: usize) -> PyResult<()> {
-    if max_records == 0 {
-        return Err(PyValueError::new_err("max_records must be at least 1"));
-    }
-    Ok(())
 }
 
 impl Consumer {
