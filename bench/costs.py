@@ -21,9 +21,9 @@ VALUE = bytes(range(100))
 KEY = b"key"
 # The instructions that a message of 100 bytes may cost.
 LIMITS = {
-    "produce": 2_650,
-    "produce-keyed": 2_810,
-    "produce-many": 1_250,
+    "produce": 2_620,
+    "produce-keyed": 2_770,
+    "produce-many": 1_240,
     "iterate": 1_740,
     "iterate-value": 2_070,
     "consume-batch": 1_570,

@@ -132,7 +132,7 @@ class Group:
             if generation not in differences and self._difference(generation, summary) is None:
                 self._verdict.violate("read on in a new topic", where)
                 return generation
-        kind, what = differences[generations[-1]]
+        kind, what = differences[generations[-1]] if differences else ("read on in a new topic", "")
         self._verdict.violate(kind, f"{where}{what}")
         return None
 

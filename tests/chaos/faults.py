@@ -4,6 +4,7 @@ A kind is a generator: it gets the `Run`, breaks something, yields how many seco
 It may do so several times. It heals also if it is closed where it yields.
 """
 
+import contextlib
 import heapq
 import re
 import signal
@@ -86,16 +87,16 @@ def make(run, names):
     steps = [(begin + (run.random.uniform(0, 3) if len(names) > 1 else 0), index) for index in range(len(names))]
     generators = [KINDS[name].make(run) for name in names]
     heapq.heapify(steps)
-    try:
+    # Each is healed, also if another cannot be.
+    with contextlib.ExitStack() as healing:
+        for generator in generators:
+            healing.enter_context(contextlib.closing(generator))
         while steps:
             due, index = heapq.heappop(steps)
             time.sleep(max(0, due - time.monotonic()))
             pause = next(generators[index], None)
             if pause is not None:
                 heapq.heappush(steps, (time.monotonic() + pause, index))
-    finally:
-        for generator in generators:
-            generator.close()
     run.kafka.wait_ready()
     # Whichever broker fails next, the others have all that was acknowledged.
     run.kafka.wait_in_sync()

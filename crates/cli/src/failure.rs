@@ -1,7 +1,7 @@
 //! Why the command failed: one line for people, and an exit code for scripts.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 
 use kavka::{Error, ErrorClass, ErrorCode, config};
 
@@ -83,7 +83,9 @@ impl log::Log for Warnings {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            eprintln!("kavka: warning: {}", with_options(record.args().to_string()));
+            // `eprintln!` would panic where nobody reads any more, and this runs in the engine's threads.
+            let warning = with_options(record.args().to_string());
+            drop(writeln!(io::stderr().lock(), "kavka: warning: {warning}"));
         }
     }
 

@@ -52,6 +52,7 @@ _BY_ARGUMENT = [
     (r"SslConfig\(certfile\)", "--tls-certificate"),
     (r"SslConfig\(keyfile\)", "--tls-key"),
     (r"SslConfig\(password\)", "$KAVKA_TLS_KEY_PASSWORD"),
+    (r"\bset ssl_config$", "set --security-protocol to SASL_SSL"),
     (r"\bssl_config\b", "--tls-ca"),
 ]
 

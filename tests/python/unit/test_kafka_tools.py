@@ -347,7 +347,8 @@ def test_a_password_that_everybody_on_the_network_can_read_causes_a_warning(monk
     with pykafka.testing.Broker(sasl={"alice": PASSWORD}) as broker:
         options = ["-b", broker.bootstrap_servers, "--security-protocol", "SASL_PLAINTEXT", "--sasl-username", "alice"]
         assert main([*options, "--sasl-mechanism", "PLAIN", "print_topics"]) == 0
-        warned = "SASL PLAIN without TLS: everybody on the network can read the credentials, and use them; set --tls-ca"
+        warned = "SASL PLAIN without TLS: everybody on the network can read the credentials, and use them; "
+        warned += "set --security-protocol to SASL_SSL"
         assert capsys.readouterr().err == f"kafka-tools: warning: {warned}\n"
         assert main([*options, "--sasl-mechanism", "SCRAM-SHA-256", "print_topics"]) == 0
         assert capsys.readouterr().err == ""

@@ -63,9 +63,3 @@ impl std::ops::Deref for Batch {
         &self.cursor
     }
 }
-
-impl std::ops::DerefMut for Batch {
-    fn deref_mut(&mut self) -> &mut RecordCursor {
-        &mut self.cursor
-    }
-}

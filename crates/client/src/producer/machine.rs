@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kavka_core::backoff::Backoff;
 use kavka_core::cluster::{Call, Metadata};
-use kavka_core::config::ProducerConfig;
+use kavka_core::config::{ClientConfig, ProducerConfig};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::producer::{
     FlushMark, HandleId, ProduceToSend, Producer as Machine, ProducerEvent, ProducerRequest, ProducerResponse, Progress,
@@ -68,6 +68,11 @@ pub(super) struct SharedMachine {
     answer_limit: Duration,
 }
 
+/// The time limit of a produce request.
+pub(super) fn answer_limit(client: &ClientConfig, producer: &ProducerConfig) -> Duration {
+    client.request_timeout.min(producer.delivery_timeout.max(SHORTEST_ANSWER_LIMIT))
+}
+
 impl std::fmt::Debug for SharedMachine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SharedMachine").field("config", &self.config).finish_non_exhaustive()
@@ -78,7 +83,7 @@ impl SharedMachine {
     /// A machine with these settings, without its task.
     pub(super) fn new(client: &Client, config: ProducerConfig, compressor: Compressor) -> Self {
         let (client_config, driver, memory) = (client.config(), client.driver.clone(), client.memory.clone());
-        let answer_limit = client_config.request_timeout.min(config.delivery_timeout.max(SHORTEST_ANSWER_LIMIT));
+        let answer_limit = answer_limit(client_config, &config);
         let backoff = Backoff { initial: client_config.retry_backoff, max: client_config.retry_backoff_max };
         let number = driver.take_producer_number();
         let machine = Machine::new(config.clone(), backoff, memory.pool.clone(), driver.next_seed());

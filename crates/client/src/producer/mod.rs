@@ -28,7 +28,7 @@ use crate::role;
 
 pub use delivery::Delivery;
 use kept::KeptRecord;
-use machine::{Reported, SharedMachine};
+use machine::{Reported, SharedMachine, answer_limit};
 
 /// A record to send. It borrows everything. Accepting it makes one copy ([`Producer::send`] makes another one if it
 /// must wait for buffer memory).
@@ -192,10 +192,10 @@ fn refused(error: AppendError) -> Error {
     }
 }
 
-/// How long a leader may wait for its replicas: so long that its answer still comes within `request.timeout.ms`. After
-/// that the connection would be given up, with all that other partitions have in flight on it.
-fn patience_of_leaders(request_timeout: Duration) -> Duration {
-    request_timeout / 5 * 4
+/// How long a leader may wait for its replicas: so long that its answer still comes within the limit of the request.
+/// After that the connection would be given up, with all that other partitions have in flight on it.
+fn patience_of_leaders(answer_limit: Duration) -> Duration {
+    answer_limit / 5 * 4
 }
 
 impl Client {
@@ -207,7 +207,7 @@ impl Client {
     /// `Config` if a setting is invalid.
     pub fn producer(&self, mut config: ProducerConfig) -> Result<Producer> {
         config.validate()?;
-        config.ack_timeout = config.ack_timeout.min(patience_of_leaders(self.config().request_timeout));
+        config.ack_timeout = config.ack_timeout.min(patience_of_leaders(answer_limit(self.config(), &config)));
         let compressor = Compressor::new(config.compression)?;
         let max_queued_records = config.max_queued_records.take();
         let (machine, (id, reported)) = self.memory.tenant(

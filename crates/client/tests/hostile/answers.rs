@@ -84,6 +84,13 @@ fn two_answers_for_one_partition_are_no_success() {
 
 #[test]
 fn a_leader_whose_replicas_are_slow_is_not_hung_up_on() {
+    let seconds = Duration::from_secs;
+    is_not_hung_up_on(ClientConfig::default().request_timeout(seconds(10)), ProducerConfig::default());
+    is_not_hung_up_on(ClientConfig::default(), ProducerConfig::default().delivery_timeout(seconds(10)));
+}
+
+/// A leader that waits for its replicas as long as it may, and then says that they were too slow.
+fn is_not_hung_up_on(client: ClientConfig, producer: ProducerConfig) {
     let attempts = AtomicUsize::new(0);
     let server = Server::scripted(move |request| match request.header.key {
         ApiKey::Produce if attempts.fetch_add(1, Ordering::Relaxed) == 0 => {
@@ -95,8 +102,8 @@ fn a_leader_whose_replicas_are_slow_is_not_hung_up_on() {
         }
         _ => Reply::Behave,
     });
-    let client = server.client_with(ClientConfig::default().request_timeout(Duration::from_secs(10)));
-    let producer = Producer::from(client.producer(ProducerConfig::default()).unwrap());
+    let client = server.client_with(client);
+    let producer = Producer::from(client.producer(producer).unwrap());
     let topic = producer.topic(TOPIC, false).unwrap();
     producer.send_within(topic, &Record::new("value"), LIMIT).unwrap().wait_for(LIMIT).unwrap().unwrap();
     assert_eq!((server.connections(), server.requests(ApiKey::Produce)), (2, 2), "one for metadata, one for records");

@@ -48,7 +48,7 @@ pub trait RebalanceListener: Send + Sync + 'static {
     }
 
     /// Other members may already have these partitions; their offsets can no longer be committed. Positions are
-    /// still those at which reading stopped.
+    /// still those at which reading stopped. Those that were just being revoked are left out, even if that leaves none.
     fn on_lost(&self, consumer: &GroupConsumer, partitions: &[TopicPartition]) {
         let _ = (consumer, partitions);
     }

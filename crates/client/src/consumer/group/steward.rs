@@ -113,13 +113,12 @@ async fn lost(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>, error
     // `assigned` may have released them after they were lost. The listener can still ask for their positions.
     shared.consumer.withhold(&partitions);
     shared.consumer.report(error);
-    // Partitions that the listener was just giving up when they were lost are removed: it knows of them.
+    // Partitions that the listener was just giving up when they were lost are removed: it knows of them. It is told of
+    // the loss even if that leaves none.
     let kept = BTreeSet::from_iter(shared.consumer.partitions());
     let told: Vec<_> = partitions.iter().filter(|key| kept.contains(*key)).cloned().collect();
-    if !told.is_empty() {
-        let told = call_listener(shared, told, RebalanceListener::on_lost).await;
-        shared.remove(&told);
-    }
+    let told = call_listener(shared, told, RebalanceListener::on_lost).await;
+    shared.remove(&told);
     let mut state = shared.state();
     for key in partitions {
         if let Entry::Occupied(mut times) = state.being_lost.entry(key) {
@@ -274,7 +273,10 @@ pub(super) mod tests {
             lost(&member.shared, keys.to_vec(), error()).await;
         };
         wait_for(both_are_lost_while_one_is_given_up, LIMIT).unwrap();
-        assert_eq!(*lock(&told.0), [("revoked", vec![keys[0].clone()]), ("lost", vec![keys[1].clone()])]);
+        assert_eq!(
+            *lock(&told.0),
+            [("revoked", vec![keys[0].clone()]), ("lost", vec![keys[1].clone()]), ("lost", Vec::new())]
+        );
     }
 
     /// Announces that `on_lost` was called, and returns from it when it is told to.
