@@ -15,7 +15,7 @@ import pytest
 from peers import LIMIT, Confluent, Tools, parsed
 from pykafka import KafkaClient
 from pykafka.common import CompressionType, OffsetType
-from pykafka.exceptions import KafkaException
+from pykafka.exceptions import KafkaException, UnknownTopicOrPartition
 from pykafka.protocol import CreateTopicRequest
 
 #: Each test takes seconds; fetching and starting a version may take minutes.
@@ -92,8 +92,12 @@ def client(cell, cluster):
 
 @pytest.fixture
 def topic(request, client):
-    """A new topic of one partition."""
-    return client.topics["".join(c if c.isalnum() else "-" for c in request.node.name)[:200]]
+    """A new topic of one partition. A broker that has just started may take longer to create it than a client waits."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:200]
+    for _ in range(5):
+        with contextlib.suppress(UnknownTopicOrPartition):
+            return client.topics[name]
+    return client.topics[name]
 
 
 def name_of(topic):
