@@ -69,8 +69,9 @@ settings! {
         #[setting(kafka = "max.in.flight.requests.per.connection", range = 1..=INT)]
         max_in_flight: usize = 5;
 
-        /// How long the leader of a partition may wait for its replicas; at most four fifths of the client's
-        /// `request.timeout.ms`, so that its answer comes in time.
+        /// How long the leader of a partition may wait for its replicas; at most four fifths of the time in which the
+        /// request must be answered (`request.timeout.ms`, or `delivery.timeout.ms` if that is less), so that its
+        /// answer comes in time.
         #[setting(kafka = "request.timeout.ms", pykafka = "ack_timeout_ms", pykafka_default = "10000", range = 0..=INT)]
         ack_timeout: Duration = 30_000;
 
