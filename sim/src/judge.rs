@@ -202,12 +202,14 @@ impl Judge {
     }
 
     /// The consumer shows a position. The first one is the log start offset at that time, which is not above the
-    /// current one.
+    /// current one, unless that is the start of another log.
     pub(crate) fn shown(&mut self, partition: i32, position: i64, log_start_offset: i64) {
-        let steps = &mut self.partition(partition).steps;
+        let PartitionHistory { steps, before, .. } = self.partition(partition);
         match steps.last() {
             None => {
-                assert!(position <= log_start_offset, "partition {partition} starts at {position}: {log_start_offset}");
+                let is_renewed = !before.is_empty();
+                let is_start = position <= log_start_offset || is_renewed;
+                assert!(is_start, "partition {partition} starts at {position}: {log_start_offset}");
                 steps.push(Step::Moved(position));
             }
             Some(Step::Shown(last)) if *last == position => {}

@@ -417,6 +417,49 @@ fn a_member_can_be_closed_in_every_state_and_ends() {
 }
 
 #[test]
+fn the_last_commits_of_a_member_that_is_closed_in_a_rebalance_are_sent_again_in_the_next_generation() {
+    for begun in ["joining", "syncing"] {
+        let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+        script.pass(2_000);
+        script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+        script.poll();
+        if begun == "syncing" {
+            script.join(2);
+        }
+        script.member.close();
+        assert_eq!(script.events(), ["revoked 0 1"]);
+        let number = script.commit(1, 7);
+        script.member.handle_released();
+        script.answer_commit(ErrorCode::ILLEGAL_GENERATION);
+        assert!(!script.poll().contains(&"leave"), "nothing is committed yet");
+        if begun == "joining" {
+            script.join(2);
+        }
+        script.sync(&[0]);
+        script.pass(1_100);
+        assert_eq!(script.answer_commit(ErrorCode::NONE), Some(2));
+        assert_eq!(script.events(), [format!("committed {number}")]);
+        script.leave();
+        assert!(script.member.has_ended());
+    }
+}
+
+#[test]
+fn a_member_that_is_closed_in_a_rebalance_does_not_wait_for_its_end_once_its_commits_are_accepted() {
+    let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+    script.pass(2_000);
+    script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    script.poll();
+    script.member.close();
+    script.commit(1, 7);
+    script.member.handle_released();
+    assert!(!script.poll().contains(&"leave"), "the commit is not answered yet");
+    script.answer_commit(ErrorCode::NONE);
+    script.leave();
+    assert!(script.member.has_ended());
+}
+
+#[test]
 fn by_the_cooperative_protocol_only_what_goes_is_given_up_and_the_member_joins_again() {
     let mut script = Script::reading(config(), Cooperative, &[0, 1]);
     script.pass(2_000);

@@ -61,11 +61,9 @@ impl Member {
         if let Some(call) = self.ask_committed(now) {
             return Some(call);
         }
-        let can_go = self.retry_at <= now;
+        let can_join = self.retry_at <= now && self.may_join();
         match &mut self.state {
-            // What the application says while it still gives up earlier partitions is not about those of a new
-            // generation.
-            State::Unjoined if can_go && self.releases_wanted == 0 => return self.join(now),
+            State::Unjoined if can_join => return self.join(now),
             State::Assigning(_) => {
                 if let Some(call) = self.assign(now) {
                     return Some(call);
@@ -100,7 +98,7 @@ impl Member {
     /// Whether something is to be sent at `retry_at`.
     pub(super) fn waits_for_retry(&self) -> bool {
         match &self.state {
-            State::Unjoined => self.releases_wanted == 0,
+            State::Unjoined => self.may_join(),
             State::Beginning { asked, .. } => !asked,
             State::Assigning(assigning) => !assigning.is_asked,
             State::Away
@@ -111,6 +109,12 @@ impl Member {
             | State::Leaving
             | State::Ended => false,
         }
+    }
+
+    /// What the application says while it still gives up earlier partitions is not about those of a new generation. A
+    /// member that is closed does not begin to join: it would claim nothing, while its last commits are pending.
+    fn may_join(&self) -> bool {
+        self.releases_wanted == 0 && !self.is_closing
     }
 
     fn join(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
@@ -208,6 +212,10 @@ impl Member {
         self.chosen.clone_from(&response.protocol_name);
         let is_leader = response.leader == response.member_id;
         self.membership.join(since, response.member_id.clone(), generation_id, self.config.heartbeat_interval);
+        if self.is_closing {
+            // It claimed the partitions that it commits, so nobody else has them in this generation.
+            self.commits.stamp(self.membership.stamp());
+        }
         if !is_leader {
             self.watch(&BTreeSet::new());
             self.state = State::Syncing;
@@ -366,6 +374,10 @@ impl Member {
     /// Takes the member's share of this generation. Partitions that are not in it are given up first.
     fn take_share(&mut self, share: BTreeSet<TopicPartition>) {
         self.commits.stamp(self.membership.stamp());
+        if self.is_closing {
+            self.state = State::Stable;
+            return;
+        }
         let gone: BTreeSet<TopicPartition> = self.owned.difference(&share).cloned().collect();
         if gone.is_empty() {
             self.begin(&share);

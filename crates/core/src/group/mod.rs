@@ -407,10 +407,10 @@ impl Member {
         if std::mem::replace(&mut self.is_closing, true) {
             return;
         }
-        if let State::Releasing { then, .. } = &mut self.state {
-            *then = release::Then::Leave;
-        } else {
-            self.release_all(release::Then::Leave);
+        match &mut self.state {
+            State::Releasing { then, .. } => *then = release::Then::Leave,
+            State::Joining | State::Assigning(_) | State::Syncing if !self.owned.is_empty() => self.release_between(),
+            _ => self.release_all(release::Then::Leave),
         }
     }
 
@@ -526,8 +526,7 @@ impl Member {
 
     fn handle_committed(&mut self, now: Instant, response: Result<OffsetCommitResponse>) {
         self.committing.clear();
-        let is_between = matches!(self.state, State::Unjoined | State::Joining | State::Assigning(_) | State::Syncing);
-        self.commits.set_between(is_between && !self.owned.is_empty());
+        self.commits.set_between(self.is_between());
         if is_planted(Bug::CommitCostsShare)
             && let Ok(response) = &response
             && response.topics.iter().flat_map(|topic| &topic.partitions).any(|one| is_rebalancing(one.error_code))

@@ -33,19 +33,34 @@ impl Member {
     /// application has asked for its last commits.
     pub fn handle_released(&mut self) {
         self.releases_wanted = self.releases_wanted.saturating_sub(1);
-        if let State::Releasing { gone, is_released, .. } = &mut self.state
-            && self.releases_wanted == 0
-        {
-            *is_released = true;
-            self.owned.retain(|key| !gone.contains(key));
+        if self.releases_wanted > 0 {
+            return;
+        }
+        match &mut self.state {
+            State::Releasing { gone, is_released, .. } => {
+                *is_released = true;
+                self.owned.retain(|key| !gone.contains(key));
+            }
+            _ if self.is_closing => self.owned.clear(),
+            _ => {}
         }
     }
 
     /// Asks the application to give up partitions.
     pub(super) fn release(&mut self, gone: BTreeSet<TopicPartition>, then: Then) {
+        self.ask_to_give_up(&gone);
+        self.state = State::Releasing { gone, then, is_released: false };
+    }
+
+    fn ask_to_give_up(&mut self, gone: &BTreeSet<TopicPartition>) {
         self.events.push_back(MemberEvent::Revoked { partitions: gone.iter().cloned().collect() });
         self.releases_wanted = self.releases_wanted.saturating_add(1);
-        self.state = State::Releasing { gone, then, is_released: false };
+    }
+
+    /// Asks the application to give up all partitions while a `JoinGroup` is in flight. The member still takes its
+    /// answer: once the coordinator has begun the next generation, it accepts the last commits in that one only.
+    pub(super) fn release_between(&mut self) {
+        self.ask_to_give_up(&self.owned.clone());
     }
 
     /// Asks the application to give up all partitions; continues at once if there are none.
@@ -62,18 +77,35 @@ impl Member {
         }
     }
 
+    /// Whether the group rebalances, and the next generation will accept the commits that the coordinator refuses now.
+    pub(super) fn is_between(&self) -> bool {
+        match self.state {
+            State::Unjoined => !self.is_closing && !self.owned.is_empty(),
+            State::Joining | State::Assigning(_) | State::Syncing => self.is_closing || !self.owned.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Continues once the application has given up the partitions and no commit for them is pending.
     ///
     /// A commit without an answer is pending even if its time is over and the application was told so: the request
     /// may still reach the coordinator, on another connection than the `JoinGroup`, and be applied after the next owner
     /// has read the committed offset. Its answer, or its failure, comes soon: the request has a time limit, too.
     pub(super) fn go_on(&mut self) {
-        let State::Releasing { is_released: true, then, .. } = &mut self.state else { return };
-        let is_pending = self.commits.names_others_than(&self.owned) || !self.committing.is_subset(&self.owned);
-        if is_pending && !is_planted(Bug::JoinsTooEarly) {
+        let is_released = match &self.state {
+            State::Releasing { is_released, .. } => *is_released,
+            State::Leaving | State::Ended => false,
+            // See `release_between`.
+            _ => self.is_closing && self.owned.is_empty() && self.releases_wanted == 0,
+        };
+        if !is_released || (self.is_committing_for_others() && !is_planted(Bug::JoinsTooEarly)) {
             return;
         }
-        match std::mem::replace(then, Then::Join) {
+        let then = match &mut self.state {
+            State::Releasing { then, .. } => std::mem::replace(then, Then::Join),
+            _ => Then::Leave,
+        };
+        match then {
             Then::Begin(share) => {
                 self.rejoin.get_or_insert("partitions were given up for other members");
                 self.begin(&share);
@@ -84,6 +116,11 @@ impl Member {
             }
             then => self.release_all(then),
         }
+    }
+
+    /// Whether a commit is pending for a partition that the member does not own.
+    fn is_committing_for_others(&self) -> bool {
+        self.commits.names_others_than(&self.owned) || !self.committing.is_subset(&self.owned)
     }
 
     /// The member was removed from the group, and has lost all it owned. It joins again, with `reason`.
@@ -151,7 +188,7 @@ impl Member {
             | State::Leaving
             | State::Ended => false,
         };
-        if self.consumer_group.is_none() && can_join && self.rejoin.is_some() {
+        if self.consumer_group.is_none() && can_join && self.rejoin.is_some() && !self.is_closing {
             match self.protocol() {
                 RebalanceProtocol::Eager => self.release_all(Then::Join),
                 RebalanceProtocol::Cooperative => self.state = State::Unjoined,

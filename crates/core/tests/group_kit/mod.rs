@@ -213,7 +213,8 @@ impl Script {
         self.member.commit(self.now, offsets, limit).unwrap()
     }
 
-    pub(crate) fn answer_commit(&mut self, error_code: ErrorCode) {
+    /// Returns the generation in which the commit was sent.
+    pub(crate) fn answer_commit(&mut self, error_code: ErrorCode) -> Option<i32> {
         let (id, request) = self.take_commit();
         let topic = |topic: &kavka_core::wire::messages::offset_commit::OffsetCommitRequestTopic| {
             let partition = |partition_index| OffsetCommitResponsePartition { partition_index, error_code };
@@ -222,6 +223,7 @@ impl Script {
         };
         let topics = request.topics.iter().map(topic).collect();
         self.answer(id, MemberResponse::OffsetCommit(OffsetCommitResponse { topics, ..Default::default() }));
+        request.generation_id_or_member_epoch
     }
 
     /// The events for the driver, in short.
