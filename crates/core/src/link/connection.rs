@@ -121,6 +121,8 @@ struct InFlight {
     queued_at: Instant,
     /// Its position in the stream of all bytes sent: if the stream did not get that far, nothing of it was written.
     starts_at: u64,
+    /// Where the next one starts.
+    ends_at: u64,
 }
 
 /// The state of one connection.
@@ -141,8 +143,8 @@ pub struct Connection {
     last_answered: Instant,
     /// When a doubtful connection counts as dead; `None` if it is not doubtful, or has shown a sign of life.
     doubted_until: Option<Instant>,
-    /// Requests that the broker does not answer, each with its end position in the stream of all bytes sent.
-    unanswered: VecDeque<(InFlight, u64)>,
+    /// Requests that the broker does not answer.
+    unanswered: VecDeque<InFlight>,
     /// Whether a request was answered that is not part of the handshake.
     has_answered: bool,
 }
@@ -281,7 +283,7 @@ impl Connection {
         if !options.is_answered
             && let Some(request) = self.in_flight.pop_back()
         {
-            self.unanswered.push_back((request, self.queued_bytes));
+            self.unanswered.push_back(request);
         }
         Ok(version)
     }
@@ -329,19 +331,20 @@ impl Connection {
         segments: Vec<Bytes>,
     ) {
         let starts_at = self.queued_bytes;
-        self.queued_bytes += segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
+        let ends_at = starts_at + segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
+        self.queued_bytes = ends_at;
         self.output.extend(segments);
-        self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, queued_at: now, starts_at });
+        let queued_at = now;
+        self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, queued_at, starts_at, ends_at });
     }
 
     /// A request that the broker does not answer and whose last byte was written, with an empty response.
     pub fn poll_unanswered(&mut self) -> Option<Answer> {
         let sent = self.sent_bytes;
-        let (_, ends_at) = self.unanswered.front()?;
-        if *ends_at > sent {
+        if self.unanswered.front()?.ends_at > sent {
             return None;
         }
-        let (request, _) = self.unanswered.pop_front()?;
+        let request = self.unanswered.pop_front()?;
         Some(Answer { id: request.id?, key: request.key, version: request.version, body: Bytes::new() })
     }
 
@@ -442,7 +445,7 @@ impl Connection {
         let answered = self.in_flight.iter().filter(|request| request.id.is_some());
         let answered = answered.map(|request| (request, request.queued_at.max(self.last_answered)));
         let unanswered = self.unanswered.iter();
-        answered.chain(unanswered.map(|(request, _)| (request, request.queued_at.max(self.last_written))))
+        answered.chain(unanswered.map(|request| (request, request.queued_at.max(self.last_written))))
     }
 
     /// The request that has waited longest, and when the time of all that wait is up.
@@ -534,9 +537,10 @@ impl Connection {
             Some(cause) => error.with_source(cause),
             None => error,
         };
-        let longest = self.in_flight.back().map_or(0, |request| self.queued_bytes - request.starts_at);
+        let begun = self.in_flight.iter().chain(&self.unanswered).filter(|request| request.starts_at < self.sent_bytes);
+        let longest = begun.map(|request| request.ends_at - request.starts_at).max();
         let hint = self.handshake.why_closed(self.config.has_spoken).filter(|_| !self.has_answered);
-        Hint::about_length(longest).or(hint).into_iter().fold(error, Error::with_hint)
+        Hint::about_length(longest.unwrap_or_default()).or(hint).into_iter().fold(error, Error::with_hint)
     }
 
     /// The part of an error which says that the credentials were refused. If the broker is older than 1.0, they may
@@ -560,8 +564,7 @@ impl Connection {
             };
             Some(Failed { id: request.id?, error })
         };
-        let unanswered = self.unanswered.drain(..).map(|(request, _)| request);
-        self.in_flight.drain(..).chain(unanswered).filter_map(fail).collect()
+        self.in_flight.drain(..).chain(self.unanswered.drain(..)).filter_map(fail).collect()
     }
 }
 
@@ -685,16 +688,24 @@ mod tests {
 
     #[test]
     fn a_broker_that_hangs_up_on_a_vast_request_is_not_said_to_want_sasl() {
-        for (bytes, says) in [(100 << 20, "socket.request.max.bytes"), (1 << 20, "SASL")] {
+        let vast = 100 << 20;
+        for (bytes, options, is_written, says) in [
+            (vast, OPTIONS, true, "socket.request.max.bytes"),
+            (vast, UNANSWERED, true, "socket.request.max.bytes"),
+            (vast, OPTIONS, false, "SASL"),
+            (1 << 20, OPTIONS, true, "SASL"),
+        ] {
             let mut connection = ready();
+            write_all(&mut connection);
             let records = Some(Bytes::from(vec![0; bytes]).into());
             let partition_data = vec![PartitionProduceData { index: 0, records }];
             let topic_data = vec![TopicProduceData { partition_data, ..TopicProduceData::default() }];
             let request = ProduceRequest { topic_data, ..ProduceRequest::default() };
-            connection.send(Instant(0), RequestId(1), &request, OPTIONS).unwrap();
-            write_all(&mut connection);
+            connection.send(Instant(0), RequestId(1), &request, options).unwrap();
+            send(&mut connection, Instant(0), 2, 500);
+            connection.handle_written(Instant(0), usize::from(is_written));
             let error = connection.handle_closed(None).to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(says), "{options:?}: {error}");
         }
     }
 
