@@ -8,7 +8,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kavka::{Error, ErrorKind, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token, TokenSource, Trust};
+use kavka::{
+    EndpointUrl, Error, ErrorKind, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token, TokenSource, Trust,
+};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -314,6 +316,7 @@ impl OAuthBearer {
                 let shown = format!("client_id={client_id:?}, token_endpoint_url={endpoint_url:?}");
                 let client_secret = secret("client_secret", client_secret)?;
                 let scope = scope.clone();
+                let endpoint_url = EndpointUrl::from(endpoint_url);
                 (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope }, shown)
             }
             _ => return Err(PyValueError::new_err("give one of token, token_file and token_endpoint_url")),

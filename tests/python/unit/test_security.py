@@ -39,6 +39,9 @@ def secretive():
         "oauth": lambda: sasl.OAuthBearer(
             token_endpoint_url="https://id.example/token", client_id="me", client_secret=CANARY
         ),
+        "oauth-url": lambda: sasl.OAuthBearer(
+            token_endpoint_url=f"https://id.example/token?{CANARY}", client_id="me", client_secret="secret"
+        ),
         "plain-fork": lambda: PlainAuthenticator("alice", CANARY),
         "scram-fork": lambda: ScramAuthenticator("SCRAM-SHA-512", "alice", CANARY),
         "ssl-password": lambda: SslConfig("/ca.pem", "/cert.pem", "/key.pem", CANARY),

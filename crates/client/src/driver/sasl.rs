@@ -109,7 +109,7 @@ impl Sasl {
                         };
                         let network = Arc::clone(network);
                         let client = (client_id.as_str(), client_secret);
-                        Some(Endpoint::new(network, tls, limit, endpoint_url, client, scope.as_deref())?)
+                        Some(Endpoint::new(network, tls, limit, endpoint_url.as_str(), client, scope.as_deref())?)
                     }
                     TokenSource::Callback(_) | TokenSource::File(_) | TokenSource::Unsecured { .. } => None,
                 };

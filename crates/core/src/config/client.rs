@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::security::{EndpointIdentification, SaslMechanism, Security, SecurityProtocol, TlsVersion, security_of};
+use super::security::{
+    EndpointIdentification, EndpointUrl, SaslMechanism, Security, SecurityProtocol, TlsVersion, security_of,
+};
 use super::servers::parse_bootstrap_servers;
 use super::setting::{INT, LONG, refuse, settings};
 use crate::error::Result;
@@ -152,7 +154,7 @@ settings! {
         /// The `https` URL of the identity provider that issues tokens for OAUTHBEARER, to `...client.id` with
         /// `...client.secret` (KIP-768).
         #[setting(kafka = "sasl.oauthbearer.token.endpoint.url", pykafka = "OAuthBearer(token_endpoint_url)")]
-        sasl_oauthbearer_token_endpoint_url: Option<String> = None;
+        sasl_oauthbearer_token_endpoint_url: Option<EndpointUrl> = None;
 
         /// The client's id at the identity provider (KIP-1139).
         #[setting(kafka = "sasl.oauthbearer.client.credentials.client.id", pykafka = "OAuthBearer(client_id)")]

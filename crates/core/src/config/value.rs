@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::servers::{parse_bootstrap_servers, show_server};
 use super::{
-    Acks, AutoOffsetReset, EndpointIdentification, GroupProtocol, IsolationLevel, SaslMechanism, SecurityProtocol,
-    TlsVersion,
+    Acks, AutoOffsetReset, EndpointIdentification, EndpointUrl, GroupProtocol, IsolationLevel, SaslMechanism,
+    SecurityProtocol, TlsVersion,
 };
 use crate::error::Error;
 use crate::secret::Secret;
@@ -118,6 +118,23 @@ impl Value for String {
 
     fn show(&self) -> String {
         self.clone()
+    }
+}
+
+impl Value for EndpointUrl {
+    const KIND: &'static str = "a text";
+    type Literal = &'static str;
+
+    fn from_literal(literal: &'static str) -> Self {
+        literal.into()
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        Ok(text.into())
+    }
+
+    fn show(&self) -> String {
+        self.shown()
     }
 }
 

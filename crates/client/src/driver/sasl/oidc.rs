@@ -589,7 +589,7 @@ mod tests {
         let network: Arc<dyn Network> = Arc::new(Provider(Arc::new(config)));
         let ask = |host: &str, trusted: String| {
             let source = TokenSource::ClientCredentials {
-                endpoint_url: format!("https://{host}/token"),
+                endpoint_url: format!("https://{host}/token").into(),
                 client_id: "id".into(),
                 client_secret: Secret::new("secret"),
                 scope: None,

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Login, Sasl, SaslMechanism, ScramHash, TokenSource};
+use super::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, TokenSource};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::secret::Secret;
 
 const SETTING: &str = "sasl.jaas.config";
 
 /// The credentials of `text` for `mechanism`; `endpoint_url` is `sasl.oauthbearer.token.endpoint.url`.
-pub(super) fn read(text: &Secret, mechanism: SaslMechanism, endpoint_url: Option<&str>) -> Result<Sasl> {
+pub(super) fn read(text: &Secret, mechanism: SaslMechanism, endpoint_url: Option<&EndpointUrl>) -> Result<Sasl> {
     let wanted = match mechanism {
         SaslMechanism::Plain => "org.apache.kafka.common.security.plain.PlainLoginModule",
         SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
@@ -85,14 +85,14 @@ impl Line {
         Ok(Login::new(self.take("username")?, Secret::new(self.take("password")?)))
     }
 
-    fn tokens(&mut self, endpoint_url: Option<&str>) -> Result<TokenSource> {
+    fn tokens(&mut self, endpoint_url: Option<&EndpointUrl>) -> Result<TokenSource> {
         if let Some(principal) = self.options.remove("unsecuredLoginStringClaim_sub") {
             return Ok(TokenSource::Unsecured { principal });
         }
         let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?));
         let scope = self.options.remove("scope");
         let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
-        let endpoint_url = endpoint_url.ok_or_else(missing)?.to_owned();
+        let endpoint_url = endpoint_url.ok_or_else(missing)?.clone();
         Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope })
     }
 }
@@ -154,14 +154,14 @@ mod tests {
     #[test]
     fn tokens_come_from_a_provider_or_are_unsecured() {
         let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\";");
-        let url = Some("https://id.example/token");
+        let url = EndpointUrl::from("https://id.example/token");
         let expected = TokenSource::ClientCredentials {
-            endpoint_url: "https://id.example/token".to_owned(),
+            endpoint_url: url.clone(),
             client_id: "me".to_owned(),
             client_secret: Secret::new("s"),
             scope: Some("all".to_owned()),
         };
-        let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, url).unwrap();
+        let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, Some(&url)).unwrap();
         assert_eq!(sasl, Sasl::OAuthBearer(expected));
         let line = format!("{OAUTH} required unsecuredLoginStringClaim_sub=\"alice\";");
         let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, None).unwrap();

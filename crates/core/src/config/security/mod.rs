@@ -10,7 +10,7 @@ mod sasl;
 mod tls;
 
 pub(super) use rows::security_of;
-pub use sasl::{Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};
+pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};
 pub use tls::{EndpointIdentification, Identity, Tls, TlsVersion, Trust};
 
 use crate::error::Result;

@@ -153,7 +153,7 @@ fn sasl(config: &ClientConfig) -> Result<Sasl> {
         if let Some(name) = config.changed().find(|name| !may_stand_beside_jaas(name)) {
             return Err(conflict(format!("{name} and sasl.jaas.config are both set"), "keep one of them"));
         }
-        return jaas::read(line, mechanism, config.sasl_oauthbearer_token_endpoint_url.as_deref());
+        return jaas::read(line, mechanism, config.sasl_oauthbearer_token_endpoint_url.as_ref());
     }
     match mechanism {
         SaslMechanism::Plain => login(config, mechanism).map(Sasl::Plain),
@@ -331,7 +331,7 @@ mod tests {
         ];
         let provider = read(&[&oauth[..], &provider].concat()).unwrap();
         let expected = TokenSource::ClientCredentials {
-            endpoint_url: "https://id.example/token".to_owned(),
+            endpoint_url: "https://id.example/token".into(),
             client_id: "me".to_owned(),
             client_secret: Secret::new(PASSWORD),
             scope: None,

@@ -201,7 +201,7 @@ pub enum TokenSource {
     /// An identity provider's token endpoint, by the client credentials flow (KIP-768).
     ClientCredentials {
         /// The `https` URL of the token endpoint.
-        endpoint_url: String,
+        endpoint_url: EndpointUrl,
         /// The client's id.
         client_id: String,
         /// The client's secret.
@@ -226,6 +226,7 @@ impl TokenSource {
 
     fn check(&self) -> Result<()> {
         let Self::ClientCredentials { endpoint_url, client_id, client_secret, .. } = self else { return Ok(()) };
+        let endpoint_url = endpoint_url.as_str();
         let (what, hint) = if !endpoint_url.starts_with("https://") {
             let hint = if endpoint_url.starts_with("file:") {
                 "to read the token from a file, set sasl.oauthbearer.token.file"
@@ -284,6 +285,47 @@ impl PartialEq for TokenSource {
     }
 }
 
+/// The URL of a token endpoint. `Debug` hides what may be secret in it: user name, password and query.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EndpointUrl(String);
+
+impl EndpointUrl {
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What may be shown of it.
+    pub(in crate::config) fn shown(&self) -> String {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let rest = if scheme.is_empty() { self.0.as_str() } else { rest };
+        // A password may have any character in it, so everything up to the last @ counts as one.
+        let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
+        let place = rest.split(['?', '#']).next().unwrap_or_default();
+        let query = if place.len() < rest.len() { "?***" } else { "" };
+        let separator = if scheme.is_empty() { "" } else { "://" };
+        format!("{scheme}{separator}{user}{place}{query}")
+    }
+}
+
+impl From<String> for EndpointUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl From<&str> for EndpointUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+impl fmt::Debug for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shown(), f)
+    }
+}
+
 /// A token of `OAUTHBEARER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -299,5 +341,36 @@ impl Token {
     /// A token without extensions, whose end is unknown.
     pub fn new(value: Secret) -> Self {
         Self { value, expires_at_ms: None, extensions: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientConfig;
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("https://id.example:8443/realm/token", "https://id.example:8443/realm/token"),
+            ("https://id.example/token?key=hunter2&x=y", "https://id.example/token?***"),
+            ("https://id.example#hunter2", "https://id.example?***"),
+            ("https://alice:hunter2@id.example/token", "https://***@id.example/token"),
+            ("https://alice:hunter2?/#@id.example/token", "https://***@id.example/token"),
+            ("alice:hunter2@id.example", "***@id.example"),
+            ("id.example", "id.example"),
+        ] {
+            let source = TokenSource::ClientCredentials {
+                endpoint_url: url.into(),
+                client_id: "id".into(),
+                client_secret: Secret::new("secret"),
+                scope: None,
+            };
+            let url = Some(EndpointUrl::from(url));
+            let config = ClientConfig::default().sasl_oauthbearer_token_endpoint_url(url);
+            for text in [format!("{source:?}"), format!("{config:?}")] {
+                assert!(text.contains(&format!("{shown:?}")) && !text.contains("hunter2"), "{text}");
+            }
+        }
     }
 }
