@@ -11,7 +11,7 @@ use kavka::blocking::{Consumer, GroupConsumer};
 use kavka::config::{consumer_properties, group_properties};
 use kavka::{
     Batch, ConsumerConfig, Error, ErrorKind, GroupConfig, GroupOptions, IsolationLevel, Reset, StartPosition,
-    TopicPartition,
+    TopicPartition, printable_name,
 };
 
 use crate::arguments::ConsumeArguments;
@@ -300,7 +300,8 @@ impl<'a> Run<'a> {
         for reset in self.source.take_resets() {
             let key = &reset.topic_partition;
             let (from, to) = (reset.from, reset.to);
-            eprintln!("kavka: {}-{} no longer has offset {from}; continuing at {to}", key.topic, key.partition);
+            let topic = printable_name(&key.topic);
+            eprintln!("kavka: {topic}-{} no longer has offset {from}; continuing at {to}", key.partition);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use kavka::{
     Client, ClientConfig, CommittedOffset, GroupDescription, GroupMember, IsolationLevel, Offsets,
-    Result as KavkaResult, StartPosition, TopicPartition,
+    Result as KavkaResult, StartPosition, TopicPartition, printable,
 };
 
 use crate::arguments::{GroupsAction, GroupsArguments, ResetArguments};
@@ -49,17 +49,18 @@ async fn list(client: Client, states: Vec<String>) -> KavkaResult<String> {
         if is_wanted(state) {
             let kind = group.group_type.as_deref().unwrap_or("-");
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}\t{state}\t{kind}\t{}", group.group_id, group.protocol_type);
+            let (id, protocol) = (printable(&group.group_id), printable(&group.protocol_type));
+            let _ = writeln!(text, "{id}\t{state}\t{kind}\t{protocol}");
         }
         text
     }))
 }
 
 fn describe(group: &GroupDescription) -> String {
-    let mut text = format!("{}: {}, {}", group.group_id, group.state, group.group_type);
+    let mut text = format!("{}: {}, {}", printable(&group.group_id), group.state, group.group_type);
     for known in [&group.protocol_type, &group.protocol].into_iter().filter(|known| !known.is_empty()) {
         text.push_str(", ");
-        text.push_str(known);
+        text.push_str(&printable(known));
     }
     if let (Some(epoch), Some(assigned)) = (group.group_epoch, group.assignment_epoch) {
         let assigned = if assigned == epoch { String::new() } else { format!(" (assigned in {assigned})") };

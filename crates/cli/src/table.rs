@@ -1,7 +1,10 @@
 //! Tables in plain text, with aligned columns.
 
-/// A table with a head, and one line per row.
+use kavka::printable;
+
+/// A table with a head, and one line per row. Cells are escaped: other clients choose their names.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let rows = rows.into_iter().map(|row| row.map(|cell| printable(&cell)));
     let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let mut text = String::new();
     for row in &rows {
@@ -18,4 +21,15 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Ite
 /// A number, or a dash for `None`.
 pub(crate) fn number(number: Option<i64>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_another_client_chose_cannot_forge_a_row() {
+        let rows = [["a\nb\u{1b}[2J".to_owned(), "1".to_owned()], ["c".to_owned(), "2".to_owned()]];
+        assert_eq!(table(["NAME", "LAG"], rows), "NAME           LAG\na\\nb\\u{1b}[2J  1\nc              2\n");
+    }
 }

@@ -189,6 +189,8 @@ pub use client::check_topic_name;
 #[doc(hidden)]
 pub use kavka_core::cluster::{Call, Owner, Target};
 #[doc(hidden)]
+pub use kavka_core::error::{printable, printable_name};
+#[doc(hidden)]
 pub use kavka_core::producer::Completion;
 #[doc(hidden)]
 pub use kavka_core::wire;

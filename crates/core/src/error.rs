@@ -168,9 +168,9 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = Vec::new();
-        parts.extend(self.group.as_deref().map(|group| format!("group {}", printable(group))));
+        parts.extend(self.group.as_deref().map(|group| format!("group {}", printable_name(group))));
         if let Some(topic) = &self.topic {
-            let mut part = printable(topic);
+            let mut part = printable_name(topic);
             if let Some(partition) = self.partition {
                 part = format!("{part}-{partition}");
             }
@@ -180,9 +180,9 @@ impl fmt::Display for Place {
             parts.push(part);
         }
         match (self.broker_id, &self.address) {
-            (Some(id), Some(address)) => parts.push(format!("on broker {id} at {}", printable(address))),
+            (Some(id), Some(address)) => parts.push(format!("on broker {id} at {}", printable_name(address))),
             (Some(id), None) => parts.push(format!("on broker {id}")),
-            (None, Some(address)) => parts.push(format!("at {}", printable(address))),
+            (None, Some(address)) => parts.push(format!("at {}", printable_name(address))),
             (None, None) => {}
         }
         if let Some((name, version)) = self.api {
@@ -198,11 +198,58 @@ impl fmt::Display for Place {
 /// Escapes control characters, and those that hide or reorder others or begin a line, so that text from a peer or a
 /// user is safe to print on one line.
 pub fn printable(text: &str) -> String {
-    let misleads = |c: char| {
-        let is_format = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
-        c.is_control() || is_format || c == '\u{feff}'
-    };
-    text.chars().flat_map(|c| if misleads(c) { c.escape_default().collect() } else { vec![c] }).collect()
+    escaped(text).collect()
+}
+
+/// A name that a peer gave, such as that of a host, a topic or a certificate: [`printable`], and cut if it is longer
+/// than names are.
+pub fn printable_name(text: &str) -> String {
+    shortened(text, MAX_NAME_CHARS)
+}
+
+/// What a peer gave as its reason: [`printable`], and cut if it is long.
+pub fn printable_reason(text: &str) -> String {
+    shortened(text, MAX_REASON_CHARS)
+}
+
+/// The most characters of a name in an error. The names of hosts and topics are shorter.
+const MAX_NAME_CHARS: usize = 300;
+
+/// The most characters of a reason in an error.
+const MAX_REASON_CHARS: usize = 500;
+
+fn shortened(text: &str, most: usize) -> String {
+    let mut chars = escaped(text);
+    let mut shown: String = chars.by_ref().take(most).collect();
+    if chars.next().is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+fn escaped(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(|c| {
+        let escape = misleads(c).then(|| c.escape_default());
+        let plain = if escape.is_none() { Some(c) } else { None };
+        escape.into_iter().flatten().chain(plain)
+    })
+}
+
+/// Whether a character is invisible, or changes how others are shown.
+fn misleads(c: char) -> bool {
+    let is_format = matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    c.is_control() || is_format
 }
 
 /// What went wrong, where, why, and what can be done about it.
@@ -405,6 +452,24 @@ mod tests {
         let text = "a\r\n\u{1b}[2J\u{85}\u{2028}\u{202e}\u{200b}\u{feff}é 漢";
         let shown = "a\\r\\n\\u{1b}[2J\\u{85}\\u{2028}\\u{202e}\\u{200b}\\u{feff}é 漢";
         assert_eq!(printable(text), shown);
+        for c in ['\u{ad}', '\u{61c}', '\u{180e}', '\u{fff9}', '\u{fffb}', '\u{e0000}', '\u{e007f}'] {
+            assert_eq!(printable(&c.to_string()), c.escape_default().to_string());
+        }
+    }
+
+    #[test]
+    fn a_long_name_or_reason_is_cut_and_says_so() {
+        for (shown, most) in
+            [(printable_name as fn(&str) -> String, MAX_NAME_CHARS), (printable_reason, MAX_REASON_CHARS)]
+        {
+            assert_eq!(shown(&"é".repeat(most)), "é".repeat(most));
+            assert_eq!(shown(&"é".repeat(60_000)), "é".repeat(most) + "...");
+            assert_eq!(shown(&"\n".repeat(60_000)).len(), most + 3);
+        }
+        let long: Arc<str> = "x".repeat(60_000).into();
+        let place =
+            Place { topic: Some(long.clone()), address: Some(long.clone()), group: Some(long), ..Place::default() };
+        assert!(Error::new(ErrorKind::Disconnected, "gone").at(place).to_string().len() < 1_000);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::fmt;
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
-use kavka_core::error::{Error, ErrorKind, Result, printable};
+use kavka_core::error::{Error, ErrorKind, Result, printable_name, printable_reason};
 use kavka_core::link::sasl::GssContext;
 use libloading::Library;
 
@@ -115,8 +115,11 @@ impl Api {
         static API: OnceLock<std::result::Result<Api, String>> = OnceLock::new();
         let api = API.get_or_init(|| Self::load(LIBRARIES));
         api.as_ref().map_err(|why| {
-            Error::new(ErrorKind::Authentication, format!("the Kerberos library cannot be loaded: {}", printable(why)))
-                .with_hint("install it: the package is libgssapi-krb5-2 on Debian and Ubuntu, krb5-libs on Fedora")
+            Error::new(
+                ErrorKind::Authentication,
+                format!("the Kerberos library cannot be loaded: {}", printable_reason(why)),
+            )
+            .with_hint("install it: the package is libgssapi-krb5-2 on Debian and Ubuntu, krb5-libs on Fedora")
         })
     }
 
@@ -180,7 +183,7 @@ impl Api {
                 break;
             }
         }
-        printable(&texts.join("; "))
+        printable_reason(&texts.join("; "))
     }
 }
 
@@ -247,7 +250,7 @@ impl Context {
         if major >> ERROR_SHIFT == 0 {
             return Ok(());
         }
-        let target = printable(&self.target.replacen('@', "/", 1));
+        let target = printable_name(&self.target.replacen('@', "/", 1));
         let (what, hint) = match (major >> ERROR_SHIFT & 0xff, minor) {
             (_, UNKNOWN_SERVER) => (
                 format!("Kerberos does not know the principal {target}"),

@@ -38,8 +38,10 @@ class Failure(Exception):
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in plain text: numbers right-aligned, a rule below the header."""
-    cells = [list(headers), *([str("-" if cell is None else cell) for cell in row] for row in rows)]
+    """A table in plain text: numbers right-aligned, a rule below the header. Cells are escaped, because other clients
+    choose their names.
+    """
+    cells = [list(headers), *([_printable(str("-" if cell is None else cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     are_numbers = [
         len(cells) > 1 and all(row[column].lstrip("-").isdigit() or row[column] == "-" for row in cells[1:])
@@ -54,6 +56,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         return "  ".join(aligned).rstrip()
 
     return "\n".join([line(cells[0]), line(["-" * width for width in widths]), *map(line, cells[1:])])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def find_topic(client: pykafka.KafkaClient, name: str) -> Topic:

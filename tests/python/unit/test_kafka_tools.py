@@ -364,3 +364,8 @@ def test_a_failure_names_the_option_to_change(secure_broker, own_broker, certifi
     ]:
         assert main([*options, "print_topics"]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_a_name_that_another_client_chose_cannot_forge_a_row():
+    text = kafka_tools.table(["GroupId", "Lag"], [["a\nb\x1b[2J\u202e", 1], ["c", 2]])
+    assert text.splitlines()[2:] == ["a\\nb\\x1b[2J\\u202e    1", "c                    2"]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use kavka_core::cluster::{Call, CoordinatorKind, Target};
 use kavka_core::consumer::TopicPartition;
-use kavka_core::error::{Error, ErrorKind, Result, printable};
+use kavka_core::error::{Error, ErrorKind, Result, printable_reason};
 use kavka_core::group::{decode_assignment, needs_classic};
 use kavka_core::wire::messages::consumer_group_describe::{self, Assignment, ConsumerGroupDescribeResponse};
 use kavka_core::wire::messages::delete_groups::DeleteGroupsResponse;
@@ -199,7 +199,7 @@ fn refused(code: ErrorCode, message: Option<String>) -> Option<Error> {
     let error = Error::from_code(code)?;
     Some(match (code, message.filter(|message| !message.is_empty())) {
         // The broker's message says more than the code, for instance that the group has another type.
-        (_, Some(message)) => error.with_source(std::io::Error::other(printable(&message))),
+        (_, Some(message)) => error.with_source(std::io::Error::other(printable_reason(&message))),
         (ErrorCode::NON_EMPTY_GROUP, None) => error.with_hint("stop the group's members first"),
         (ErrorCode::GROUP_ID_NOT_FOUND, None) => error.with_hint("there is no such group; it may have expired"),
         _ => error,

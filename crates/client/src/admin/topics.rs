@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::cluster::{Call, Target, Topic};
-use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
+use kavka_core::error::{Error, ErrorKind, Place, Result, printable_reason};
 use kavka_core::wire::messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsResponse,
 };
@@ -218,7 +218,7 @@ fn is_worth_a_retry(error: &Error) -> bool {
 fn refused(name: &str, code: ErrorCode, message: Option<String>) -> Option<Error> {
     let error = Error::from_code(code)?.at(Place { topic: Some(name.into()), ..Place::default() });
     Some(match message.filter(|message| !message.is_empty()) {
-        Some(message) => error.with_source(std::io::Error::other(printable(&message))),
+        Some(message) => error.with_source(std::io::Error::other(printable_reason(&message))),
         None => error,
     })
 }

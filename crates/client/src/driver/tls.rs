@@ -181,7 +181,8 @@ fn unusable(cause: rustls::Error) -> Error {
 /// The name that the certificate must have. (rustls ignores a trailing dot.)
 fn server_name(host: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
-        let what = format!("{} is not a host name that a certificate can have", kavka_core::error::printable(host));
+        let what =
+            format!("{} is not a host name that a certificate can have", kavka_core::error::printable_name(host));
         Error::new(ErrorKind::Authentication, what)
             .with_hint("use ASCII letters, digits, hyphens and dots; write an international name as xn--...")
     })

@@ -89,6 +89,20 @@ fn an_unknown_authority_is_named() {
 }
 
 #[test]
+fn long_names_in_a_certificate_are_cut() {
+    let authority = Authority::new(&"authority".repeat(500));
+    let unknown = Served::new(
+        &authority.issue_with(|params| params.distinguished_name.push(rcgen::DnType::CommonName, "broker".repeat(500))),
+    );
+    let elsewhere = Served::new(&authority.issue_for(&["host".repeat(500).as_str(); 20]));
+    for (served, trust) in [(unknown, &Authority::new("Good CA")), (elsewhere, &authority)] {
+        let error = Cluster::new(served, trusting(trust)).refusal();
+        let text = error.to_string();
+        assert!(error.kind() == ErrorKind::Authentication && text.contains("...") && text.len() < 4_000, "{text}");
+    }
+}
+
+#[test]
 fn an_authority_of_the_same_name_with_another_key_is_unknown() {
     let served = Served::new(&Authority::new("Good CA").issue());
     refuses(served, trusting(&Authority::new("Good CA")), &["another key than the trusted one"]);

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::cluster::{Call, Topic};
 use crate::config::{GroupConfig, GroupProtocol};
 use crate::consumer::{Offsets, TopicPartition};
-use crate::error::{Error, ErrorKind, Result, printable};
+use crate::error::{Error, ErrorKind, Result, printable_reason};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::ErrorCode;
@@ -530,7 +530,7 @@ impl Member {
 /// The error, with what the coordinator says about it.
 fn because(error: Error, message: Option<&str>) -> Error {
     let message = message.filter(|message| !message.is_empty());
-    message.map(|message| std::io::Error::other(printable(message))).into_iter().fold(error, Error::with_source)
+    message.map(|message| std::io::Error::other(printable_reason(message))).into_iter().fold(error, Error::with_source)
 }
 
 fn unexpected(what: &'static str) -> Error {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::sasl::{Credentials, Mechanism, Move, Work, Worked};
-use crate::error::{Error, ErrorKind, Hint, Place, Result, printable};
+use crate::error::{Error, ErrorKind, Hint, Place, Result, printable_reason};
 use crate::link::old_broker::{Greeting, Next, OldBroker, Probe, Snub};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
@@ -33,9 +33,6 @@ use crate::wire::messages::{
 
 /// Between two requests for new credentials, while none come.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How much of a broker's message an error repeats.
-const MAX_MESSAGE_CHARS: usize = 500;
 
 #[derive(Debug)]
 enum Stage {
@@ -282,7 +279,8 @@ impl Handshake {
         let is_listed = response.mechanisms.iter().any(|listed| listed == name);
         if code != ErrorCode::NONE || !is_listed {
             let list = if response.mechanisms.is_empty() { "none".into() } else { response.mechanisms.join(", ") };
-            let what = format!("the broker does not accept the SASL mechanism {name}, only: {}", shortened(&list));
+            let what =
+                format!("the broker does not accept the SASL mechanism {name}, only: {}", printable_reason(&list));
             let code = ErrorCode::UNSUPPORTED_SASL_MECHANISM;
             return Err(unauthenticated(what, code).with_hint(Hint::ChooseMechanism));
         }
@@ -393,15 +391,10 @@ impl Handshake {
     }
 }
 
-/// The broker's text, safe to print, and not too long.
-fn shortened(text: &str) -> String {
-    printable(text).chars().take(MAX_MESSAGE_CHARS).collect()
-}
-
 /// The error for `SASL_AUTHENTICATION_FAILED`.
 fn refused(mechanism: &str, complaint: Option<&str>, message: Option<&str>) -> Error {
     let words = [complaint, message].into_iter().flatten().filter(|words| !words.is_empty());
-    let words = words.map(shortened).collect::<Vec<_>>().join("; ");
+    let words = words.map(printable_reason).collect::<Vec<_>>().join("; ");
     let words = if words.is_empty() { "it gives no reason".into() } else { words };
     let what = format!("the broker refused the credentials for SASL {mechanism}: {words}");
     unauthenticated(what, ErrorCode::SASL_AUTHENTICATION_FAILED)

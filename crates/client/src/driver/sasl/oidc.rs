@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kavka_core::config::{Tls as TlsSettings, Token};
-use kavka_core::error::{Error, ErrorKind, Place, Result, printable};
+use kavka_core::error::{Error, ErrorKind, Place, Result, printable_reason};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -27,9 +27,6 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// The longest line ahead of a chunk.
 const MAX_CHUNK_HEAD_BYTES: usize = 1 << 10;
-
-/// How much of the provider's words an error repeats.
-const MAX_REASON_CHARS: usize = 300;
 
 /// A token endpoint, and how this client asks it.
 pub(super) struct Endpoint {
@@ -341,8 +338,7 @@ pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
         _ => {
             let reason =
                 [text("error"), text("error_description")].into_iter().flatten().collect::<Vec<_>>().join(": ");
-            let reason = if reason.is_empty() { "without a reason".into() } else { printable(&reason) };
-            let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
+            let reason = if reason.is_empty() { "without a reason".into() } else { printable_reason(&reason) };
             return Err(refused(format!("the token endpoint refused the client ({status}): {reason}")));
         }
     }

@@ -240,7 +240,7 @@ fn wrong_name(broker: Option<&Certificate>, subject: &str, name: &ServerName<'_>
 fn names(certificate: &Certificate) -> Vec<String> {
     let Ok(Some((_, SubjectAltName(names)))) = certificate.tbs_certificate().get_extension() else { return Vec::new() };
     let host = |name: &GeneralName| match name {
-        GeneralName::DnsName(name) => Some(kavka_core::error::printable(name.as_str())),
+        GeneralName::DnsName(name) => Some(kavka_core::error::printable_name(name.as_str())),
         GeneralName::IpAddress(octets) => match octets.as_bytes() {
             octets if let Ok(octets) = <[u8; 4]>::try_from(octets) => Some(IpAddr::from(octets).to_string()),
             octets if let Ok(octets) = <[u8; 16]>::try_from(octets) => Some(IpAddr::from(octets).to_string()),
@@ -257,7 +257,7 @@ fn subject(certificate: &Certificate) -> String {
 }
 
 fn printable(name: &x509_cert::name::Name) -> String {
-    kavka_core::error::printable(&name.to_string())
+    kavka_core::error::printable_name(&name.to_string())
 }
 
 /// The day and the time, in UTC.

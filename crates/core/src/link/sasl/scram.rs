@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Mechanism, Move, refuse, superfluous};
 use crate::config::ScramHash;
-use crate::error::{Error, ErrorKind, Result, printable};
+use crate::error::{Error, ErrorKind, Result, printable, printable_reason};
 use crate::secret::Secret;
 
 /// How many unpredictable bytes an exchange needs. They are sent in Base64, which has no comma.
@@ -163,8 +163,7 @@ fn server_first_of<'a>(message: &'a str, ours: &str) -> Result<ServerFirst<'a>> 
 /// Refuses a message that reports an error, or that needs an extension which this client does not know.
 fn refuse_special(message: &str) -> Result<()> {
     if let Some(error) = message.split(',').find_map(|attribute| attribute.strip_prefix("e=")) {
-        let error: String = printable(error).chars().take(200).collect();
-        return Err(refuse(format!("the broker refused the SCRAM exchange: {error}")));
+        return Err(refuse(format!("the broker refused the SCRAM exchange: {}", printable_reason(error))));
     }
     if message.split(',').any(|attribute| attribute.starts_with("m=")) {
         return Err(refuse("the broker requires a SCRAM extension that this client does not know"));

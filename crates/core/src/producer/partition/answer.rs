@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::failure::Piece;
 use super::{Batch, Partition, Rules, Stage};
 use crate::config::Acks;
-use crate::error::{Error, ErrorKind, Place, Written, printable};
+use crate::error::{Error, ErrorKind, Place, Written, printable_reason};
 use crate::planted::{Bug, is_planted};
 use crate::producer::completion::Acknowledged;
 use crate::wire::error_code::ErrorCode;
@@ -195,7 +195,7 @@ fn broker_error(answer: &PartitionProduceResponse, rules: Rules) -> Error {
     let error = match message {
         Some(message) => {
             let message: String = message.chars().take(LONGEST_MESSAGE).collect();
-            Error::new(ErrorKind::Broker(code), format!("the broker answered {code} ({})", printable(&message)))
+            Error::new(ErrorKind::Broker(code), format!("the broker answered {code} ({})", printable_reason(&message)))
         }
         None => Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")),
     };
