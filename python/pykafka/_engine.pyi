@@ -156,6 +156,8 @@ class Tls:
         accept_any_certificate: bool,
         minimum_version: str,
     ) -> Self: ...
+    @property
+    def unverified(self) -> str | None: ...
 
 @disjoint_base
 class Mechanism:

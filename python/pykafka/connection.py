@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -96,17 +97,22 @@ class SslConfig:
 
 
 def _tls(ssl_config: Any) -> _engine.Tls | None:
-    """The engine's settings for the argument `ssl_config` of a client."""
+    """The engine's settings for the argument `ssl_config` of a client.
+
+    Warns the caller of `KafkaClient` if brokers are not verified.
+    """
     if ssl_config is None:
         return None
-    if isinstance(ssl_config, _engine.Tls):
-        return ssl_config
-    if isinstance(ssl_config, SslConfig):
-        return ssl_config._tls()
-    raise TypeError(
-        f"ssl_config must be an SslConfig, not {type(ssl_config).__name__}: the engine does not use Python's ssl; "
-        "pass pykafka.SslConfig(cafile, certfile, keyfile, password) with the files that the context was made from"
-    )
+    tls = ssl_config._tls() if isinstance(ssl_config, SslConfig) else ssl_config
+    if not isinstance(tls, _engine.Tls):
+        raise TypeError(
+            f"ssl_config must be an SslConfig, not {type(ssl_config).__name__}: the engine does not use Python's ssl; "
+            "pass pykafka.SslConfig(cafile, certfile, keyfile, password) with the files that the context was made from"
+        )
+    if tls.unverified is not None:
+        # This function, Cluster and KafkaClient come before the caller.
+        warnings.warn(tls.unverified, stacklevel=4)
+    return tls
 
 
 class BrokerConnection:

@@ -148,6 +148,12 @@ impl Tls {
         let verify_certificate = !accept_any_certificate;
         Ok(Self(kavka::Tls { trust, identity, verify_host_name: check_hostname, verify_certificate, min_version }))
     }
+
+    /// What is not verified, for a warning.
+    #[getter]
+    fn unverified(&self) -> Option<&'static str> {
+        self.0.unverified()
+    }
 }
 
 impl From<kavka::Tls> for Tls {
@@ -310,13 +316,13 @@ impl OAuthBearer {
                 (TokenSource::File(path), shown)
             }
             (None, None, Some(endpoint_url)) => {
+                let endpoint_url = EndpointUrl::from(endpoint_url);
                 let (Some(client_id), Some(client_secret)) = (client_id.clone(), client_secret) else {
                     return Err(PyValueError::new_err("token_endpoint_url needs client_id and client_secret"));
                 };
                 let shown = format!("client_id={client_id:?}, token_endpoint_url={endpoint_url:?}");
                 let client_secret = secret("client_secret", client_secret)?;
                 let scope = scope.clone();
-                let endpoint_url = EndpointUrl::from(endpoint_url);
                 (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope }, shown)
             }
             _ => return Err(PyValueError::new_err("give one of token, token_file and token_endpoint_url")),

@@ -245,8 +245,10 @@ def test_forked_children_have_random_numbers_of_their_own(run_python):
         done = run_python(
             f"""
             import os
+            import warnings
             from pykafka import KafkaClient, SslConfig, sasl
             from pykafka.exceptions import KafkaException
+            warnings.simplefilter("ignore")
             def connect():
                 KafkaClient({plain.address!r}, sasl=sasl.Scram("alice", "alice-secret")).close()
                 try:

@@ -190,6 +190,25 @@ def test_credentials_that_everybody_on_the_network_can_read_cause_a_warning(name
         assert warned[0].filename == __file__, "it names the program's own line"
 
 
+@pytest.mark.parametrize(
+    ("given", "unverified"),
+    [
+        ({"insecure_accept_any_certificate": True}, "certificates"),
+        ({"check_hostname": False}, "host names"),
+    ],
+)
+def test_a_check_of_tls_that_is_turned_off_causes_a_warning(given, unverified):
+    with Broker(tls=True) as broker:
+        with (
+            pytest.warns(UserWarning, match="verified") as warned,
+            KafkaClient(broker.bootstrap_servers, ssl_config=SslConfig(broker.ca_file, **given)) as client,
+        ):
+            assert client.brokers
+        assert len(warned) == 1
+        assert str(warned[0].message).startswith(f"the {unverified} of brokers are not verified: everybody ")
+        assert warned[0].filename == __file__, "it names the program's own line"
+
+
 def test_other_credentials_cause_no_warning(secure):
     with warnings.catch_warnings(record=True) as warned, Broker(sasl={"alice": CANARY}) as broker:
         warnings.simplefilter("always")

@@ -85,16 +85,8 @@ impl Tls {
     ///
     /// `Config`, with the path of the file that cannot be used, but nothing of its content.
     pub(super) fn new(settings: Settings) -> Result<Self> {
-        if !settings.verify_certificate {
-            log::warn!(
-                "the certificates of brokers are not verified: everybody on the network can pass for a broker \
-                 (ssl.insecure.accept.any.certificate)"
-            );
-        } else if !settings.verify_host_name {
-            log::warn!(
-                "the host names of brokers are not verified: everybody with a certificate of a trusted authority can \
-                 pass for a broker (ssl.endpoint.identification.algorithm)"
-            );
+        if let Some(unverified) = settings.unverified() {
+            log::warn!("{unverified}");
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let stamps = stamps(&settings);

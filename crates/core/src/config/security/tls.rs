@@ -52,6 +52,20 @@ impl Tls {
         self.identity = Some(identity);
         self
     }
+
+    /// What is not verified, and what that means, for a warning; `None` if everything is.
+    pub fn unverified(&self) -> Option<&'static str> {
+        if !self.verify_certificate {
+            return Some(
+                "the certificates of brokers are not verified: everybody on the network can pass for a broker \
+                 (ssl.insecure.accept.any.certificate)",
+            );
+        }
+        (!self.verify_host_name).then_some(
+            "the host names of brokers are not verified: everybody with a certificate of a trusted authority can pass \
+             for a broker (ssl.endpoint.identification.algorithm)",
+        )
+    }
 }
 
 /// The authorities whose signatures under a broker's certificate count.
