@@ -356,13 +356,16 @@ fn a_peer_that_floods_the_handshake_with_records_that_mean_nothing_is_given_up()
     let farewell: &[u8] = &[0x15, 3, 3, 0, 2, 1, 0];
     let warning: &[u8] = &[0x15, 3, 3, 0, 2, 1, 100];
     let change_of_ciphers: &[u8] = &[0x14, 3, 3, 0, 1, 1];
-    for record in [farewell, warning, change_of_ciphers] {
+    let empty_handshake: &[u8] = &[0x16, 3, 3, 0, 0];
+    let endless_handshake: &[u8] = &[0x16, 3, 3, 0xff, 0xff];
+    for record in [farewell, warning, change_of_ciphers, empty_handshake, endless_handshake] {
         let flood = raw(move |mut stream| {
             drop(stream.read(&mut [0; 1024]));
             while stream.write_all(record).is_ok() {}
         });
         let error = refusal(&client(flood, trusting(&Authority::new("Good CA"))));
         assert!(matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Disconnected), "{record:x?}: {error}");
+        assert!(!error.to_string().contains("plaintext"), "{record:x?} is a record of TLS: {error}");
     }
 }
 

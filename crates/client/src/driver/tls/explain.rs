@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kavka_core::error::{Error, ErrorKind, Hint};
+use kavka_core::error::{Error, ErrorKind, Hint, Place};
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
 use super::verify::Refusal;
@@ -18,8 +18,19 @@ pub(super) struct Certificate {
 pub(super) fn handshake(cause: io::Error, certificate: Certificate) -> Error {
     match reason(&cause) {
         Some(reason) => refused(reason, certificate),
-        None => closed(cause),
+        None => match cause.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
+            Some(error) => error.clone(),
+            None => closed(cause),
+        },
     }
+}
+
+/// A peer sends records without end that have nothing in them.
+pub(super) fn flood(place: &Place) -> io::Error {
+    let what = "the peer floods the connection with TLS records that have nothing in them";
+    let error = Error::new(ErrorKind::Disconnected, what).at(place.clone());
+    let error = error.with_hint("no broker does that: look for what else listens there, or has got in between");
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// The error if the peer ended the connection with an alert.
@@ -48,12 +59,9 @@ fn refused(reason: &rustls::Error, certificate: Certificate) -> Error {
         {
             error(&refusal.what).with_hint(refusal.hint)
         }
-        rustls::Error::InvalidMessage(
-            InvalidMessage::InvalidContentType
-            | InvalidMessage::UnknownProtocolVersion
-            | InvalidMessage::MessageTooLarge
-            | InvalidMessage::InvalidEmptyPayload,
-        ) => error("the broker answered without TLS").with_hint(Hint::UsePlaintext),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            error("the broker answered without TLS").with_hint(Hint::UsePlaintext)
+        }
         rustls::Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         )

@@ -227,8 +227,7 @@ impl Secured {
         self.is_closed |= bytes == 0;
         self.fruitless_bytes += bytes;
         if self.fruitless_bytes > MAX_FRUITLESS_BYTES {
-            let what = "the peer floods the connection with TLS records that have nothing in them";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
+            return Poll::Ready(Err(explain::flood(&self.place)));
         }
         Poll::Ready(Ok(()))
     }
@@ -656,6 +655,9 @@ mod tests {
             let mut forge = Forge::new(connection);
             let says = async {
                 let ticket = ticket();
+                if payload == ticket {
+                    assert!(end.unwrap_err().starts_with("the peer floods the connection with TLS records"));
+                }
                 for _ in 0..3 {
                     for _ in 0..MAX_FRUITLESS_BYTES / 2 / ticket.len() / 2 {
                         raw.write_all(&forge.record(ContentType::Handshake, &ticket)).await.unwrap();
