@@ -8,11 +8,10 @@
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use kavka_core::cluster::Owner;
 use kavka_core::config::show_server;
@@ -20,17 +19,14 @@ use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::{AnyRequest, ApiKey};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
 
 use super::greeter::Greeter;
-use super::network::Stream;
+use super::network::{Stream, in_turn};
 use super::sasl::Again;
+use super::transfer::{last_words, read_once, write_output};
 use super::{ConnectionKey, Switchboard, WireEvent};
-
-/// The most segments per write.
-const SEGMENTS_PER_WRITE: usize = 64;
 
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
@@ -155,7 +151,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
         None => None,
     };
     let refusals = || shared.sasl.as_ref().map(|sasl| sasl.refusals());
-    let (started, refusals_before) = (shared.now(), refusals());
+    let (deadline, refusals_before) = (tokio::time::Instant::now() + limit, refusals());
     let mut last_error = None::<Error>;
     let is_in_tls = AtomicBool::new(false);
     let timed_out = || set_up_timed_out(&place, is_in_tls.load(Ordering::Relaxed));
@@ -165,11 +161,7 @@ async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection,
                 .at(place.clone())
                 .with_source(cause)
         })?;
-        let mut untried = addresses.len() as u32;
-        for address in addresses {
-            // If one address swallows packets, there must be time left for the others.
-            let share = limit.saturating_sub(shared.now().since(started)) / untried.max(1);
-            untried -= 1;
+        for (address, share) in in_turn(addresses, deadline) {
             let greeter = Greeter {
                 shared,
                 host: &host,
@@ -251,58 +243,6 @@ fn set_up_timed_out(place: &Place, is_in_tls: bool) -> Error {
         .with_hint(hint)
 }
 
-/// What [`write_output`] has done.
-pub(super) struct Wrote {
-    /// Whether the stream took any bytes.
-    anything: bool,
-    /// Whether the socket has all that the stream ever took.
-    is_flushed: bool,
-}
-
-/// Writes as much as the socket takes.
-pub(super) fn write_output(
-    now: Instant,
-    connection: &mut Connection,
-    stream: &mut Box<dyn Stream>,
-    context: &mut Context<'_>,
-) -> Result<Wrote> {
-    let mut anything = false;
-    while connection.has_output() {
-        let slices: Vec<IoSlice<'_>> =
-            connection.output().take(SEGMENTS_PER_WRITE).map(|segment| IoSlice::new(segment)).collect();
-        match Pin::new(&mut *stream).poll_write_vectored(context, &slices) {
-            Poll::Ready(Ok(0)) => return Err(connection.handle_closed(None)),
-            Poll::Ready(Ok(bytes)) => connection.handle_written(now, bytes),
-            Poll::Ready(Err(cause)) => return Err(connection.handle_closed(Some(cause))),
-            Poll::Pending => break,
-        }
-        anything = true;
-    }
-    // TLS takes what it cannot write at once, and asks to be reminded.
-    match Pin::new(&mut *stream).poll_flush(context) {
-        Poll::Ready(Err(cause)) => Err(connection.handle_closed(Some(cause))),
-        flushed => Ok(Wrote { anything, is_flushed: flushed.is_ready() }),
-    }
-}
-
-pub(super) fn read_once(
-    now: Instant,
-    connection: &mut Connection,
-    stream: &mut Box<dyn Stream>,
-    answers: &mut Vec<Answer>,
-    context: &mut Context<'_>,
-) -> Poll<Result<()>> {
-    let mut buffer = ReadBuf::new(connection.space());
-    let read = ready!(Pin::new(stream).poll_read(context, &mut buffer));
-    let bytes = buffer.filled().len();
-    Poll::Ready(match read {
-        Ok(()) if bytes == 0 => Err(connection.handle_closed(None)),
-        Ok(()) => connection.handle_read(now, bytes, answers),
-        Err(cause) if cause.kind() == io::ErrorKind::Interrupted => Ok(()),
-        Err(cause) => Err(connection.handle_closed(Some(cause))),
-    })
-}
-
 struct Task {
     shared: Arc<Switchboard>,
     key: ConnectionKey,
@@ -358,7 +298,10 @@ impl Task {
                 None => false,
             };
             progress |= self.again.poll(&self.shared, &mut self.connection, context)?;
-            let wrote = write_output(self.shared.now(), &mut self.connection, &mut self.stream, context)?;
+            let wrote = match write_output(self.shared.now(), &mut self.connection, &mut self.stream, context) {
+                Ok(wrote) => wrote,
+                Err(failed) => return Err(self.read_last_words(context, failed).into()),
+            };
             progress |= wrote.anything;
             if wrote.is_flushed {
                 self.hand_out_unanswered();
@@ -422,13 +365,7 @@ impl Task {
         let mut progress = false;
         for _ in 0..READS_PER_TURN {
             let read = read_once(self.shared.now(), &mut self.connection, &mut self.stream, &mut self.answers, context);
-            // Responses that arrived before the connection broke count.
-            let mut answers = std::mem::take(&mut self.answers);
-            if !answers.is_empty() {
-                self.note_use();
-            }
-            answers.drain(..).for_each(|answer| self.hand_out(answer));
-            self.answers = answers;
+            self.hand_out_answers();
             match read {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return Ok(progress),
@@ -437,6 +374,24 @@ impl Task {
         }
         context.waker().wake_by_ref();
         Ok(false)
+    }
+
+    /// Hands out the responses that came before writing `failed`; returns why the connection has ended.
+    fn read_last_words(&mut self, context: &mut Context<'_>, failed: Error) -> Error {
+        let now = self.shared.now();
+        let error = last_words(now, &mut self.connection, &mut self.stream, &mut self.answers, context, failed);
+        self.hand_out_answers();
+        error
+    }
+
+    /// Also those that arrived before the connection broke.
+    fn hand_out_answers(&mut self) {
+        let mut answers = std::mem::take(&mut self.answers);
+        if !answers.is_empty() {
+            self.note_use();
+        }
+        answers.drain(..).for_each(|answer| self.hand_out(answer));
+        self.answers = answers;
     }
 
     fn hand_out_unanswered(&mut self) {
@@ -578,8 +533,10 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::SocketAddr;
     use std::sync::atomic::AtomicUsize;
+    use std::task::ready;
     use std::time::Duration;
 
     use kavka_core::cluster::Endpoint;
@@ -589,10 +546,10 @@ mod tests {
     use kavka_core::wire::api::encode_response;
     use kavka_core::wire::messages::api_versions::ApiVersion;
     use kavka_core::wire::messages::{
-        ApiVersionsResponse, ProduceRequest, SaslAuthenticateResponse, SaslHandshakeResponse,
+        ApiVersionsResponse, ProduceRequest, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
     };
     use kavka_core::wire::{ErrorCode, Message};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
     use super::super::sasl::Sasl;
     use super::super::{BoxFuture, Network};
@@ -796,6 +753,83 @@ mod tests {
     fn unconfirmed_records_that_only_our_own_buffer_has_are_not_sent() {
         let error = produce_unconfirmed(&switchboard(Duration::from_secs(1), Deaf)).unwrap_err();
         assert_eq!((error.kind(), error.written()), (ErrorKind::Disconnected, Written::Maybe));
+    }
+
+    /// A stream that breaks when a third frame is written, and the broker has answered the first two.
+    struct Breaking {
+        stream: DuplexStream,
+        frames: usize,
+        answered: oneshot::Receiver<()>,
+    }
+
+    impl AsyncRead for Breaking {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Breaking {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if self.frames == 2 {
+                ready!(Pin::new(&mut self.answered).poll(context)).unwrap();
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            self.frames += 1;
+            Pin::new(&mut self.stream).poll_write(context, bytes)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A broker that answers one request, and then hangs up.
+    struct AnswersOne;
+
+    impl Network for AnswersOne {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            let (stream, mut theirs) = tokio::io::duplex(4096);
+            let (has_answered, answered) = oneshot::channel();
+            tokio::spawn(async move {
+                tell_versions(&mut theirs).await;
+                answer(&mut theirs, ApiKey::Produce, &ProduceResponse::default()).await;
+                has_answered.send(()).unwrap();
+            });
+            Box::pin(async { Ok(Box::new(Breaking { stream, frames: 0, answered }) as Box<dyn Stream>) })
+        }
+    }
+
+    #[test]
+    fn an_answer_that_came_before_writing_failed_counts() {
+        let shared = switchboard(Duration::from_secs(1), AnswersOne);
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let (sender, mailbox) = mpsc::unbounded_channel();
+            let outcomes = [(); 2].map(|()| {
+                let (reply, outcome) = oneshot::channel();
+                let limit = Duration::from_secs(60);
+                let options = SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit };
+                let request = Box::new(ProduceRequest::default());
+                sender.send(Mail::Request(Outgoing { request, options, is_repeated: false, reply })).ok().unwrap();
+                outcome
+            });
+            run(Arc::clone(&shared), KEY, mailbox).await;
+            let [first, second] = outcomes;
+            assert_eq!(first.await.unwrap().unwrap().key, ApiKey::Produce);
+            let error = second.await.unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.written()), (ErrorKind::Disconnected, Written::No));
+        });
     }
 
     /// A broker with three addresses that refuses everybody, and counts how often it is dialled.

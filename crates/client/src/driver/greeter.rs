@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use kavka_core::cluster::Endpoint;
@@ -13,9 +14,9 @@ use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::link::{ApiVersions, Connection, ConnectionConfig, Greeting, Snub};
 use tokio::sync::oneshot;
 
-use super::connection::{read_once, write_output};
 use super::network::{Stream, dial};
 use super::sasl::{Attempt, Identity};
+use super::transfer::{last_words, read_once, write_output};
 use super::{Switchboard, old_brokers};
 
 /// How long the question for the versions is waited for after a probe has found an old broker.
@@ -192,7 +193,9 @@ impl Greeter<'_> {
             }
             poll_fn(|context| {
                 let now = self.shared.now();
-                write_output(now, connection, stream, context)?;
+                if let Err(failed) = write_output(now, connection, stream, context) {
+                    return Poll::Ready(Err(last_words(now, connection, stream, &mut answers, context, failed)));
+                }
                 read_once(now, connection, stream, &mut answers, context)
             })
             .await?;

@@ -18,6 +18,7 @@ mod network;
 mod old_brokers;
 mod sasl;
 mod tls;
+mod transfer;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;

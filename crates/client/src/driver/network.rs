@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::Instant;
 
 /// A future that the engine thread drives.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -51,12 +52,20 @@ pub(super) async fn dial(network: &dyn Network, host: &str, address: SocketAddr)
                 return Poll::Ready(outcome);
             }
             ready!(again.as_mut().poll(context));
-            again.as_mut().reset(tokio::time::Instant::now() + DIAL_AGAIN);
+            again.as_mut().reset(Instant::now() + DIAL_AGAIN);
             dials.truncate(1);
             dials.push(network.dial(host, address));
         }
     })
     .await
+}
+
+/// The addresses of a name, each with the time that it may take: if one swallows packets, there must be time left until
+/// `deadline` for the others.
+pub(super) fn in_turn(addresses: Vec<SocketAddr>, deadline: Instant) -> impl Iterator<Item = (SocketAddr, Duration)> {
+    let untried = (1..=addresses.len() as u32).rev();
+    let left = move || deadline.saturating_duration_since(Instant::now());
+    addresses.into_iter().zip(untried).map(move |(address, untried)| (address, left() / untried))
 }
 
 /// TCP, with the system's resolver.

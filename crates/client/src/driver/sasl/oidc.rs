@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::super::clock::timestamp_ms;
+use super::super::network::{dial, in_turn};
 use super::super::{Network, Stream, Tls};
 
 /// The longest answer, with its headers.
@@ -77,30 +79,42 @@ impl Endpoint {
     pub(super) async fn token(&self) -> Result<Token> {
         let place = Place { address: Some(format!("{}:{}", self.host, self.port).into()), ..Place::default() };
         let asked = timeout(self.limit, self.ask(&place)).await;
-        let asked = asked.unwrap_or_else(|_| Err(away("the token endpoint does not answer in time")));
+        let asked = asked.unwrap_or_else(|_| Err(silent()));
         asked.and_then(|(status, body)| token_of(status, &body)).map_err(|error| error.at(place))
     }
 
     async fn ask(&self, place: &Place) -> Result<(u16, Zeroizing<Vec<u8>>)> {
-        let unreachable = |cause| away("the token endpoint cannot be reached").with_source(cause);
-        let mut last = away("the token endpoint's name has no address");
-        for address in self.network.resolve(&self.host, self.port).await.map_err(unreachable)? {
-            match self.network.dial(&self.host, address).await {
-                Ok(stream) => {
-                    let now = Instant(self.started.elapsed().as_millis() as u64);
-                    let stream = self.tls.ready(now).await.shake_hands(&self.host, stream, place).await?;
-                    return exchange(stream, self.request.reveal()).await;
-                }
-                Err(cause) => last = unreachable(cause),
+        let deadline = tokio::time::Instant::now() + self.limit;
+        let addresses = self.network.resolve(&self.host, self.port).await.map_err(unreachable)?;
+        let mut last = None::<Error>;
+        for (address, share) in in_turn(addresses, deadline) {
+            match timeout(share, self.connect(address, place)).await.unwrap_or_else(|_| Err(silent())) {
+                Ok(stream) => return exchange(stream, self.request.reveal()).await,
+                // That one address was refused says more than that another one cannot be reached.
+                Err(error) => last = last.filter(|last| last.kind() == ErrorKind::Authentication).or(Some(error)),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| away("the token endpoint's name has no address")))
+    }
+
+    async fn connect(&self, address: SocketAddr, place: &Place) -> Result<Box<dyn Stream>> {
+        let stream = dial(self.network.as_ref(), &self.host, address).await.map_err(unreachable)?;
+        let now = Instant(self.started.elapsed().as_millis() as u64);
+        self.tls.ready(now).await.shake_hands(&self.host, stream, place).await
     }
 }
 
 /// An error that may pass.
 fn away(what: &str) -> Error {
     Error::new(ErrorKind::Disconnected, what)
+}
+
+fn unreachable(cause: std::io::Error) -> Error {
+    away("the token endpoint cannot be reached").with_source(cause)
+}
+
+fn silent() -> Error {
+    away("the token endpoint does not answer in time")
 }
 
 /// An error that stays until somebody corrects something.
@@ -143,17 +157,23 @@ async fn exchange(mut stream: Box<dyn Stream>, request: &[u8]) -> Result<(u16, Z
         Some(error) => error.clone(),
         None => away("the connection to the token endpoint was lost").with_source(cause),
     };
-    stream.write_all(request).await.map_err(lost)?;
-    stream.flush().await.map_err(lost)?;
+    let written = stream.write_all(request).await;
+    // If that failed, the provider may have said why before it hung up.
+    let mut failed = written.and(stream.flush().await).map_err(lost).err();
     let mut answer = Answer::default();
     loop {
-        let read = stream.read(answer.space()?).await.map_err(lost)?;
+        let read = stream.read(answer.space()?).await.map_err(lost);
+        let read = read.map_err(|error| match failed.take() {
+            Some(failed) if error.kind() == ErrorKind::Disconnected => failed,
+            _ => error,
+        })?;
         let ends = read == 0;
         if let Some(complete) = answer.read(read, ends)? {
             return Ok(complete);
         }
         if ends {
-            return Err(away("the token endpoint hung up in the middle of its answer"));
+            let hung_up = || away("the token endpoint hung up in the middle of its answer");
+            return Err(failed.unwrap_or_else(hung_up));
         }
     }
 }
@@ -358,12 +378,15 @@ pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
 mod tests {
     use std::io;
     use std::net::SocketAddr;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use kavka_core::config::{Sasl as Settings, TokenSource};
     use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
     use rustls::ServerConfig;
     use rustls::crypto::aws_lc_rs;
     use rustls::pki_types::PrivatePkcs8KeyDer;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio_rustls::TlsAcceptor;
 
     use super::super::super::BoxFuture;
@@ -544,12 +567,88 @@ mod tests {
         assert!(error.to_string().contains("does not answer in time: at id.example:443"), "{error}");
     }
 
+    /// Two addresses, of which the first one swallows packets.
+    struct HalfSilent(Provider);
+
+    impl Network for HalfSilent {
+        fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into(), ([127, 0, 0, 2], port).into()]) })
+        }
+
+        fn dial<'a>(&'a self, host: &'a str, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+            let first = SocketAddr::from(([127, 0, 0, 1], address.port()));
+            if address == first { Box::pin(std::future::pending()) } else { self.0.dial(host, address) }
+        }
+    }
+
+    #[test]
+    fn an_address_that_swallows_packets_leaves_time_for_the_next_one() {
+        let certified = certified("id.example");
+        let network = Arc::new(HalfSilent(Provider::new(&certified)));
+        let tls = TlsSettings::with_ca_pem(certified.cert.pem());
+        // The first address gets half of it.
+        let (limit, client) = (Duration::from_secs(4), ("id", &Secret::new("secret")));
+        let endpoint = Endpoint::new(network, tls, limit, "https://id.example/token", client, None).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        assert_eq!(runtime.block_on(endpoint.token()).unwrap().value, Secret::new("abc"));
+    }
+
+    #[test]
+    fn an_answer_that_came_before_writing_failed_counts() {
+        /// Takes no request, and answers all the same.
+        struct Hasty(&'static [u8]);
+
+        impl AsyncRead for Hasty {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.0).poll_read(context, buffer)
+            }
+        }
+
+        impl AsyncWrite for Hasty {
+            fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let refusal = Hasty(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(exchange(Box::new(refusal), b"request").await.unwrap().0, 401);
+            let error = exchange(Box::new(Hasty(b"HTTP/1.1 401")), b"request").await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Disconnected && error.to_string().contains("broken pipe"), "{error}");
+        });
+    }
+
     fn certified(name: &str) -> CertifiedKey<KeyPair> {
         generate_simple_self_signed([name.to_owned()]).unwrap()
     }
 
     /// An identity provider with this configuration of TLS, which hands out a token.
     struct Provider(Arc<ServerConfig>);
+
+    impl Provider {
+        fn new(certified: &CertifiedKey<KeyPair>) -> Self {
+            let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()).into();
+            let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certified.cert.der().clone()], key)
+                .unwrap();
+            Self(Arc::new(config))
+        }
+    }
 
     impl Network for Provider {
         fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
@@ -574,15 +673,8 @@ mod tests {
 
     #[test]
     fn the_identity_provider_is_verified_even_if_brokers_are_not() {
-        let CertifiedKey { cert, signing_key } = certified("id.example");
-        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let network: Arc<dyn Network> = Arc::new(Provider(Arc::new(config)));
+        let known = certified("id.example");
+        let network: Arc<dyn Network> = Arc::new(Provider::new(&known));
         let ask = |host: &str, trusted: String| {
             let source = TokenSource::ClientCredentials {
                 endpoint_url: format!("https://{host}/token").into(),
@@ -597,8 +689,9 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(sasl.identity(false)).map(drop)
         };
-        ask("id.example", cert.pem()).unwrap();
-        for (host, trusted) in [("other.example", cert.pem()), ("id.example", certified("id.example").cert.pem())] {
+        ask("id.example", known.cert.pem()).unwrap();
+        for (host, trusted) in [("other.example", known.cert.pem()), ("id.example", certified("id.example").cert.pem())]
+        {
             assert_eq!(ask(host, trusted).unwrap_err().kind(), ErrorKind::Authentication, "{host}");
         }
     }

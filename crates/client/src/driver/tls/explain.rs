@@ -40,6 +40,11 @@ pub(super) fn alert(cause: &io::Error, certificate: Certificate) -> Option<Error
         .map(|reason| refused(reason, certificate))
 }
 
+/// The same error once more.
+pub(super) fn copy(cause: &io::Error) -> io::Error {
+    reason(cause).map_or_else(|| cause.kind().into(), |reason| io::Error::new(cause.kind(), reason.clone()))
+}
+
 fn reason(cause: &io::Error) -> Option<&rustls::Error> {
     cause.get_ref()?.downcast_ref()
 }

@@ -87,7 +87,8 @@ impl Buffer {
 /// A stream with TLS.
 ///
 /// What the broker says about our certificate may come only after the handshake (TLS 1.3). Such a read or write fails
-/// with an [`io::Error`] around the [`Error`](kavka_core::error::Error) that explains it.
+/// with an [`io::Error`] around the [`Error`](kavka_core::error::Error) that explains it. After any failed write, what
+/// the broker said before can still be read.
 pub(super) struct Secured {
     stream: Box<dyn Stream>,
     session: UnbufferedClientConnection,
@@ -262,21 +263,6 @@ impl Secured {
             _ => cause,
         }
     }
-
-    /// A broker that refuses the client's certificate says so and hangs up. If that was noticed first by writing, its
-    /// last words are still to be read.
-    fn write_failed(&mut self, context: &mut Context<'_>, cause: io::Error) -> io::Error {
-        let mut space = [0; 1];
-        if self.has_read {
-            return cause;
-        }
-        match self.poll_plaintext(context, &mut ReadBuf::new(&mut space)) {
-            Poll::Ready(Err(last_words)) if explain::alert(&last_words, self.certificate).is_some() => {
-                self.explain(last_words)
-            }
-            _ => cause,
-        }
-    }
 }
 
 fn invalid(error: rustls::Error) -> io::Error {
@@ -365,12 +351,17 @@ impl AsyncWrite for Secured {
         context: &mut Context<'_>,
         segments: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Err(cause) = ready!(self.poll_send(context)) {
-            return Poll::Ready(Err(self.write_failed(context, cause)));
-        }
-        let sealed = self.advance(&mut ReadBuf::new(&mut []), segments).map_err(|cause| self.explain(cause))?;
+        ready!(self.poll_send(context))?;
+        let sealed = match self.advance(&mut ReadBuf::new(&mut []), segments) {
+            Ok(sealed) => sealed,
+            Err(cause) => {
+                // rustls says it once, and would then wait for more.
+                self.failure = Some(explain::copy(&cause));
+                return Poll::Ready(Err(self.explain(cause)));
+            }
+        };
         match self.poll_send(context) {
-            Poll::Ready(Err(cause)) => Poll::Ready(Err(self.write_failed(context, cause))),
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(sealed)),
         }
     }
@@ -380,9 +371,7 @@ impl AsyncWrite for Secured {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Err(cause) = ready!(self.poll_send(context)) {
-            return Poll::Ready(Err(self.write_failed(context, cause)));
-        }
+        ready!(self.poll_send(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -586,6 +575,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_peer_said_before_it_ended_the_connection_is_read_after_a_failed_write() {
+        for version in VERSIONS {
+            block_on(async {
+                let (mut client, mut server) = pair(1 << 20, version).await;
+                for words in [b"first", b"later"] {
+                    server.write_all(words).await.unwrap();
+                    server.flush().await.unwrap();
+                }
+                let (mut raw, connection) = server.into_inner();
+                let fatal = Forge::new(connection).record(ContentType::Alert, &[2, 80]);
+                raw.write_all(&fatal).await.unwrap();
+                let mut heard = [0; 5];
+                client.read_exact(&mut heard).await.unwrap();
+                assert_eq!(&heard, b"first");
+                client.write_all(b"request").await.unwrap_err();
+                client.read_exact(&mut heard).await.unwrap();
+                assert_eq!(&heard, b"later");
+                let end = client.read(&mut heard).await.unwrap_err();
+                assert!(end.to_string().contains("InternalError"), "{end}");
+            });
+        }
+    }
+
+    #[test]
     fn a_record_that_was_changed_on_its_way_is_an_error() {
         block_on(async {
             let (mut client, server) = pair(1 << 20, &version::TLS13).await;
@@ -642,6 +655,9 @@ mod tests {
                 let (sent, (end, kept)) = tokio::join!(flood, reading);
                 assert!(sent < 2 * MAX_FRUITLESS_BYTES, "{version:?} {typ:?} {payload:x?}: {sent} bytes: {end:?}");
                 assert!(kept < 256 << 10, "{version:?} {typ:?} {payload:x?}: {kept} bytes are kept");
+                if payload == ticket {
+                    assert!(end.unwrap_err().starts_with("the peer floods the connection with TLS records"));
+                }
             });
         }
     }
@@ -655,9 +671,6 @@ mod tests {
             let mut forge = Forge::new(connection);
             let says = async {
                 let ticket = ticket();
-                if payload == ticket {
-                    assert!(end.unwrap_err().starts_with("the peer floods the connection with TLS records"));
-                }
                 for _ in 0..3 {
                     for _ in 0..MAX_FRUITLESS_BYTES / 2 / ticket.len() / 2 {
                         raw.write_all(&forge.record(ContentType::Handshake, &ticket)).await.unwrap();
