@@ -600,6 +600,7 @@ fn no_response(place: &Place, request: &InFlight) -> Error {
 mod tests {
     use super::*;
     use crate::link::old_broker::{OldBroker, Snub};
+    use crate::secret::Secret;
     use crate::wire::api::encode_response;
     use crate::wire::error_code::ErrorCode;
     use crate::wire::messages::api_versions::ApiVersion;
@@ -949,6 +950,17 @@ mod tests {
 
     fn greeted(greeting: Greeting) -> Connection {
         Connection::new(ConnectionConfig { greeting, ..connection().config }, None, ReadPool::default()).unwrap()
+    }
+
+    #[test]
+    fn credentials_are_not_left_out_however_the_connection_begins() {
+        for greeting in [Greeting::Old(OldBroker::V0_9), Greeting::Probe(Snub::HungUp)] {
+            let config = ConnectionConfig { greeting, ..connection().config };
+            let credentials = Credentials::Plain { username: "alice".into(), password: Secret::new("password") };
+            let connection = Connection::new(config, Some(credentials), ReadPool::default()).unwrap();
+            assert!(!connection.is_ready(), "{greeting:?}");
+            assert_eq!(asked(&connection).0, ApiKey::ApiVersions, "{greeting:?}");
+        }
     }
 
     /// The API of the request that was sent last.

@@ -98,12 +98,14 @@ impl fmt::Debug for Step {
 }
 
 impl Handshake {
-    /// The first stage and its request; `None` if the handshake is complete.
+    /// The first stage and its request; `None` if the handshake is complete. With credentials, it always begins with
+    /// the versions: brokers without `ApiVersions` could not take them, and nothing may be sent without them.
     pub(super) fn begin(
         greeting: Greeting,
         credentials: Option<Credentials>,
         session_percent: u32,
     ) -> (Self, Option<Step>) {
+        let greeting = if credentials.is_some() { Greeting::Versions } else { greeting };
         let mut handshake = Self {
             stage: Stage::Versions,
             versions: None,
