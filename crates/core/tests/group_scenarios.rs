@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kavka_core::cluster::Owner;
 use kavka_core::error::{Error, ErrorKind};
-use kavka_core::group::MemberResponse;
 use kavka_core::group::assignor::{Assignment, RebalanceProtocol};
+use kavka_core::group::{MemberRequest, MemberResponse, decode_assignment};
 use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::SyncGroupResponse;
 
@@ -442,6 +442,27 @@ fn the_last_commits_of_a_member_that_is_closed_in_a_rebalance_are_sent_again_in_
         script.leave();
         assert!(script.member.has_ended());
     }
+}
+
+#[test]
+fn a_leader_that_is_closed_in_a_rebalance_leaves_everything_as_it_is_and_does_not_ask_the_application() {
+    let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+    script.pass(2_000);
+    script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    let (id, _) = script.take_join();
+    script.member.close();
+    let mut joined = joined(2, "me", &[("me", "orders"), ("you", "orders"), ("old", "orders")]);
+    claim(&mut joined, "me", &keys(&[0, 1]));
+    claim(&mut joined, "you", &keys(&[2]));
+    script.answer(id, joined);
+    assert_eq!(script.events(), ["revoked 0 1"]);
+    let (_, MemberRequest::Sync(sync)) = script.take("sync") else { panic!("another request") };
+    let shares = sync.assignments.into_iter().map(|share| {
+        let partitions = decode_assignment(&share.assignment).unwrap();
+        (share.member_id, partitions)
+    });
+    let expected = [("me", keys(&[0, 1])), ("old", Vec::new()), ("you", keys(&[2]))];
+    assert_eq!(shares.collect::<Vec<_>>(), expected.map(|(member_id, share)| (member_id.to_owned(), share)));
 }
 
 #[test]

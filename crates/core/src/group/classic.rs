@@ -17,7 +17,7 @@ use crate::wire::messages::{
     HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
-use super::assignor::{Assignment, RebalanceProtocol, Subscriber};
+use super::assignor::{Assignment, RebalanceProtocol, Subscriber, as_claimed};
 use super::topics::{counts, racks};
 use super::{
     InFlight, Member, MemberEvent, MemberRequest, State, Strategy, Subscription, TOLD_EVERY, decode_assignment,
@@ -314,6 +314,7 @@ impl Member {
                 let racks = racks(&self.metadata, &assigning.topics);
                 assigning.shares = Some(assignor.assign(&counts, &racks, &assigning.members));
             }
+            Strategy::Custom { .. } if self.is_closing => assigning.shares = Some(as_claimed(&assigning.members)),
             Strategy::Custom { name, .. } => {
                 assigning.is_asked = true;
                 let (strategy, members) = (Arc::clone(name), assigning.members.clone());

@@ -13,7 +13,7 @@ mod round_robin;
 mod sticky;
 mod user_data;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +41,21 @@ pub type PartitionCounts = BTreeMap<Arc<str>, i32>;
 
 /// The partitions of each member, by member id.
 pub type Assignment = BTreeMap<String, Vec<TopicPartition>>;
+
+/// Leaves every partition with the member that claims it; of several, with the one whose claim is the newest. A leader
+/// that is about to leave shares out so: its application may be busy giving up partitions, and the group rebalances
+/// again soon.
+pub(super) fn as_claimed(members: &[Subscriber]) -> Assignment {
+    let mut by_age: Vec<&Subscriber> = members.iter().collect();
+    by_age.sort_by_key(|member| std::cmp::Reverse(member.subscription.generation_id));
+    let mut given = BTreeSet::new();
+    let mut shares = Assignment::new();
+    for member in by_age {
+        let claimed = member.subscription.owned.iter().filter(|key| given.insert(*key)).cloned().collect();
+        shares.insert(member.member_id.clone(), claimed);
+    }
+    shares
+}
 
 /// Whether members keep their partitions during a rebalance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
