@@ -133,7 +133,7 @@ pub(crate) fn any(asker: Asker, id: u64, request: impl Request + 'static) -> Ask
 pub(crate) fn ask(asker: Asker, call: Call<()>, timeout: Duration, question: Question) -> Ask {
     let Call { id, target, owner, min_version, max_version, .. } = call;
     let lane = match owner {
-        Owner::Control => Lane::Control,
+        Owner::Control | Owner::Check => Lane::Control,
         Owner::Produce(_) => Lane::Produce,
         Owner::Fetch(_) => Lane::Fetch,
         Owner::Coordinator(_) => Lane::Coordinator,

@@ -19,8 +19,13 @@ use kavka_core::wire::messages::{
 use kavka_core::wire::{ApiKey, Decoder, Message};
 use proptest::prelude::*;
 
-const OPTIONS: SendOptions =
-    SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
+const OPTIONS: SendOptions = SendOptions {
+    min_version: 0,
+    max_version: i16::MAX,
+    is_answered: true,
+    limit: Duration::from_millis(500),
+    may_fail_early: false,
+};
 
 /// A broker of today, and one from before `SaslAuthenticate`.
 const TODAY: &[(ApiKey, i16)] =

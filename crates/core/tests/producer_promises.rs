@@ -396,6 +396,15 @@ fn a_record_that_ran_out_of_time_says_what_it_waited_for() {
 }
 
 #[test]
+fn only_with_sequence_numbers_a_request_is_given_up_before_its_time_is_up() {
+    for (acks, may_fail_early) in [(Acks::All, true), (Acks::Leader, false), (Acks::None, false)] {
+        let mut rig = Rig::new(config().acks(acks), 1);
+        rig.append_alone(0, "first");
+        assert_eq!(rig.sent().may_fail_early, may_fail_early, "{acks:?}");
+    }
+}
+
+#[test]
 fn without_idempotence_a_batch_that_goes_again_is_not_overtaken() {
     let mut rig = Rig::new(config().acks(Acks::Leader), 1);
     rig.append_alone(0, "first");

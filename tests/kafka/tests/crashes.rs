@@ -1,15 +1,16 @@
-//! Groups whose brokers crash: what members keep, and what they are told of records that are lost.
+//! Brokers that crash or freeze: how long their partitions stand still, what members of groups keep, and what they are
+//! told of records that are lost.
 //!
 //! Every test starts a Kafka of its own, because it kills brokers.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kavka::blocking::{GroupConsumer, Producer};
+use kavka::blocking::{Consumer, GroupConsumer, Producer};
 use kavka::{
     Client, ClientConfig, ConsumerConfig, GroupConfig, GroupOptions, GroupProtocol, ProducerConfig, RebalanceListener,
-    Record, TopicPartition, parse_bootstrap_servers,
+    Record, StartPosition, TopicPartition, parse_bootstrap_servers,
 };
 use kavka_test_kafka::{Kafka, Options};
 use kavka_test_support::rig::{find_topic, wait};
@@ -222,4 +223,45 @@ fn a_committed_offset_whose_records_were_lost_in_an_unclean_election_is_reported
         assert!(error.to_string().contains("truncated"), "{error}");
         reads.close(LIMIT).unwrap();
     }
+}
+
+#[test]
+#[ignore = "`make kafka-test` runs it"]
+fn a_frozen_leader_with_requests_in_flight_holds_its_partition_for_seconds_only() {
+    let kafka = Kafka::start(&Options { brokers: 3, ..Options::default() });
+    kafka.create_topic(TOPIC, 1, 3, &[("min.insync.replicas", "2")]);
+    let bootstrap_servers = parse_bootstrap_servers(kafka.bootstrap()).unwrap();
+    let config = ClientConfig::default().request_timeout(10 * LIMIT).bootstrap_servers(bootstrap_servers);
+    let client = Client::new(config).unwrap();
+    let producer = Producer::from(client.producer(ProducerConfig::default().delivery_timeout(20 * LIMIT)).unwrap());
+    let topic = find_topic(&client, &producer, TOPIC, false).unwrap();
+    let consumer = Consumer::from(client.consumer(ConsumerConfig::default()).unwrap());
+    consumer.add(&TopicPartition::new(TOPIC, 0), StartPosition::Earliest).unwrap();
+    producer.send_within(topic, &Record::new("0"), LIMIT).unwrap().wait().unwrap();
+    assert_eq!(consumer.next_records(1, LIMIT).unwrap().len(), 1);
+
+    let leader = kafka.leader(TOPIC, 0);
+    kafka.freeze(leader);
+    let frozen_at = Instant::now();
+    let deliveries: Vec<_> = (1..=10).map(|number| number.to_string()).collect();
+    let send = |value: &String| producer.send_within(topic, &Record::new(value.as_str()), LIMIT).unwrap();
+    let deliveries: Vec<_> = deliveries.iter().map(send).collect();
+    for delivery in deliveries {
+        delivery.wait_for(LIMIT).expect("stored by the next leader").unwrap();
+    }
+    eprintln!("stored {:.1} s after broker {leader} froze", frozen_at.elapsed().as_secs_f64());
+    let mut read = Vec::new();
+    while read.len() < 10 {
+        let records = consumer.next_records(10, LIMIT).unwrap();
+        assert!(!records.is_empty(), "only {} records were read", read.len());
+        read.extend(records.iter().map(|record| String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap()));
+    }
+    eprintln!("read {:.1} s after that", frozen_at.elapsed().as_secs_f64());
+    assert_eq!(read, (1..=10).map(|number| number.to_string()).collect::<Vec<_>>());
+
+    kafka.thaw(leader);
+    kafka.wait_in_sync();
+    producer.send_within(topic, &Record::new("11"), LIMIT).unwrap().wait().unwrap();
+    let records = consumer.next_records(1, LIMIT).unwrap();
+    assert_eq!(records[0].value.as_deref(), Some(b"11".as_slice()), "what the frozen broker had is not stored again");
 }

@@ -3,6 +3,9 @@
 //! It dials, waits for the handshakes of TLS and of Kafka, and then serves its mailbox until the connection ends. Every
 //! request that reached the mailbox is answered or failed. The rules of the protocol are not here.
 //!
+//! While requests wait in silence, the task has the broker checked on another connection. A broker that is silent
+//! there, too, counts as unreachable, and its connection ends.
+//!
 //! When a request has expired while others still wait, the mailbox moves to a new connection, and the old one only
 //! waits for the responses that are still due.
 
@@ -10,23 +13,22 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use kavka_core::cluster::Owner;
-use kavka_core::config::show_server;
-use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::link::{Answer, Connection, ConnectionConfig, Greeting, RequestId, SendOptions};
 use kavka_core::time::Instant;
 use kavka_core::wire::{AnyRequest, ApiKey};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
 
-use super::greeter::Greeter;
-use super::network::{Stream, in_turn};
+use super::greeter::set_up;
+use super::network::Stream;
 use super::sasl::Again;
 use super::transfer::{last_words, read_once, write_output};
-use super::{ConnectionKey, Switchboard, WireEvent};
+use super::{BoxFuture, ConnectionKey, Switchboard, WireEvent};
 
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
@@ -90,12 +92,12 @@ impl Mail {
 pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbox: Mailbox) {
     let mut again: Vec<Outgoing> = Vec::new();
     let error = loop {
-        let (connection, stream) = match open(&shared, key).await {
+        let opened = match open(&shared, key).await {
             Ok(opened) => opened,
             Err(error) => break error,
         };
         shared.handle_opened(key);
-        let mut task = Task::new(Arc::clone(&shared), key, connection, stream);
+        let mut task = Task::new(Arc::clone(&shared), key, opened);
         for outgoing in again.drain(..) {
             task.send(outgoing);
         }
@@ -131,69 +133,26 @@ pub(super) async fn run(shared: Arc<Switchboard>, key: ConnectionKey, mut mailbo
     }
 }
 
-async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+/// A connection that is ready for requests.
+struct Opened {
+    connection: Connection,
+    stream: Box<dyn Stream>,
+    /// How long dialling and the handshake took.
+    took: Duration,
+}
+
+async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<Opened> {
     if let Some(sasl) = &shared.sasl {
         sasl.check(shared.now())?;
     }
     // If this ends with the failed dial of another connection, that failure is already counted.
     wait_to_dial(shared, key).await?;
-    set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))
+    let began = shared.now();
+    let (connection, stream) = set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))?;
+    Ok(Opened { connection, stream, took: shared.now().since(began) })
 }
 
-async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
-    let (host, port) = shared.address(key)?;
-    let place =
-        Place { address: Some(show_server(&host, port).into()), broker_id: key.broker_id(), ..Place::default() };
-    let config = connection_config(shared, key, place.clone());
-    let limit = shared.config.connection_setup_timeout;
-    let identity = match &shared.sasl {
-        Some(sasl) => Some(sasl.identity(false).await?),
-        None => None,
-    };
-    let refusals = || shared.sasl.as_ref().map(|sasl| sasl.refusals());
-    let (deadline, refusals_before) = (tokio::time::Instant::now() + limit, refusals());
-    let mut last_error = None::<Error>;
-    let is_in_tls = AtomicBool::new(false);
-    let timed_out = || set_up_timed_out(&place, is_in_tls.load(Ordering::Relaxed));
-    let trying = async {
-        let addresses = shared.network.resolve(&host, port).await.map_err(|cause| {
-            Error::new(ErrorKind::Disconnected, "the broker's name cannot be resolved")
-                .at(place.clone())
-                .with_source(cause)
-        })?;
-        for (address, share) in in_turn(addresses, deadline) {
-            let greeter = Greeter {
-                shared,
-                host: &host,
-                address,
-                config: &config,
-                endpoint: key.endpoint,
-                identity: identity.as_ref(),
-                is_in_tls: &is_in_tls,
-            };
-            match timeout(share, greeter.greet()).await.unwrap_or_else(|_| Err(timed_out())) {
-                Ok(opened) => return Ok(opened),
-                // Behind every address is the same cluster, which may lock the account after a few more attempts.
-                Err(error) if error.kind() == ErrorKind::Authentication && refusals() != refusals_before => {
-                    return Err(error);
-                }
-                // That one address was refused says more than that another one cannot be reached.
-                Err(error) => {
-                    last_error =
-                        last_error.take().filter(|last| last.kind() == ErrorKind::Authentication).or(Some(error));
-                }
-            }
-        }
-        let none = || Error::new(ErrorKind::Disconnected, "the broker's name has no address").at(place.clone());
-        Err(last_error.clone().unwrap_or_else(none))
-    };
-    match timeout(limit, trying).await {
-        Ok(opened) => opened,
-        Err(_) => Err(last_error.unwrap_or_else(timed_out)),
-    }
-}
-
-fn connection_config(shared: &Switchboard, key: ConnectionKey, place: Place) -> ConnectionConfig {
+pub(super) fn connection_config(shared: &Switchboard, key: ConnectionKey, place: Place) -> ConnectionConfig {
     let mut state = shared.lock();
     ConnectionConfig {
         client_id: shared.config.client_id.clone(),
@@ -231,18 +190,6 @@ async fn wait_to_dial(shared: &Switchboard, key: ConnectionKey) -> Result<()> {
     }
 }
 
-fn set_up_timed_out(place: &Place, is_in_tls: bool) -> Error {
-    let (what, hint) = if is_in_tls {
-        ("no answer to the TLS handshake", "is the port that of a TLS listener? otherwise correct security.protocol")
-    } else {
-        let hint = "the peer accepts connections but says nothing, or packets to it are lost: is it a Kafka broker?";
-        ("no answer", hint)
-    };
-    Error::new(ErrorKind::TimedOut(Phase::Connect), format!("{what} while {}", Phase::Connect))
-        .at(place.clone())
-        .with_hint(hint)
-}
-
 struct Task {
     shared: Arc<Switchboard>,
     key: ConnectionKey,
@@ -259,10 +206,16 @@ struct Task {
     /// Fires at the first deadline or earlier, which costs only one extra look.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     again: Again,
+    took_to_open: Duration,
+    /// The check whether the broker still works, on another connection.
+    check: Option<BoxFuture<'static, bool>>,
+    /// Whether the broker was found to be dead.
+    is_dead: bool,
 }
 
 impl Task {
-    fn new(shared: Arc<Switchboard>, key: ConnectionKey, connection: Connection, stream: Box<dyn Stream>) -> Self {
+    fn new(shared: Arc<Switchboard>, key: ConnectionKey, opened: Opened) -> Self {
+        let Opened { connection, stream, took } = opened;
         Self {
             opened_at: shared.now(),
             shared,
@@ -276,6 +229,9 @@ impl Task {
             has_sent_unanswered: false,
             timer: None,
             again: Again::new(key),
+            took_to_open: took,
+            check: None,
+            is_dead: false,
         }
     }
 
@@ -394,6 +350,25 @@ impl Task {
         self.answers = answers;
     }
 
+    /// Has the broker checked when that is due, and takes the outcome.
+    fn poll_check(&mut self, now: Instant, context: &mut Context<'_>) -> Result<()> {
+        if let Some(limit) = self.connection.poll_check(now) {
+            // A check may have to open a connection first, which takes as long as it took here.
+            let limit = limit.saturating_add(self.took_to_open);
+            self.check = Some(self.shared.check(self.key.endpoint, limit));
+        }
+        let Some(check) = &mut self.check else { return Ok(()) };
+        let Poll::Ready(is_alive) = check.as_mut().poll(context) else { return Ok(()) };
+        self.check = None;
+        if is_alive {
+            self.connection.handle_alive(now);
+        } else if let Some(error) = self.connection.handle_dead() {
+            self.is_dead = true;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     fn hand_out_unanswered(&mut self) {
         while let Some(answer) = self.connection.poll_unanswered() {
             self.has_sent_unanswered = true;
@@ -442,6 +417,7 @@ impl Task {
             if let Some(error) = self.connection.handle_timeout(now) {
                 return Err(error.into());
             }
+            self.poll_check(now, context)?;
             if let Some(error) = self.expire(now)
                 && mailbox.is_some()
             {
@@ -493,8 +469,8 @@ impl Task {
         }
     }
 
-    /// Notes that the broker may have restarted. If it completed the handshake and then answered nothing, it counts as
-    /// unreachable.
+    /// Notes that the broker may have restarted. If it completed the handshake and then answered nothing, or was found
+    /// to be dead, it counts as unreachable.
     fn note_end(&mut self, error: &Error) {
         self.note_silent_use();
         self.again.handle_end(self.shared.now(), self.connection.refusal(error));
@@ -502,14 +478,14 @@ impl Task {
             return;
         }
         self.shared.lock().refresh.handle_possible_restart(self.shared.now());
-        if !self.was_of_use {
+        if !self.was_of_use || self.is_dead {
             self.shared.handle_unreachable(self.key, error);
         }
     }
 
     /// Fails the open requests; returns those that are worth a second attempt on a new connection.
     fn fail_all(&mut self, error: &Error) -> Vec<Outgoing> {
-        let is_worth_it = self.was_of_use && error.kind() == ErrorKind::Disconnected;
+        let is_worth_it = self.was_of_use && !self.is_dead && error.kind() == ErrorKind::Disconnected;
         let now = self.shared.now();
         let mut again = Vec::new();
         for failed in self.connection.fail_all(error) {
@@ -535,9 +511,8 @@ impl Task {
 mod tests {
     use std::io;
     use std::net::SocketAddr;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::ready;
-    use std::time::Duration;
 
     use kavka_core::cluster::Endpoint;
     use kavka_core::config::{ClientConfig, Login};
@@ -551,8 +526,8 @@ mod tests {
     use kavka_core::wire::{ErrorCode, Message};
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
+    use super::super::Network;
     use super::super::sasl::Sasl;
-    use super::super::{BoxFuture, Network};
     use super::*;
 
     struct Refusing;
@@ -657,6 +632,7 @@ mod tests {
                 max_version: i16::MAX,
                 is_answered: false,
                 limit: Duration::from_secs(60),
+                may_fail_early: false,
             };
             sender.send(Mail::Request(Outgoing { request, options, is_repeated: false, reply })).ok().unwrap();
             run(Arc::clone(shared), KEY, mailbox).await;
@@ -819,7 +795,13 @@ mod tests {
             let outcomes = [(); 2].map(|()| {
                 let (reply, outcome) = oneshot::channel();
                 let limit = Duration::from_secs(60);
-                let options = SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit };
+                let options = SendOptions {
+                    min_version: 0,
+                    max_version: i16::MAX,
+                    is_answered: true,
+                    limit,
+                    may_fail_early: false,
+                };
                 let request = Box::new(ProduceRequest::default());
                 sender.send(Mail::Request(Outgoing { request, options, is_repeated: false, reply })).ok().unwrap();
                 outcome

@@ -1,4 +1,5 @@
-//! Sets up a connection to one address: dials, and shakes hands in the way that the broker understands.
+//! Sets up a connection: dials the addresses of the broker's name one after the other, and shakes hands in the way that
+//! the broker understands.
 //!
 //! Nearly every broker tells its versions when it is asked. One before Kafka 0.10 hangs up or says nothing; then
 //! another connection finds out what it is (see [`kavka_core::link::Greeting`]).
@@ -10,35 +11,104 @@ use std::task::Poll;
 use std::time::Duration;
 
 use kavka_core::cluster::Endpoint;
-use kavka_core::error::{Error, ErrorKind, Place, Result};
+use kavka_core::config::show_server;
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{ApiVersions, Connection, ConnectionConfig, Greeting, Snub};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use super::network::{Stream, dial};
+use super::connection::connection_config;
+use super::network::{Stream, dial, in_turn};
 use super::sasl::{Attempt, Identity};
 use super::transfer::{last_words, read_once, write_output};
-use super::{Switchboard, old_brokers};
+use super::{ConnectionKey, Switchboard, old_brokers};
 
 /// How long the question for the versions is waited for after a probe has found an old broker.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A way to connect to one broker.
-pub(super) struct Greeter<'a> {
-    pub(super) shared: &'a Switchboard,
-    pub(super) host: &'a str,
-    pub(super) address: SocketAddr,
-    pub(super) config: &'a ConnectionConfig,
-    pub(super) endpoint: Endpoint,
+struct Greeter<'a> {
+    shared: &'a Switchboard,
+    host: &'a str,
+    address: SocketAddr,
+    config: &'a ConnectionConfig,
+    endpoint: Endpoint,
     /// Who the client is, with SASL. A broker that has SASL for every client has `ApiVersions`, and is not probed.
-    pub(super) identity: Option<&'a Identity>,
+    identity: Option<&'a Identity>,
     /// Whether a TLS handshake is under way.
-    pub(super) is_in_tls: &'a AtomicBool,
+    is_in_tls: &'a AtomicBool,
 }
 
 type Opened = (Connection, Box<dyn Stream>);
 
 /// Why a connection was not set up, and the way to try next if the broker hung up.
 type Failed = (Error, Option<Greeting>);
+
+/// Sets up a connection, with authentication, within `socket.connection.setup.timeout.ms`.
+pub(super) async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(Connection, Box<dyn Stream>)> {
+    let (host, port) = shared.address(key)?;
+    let place =
+        Place { address: Some(show_server(&host, port).into()), broker_id: key.broker_id(), ..Place::default() };
+    let config = connection_config(shared, key, place.clone());
+    let limit = shared.config.connection_setup_timeout;
+    let identity = match &shared.sasl {
+        Some(sasl) => Some(sasl.identity(false).await?),
+        None => None,
+    };
+    let refusals = || shared.sasl.as_ref().map(|sasl| sasl.refusals());
+    let (deadline, refusals_before) = (tokio::time::Instant::now() + limit, refusals());
+    let mut last_error = None::<Error>;
+    let is_in_tls = AtomicBool::new(false);
+    let timed_out = || set_up_timed_out(&place, is_in_tls.load(Ordering::Relaxed));
+    let trying = async {
+        let addresses = shared.network.resolve(&host, port).await.map_err(|cause| {
+            Error::new(ErrorKind::Disconnected, "the broker's name cannot be resolved")
+                .at(place.clone())
+                .with_source(cause)
+        })?;
+        for (address, share) in in_turn(addresses, deadline) {
+            let greeter = Greeter {
+                shared,
+                host: &host,
+                address,
+                config: &config,
+                endpoint: key.endpoint,
+                identity: identity.as_ref(),
+                is_in_tls: &is_in_tls,
+            };
+            match timeout(share, greeter.greet()).await.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(opened) => return Ok(opened),
+                // Behind every address is the same cluster, which may lock the account after a few more attempts.
+                Err(error) if error.kind() == ErrorKind::Authentication && refusals() != refusals_before => {
+                    return Err(error);
+                }
+                // That one address was refused says more than that another one cannot be reached.
+                Err(error) => {
+                    last_error =
+                        last_error.take().filter(|last| last.kind() == ErrorKind::Authentication).or(Some(error));
+                }
+            }
+        }
+        let none = || Error::new(ErrorKind::Disconnected, "the broker's name has no address").at(place.clone());
+        Err(last_error.clone().unwrap_or_else(none))
+    };
+    match timeout(limit, trying).await {
+        Ok(opened) => opened,
+        Err(_) => Err(last_error.unwrap_or_else(timed_out)),
+    }
+}
+
+fn set_up_timed_out(place: &Place, is_in_tls: bool) -> Error {
+    let (what, hint) = if is_in_tls {
+        ("no answer to the TLS handshake", "is the port that of a TLS listener? otherwise correct security.protocol")
+    } else {
+        let hint = "the peer accepts connections but says nothing, or packets to it are lost: is it a Kafka broker?";
+        ("no answer", hint)
+    };
+    Error::new(ErrorKind::TimedOut(Phase::Connect), format!("{what} while {}", Phase::Connect))
+        .at(place.clone())
+        .with_hint(hint)
+}
 
 impl Greeter<'_> {
     /// Connects, and again in another way if the broker treats the connection like one does that has no `ApiVersions`.
@@ -92,7 +162,7 @@ impl Greeter<'_> {
             probed = probing => match probed {
                 Some(Ok(opened)) if !opened.0.versions().is_some_and(ApiVersions::is_assumed) => return Ok(opened),
                 Some(Ok(opened)) => {
-                    let asked = tokio::time::timeout(LAST_CHANCE, asking).await;
+                    let asked = timeout(LAST_CHANCE, asking).await;
                     return asked.ok().and_then(std::result::Result::ok).map_or(Ok(opened), Ok);
                 }
                 Some(Err((error, Some(next @ Greeting::Old(_))))) => return Err((error, Some(next))),
@@ -120,7 +190,7 @@ impl Greeter<'_> {
                 }
             }
             // The sender lives as long as `shared`, so this ends with a change or with the time-out.
-            drop(tokio::time::timeout(old_brokers::PROBE_AGAIN, opened.changed()).await);
+            drop(timeout(old_brokers::PROBE_AGAIN, opened.changed()).await);
         }
     }
 

@@ -479,12 +479,18 @@ impl Driver {
     ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
         let (reply, answer) = oneshot::channel();
         let key = ConnectionKey { owner: call.owner, endpoint };
-        let is_answered = call.is_answered;
+        let (is_answered, may_fail_early) = (call.is_answered, call.may_fail_early);
         let request_timeout = self.shared.config.request_timeout;
         let limit = call.timeout.unwrap_or(request_timeout);
         let mail = Mail::Request(Outgoing {
             request: Box::new(call.body),
-            options: SendOptions { min_version: call.min_version, max_version: call.max_version, is_answered, limit },
+            options: SendOptions {
+                min_version: call.min_version,
+                max_version: call.max_version,
+                is_answered,
+                limit,
+                may_fail_early,
+            },
             is_repeated: false,
             reply,
         });

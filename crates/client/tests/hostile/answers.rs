@@ -1,6 +1,7 @@
 //! Produce responses that violate the protocol.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -40,6 +41,55 @@ fn fails(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Error {
     assert_eq!(error.written(), Written::Maybe, "{error}");
     assert!(server.connections() < 20 && server.requests(ApiKey::Produce) < 20, "back-off");
     error
+}
+
+/// The delivery of one record with this request timeout.
+fn delivered(server: &Server, request_timeout: Duration) -> kavka::Result<RecordMetadata> {
+    let client = server.client_with(ClientConfig::default().request_timeout(request_timeout));
+    let producer = Producer::from(client.producer(ProducerConfig::default()).unwrap());
+    let topic = producer.topic(TOPIC, false).unwrap();
+    let delivery = producer.send_within(topic, &Record::new("value"), LIMIT).unwrap();
+    delivery.wait_for(LIMIT).expect("a report within the limit")
+}
+
+#[test]
+fn a_broker_that_freezes_with_a_request_is_given_up_long_before_the_time_of_the_request_is_up() {
+    let (is_frozen, greetings) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let server = Server::scripted(move |request| match request.header.key {
+        ApiKey::Produce if greetings.load(Ordering::SeqCst) == 0 => {
+            is_frozen.store(true, Ordering::SeqCst);
+            Reply::Silence
+        }
+        // The first new connection is that of the check. When the client has given up and comes again, all is well.
+        ApiKey::ApiVersions if is_frozen.load(Ordering::SeqCst) => {
+            is_frozen.store(greetings.fetch_add(1, Ordering::SeqCst) == 0, Ordering::SeqCst);
+            if is_frozen.load(Ordering::SeqCst) { Reply::Silence } else { Reply::Behave }
+        }
+        _ if is_frozen.load(Ordering::SeqCst) => Reply::Silence,
+        _ => Reply::Behave,
+    });
+    let delivered = delivered(&server, Duration::from_secs(600));
+    assert_eq!(delivered.unwrap().offset, Some(0));
+    assert_eq!(server.requests(ApiKey::Produce), 2);
+}
+
+#[test]
+fn a_leader_that_waits_for_its_replicas_but_answers_a_check_is_not_taken_for_dead() {
+    let (checks, checked) = (Mutex::new(0), Condvar::new());
+    let server = Server::scripted(move |request| {
+        if request.header.key == ApiKey::ListOffsets {
+            *checks.lock().unwrap() += 1;
+            checked.notify_all();
+        }
+        if request.header.key == ApiKey::Produce {
+            // The second check shows what came of the first one.
+            drop(checked.wait_while(checks.lock().unwrap(), |checks| *checks < 2).unwrap());
+        }
+        Reply::Behave
+    });
+    let delivered = delivered(&server, Duration::from_secs(9));
+    assert_eq!(delivered.unwrap().offset, Some(0));
+    assert_eq!(server.requests(ApiKey::Produce), 1);
 }
 
 #[test]
@@ -106,7 +156,8 @@ fn is_not_hung_up_on(client: ClientConfig, producer: ProducerConfig) {
     let producer = Producer::from(client.producer(producer).unwrap());
     let topic = producer.topic(TOPIC, false).unwrap();
     producer.send_within(topic, &Record::new("value"), LIMIT).unwrap().wait_for(LIMIT).unwrap().unwrap();
-    assert_eq!((server.connections(), server.requests(ApiKey::Produce)), (2, 2), "one for metadata, one for records");
+    let why = "one for metadata, one for records, and one to see whether the leader works meanwhile";
+    assert_eq!((server.connections(), server.requests(ApiKey::Produce)), (3, 2), "{why}");
 }
 
 /// The record must fail after one attempt, as maybe written.

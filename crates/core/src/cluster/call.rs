@@ -52,6 +52,8 @@ pub enum Owner {
     Fetch(u64),
     /// One group member or transactional producer, by its number in the client.
     Coordinator(u64),
+    /// The checks whether a broker that is silent on another connection still works. They never wait for anything.
+    Check,
 }
 
 /// The time limit of one attempt if `left` remains for all of them: half, so that a second attempt has time on a new
@@ -77,6 +79,9 @@ pub struct Call<B> {
     pub is_answered: bool,
     /// How long to wait for the response; `None`: `request.timeout.ms`.
     pub timeout: Option<Duration>,
+    /// Whether it may fail before its time is up because the broker seems dead: it does no harm if the broker executes
+    /// it after all.
+    pub may_fail_early: bool,
     /// How many attempts in a row have failed. With [`Target::Any`] it decides how long one broker may stay silent
     /// before the next one is asked.
     pub failures: u32,
@@ -88,19 +93,35 @@ impl<B> Call<B> {
     /// A request on the client's control connection, with the default limits.
     pub fn new(target: Target, body: B) -> Self {
         let (owner, min_version, max_version) = (Owner::Control, 0, i16::MAX);
-        Self { id: 0, target, owner, min_version, max_version, is_answered: true, timeout: None, failures: 0, body }
+        let (is_answered, timeout, may_fail_early, failures) = (true, None, true, 0);
+        Self { id: 0, target, owner, min_version, max_version, is_answered, timeout, may_fail_early, failures, body }
     }
 
     /// Splits off the body.
     pub fn take_body(self) -> (Call<()>, B) {
-        let Self { id, target, owner, min_version, max_version, is_answered, timeout, failures, body } = self;
-        (Call { id, target, owner, min_version, max_version, is_answered, timeout, failures, body: () }, body)
+        let Self { id, target, owner, min_version, max_version, is_answered, timeout, may_fail_early, failures, body } =
+            self;
+        let body_less = Call {
+            id,
+            target,
+            owner,
+            min_version,
+            max_version,
+            is_answered,
+            timeout,
+            may_fail_early,
+            failures,
+            body: (),
+        };
+        (body_less, body)
     }
 
     /// The same call with another body.
     pub fn with_body<C>(self, body: C) -> Call<C> {
-        let Self { id, target, owner, min_version, max_version, is_answered, timeout, failures, body: _ } = self;
-        Call { id, target, owner, min_version, max_version, is_answered, timeout, failures, body }
+        let Self {
+            id, target, owner, min_version, max_version, is_answered, timeout, may_fail_early, failures, ..
+        } = self;
+        Call { id, target, owner, min_version, max_version, is_answered, timeout, may_fail_early, failures, body }
     }
 
     /// The id of the broker it goes to, if the target is one particular broker.

@@ -12,21 +12,27 @@
 //! A connection that [keeps the order](ConnectionConfig::keeps_order) lets an overdue request wait instead, for as long
 //! as another one is in time: sent again behind itself, it could not be answered any sooner.
 //!
+//! While a request waits and nothing is heard, the driver is asked to look elsewhere for a sign that the broker still
+//! works ([`poll_check`](Connection::poll_check)). A frozen broker is found out like that, long before the time of its
+//! requests is up, and is not mistaken for one that has a reason to make them wait.
+//!
 //! Requests can be sent only after the [handshake](super::handshake), and not while the connection authenticates again.
 //! A broker before Kafka 0.10 closes the connection in the handshake, or says nothing; a [probe](super::Greeting) on
 //! another connection then finds out what it is.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroize;
 
-use crate::error::{Error, ErrorKind, Hint, Phase, Place, Result, Written};
+use crate::error::{Error, ErrorKind, Hint, Place, Result, Written};
 use crate::link::frames::{FrameReader, ReadPool};
 use crate::link::handshake::{Handshake, Step, versions_request};
 use crate::link::old_broker::{Greeting, harmless_request};
+use crate::link::request::{Answer, Failed, InFlight, RequestId, SendOptions, no_response};
 use crate::link::sasl::{Credentials, Work, Worked};
 use crate::link::versions::ApiVersions;
 use crate::time::Instant;
@@ -46,6 +52,10 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// The longest time that a doubtful connection gets for its first sign of life.
 const MAX_DOUBT: Duration = Duration::from_secs(5);
+
+/// How long a connection on which requests wait may be silent before its broker is checked elsewhere: a third of the
+/// longest time limit, but within these bounds.
+const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
 
 /// The settings of a connection.
 #[derive(Debug, Clone)]
@@ -70,61 +80,6 @@ pub struct ConnectionConfig {
     pub session_percent: u32,
 }
 
-/// Names a request; chosen by its sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// How to send one request.
-#[derive(Debug, Clone, Copy)]
-pub struct SendOptions {
-    /// The oldest version to use.
-    pub min_version: i16,
-    /// The newest version to use.
-    pub max_version: i16,
-    /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
-    pub is_answered: bool,
-    /// How long the request may wait while nothing is answered on its connection.
-    pub limit: Duration,
-}
-
-/// A broker's response.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The request it answers.
-    pub id: RequestId,
-    /// The API of the request.
-    pub key: ApiKey,
-    /// The version of the request and the response.
-    pub version: i16,
-    /// The body of the response, without its header. Empty for a request that the broker does not answer.
-    pub body: Bytes,
-}
-
-/// A request that will not be answered any more.
-#[derive(Debug, Clone)]
-pub struct Failed {
-    /// The request.
-    pub id: RequestId,
-    /// Why. [`Error::written`] says whether the broker may have executed it.
-    pub error: Error,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    /// `None` if nobody waits for the response: it is part of the handshake, a probe, or has expired.
-    id: Option<RequestId>,
-    key: ApiKey,
-    version: i16,
-    /// `None` for a SASL message without a header.
-    correlation_id: Option<i32>,
-    limit: Duration,
-    queued_at: Instant,
-    /// Its position in the stream of all bytes sent: if the stream did not get that far, nothing of it was written.
-    starts_at: u64,
-    /// Where the next one starts.
-    ends_at: u64,
-}
-
 /// The state of one connection.
 pub struct Connection {
     config: ConnectionConfig,
@@ -141,6 +96,10 @@ pub struct Connection {
     last_used: Instant,
     last_written: Instant,
     last_answered: Instant,
+    /// When bytes were last read, or the broker was last seen to work on another connection.
+    last_alive: Instant,
+    /// Whether the broker is being checked on another connection, and nothing was read here since.
+    is_checked: bool,
     /// When a doubtful connection counts as dead; `None` if it is not doubtful, or has shown a sign of life.
     doubted_until: Option<Instant>,
     /// Requests that the broker does not answer.
@@ -178,6 +137,8 @@ impl Connection {
             last_used: Instant(0),
             last_written: Instant(0),
             last_answered: Instant(0),
+            last_alive: Instant(0),
+            is_checked: false,
             doubted_until: None,
             unanswered: VecDeque::new(),
             has_answered: false,
@@ -280,6 +241,9 @@ impl Connection {
             self.doubt(now, request.key(), options.limit)?;
         }
         self.queue(now, Some(id), request, version, options.limit)?;
+        if let Some(request) = self.in_flight.back_mut() {
+            request.may_fail_early = options.may_fail_early;
+        }
         if !options.is_answered
             && let Some(request) = self.in_flight.pop_back()
         {
@@ -334,8 +298,10 @@ impl Connection {
         let ends_at = starts_at + segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
         self.queued_bytes = ends_at;
         self.output.extend(segments);
-        let queued_at = now;
-        self.in_flight.push_back(InFlight { id, key, version, correlation_id, limit, queued_at, starts_at, ends_at });
+        let (queued_at, may_fail_early) = (now, false);
+        let request =
+            InFlight { id, key, version, correlation_id, limit, may_fail_early, queued_at, starts_at, ends_at };
+        self.in_flight.push_back(request);
     }
 
     /// A request that the broker does not answer and whose last byte was written, with an empty response.
@@ -391,6 +357,7 @@ impl Connection {
     pub fn handle_read(&mut self, now: Instant, bytes: usize, answers: &mut Vec<Answer>) -> Result<()> {
         self.note_use(now);
         self.doubted_until = None;
+        self.handle_alive(now);
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.handle_read(bytes, &mut frames);
         if !frames.is_empty() {
@@ -482,6 +449,43 @@ impl Connection {
         Some(Failed { id, error })
     }
 
+    /// When the broker is to be checked on another connection, and how long that may take. `None` while it is checked,
+    /// or while a request waits that must not fail early.
+    fn next_check(&self) -> Option<(Instant, Duration)> {
+        let (mut since, mut longest) = (None, Duration::ZERO);
+        for (request, _) in self.waiting().filter(|_| !self.is_checked) {
+            if !request.may_fail_early {
+                return None;
+            }
+            since.get_or_insert(request.queued_at.max(self.last_alive));
+            longest = longest.max(request.limit);
+        }
+        let silence = (longest / 3).clamp(*SILENCE.start(), *SILENCE.end());
+        Some((since? + silence, silence))
+    }
+
+    /// Whether the driver must ask the broker for something on another connection, because nothing was heard here for a
+    /// while; returns how long the answer may take. The outcome goes to [`handle_alive`](Self::handle_alive) or
+    /// [`handle_dead`](Self::handle_dead).
+    pub fn poll_check(&mut self, now: Instant) -> Option<Duration> {
+        let (_, silence) = self.next_check().filter(|(at, _)| *at <= now)?;
+        self.is_checked = true;
+        Some(silence)
+    }
+
+    /// The broker, asked on another connection, has answered: it has a reason to let the requests here wait.
+    pub fn handle_alive(&mut self, now: Instant) {
+        self.last_alive = now;
+        self.is_checked = false;
+    }
+
+    /// The broker has not answered on another connection either. Returns the error to close this one with, unless it
+    /// has shown a sign of life since the check began.
+    pub fn handle_dead(&self) -> Option<Error> {
+        let what = "the broker answers neither this connection nor a new one: it is frozen, or cut off";
+        self.is_checked.then(|| Error::new(ErrorKind::Disconnected, what).at(self.config.place.clone()))
+    }
+
     /// Since when the connection is idle; `None` while anything is in flight.
     pub fn idle_since(&self) -> Option<Instant> {
         let is_idle = self.in_flight.is_empty() && self.unanswered.is_empty() && self.output.is_empty();
@@ -495,13 +499,15 @@ impl Connection {
         Some(since.max(self.last_answered) + self.config.authentication_limit)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), [`poll_expired`](Self::poll_expired) and
-    /// [`poll_reauthentication`](Self::poll_reauthentication).
+    /// When to call [`handle_timeout`](Self::handle_timeout), [`poll_expired`](Self::poll_expired),
+    /// [`poll_check`](Self::poll_check) and [`poll_reauthentication`](Self::poll_reauthentication).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ends_at = self.all_overdue().map(|(_, at)| at);
         let expires_at = self.next_expiry().map(|(_, at)| at);
+        let check_at = self.next_check().map(|(at, _)| at);
         let session = self.handshake.session().map(|(ask_at, ends_at)| ask_at.min(ends_at));
-        [ends_at, expires_at, self.doubted_until, self.unauthenticated_at(), session].into_iter().flatten().min()
+        let others = [self.doubted_until, self.unauthenticated_at(), session];
+        [ends_at, expires_at, check_at].into_iter().chain(others).flatten().min()
     }
 
     /// The error to close the connection with, if every request is overdue at `now`: none was answered, or, if they
@@ -591,14 +597,10 @@ fn wipe_when_dropped(segment: &mut Bytes) {
     };
 }
 
-fn no_response(place: &Place, request: &InFlight) -> Error {
-    let place = Place { api: Some((request.key.name(), request.version)), ..place.clone() };
-    Error::new(ErrorKind::TimedOut(Phase::Request), format!("no response for {:?}", request.limit)).at(place)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Phase;
     use crate::link::old_broker::{OldBroker, Snub};
     use crate::secret::Secret;
     use crate::wire::api::encode_response;
@@ -610,8 +612,13 @@ mod tests {
         ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest,
     };
 
-    const OPTIONS: SendOptions =
-        SendOptions { min_version: 0, max_version: i16::MAX, is_answered: true, limit: Duration::from_millis(500) };
+    const OPTIONS: SendOptions = SendOptions {
+        min_version: 0,
+        max_version: i16::MAX,
+        is_answered: true,
+        limit: Duration::from_millis(500),
+        may_fail_early: false,
+    };
     const UNANSWERED: SendOptions = SendOptions { is_answered: false, ..OPTIONS };
 
     fn connection() -> Connection {
@@ -936,6 +943,73 @@ mod tests {
         connection.send(Instant(30_000), RequestId(2), &MetadataRequest::default(), OPTIONS).unwrap();
         answer_metadata(&mut connection, Instant(30_100), 1);
         assert_eq!(connection.poll_timeout(), Some(Instant(30_600)));
+    }
+
+    const EARLY: SendOptions = SendOptions { may_fail_early: true, limit: Duration::from_secs(30), ..OPTIONS };
+
+    /// A connection on which a request was sent at 1 s that may fail early.
+    fn waiting_since_a_second(options: SendOptions) -> Connection {
+        let mut connection = ready();
+        connection.config.keeps_order = true;
+        connection.send(Instant(1_000), RequestId(1), &MetadataRequest::default(), options).unwrap();
+        write_all_at(&mut connection, Instant(1_000));
+        connection
+    }
+
+    #[test]
+    fn a_broker_that_is_silent_here_and_elsewhere_is_dead_long_before_the_time_of_a_request_is_up() {
+        let mut connection = waiting_since_a_second(EARLY);
+        connection.send(Instant(4_000), RequestId(2), &MetadataRequest::default(), EARLY).unwrap();
+        assert_eq!(connection.poll_timeout(), Some(Instant(6_000)), "later requests do not postpone the check");
+        assert_eq!(connection.poll_check(Instant(5_999)), None);
+        assert_eq!(connection.poll_check(Instant(6_000)), Some(Duration::from_secs(5)));
+        assert_eq!(connection.poll_check(Instant(7_000)), None, "one check at a time");
+        assert_eq!(connection.poll_timeout(), Some(Instant(31_000)), "until its outcome is known");
+        let error = connection.handle_dead().expect("nothing was heard of it");
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        assert_eq!(connection.fail_all(&error).len(), 2);
+    }
+
+    #[test]
+    fn a_broker_that_answers_elsewhere_may_take_its_time_and_is_checked_again_later() {
+        let mut connection = waiting_since_a_second(EARLY);
+        assert!(connection.poll_check(Instant(6_000)).is_some());
+        connection.handle_alive(Instant(6_500));
+        assert!(connection.handle_dead().is_none());
+        assert_eq!(connection.poll_timeout(), Some(Instant(11_500)));
+        assert!(connection.poll_check(Instant(11_500)).is_some());
+    }
+
+    #[test]
+    fn what_is_heard_during_a_check_counts_more_than_its_outcome() {
+        let mut connection = waiting_since_a_second(EARLY);
+        connection.send(Instant(1_000), RequestId(2), &MetadataRequest::default(), EARLY).unwrap();
+        assert!(connection.poll_check(Instant(6_000)).is_some());
+        answer_metadata(&mut connection, Instant(8_000), 1);
+        assert!(connection.handle_dead().is_none());
+        assert_eq!(connection.poll_timeout(), Some(Instant(13_000)));
+    }
+
+    #[test]
+    fn a_request_that_must_not_be_executed_twice_waits_until_its_time_is_up() {
+        let mut connection = waiting_since_a_second(EARLY);
+        let late = SendOptions { may_fail_early: false, ..EARLY };
+        connection.send(Instant(1_000), RequestId(2), &ProduceRequest::default(), late).unwrap();
+        assert_eq!(connection.poll_timeout(), Some(Instant(31_000)));
+        assert_eq!(connection.poll_check(Instant(30_000)), None);
+    }
+
+    #[test]
+    fn the_silence_that_is_borne_depends_on_the_longest_time_limit_within_bounds() {
+        for (limits, silence) in [([100, 200], 1_000), ([100, 6_000], 2_000), ([600_000, 6_000], 5_000)] {
+            let mut connection = ready();
+            for limit in limits.map(Duration::from_millis) {
+                let options = SendOptions { limit, ..EARLY };
+                connection.send(Instant(0), RequestId(1), &MetadataRequest::default(), options).unwrap();
+            }
+            let checked = connection.poll_check(Instant(silence));
+            assert_eq!(checked, Some(Duration::from_millis(silence)), "{limits:?}");
+        }
     }
 
     #[test]

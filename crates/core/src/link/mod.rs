@@ -4,10 +4,12 @@ mod connection;
 mod frames;
 mod handshake;
 mod old_broker;
+mod request;
 pub mod sasl;
 mod versions;
 
-pub use connection::{Answer, Connection, ConnectionConfig, Failed, RequestId, SendOptions};
+pub use connection::{Connection, ConnectionConfig};
 pub use frames::{FrameReader, ReadPool};
 pub use old_broker::{Greeting, OldBroker, Snub};
+pub use request::{Answer, Failed, RequestId, SendOptions};
 pub use versions::ApiVersions;

@@ -288,6 +288,9 @@ impl Producer {
         let (min_version, max_version) = self.versions_for(format);
         self.requests.insert(id, Sent { to, format, batches: sent });
         self.leaders.handle_sent(to);
+        // Without sequence numbers, what a frozen broker has in its buffers would be stored when it thaws, and what was
+        // sent again as well.
+        let may_fail_early = batches.iter().all(|batch| batch.stamp.is_some());
         let every_id_known = batches.iter().all(|batch| batch.topic_id != Uuid::ZERO);
         let request = ProduceToSend {
             acks: self.config.acks.to_wire(),
@@ -301,6 +304,7 @@ impl Producer {
             min_version,
             max_version: if every_id_known { max_version } else { max_version.min(PRODUCE_BY_NAME) },
             is_answered: self.config.acks != Acks::None,
+            may_fail_early,
             ..Call::new(Target::Broker(to.broker_id), ProducerRequest::Produce(request))
         }
     }

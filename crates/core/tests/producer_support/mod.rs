@@ -157,6 +157,7 @@ pub fn response(topic_id: u8, entries: &[(i32, ErrorCode, i64)]) -> ProduceRespo
 pub struct Sent {
     pub id: u64,
     pub broker_id: i32,
+    pub may_fail_early: bool,
     pub batches: Vec<SeenBatch>,
 }
 
@@ -263,7 +264,7 @@ impl Rig {
     pub fn poll(&mut self) -> Option<Sent> {
         loop {
             let call = self.producer.poll_request(self.now)?;
-            let (id, broker_id) = (call.id, call.broker_id());
+            let (id, broker_id, may_fail_early) = (call.id, call.broker_id(), call.may_fail_early);
             let other = self.others.get(&broker_id.unwrap_or(self.any)).copied();
             let produce = other.unwrap_or(self.produce_version);
             match call.body {
@@ -284,7 +285,7 @@ impl Rig {
                     let broker_id = broker_id.expect("produce requests go to a leader");
                     let mut compressor = Compressor::new(Compression::default()).unwrap();
                     let request = request.seal(&mut compressor).unwrap();
-                    return Some(Sent { id, broker_id, batches: seen(&request) });
+                    return Some(Sent { id, broker_id, may_fail_early, batches: seen(&request) });
                 }
             }
         }

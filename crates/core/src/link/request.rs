@@ -1,0 +1,74 @@
+//! A request on a connection, and what can come of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Phase, Place};
+use crate::time::Instant;
+use crate::wire::api::ApiKey;
+
+/// Names a request; chosen by its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// How to send one request.
+#[derive(Debug, Clone, Copy)]
+pub struct SendOptions {
+    /// The oldest version to use.
+    pub min_version: i16,
+    /// The newest version to use.
+    pub max_version: i16,
+    /// Whether the broker sends a response. It sends none to a produce request with `acks=0`.
+    pub is_answered: bool,
+    /// How long the request may wait while nothing is answered on its connection.
+    pub limit: Duration,
+    /// Whether it may fail earlier because its broker seems dead: it does no harm if the broker executes it after all.
+    pub may_fail_early: bool,
+}
+
+/// A broker's response.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The request it answers.
+    pub id: RequestId,
+    /// The API of the request.
+    pub key: ApiKey,
+    /// The version of the request and the response.
+    pub version: i16,
+    /// The body of the response, without its header. Empty for a request that the broker does not answer.
+    pub body: Bytes,
+}
+
+/// A request that will not be answered any more.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The request.
+    pub id: RequestId,
+    /// Why. [`Error::written`] says whether the broker may have executed it.
+    pub error: Error,
+}
+
+/// A request on its way, as its connection remembers it.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    /// `None` if nobody waits for the response: it is part of the handshake, a probe, or has expired.
+    pub(super) id: Option<RequestId>,
+    pub(super) key: ApiKey,
+    pub(super) version: i16,
+    /// `None` for a SASL message without a header.
+    pub(super) correlation_id: Option<i32>,
+    pub(super) limit: Duration,
+    pub(super) may_fail_early: bool,
+    pub(super) queued_at: Instant,
+    /// Its position in the stream of all bytes sent: if the stream did not get that far, nothing of it was written.
+    pub(super) starts_at: u64,
+    /// Where the next one starts.
+    pub(super) ends_at: u64,
+}
+
+/// The error of a request whose time is up.
+pub(super) fn no_response(place: &Place, request: &InFlight) -> Error {
+    let place = Place { api: Some((request.key.name(), request.version)), ..place.clone() };
+    Error::new(ErrorKind::TimedOut(Phase::Request), format!("no response for {:?}", request.limit)).at(place)
+}
