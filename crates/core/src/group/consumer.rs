@@ -18,6 +18,8 @@
 //!   after [`SESSION_IN_HEARTBEATS`] intervals without an answer, as by the broker's defaults (45 s and 5 s), or after
 //!   `session.timeout.ms` if that is shorter (R14). It waits for [`SHORTEST_SESSION_IN_HEARTBEATS`] intervals at least,
 //!   because it cannot prove itself more often than the broker lets it.
+//! - What the member has to say goes at once. But a coordinator that answers with a new target time after time, or asks
+//!   for heartbeats without a pause, gets them after waits of [`SHORTEST_INTERVAL`] and more.
 //! - With `group.protocol=auto`, a member whose first heartbeat shows that the cluster or the group has only the
 //!   classic protocol joins by that one.
 
@@ -54,6 +56,10 @@ const SESSION_IN_HEARTBEATS: u32 = 9;
 const SHORTEST_SESSION_IN_HEARTBEATS: u32 = 3;
 /// The interval until the broker has told one that can be: its default.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
+/// Heartbeats that the broker asks for come no closer to each other than this, whatever interval it tells.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// To so many new targets in a row the member answers at once. A group that is being sorted out needs few.
+const TARGETS_AT_ONCE: u32 = 5;
 /// How long to wait for the metadata of a topic id before asking for it again.
 const METADATA_WAIT: Duration = Duration::from_secs(1);
 
@@ -95,6 +101,8 @@ pub(super) struct Reconciliation {
     patterns: Patterns,
     news: News,
     target: BTreeMap<Uuid, BTreeSet<i32>>,
+    /// How many heartbeats in a row were answered with a new target.
+    new_targets: u32,
     /// Whether the member has still to act on the target.
     is_open: bool,
     /// The names of the topics in the target, and of those that the member still holds.
@@ -128,6 +136,7 @@ impl Reconciliation {
             patterns: Patterns::NoneSent,
             news: News::Everything,
             target: BTreeMap::new(),
+            new_targets: 0,
             is_open: false,
             names: BTreeMap::new(),
             metadata_at: Instant::default(),
@@ -264,8 +273,9 @@ impl Member {
             return Some(call);
         }
         let group = self.consumer_group.as_ref()?;
-        // News go at once; after an error they wait for the next heartbeat.
-        let has_news = (group.news != News::Nothing || self.rejoin.is_some()) && self.failures == 0;
+        // News go at once; after an error, or many targets, they wait for the next heartbeat.
+        let may_go = self.failures == 0 && group.new_targets <= TARGETS_AT_ONCE;
+        let has_news = (group.news != News::Nothing || self.rejoin.is_some()) && may_go;
         let is_due = self.must_prove_itself() && self.membership.is_member();
         if !is_due || !(has_news || self.membership.must_beat(now)) || self.is_in_flight(InFlight::Heartbeat) {
             return None;
@@ -420,15 +430,15 @@ impl Member {
             let error = unexpected("a coordinator named a negative member epoch");
             return self.fail_consumer_heartbeat(now, in_flight, error);
         }
-        self.take_consumer_heartbeat(in_flight, response);
+        self.take_consumer_heartbeat(now, in_flight, response);
     }
 
-    fn take_consumer_heartbeat(&mut self, in_flight: InFlight, response: ConsumerGroupHeartbeatResponse) {
+    fn take_consumer_heartbeat(&mut self, now: Instant, in_flight: InFlight, response: ConsumerGroupHeartbeatResponse) {
         let Some(group) = &mut self.consumer_group else { return self.poison(NOT_CONSUMER) };
         self.failures = 0;
         self.told_at = None;
         let interval = u64::try_from(response.heartbeat_interval_ms).ok().filter(|interval| *interval > 0);
-        group.interval = interval.map_or(FIRST_INTERVAL, Duration::from_millis);
+        group.interval = interval.map_or(FIRST_INTERVAL, Duration::from_millis).max(SHORTEST_INTERVAL);
         if let Some(member_id) = response.member_id.filter(|member_id| !member_id.is_empty()) {
             self.membership.name(member_id);
         }
@@ -442,7 +452,12 @@ impl Member {
         }
         let new = response.assignment.map(target).filter(|target| group.target != *target || is_joined);
         // Mostly it says only that the member lives.
-        let Some(target) = new else { return };
+        let Some(target) = new else { return group.new_targets = 0 };
+        group.new_targets = group.new_targets.saturating_add(1);
+        if let Some(surplus @ 1..) = group.new_targets.checked_sub(TARGETS_AT_ONCE) {
+            let delay = self.backoff.delay(surplus, &mut self.random).max(SHORTEST_INTERVAL).min(group.interval);
+            self.membership.beat_again_at(now + delay);
+        }
         group.target = target;
         group.is_open = true;
         group.metadata_at = Instant::default();

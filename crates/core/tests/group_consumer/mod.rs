@@ -278,6 +278,49 @@ fn a_member_that_is_fenced_again_before_a_heartbeat_is_answered_waits_longer_eac
 }
 
 #[test]
+fn a_coordinator_that_tells_a_new_target_in_every_answer_gets_its_heartbeats_at_intervals() {
+    let mut script = reading(consumer(), &[0]);
+    script.pass(2_000);
+    let mut waits = Vec::new();
+    for round in 0..20 {
+        let before = script.now;
+        while !script.poll().contains(&"consumer heartbeat") {
+            script.pass(10);
+        }
+        waits.push(script.now.since(before).as_millis());
+        let (target, grows): (&[i32], _) = if round % 2 == 0 { (&[0, 1], true) } else { (&[0], false) };
+        script.beat_ok(round + 2, Some(&[(ORDERS, target)]));
+        if grows {
+            script.begin();
+        } else {
+            assert_eq!(script.events().last().unwrap(), "revoked 1");
+            script.member.handle_released();
+        }
+    }
+    assert_eq!(waits[..6], [0; 6], "a group that is being sorted out is not delayed");
+    assert!(waits[6..].iter().all(|wait| *wait >= 80), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 1_200), "{waits:?}");
+}
+
+#[test]
+fn heartbeats_come_no_closer_than_a_tenth_of_a_second_whatever_the_broker_asks_for() {
+    let mut script = reading(consumer(), &[0]);
+    script.pass(2_000);
+    let (id, request) = script.take_beat();
+    let answer = ConsumerGroupHeartbeatResponse {
+        member_id: Some(request.member_id),
+        member_epoch: 1,
+        heartbeat_interval_ms: 1,
+        ..Default::default()
+    };
+    script.answer(id, MemberResponse::ConsumerGroupHeartbeat(answer));
+    script.pass(99);
+    assert!(script.poll().is_empty());
+    script.pass(1);
+    assert_eq!(script.poll(), ["consumer heartbeat"]);
+}
+
+#[test]
 fn after_an_error_the_next_heartbeat_says_everything_and_nothing_is_lost() {
     let mut script = reading(consumer(), &[0, 1]);
     script.pass(2_000);
