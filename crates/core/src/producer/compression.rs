@@ -10,10 +10,10 @@
 
 use std::sync::Arc;
 
-use super::partition::{Partition, Payload};
+use super::partition::{Partition, Payload, Unsealed};
 use super::{PartitionId, Producer};
 use crate::time::Instant;
-use crate::wire::records::{BatchBuilder, CompressionType, Compressor, Format};
+use crate::wire::records::{CompressionType, Compressor, Format};
 
 /// How many bytes may be left to compress when a request is sealed: about a millisecond's work with the slowest codec.
 const COMPRESSED_LATE_BYTES: usize = 64 << 10;
@@ -30,7 +30,7 @@ struct Batch {
     partition: PartitionId,
     payload: Arc<Payload>,
     /// `None` once it is compressed.
-    records: Option<BatchBuilder>,
+    records: Option<Unsealed>,
     /// What its leader reads.
     format: Format,
 }
@@ -96,7 +96,7 @@ impl Producer {
         let format = self.format_for(partition);
         let next = partition.next_batches().take(self.config.max_in_flight);
         let large: Vec<_> = next
-            .filter(|(bytes, payload)| *bytes > COMPRESSED_LATE_BYTES && payload.is_filled())
+            .filter(|(bytes, payload)| *bytes > COMPRESSED_LATE_BYTES && payload.is_unsealed())
             // A leader that is too old for what is in this batch is not sent it, but the next leader may be newer.
             .filter(|(_, payload)| payload.needs().most() <= format)
             .map(|(bytes, payload)| (bytes, Arc::clone(payload)))
@@ -110,7 +110,7 @@ impl Producer {
     /// Hands out the next batch of a partition, of this size, if its request cannot take it uncompressed. Returns
     /// whether it did.
     pub(super) fn compress_first(&mut self, id: PartitionId, bytes: usize, allowance: &mut Allowance) -> bool {
-        let is_done = |(_, payload): (usize, &Arc<Payload>)| !payload.is_filled();
+        let is_done = |(_, payload): (usize, &Arc<Payload>)| !payload.is_unsealed();
         let next_is_done = |partition: &Partition| partition.next_batches().next().is_some_and(is_done);
         if !self.compresses() || next_is_done(self.partitions.get(id)) || allowance.take(bytes) {
             return false;
@@ -128,7 +128,7 @@ impl Producer {
     /// Lets small batches go together, so that many small ones do not cost more than one large.
     fn hand_out(&mut self, id: PartitionId, bytes: usize, payload: &Arc<Payload>) {
         let format = self.format_for(self.partitions.get(id));
-        let batch = Batch { partition: id, payload: Arc::clone(payload), records: payload.take_filled(), format };
+        let batch = Batch { partition: id, payload: Arc::clone(payload), records: payload.take_unsealed(), format };
         match self.to_compress.back_mut() {
             Some(last) if last.bytes.saturating_add(bytes) <= COMPRESSED_LATE_BYTES => {
                 last.bytes += bytes;

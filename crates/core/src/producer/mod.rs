@@ -342,7 +342,7 @@ mod tests {
 
     use super::arena::Key;
     use super::*;
-    use crate::cluster::{Broker, LeaderHint, Metadata};
+    use crate::cluster::{Broker, Call, LeaderHint, Metadata};
     use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
     use crate::wire::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
     use crate::wire::messages::{InitProducerIdResponse, MetadataResponse, ProduceResponse};
@@ -460,6 +460,38 @@ mod tests {
             producer.partitions.get(producer.topics.get(topic).partition(index).unwrap()).leader()
         };
         assert_eq!((leader(&producer, 7_777), leader(&producer, 7_776)), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_taken_apart_when_its_pieces_are_sealed_and_not_under_the_lock() {
+        let rebuilt = || split::tests::REBUILT.with(std::cell::Cell::get);
+        let (mut producer, metadata) = machine(&["a"]);
+        let (_, topic) = open(&mut producer, "a", &metadata);
+        for _ in 0..4 {
+            append(&mut producer, topic).unwrap();
+        }
+        let init = producer.poll_request(Instant(0)).unwrap();
+        let response = InitProducerIdResponse { producer_id: Some(7), ..Default::default() };
+        producer.handle_response(Instant(0), init.id, Ok(ProducerResponse::InitProducerId(response)));
+        let seal = |call: Call<ProducerRequest>| match call.body {
+            ProducerRequest::Produce(request) => {
+                request.seal(&mut Compressor::new(Compression::default()).unwrap()).unwrap()
+            }
+            other => panic!("{other:?} is not what was to be sent"),
+        };
+        let produce = producer.poll_request(Instant(0)).unwrap();
+        let id = produce.id;
+        seal(produce);
+        let error_code = crate::wire::ErrorCode::MESSAGE_TOO_LARGE;
+        let refused = PartitionProduceResponse { error_code, ..Default::default() };
+        let refused =
+            TopicProduceResponse { name: "a".into(), partition_responses: vec![refused], ..Default::default() };
+        let response = ProduceResponse { responses: vec![refused], ..Default::default() };
+        producer.handle_response(Instant(0), id, Ok(ProducerResponse::Produce(response)));
+        let half = producer.poll_request(Instant(0)).unwrap();
+        assert_eq!(rebuilt(), 0);
+        seal(half);
+        assert_eq!(rebuilt(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Splits a sealed batch.
+//! Makes a new batch of records of a sealed one.
 //!
 //! Only for batches that were definitely rejected: a batch that may be in the log never changes. This is rare, so the
 //! records are simply read and encoded again.
@@ -9,25 +9,23 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::records::{BatchBuilder, BufferPool, Decompressor, Header, Records, batches};
 
-/// New batches, one for each of `ranges` of the records. The ranges ascend and do not overlap.
+/// A new batch of this range of the records. Takes time: call it outside all locks.
 ///
-/// Their memory does not come from the producer's pool: the batch that they replace still holds its share, and the
-/// replacement must neither fail nor wait.
-pub(super) fn rebuild(records: &Records, ranges: &[Range<u32>]) -> Result<Vec<BatchBuilder>> {
+/// Its memory does not come from the producer's pool: the old batch still holds its share, and the new one must neither
+/// fail nor wait.
+pub(super) fn rebuild(records: &Records, range: &Range<u32>) -> Result<BatchBuilder> {
+    #[cfg(test)]
+    tests::REBUILT.with(|count| count.set(count.get() + 1));
     let unreadable = || Error::new(ErrorKind::Internal, "a sealed record batch cannot be read back");
     let raw = batches(records.clone().into_bytes()).next().ok_or_else(unreadable)??;
     let mut batch = raw.open(&mut Decompressor::new(), usize::MAX)?;
     let data = batch.data().clone();
     let pool = BufferPool::new(usize::MAX, Arc::new(|| ()));
-    let mut builders: Vec<BatchBuilder> = ranges.iter().map(|_| BatchBuilder::new(&pool, i32::MAX as usize)).collect();
-    let mut targets = ranges.iter().zip(&mut builders).peekable();
+    let mut builder = BatchBuilder::new(&pool, i32::MAX as usize);
     let mut index = 0;
     while let Some(record) = batch.next_record() {
         let record = record?;
-        while targets.next_if(|(range, _)| range.end <= index).is_some() {}
-        if let Some((range, builder)) = targets.peek_mut()
-            && range.contains(&index)
-        {
+        if range.contains(&index) {
             let key = record.key.map(|span| span.of(&data));
             let value = record.value.map(|span| span.of(&data));
             let headers: Vec<Header<'_>> = record.headers(&data).collect();
@@ -37,13 +35,20 @@ pub(super) fn rebuild(records: &Records, ranges: &[Range<u32>]) -> Result<Vec<Ba
         }
         index += 1;
     }
-    Ok(builders)
+    Ok(builder)
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::producer) mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::wire::records::{Compression, Compressor, Stamp};
+
+    thread_local! {
+        /// How many batches this thread has made.
+        pub(in crate::producer) static REBUILT: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn values(builder: BatchBuilder) -> Vec<Vec<u8>> {
         let records = builder.seal(Stamp::default(), &mut Compressor::new(Compression::default()).unwrap()).unwrap();
@@ -54,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn each_range_becomes_a_batch_with_its_records_in_order() {
+    fn a_range_becomes_a_batch_with_its_records_in_order() {
         let pool = BufferPool::new(1 << 20, Arc::new(|| ()));
         let mut builder = BatchBuilder::new(&pool, 1 << 20);
         for value in [b"a", b"b", b"c", b"d", b"e"] {
@@ -62,8 +67,7 @@ mod tests {
             builder.append(7, Some(b"k"), Some(value), &headers).unwrap();
         }
         let records = builder.seal(Stamp::default(), &mut Compressor::new(Compression::default()).unwrap()).unwrap();
-        let pieces = rebuild(&records, &[0..1, 2..5]).unwrap();
-        let pieces: Vec<_> = pieces.into_iter().map(values).collect();
+        let pieces = [0..1, 2..5].map(|range| values(rebuild(&records, &range).unwrap()));
         assert_eq!(pieces, [vec![b"a".to_vec()], vec![b"c".to_vec(), b"d".to_vec(), b"e".to_vec()]]);
     }
 }

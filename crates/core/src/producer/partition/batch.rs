@@ -3,6 +3,7 @@
 //! A batch is filled in magic 2. If its leader is older than Kafka 0.11, it is converted to a message set when it is
 //! sealed; the original is kept, in case the leadership moves to a newer broker.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result, Written};
@@ -112,12 +113,7 @@ impl Batch {
         self.stamp = None;
         // A batch that is not sealed yet gets its new number when it is.
         if let Some(records) = self.payload.records() {
-            let rebuilt = rebuild(&records, std::slice::from_ref(&(0..self.count)));
-            let lost = || Error::new(ErrorKind::Internal, "a record batch was lost while it was numbered anew");
-            match rebuilt.and_then(|mut builders| builders.pop().ok_or_else(lost)) {
-                Ok(builder) => self.payload = Payload::new(builder.with_needs(self.payload.needs.clone())),
-                Err(error) => self.stage = Stage::Decided(Err(error.with_written(Written::No))),
-            }
+            self.payload = Payload::part(records, 0..self.count, self.payload.needs.clone());
         }
     }
 }
@@ -132,9 +128,29 @@ pub(in crate::producer) struct Payload {
     needs: Needs,
 }
 
+/// Records that are neither compressed nor sealed.
+#[derive(Debug)]
+pub(in crate::producer) enum Unsealed {
+    Filled(BatchBuilder),
+    /// Those of another batch, which was sealed and rejected.
+    Part {
+        whole: Records,
+        range: Range<u32>,
+    },
+}
+
+impl Unsealed {
+    fn into_builder(self) -> Result<BatchBuilder> {
+        match self {
+            Self::Filled(builder) => Ok(builder),
+            Self::Part { whole, range } => rebuild(&whole, &range),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Seal {
-    Filled(BatchBuilder),
+    Unsealed(Unsealed),
     /// Another thread has the records, and compresses them.
     Compressing,
     Compressed(CompressedBatch),
@@ -151,7 +167,13 @@ enum Seal {
 impl Payload {
     pub(super) fn new(builder: BatchBuilder) -> Arc<Self> {
         let needs = builder.needs().clone();
-        Arc::new(Self { seal: Mutex::new(Seal::Filled(builder)), needs })
+        Arc::new(Self { seal: Mutex::new(Seal::Unsealed(Unsealed::Filled(builder))), needs })
+    }
+
+    /// This range of the records of a sealed batch. They are read when they are compressed or sealed, outside the
+    /// producer's lock.
+    pub(super) fn part(whole: Records, range: Range<u32>, needs: Needs) -> Arc<Self> {
+        Arc::new(Self { seal: Mutex::new(Seal::Unsealed(Unsealed::Part { whole, range })), needs })
     }
 
     pub(super) fn sealed(records: Records) -> Arc<Self> {
@@ -185,7 +207,7 @@ impl Payload {
         match &*seal {
             Seal::Sealed(records) | Seal::MessageSet { records, .. } => Ok(records.clone()),
             Seal::Broken(error) => Err(error.clone()),
-            Seal::Filled(_) | Seal::Compressing | Seal::Compressed(_) => Err(interrupted()),
+            Seal::Unsealed(_) | Seal::Compressing | Seal::Compressed(_) => Err(interrupted()),
         }
     }
 
@@ -198,10 +220,10 @@ impl Payload {
     }
 
     /// Takes out the records, to be compressed elsewhere; `None` if that was done.
-    pub(in crate::producer) fn take_filled(&self) -> Option<BatchBuilder> {
+    pub(in crate::producer) fn take_unsealed(&self) -> Option<Unsealed> {
         let mut seal = self.state();
         match std::mem::replace(&mut *seal, Seal::Compressing) {
-            Seal::Filled(builder) => Some(builder),
+            Seal::Unsealed(records) => Some(records),
             other => {
                 *seal = other;
                 None
@@ -209,12 +231,12 @@ impl Payload {
         }
     }
 
-    /// Compresses the records that were taken out with [`take_filled`](Self::take_filled), for a leader that reads this
-    /// format, and puts them in.
-    pub(in crate::producer) fn put_compressed(&self, filled: BatchBuilder, format: Format, with: &mut Compressor) {
+    /// Compresses the records that were taken out with [`take_unsealed`](Self::take_unsealed), for a leader that reads
+    /// this format, and puts them in.
+    pub(in crate::producer) fn put_compressed(&self, taken: Unsealed, format: Format, with: &mut Compressor) {
         let compressed = match format {
-            Format::V2 => filled.compress(with).map(Seal::Compressed),
-            Format::V0 | Format::V1 => Seal::Filled(filled).into_message_set(format, with),
+            Format::V2 => taken.into_builder().and_then(|filled| filled.compress(with)).map(Seal::Compressed),
+            Format::V0 | Format::V1 => Seal::Unsealed(taken).into_message_set(format, with),
         };
         *self.state() = compressed.unwrap_or_else(Seal::Broken);
     }
@@ -231,13 +253,13 @@ impl Payload {
     pub(super) fn records(&self) -> Option<Records> {
         match &*self.state() {
             Seal::Sealed(records) | Seal::MessageSet { original: records, .. } => Some(records.clone()),
-            Seal::Filled(_) | Seal::Compressing | Seal::Compressed(_) | Seal::Broken(_) => None,
+            Seal::Unsealed(_) | Seal::Compressing | Seal::Compressed(_) | Seal::Broken(_) => None,
         }
     }
 
     /// Whether nothing was done yet to compress it.
-    pub(in crate::producer) fn is_filled(&self) -> bool {
-        matches!(&*self.state(), Seal::Filled(_))
+    pub(in crate::producer) fn is_unsealed(&self) -> bool {
+        matches!(&*self.state(), Seal::Unsealed(_))
     }
 
     /// Whether it is being compressed, so that it cannot be sent yet.
@@ -250,14 +272,11 @@ impl Seal {
     /// The sealed batch of magic 2.
     fn into_batch(self, stamp: Stamp, compressor: &mut Compressor) -> Result<Records> {
         match self {
-            Self::Filled(builder) => builder.seal(stamp, compressor),
+            Self::Unsealed(records) => records.into_builder()?.seal(stamp, compressor),
             Self::Compressed(batch) => batch.seal(stamp),
             Self::Compressing => Err(Error::new(ErrorKind::Internal, "a record batch was sent before its compression")),
             Self::Sealed(records) => Ok(records),
-            Self::MessageSet { original, .. } => {
-                let builder = rebuild(&original, std::slice::from_ref(&(0..u32::MAX)))?.pop();
-                builder.ok_or_else(interrupted)?.seal(stamp, compressor)
-            }
+            Self::MessageSet { original, .. } => rebuild(&original, &(0..u32::MAX))?.seal(stamp, compressor),
             Self::Broken(error) => Err(error),
         }
     }

@@ -13,10 +13,9 @@ use crate::error::{Error, ErrorKind, Phase, Place, Written};
 use crate::planted::{Bug, is_planted};
 use crate::producer::completion::Completed;
 use crate::producer::identity::sequence_after;
-use crate::producer::split::rebuild;
 use crate::time::Instant;
 use crate::wire::error_code::ErrorCode;
-use crate::wire::records::{BatchBuilder, Format, Records, not_carried};
+use crate::wire::records::{Format, Records, not_carried};
 
 /// A part of a batch that was split: records to send again, or records that fail alone.
 #[derive(Debug)]
@@ -220,27 +219,26 @@ impl Partition {
     /// Replaces a batch that is definitely not in the log by pieces, in its place. Pieces keep their sequence numbers.
     /// If one fails, the numbers behind it have a gap, and the partition restarts in the next epoch.
     pub(super) fn replace_by_pieces(&mut self, at: usize, pieces: Vec<Piece>) {
-        let good = pieces.iter().filter(|piece| piece.failure.is_none());
-        let ranges: Vec<_> = good.map(|piece| piece.range.clone()).collect();
-        let nothing = || Error::new(ErrorKind::Internal, "a batch was refused that was never sealed");
-        let sealed = self.update(at, |batch| batch.payload.records()).flatten();
-        let mut builders = match sealed.ok_or_else(nothing).and_then(|records| rebuild(&records, &ranges)) {
-            Ok(builders) => builders.into_iter(),
-            Err(error) => return self.fail_at(at, error),
+        let Some(records) = self.update(at, |batch| batch.payload.records()).flatten() else {
+            let nothing = Error::new(ErrorKind::Internal, "a batch was refused that was never sealed");
+            return self.fail_at(at, nothing);
         };
         let Some(whole) = self.queue.remove(at) else { return self.is_broken = true };
         self.draining = true;
         for (offset, piece) in pieces.into_iter().enumerate() {
             self.sequences.broken |= piece.failure.is_some() && whole.stamp.is_some();
-            let builder = if piece.failure.is_none() { builders.next() } else { None };
             let id = self.next_batch_id();
-            self.queue.insert(at + offset, piece_of(&whole, id, piece, builder));
+            self.queue.insert(at + offset, piece_of(&whole, &records, id, piece));
         }
     }
 }
 
-fn piece_of(whole: &Batch, id: u64, piece: Piece, builder: Option<BatchBuilder>) -> Batch {
-    let builder = builder.map(|builder| builder.with_needs(whole.payload.needs().of(&piece.range)));
+/// A piece of a batch with these sealed records.
+fn piece_of(whole: &Batch, records: &Records, id: u64, piece: Piece) -> Batch {
+    let payload = match &piece.failure {
+        None => Payload::part(records.clone(), piece.range.clone(), whole.payload.needs().of(&piece.range)),
+        Some(_) => Payload::sealed(Records::default()),
+    };
     let stamp = whole.stamp.map(|mut stamp| {
         stamp.base_sequence = sequence_after(stamp.base_sequence, piece.range.start);
         stamp
@@ -252,8 +250,9 @@ fn piece_of(whole: &Batch, id: u64, piece: Piece, builder: Option<BatchBuilder>)
         first_index: whole.first_index.saturating_add(piece.range.start),
         count: piece.range.len() as u32,
         last_piece: whole.last_piece && piece.range.end == whole.count,
-        bytes: builder.as_ref().map_or(0, BatchBuilder::encoded_bytes),
-        payload: builder.map_or_else(|| Payload::sealed(Records::default()), Payload::new),
+        // At most: how many it has shows only when its records are read, outside the producer's lock.
+        bytes: whole.bytes,
+        payload,
         stamp,
         attempts: whole.attempts,
         maybe_written: false,

@@ -24,8 +24,8 @@ use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
 use crate::wire::records::{self, BatchBuilder, Format, ProducerStamp};
 pub(super) use answer::BatchResponse;
-pub(super) use batch::Payload;
 use batch::{Batch, Open, Stage};
+pub(super) use batch::{Payload, Unsealed};
 
 /// What the settings say about retries.
 #[derive(Debug, Clone, Copy)]

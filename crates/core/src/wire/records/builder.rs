@@ -185,12 +185,6 @@ impl BatchBuilder {
         self.needs.note(self.record_count.saturating_sub(1), format);
     }
 
-    /// The same batch, with what its records are known to need.
-    #[must_use]
-    pub fn with_needs(self, needs: Needs) -> Self {
-        Self { needs, ..self }
-    }
-
     /// How many records it holds.
     pub fn record_count(&self) -> u32 {
         self.record_count
