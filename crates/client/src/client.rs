@@ -5,16 +5,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, Lookup, Metadata, Reachability, Step, Topic};
+use kavka_core::cluster::{Call, Lookup, Metadata, Reachability, Step, Target, Topic};
 use kavka_core::config::ClientConfig;
 use kavka_core::consumer::TopicPartition;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
+use kavka_core::wire::messages::DescribeConfigsRequest;
+use kavka_core::wire::messages::describe_configs::DescribeConfigsResource;
 use kavka_core::wire::{ErrorCode, Request};
 
 use crate::blocking::Pending;
 use crate::call::Retry;
 use crate::driver::{Alive, Driver, Network, Tcp, WireTap};
 use crate::memory::Memory;
+
+/// `DescribeConfigs` for a broker.
+const BROKER: i8 = 4;
+
+/// How long a broker may take to say whether it creates topics.
+const AUTO_CREATE_WAIT: Duration = Duration::from_secs(1);
 
 /// A client of one Kafka cluster. Cheap to clone.
 ///
@@ -132,7 +140,8 @@ impl Client {
     /// is enough.
     ///
     /// With `create`, a broker that allows it creates the topic (`auto.create.topics.enable`). The limit is
-    /// `max.block.ms`; a topic that no broker knows is refused much earlier.
+    /// `max.block.ms`; a topic that no broker knows is refused much earlier: within a second if none creates it, or if
+    /// one says that it is not allowed to.
     pub fn topic(&self, name: &str, create: bool) -> impl Future<Output = Result<Arc<Topic>>> + Send + 'static + use<> {
         let (client, name) = (self.clone(), Arc::from(name));
         async move { client.wait_for_topic(name, create).await }
@@ -163,6 +172,10 @@ impl Client {
             let outcome = match lookup.poll_step(&self.driver.metadata()) {
                 Step::Found(topic) => return Ok(topic),
                 Step::Failed(error) => return Err(error),
+                Step::AskAutoCreate => {
+                    lookup.handle_auto_create(self.auto_create().await);
+                    continue;
+                }
                 Step::Ask { create: true } => retry.attempt(self.driver.refreshed_new(name)).await,
                 Step::Ask { create: false } => retry.attempt(self.driver.refreshed_topic(name)).await,
             };
@@ -171,6 +184,23 @@ impl Client {
             }
             lookup.handle_attempt(self.driver.now(), outcome);
         }
+    }
+
+    /// Whether brokers create topics on request, if one says so soon. Without the permission to see that, none does.
+    async fn auto_create(&self) -> Option<bool> {
+        let metadata = self.driver.metadata();
+        let id = metadata.brokers().map(|broker| broker.id).find(|id| self.driver.is_reachable(*id))?;
+        let setting = "auto.create.topics.enable";
+        let broker = DescribeConfigsResource {
+            resource_type: BROKER,
+            resource_name: id.to_string(),
+            configuration_keys: Some(vec![setting.to_owned()]),
+        };
+        let request = DescribeConfigsRequest { resources: vec![broker], ..DescribeConfigsRequest::default() };
+        let answer = self.driver.send(Call::new(Target::Broker(id), request));
+        let described = self.driver.within(AUTO_CREATE_WAIT, answer).await?.ok()?;
+        let mut settings = described.results.into_iter().flat_map(|result| result.configs);
+        settings.find(|config| config.name == setting)?.value?.parse().ok()
     }
 
     /// What the brokers answered about a topic that is not usable.

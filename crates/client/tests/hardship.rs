@@ -10,8 +10,8 @@ use kavka::{
     BoxFuture, Call, Client, ClientConfig, ErrorCode, ErrorKind, Network, NewTopic, Phase, Producer, ProducerConfig,
     Record, Stream, Target, Tcp, WireEvent, WireTap, Written,
 };
-use kavka_broker::Fault;
-use kavka_broker::serve::Broker;
+use kavka_broker::serve::{Broker, Options};
+use kavka_broker::{ClusterConfig, Fault};
 use kavka_core::wire::ApiKey;
 use kavka_core::wire::messages::{MetadataRequest, MetadataResponse};
 use kavka_test_support::rig::{TOPIC, cluster, find_topic, servers};
@@ -150,6 +150,20 @@ fn asking_in_vain_for_a_topic_that_is_in_use_does_not_end_its_use() {
     let delivery = producer.try_send(topic, &to_partition(0)).unwrap();
     let stored = client.start(delivery).wait(WAIT).expect("the new leader is found").unwrap();
     assert_eq!(stored.offset, Some(0));
+}
+
+#[test]
+fn a_topic_that_the_brokers_do_not_create_is_given_up_after_a_few_requests() {
+    let cluster = ClusterConfig { auto_create_topics: false, ..ClusterConfig::default() };
+    let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+    let (client, requests) = counted(&broker, Arc::default(), ApiKey::Metadata);
+    let asking = client.clone();
+    let found = client.start(async move { asking.topic("missing", true).await }).wait(WAIT).unwrap();
+    let error = found.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+    assert!(error.to_string().contains("auto.create.topics.enable"), "{error}");
+    let requests = requests.load(Ordering::SeqCst);
+    assert!(requests < 20, "{requests} requests for metadata");
 }
 
 #[test]

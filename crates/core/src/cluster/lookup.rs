@@ -5,7 +5,8 @@
 //! - A topic is found when every partition has a leader. After `LEADERLESS_TRIES` answers, one partition with a
 //!   leader is enough.
 //! - A new topic takes a moment to reach every broker. A topic that the brokers do not know is therefore asked for
-//!   several times, and many more times if they were asked to create it.
+//!   several times, and many more times if they were asked to create it: since Kafka 2.8 the answer is the same while
+//!   they do and if they never will. But if a broker says that `auto.create.topics.enable` is off, nobody creates it.
 //! - Only a topic that was never seen is asked for in a way that may create it: with the first request, and every
 //!   `CREATE_AGAIN` requests in case the first was lost.
 //! - When no broker answers, each known broker and bootstrap server is tried once, and at least `CONNECT_ROUNDS` times
@@ -25,7 +26,7 @@ const CONNECT_ROUNDS: u32 = 3;
 
 /// How many answers must say that the topic is unknown before it counts as missing.
 const UNKNOWN_TRIES: u32 = 4;
-/// The same for a topic that the brokers were asked to create; 10 s with the default back-off.
+/// The same for a topic that the brokers were asked to create; 10 s with `retry.backoff.ms` at 100.
 const CREATED_TRIES: u32 = 100;
 /// One in this many requests for a topic that is still unknown may create it.
 const CREATE_AGAIN: u32 = 20;
@@ -83,8 +84,19 @@ pub enum Step {
         /// Whether the request may create the topic.
         create: bool,
     },
+    /// Ask a broker whether it creates topics on request, and report to [`Lookup::handle_auto_create`].
+    AskAutoCreate,
     /// The topic does not exist, or looking further is pointless.
     Failed(Error),
+}
+
+/// What is known of `auto.create.topics.enable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AutoCreate {
+    Unasked,
+    /// It is on, or no broker says.
+    Possible,
+    Off,
 }
 
 /// The look-up of one topic.
@@ -95,6 +107,7 @@ pub struct Lookup {
     create: bool,
     /// How many answers may say that the topic is unknown.
     tries: u32,
+    auto_create: AutoCreate,
     reachability: Reachability,
     unknown: u32,
     leaderless: u32,
@@ -106,13 +119,32 @@ impl Lookup {
     /// A look-up of `name`. With `create`, its requests may create the topic (`auto.create.topics.enable`).
     pub fn new(name: Arc<str>, create: bool, reachability: Reachability) -> Self {
         let tries = if create { CREATED_TRIES } else { UNKNOWN_TRIES };
-        Self { name, create, tries, reachability, unknown: 0, leaderless: 0, was_answered: false, failed: None }
+        Self {
+            name,
+            create,
+            tries,
+            auto_create: AutoCreate::Unasked,
+            reachability,
+            unknown: 0,
+            leaderless: 0,
+            was_answered: false,
+            failed: None,
+        }
     }
 
     /// Takes the outcome of the metadata request that the last [`Step::Ask`] asked for.
     pub fn handle_attempt(&mut self, now: Instant, outcome: Result<()>) {
         self.was_answered |= outcome.is_ok();
         self.failed = self.reachability.handle_attempt(now, outcome).err();
+    }
+
+    /// Takes what a broker says about `auto.create.topics.enable`; `None` if it does not say.
+    pub fn handle_auto_create(&mut self, is_on: Option<bool>) {
+        self.auto_create = AutoCreate::Possible;
+        if is_on == Some(false) {
+            self.auto_create = AutoCreate::Off;
+            (self.create, self.tries) = (false, UNKNOWN_TRIES);
+        }
     }
 
     /// The next step, given the current `metadata`.
@@ -142,6 +174,11 @@ impl Lookup {
                 self.create = false;
                 Step::Ask { create: false }
             }
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                if self.create && self.unknown >= UNKNOWN_TRIES && self.auto_create == AutoCreate::Unasked =>
+            {
+                Step::AskAutoCreate
+            }
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if self.unknown < self.tries => {
                 let create = self.create && self.unknown.is_multiple_of(CREATE_AGAIN) && !self.was_asked_once();
                 self.unknown += 1;
@@ -149,7 +186,9 @@ impl Lookup {
             }
             code => {
                 let place = Place { topic: Some(Arc::clone(&self.name)), ..Place::default() };
-                Step::Failed(Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place))
+                let error = Error::new(ErrorKind::Broker(code), format!("the broker answered {code}")).at(place);
+                let hint = "create it first: the brokers do not create topics on request (auto.create.topics.enable)";
+                Step::Failed(if self.auto_create == AutoCreate::Off { error.with_hint(hint) } else { error })
             }
         }
     }
@@ -194,10 +233,19 @@ mod tests {
 
     /// Sends requests until the look-up ends; every response shows `metadata`. Returns which requests could create.
     fn asks(lookup: &mut Lookup, metadata: &Metadata) -> (Vec<bool>, Step) {
+        asks_where(None, lookup, metadata)
+    }
+
+    /// The same where brokers say this about `auto.create.topics.enable`.
+    fn asks_where(auto_create: Option<bool>, lookup: &mut Lookup, metadata: &Metadata) -> (Vec<bool>, Step) {
         let mut asked = Vec::new();
         loop {
             match lookup.poll_step(metadata) {
                 Step::Ask { create } => asked.push(create),
+                Step::AskAutoCreate => {
+                    lookup.handle_auto_create(auto_create);
+                    continue;
+                }
                 step => return (asked, step),
             }
             lookup.handle_attempt(Instant(0), Ok(()));
@@ -234,6 +282,21 @@ mod tests {
         assert!(matches!(step, Step::Failed(_)));
         let creating: Vec<_> = (0..asked.len()).filter(|at| asked[*at]).collect();
         assert_eq!(creating, [20, 40, 60, 80]);
+    }
+
+    #[test]
+    fn a_topic_is_waited_for_unless_a_broker_says_that_it_will_not_be_created() {
+        let unknown = snapshot(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]);
+        for (auto_create, asked) in [(None, 100), (Some(true), 100), (Some(false), 4)] {
+            let mut lookup = lookup(true);
+            assert!(matches!(lookup.poll_step(&Metadata::default()), Step::Ask { create: true }));
+            lookup.handle_attempt(Instant(0), Ok(()));
+            let (requests, step) = asks_where(auto_create, &mut lookup, &unknown);
+            assert_eq!(requests.len(), asked, "{auto_create:?}");
+            let Step::Failed(error) = step else { panic!("{step:?}") };
+            let says_why = error.to_string().contains("auto.create.topics.enable");
+            assert_eq!(says_why, auto_create == Some(false), "{error}");
+        }
     }
 
     #[test]
