@@ -179,9 +179,10 @@ fn append(
     let kafka_version = state.config.kafka_version;
     let wall_clock_ms = state.wall_clock_ms(context.now);
     let in_sync = state.in_sync_replicas(name, data.index);
-    let partition = state.led_by(context.broker_id, name, data.index, None)?;
     let sent = data.records.unwrap_or_default().into_bytes();
-    if !(-1..=1).contains(&acks) && kafka_version >= KafkaVersion::V0_9 {
+    let is_known = state.partition_mut(name, data.index).is_some();
+    // Whether it leads the partition, it asks only when it appends.
+    if is_known && !(-1..=1).contains(&acks) && kafka_version >= KafkaVersion::V0_9 {
         // A broker looks at the records before that.
         let is_read = kafka_version.format() == Format::V2 && context.version() >= BATCHES_SINCE;
         return Err(is_read
@@ -189,6 +190,7 @@ fn append(
             .flatten()
             .unwrap_or(ErrorCode::INVALID_REQUIRED_ACKS.into()));
     }
+    let partition = state.led_by(context.broker_id, name, data.index, None)?;
     let log_start_offset = Some(partition.log.log_start_offset());
     // A partition with fewer replicas than `min.insync.replicas` needs all of them (KIP-966).
     if acks == -1 && in_sync < rules.min_insync_replicas.min(partition.replicas.len()) {

@@ -168,14 +168,20 @@ fn a_broker_that_does_not_lead_names_the_leader(cluster: &Cluster) {
 }
 
 fn acks_other_than_all_0_and_1_are_refused(cluster: &Cluster) {
-    let topic = cluster.topic();
-    let mut connection = cluster.connect_to_leader(&topic);
-    for acks in [2, -2] {
-        let answer = connection.call(&produce_request(&topic, 0, acks, batch(&["a"])));
-        let answer = &answer.responses[0].partition_responses[0];
-        assert_eq!(answer.error_code, ErrorCode::INVALID_REQUIRED_ACKS);
+    let topic = cluster.create(1, 1, &[]);
+    let leader = topic.leaders[0];
+    for broker_id in [leader, 3 - leader] {
+        let mut connection = cluster.connect(broker_id);
+        for acks in [2, -2] {
+            let answer = connection.call(&produce_request(&topic, 0, acks, batch(&["a"])));
+            let answer = &answer.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, ErrorCode::INVALID_REQUIRED_ACKS, "broker {broker_id}, leader {leader}");
+            let unknown = connection.call(&produce_request(&topic, 9, acks, batch(&["a"])));
+            let unknown = &unknown.responses[0].partition_responses[0];
+            assert_eq!(unknown.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
     }
-    assert_eq!(end_offset(&mut connection, &topic), 0);
+    assert_eq!(end_offset(&mut cluster.connect(leader), &topic), 0);
 }
 
 fn with_acks_0_there_is_no_answer(cluster: &Cluster) {
