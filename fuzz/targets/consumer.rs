@@ -46,7 +46,11 @@ fn some_start(input: &mut Unstructured<'_>) -> arbitrary::Result<StartPosition> 
         0 => StartPosition::Earliest,
         1 => StartPosition::Latest,
         2 => StartPosition::Timestamp(some_offset(input)?),
-        3 => StartPosition::Committed { offset: some_offset(input)?, leader_epoch: Some(below(input, 9)? as i32) },
+        3 => StartPosition::Committed {
+            offset: some_offset(input)?,
+            leader_epoch: Some(below(input, 9)? as i32),
+            topic_id: Uuid([below(input, 3)? as u8; 16]),
+        },
         _ => StartPosition::Offset(some_offset(input)?),
     })
 }

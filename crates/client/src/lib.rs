@@ -155,6 +155,7 @@ pub use kavka_core::consumer::{
     CommittedOffset, FetchedResponse, Offsets, RecordCursor, StartPosition, TopicPartition,
 };
 pub use kavka_core::group::assignor;
+pub use kavka_core::wire::Uuid;
 pub use kavka_core::wire::records::{Headers, RecordView, Span};
 pub use offsets::FoundOffset;
 

@@ -9,21 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use kavka_core::cluster::{Call, CoordinatorKind, Target};
+use kavka_core::cluster::{Call, CoordinatorKind, Metadata, Notice, Outdated, Target};
 use kavka_core::config::IsolationLevel;
-use kavka_core::consumer::{CommittedOffset, TopicPartition, commit_request, not_committed};
+use kavka_core::consumer::{CommittedOffset, TopicPartition, commit_request, newest_version, not_committed};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::wire::messages::list_offsets::{
     EARLIEST_TIMESTAMP, ISOLATION_SINCE, LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsPartitionResponse,
     ListOffsetsResponse, ListOffsetsTopic,
 };
-use kavka_core::wire::messages::offset_commit::COMMIT_BY_NAME;
 use kavka_core::wire::messages::offset_fetch::{
-    ALL_PARTITIONS_SINCE, FETCH_ONE_GROUP, NOTHING_IS_UNKNOWN_UNTIL, OffsetFetchRequestTopic, OffsetFetchResponse,
-    OffsetFetchResponsePartition, REQUIRE_STABLE_SINCE,
+    ALL_PARTITIONS_SINCE, FETCH_BY_ID, FETCH_ONE_GROUP, NOTHING_IS_UNKNOWN_UNTIL, OffsetFetchRequestGroup,
+    OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponsePartition,
+    REQUIRE_STABLE_SINCE,
 };
 use kavka_core::wire::messages::{ListOffsetsRequest, OffsetFetchRequest};
-use kavka_core::wire::{ApiKey, ErrorCode};
+use kavka_core::wire::{ApiKey, ErrorCode, Uuid};
 
 use crate::Client;
 use crate::call::{Attempt, Retry};
@@ -275,7 +275,7 @@ impl Client {
         async move {
             let request = commit_request(&group, &offsets)?;
             let target = Target::Coordinator(Arc::clone(&group), CoordinatorKind::Group);
-            let call = Call { max_version: COMMIT_BY_NAME, ..Call::new(target, request) };
+            let call = Call { max_version: newest_version(&request), ..Call::new(target, request) };
             let taken = |response| not_committed(&response, &group, &offsets).map_or(Ok(()), |(_, error)| Err(error));
             client.driver.call(call, limit, taken).await.map_err(|error| of_group(error, &group))
         }
@@ -353,6 +353,50 @@ pub(crate) async fn committed_once(
     take_committed(driver.send(call).await?, version, keys.unwrap_or_default())
 }
 
+/// The committed offsets of a group for these partitions of topics in use; one attempt. If the coordinator can read topic
+/// ids, these are offsets of the topics that the metadata names, and not of earlier ones with the same names.
+pub(crate) async fn committed_to_topics_in_use(
+    driver: &Driver,
+    group: &Arc<str>,
+    keys: &[TopicPartition],
+    limit: Duration,
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+    let coordinator = driver.find_coordinator(group, CoordinatorKind::Group).await?;
+    let (version, left) = driver.api_version_within(limit, coordinator, ApiKey::OffsetFetch).await?;
+    let ids = known_ids(&driver.metadata(), keys).filter(|_| version >= FETCH_BY_ID);
+    let Some(ids) = ids else { return committed_once(driver, group, Some(keys), left).await };
+    let topic = |(topic_id, (_, partition_indexes)): (&Uuid, &(Arc<str>, Vec<i32>))| OffsetFetchRequestTopics {
+        topic_id: *topic_id,
+        partition_indexes: partition_indexes.clone(),
+        ..OffsetFetchRequestTopics::default()
+    };
+    let topics = Some(ids.iter().map(topic).collect());
+    let asked = OffsetFetchRequestGroup { group_id: group.to_string(), topics, ..OffsetFetchRequestGroup::default() };
+    let request = OffsetFetchRequest { groups: vec![asked], require_stable: true, ..OffsetFetchRequest::default() };
+    let call =
+        Call { min_version: FETCH_BY_ID, timeout: Some(left), ..Call::new(Target::Broker(coordinator), request) };
+    let committed = take_committed_by_id(driver.send(call).await?, &ids, keys);
+    if committed.as_ref().is_err_and(|error| error.code() == Some(ErrorCode::UNKNOWN_TOPIC_ID)) {
+        let topics = ids.into_values().map(|(name, _)| name).collect();
+        driver.take_notice(Notice::RefreshMetadata(Outdated::Topics(topics)));
+    }
+    committed
+}
+
+/// Partitions by the id of their topic, with its name.
+type ById = BTreeMap<Uuid, (Arc<str>, Vec<i32>)>;
+
+/// These partitions by topic id; `None` if the id of one is unknown.
+fn known_ids(metadata: &Metadata, keys: &[TopicPartition]) -> Option<ById> {
+    let mut ids = ById::new();
+    for key in keys {
+        let topic = metadata.topic(&key.topic).filter(|topic| !topic.topic_id.is_zero())?;
+        let (_, partitions) = ids.entry(topic.topic_id).or_insert_with(|| (Arc::clone(&key.topic), Vec::new()));
+        partitions.push(key.partition);
+    }
+    Some(ids)
+}
+
 pub(crate) fn of_group(error: Error, group_id: &str) -> Error {
     error.at(Place { group: Some(group_id.into()), ..Place::default() })
 }
@@ -381,6 +425,40 @@ fn take_committed(
     Ok(committed)
 }
 
+/// The committed offsets for `keys`, which were asked for by these topic ids.
+fn take_committed_by_id(
+    response: OffsetFetchResponse,
+    ids: &ById,
+    keys: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+    let mut answered = BTreeSet::new();
+    let mut committed = BTreeMap::new();
+    for group in response.groups {
+        if let Some(error) = Error::from_code(group.error_code) {
+            return Err(error);
+        }
+        let named = group.topics.into_iter().filter_map(|topic| Some((&ids.get(&topic.topic_id)?.0, topic)));
+        for (name, topic) in named {
+            for partition in topic.partitions {
+                let key = TopicPartition::new(Arc::clone(name), partition.partition_index);
+                let partition = OffsetFetchResponsePartition {
+                    partition_index: partition.partition_index,
+                    committed_offset: partition.committed_offset,
+                    committed_leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.metadata,
+                    error_code: partition.error_code,
+                };
+                if let Some(offset) = committed_offset(partition, FETCH_BY_ID, &key)? {
+                    committed.insert(key.clone(), CommittedOffset { topic_id: topic.topic_id, ..offset });
+                }
+                answered.insert(key);
+            }
+        }
+    }
+    require_answers(&answered, keys.iter())?;
+    Ok(committed)
+}
+
 fn require_answers<'a>(
     answered: &BTreeSet<TopicPartition>,
     mut keys: impl Iterator<Item = &'a TopicPartition>,
@@ -403,6 +481,7 @@ fn committed_offset(
         offset,
         leader_epoch: partition.committed_leader_epoch.filter(|epoch| *epoch >= 0),
         metadata: partition.metadata.unwrap_or_default(),
+        topic_id: Uuid::ZERO,
     }))
 }
 

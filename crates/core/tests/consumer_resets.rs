@@ -3,10 +3,12 @@
 
 mod consumer_kit;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use consumer_kit::{Kit, answer, asked, batch, config, data, epochless, key, kit, marker, metadata, refusal};
+use consumer_kit::{Kit, TOPIC_ID, answer, asked, batch, config, data, epochless, key, kit, marker, metadata, refusal};
 use kavka_core::config::{AutoOffsetReset, ConsumerConfig};
-use kavka_core::consumer::{ConsumerEvent, StartPosition};
+use kavka_core::consumer::{CommittedOffset, ConsumerEvent, ConsumerRequest, Offsets, StartPosition};
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::wire::records::{CompressionType, Stamp};
 use kavka_core::wire::{ErrorCode, Uuid};
@@ -109,7 +111,7 @@ fn a_leader_that_does_not_know_our_epoch_has_lost_what_we_read() {
 fn committed_in_epoch_3(leader_epoch: i32) -> Kit {
     let mut kit = Kit::new(ConsumerConfig::default());
     kit.leaders(&[(Some(1), leader_epoch)]);
-    let start = StartPosition::Committed { offset: 10, leader_epoch: Some(3) };
+    let start = StartPosition::Committed { offset: 10, leader_epoch: Some(3), topic_id: Uuid::ZERO };
     kit.consumer.add(&key(0), start).unwrap();
     kit
 }
@@ -185,6 +187,47 @@ fn a_topic_that_was_created_again_is_reported_and_not_read_with_the_old_offsets(
     assert!(kit.request().is_none());
     kit.consumer.seek(&key(0), StartPosition::Offset(0)).unwrap();
     assert_eq!(kit.fetch().1.topics[0].topic_id, Uuid([8; 16]));
+}
+
+#[test]
+fn offsets_of_a_topic_that_was_created_again_are_never_committed_for_the_new_one() {
+    let mut kit = Kit::of_partitions(config().group_id(Some("billing".into())), 1);
+    let (id, _) = kit.fetch();
+    kit.answer_fetch(id, answer(9, vec![data(0, batch(0, &[b"a", b"b"]))]));
+    assert_eq!(kit.offsets(), [0, 1]);
+    let read = kit.consumer.positions();
+    assert_eq!((read[&key(0)].offset, read[&key(0)].topic_id), (2, TOPIC_ID));
+
+    let new = Uuid([8; 16]);
+    kit.consumer.handle_metadata(kit.now, &metadata(&[(Some(1), 0)], new));
+    kit.events();
+    assert!(kit.consumer.positions().is_empty() && kit.consumer.done_position(&key(0)).is_none());
+    // The second one does not say to which topic it belongs: to the one that was read.
+    for offsets in [read, Offsets::from([(key(0), CommittedOffset::new(2))])] {
+        kit.consumer.commit(kit.now, offsets, Duration::from_secs(10)).unwrap();
+        assert!(kit.request().is_none());
+        let told = kit.events();
+        let [ConsumerEvent::Committed { outcome: Err(error), .. }] = &*told else { panic!("{told:?}") };
+        assert_eq!(error.code(), Some(ErrorCode::INCONSISTENT_TOPIC_ID), "{error}");
+    }
+
+    kit.consumer.seek(&key(0), StartPosition::Offset(0)).unwrap();
+    assert_eq!(kit.consumer.positions()[&key(0)].topic_id, new);
+    kit.consumer.commit(kit.now, kit.consumer.positions(), Duration::from_secs(10)).unwrap();
+    let call = kit.request().unwrap();
+    let ConsumerRequest::OffsetCommit(request) = call.body else { panic!("{call:?}") };
+    assert_eq!((request.topics[0].topic_id, call.max_version), (new, i16::MAX));
+}
+
+#[test]
+fn an_offset_that_was_committed_for_an_earlier_topic_of_the_name_is_not_where_reading_starts() {
+    let mut kit = Kit::new(config());
+    kit.leaders(&[(Some(1), 0)]);
+    let start = StartPosition::Committed { offset: 10, leader_epoch: None, topic_id: Uuid([6; 16]) };
+    kit.consumer.add(&key(0), start).unwrap();
+    let errors = kit.errors();
+    assert!(errors.len() == 1 && errors[0].contains("created again"), "{errors:?}");
+    assert!(kit.request().is_none() && kit.consumer.positions().is_empty());
 }
 
 // Bad data.

@@ -9,11 +9,11 @@ use kavka_core::cluster::Owner;
 use kavka_core::error::{Error, ErrorKind};
 use kavka_core::group::assignor::{Assignment, RebalanceProtocol};
 use kavka_core::group::{MemberRequest, MemberResponse, decode_assignment};
-use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::SyncGroupResponse;
+use kavka_core::wire::{ErrorCode, Uuid};
 
 use RebalanceProtocol::{Cooperative, Eager};
-use group_kit::{Script, claim, config, custom, joined, key, keys, metadata};
+use group_kit::{Script, claim, config, custom, joined, key, keys, metadata, metadata_with_id};
 
 #[test]
 fn a_new_member_joins_again_with_the_id_that_it_is_given() {
@@ -213,6 +213,26 @@ fn a_commit_during_a_rebalance_is_tried_again_in_the_generation_that_follows() {
         script.pass(2_000);
         assert_eq!(script.take_commit().1.generation_id_or_member_epoch, Some(2));
     }
+}
+
+#[test]
+fn a_commit_for_a_topic_that_was_created_again_is_refused_once_and_asks_for_metadata_in_between() {
+    let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+    let renew = |script: &mut Script, id: u8| {
+        script.member.handle_metadata(&metadata_with_id(&[("orders", 4)], Uuid([id; 16])));
+    };
+    renew(&mut script, 1);
+    let number = script.commit(0, 5);
+    script.poll();
+    script.answer_commit(ErrorCode::UNKNOWN_TOPIC_ID);
+    assert_eq!(script.events(), ["metadata wanted"]);
+    renew(&mut script, 2);
+    script.pass(1_000);
+    let told = script.events();
+    assert!(told.len() == 1 && told[0].starts_with(&format!("not committed {number}: Broker")), "{told:?}");
+    assert_eq!(script.poll(), [""; 0]);
+    script.commit(0, 1);
+    assert_eq!(script.take_commit().1.topics[0].topic_id, Uuid([2; 16]));
 }
 
 #[test]

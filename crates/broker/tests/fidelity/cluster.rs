@@ -1,11 +1,13 @@
 //! The clusters under test, and common steps of the tests.
 
 use kavka_core::wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
+use kavka_core::wire::messages::delete_topics::DeleteTopicState;
 use kavka_core::wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use kavka_core::wire::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use kavka_core::wire::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
 use kavka_core::wire::messages::{
-    CreateTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    ProduceRequest,
 };
 use kavka_core::wire::records::Records;
 use kavka_core::wire::{ErrorCode, Uuid};
@@ -60,7 +62,25 @@ impl Cluster {
 
     /// A new topic, once all leaders serve it.
     pub(crate) fn create(&self, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
-        let name = unique("topic");
+        self.create_named(unique("topic"), partitions, replication_factor, configs)
+    }
+
+    /// Deletes a topic of one partition, and creates another one of the same name.
+    pub(crate) fn create_again(&self, old: &Topic) -> Topic {
+        let topics = vec![DeleteTopicState { name: Some(old.name.clone()), topic_id: Uuid::ZERO }];
+        let request = DeleteTopicsRequest { topics, topic_names: Vec::new(), timeout_ms: 15_000 };
+        let deleted = self.connect(1).call(&request);
+        assert_eq!(deleted.responses[0].error_code, ErrorCode::NONE, "{deleted:?}");
+        for broker_id in self.0.addresses().keys() {
+            until("the topic to be gone", || {
+                let code = metadata_of(&mut self.connect(*broker_id), &old.name).error_code;
+                (code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).then_some(())
+            });
+        }
+        self.create_named(old.name.clone(), 1, 1, &[])
+    }
+
+    fn create_named(&self, name: String, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
         let configs = configs
             .iter()
             .map(|(key, value)| CreatableTopicConfig { name: (*key).into(), value: Some((*value).into()) });

@@ -26,6 +26,7 @@ on_every_broker!(
     offsets_of_a_topic_that_members_read_are_not_deleted,
     offsets_of_a_group_without_members_are_deleted,
     several_groups_are_asked_about_at_once,
+    an_offset_belongs_to_the_id_of_its_topic,
 );
 
 /// A new group and a connection to its coordinator.
@@ -264,4 +265,45 @@ fn several_groups_are_asked_about_at_once(cluster: &Cluster) {
     let answer = connection.call_version(9, &OffsetFetchRequest { groups, require_stable: true, ..Default::default() });
     let offsets: Vec<_> = answer.groups.iter().map(|group| group.topics[0].partitions[0].committed_offset).collect();
     assert_eq!(offsets, [Some(5), Some(5)]);
+}
+
+fn fetch_by_id(connection: &mut Connection, group_id: &str, topic: &Topic) -> (ErrorCode, Option<i64>) {
+    let topics = Some(vec![OffsetFetchRequestTopics {
+        topic_id: topic.id,
+        partition_indexes: vec![0],
+        ..OffsetFetchRequestTopics::default()
+    }]);
+    let group = OffsetFetchRequestGroup { group_id: group_id.into(), topics, ..OffsetFetchRequestGroup::default() };
+    let answer =
+        connection.call_version(10, &OffsetFetchRequest { groups: vec![group], ..OffsetFetchRequest::default() });
+    let topic_of_answer = &answer.groups[0].topics[0];
+    assert_eq!(topic_of_answer.topic_id, topic.id);
+    let partition = &topic_of_answer.partitions[0];
+    (partition.error_code, partition.committed_offset)
+}
+
+fn an_offset_belongs_to_the_id_of_its_topic(cluster: &Cluster) {
+    let old = cluster.topic();
+    let (group_id, mut connection) = group(cluster);
+    assert_eq!(commit(&mut connection, &commit_request(&group_id, &old, 0, 5, "")), ErrorCode::NONE);
+    let new = cluster.create_again(&old);
+    let late = commit_request(&group_id, &old, 0, 6, "");
+    if !connection.versions(ApiKey::OffsetCommit).any(|version| version == 10) {
+        // The names are the same.
+        assert_eq!(commit(&mut connection, &late), ErrorCode::NONE);
+        assert_eq!(fetch_one(&mut connection, &group_id, &new).2, Some(6));
+        return;
+    }
+    assert_eq!(commit(&mut connection, &late), ErrorCode::UNKNOWN_TOPIC_ID);
+    assert_eq!(fetch_by_id(&mut connection, &group_id, &old), (ErrorCode::UNKNOWN_TOPIC_ID, None));
+    assert_eq!(fetch_by_id(&mut connection, &group_id, &new), (ErrorCode::NONE, None));
+    // Only the topic that is gone is refused.
+    let mut both = commit_request(&group_id, &new, 0, 7, "");
+    both.topics.extend(late.topics);
+    let answer = connection.call(&both);
+    let code = |topic: &Topic| {
+        answer.topics.iter().find(|answered| answered.topic_id == topic.id).unwrap().partitions[0].error_code
+    };
+    assert_eq!((code(&new), code(&old)), (ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_ID));
+    assert_eq!(fetch_by_id(&mut connection, &group_id, &new), (ErrorCode::NONE, Some(7)));
 }

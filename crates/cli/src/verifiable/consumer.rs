@@ -14,7 +14,7 @@ use kavka::blocking::GroupConsumer;
 use kavka::config::group_properties;
 use kavka::{
     Batch, CommittedOffset, ConsumerConfig, Error, ErrorCode, ErrorKind, GroupConfig, GroupOptions, Offsets,
-    RebalanceListener, StartPosition, TopicPartition,
+    RebalanceListener, StartPosition, TopicPartition, Uuid,
 };
 
 use super::arguments::{ConsumerArguments, assignors};
@@ -130,6 +130,7 @@ impl RebalanceListener for Listener {
 /// What was read from a batch.
 struct Summary {
     key: TopicPartition,
+    topic_id: Uuid,
     count: u64,
     min_offset: i64,
     max_offset: i64,
@@ -205,7 +206,9 @@ impl Run {
         drop(batch);
         self.left -= summary.count;
         self.uncommitted_records += summary.count;
-        self.uncommitted.insert(summary.key.clone(), CommittedOffset::new(summary.max_offset + 1));
+        let topic_id = summary.topic_id;
+        let committed = CommittedOffset { topic_id, ..CommittedOffset::new(summary.max_offset + 1) };
+        self.uncommitted.insert(summary.key.clone(), committed);
         let line = Line::new(self.output.buffer(), time, "records_consumed").member("count", summary.count);
         line.list("partitions", [summary], write_summary).end();
         self.flush()
@@ -241,7 +244,8 @@ impl Run {
             count += 1;
         }
         let (min_offset, max_offset) = offsets?;
-        Some((time, Summary { key, count, min_offset, max_offset, crc32: digest.finalize() as u32 }))
+        let (topic_id, crc32) = (batch.topic_id(), digest.finalize() as u32);
+        Some((time, Summary { key, topic_id, count, min_offset, max_offset, crc32 }))
     }
 
     fn write_resets(&mut self) -> Result<(), Failure> {
@@ -327,7 +331,7 @@ impl Run {
 // Writing to a Vec cannot fail, and topic names contain no character that JSON escapes.
 
 fn write_summary(out: &mut Vec<u8>, summary: Summary) {
-    let Summary { key, count, min_offset, max_offset, crc32 } = summary;
+    let Summary { key, count, min_offset, max_offset, crc32, .. } = summary;
     let _ = write!(
         out,
         r#"{{"topic":"{}","partition":{},"count":{count},"minOffset":{min_offset},"maxOffset":{max_offset},"crc32":{crc32}}}"#,

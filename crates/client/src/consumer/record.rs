@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kavka_core::consumer::{PartitionId, RecordCursor, TopicPartition};
+use kavka_core::wire::Uuid;
 use kavka_core::wire::records::{RecordView, Span};
 
 /// Records up to this size are always copied, because that costs next to nothing.
@@ -31,10 +32,13 @@ pub struct ConsumerRecord {
     pub(super) read_as: ReadAs,
 }
 
-/// The id that the partition had when the record was handed out. It does not count when records are compared: a record
-/// that is read twice is the same record.
+/// The ids that the partition and its topic had when the record was handed out. They do not count when records are
+/// compared: a record that is read twice is the same record.
 #[derive(Debug, Clone, Copy, Eq)]
-pub(super) struct ReadAs(pub(super) PartitionId);
+pub(super) struct ReadAs {
+    pub(super) partition_id: PartitionId,
+    pub(super) topic_id: Uuid,
+}
 
 impl PartialEq for ReadAs {
     fn eq(&self, _: &Self) -> bool {
@@ -72,7 +76,7 @@ impl ConsumerRecord {
             key: view.key.map(part),
             value: view.value.map(part),
             headers: headers.collect(),
-            read_as: ReadAs(cursor.partition_id()),
+            read_as: ReadAs { partition_id: cursor.partition_id(), topic_id: cursor.topic_id() },
         }
     }
 }

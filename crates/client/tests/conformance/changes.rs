@@ -3,18 +3,22 @@
 use std::thread;
 use std::time::Duration;
 
-use kavka::{ErrorCode, Record, StartPosition, TopicPartition};
+use kavka::{Call, ErrorCode, Record, StartPosition, Target, TopicPartition};
+use kavka_core::wire::messages::OffsetFetchRequest;
+use kavka_core::wire::messages::offset_fetch::FETCH_BY_ID;
 use kavka_test_support::on_every_listener;
 use kavka_test_support::rig::{find_topic, wait};
-use kavka_test_support::{unique, until};
+use kavka_test_support::{LIMIT, unique, until};
 
 use crate::cluster::{Cluster, Owned, Writer, assert_nothing_comes, numbered, read_all, reader, take, values};
+use crate::membership::{group, leave, member, read};
 
 on_every_listener!(
     a_moved_leader_loses_and_repeats_nothing,
     added_partitions_are_written_and_read,
     a_topic_deleted_and_made_again_is_written_anew,
     a_topic_made_again_stops_its_readers_with_an_error,
+    a_group_reads_a_topic_made_again_from_its_beginning_although_a_member_commits_what_it_read_before,
 );
 
 fn a_moved_leader_loses_and_repeats_nothing(cluster: &Cluster) {
@@ -104,4 +108,52 @@ fn a_topic_made_again_stops_its_readers_with_an_error(cluster: &Cluster) {
     assert_nothing_comes(cluster, &consumer);
     consumer.seek(&partition, StartPosition::Earliest).unwrap();
     assert_eq!(values(&take(&consumer, 10)), numbered(10..20));
+}
+
+fn a_group_reads_a_topic_made_again_from_its_beginning_although_a_member_commits_what_it_read_before(
+    cluster: &Cluster,
+) {
+    let (topic, group_id, client) = (cluster.topic(1), unique("group"), cluster.client());
+    let partition = TopicPartition::new(topic.as_str(), 0);
+    let writer = Writer::new(cluster, &topic);
+    writer.write(numbered(0..10));
+    let often = group("cooperative-sticky").auto_commit_interval(Duration::from_millis(50));
+    let first = member(&client, &group_id, often.clone(), &topic);
+    read(&first, 10);
+    let old = first.positions();
+    make_again(cluster, &writer, &topic);
+    // More than the old topic had.
+    writer.write(numbered(0..30));
+
+    let by_id = Call { min_version: FETCH_BY_ID, ..Call::new(Target::Any, OffsetFetchRequest::default()) };
+    let asking = client.clone();
+    if wait(&client, async move { asking.call(by_id).await }).is_err() {
+        // An older coordinator would take these offsets for the new topic's until the member knows of that.
+        until("the member to know", || {
+            wait(&client, client.clone().refreshed()).unwrap();
+            let known = client.metadata().topic(&topic).map(|topic| topic.topic_id);
+            (known != Some(old[&partition].topic_id)).then_some(())
+        });
+    }
+    let error = first.commit_sync(old, LIMIT).unwrap_err();
+    let codes = [ErrorCode::INCONSISTENT_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION];
+    assert!(error.code().is_some_and(|code| codes.contains(&code)), "{error}");
+    let committed = || {
+        let (asking, group_id, keys) = (client.clone(), group_id.clone(), [partition.clone()]);
+        let asked = async move { asking.committed_offsets(&group_id, &keys, LIMIT).await };
+        wait(&client, asked).unwrap().into_values().next().map(|committed| committed.offset)
+    };
+    assert_eq!(committed(), None);
+
+    until("the error", || {
+        let error = first.next_records(1, Duration::from_millis(500)).err()?;
+        (error.code() == Some(ErrorCode::INCONSISTENT_TOPIC_ID)).then_some(())
+    });
+    first.seek(&partition, StartPosition::Earliest).unwrap();
+    assert_eq!(read(&first, 5), (0..5).map(|offset| (0, offset)).collect::<Vec<_>>());
+    leave(&first);
+    assert_eq!(committed(), Some(5));
+    let second = member(&client, &group_id, often, &topic);
+    assert_eq!(read(&second, 25), (5..30).map(|offset| (0, offset)).collect::<Vec<_>>());
+    leave(&second);
 }

@@ -6,14 +6,16 @@
 //!
 //! One automatic commit is in flight at a time, however slow the coordinator is; the next one then takes the newest
 //! offsets. If one fails, its partitions are still owed, so the next one names them again. That is why a failure is
-//! told only if the next one fails, too, or if the member was removed from its group.
+//! told only if the next one fails, too, or if the member was removed from its group. That a topic is gone, or was
+//! created again, is told by the consumer that reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{CommittedOffset, Offsets, TopicPartition};
+use super::{CommittedOffset, Offsets, TopicPartition, is_of_lost_topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Instant;
+use crate::wire::primitives::Uuid;
 
 /// Up to where the application is done with a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +36,9 @@ pub struct AutomaticCommits {
     /// When the next one is due.
     due: Instant,
     /// The one in flight, with its offsets.
-    pending: Option<(u64, BTreeMap<TopicPartition, i64>)>,
-    /// The offsets of the last ones that succeeded.
-    committed: BTreeMap<TopicPartition, i64>,
+    pending: Option<(u64, BTreeMap<TopicPartition, (Uuid, i64)>)>,
+    /// The topic ids and offsets of the last ones that succeeded.
+    committed: BTreeMap<TopicPartition, (Uuid, i64)>,
     /// The partitions whose offset may differ from the one in `committed`.
     owed: BTreeSet<TopicPartition>,
     /// Whether the last one failed.
@@ -96,7 +98,7 @@ impl AutomaticCommits {
                 Done::Until(offset) => (Some(offset), true),
                 Done::ForNow(offset) => (offset, false),
             };
-            let new = offset.filter(|offset| self.committed.get(key) != Some(&offset.offset));
+            let new = offset.filter(|offset| self.committed.get(key) != Some(&identity(offset)));
             let stays = new.is_some() || !is_final;
             offsets.extend(new.map(|offset| (key.clone(), offset)));
             stays
@@ -106,7 +108,8 @@ impl AutomaticCommits {
 
     /// The commit with this number is in flight.
     pub fn begin(&mut self, number: u64, offsets: &Offsets) {
-        self.pending = Some((number, offsets.iter().map(|(key, offset)| (key.clone(), offset.offset)).collect()));
+        let offsets = offsets.iter().map(|(key, offset)| (key.clone(), identity(offset)));
+        self.pending = Some((number, offsets.collect()));
     }
 
     /// The commit with this number has ended. Returns the error to tell the application.
@@ -119,6 +122,10 @@ impl AutomaticCommits {
         };
         for key in offsets.keys() {
             self.committed.remove(key);
+        }
+        if is_of_lost_topic(&error) {
+            // Whoever reads the topic is told by the consumer.
+            return None;
         }
         if error.kind() == ErrorKind::Fenced {
             return Some(error.with_hint("the member that has the partition now reads its records again"));
@@ -137,9 +144,15 @@ impl AutomaticCommits {
     }
 }
 
+/// The topic id and the offset.
+fn identity(offset: &CommittedOffset) -> (Uuid, i64) {
+    (offset.topic_id, offset.offset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ErrorCode;
 
     fn key() -> TopicPartition {
         TopicPartition::new("orders", 0)
@@ -186,6 +199,21 @@ mod tests {
             assert_eq!(commits.end(number, outcome).is_some(), is_told, "commit {number}");
             assert_eq!(is_new(&mut commits, 5), !is_ok, "what failed is committed again");
         }
+    }
+
+    #[test]
+    fn that_a_topic_was_created_again_is_not_told_and_the_same_offset_in_the_new_one_is_committed() {
+        let mut commits = commits();
+        let offset = |id: u8| CommittedOffset { topic_id: Uuid([id; 16]), ..CommittedOffset::new(5) };
+        let gone = || Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), "planted");
+        for number in [1, 2] {
+            commits.begin(number, &Offsets::from([(key(), offset(1))]));
+            assert!(commits.end(number, Err(gone())).is_none());
+        }
+        commits.begin(3, &Offsets::from([(key(), offset(1))]));
+        commits.end(3, Ok(()));
+        commits.owe([key()]);
+        assert_eq!(commits.uncommitted(|_| Done::Until(offset(2))).len(), 1);
     }
 
     #[test]

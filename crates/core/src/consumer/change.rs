@@ -68,8 +68,8 @@ impl Consumer {
         let stamp = self.new_stamp();
         let max_bytes = self.config.max_partition_fetch_bytes as i32;
         self.change(id, |partition| partition.start(stamp, state, position, max_bytes));
-        if let StartPosition::Committed { leader_epoch, .. } = start {
-            self.change(id, |partition| partition.set_fetched_epoch(leader_epoch));
+        if let StartPosition::Committed { leader_epoch, topic_id, .. } = start {
+            self.change(id, |partition| partition.set_fetched(topic_id, leader_epoch));
         }
         self.update_leader(id);
     }

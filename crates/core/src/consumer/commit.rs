@@ -4,13 +4,18 @@
 //! request, with the newest offset of each partition. So commits never overtake each other, and a slow coordinator
 //! leads to fewer commits, not to a queue. Each commit has its own deadline, after which it is reported as failed. Even
 //! then the next request waits for the late response, because it must not overtake the request in flight.
+//!
+//! An offset belongs to a topic id, not to a name: a topic that was deleted and created again has other records. A
+//! request names the topics by their ids if all ids are known and the coordinator can read them (Kafka 4.1 and newer),
+//! and it refuses an id that is gone. Before a request is sent, offsets are left out whose topic has another id by the
+//! newest metadata, so that older coordinators do not take them for the new topic either (guarantee R15).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cluster::{Call, CoordinatorKind, Target, limit_of_one_attempt};
+use crate::cluster::{Call, CoordinatorKind, Metadata, Target, Topic, limit_of_one_attempt};
 use crate::error::{Error, ErrorKind, Phase, Place, Result};
 use crate::planted::{Bug, is_planted};
 use crate::random::Random;
@@ -19,8 +24,11 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::messages::OffsetCommitRequest;
 use crate::wire::messages::offset_commit::{
     COMMIT_BY_NAME, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
+    OffsetCommitResponseTopic,
 };
+use crate::wire::primitives::Uuid;
 
+use super::partition::Partition;
 use super::{Consumer, ConsumerEvent, ConsumerRequest, InFlight, StartPosition, TopicPartition};
 
 /// An offset to commit for one partition, or one that a group has committed.
@@ -32,18 +40,22 @@ pub struct CommittedOffset {
     pub leader_epoch: Option<i32>,
     /// Free text that is stored with the offset.
     pub metadata: String,
+    /// The id of the topic that the offset belongs to; [`Uuid::ZERO`] if it is unknown. A consumer then takes that of
+    /// the topic it reads.
+    pub topic_id: Uuid,
 }
 
 impl CommittedOffset {
-    /// An offset without leader epoch and metadata.
+    /// An offset without leader epoch, metadata and topic id.
     pub fn new(offset: i64) -> Self {
-        Self { offset, leader_epoch: None, metadata: String::new() }
+        Self { offset, leader_epoch: None, metadata: String::new(), topic_id: Uuid::ZERO }
     }
 }
 
 impl From<&CommittedOffset> for StartPosition {
     fn from(committed: &CommittedOffset) -> Self {
-        Self::Committed { offset: committed.offset, leader_epoch: committed.leader_epoch }
+        let CommittedOffset { offset, leader_epoch, topic_id, .. } = *committed;
+        Self::Committed { offset, leader_epoch, topic_id }
     }
 }
 
@@ -62,8 +74,9 @@ pub fn commit_request(group_id: &str, offsets: &Offsets) -> Result<OffsetCommitR
             let error = Error::new(ErrorKind::Misuse, "an offset to commit must not be negative");
             return Err(error.at_partition(&key.topic, key.partition));
         }
-        if topics.last().is_none_or(|topic| topic.name != *key.topic) {
-            topics.push(OffsetCommitRequestTopic { name: key.topic.to_string(), ..Default::default() });
+        let topic_id = committed.topic_id;
+        if topics.last().is_none_or(|topic| topic.name != *key.topic || topic.topic_id != topic_id) {
+            topics.push(OffsetCommitRequestTopic { name: key.topic.to_string(), topic_id, partitions: Vec::new() });
         }
         if let Some(topic) = topics.last_mut() {
             topic.partitions.push(OffsetCommitRequestPartition {
@@ -76,6 +89,12 @@ pub fn commit_request(group_id: &str, offsets: &Offsets) -> Result<OffsetCommitR
         }
     }
     Ok(OffsetCommitRequest { group_id: group_id.into(), topics, ..Default::default() })
+}
+
+/// The newest version in which such a request can be sent: newer ones need the ids of all topics.
+pub fn newest_version(request: &OffsetCommitRequest) -> i16 {
+    let has_ids = request.topics.iter().all(|topic| !topic.topic_id.is_zero());
+    if has_ids { i16::MAX } else { COMMIT_BY_NAME }
 }
 
 /// The error when the coordinator answers `code` to a commit by a non-member; `None` if that is no error.
@@ -120,9 +139,9 @@ fn left_uncommitted(
 ) -> Option<(Offsets, Error)> {
     let mut committed = BTreeSet::new();
     let mut problem: Option<Error> = None;
-    for topic in &response.topics {
+    for (name, topic) in named(response, offsets) {
         for partition in &topic.partitions {
-            let key = TopicPartition::new(topic.name.as_str(), partition.partition_index);
+            let key = TopicPartition::new(Arc::clone(name), partition.partition_index);
             match refused(partition.error_code, group_id) {
                 None => {
                     committed.insert(key);
@@ -144,15 +163,50 @@ fn left_uncommitted(
     Some((left, problem))
 }
 
+/// The topics of a response, with their names: an answer to a request with ids has no names.
+fn named<'a>(
+    response: &'a OffsetCommitResponse,
+    offsets: &'a Offsets,
+) -> impl Iterator<Item = (&'a Arc<str>, &'a OffsetCommitResponseTopic)> {
+    let names: BTreeMap<&str, &Arc<str>> = offsets.keys().map(|key| (&*key.topic, &key.topic)).collect();
+    let ids: BTreeMap<Uuid, &Arc<str>> = offsets.iter().map(|(key, offset)| (offset.topic_id, &key.topic)).collect();
+    let name = move |topic: &OffsetCommitResponseTopic| {
+        let by_id = || ids.get(&topic.topic_id).filter(|_| !topic.topic_id.is_zero());
+        if topic.name.is_empty() { by_id() } else { names.get(topic.name.as_str()) }.copied()
+    };
+    response.topics.iter().filter_map(move |topic| Some((name(topic)?, topic)))
+}
+
+/// Why offsets of a topic with the id `topic_id` cannot be committed any more, by the metadata of the topic of that name;
+/// `None` if they can. `is_refused`: the coordinator does not know the topic.
+fn lost(topic: &Topic, topic_id: Uuid, is_refused: bool) -> Option<Error> {
+    if ![topic.topic_id, topic_id].contains(&Uuid::ZERO) && topic.topic_id != topic_id {
+        let what = "the topic was deleted and created again, so offsets of the old one were not committed";
+        let error = Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), what);
+        return Some(error.with_hint("commit only offsets of records that were read of the new topic"));
+    }
+    // One that does not know it may lag behind, or may have just started.
+    (is_refused && topic.error.is_unknown_topic()).then(|| {
+        let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        Error::new(ErrorKind::Broker(code), "the topic was deleted, so its offsets were not committed")
+    })
+}
+
+/// Whether a commit failed because its topic is gone, or another one has its name.
+pub fn is_of_lost_topic(error: &Error) -> bool {
+    error.code().is_some_and(|code| code.is_unknown_topic() || code == ErrorCode::INCONSISTENT_TOPIC_ID)
+}
+
 fn owned((key, committed): (&TopicPartition, &CommittedOffset)) -> (TopicPartition, CommittedOffset) {
     (key.clone(), committed.clone())
 }
 
 /// A commit that the application waits for, and its deadline.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Asked {
     number: u64,
     deadline: Instant,
+    topics: BTreeSet<Arc<str>>,
 }
 
 /// Offsets that go into one request, and the commits that it completes.
@@ -162,6 +216,8 @@ struct Commit {
     asked: Vec<Asked>,
     /// The generation in which it was sent.
     generation_id: Option<i32>,
+    /// Why it is without offsets of these topics.
+    lost: BTreeMap<Arc<str>, Error>,
 }
 
 /// The member id and generation that a member's commits carry.
@@ -191,6 +247,8 @@ pub(crate) struct Commits {
     failures: u32,
     retry_at: Instant,
     last_error: Option<Error>,
+    /// The topics that the coordinator did not know when it was asked last.
+    unknown: BTreeSet<Arc<str>>,
     outcomes: Vec<(u64, Result<()>)>,
 }
 
@@ -207,6 +265,7 @@ impl Commits {
             failures: 0,
             retry_at: Instant::default(),
             last_error: None,
+            unknown: BTreeSet::new(),
             outcomes: Vec::new(),
         }
     }
@@ -247,16 +306,27 @@ impl Commits {
         if offsets.is_empty() {
             self.outcomes.push((number, Ok(())));
         } else {
+            let topics = offsets.keys().map(|key| Arc::clone(&key.topic)).collect();
             self.next.offsets.extend(offsets);
-            self.next.asked.push(Asked { number, deadline });
+            self.next.asked.push(Asked { number, deadline, topics });
         }
         Ok(number)
     }
 
-    /// The request to send now, and the time limit for its response.
-    pub(crate) fn poll_request(&mut self, now: Instant) -> Option<(OffsetCommitRequest, Duration)> {
+    /// The request to send now, and the time limit for its response. `metadata` is the newest.
+    pub(crate) fn poll_request(
+        &mut self,
+        now: Instant,
+        metadata: &Metadata,
+    ) -> Option<(OffsetCommitRequest, Duration)> {
         self.give_up(now);
         if self.in_flight.is_some() || self.next.asked.is_empty() || self.retry_at > now {
+            return None;
+        }
+        self.leave_out_lost(metadata);
+        if self.next.offsets.is_empty() {
+            let commit = std::mem::take(&mut self.next);
+            self.end(commit);
             return None;
         }
         let mut request = match commit_request(&self.group_id, &self.next.offsets) {
@@ -281,6 +351,39 @@ impl Commits {
         let left = self.next.asked.iter().map(|asked| asked.deadline.since(now)).max()?;
         self.in_flight = Some(std::mem::take(&mut self.next));
         Some((request, limit_of_one_attempt(left)))
+    }
+
+    /// Leaves those offsets out of the next request whose topic is gone, or is another one by now.
+    fn leave_out_lost(&mut self, metadata: &Metadata) {
+        let Self { next: Commit { offsets, lost: errors, .. }, unknown, .. } = self;
+        offsets.retain(|key, committed| {
+            let Some(topic) = metadata.topic(&key.topic) else { return true };
+            let error = lost(topic, committed.topic_id, unknown.contains(&key.topic));
+            let stays = error.is_none();
+            if let Some(error) = error {
+                let at = || error.at_partition(&key.topic, key.partition);
+                errors.entry(Arc::clone(&key.topic)).or_insert_with(at);
+            }
+            stays
+        });
+    }
+
+    /// The coordinator has taken all that was left of a commit.
+    fn end(&mut self, commit: Commit) {
+        self.failures = 0;
+        self.last_error = None;
+        let Commit { asked, lost, .. } = commit;
+        let place = || Place { group: Some(Arc::clone(&self.group_id)), ..Place::default() };
+        let outcome = |asked: Asked| {
+            let error = asked.topics.iter().find_map(|topic| lost.get(topic));
+            (asked.number, error.map_or(Ok(()), |error| Err(error.clone().at(place()))))
+        };
+        self.outcomes.extend(asked.into_iter().map(outcome));
+    }
+
+    /// The topics that the coordinator did not know when it was asked last: their metadata may be out of date.
+    pub(crate) fn unknown_topics(&self) -> &BTreeSet<Arc<str>> {
+        &self.unknown
     }
 
     /// Drops the offsets for the next request, because nobody waits for them any more. Otherwise a later commit would
@@ -326,21 +429,24 @@ impl Commits {
         response: Result<OffsetCommitResponse>,
         random: &mut Random,
     ) -> bool {
-        let Some(commit) = self.in_flight.take() else { return false };
+        let Some(mut commit) = self.in_flight.take() else { return false };
+        if let Ok(response) = &response {
+            let is_unknown = |topic: &&OffsetCommitResponseTopic| {
+                topic.partitions.iter().any(|partition| partition.error_code.is_unknown_topic())
+            };
+            let unknown = named(response, &commit.offsets).filter(|(_, topic)| is_unknown(topic));
+            self.unknown = unknown.map(|(name, _)| Arc::clone(name)).collect();
+        }
         let is_passing = response.as_ref().is_ok_and(|response| self.is_passing(response, commit.generation_id));
         let failed = match response {
             Ok(response) => self.not_committed(&response, &commit.offsets),
             Err(error) => {
                 let place = Place { group: Some(Arc::clone(&self.group_id)), ..Place::default() };
-                Some((commit.offsets, error.at(place)))
+                Some((std::mem::take(&mut commit.offsets), error.at(place)))
             }
         };
         match failed {
-            None => {
-                self.failures = 0;
-                self.last_error = None;
-                self.outcomes.extend(commit.asked.into_iter().map(|asked| (asked.number, Ok(()))));
-            }
+            None => self.end(commit),
             Some((offsets, error)) if is_passing || error.is_retriable() => {
                 self.failures = self.failures.saturating_add(1);
                 self.retry_at = now + self.backoff.delay(self.failures, random);
@@ -353,6 +459,7 @@ impl Commits {
                     self.next.offsets.extend(newer);
                 }
                 self.next.asked.extend(commit.asked);
+                self.next.lost.extend(commit.lost);
                 self.give_up(now);
             }
             Some((_, error)) => {
@@ -398,10 +505,18 @@ impl Consumer {
     /// # Errors
     ///
     /// `Config` without a group, `Misuse` if an offset is negative, `Internal` after a bug has stopped the machine.
-    pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
+    pub fn commit(&mut self, now: Instant, mut offsets: Offsets, limit: Duration) -> Result<u64> {
+        self.identify(&mut offsets);
         let no_group = || Error::new(ErrorKind::Config, "offsets can only be committed with a group.id");
         let commits = self.commits.as_mut().ok_or_else(no_group)?;
         self.failure.clone().map_or_else(|| commits.ask(offsets, now + limit), Err)
+    }
+
+    /// Says of offsets that have no topic id to which topic they belong: to the one that the consumer reads.
+    pub fn identify(&self, offsets: &mut Offsets) {
+        for (key, committed) in offsets.iter_mut().filter(|(_, committed)| committed.topic_id.is_zero()) {
+            committed.topic_id = self.partition(key).map_or(Uuid::ZERO, Partition::topic_id);
+        }
     }
 
     /// Whether a commit is pending.
@@ -411,18 +526,22 @@ impl Consumer {
 
     pub(super) fn poll_commit(&mut self, now: Instant) -> Option<Call<ConsumerRequest>> {
         let commits = self.commits.as_mut()?;
-        let polled = commits.poll_request(now);
+        let polled = commits.poll_request(now, &self.metadata);
         let target = Target::Coordinator(Arc::clone(&commits.group_id), CoordinatorKind::Group);
         self.tell_outcomes();
         let (request, limit) = polled?;
+        let max_version = newest_version(&request);
         let call = self.send(target, InFlight::Commit, ConsumerRequest::OffsetCommit(request));
-        Some(Call { max_version: COMMIT_BY_NAME, timeout: Some(limit), ..call })
+        Some(Call { max_version, timeout: Some(limit), ..call })
     }
 
     pub(super) fn handle_committed(&mut self, now: Instant, response: Result<OffsetCommitResponse>) {
         let commits = self.commits.as_mut();
         if !commits.is_some_and(|commits| commits.handle_response(now, response, &mut self.random)) {
             self.poison("a commit was answered that was not in flight");
+        }
+        for topic in self.commits.iter().flat_map(Commits::unknown_topics) {
+            self.outdated.add_topic(topic);
         }
         self.tell_outcomes();
     }
@@ -436,7 +555,9 @@ impl Consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+    use crate::wire::messages::MetadataResponse;
+    use crate::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+    use crate::wire::messages::offset_commit::OffsetCommitResponsePartition;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -467,6 +588,10 @@ mod tests {
         OffsetCommitResponse { topics, ..Default::default() }
     }
 
+    fn poll(commits: &mut Commits, now: Instant) -> Option<(OffsetCommitRequest, Duration)> {
+        commits.poll_request(now, &Metadata::default())
+    }
+
     /// The outcomes, with errors as text.
     fn outcomes(commits: &mut Commits) -> Vec<(u64, std::result::Result<(), String>)> {
         commits.take_outcomes().map(|(number, outcome)| (number, outcome.map_err(|error| error.to_string()))).collect()
@@ -476,13 +601,13 @@ mod tests {
     fn one_commit_is_on_its_way_and_of_those_that_wait_the_newest_offsets_win() {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5)]), Instant(0) + LIMIT).unwrap();
-        let (first, _) = commits.poll_request(Instant(0)).unwrap();
+        let (first, _) = poll(&mut commits, Instant(0)).unwrap();
         assert_eq!(asked(&first), [(0, 5)]);
         commits.ask(offsets(&[(0, 6), (1, 1)]), Instant(0) + LIMIT).unwrap();
         commits.ask(offsets(&[(0, 7)]), Instant(0) + LIMIT).unwrap();
-        assert!(commits.poll_request(Instant(0)).is_none(), "one at a time");
+        assert!(poll(&mut commits, Instant(0)).is_none(), "one at a time");
         commits.handle_response(Instant(1), Ok(answer(&[(0, ErrorCode::NONE)])), &mut Random::new(1));
-        let (second, _) = commits.poll_request(Instant(1)).unwrap();
+        let (second, _) = poll(&mut commits, Instant(1)).unwrap();
         assert_eq!(asked(&second), [(0, 7), (1, 1)]);
         let both = [(0, ErrorCode::NONE), (1, ErrorCode::NONE)];
         commits.handle_response(Instant(2), Ok(answer(&both)), &mut Random::new(1));
@@ -497,7 +622,7 @@ mod tests {
             for (offset, deadline) in (0..).zip(deadlines) {
                 commits.ask(offsets(&[(0, offset)]), Instant(*deadline)).unwrap();
             }
-            let (_, given) = commits.poll_request(Instant(0)).unwrap();
+            let (_, given) = poll(&mut commits, Instant(0)).unwrap();
             assert_eq!(given, Duration::from_millis(limit), "{deadlines:?}");
         }
     }
@@ -506,14 +631,14 @@ mod tests {
     fn what_failed_is_tried_again_after_a_while_without_undoing_what_is_newer() {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5), (1, 5), (2, 5)]), Instant(0) + LIMIT).unwrap();
-        commits.poll_request(Instant(0)).unwrap();
+        poll(&mut commits, Instant(0)).unwrap();
         commits.ask(offsets(&[(0, 9)]), Instant(0) + LIMIT).unwrap();
         let codes =
             [(0, ErrorCode::NOT_COORDINATOR), (1, ErrorCode::NONE), (2, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)];
         commits.handle_response(Instant(0), Ok(answer(&codes)), &mut Random::new(1));
-        assert!(commits.poll_request(Instant(0)).is_none(), "not at once");
+        assert!(poll(&mut commits, Instant(0)).is_none(), "not at once");
         let again = commits.poll_timeout().unwrap();
-        assert_eq!(asked(&commits.poll_request(again).unwrap().0), [(0, 9), (2, 5)]);
+        assert_eq!(asked(&poll(&mut commits, again).unwrap().0), [(0, 9), (2, 5)]);
         commits.handle_response(again, Ok(answer(&[(0, ErrorCode::NONE), (2, ErrorCode::NONE)])), &mut Random::new(1));
         let mut numbers = outcomes(&mut commits);
         numbers.sort();
@@ -524,17 +649,17 @@ mod tests {
     fn each_commit_fails_at_its_own_limit_and_none_overtakes_one_without_an_answer() {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5)]), Instant(500)).unwrap();
-        commits.poll_request(Instant(0)).unwrap();
+        poll(&mut commits, Instant(0)).unwrap();
         commits.ask(offsets(&[(0, 6)]), Instant(900)).unwrap();
         assert_eq!(commits.poll_timeout(), Some(Instant(500)));
-        assert!(commits.poll_request(Instant(500)).is_none());
+        assert!(poll(&mut commits, Instant(500)).is_none());
         let told = outcomes(&mut commits);
         assert!(told.len() == 1 && told[0].0 == 1, "{told:?}");
         assert!(told[0].1.as_ref().unwrap_err().contains("billing"), "{told:?}");
         let lost = Error::new(ErrorKind::Disconnected, "planted");
         commits.handle_response(Instant(600), Err(lost), &mut Random::new(1));
-        assert_eq!(asked(&commits.poll_request(Instant(800)).unwrap().0), [(0, 6)]);
-        assert!(commits.poll_request(Instant(900)).is_none());
+        assert_eq!(asked(&poll(&mut commits, Instant(800)).unwrap().0), [(0, 6)]);
+        assert!(poll(&mut commits, Instant(900)).is_none());
         let told = outcomes(&mut commits);
         assert!(told.len() == 1 && told[0].1.as_ref().unwrap_err().contains("planted"), "{told:?}");
         assert!(!commits.is_busy(), "nobody waits any more");
@@ -544,25 +669,25 @@ mod tests {
     fn a_commit_whose_time_is_over_does_not_go_along_with_the_next_one() {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5)]), Instant(500)).unwrap();
-        commits.poll_request(Instant(0)).unwrap();
+        poll(&mut commits, Instant(0)).unwrap();
         commits.ask(offsets(&[(1, 7)]), Instant(900)).unwrap();
         let lost = Error::new(ErrorKind::Disconnected, "planted");
         commits.handle_response(Instant(600), Err(lost), &mut Random::new(1));
-        assert_eq!(asked(&commits.poll_request(Instant(800)).unwrap().0), [(1, 7)]);
+        assert_eq!(asked(&poll(&mut commits, Instant(800)).unwrap().0), [(1, 7)]);
     }
 
     #[test]
     fn a_commit_without_an_answer_does_not_give_the_reason_of_an_earlier_one() {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5)]), Instant(50)).unwrap();
-        commits.poll_request(Instant(0)).unwrap();
+        poll(&mut commits, Instant(0)).unwrap();
         let lost = Error::new(ErrorKind::Disconnected, "planted");
         commits.handle_response(Instant(0), Err(lost), &mut Random::new(1));
-        assert!(commits.poll_request(Instant(50)).is_none());
+        assert!(poll(&mut commits, Instant(50)).is_none());
         assert!(outcomes(&mut commits)[0].1.as_ref().unwrap_err().contains("planted"));
         commits.ask(offsets(&[(0, 6)]), Instant(900)).unwrap();
-        commits.poll_request(Instant(500)).unwrap();
-        commits.poll_request(Instant(900));
+        poll(&mut commits, Instant(500)).unwrap();
+        poll(&mut commits, Instant(900));
         let told = outcomes(&mut commits);
         assert!(!told[0].1.as_ref().unwrap_err().contains("planted"), "{told:?}");
     }
@@ -571,7 +696,7 @@ mod tests {
     fn a_group_with_live_members_is_told_in_words_and_by_its_name() {
         let mut commits = commits();
         commits.ask(offsets(&[(0, 5)]), Instant(0) + LIMIT).unwrap();
-        commits.poll_request(Instant(0)).unwrap();
+        poll(&mut commits, Instant(0)).unwrap();
         commits.handle_response(Instant(0), Ok(answer(&[(0, ErrorCode::UNKNOWN_MEMBER_ID)])), &mut Random::new(1));
         let told = outcomes(&mut commits);
         let error = told[0].1.as_ref().unwrap_err();
@@ -584,6 +709,100 @@ mod tests {
         let (left, error) = not_committed(&response, "billing", &offsets(&[(0, 1), (1, 2)])).unwrap();
         assert_eq!(left, offsets(&[(1, 2)]));
         assert!(error.is_retriable() && error.to_string().contains("orders-1"), "{error}");
+    }
+
+    const OLD: Uuid = Uuid([1; 16]);
+    const NEW: Uuid = Uuid([2; 16]);
+
+    /// Where the topic has this id, or with `None` does not exist any more.
+    fn with_topic(before: &Metadata, name: &str, topic_id: Option<Uuid>) -> Metadata {
+        let partition = MetadataResponsePartition { leader_id: Some(1), ..Default::default() };
+        let topic = MetadataResponseTopic {
+            name: Some(name.into()),
+            topic_id: topic_id.unwrap_or_default(),
+            error_code: if topic_id.is_none() { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION } else { ErrorCode::NONE },
+            partitions: topic_id.map(|_| partition).into_iter().collect(),
+            ..Default::default()
+        };
+        before.merged(MetadataResponse { topics: vec![topic], ..Default::default() }, false)
+    }
+
+    /// An offset of partition 0 of this topic.
+    fn offset_of(name: &str, topic_id: Uuid, offset: i64) -> Offsets {
+        Offsets::from([(TopicPartition::new(name, 0), CommittedOffset { topic_id, ..CommittedOffset::new(offset) })])
+    }
+
+    /// The answer of a coordinator that was asked by topic id.
+    fn answer_by_id(codes: &[(Uuid, ErrorCode)]) -> OffsetCommitResponse {
+        let topic = |(topic_id, error_code): &(Uuid, ErrorCode)| OffsetCommitResponseTopic {
+            topic_id: *topic_id,
+            partitions: vec![OffsetCommitResponsePartition { partition_index: 0, error_code: *error_code }],
+            ..Default::default()
+        };
+        OffsetCommitResponse { topics: codes.iter().map(topic).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn offsets_of_a_topic_that_was_created_again_are_left_out_and_only_who_committed_them_is_told() {
+        let metadata = with_topic(&with_topic(&Metadata::default(), "orders", Some(NEW)), "bills", Some(OLD));
+        let mut commits = commits();
+        let both = offset_of("orders", OLD, 500).into_iter().chain(offset_of("bills", OLD, 7)).collect();
+        commits.ask(both, Instant(0) + LIMIT).unwrap();
+        commits.ask(offset_of("bills", OLD, 8), Instant(0) + LIMIT).unwrap();
+        let (request, _) = commits.poll_request(Instant(0), &metadata).unwrap();
+        let sent = request.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions[0].committed_offset));
+        assert_eq!(sent.collect::<Vec<_>>(), [("bills", 8)]);
+        commits.handle_response(Instant(0), Ok(answer_by_id(&[(OLD, ErrorCode::NONE)])), &mut Random::new(1));
+        let told = outcomes(&mut commits);
+        let error = told[0].1.as_ref().unwrap_err();
+        assert!(error.contains("created again") && error.contains("orders-0") && error.contains("billing"), "{error}");
+        assert!(told[1] == (2, Ok(())) && !commits.is_busy(), "{told:?}");
+
+        commits.ask(offset_of("orders", OLD, 500), Instant(0) + LIMIT).unwrap();
+        assert!(commits.poll_request(Instant(0), &metadata).is_none(), "nothing is left to send");
+        assert!(outcomes(&mut commits)[0].1.is_err() && !commits.is_busy());
+    }
+
+    #[test]
+    fn an_offset_of_an_older_topic_does_not_replace_that_of_the_new_one_when_it_is_tried_again() {
+        let mut commits = commits();
+        let old = with_topic(&Metadata::default(), "orders", Some(OLD));
+        commits.ask(offset_of("orders", OLD, 500), Instant(0) + LIMIT).unwrap();
+        commits.poll_request(Instant(0), &old).unwrap();
+        let refused = answer_by_id(&[(OLD, ErrorCode::UNKNOWN_TOPIC_ID)]);
+        commits.handle_response(Instant(0), Ok(refused), &mut Random::new(1));
+        assert!(commits.unknown_topics().contains("orders"));
+        commits.ask(offset_of("orders", NEW, 3), Instant(0) + LIMIT).unwrap();
+        let again = commits.poll_timeout().unwrap();
+        let (request, _) = commits.poll_request(again, &with_topic(&old, "orders", Some(NEW))).unwrap();
+        assert_eq!((request.topics[0].topic_id, asked(&request)), (NEW, vec![(0, 3)]));
+    }
+
+    #[test]
+    fn a_topic_that_coordinator_and_metadata_do_not_know_is_gone_and_one_of_them_alone_may_lag_behind() {
+        let known = with_topic(&Metadata::default(), "orders", Some(OLD));
+        let mut commits = commits();
+        commits.ask(offset_of("orders", OLD, 5), Instant(0) + LIMIT).unwrap();
+        let gone = with_topic(&known, "orders", None);
+        assert!(commits.poll_request(Instant(0), &gone).is_some(), "the coordinator may know it");
+        let refused = || Ok(answer_by_id(&[(OLD, ErrorCode::UNKNOWN_TOPIC_ID)]));
+        commits.handle_response(Instant(0), refused(), &mut Random::new(1));
+        assert!(commits.poll_request(Instant(0), &known).is_none(), "not at once");
+        let again = commits.poll_timeout().unwrap();
+        assert!(commits.poll_request(again, &known).is_some(), "the coordinator may not know it yet");
+        commits.handle_response(again, refused(), &mut Random::new(1));
+        let last = commits.poll_timeout().unwrap();
+        assert!(commits.poll_request(last, &gone).is_none());
+        let told = outcomes(&mut commits);
+        assert!(told[0].1.as_ref().unwrap_err().contains("was deleted"), "{told:?}");
+    }
+
+    #[test]
+    fn a_request_can_be_sent_by_topic_id_only_if_all_ids_are_known() {
+        let version = |offsets: &Offsets| newest_version(&commit_request("billing", offsets).unwrap());
+        let known = offset_of("orders", OLD, 5);
+        assert_eq!(version(&known), i16::MAX);
+        assert_eq!(version(&known.into_iter().chain(offset_of("bills", Uuid::ZERO, 5)).collect()), COMMIT_BY_NAME);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Place};
 use crate::planted::{Bug, is_planted};
+use crate::wire::primitives::Uuid;
 use crate::wire::records::{BatchHeader, CompressionType, Decompressor, OpenBatch, RawBatch, RecordView};
 
 use super::TopicPartition;
@@ -54,6 +55,7 @@ impl Drop for Pinned {
 #[derive(Debug)]
 pub struct FetchedBatch {
     pub(super) key: TopicPartition,
+    pub(super) topic_id: Uuid,
     pub(super) batch: RawBatch,
     pub(super) lease: OpenLease,
     pub(super) pinned: Arc<Pinned>,
@@ -96,6 +98,7 @@ impl FetchedBatch {
         RecordCursor {
             _views: self.pinned.beside(first.capacity() * size_of::<RecordView>()),
             key: self.key,
+            topic_id: self.topic_id,
             lease: self.lease,
             pinned: self.pinned,
             position: self.position,
@@ -172,6 +175,7 @@ impl BadBatch {
 #[derive(Debug)]
 pub struct RecordCursor {
     key: TopicPartition,
+    topic_id: Uuid,
     lease: OpenLease,
     pinned: Arc<Pinned>,
     position: i64,
@@ -193,6 +197,11 @@ impl RecordCursor {
     /// The partition that the records come from.
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.key
+    }
+
+    /// The id of the topic that the records come from; [`Uuid::ZERO`] if the broker has none (before Kafka 2.8).
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
     }
 
     /// The id that the partition had when the batch was handed out.

@@ -50,9 +50,12 @@ use crate::wire::messages::{
     FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse,
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
+use crate::wire::primitives::Uuid;
 
 pub use automatic::{AutomaticCommits, Done};
-pub use commit::{CommittedOffset, Offsets, commit_request, not_committed, refused_commit};
+pub use commit::{
+    CommittedOffset, Offsets, commit_request, is_of_lost_topic, newest_version, not_committed, refused_commit,
+};
 pub use handout::{BadBatch, FetchedBatch, FetchedResponse, RecordCursor};
 
 use brokers::{Brokers, Link};
@@ -102,6 +105,8 @@ pub enum StartPosition {
         offset: i64,
         /// The leader epoch of the record before it, or a later one. Without it the log cannot be checked.
         leader_epoch: Option<i32>,
+        /// The id of the topic, or [`Uuid::ZERO`]. If another topic has the name by now, that is an error.
+        topic_id: Uuid,
     },
     /// At the oldest record.
     Earliest,
@@ -404,7 +409,7 @@ impl Consumer {
     }
 
     /// The positions of all partitions whose start offset is known, ready to be committed: with the leader epoch, if
-    /// known (KIP-320).
+    /// known (KIP-320), and the topic id. Without those in a topic that was deleted and created again.
     pub fn positions(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
         let all = self.partitions.iter();
         all.filter_map(|partition| Some((partition.key().clone(), partition.position()?))).collect()
@@ -605,7 +610,6 @@ mod tests {
     use crate::wire::messages::MetadataResponse;
     use crate::wire::messages::fetch::{FetchableTopicResponse, PartitionData};
     use crate::wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
-    use crate::wire::primitives::Uuid;
     use crate::wire::records::{BatchBuilder, BufferPool, CompressionType, Compressor, Decompressor, Stamp};
 
     const BROKERS: i32 = 3;

@@ -24,6 +24,7 @@ use crate::wire::messages::fetch::PartitionData;
 use crate::wire::primitives::Uuid;
 use crate::wire::records::{CompressionType, RawBatch, batches};
 
+use super::TopicPartition;
 use super::brokers::Question;
 use super::buffer::{Buffer, Content, Front};
 use super::handout::{FetchedBatch, Pinned};
@@ -32,7 +33,6 @@ use super::lease::{Lease, OpenLease};
 use super::partitions::PartitionId;
 use super::returned::Returned;
 use super::session::Wanted;
-use super::{CommittedOffset, TopicPartition};
 
 pub(super) use epoch::Truncation;
 
@@ -108,6 +108,8 @@ pub(super) struct Partition {
     key: TopicPartition,
     stamp: u64,
     topic_id: Uuid,
+    /// Whether a topic with another id has the name by now.
+    is_replaced: bool,
     state: State,
     stops: Stops,
     /// `None` until the position is known.
@@ -140,6 +142,7 @@ impl Partition {
             key,
             stamp: 0,
             topic_id: Uuid::ZERO,
+            is_replaced: false,
             state: State::Parked,
             stops: Stops::default(),
             lease: None,
@@ -290,17 +293,6 @@ impl Partition {
         self.log_start_offset
     }
 
-    /// The offset of the next record to hand out, with the leader epoch to commit along with it, if known.
-    pub(super) fn position(&self) -> Option<CommittedOffset> {
-        Some(self.committed_at(self.offset()?))
-    }
-
-    /// The position up to which the application is done: if it holds a batch, the position before that batch.
-    pub(super) fn done(&self) -> Option<CommittedOffset> {
-        let lease = self.lease.as_ref()?;
-        lease.opened_at().map_or_else(|| self.position(), |offset| Some(self.committed_at(offset)))
-    }
-
     /// The offset of the next record to hand out, if known.
     pub(super) fn offset(&self) -> Option<i64> {
         self.lease.as_ref().and_then(|lease| lease.position())
@@ -399,6 +391,7 @@ impl Partition {
     pub(super) fn set_leader(&mut self, topic: &cluster::Topic, stamp: u64) -> bool {
         let is_another = !self.topic_id.is_zero() && !topic.topic_id.is_zero() && self.topic_id != topic.topic_id;
         if is_another && !is_planted(Bug::TakesNewTopicForOld) {
+            self.is_replaced = true;
             return false;
         }
         if is_another || self.topic_id.is_zero() {
@@ -495,7 +488,7 @@ impl Partition {
         let position = lease.position()?;
         let (batch, pinned) = self.buffer.batch()?;
         let lease = OpenLease::new(lease, id, returned.clone());
-        Some(FetchedBatch { key: self.key.clone(), batch, lease, pinned, position })
+        Some(FetchedBatch { key: self.key.clone(), topic_id: self.topic_id, batch, lease, pinned, position })
     }
 
     /// The error at the front of the buffer, if the front cannot be read.

@@ -26,6 +26,7 @@
 pub mod assignor;
 mod awake;
 mod classic;
+mod commits;
 mod consumer;
 mod leaving;
 mod liveness;
@@ -46,8 +47,6 @@ use crate::error::{Error, ErrorKind, Place, Result};
 use crate::planted::{Bug, is_planted};
 use crate::random::Random;
 use crate::time::Instant;
-use crate::wire::ErrorCode;
-use crate::wire::messages::offset_commit::COMMIT_BY_NAME;
 use crate::wire::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest, HeartbeatResponse,
     JoinGroupRequest, JoinGroupResponse, LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse,
@@ -177,7 +176,7 @@ pub enum MemberEvent {
     },
     /// The metadata of these topics is needed; replaces the previous set.
     Topics(BTreeSet<Arc<str>>),
-    /// The coordinator assigned partitions of a topic id that the metadata lacks: refresh it.
+    /// The coordinator knows topics otherwise than the metadata: refresh it.
     MetadataWanted,
     /// A commit has ended.
     Committed {
@@ -380,23 +379,6 @@ impl Member {
         self.is_idle
     }
 
-    /// Starts to commit offsets of partitions that the member owns. Returns the number that [`MemberEvent::Committed`]
-    /// will carry, after `limit` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// `Misuse` if an offset is negative, `Fenced` if the member does not own a partition. If the coordinator has
-    /// removed it from the group, the commit ends with `Fenced`.
-    pub fn commit(&mut self, now: Instant, offsets: Offsets, limit: Duration) -> Result<u64> {
-        if let Some(foreign) = offsets.keys().find(|key| !self.owned.contains(*key)) {
-            let what = "the member does not own the partition that it is to commit for";
-            let error = Error::new(ErrorKind::Fenced, what).at(self.place());
-            let hint = "another member may have it: commit only for the partitions that are assigned now";
-            return Err(error.at_partition(&foreign.topic, foreign.partition).with_hint(hint));
-        }
-        self.commits.ask(offsets, now + limit)
-    }
-
     /// Whether a commit is pending.
     pub fn is_committing(&self) -> bool {
         self.commits.is_busy() && !is_planted(Bug::JoinsTooEarly)
@@ -450,14 +432,12 @@ impl Member {
     pub fn poll_request(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
         self.awake.note(now, self.longest_pause());
         self.handle_time(now);
-        let commit = self.commits.poll_request(now);
+        let commit = self.commits.poll_request(now, &self.metadata);
         self.tell_outcomes();
         self.go_on();
         self.join_if_due();
         if let Some((request, limit)) = commit {
-            self.committing = release::partitions_of(&request);
-            let call = self.send(InFlight::Commit, MemberRequest::OffsetCommit(request));
-            return Some(Call { owner: Owner::Control, max_version: COMMIT_BY_NAME, timeout: Some(limit), ..call });
+            return Some(self.send_commit(request, limit));
         }
         self.poll_membership(now)
     }
@@ -524,26 +504,6 @@ impl Member {
         }
     }
 
-    fn handle_committed(&mut self, now: Instant, response: Result<OffsetCommitResponse>) {
-        self.committing.clear();
-        self.commits.set_between(self.is_between());
-        if is_planted(Bug::CommitCostsShare)
-            && let Ok(response) = &response
-            && response.topics.iter().flat_map(|topic| &topic.partitions).any(|one| is_rebalancing(one.error_code))
-        {
-            self.lose(&Error::new(ErrorKind::Fenced, "a commit was refused"), "a commit was refused");
-        }
-        if !self.commits.handle_response(now, response, &mut self.random) {
-            self.poison("a commit was answered that was not in flight");
-        }
-        self.tell_outcomes();
-    }
-
-    fn tell_outcomes(&mut self) {
-        let outcomes = self.commits.take_outcomes();
-        self.events.extend(outcomes.map(|(number, outcome)| MemberEvent::Committed { number, outcome }));
-    }
-
     /// The next event; call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<MemberEvent> {
         self.events.pop_front()
@@ -592,8 +552,4 @@ impl Member {
             self.events.push_back(MemberEvent::Failed(error));
         }
     }
-}
-
-fn is_rebalancing(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::REBALANCE_IN_PROGRESS | ErrorCode::ILLEGAL_GENERATION)
 }

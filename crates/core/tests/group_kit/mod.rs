@@ -15,7 +15,6 @@ use kavka_core::group::{
     Member, MemberEvent, MemberRequest, MemberResponse, Strategy, Subscription, encode_assignment,
 };
 use kavka_core::time::Instant;
-use kavka_core::wire::ErrorCode;
 use kavka_core::wire::messages::join_group::JoinGroupResponseMember;
 use kavka_core::wire::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
 use kavka_core::wire::messages::offset_commit::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -23,6 +22,7 @@ use kavka_core::wire::messages::{
     HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupResponse, MetadataResponse, OffsetCommitRequest,
     OffsetCommitResponse, SyncGroupResponse,
 };
+use kavka_core::wire::{ErrorCode, Uuid};
 
 /// The settings of the tests: a session of 6 s, a heartbeat every 2 s, and 20 s for `max.poll.interval.ms`.
 pub(crate) fn config() -> GroupConfig {
@@ -42,8 +42,14 @@ pub(crate) fn keys(partitions: &[i32]) -> Vec<TopicPartition> {
 
 /// A snapshot in which these topics have these numbers of partitions.
 pub(crate) fn metadata(topics: &[(&str, i32)]) -> Arc<Metadata> {
+    metadata_with_id(topics, Uuid::ZERO)
+}
+
+/// The same; all topics have this id.
+pub(crate) fn metadata_with_id(topics: &[(&str, i32)], topic_id: Uuid) -> Arc<Metadata> {
     let topic = |(name, count): &(&str, i32)| MetadataResponseTopic {
         name: Some((*name).to_owned()),
+        topic_id,
         partitions: (0..*count)
             .map(|partition_index| MetadataResponsePartition {
                 partition_index,
@@ -219,7 +225,7 @@ impl Script {
         let topic = |topic: &kavka_core::wire::messages::offset_commit::OffsetCommitRequestTopic| {
             let partition = |partition_index| OffsetCommitResponsePartition { partition_index, error_code };
             let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
-            OffsetCommitResponseTopic { name: topic.name.clone(), partitions, ..Default::default() }
+            OffsetCommitResponseTopic { name: topic.name.clone(), topic_id: topic.topic_id, partitions }
         };
         let topics = request.topics.iter().map(topic).collect();
         self.answer(id, MemberResponse::OffsetCommit(OffsetCommitResponse { topics, ..Default::default() }));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use kavka_core::consumer::{CommittedOffset, Offsets, PartitionId, TopicPartition};
+use kavka_core::wire::Uuid;
 
 use crate::consumer::{Batch, ConsumerRecord, lock};
 
@@ -33,7 +34,8 @@ type Changed = Arc<Mutex<Vec<TopicPartition>>>;
 struct Assigned {
     /// Tells its records from those that were handed out under an earlier assignment.
     id: PartitionId,
-    /// Replaced after a seek backwards, so that the acknowledgements of the records before it have no effect.
+    /// Replaced after a seek backwards, and with the first record of a topic that was created again, so that the
+    /// acknowledgements of the records before it have no effect.
     tracked: Arc<Mutex<Tracked>>,
 }
 
@@ -41,6 +43,8 @@ struct Assigned {
 #[derive(Debug)]
 struct Tracked {
     topic_partition: TopicPartition,
+    /// The topic that the records were read of.
+    topic_id: Uuid,
     changed: Changed,
     /// The offsets that are not acknowledged.
     open: BTreeSet<i64>,
@@ -51,13 +55,15 @@ struct Tracked {
 }
 
 impl Tracked {
-    fn new(topic_partition: &TopicPartition, changed: &Changed) -> Arc<Mutex<Self>> {
+    fn new(topic_partition: &TopicPartition, topic_id: Uuid, changed: &Changed) -> Arc<Mutex<Self>> {
         let (topic_partition, changed) = (topic_partition.clone(), Arc::clone(changed));
-        Arc::new(Mutex::new(Self { topic_partition, changed, open: BTreeSet::new(), next: None, is_listed: false }))
+        let (open, next, is_listed) = (BTreeSet::new(), None, false);
+        Arc::new(Mutex::new(Self { topic_partition, topic_id, changed, open, next, is_listed }))
     }
 
-    fn offset(&self) -> Option<i64> {
-        self.open.first().copied().or(self.next)
+    fn offset(&self) -> Option<CommittedOffset> {
+        let offset = self.open.first().copied().or(self.next)?;
+        Some(CommittedOffset { topic_id: self.topic_id, ..CommittedOffset::new(offset) })
     }
 
     /// Puts the partition into the list of changed ones if it is not there.
@@ -95,21 +101,24 @@ impl Acknowledgements {
     ///
     /// If the member has given up or lost the record's partition in the meantime, the handle has no effect.
     pub fn track(&self, record: &ConsumerRecord) -> Acknowledgement {
-        self.note(&record.topic_partition, record.read_as.0, record.offset)
+        let (id, topic_id) = (record.read_as.partition_id, record.read_as.topic_id);
+        self.note(&record.topic_partition, id, topic_id, record.offset)
     }
 
     /// As [`track`](Self::track), for the record at this offset of a batch.
     pub fn track_offset(&self, batch: &Batch, offset: i64) -> Acknowledgement {
-        self.note(batch.topic_partition(), batch.partition_id(), offset)
+        self.note(batch.topic_partition(), batch.partition_id(), batch.topic_id(), offset)
     }
 
-    fn note(&self, topic_partition: &TopicPartition, id: PartitionId, offset: i64) -> Acknowledgement {
+    fn note(&self, topic_partition: &TopicPartition, id: PartitionId, topic_id: Uuid, offset: i64) -> Acknowledgement {
         let mut partitions = lock(&self.partitions);
         let Some(assigned) = partitions.get_mut(topic_partition).filter(|assigned| assigned.id == id) else {
-            return Acknowledgement { tracked: Tracked::new(topic_partition, &Arc::default()), offset };
+            return Acknowledgement { tracked: Tracked::new(topic_partition, topic_id, &Arc::default()), offset };
         };
-        if lock(&assigned.tracked).next.is_some_and(|next| next > offset) {
-            assigned.tracked = Tracked::new(topic_partition, &self.changed);
+        let starts_afresh =
+            |tracked: &Tracked| tracked.topic_id != topic_id || tracked.next.is_some_and(|next| next > offset);
+        if starts_afresh(&lock(&assigned.tracked)) {
+            assigned.tracked = Tracked::new(topic_partition, topic_id, &self.changed);
         }
         let tracked = Arc::clone(&assigned.tracked);
         drop(partitions);
@@ -123,14 +132,13 @@ impl Acknowledgements {
 
     /// What can be committed: of each partition with tracked records, the offset up to which all are acknowledged.
     pub fn offsets(&self) -> Offsets {
-        let offset = |(key, assigned): (&TopicPartition, &Assigned)| {
-            Some((key.clone(), CommittedOffset::new(lock(&assigned.tracked).offset()?)))
-        };
+        let offset =
+            |(key, assigned): (&TopicPartition, &Assigned)| Some((key.clone(), lock(&assigned.tracked).offset()?));
         lock(&self.partitions).iter().filter_map(offset).collect()
     }
 
     /// What can be committed for one partition.
-    pub(super) fn offset(&self, topic_partition: &TopicPartition) -> Option<i64> {
+    pub(super) fn offset(&self, topic_partition: &TopicPartition) -> Option<CommittedOffset> {
         let partitions = lock(&self.partitions);
         let tracked = lock(&partitions.get(topic_partition)?.tracked);
         tracked.offset()
@@ -153,7 +161,7 @@ impl Acknowledgements {
 
     /// Begins to count the records of a partition that the member now owns; `id` is the one in its consumer.
     pub(super) fn begin(&self, topic_partition: &TopicPartition, id: PartitionId) {
-        let tracked = Tracked::new(topic_partition, &self.changed);
+        let tracked = Tracked::new(topic_partition, Uuid::ZERO, &self.changed);
         lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked });
     }
 
@@ -172,6 +180,8 @@ mod tests {
     use kavka_core::consumer::{Consumer, StartPosition};
 
     use super::*;
+
+    const OLD: Uuid = Uuid([1; 16]);
 
     fn key() -> TopicPartition {
         TopicPartition::new("orders", 0)
@@ -204,7 +214,7 @@ mod tests {
     fn the_first_record_that_is_not_acknowledged_holds_up_the_commit() {
         let (acknowledgements, id) = assigned();
         assert_eq!(committed(&acknowledgements), None);
-        let [first, second, third] = [3, 5, 6].map(|offset| acknowledgements.note(&key(), id, offset));
+        let [first, second, third] = [3, 5, 6].map(|offset| acknowledgements.note(&key(), id, OLD, offset));
         third.acknowledge();
         first.acknowledge();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(5), 1));
@@ -216,11 +226,11 @@ mod tests {
     fn acknowledging_a_record_of_a_partition_that_was_given_up_has_no_effect_when_it_is_back() {
         let (acknowledgements, [first, second]) = (Acknowledgements::new(), ids());
         acknowledgements.begin(&key(), first);
-        let old = acknowledgements.note(&key(), first, 3);
+        let old = acknowledgements.note(&key(), first, OLD, 3);
         acknowledgements.forget(&key());
         assert_eq!(committed(&acknowledgements), None);
         acknowledgements.begin(&key(), second);
-        let _again = acknowledgements.note(&key(), second, 3);
+        let _again = acknowledgements.note(&key(), second, OLD, 3);
         old.acknowledge();
         assert_eq!(committed(&acknowledgements), Some(3));
     }
@@ -229,26 +239,42 @@ mod tests {
     fn records_tracked_after_their_partition_was_given_up_are_not_committed_when_it_comes_back_further_on() {
         let (acknowledgements, [first, second]) = (Acknowledgements::new(), ids());
         acknowledgements.begin(&key(), first);
-        let _old: Vec<_> = (0..200).map(|offset| acknowledgements.note(&key(), first, offset)).collect();
+        let _old: Vec<_> = (0..200).map(|offset| acknowledgements.note(&key(), first, OLD, offset)).collect();
         acknowledgements.forget(&key());
-        let _late: Vec<_> = (200..300).map(|offset| acknowledgements.note(&key(), first, offset)).collect();
+        let _late: Vec<_> = (200..300).map(|offset| acknowledgements.note(&key(), first, OLD, offset)).collect();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (None, 0));
         acknowledgements.begin(&key(), second);
-        let _later: Vec<_> = (300..400).map(|offset| acknowledgements.note(&key(), first, offset)).collect();
+        let _later: Vec<_> = (300..400).map(|offset| acknowledgements.note(&key(), first, OLD, offset)).collect();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (None, 0));
-        acknowledgements.note(&key(), second, 5_000).acknowledge();
-        acknowledgements.note(&key(), first, 400).acknowledge();
+        acknowledgements.note(&key(), second, OLD, 5_000).acknowledge();
+        acknowledgements.note(&key(), first, OLD, 400).acknowledge();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(5_001), 0));
     }
 
     #[test]
     fn after_a_seek_backwards_what_is_read_again_counts_alone() {
         let (acknowledgements, id) = assigned();
-        let old: Vec<_> = (0..10).map(|offset| acknowledgements.note(&key(), id, offset)).collect();
-        acknowledgements.note(&key(), id, 2).acknowledge();
+        let old: Vec<_> = (0..10).map(|offset| acknowledgements.note(&key(), id, OLD, offset)).collect();
+        acknowledgements.note(&key(), id, OLD, 2).acknowledge();
         assert_eq!(committed(&acknowledgements), Some(3));
         old.into_iter().for_each(Acknowledgement::acknowledge);
         assert_eq!(committed(&acknowledgements), Some(3));
+    }
+
+    #[test]
+    fn what_was_read_of_a_topic_that_was_created_again_does_not_count_for_the_new_one() {
+        let (acknowledgements, id) = assigned();
+        let new = Uuid([2; 16]);
+        let late = acknowledgements.note(&key(), id, OLD, 3);
+        acknowledgements.note(&key(), id, OLD, 4).acknowledge();
+        assert_eq!(acknowledgements.offset(&key()).unwrap().topic_id, OLD);
+        // The new topic may be the longer one already.
+        let open = acknowledgements.note(&key(), id, new, 9);
+        late.acknowledge();
+        let offset = acknowledgements.offset(&key()).unwrap();
+        assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (new, 9, 1));
+        open.acknowledge();
+        assert_eq!(committed(&acknowledgements), Some(10));
     }
 
     #[test]
@@ -258,19 +284,19 @@ mod tests {
             acknowledgements.begin(&TopicPartition::new("orders", partition), id);
         }
         assert!(acknowledgements.take_changed().is_empty());
-        let records = [3, 4, 5].map(|offset| acknowledgements.note(&key(), id, offset));
+        let records = [3, 4, 5].map(|offset| acknowledgements.note(&key(), id, OLD, offset));
         for record in records {
             assert_eq!(acknowledgements.take_changed(), [key()]);
             record.acknowledge();
         }
-        assert_eq!((acknowledgements.take_changed(), acknowledgements.offset(&key())), (vec![key()], Some(6)));
+        assert_eq!((acknowledgements.take_changed(), committed(&acknowledgements)), (vec![key()], Some(6)));
         assert!(acknowledgements.take_changed().is_empty());
     }
 
     #[test]
     fn many_threads_acknowledge() {
         let (acknowledgements, id) = assigned();
-        let mut open: Vec<_> = (0..1_000).map(|offset| acknowledgements.note(&key(), id, offset)).collect();
+        let mut open: Vec<_> = (0..1_000).map(|offset| acknowledgements.note(&key(), id, OLD, offset)).collect();
         let held = open.remove(700);
         std::thread::scope(|scope| {
             while !open.is_empty() {

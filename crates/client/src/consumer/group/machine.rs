@@ -14,6 +14,7 @@ use kavka_core::wire::{ApiKey, ErrorCode, Request};
 use super::{SharedMember, State};
 use crate::consumer::lock;
 use crate::driver::Driver;
+use crate::offsets::committed_to_topics_in_use;
 use crate::role::{PendingResponse, Role, Turn, Wake};
 
 /// The first version of `LeaveGroup` with a list of members (KIP-345).
@@ -96,7 +97,7 @@ impl Role for SharedMember {
                 let (driver, group_id) = (self.driver.clone(), Arc::clone(&self.group_id));
                 Box::pin(async move {
                     let limit = driver.config().request_timeout;
-                    let committed = crate::offsets::committed_once(&driver, &group_id, Some(&keys), limit).await;
+                    let committed = committed_to_topics_in_use(&driver, &group_id, &keys, limit).await;
                     if let Err(error) = &committed {
                         driver.handle_coordinator_error(&group_id, CoordinatorKind::Group, error);
                     }

@@ -262,7 +262,8 @@ impl SharedMember {
         lock(&self.state)
     }
 
-    fn commit(&self, offsets: Offsets, limit: Duration) -> Result<Commit> {
+    fn commit(&self, mut offsets: Offsets, limit: Duration) -> Result<Commit> {
+        self.consumer.identify(&mut offsets);
         let (sender, outcome) = oneshot::channel();
         let mut state = self.state();
         if let Some(key) = offsets.keys().find(|key| state.being_lost.contains_key(*key)) {
@@ -291,8 +292,7 @@ impl SharedMember {
             Done::Nothing | Done::ForNow(None) => None,
         };
         let acknowledged = acknowledgements.offset(key);
-        let acknowledged =
-            acknowledged.map(|offset| CommittedOffset { leader_epoch: epoch, ..CommittedOffset::new(offset) });
+        let acknowledged = acknowledged.map(|offset| CommittedOffset { leader_epoch: epoch, ..offset });
         acknowledged.or_else(|| starts.get(key).cloned()).map_or(Done::Nothing, Done::Until)
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kavka_core::consumer::{CommittedOffset, Consumer as Machine, Done, PartitionId, StartPosition, TopicPartition};
+use kavka_core::consumer::{
+    CommittedOffset, Consumer as Machine, Done, Offsets, PartitionId, StartPosition, TopicPartition,
+};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::time::Instant;
 
@@ -98,10 +100,17 @@ impl Consumer {
         let working = lock(&self.shared.working);
         match working.get(key).filter(|(id, _)| state.machine.partition_id(key) == Some(*id)) {
             // The epoch is that of the record before the position.
-            Some((_, offset)) if *offset < done.offset => Done::ForNow(Some(CommittedOffset::new(*offset))),
+            Some((_, offset)) if *offset < done.offset => {
+                Done::ForNow(Some(CommittedOffset { topic_id: done.topic_id, ..CommittedOffset::new(*offset) }))
+            }
             Some(_) => Done::ForNow(Some(done)),
             None => Done::Until(done),
         }
+    }
+
+    /// Says of offsets that have no topic id to which topic they belong: to the one that is read.
+    pub(in crate::consumer) fn identify(&self, offsets: &mut Offsets) {
+        self.shared.state().machine.identify(offsets);
     }
 
     /// The partitions for which [`Consumer::done`] may have changed since the last call, besides those for which it

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kavka_core::config::AutoOffsetReset;
-use kavka_core::consumer::{Offsets, StartPosition, TopicPartition};
+use kavka_core::consumer::{Offsets, StartPosition, TopicPartition, is_of_lost_topic};
 use kavka_core::error::{Error, ErrorKind, Hint, Place, Result};
 use kavka_core::group::MemberEvent;
 use kavka_core::group::assignor::{Assignment, PartitionCounts, Subscriber};
@@ -93,7 +93,9 @@ async fn revoked(shared: &Arc<SharedMember>, partitions: Vec<TopicPartition>) {
     let partitions = call_listener(shared, partitions, RebalanceListener::on_revoked).await;
     if shared.config.enable_auto_commit {
         let done = shared.done_with(&partitions);
-        if let Err(error) = commit(shared, done).await {
+        if let Err(error) = commit(shared, done).await
+            && !is_of_lost_topic(&error)
+        {
             shared.consumer.report(error.with_hint("another member reads its records again"));
         }
     }

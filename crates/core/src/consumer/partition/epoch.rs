@@ -1,7 +1,10 @@
-//! The leader epoch of what was fetched: what is committed with an offset, and what a truncated log means (KIP-320).
+//! What is committed of a partition, and with it the topic id and the leader epoch of what was fetched; and what a
+//! truncated log means (KIP-320).
 
-use super::{CommittedOffset, Partition};
+use super::Partition;
+use crate::consumer::CommittedOffset;
 use crate::planted::{Bug, is_planted};
+use crate::wire::primitives::Uuid;
 
 /// What the end of a leader epoch means for what was fetched.
 #[derive(Debug, PartialEq)]
@@ -23,15 +26,35 @@ impl Partition {
         }
     }
 
+    /// The offset of the next record to hand out, ready to be committed; `None` if that offset is unknown, or is one of
+    /// a topic whose name another one has by now.
+    pub(in crate::consumer) fn position(&self) -> Option<CommittedOffset> {
+        Some(self.committed_at(self.offset()?)).filter(|_| !self.is_replaced)
+    }
+
+    /// The position up to which the application is done: if it holds a batch, the position before that batch.
+    pub(in crate::consumer) fn done(&self) -> Option<CommittedOffset> {
+        let lease = self.lease.as_ref().filter(|_| !self.is_replaced)?;
+        lease.opened_at().map_or_else(|| self.position(), |offset| Some(self.committed_at(offset)))
+    }
+
+    /// The id of the topic that is read, or zero if it is unknown.
+    pub(in crate::consumer) fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
     /// What to commit for an offset up to `fetched`. `fetched_epoch` may be newer than the epoch of the record before
     /// the offset. That does no harm: asking where that epoch, or an older one, ended also reveals records missing
     /// before the offset.
     pub(in crate::consumer) fn committed_at(&self, offset: i64) -> CommittedOffset {
-        CommittedOffset { leader_epoch: self.fetched_epoch, ..CommittedOffset::new(offset) }
+        let (leader_epoch, topic_id) = (self.fetched_epoch, self.topic_id);
+        CommittedOffset { leader_epoch, topic_id, ..CommittedOffset::new(offset) }
     }
 
-    /// Sets the leader epoch of what is before `fetched`; the partition's leader is asked to confirm it.
-    pub(in crate::consumer) fn set_fetched_epoch(&mut self, leader_epoch: Option<i32>) {
+    /// Sets the topic, if known, and the leader epoch of what is before `fetched`; the partition's leader is asked to
+    /// confirm the epoch.
+    pub(in crate::consumer) fn set_fetched(&mut self, topic_id: Uuid, leader_epoch: Option<i32>) {
+        self.topic_id = topic_id;
         self.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0);
     }
 

@@ -13,6 +13,8 @@ pub const NOTHING_IS_UNKNOWN_UNTIL: i16 = 1;
 pub const ALL_PARTITIONS_SINCE: i16 = 2;
 /// The first version that waits for transactions that commit offsets (KIP-447).
 pub const REQUIRE_STABLE_SINCE: i16 = 7;
+/// The first version that names topics by their ids (KIP-516).
+pub const FETCH_BY_ID: i16 = 10;
 
 /// Asks for committed offsets of groups; below version 8 of a single group, in the request itself (KIP-709).
 #[derive(Debug, Clone, PartialEq, Message)]
