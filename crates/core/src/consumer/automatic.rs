@@ -28,6 +28,9 @@ pub enum Done {
     ForNow(Option<CommittedOffset>),
 }
 
+/// Of each partition, the topic id and the offset.
+type Identities = BTreeMap<TopicPartition, (Uuid, i64)>;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct AutomaticCommits {
@@ -36,9 +39,9 @@ pub struct AutomaticCommits {
     /// When the next one is due.
     due: Instant,
     /// The one in flight, with its offsets.
-    pending: Option<(u64, BTreeMap<TopicPartition, (Uuid, i64)>)>,
+    pending: Option<(u64, Identities)>,
     /// The topic ids and offsets of the last ones that succeeded.
-    committed: BTreeMap<TopicPartition, (Uuid, i64)>,
+    committed: Identities,
     /// The partitions whose offset may differ from the one in `committed`.
     owed: BTreeSet<TopicPartition>,
     /// Whether the last one failed.
