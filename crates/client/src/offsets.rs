@@ -353,8 +353,8 @@ pub(crate) async fn committed_once(
     take_committed(driver.send(call).await?, version, keys.unwrap_or_default())
 }
 
-/// The committed offsets of a group for these partitions of topics in use; one attempt. If the coordinator can read topic
-/// ids, these are offsets of the topics that the metadata names, and not of earlier ones with the same names.
+/// The committed offsets of a group for these partitions of topics in use; one attempt. If the coordinator can read
+/// topic ids, these are offsets of the topics that the metadata names, and not of earlier ones with the same names.
 pub(crate) async fn committed_to_topics_in_use(
     driver: &Driver,
     group: &Arc<str>,

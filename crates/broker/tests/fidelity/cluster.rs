@@ -62,7 +62,7 @@ impl Cluster {
 
     /// A new topic, once all leaders serve it.
     pub(crate) fn create(&self, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
-        self.create_named(unique("topic"), partitions, replication_factor, configs)
+        self.create_named(&unique("topic"), partitions, replication_factor, configs)
     }
 
     /// Deletes a topic of one partition, and creates another one of the same name.
@@ -77,15 +77,15 @@ impl Cluster {
                 (code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).then_some(())
             });
         }
-        self.create_named(old.name.clone(), 1, 1, &[])
+        self.create_named(&old.name, 1, 1, &[])
     }
 
-    fn create_named(&self, name: String, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
+    fn create_named(&self, name: &str, partitions: i32, replication_factor: i16, configs: &[(&str, &str)]) -> Topic {
         let configs = configs
             .iter()
             .map(|(key, value)| CreatableTopicConfig { name: (*key).into(), value: Some((*value).into()) });
         let topic = CreatableTopic {
-            name: name.clone(),
+            name: name.to_owned(),
             num_partitions: Some(partitions),
             replication_factor: Some(replication_factor),
             configs: configs.collect(),
@@ -97,7 +97,7 @@ impl Cluster {
         // unique, so a topic that exists already is the one that was asked for.
         let code = created.topics[0].error_code;
         assert!([ErrorCode::NONE, ErrorCode::TOPIC_ALREADY_EXISTS].contains(&code), "{created:?}");
-        self.await_topic(&name, partitions)
+        self.await_topic(name, partitions)
     }
 
     /// Waits until a topic has this many partitions, and all leaders serve theirs.

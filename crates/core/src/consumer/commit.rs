@@ -177,8 +177,8 @@ fn named<'a>(
     response.topics.iter().filter_map(move |topic| Some((name(topic)?, topic)))
 }
 
-/// Why offsets of a topic with the id `topic_id` cannot be committed any more, by the metadata of the topic of that name;
-/// `None` if they can. `is_refused`: the coordinator does not know the topic.
+/// Why offsets of a topic with the id `topic_id` cannot be committed any more, by the metadata of the topic of that
+/// name; `None` if they can. `is_refused`: the coordinator does not know the topic.
 fn lost(topic: &Topic, topic_id: Uuid, is_refused: bool) -> Option<Error> {
     if ![topic.topic_id, topic_id].contains(&Uuid::ZERO) && topic.topic_id != topic_id {
         let what = "the topic was deleted and created again, so offsets of the old one were not committed";

@@ -63,35 +63,13 @@ use buffer::Front;
 use change::misuse;
 pub(crate) use commit::{Commits, Membership};
 use partition::{IndexKeys, Partition};
-pub use partitions::PartitionId;
 use partitions::Partitions;
+pub use partitions::{PartitionId, TopicPartition};
 use returned::Returned;
 use topic_errors::TopicErrors;
 
 /// The shortest time between two fetches after a response that a correct broker would not send (guarantee R16).
 const ODD_ANSWER_BACKOFF: Duration = Duration::from_millis(200);
-
-/// A partition of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic's name.
-    pub topic: Arc<str>,
-    /// The partition number.
-    pub partition: i32,
-}
-
-impl TopicPartition {
-    /// A partition of a topic.
-    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
-    }
-}
-
-impl std::fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
-    }
-}
 
 /// Where to start reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,29 @@ use crate::cluster::Topic;
 use crate::time::Instant;
 use crate::wire::primitives::Uuid;
 
-use super::TopicPartition;
 use super::partition::{Class, IndexKeys, NextStep, Partition};
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// A partition of a topic.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
 
 /// Names a partition of one consumer, from when it is added until it is removed. When it is added again it has another
 /// id.

@@ -11,7 +11,7 @@ use crate::wire::ErrorCode;
 use crate::wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use crate::wire::primitives::Uuid;
 
-use super::{InFlight, Member, MemberEvent, MemberRequest, State, release};
+use super::{InFlight, Member, MemberEvent, MemberRequest, release};
 
 impl Member {
     /// Starts to commit offsets of partitions that the member owns. Returns the number that [`MemberEvent::Committed`]
