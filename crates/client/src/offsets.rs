@@ -363,8 +363,15 @@ pub(crate) async fn committed_to_topics_in_use(
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
     let coordinator = driver.find_coordinator(group, CoordinatorKind::Group).await?;
     let (version, left) = driver.api_version_within(limit, coordinator, ApiKey::OffsetFetch).await?;
-    let ids = known_ids(&driver.metadata(), keys).filter(|_| version >= FETCH_BY_ID);
-    let Some(ids) = ids else { return committed_once(driver, group, Some(keys), left).await };
+    let metadata = driver.metadata();
+    // A topic that was deleted is asked for by name: the coordinator would refuse its id, and nobody would start.
+    let is_gone = |key: &TopicPartition| metadata.topic(&key.topic).is_some_and(|topic| topic.error.is_unknown_topic());
+    let (gone, keys): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_gone);
+    let mut committed = committed_by_name(driver, group, &gone, left).await?;
+    let Some(ids) = known_ids(&metadata, &keys).filter(|_| version >= FETCH_BY_ID) else {
+        committed.extend(committed_by_name(driver, group, &keys, left).await?);
+        return Ok(committed);
+    };
     let topic = |(topic_id, (_, partition_indexes)): (&Uuid, &(Arc<str>, Vec<i32>))| OffsetFetchRequestTopics {
         topic_id: *topic_id,
         partition_indexes: partition_indexes.clone(),
@@ -375,12 +382,26 @@ pub(crate) async fn committed_to_topics_in_use(
     let request = OffsetFetchRequest { groups: vec![asked], require_stable: true, ..OffsetFetchRequest::default() };
     let call =
         Call { min_version: FETCH_BY_ID, timeout: Some(left), ..Call::new(Target::Broker(coordinator), request) };
-    let committed = take_committed_by_id(driver.send(call).await?, &ids, keys);
-    if committed.as_ref().is_err_and(|error| error.code() == Some(ErrorCode::UNKNOWN_TOPIC_ID)) {
+    let by_id = take_committed_by_id(driver.send(call).await?, &ids, &keys);
+    if by_id.as_ref().is_err_and(|error| error.code() == Some(ErrorCode::UNKNOWN_TOPIC_ID)) {
         let topics = ids.into_values().map(|(name, _)| name).collect();
         driver.take_notice(Notice::RefreshMetadata(Outdated::Topics(topics)));
     }
-    committed
+    committed.extend(by_id?);
+    Ok(committed)
+}
+
+/// As [`committed_once`], but asks for nothing if there are no partitions.
+async fn committed_by_name(
+    driver: &Driver,
+    group: &Arc<str>,
+    keys: &[TopicPartition],
+    limit: Duration,
+) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    committed_once(driver, group, Some(keys), limit).await
 }
 
 /// Partitions by the id of their topic, with its name.

@@ -273,7 +273,10 @@ fn positions_are_committed_as_they_are_even_when_the_consumer_is_closed_at_once(
     let commit = consumer.commit(positions.clone(), LIMIT).expect("it has a group");
     consumer.close();
     wait(&rig.client, commit).expect("it is committed");
-    assert_eq!(committed(&rig), positions);
+    let mut expected = positions.clone();
+    // It was asked for by name.
+    expected.values_mut().for_each(|committed| committed.topic_id = kavka::Uuid::ZERO);
+    assert_eq!(committed(&rig), expected);
     assert_eq!(consumer.commit(positions, LIMIT).unwrap_err().kind(), ErrorKind::Closed);
 }
 

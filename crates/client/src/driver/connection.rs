@@ -30,6 +30,10 @@ use super::sasl::Again;
 use super::transfer::{last_words, read_once, write_output};
 use super::{BoxFuture, ConnectionKey, Switchboard, WireEvent};
 
+/// How long the connection for checks is kept: not so long that it is doubtful when it is used again, because then a
+/// slow broker would have a third of the time only.
+const CHECK_MAX_IDLE: Duration = Duration::from_secs(20);
+
 /// How many reads are done before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
 
@@ -429,7 +433,7 @@ impl Task {
             let throttled_until = self.connection.throttled_until(now);
             // While throttled, a connection is not idle: messages may be waiting for the throttle time to end.
             let idle_since = self.connection.idle_since().filter(|_| throttled_until.is_none());
-            let idle_until = idle_since.map(|since| since + self.shared.config.connections_max_idle);
+            let idle_until = idle_since.map(|since| since + self.max_idle());
             if let Some(mailbox) = mailbox
                 && idle_until.is_some_and(|until| until <= now)
                 && self.shared.forget_unused(self.key, mailbox)
@@ -448,6 +452,11 @@ impl Task {
             // The throttle time is over: go on with the mailbox.
             context.waker().wake_by_ref();
         }
+    }
+
+    fn max_idle(&self) -> Duration {
+        let max_idle = self.shared.config.connections_max_idle;
+        if self.key.owner == Owner::Check { max_idle.min(CHECK_MAX_IDLE) } else { max_idle }
     }
 
     /// Fails the requests whose time is up. Returns the error of one of them.

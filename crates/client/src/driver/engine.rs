@@ -108,8 +108,10 @@ impl Driver {
 }
 
 impl Switchboard {
-    /// Asks a broker for something that it answers at once, on a connection where nothing else waits. Returns whether
-    /// there is any answer within `limit`, be it a refusal. Must be called on the engine thread.
+    /// Asks a broker for something that it answers at once, on a connection where nothing else waits. Returns false if
+    /// it is silent for `limit`. A connection that cannot be made for another reason, because of a name that is not
+    /// resolved or because there are too many connections, says nothing about those that exist. Must be called on the
+    /// engine thread.
     pub(super) fn check(self: &Arc<Self>, endpoint: Endpoint, limit: Duration) -> BoxFuture<'static, bool> {
         let driver = Driver { shared: Arc::clone(self), runtime: Handle::current() };
         // Every broker has this API, and there is nothing to look up.
@@ -120,7 +122,7 @@ impl Switchboard {
             match driver.within(limit, answer).await {
                 None => false,
                 Some(Ok(_)) => true,
-                Some(Err(error)) => !matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut(_)),
+                Some(Err(error)) => !matches!(error.kind(), ErrorKind::TimedOut(_)),
             }
         })
     }

@@ -9,7 +9,8 @@ use kavka::{ConsumerConfig, Error, ErrorCode, ErrorKind, GroupConfig, GroupOptio
 use kavka_core::wire::messages::consumer_group_heartbeat::{Assignment, TopicPartitions};
 use kavka_core::wire::messages::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolTopic};
 use kavka_core::wire::messages::offset_fetch::{
-    OffsetFetchResponse, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+    OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kavka_core::wire::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, HeartbeatResponse,
@@ -41,10 +42,24 @@ fn correct(request: &Request) -> Reply {
                 name: topic.name,
                 partitions: topic.partition_indexes.into_iter().map(nothing).collect(),
             });
-            Reply::message(request, &OffsetFetchResponse { topics: topics.collect(), ..OffsetFetchResponse::default() })
+            let groups = asked.groups.into_iter().map(nothing_by_id).collect();
+            let topics = topics.collect();
+            Reply::message(request, &OffsetFetchResponse { topics, groups, ..OffsetFetchResponse::default() })
         }
         _ => Reply::Behave,
     }
+}
+
+/// Nothing is committed for what a request asks by topic id.
+fn nothing_by_id(group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let nothing =
+        |partition_index| OffsetFetchResponsePartitions { partition_index, ..OffsetFetchResponsePartitions::default() };
+    let topics = group.topics.into_iter().flatten().map(|topic| OffsetFetchResponseTopics {
+        topic_id: topic.topic_id,
+        partitions: topic.partition_indexes.into_iter().map(nothing).collect(),
+        ..OffsetFetchResponseTopics::default()
+    });
+    OffsetFetchResponseGroup { group_id: group.group_id, topics: topics.collect(), ..Default::default() }
 }
 
 fn joined(request: &Request) -> JoinGroupResponse {

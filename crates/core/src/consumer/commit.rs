@@ -194,7 +194,8 @@ fn lost(topic: &Topic, topic_id: Uuid, is_refused: bool) -> Option<Error> {
 
 /// Whether a commit failed because its topic is gone, or another one has its name.
 pub fn is_of_lost_topic(error: &Error) -> bool {
-    error.code().is_some_and(|code| code.is_unknown_topic() || code == ErrorCode::INCONSISTENT_TOPIC_ID)
+    // Not by a code that is only the source of a time-out: nobody knows then what became of the topic.
+    matches!(error.kind(), ErrorKind::Broker(code) if code.is_unknown_topic() || code == ErrorCode::INCONSISTENT_TOPIC_ID)
 }
 
 fn owned((key, committed): (&TopicPartition, &CommittedOffset)) -> (TopicPartition, CommittedOffset) {
@@ -206,7 +207,10 @@ fn owned((key, committed): (&TopicPartition, &CommittedOffset)) -> (TopicPartiti
 struct Asked {
     number: u64,
     deadline: Instant,
-    topics: BTreeSet<Arc<str>>,
+    /// The topics of its offsets, with their ids.
+    topics: BTreeMap<Arc<str>, Uuid>,
+    /// Why some of its offsets are left out.
+    lost: Option<Error>,
 }
 
 /// Offsets that go into one request, and the commits that it completes.
@@ -216,8 +220,6 @@ struct Commit {
     asked: Vec<Asked>,
     /// The generation in which it was sent.
     generation_id: Option<i32>,
-    /// Why it is without offsets of these topics.
-    lost: BTreeMap<Arc<str>, Error>,
 }
 
 /// The member id and generation that a member's commits carry.
@@ -306,9 +308,9 @@ impl Commits {
         if offsets.is_empty() {
             self.outcomes.push((number, Ok(())));
         } else {
-            let topics = offsets.keys().map(|key| Arc::clone(&key.topic)).collect();
+            let topics = offsets.iter().map(|(key, offset)| (Arc::clone(&key.topic), offset.topic_id)).collect();
             self.next.offsets.extend(offsets);
-            self.next.asked.push(Asked { number, deadline, topics });
+            self.next.asked.push(Asked { number, deadline, topics, lost: None });
         }
         Ok(number)
     }
@@ -355,30 +357,24 @@ impl Commits {
 
     /// Leaves those offsets out of the next request whose topic is gone, or is another one by now.
     fn leave_out_lost(&mut self, metadata: &Metadata) {
-        let Self { next: Commit { offsets, lost: errors, .. }, unknown, .. } = self;
-        offsets.retain(|key, committed| {
-            let Some(topic) = metadata.topic(&key.topic) else { return true };
-            let error = lost(topic, committed.topic_id, unknown.contains(&key.topic));
-            let stays = error.is_none();
-            if let Some(error) = error {
-                let at = || error.at_partition(&key.topic, key.partition);
-                errors.entry(Arc::clone(&key.topic)).or_insert_with(at);
-            }
-            stays
-        });
+        let Self { next: Commit { offsets, asked, .. }, unknown, .. } = self;
+        let lost = |name: &Arc<str>, topic_id: Uuid| lost(metadata.topic(name)?, topic_id, unknown.contains(name));
+        offsets.retain(|key, committed| lost(&key.topic, committed.topic_id).is_none());
+        for asked in asked.iter_mut().filter(|asked| asked.lost.is_none()) {
+            asked.lost = asked.topics.iter().find_map(|(name, topic_id)| {
+                let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
+                Some(lost(name, *topic_id)?.at(place))
+            });
+        }
     }
 
     /// The coordinator has taken all that was left of a commit.
     fn end(&mut self, commit: Commit) {
         self.failures = 0;
         self.last_error = None;
-        let Commit { asked, lost, .. } = commit;
         let place = || Place { group: Some(Arc::clone(&self.group_id)), ..Place::default() };
-        let outcome = |asked: Asked| {
-            let error = asked.topics.iter().find_map(|topic| lost.get(topic));
-            (asked.number, error.map_or(Ok(()), |error| Err(error.clone().at(place()))))
-        };
-        self.outcomes.extend(asked.into_iter().map(outcome));
+        let outcome = |asked: Asked| (asked.number, asked.lost.map_or(Ok(()), |error| Err(error.at(place()))));
+        self.outcomes.extend(commit.asked.into_iter().map(outcome));
     }
 
     /// The topics that the coordinator did not know when it was asked last: their metadata may be out of date.
@@ -459,7 +455,6 @@ impl Commits {
                     self.next.offsets.extend(newer);
                 }
                 self.next.asked.extend(commit.asked);
-                self.next.lost.extend(commit.lost);
                 self.give_up(now);
             }
             Some((_, error)) => {

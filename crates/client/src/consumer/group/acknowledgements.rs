@@ -37,6 +37,8 @@ struct Assigned {
     /// Replaced after a seek backwards, and with the first record of a topic that was created again, so that the
     /// acknowledgements of the records before it have no effect.
     tracked: Arc<Mutex<Tracked>>,
+    /// The ids of earlier topics of this name: their records count no more, however late they are tracked.
+    replaced: BTreeSet<Uuid>,
 }
 
 /// The records of one partition.
@@ -112,13 +114,22 @@ impl Acknowledgements {
 
     fn note(&self, topic_partition: &TopicPartition, id: PartitionId, topic_id: Uuid, offset: i64) -> Acknowledgement {
         let mut partitions = lock(&self.partitions);
-        let Some(assigned) = partitions.get_mut(topic_partition).filter(|assigned| assigned.id == id) else {
+        let counts = |assigned: &&mut Assigned| assigned.id == id && !assigned.replaced.contains(&topic_id);
+        let Some(assigned) = partitions.get_mut(topic_partition).filter(counts) else {
             return Acknowledgement { tracked: Tracked::new(topic_partition, topic_id, &Arc::default()), offset };
         };
-        let starts_afresh =
-            |tracked: &Tracked| tracked.topic_id != topic_id || tracked.next.is_some_and(|next| next > offset);
-        if starts_afresh(&lock(&assigned.tracked)) {
+        let (known, next) = {
+            let tracked = lock(&assigned.tracked);
+            (tracked.topic_id, tracked.next)
+        };
+        let is_of_another = ![known, topic_id].contains(&Uuid::ZERO) && known != topic_id;
+        if is_of_another {
+            assigned.replaced.insert(known);
+        }
+        if is_of_another || next.is_some_and(|next| next > offset) {
             assigned.tracked = Tracked::new(topic_partition, topic_id, &self.changed);
+        } else if known.is_zero() {
+            lock(&assigned.tracked).topic_id = topic_id;
         }
         let tracked = Arc::clone(&assigned.tracked);
         drop(partitions);
@@ -162,7 +173,7 @@ impl Acknowledgements {
     /// Begins to count the records of a partition that the member now owns; `id` is the one in its consumer.
     pub(super) fn begin(&self, topic_partition: &TopicPartition, id: PartitionId) {
         let tracked = Tracked::new(topic_partition, Uuid::ZERO, &self.changed);
-        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked });
+        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked, replaced: BTreeSet::new() });
     }
 
     /// The partition is no longer the member's.
@@ -273,8 +284,21 @@ mod tests {
         late.acknowledge();
         let offset = acknowledgements.offset(&key()).unwrap();
         assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (new, 9, 1));
+        acknowledgements.note(&key(), id, OLD, 5).acknowledge();
+        assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(9), 1), "it was tracked too late");
         open.acknowledge();
         assert_eq!(committed(&acknowledgements), Some(10));
+    }
+
+    #[test]
+    fn an_id_that_becomes_known_after_an_upgrade_of_the_brokers_does_not_make_a_topic_another_one() {
+        let (acknowledgements, id) = assigned();
+        let open = acknowledgements.note(&key(), id, Uuid::ZERO, 3);
+        acknowledgements.note(&key(), id, OLD, 4).acknowledge();
+        let offset = acknowledgements.offset(&key()).unwrap();
+        assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (OLD, 3, 1));
+        open.acknowledge();
+        assert_eq!(committed(&acknowledgements), Some(5));
     }
 
     #[test]
