@@ -140,8 +140,8 @@ impl Client {
     /// is enough.
     ///
     /// With `create`, a broker that allows it creates the topic (`auto.create.topics.enable`). The limit is
-    /// `max.block.ms`; a topic that no broker knows is refused much earlier: within a second if none creates it, or if
-    /// one says that it is not allowed to.
+    /// `max.block.ms`; a topic that no broker knows is refused much earlier: within a second without `create`, or if a
+    /// broker says that `auto.create.topics.enable` is off.
     pub fn topic(&self, name: &str, create: bool) -> impl Future<Output = Result<Arc<Topic>>> + Send + 'static + use<> {
         let (client, name) = (self.clone(), Arc::from(name));
         async move { client.wait_for_topic(name, create).await }

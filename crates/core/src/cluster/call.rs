@@ -79,8 +79,8 @@ pub struct Call<B> {
     pub is_answered: bool,
     /// How long to wait for the response; `None`: `request.timeout.ms`.
     pub timeout: Option<Duration>,
-    /// Whether it may fail before its time is up because the broker seems dead: it does no harm if the broker executes
-    /// it after all.
+    /// Whether it may fail before its time is up because the broker seems dead. Its sender must bear that the broker
+    /// executes it after all.
     pub may_fail_early: bool,
     /// How many attempts in a row have failed. With [`Target::Any`] it decides how long one broker may stay silent
     /// before the next one is asked.

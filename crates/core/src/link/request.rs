@@ -23,7 +23,8 @@ pub struct SendOptions {
     pub is_answered: bool,
     /// How long the request may wait while nothing is answered on its connection.
     pub limit: Duration,
-    /// Whether it may fail earlier because its broker seems dead: it does no harm if the broker executes it after all.
+    /// Whether it may fail earlier because its broker seems dead. Its sender must bear that the broker executes it
+    /// after all.
     pub may_fail_early: bool,
 }
 
