@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -23,11 +25,27 @@ impl Secret {
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
+
+    /// The text of a peer to which this was sent, without it: as it is, and in Base64. What could be a word of the
+    /// peer's own stays (`Invalid username or password`), because the gap would tell what the secret is.
+    pub fn hide_in(&self, text: &str) -> String {
+        let Some(plain) = std::str::from_utf8(self.reveal()).ok().filter(|plain| !may_be_a_word(plain)) else {
+            return text.to_owned();
+        };
+        let encoded = Zeroizing::new(BASE64.encode(plain));
+        text.replace(plain, HIDDEN).replace(encoded.trim_end_matches('='), HIDDEN)
+    }
 }
+
+fn may_be_a_word(text: &str) -> bool {
+    text.len() < 4 || text.len() < 12 && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+const HIDDEN: &str = "***";
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -46,6 +64,16 @@ mod tests {
     #[test]
     fn debug_shows_nothing_of_a_secret() {
         assert_eq!(format!("{:?}", Some(Secret::new("hunter2"))), "Some(***)");
+    }
+
+    #[test]
+    fn a_secret_that_a_peer_repeats_is_not_shown() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(secret.hide_in("no user \0tim\0hunter2, hunter2!"), "no user \0tim\0***, ***!");
+        assert_eq!(secret.hide_in("auth: aHVudGVyMg=="), "auth: ***==");
+        for word in ["e", "user", "password"] {
+            assert_eq!(Secret::new(word).hide_in("wrong user or password"), "wrong user or password");
+        }
     }
 
     #[test]

@@ -198,13 +198,13 @@ fn refused_credentials_are_fatal_and_in_the_brokers_words() {
     let (header, _) = scene.message();
     let response = SaslAuthenticateResponse {
         error_code: ErrorCode::SASL_AUTHENTICATION_FAILED,
-        error_message: Some("Invalid username or password\x1b[2J\n".into()),
+        error_message: Some("Invalid username or password\x1b[2J\n\0alice\0hunter2".into()),
         ..SaslAuthenticateResponse::default()
     };
     let error = scene.answer(&header, &response).unwrap_err();
     assert!(error.kind() == ErrorKind::Authentication && error.is_fatal() && !error.is_retriable());
-    let text = "the broker refused the credentials for SASL PLAIN: Invalid username or password\\u{1b}[2J\\n: \
-                at kafka:9092; because the broker answered SASL_AUTHENTICATION_FAILED (58)";
+    let text = "the broker refused the credentials for SASL PLAIN: Invalid username or password\\u{1b}[2J\\n\\u{0}\
+                alice\\u{0}***: at kafka:9092; because the broker answered SASL_AUTHENTICATION_FAILED (58)";
     assert_eq!(error.to_string(), text);
 }
 

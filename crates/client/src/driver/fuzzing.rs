@@ -21,7 +21,7 @@ pub fn token(answer: &[u8], piece_bytes: usize, ends: bool) -> Result<Option<Tok
             space.copy_from_slice(piece);
         }
         if let Some((status, body)) = reader.read(piece.len(), piece.is_empty())? {
-            return oidc::token_of(status, &body).map(Some);
+            return oidc::token_of(status, &body, &[]).map(Some);
         }
     }
     Ok(None)

@@ -750,7 +750,7 @@ mod tests {
         commits.handle_response(Instant(0), Ok(answer_by_id(&[(OLD, ErrorCode::NONE)])), &mut Random::new(1));
         let told = outcomes(&mut commits);
         let error = told[0].1.as_ref().unwrap_err();
-        assert!(error.contains("created again") && error.contains("orders-0") && error.contains("billing"), "{error}");
+        assert!(error.contains("created again") && error.contains("orders") && error.contains("billing"), "{error}");
         assert!(told[1] == (2, Ok(())) && !commits.is_busy(), "{told:?}");
 
         commits.ask(offset_of("orders", OLD, 500), Instant(0) + LIMIT).unwrap();
@@ -771,6 +771,9 @@ mod tests {
         let again = commits.poll_timeout().unwrap();
         let (request, _) = commits.poll_request(again, &with_topic(&old, "orders", Some(NEW))).unwrap();
         assert_eq!((request.topics[0].topic_id, asked(&request)), (NEW, vec![(0, 3)]));
+        commits.handle_response(again, Ok(answer_by_id(&[(NEW, ErrorCode::NONE)])), &mut Random::new(1));
+        let told = outcomes(&mut commits);
+        assert!(told.len() == 2 && told[0].1.is_err() && told[1].1.is_ok(), "{told:?}");
     }
 
     #[test]

@@ -303,7 +303,7 @@ impl Handshake {
                 let response = SaslAuthenticateResponse::decode_exact(version, body)?;
                 let name = self.mechanism.unwrap_or_default();
                 if response.error_code == ErrorCode::SASL_AUTHENTICATION_FAILED {
-                    return Err(refused(name, mechanism.complaint(), response.error_message.as_deref()));
+                    return Err(refused(name, &*mechanism, response.error_message.as_deref()));
                 }
                 if let Some(error) = Error::from_code(response.error_code) {
                     return Err(error);
@@ -394,11 +394,16 @@ impl Handshake {
 }
 
 /// The error for `SASL_AUTHENTICATION_FAILED`.
-fn refused(mechanism: &str, complaint: Option<&str>, message: Option<&str>) -> Error {
+fn refused(name: &str, mechanism: &dyn Mechanism, message: Option<&str>) -> Error {
+    let shown =
+        |words: &str| printable_reason(&mechanism.secret().map_or(words.into(), |secret| secret.hide_in(words)));
+    // The complaint is what the mechanism would show.
+    let complaint = mechanism.complaint().map(str::to_owned);
+    let message = message.map(shown).filter(|message| Some(message) != complaint.as_ref());
     let words = [complaint, message].into_iter().flatten().filter(|words| !words.is_empty());
-    let words = words.map(printable_reason).collect::<Vec<_>>().join("; ");
+    let words = words.collect::<Vec<_>>().join("; ");
     let words = if words.is_empty() { "it gives no reason".into() } else { words };
-    let what = format!("the broker refused the credentials for SASL {mechanism}: {words}");
+    let what = format!("the broker refused the credentials for SASL {name}: {words}");
     unauthenticated(what, ErrorCode::SASL_AUTHENTICATION_FAILED)
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Endpoint {
     host: String,
     port: u16,
     request: Secret,
+    /// What the request says of the client, as it is and as it is sent.
+    secrets: [Secret; 2],
 }
 
 impl Endpoint {
@@ -67,8 +69,9 @@ impl Endpoint {
              {form}",
             login.as_str()
         ));
+        let secrets = [client_secret.clone(), Secret::new(login.as_bytes())];
         let tls = Arc::new(Tls::new(tls)?);
-        Ok(Self { network, tls, started: std::time::Instant::now(), limit, host, port, request })
+        Ok(Self { network, tls, started: std::time::Instant::now(), limit, host, port, request, secrets })
     }
 
     /// Asks for a token.
@@ -80,7 +83,7 @@ impl Endpoint {
         let place = Place { address: Some(format!("{}:{}", self.host, self.port).into()), ..Place::default() };
         let asked = timeout(self.limit, self.ask(&place)).await;
         let asked = asked.unwrap_or_else(|_| Err(silent()));
-        asked.and_then(|(status, body)| token_of(status, &body)).map_err(|error| error.at(place))
+        asked.and_then(|(status, body)| token_of(status, &body, &self.secrets)).map_err(|error| error.at(place))
     }
 
     async fn ask(&self, place: &Place) -> Result<(u16, Zeroizing<Vec<u8>>)> {
@@ -343,7 +346,8 @@ impl<'de> Deserialize<'de> for Said {
     }
 }
 
-pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
+/// The token in an answer; or why there is none, without `secrets`, which an endpoint may repeat.
+pub(in crate::driver) fn token_of(status: u16, body: &[u8], secrets: &[Secret]) -> Result<Token> {
     let Said { mut access_token, others } = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| others.get(name).and_then(serde_json::Value::as_str);
     match status {
@@ -358,6 +362,7 @@ pub(in crate::driver) fn token_of(status: u16, body: &[u8]) -> Result<Token> {
         _ => {
             let reason =
                 [text("error"), text("error_description")].into_iter().flatten().collect::<Vec<_>>().join(": ");
+            let reason = secrets.iter().fold(reason, |reason, secret| secret.hide_in(&reason));
             let reason = if reason.is_empty() { "without a reason".into() } else { printable_reason(&reason) };
             return Err(refused(format!("the token endpoint refused the client ({status}): {reason}")));
         }
@@ -488,24 +493,25 @@ mod tests {
     #[test]
     fn a_token_comes_with_the_end_of_its_life() {
         let begin = timestamp_ms();
-        let token = token_of(200, br#"{"access_token":"abc","token_type":"Bearer","expires_in":3600}"#).unwrap();
+        let token = token_of(200, br#"{"access_token":"abc","token_type":"Bearer","expires_in":3600}"#, &[]).unwrap();
         assert_eq!(token.value, Secret::new("abc"));
         assert!(token.expires_at_ms.unwrap() >= begin + 3_600_000);
-        assert_eq!(token_of(200, br#"{"access_token":"abc"}"#).unwrap().expires_at_ms, None);
+        assert_eq!(token_of(200, br#"{"access_token":"abc"}"#, &[]).unwrap().expires_at_ms, None);
         let with_others = br#"{"refresh_token":"r","id_token":{"a":["b"]},"expires_in":"60","access_token":"a\/c"}"#;
-        let token = token_of(200, with_others).unwrap();
+        let token = token_of(200, with_others, &[]).unwrap();
         assert_eq!((token.value, token.expires_at_ms.is_some()), (Secret::new("a/c"), true));
     }
 
     #[test]
     fn what_is_no_token_is_told_apart_by_who_must_act() {
-        let cases: [(u16, &[u8], ErrorKind, &str); 9] = [
+        let cases: [(u16, &[u8], ErrorKind, &str); 10] = [
             (
                 401,
                 br#"{"error":"invalid_client","error_description":"no\nsuch"}"#,
                 ErrorKind::Authentication,
                 "(401): invalid_client: no\\nsuch",
             ),
+            (401, br#"{"error":"me:hunter2 is unknown"}"#, ErrorKind::Authentication, "(401): me:*** is unknown"),
             (403, b"<html>", ErrorKind::Authentication, "(403): without a reason"),
             (302, b"", ErrorKind::Authentication, "a redirect (302), which is not followed"),
             (503, b"", ErrorKind::Disconnected, "out of order"),
@@ -516,7 +522,7 @@ mod tests {
             (200, br#"{"access_token":"a","token_type":"mac"}"#, ErrorKind::Authentication, "not a bearer token"),
         ];
         for (status, body, kind, words) in cases {
-            let error = token_of(status, body).unwrap_err();
+            let error = token_of(status, body, &[Secret::new("hunter2")]).unwrap_err();
             assert!(error.kind() == kind && error.to_string().contains(words), "{error}");
         }
     }

@@ -103,6 +103,11 @@ pub(super) trait Mechanism: fmt::Debug + Send {
     /// Takes the broker's message, which is empty before the first move.
     fn step(&mut self, message: &[u8]) -> Result<Move>;
 
+    /// What was sent to the broker and must not be shown if it comes back in the broker's words.
+    fn secret(&self) -> Option<&Secret> {
+        None
+    }
+
     /// Why the broker is about to refuse, if it has said so.
     fn complaint(&self) -> Option<&str> {
         None

@@ -73,13 +73,17 @@ impl Mechanism for OAuthBearer {
         match &self.complaint {
             None if message.is_empty() => Ok(Move::Done),
             None => {
-                self.complaint = Some(printable_reason(&String::from_utf8_lossy(message)));
+                self.complaint = Some(printable_reason(&self.token.hide_in(&String::from_utf8_lossy(message))));
                 Ok(Move::Send(SEPARATOR.to_vec().into()))
             }
             // Whatever this is, the token was refused.
             Some(complaint) if message.is_empty() => Err(refuse(format!("the broker refused the token: {complaint}"))),
             Some(_) => Err(superfluous("OAUTHBEARER")),
         }
+    }
+
+    fn secret(&self) -> Option<&Secret> {
+        Some(&self.token)
     }
 
     fn complaint(&self) -> Option<&str> {

@@ -34,6 +34,10 @@ impl Mechanism for Plain {
         // The first field would name a user to act for; Kafka wants it empty or equal to the name.
         Ok(Move::Send([b"\0", username, b"\0", password].concat().into()))
     }
+
+    fn secret(&self) -> Option<&Secret> {
+        Some(&self.password)
+    }
 }
 
 #[cfg(test)]
