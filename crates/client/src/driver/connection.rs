@@ -150,10 +150,11 @@ async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<Opened> {
         sasl.check(shared.now())?;
     }
     // If this ends with the failed dial of another connection, that failure is already counted.
-    wait_to_dial(shared, key).await?;
+    shared.not_for_the_broker(key, wait_to_dial(shared, key)).await?;
     let began = shared.now();
     let (connection, stream) = set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))?;
-    Ok(Opened { connection, stream, took: shared.now().since(began) })
+    let took = shared.now().since(began).min(shared.config.connection_setup_timeout);
+    Ok(Opened { connection, stream, took })
 }
 
 pub(super) fn connection_config(shared: &Switchboard, key: ConnectionKey, place: Place) -> ConnectionConfig {

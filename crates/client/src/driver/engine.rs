@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kavka_core::cluster::{Call, Endpoint, Owner, Target};
 use kavka_core::config::{ClientConfig, show_server};
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::wire::ApiKey;
-use kavka_core::wire::messages::ListOffsetsRequest;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use crate::role;
 
-use super::{BoxFuture, ConnectionKey, Driver, Network, Sasl, Switchboard, Tls, WireTap};
+use super::{ConnectionKey, Driver, Network, Sasl, Switchboard, Tls, WireTap};
 
 /// Keeps the engine thread running; it ends when the last one is dropped.
 #[derive(Debug)]
@@ -104,27 +102,6 @@ impl Driver {
         )
         .at(place)
         .with_hint("the peer accepts connections but does not answer: is it frozen, overloaded, or not a Kafka broker?")
-    }
-}
-
-impl Switchboard {
-    /// Asks a broker for something that it answers at once, on a connection where nothing else waits. Returns false if
-    /// it is silent for `limit`. A connection that cannot be made for another reason, because of a name that is not
-    /// resolved or because there are too many connections, says nothing about those that exist. Must be called on the
-    /// engine thread.
-    pub(super) fn check(self: &Arc<Self>, endpoint: Endpoint, limit: Duration) -> BoxFuture<'static, bool> {
-        let driver = Driver { shared: Arc::clone(self), runtime: Handle::current() };
-        // Every broker has this API, and there is nothing to look up.
-        let nothing = Call::new(Target::Any, ListOffsetsRequest::default());
-        let call = Call { owner: Owner::Check, timeout: Some(limit), may_fail_early: false, ..nothing };
-        let answer = driver.begin(endpoint, call);
-        Box::pin(async move {
-            match driver.within(limit, answer).await {
-                None => false,
-                Some(Ok(_)) => true,
-                Some(Err(error)) => !matches!(error.kind(), ErrorKind::TimedOut(_)),
-            }
-        })
     }
 }
 

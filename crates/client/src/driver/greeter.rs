@@ -10,12 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use kavka_core::cluster::Endpoint;
 use kavka_core::config::show_server;
 use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::{ApiVersions, Connection, ConnectionConfig, Greeting, Snub};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::connection_config;
 use super::network::{Stream, dial, in_turn};
@@ -32,7 +31,7 @@ struct Greeter<'a> {
     host: &'a str,
     address: SocketAddr,
     config: &'a ConnectionConfig,
-    endpoint: Endpoint,
+    key: ConnectionKey,
     /// Who the client is, with SASL. A broker that has SASL for every client has `ApiVersions`, and is not probed.
     identity: Option<&'a Identity>,
     /// Whether a TLS handshake is under way.
@@ -52,27 +51,24 @@ pub(super) async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(
     let config = connection_config(shared, key, place.clone());
     let limit = shared.config.connection_setup_timeout;
     let identity = match &shared.sasl {
-        Some(sasl) => Some(sasl.identity(false).await?),
+        Some(sasl) => Some(shared.not_for_the_broker(key, sasl.identity(false)).await?),
         None => None,
     };
     let refusals = || shared.sasl.as_ref().map(|sasl| sasl.refusals());
-    let (deadline, refusals_before) = (tokio::time::Instant::now() + limit, refusals());
+    let (deadline, refusals_before) = (Instant::now() + limit, refusals());
     let mut last_error = None::<Error>;
     let is_in_tls = AtomicBool::new(false);
     let timed_out = || set_up_timed_out(&place, is_in_tls.load(Ordering::Relaxed));
     let trying = async {
-        let addresses = shared.network.resolve(&host, port).await.map_err(|cause| {
-            Error::new(ErrorKind::Disconnected, "the broker's name cannot be resolved")
-                .at(place.clone())
-                .with_source(cause)
-        })?;
+        let addresses = shared.not_for_the_broker(key, resolve(shared, &host, port, deadline)).await;
+        let addresses = addresses.map_err(|error| error.at(place.clone()))?;
         for (address, share) in in_turn(addresses, deadline) {
             let greeter = Greeter {
                 shared,
                 host: &host,
                 address,
                 config: &config,
-                endpoint: key.endpoint,
+                key,
                 identity: identity.as_ref(),
                 is_in_tls: &is_in_tls,
             };
@@ -92,9 +88,20 @@ pub(super) async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(
         let none = || Error::new(ErrorKind::Disconnected, "the broker's name has no address").at(place.clone());
         Err(last_error.clone().unwrap_or_else(none))
     };
-    match timeout(limit, trying).await {
+    match timeout_at(deadline, trying).await {
         Ok(opened) => opened,
         Err(_) => Err(last_error.unwrap_or_else(timed_out)),
+    }
+}
+
+/// All addresses of a broker's name.
+async fn resolve(shared: &Switchboard, host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>> {
+    let failed = |what| Error::new(ErrorKind::Disconnected, what);
+    match timeout_at(deadline, shared.network.resolve(host, port)).await {
+        Ok(resolved) => resolved.map_err(|cause| failed("the broker's name cannot be resolved").with_source(cause)),
+        Err(_) => Err(failed("the broker's name was not resolved in time").with_hint(
+            "the name service does not answer within socket.connection.setup.timeout.ms: can this machine reach it?",
+        )),
     }
 }
 
@@ -115,7 +122,7 @@ impl Greeter<'_> {
     pub(super) async fn greet(&self) -> Result<Opened> {
         let known = match self.identity {
             Some(_) => Greeting::Versions,
-            None => self.shared.lock().old_brokers.greeting(self.endpoint),
+            None => self.shared.lock().old_brokers.greeting(self.key.endpoint),
         };
         let (mut greeting, mut first_error) = (known, None);
         loop {
@@ -125,7 +132,7 @@ impl Greeter<'_> {
             };
             let (error, next) = match outcome {
                 Ok(opened) => {
-                    old_brokers::note(self.shared, self.endpoint, &opened.0, &self.config.place);
+                    old_brokers::note(self.shared, self.key.endpoint, &opened.0, &self.config.place);
                     return Ok(opened);
                 }
                 Err(failed) => failed,
@@ -133,9 +140,9 @@ impl Greeter<'_> {
             let error = first_error.get_or_insert(error).clone();
             let (now, next) = (self.shared.now(), next.filter(|next| *next != greeting));
             let old_brokers = &mut self.shared.lock().old_brokers;
-            let Some(next) = next.filter(|next| old_brokers.may_begin(now, self.endpoint, *next)) else {
+            let Some(next) = next.filter(|next| old_brokers.may_begin(now, self.key.endpoint, *next)) else {
                 // It may come back with another version.
-                old_brokers.forget(self.endpoint);
+                old_brokers.forget(self.key.endpoint);
                 return Err(error);
             };
             greeting = next;
@@ -147,7 +154,7 @@ impl Greeter<'_> {
     /// late.
     async fn ask_or_probe(&self) -> std::result::Result<Opened, Failed> {
         let (dialled, is_dialled) = oneshot::channel();
-        let patience = self.shared.lock().old_brokers.patience(self.endpoint);
+        let patience = self.shared.lock().old_brokers.patience(self.key.endpoint);
         let probing = async {
             if is_dialled.await.is_err() || self.identity.is_some() {
                 return None;
@@ -181,11 +188,11 @@ impl Greeter<'_> {
             let now = self.shared.now();
             {
                 let old_brokers = &mut self.shared.lock().old_brokers;
-                let known = old_brokers.greeting(self.endpoint);
+                let known = old_brokers.greeting(self.key.endpoint);
                 if known != Greeting::Versions {
                     return known;
                 }
-                if old_brokers.may_begin(now, self.endpoint, probe) {
+                if old_brokers.may_begin(now, self.key.endpoint, probe) {
                     return probe;
                 }
             }
@@ -210,8 +217,11 @@ impl Greeter<'_> {
         })?;
         if let Some(tls) = &shared.tls {
             self.is_in_tls.store(true, Ordering::Relaxed);
-            let secured =
-                tls.ready(shared.now()).await.shake_hands(self.host, stream, &self.place_with_address()).await;
+            let secured = shared
+                .not_for_the_broker(self.key, tls.ready(shared.now()))
+                .await
+                .shake_hands(self.host, stream, &self.place_with_address())
+                .await;
             self.is_in_tls.store(false, Ordering::Relaxed);
             stream = secured.map_err(failed)?;
         }
@@ -257,7 +267,8 @@ impl Greeter<'_> {
         let mut answers = Vec::new();
         while !connection.is_ready() {
             if let (Some(sasl), Some(work)) = (&self.shared.sasl, connection.poll_work()) {
-                let worked = sasl.step(self.shared, work, attempt).await?;
+                let step = sasl.step(self.shared, work, attempt);
+                let worked = self.shared.not_for_the_broker(self.key, step).await?;
                 connection.handle_worked(self.shared.now(), worked)?;
                 continue;
             }

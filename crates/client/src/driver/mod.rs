@@ -6,6 +6,7 @@
 //! Each connection belongs to an owner. A broker answers the requests on one connection strictly in order, so a request
 //! that the broker may hold must not be ahead of another owner's.
 
+mod check;
 pub(crate) mod clock;
 mod connection;
 mod coordinators;
@@ -106,6 +107,8 @@ struct State {
     finding: HashMap<(CoordinatorKind, Arc<str>), Finding>,
     /// The endpoints whose last dial failed.
     unreachable: HashMap<Endpoint, Unreachable>,
+    /// Since when a connection for checks waits for its broker; `None` while it waits for something else.
+    silent_checks: HashMap<Endpoint, Option<Instant>>,
     old_brokers: OldBrokers,
 }
 
@@ -178,6 +181,7 @@ impl Switchboard {
             coordinators: Coordinators::default(),
             finding: HashMap::new(),
             unreachable: HashMap::new(),
+            silent_checks: HashMap::new(),
             old_brokers: OldBrokers::default(),
         };
         Self {
@@ -225,6 +229,8 @@ impl Switchboard {
         }
         state.route.handle_opened(now, key.endpoint);
         drop(state);
+        // A broker that completes the handshake is alive.
+        self.note_check(key, Some(now));
         self.dialled.send_replace(());
     }
 

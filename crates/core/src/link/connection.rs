@@ -457,7 +457,7 @@ impl Connection {
             if !request.may_fail_early {
                 return None;
             }
-            since.get_or_insert(request.queued_at.max(self.last_alive));
+            since.get_or_insert(request.queued_at.max(self.last_alive).max(self.throttled_until));
             longest = longest.max(request.limit);
         }
         let silence = (longest / 3).clamp(*SILENCE.start(), *SILENCE.end());
@@ -997,6 +997,14 @@ mod tests {
         connection.send(Instant(1_000), RequestId(2), &ProduceRequest::default(), late).unwrap();
         assert_eq!(connection.poll_timeout(), Some(Instant(31_000)));
         assert_eq!(connection.poll_check(Instant(30_000)), None);
+    }
+
+    #[test]
+    fn a_broker_that_throttles_is_given_the_time_that_it_asked_for_before_it_is_checked() {
+        let mut connection = waiting_since_a_second(EARLY);
+        connection.handle_throttle(Instant(2_000), 7_000);
+        assert_eq!(connection.poll_check(Instant(13_999)), None);
+        assert!(connection.poll_check(Instant(14_000)).is_some());
     }
 
     #[test]

@@ -89,7 +89,7 @@ struct BatchToSend {
 
 impl ProduceToSend {
     /// Seals the batches that are not sealed yet, and builds the request. Call it outside locks. Large batches are
-    /// compressed already, so this takes no longer than about a millisecond.
+    /// compressed already; what is left takes about a millisecond, more for pieces of a batch that was too large.
     ///
     /// # Errors
     ///
@@ -317,7 +317,7 @@ impl Producer {
         let identity = self.lanes.get(to.lane).producer_id();
         let partition = self.partitions.get_mut(id);
         let Taken { batch, stamp, payload } = match partition.take_next(to.broker_id, identity, rules) {
-            Ok(taken) => taken?,
+            Ok(taken) => taken,
             Err(what) => {
                 self.poison(what);
                 return None;

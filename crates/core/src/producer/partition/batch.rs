@@ -118,7 +118,8 @@ impl Batch {
     }
 }
 
-/// The bytes of a batch: sealed once, outside the producer's lock, and the same for every attempt.
+/// The bytes of a batch: sealed once, and the same for every attempt. The sender seals outside the producer's lock;
+/// only a batch that must be taken apart for an old leader is sealed under it.
 ///
 /// Sealing has two steps. Compressing takes long and needs only the records, so it may come first, on another thread.
 /// The header and the CRC come when the batch is sent.

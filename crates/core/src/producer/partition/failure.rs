@@ -250,7 +250,7 @@ fn piece_of(whole: &Batch, records: &Records, id: u64, piece: Piece) -> Batch {
         first_index: whole.first_index.saturating_add(piece.range.start),
         count: piece.range.len() as u32,
         last_piece: whole.last_piece && piece.range.end == whole.count,
-        // At most: how many it has shows only when its records are read, outside the producer's lock.
+        // At most: how many it has shows only when its records are read, and the sender does that.
         bytes: whole.bytes,
         payload,
         stamp,

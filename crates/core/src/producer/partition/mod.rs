@@ -333,8 +333,7 @@ impl Partition {
     }
 
     /// Takes the next batch, which must be waiting, for a request to `broker_id`. At its first attempt the batch gets
-    /// its sequence numbers, with the producer id that `identity` gives. `None` if the batch could not be made anew for
-    /// its sequence numbers, and has failed.
+    /// its sequence numbers, with the producer id that `identity` gives.
     ///
     /// # Errors
     ///
@@ -344,7 +343,7 @@ impl Partition {
         broker_id: i32,
         identity: Option<ProducerId>,
         rules: Rules,
-    ) -> Result<Option<Taken>, &'static str> {
+    ) -> Result<Taken, &'static str> {
         if let Some(identity) = identity {
             self.sequences.adopt(identity);
         }
@@ -368,15 +367,12 @@ impl Partition {
                             other");
             }
         }
-        if batch.is_decided() {
-            return Ok(None);
-        }
         batch.attempts = batch.attempts.saturating_add(1);
         batch.stage = Stage::InFlight;
         self.in_flight += 1;
         self.in_flight_to = Some(broker_id);
         self.retry_at = None;
-        Ok(Some(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) }))
+        Ok(Taken { batch: batch.id, stamp: batch.stamp, payload: Arc::clone(&batch.payload) })
     }
 
     /// Whether none of its batches is in flight.
