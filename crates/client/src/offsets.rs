@@ -595,4 +595,31 @@ mod tests {
         assert!(take_committed(response(), 7, &keys[..1]).unwrap_err().is_retriable());
         assert!(take_committed(response(), 0, &keys[..1]).unwrap().is_empty(), "in ZooKeeper it means nothing");
     }
+
+    #[test]
+    fn a_topic_that_was_deleted_does_not_keep_a_member_from_the_offsets_of_its_other_topics() {
+        let limit = Duration::from_secs(20);
+        let broker = Broker::start(Options::default()).unwrap();
+        let servers = parse_bootstrap_servers(&broker.bootstrap_servers()).unwrap();
+        let client = Client::new(ClientConfig::default().bootstrap_servers(servers)).unwrap();
+        let keys = ["orders", "gone"].map(|topic| TopicPartition::new(topic, 0));
+        let (opening, group) = (client.clone(), Arc::<str>::from("billing"));
+        let offsets = keys.clone().map(|key| (key, CommittedOffset::new(7))).into();
+        let commit = async move {
+            let held = (opening.topic("orders", true).await?, opening.topic("gone", true).await?);
+            opening.commit_offsets("billing", &offsets, limit).await?;
+            Ok::<_, Error>(held)
+        };
+        let _held = client.start(commit).wait(Some(limit)).unwrap().unwrap();
+        broker.with(|cluster, now| cluster.delete_topic(now, "gone"));
+
+        let driver = client.driver.clone();
+        let fetch = async move {
+            driver.refreshed_topic(&"gone".into()).await?;
+            committed_to_topics_in_use(&driver, &group, &keys, limit).await
+        };
+        let committed = client.start(fetch).wait(Some(limit)).unwrap().unwrap();
+        assert_eq!(committed.keys().map(|key| &*key.topic).collect::<Vec<_>>(), ["orders"]);
+        assert!(committed.values().all(|offset| offset.offset == 7 && !offset.topic_id.is_zero()), "asked for by id");
+    }
 }

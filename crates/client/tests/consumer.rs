@@ -275,7 +275,9 @@ fn positions_are_committed_as_they_are_even_when_the_consumer_is_closed_at_once(
     wait(&rig.client, commit).expect("it is committed");
     let mut expected = positions.clone();
     // It was asked for by name.
-    expected.values_mut().for_each(|committed| committed.topic_id = kavka::Uuid::ZERO);
+    for committed in expected.values_mut() {
+        committed.topic_id = kavka::Uuid::ZERO;
+    }
     assert_eq!(committed(&rig), expected);
     assert_eq!(consumer.commit(positions, LIMIT).unwrap_err().kind(), ErrorKind::Closed);
 }
