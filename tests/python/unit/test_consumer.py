@@ -287,7 +287,7 @@ def test_a_stop_that_is_refused_says_why_within_its_time(own_broker, group):
 @pytest.mark.parametrize("kind", [{}, {"managed": True}])
 def test_a_stop_without_a_topic_logs_that_nothing_was_committed(own_broker, group, kind, caplog):
     own_broker.create_topic("letters")
-    client = KafkaClient(own_broker.bootstrap_servers, broker_version="2.0.0", offsets_channel_socket_timeout_ms=1000)
+    client = KafkaClient(own_broker.bootstrap_servers, broker_version="2.0.0")
     topic = client.topics["letters"]
     make = topic.get_balanced_consumer if kind else topic.get_simple_consumer
     with topic.get_sync_producer() as producer, make(group, auto_commit_enable=True, **kind) as consumer:

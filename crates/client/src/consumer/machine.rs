@@ -10,7 +10,7 @@ use kavka_core::time::Instant;
 use kavka_core::wire::ApiKey;
 use kavka_core::wire::messages::OffsetCommitResponse;
 
-use super::SharedMachine;
+use super::{SharedMachine, lock};
 use crate::driver::Driver;
 use crate::role::{PendingResponse, Role, Turn, Wake};
 
@@ -31,6 +31,9 @@ impl Role for SharedMachine {
         // Commits from before the close are completed, and their outcomes reported.
         if state.closed.is_some() && !state.machine.is_committing() {
             self.drain_events(&mut state);
+            drop(state);
+            // Until now, metadata had to say whether the topics of the commits still exist.
+            lock(&self.topics).clear();
             return Turn::Ended;
         }
         state.machine.handle_metadata(now, metadata);
@@ -102,6 +105,7 @@ impl Role for SharedMachine {
         state.closed.get_or_insert_with(|| error.clone());
         state.commits.clear();
         drop(state);
+        lock(&self.topics).clear();
         self.arrived.notify_waiters();
     }
 }

@@ -540,7 +540,6 @@ impl Consumer {
         }
         drop(state);
         drop(lock(&self.shared.current).take());
-        lock(&self.shared.topics).clear();
         self.shared.arrived.notify_waiters();
         self.shared.wake.wake();
     }
