@@ -21,12 +21,12 @@ VALUE = bytes(range(100))
 KEY = b"key"
 # The instructions that a message of 100 bytes may cost.
 LIMITS = {
-    "produce": 2_620,
-    "produce-keyed": 2_770,
+    "produce": 2_430,
+    "produce-keyed": 2_580,
     "produce-many": 1_240,
-    "iterate": 1_740,
-    "iterate-value": 2_070,
-    "consume-batch": 1_720,
+    "iterate": 1_670,
+    "iterate-value": 2_000,
+    "consume-batch": 1_420,
 }
 # A function that nothing else calls: callgrind begins a new file whenever it is called.
 MARK = "getloadavg"

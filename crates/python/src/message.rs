@@ -7,12 +7,15 @@
 //! A program may set the attributes. That changes what it reads from then on, and nothing else: the producer has
 //! encoded the message, and the consumer counts the offset that it has handed out.
 
+use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kavka::Delivery;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDateTime, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors;
@@ -26,9 +29,10 @@ const OVERHEAD_BYTES: usize = 14;
 const TIMESTAMP_BYTES: usize = 8;
 
 /// A key or a value.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Payload {
     /// None.
+    #[default]
     Null,
     /// `bytes`, or what a deserializer returned.
     Object(Py<PyAny>),
@@ -80,7 +84,7 @@ const KEPT: usize = 4096;
 
 /// A produced or consumed message.
 #[pyclass(frozen, freelist = KEPT, module = "pykafka.protocol", name = "Message")]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Message {
     pub(crate) value: Payload,
     pub(crate) key: Payload,
@@ -103,6 +107,46 @@ pub(crate) struct Extra {
     produce_attempt: i64,
     protocol_version: i64,
     delivery_report_q: Option<Py<PyAny>>,
+}
+
+/// What is needed to make an object of the class without the general way, which takes longer than all the rest that is
+/// done for a message: it calls `object.__new__` with an empty tuple.
+struct Mould {
+    class: *mut ffi::PyTypeObject,
+    allocate: ffi::allocfunc,
+    /// Where the `Message` is in an object.
+    offset: usize,
+}
+
+// SAFETY: Nothing is done with the class but to make objects of it, attached to the interpreter.
+unsafe impl Send for Mould {}
+// SAFETY: As above.
+unsafe impl Sync for Mould {}
+
+static MOULD: PyOnceLock<Mould> = PyOnceLock::new();
+
+impl Mould {
+    #[inline]
+    fn get(py: Python<'_>) -> PyResult<&'static Self> {
+        MOULD.get_or_try_init(py, || Self::new(py))
+    }
+
+    /// Looks at an object that was made in the general way.
+    #[cold]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let message = Bound::new(py, Message::default())?;
+        let class = message.get_type();
+        let offset = std::ptr::from_ref(message.get()).addr() - message.as_ptr().addr();
+        let size: usize = class.getattr("__basicsize__")?.extract()?;
+        assert_eq!(size, offset + size_of::<Message>(), "an object has more to fill than the message");
+        // SAFETY: The class is alive, and this slot of a class is always an `allocfunc`.
+        let allocate = unsafe {
+            let slot = ffi::PyType_GetSlot(class.as_type_ptr(), ffi::Py_tp_alloc);
+            std::mem::transmute::<*mut c_void, Option<ffi::allocfunc>>(slot)
+        };
+        let allocate = allocate.ok_or_else(|| PyRuntimeError::new_err("the class of messages cannot allocate"))?;
+        Ok(Self { class: class.as_type_ptr(), allocate, offset })
+    }
 }
 
 impl Message {
@@ -134,11 +178,19 @@ impl Message {
     /// could see, and a program that holds a batch of messages would pay for a look at each of them, again and again.
     #[inline]
     pub(crate) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        let object = Bound::new(py, self)?;
-        // SAFETY: The object is alive, its class has the garbage collector's header, and to untrack it twice, as its
-        // destructor does, is allowed.
-        unsafe { pyo3::ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
-        Ok(object)
+        let mould = Mould::get(py)?;
+        // SAFETY: The class lives as long as the interpreter, and `allocate` is its own. An object that it returns is
+        // new and all ours, and has room for a `Message` at `offset`, where nothing is to be dropped. It has the
+        // garbage collector's header, and to untrack it twice, as its destructor does, is allowed.
+        unsafe {
+            let object = (mould.allocate)(mould.class, 0);
+            if object.is_null() {
+                return Err(PyErr::fetch(py));
+            }
+            object.byte_add(mould.offset).cast::<Self>().write(self);
+            ffi::PyObject_GC_UnTrack(object.cast());
+            Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+        }
     }
 
     /// What the program has set; else the broker's timestamp (`message.timestamp.type=LogAppendTime`), or else the

@@ -356,7 +356,7 @@ fn append(
         Some(partitioner) => Some(choose(py, partitioner, &settings.partitions, key)?),
         None => None,
     };
-    let views: Vec<Header<'_>> = headers.iter().flatten().map(view).collect();
+    let views: Vec<_> = headers.as_ref().map_or_else(Vec::new, |headers| headers.iter().map(view).collect());
     let record = Record {
         key: key.map(PyBytesMethods::as_bytes),
         value: value.map(PyBytesMethods::as_bytes),
