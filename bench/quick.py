@@ -6,9 +6,13 @@ meaningful.
 
 confluent-kafka runs with its best known settings: idempotent, `fetch.queue.backoff.ms=1`, `consume(1000)`. Both
 consumers read the same topic, which confluent-kafka has written.
+
+What was measured goes to `quick.json` or `quick-tls.json` in `bench/results/`; from both `make bench-report` writes the
+section TLS of docs/performance.md.
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -22,7 +26,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "kafka"))
 
-from kafka_cluster import LATEST_3, Cluster  # noqa: E402 - found by the line above
+import clients  # noqa: E402 - as those below, after the line that finds the first of them
+import versions_of  # noqa: E402
+from kafka_cluster import LATEST_3, Cluster  # noqa: E402
+from plot import RESULTS  # noqa: E402
+from run import machine  # noqa: E402
 
 CLIENTS = ("pykafka", "confluent")
 CPUS = sorted(os.sched_getaffinity(0))
@@ -71,11 +79,13 @@ def measure(client, action, bootstrap, topic, *numbers, cpus=(CLIENT_CPU,)):
 
 
 def compare(bootstrap, create_topic, rounds, count):
-    """Prints the table for one broker."""
+    """Prints the table for one broker, and returns what each client needed for each action, by round."""
+    measured = []
     row = "| {:8} | {:5} | {:>9} | {:>9} | {:>5} | {:>7} | {:>7} | {:>5} | {:>6} | {:>6} |"
     print(row.format("", "round", "k msg/s", "confluent", "ratio", "CPU us", "confl.", "ratio", "MiB", "confl."))
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for number in range(1, rounds + 1):
+        measured.append({})
         for action in ("produce", "consume"):
             order = CLIENTS if number % 2 else CLIENTS[::-1]
             results = {}
@@ -84,6 +94,7 @@ def compare(bootstrap, create_topic, rounds, count):
                 if action == "produce":
                     create_topic(topic)
                 results[client] = measure(client, action, bootstrap, topic, count)
+            measured[-1][action] = results
             ours, theirs = (results[client] for client in CLIENTS)
             rates = [count / result["seconds"] / 1e3 for result in (ours, theirs)]
             cpus = [result["cpu_seconds"] / count * 1e6 for result in (ours, theirs)]
@@ -91,6 +102,7 @@ def compare(bootstrap, create_topic, rounds, count):
             rate_ratio, cpu_ratio = f"{rates[0] / rates[1]:.2f}", f"{cpus[1] / cpus[0]:.2f}"
             figures = [f"{rates[0]:.0f}", f"{rates[1]:.0f}", rate_ratio, f"{cpus[0]:.3f}", f"{cpus[1]:.3f}", cpu_ratio]
             print(row.format(action, number, *figures, *(f"{mib:.0f}" for mib in memory)), flush=True)
+    return measured
 
 
 def main():
@@ -100,6 +112,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--version", default=LATEST_3, help="of Apache Kafka")
     parser.add_argument("--tls", action="store_true", help="let all brokers speak TLS")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for the JSON file")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {BROKER_CPU})
     print(
@@ -111,10 +124,16 @@ def main():
         "embedded broker": embedded_broker(tls=arguments.tls),
     }
     suffix = ", TLS" if arguments.tls else ""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    versions = versions_of.clients([clients.CLIENTS[name] for name in CLIENTS])
+    result = {"date": now, "machine": machine(), "versions": versions, "count": arguments.count, "brokers": {}}
     for name, broker in brokers.items():
         print(f"\n{name}, {arguments.count:,} messages of 100 bytes, 3 partitions, acks=all{suffix}\n")
         with broker as (bootstrap, create_topic):
-            compare(bootstrap, create_topic, arguments.rounds, arguments.count)
+            result["brokers"][name] = compare(bootstrap, create_topic, arguments.rounds, arguments.count)
+    arguments.results.mkdir(exist_ok=True, parents=True)
+    file = arguments.results / f"quick{'-tls' if arguments.tls else ''}.json"
+    file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

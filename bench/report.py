@@ -18,13 +18,15 @@ PAGE = ROOT / "docs" / "performance.md"
 WHOLE = ("produce-100", "consume-100", "latency-1", "first", "imports", "consume-100-kafka-4", "produce-100-kafka-4")
 
 
-def sections(results):
-    """`{marker: text}`."""
+def sections(results, quick):
+    """`{marker: text}`. `quick` has what `make bench-quick` measured, by the names of its files."""
     names = [name for name in CASES if name in results]
     texts = {"summary": tables.summary(results, names), "settings": settings(), "machine": machine(results)}
     for name in WHOLE:
         if name in results:
             texts[name] = f"{tables.title(results[name])}\n\n{tables.of_case(results[name])}"
+    if quick.keys() >= {"quick", "quick-tls"}:
+        texts["tls"] = tables.quick(quick["quick"], quick["quick-tls"])
     return texts
 
 
@@ -44,20 +46,21 @@ def machine(results):
 
 
 def fill(page, texts):
-    """Replaces what is between `<!-- bench: name -->` and `<!-- end -->`; a marker without a result says so."""
+    """Replaces what is between `<!-- bench: name -->` and `<!-- end -->`; an empty marker without a result says so."""
 
     def text_of(match):
-        text = texts.get(match[1], "Not measured yet.")
+        text = texts.get(match[1], match[2].strip() or "Not measured yet.")
         return f"<!-- bench: {match[1]} -->\n\n{text}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- bench: ([\w-]+) -->\n.*?<!-- end -->", text_of, page, flags=re.DOTALL)
+    return re.sub(r"<!-- bench: ([\w-]+) -->\n(.*?)<!-- end -->", text_of, page, flags=re.DOTALL)
 
 
 def main():
     """Writes the page and the picture."""
     files = sorted(plot.RESULTS.glob("*.json"))
     results = {path.stem: json.loads(path.read_text()) for path in files if path.stem in CASES}
-    PAGE.write_text(fill(PAGE.read_text(), sections(results)))
+    quick = {path.stem: json.loads(path.read_text()) for path in files if path.stem in ("quick", "quick-tls")}
+    PAGE.write_text(fill(PAGE.read_text(), sections(results, quick)))
     plot.main()
 
 

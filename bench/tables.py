@@ -1,6 +1,8 @@
 """Tables of what was measured, as Markdown, for the terminal and for docs/performance.md."""
 
-from figures import REFERENCE, medians, ratio, spread
+import statistics
+
+from figures import REFERENCE, medians, ratio, ratios, spread
 
 #: The columns for work that is counted in messages, and for work that is timed: (header, function of the medians).
 COUNTED = [("k msg/s", lambda it: f"{it['rate'] / 1e3:,.0f}"), ("CPU us", lambda it: f"{it['cpu_us']:.3f}")]
@@ -68,3 +70,19 @@ def summary(results, names):
             cells = [f"{factor:.2f}" if factor else "" for factor in factors]
             lines.append(line([result["case"]["about"], *cells]))
     return "\n".join(lines)
+
+
+def quick(plaintext, tls):
+    """By what factor confluent-kafka needs more CPU time, for each broker and action of two runs of `bench-quick`."""
+    lines = [line(["", "plaintext", "TLS"]), line(["---", "---:", "---:"])]
+    for broker in plaintext["brokers"]:
+        for action, name in (("produce", "writing"), ("consume", "reading")):
+            cells = [f"{name}, {broker}"]
+            for result in (plaintext, tls):
+                rounds = [measured[action] for measured in result["brokers"][broker]]
+                factors = ratios(rounds, "cpu_seconds", "confluent")
+                cells.append(f"{statistics.median(factors):.2f} ({min(factors):.2f} to {max(factors):.2f})")
+            lines.append(line(cells))
+    about = ", ".join(f"{name} of {result['date'][:10]}" for name, result in (("plaintext", plaintext), ("TLS", tls)))
+    counts = " and ".join(f"{count:,}" for count in sorted({result["count"] for result in (plaintext, tls)}))
+    return "\n".join([*lines, "", f"{counts} messages; {about}."])

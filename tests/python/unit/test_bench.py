@@ -1,6 +1,7 @@
 """The arithmetic and the tables of the benchmarks, which measure nothing here."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -99,6 +100,44 @@ def test_a_page_gets_the_text_of_each_marker_and_says_what_is_missing(bench):
     assert "<!-- bench: one -->\n\nnew\n\n<!-- end -->\nb\n" in filled
     assert "Not measured yet." in filled
     assert bench["report"].fill(filled, {"one": "new"}) == filled
+
+
+def quick(*factors, count=1_000_000):
+    rounds = [
+        {
+            action: {"pykafka": {"cpu_seconds": 0.5}, "confluent": {"cpu_seconds": 0.5 * factor * times}}
+            for action, times in (("produce", 1), ("consume", 2))
+        }
+        for factor in factors
+    ]
+    return {"date": "2026-01-02T03:04:05+00:00", "count": count, "brokers": {"a broker": rounds}}
+
+
+def test_the_table_of_tls_has_the_median_and_the_extremes_of_the_rounds_without_and_with_it(bench):
+    results = {"quick": quick(3, 1, 2), "quick-tls": quick(1.5, 0.5, 4, count=1_000)}
+    others = {"produce-100": result(bench, ROUNDS)}
+    assert bench["report"].sections(others, results)["tls"].splitlines() == [
+        "|  | plaintext | TLS |",
+        "| --- | ---: | ---: |",
+        "| writing, a broker | 2.00 (1.00 to 3.00) | 1.50 (0.50 to 4.00) |",
+        "| reading, a broker | 4.00 (2.00 to 6.00) | 3.00 (1.00 to 8.00) |",
+        "",
+        "1,000 and 1,000,000 messages; plaintext of 2026-01-02, TLS of 2026-01-02.",
+    ]
+
+
+def test_a_page_has_what_the_results_say(bench):
+    """`make bench-report` would change nothing."""
+    files = {path.stem: json.loads(path.read_text()) for path in sorted((BENCH / "results").glob("*.json"))}
+    results = {name: result for name, result in files.items() if name in bench["cases"].CASES}
+    quick = {name: result for name, result in files.items() if name.startswith("quick")}
+    page = (BENCH.parent / "docs" / "performance.md").read_text()
+    assert bench["report"].fill(page, bench["report"].sections(results, quick)) == page
+
+
+def test_what_was_measured_before_stays_if_there_is_no_result(bench):
+    page = "<!-- bench: tls -->\n\n| old |\n\n<!-- end -->\n"
+    assert bench["report"].fill(page, {}) == page
 
 
 def test_the_picture_has_a_bar_for_each_client_and_figure(bench):
