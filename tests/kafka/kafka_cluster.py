@@ -9,8 +9,10 @@ module imports nothing but the standard library; load it without putting this fo
 `kafka.py` would hide the kafka-python package.
 """
 
+import collections
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -187,8 +189,8 @@ class Cluster:
     def tool_command(self, name, version=None):
         """The beginning of the command line for one of Kafka's tools, connected to this cluster; add its arguments.
 
-        :param name: "console-producer", "console-consumer", "topics", "configs", "consumer-groups", "get-offsets" or
-            "dump-log".
+        :param name: "console-producer", "console-consumer", "topics", "configs", "consumer-groups", "get-offsets",
+            "dump-log" or "jmx".
         :param version: the Kafka version of the tool; None: that of the cluster.
         """
         return self._command("tool", name, *([version] if version else []))["command"]
@@ -211,6 +213,18 @@ class Cluster:
         arguments = ["--print-data-log", "--deep-iteration", "--files", ",".join(map(str, segments))]
         return self.tool("dump-log", *arguments).decode(errors="replace")
 
+    def counted(self, listener):
+        """What the first broker has counted on a listener since it started, by the names in JMX. Needs Kafka 3.5."""
+        process_id = str(self.processes["1"])
+        _run("jcmd", process_id, "ManagementAgent.start_local")
+        url = re.search(r'"(service:jmx:[^"]+)"', _run("jcmd", process_id, "PerfCounter.print"))[1]
+        name = f"kafka.server:type=socket-server-metrics,listener={listener},networkProcessor=*"
+        arguments = ["--jmx-url", url, "--object-name", name, "--one-time", "--report-format", "properties"]
+        totals = collections.Counter()
+        for total, count in re.findall(rb":([a-z-]+-(?:total|count))=([0-9.E]+)", self.tool("jmx", *arguments)):
+            totals[total.decode()] += int(float(count))
+        return totals
+
     def _command(self, *words):
         with self._lock:
             # If the harness is gone there is no answer, which raises the error.
@@ -227,3 +241,10 @@ class Cluster:
         if "error" in answer:
             raise KafkaError(answer["error"])
         return answer
+
+
+def _run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise KafkaError(f"{' '.join(command)} ended with status {done.returncode}: {done.stdout + done.stderr}")
+    return done.stdout

@@ -20,6 +20,7 @@ _TOOL_CLASSES = {
     ],
     "get-offsets": ["org.apache.kafka.tools.GetOffsetShell", "kafka.tools.GetOffsetShell"],
     "dump-log": ["org.apache.kafka.tools.DumpLogSegments", "kafka.tools.DumpLogSegments"],
+    "jmx": ["org.apache.kafka.tools.JmxTool"],
 }
 _LOG4J = """\
 log4j.rootLogger=INFO, console
@@ -181,7 +182,7 @@ def tool_class(version_text, tool):
 
 def tool_connection(version, tool, bootstrap, zookeeper):
     """The arguments that give a tool the cluster's address."""
-    if tool == "dump-log":
+    if tool in ("dump-log", "jmx"):
         return []
     if (tool == "console-producer" and version < (2, 5)) or (tool == "get-offsets" and version < (3, 0)):
         return ["--broker-list", bootstrap]

@@ -1,5 +1,6 @@
 """TLS and SASL on real Kafka: what is written with them comes back, whatever happens to passwords and sessions."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -9,10 +10,12 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 
 import pykafka
 import pytest
 import tokens
+from connections import connections_to
 from pykafka import SslConfig, sasl
 from pykafka.cli import kafka_tools
 from pykafka.exceptions import AuthenticationException, SaslAuthenticationFailed
@@ -28,9 +31,11 @@ def tls(cluster):
     return SslConfig(cluster.security["ca"])
 
 
-def credentials(cluster, mechanism):
-    user, password = cluster.security["user"], cluster.security["password"]
+def credentials(security, mechanism):
+    user, password = security["user"], security["password"]
     match mechanism:
+        case "GSSAPI":
+            return sasl.Gssapi()
         case "PLAIN":
             return sasl.Plain(user, password)
         case "OAUTHBEARER":
@@ -130,12 +135,20 @@ def test_a_client_without_a_certificate_is_told_that_it_needs_one(secure_kafka):
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("listener", ["SASL_SSL", pytest.param("SASL_PLAINTEXT", marks=pytest.mark.long)])
-def test_messages_come_back_to_a_client_that_has_authenticated(secure_kafka, listener, mechanism):
+@pytest.mark.parametrize(
+    ("listener", "count"),
+    [
+        ("SASL_SSL", COUNT),
+        ("SASL_PLAINTEXT", 1_000),
+        pytest.param("SASL_PLAINTEXT", COUNT, marks=pytest.mark.long),
+    ],
+)
+def test_messages_come_back_to_a_client_that_has_authenticated(secure_kafka, listener, count, mechanism):
     ssl_config = tls(secure_kafka) if listener == "SASL_SSL" else None
     round_trip(
         secure_kafka,
-        client(secure_kafka, listener, ssl_config=ssl_config, sasl=credentials(secure_kafka, mechanism)),
+        client(secure_kafka, listener, ssl_config=ssl_config, sasl=credentials(secure_kafka.security, mechanism)),
+        count,
     )
 
 
@@ -154,18 +167,34 @@ def test_messages_come_back_with_tokens_of_an_endpoint(secure_kafka):
         assert endpoint.requests >= 1
 
 
-def test_messages_come_back_to_a_client_with_a_ticket(secure_kafka):
-    """In a process of its own: only at its start does a program take the environment of Kerberos."""
-    kerberos = secure_kafka.security["kerberos"]
-    for listener in ("SASL_SSL", "SASL_PLAINTEXT"):
-        topic = f"secure-{uuid.uuid4()}"
-        secure_kafka.create_topic(topic, partitions=3)
-        program = [sys.executable, __file__, secure_kafka.secure_listeners[listener], topic]
-        program += [secure_kafka.security["ca"]] * (listener == "SASL_SSL")
-        environment = os.environ | kerberos["environment"] | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == COUNT
+@contextlib.contextmanager
+def program(cluster, verb, listener, mechanism, **about):
+    """This file as a program, in a process of its own: only at its start does one take the environment of Kerberos."""
+    topic = f"secure-{uuid.uuid4()}"
+    cluster.create_topic(topic, partitions=3)
+    about |= {"hosts": cluster.secure_listeners[listener], "topic": topic, "mechanism": mechanism}
+    about |= {"security": cluster.security, "tls": listener != "SASL_PLAINTEXT"}
+    environment = os.environ | cluster.security["kerberos"]["environment"] | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, verb, json.dumps(about)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def output_of(process):
+    """What a program prints at its end, which is the end of its stdin."""
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return json.loads(stdout)
+
+
+@pytest.mark.parametrize("listener", ["SASL_SSL", "SASL_PLAINTEXT"])
+def test_messages_come_back_to_a_client_with_a_ticket(secure_kafka, listener):
+    with program(secure_kafka, "round-trip", listener, "GSSAPI") as process:
+        assert output_of(process) == COUNT
 
 
 def test_a_running_client_survives_a_new_password(secure_kafka):
@@ -179,9 +208,10 @@ def test_a_running_client_survives_a_new_password(secure_kafka):
     secure_kafka.set_scram_password(user, password[0])
     running = client(secure_kafka, "REAUTH", ssl_config=tls(secure_kafka), sasl=sasl.Scram(user, current))
     topic = new_topic(secure_kafka, running)
-    with topic.get_producer(delivery_reports=True) as producer:
+    with running, topic.get_producer(delivery_reports=True) as producer:
         producer.produce(b"%010d before" % 0)
         assert producer.get_delivery_report(timeout=60)[1] is None
+        connections = connections_to(secure_kafka.secure_listeners["REAUTH"])
         with changing:
             secure_kafka.set_scram_password(user, "second")
             password[0] = "second"
@@ -192,71 +222,118 @@ def test_a_running_client_survives_a_new_password(secure_kafka):
             number += 1
             producer.produce(b"%010d after" % number)
             assert producer.get_delivery_report(timeout=60)[1] is None
-    assert sorted(read(topic, number + 1)) == list(range(number + 1))
+        # Longer than a session: only with the new password can one that began with the old one be open.
+        assert connections & connections_to(secure_kafka.secure_listeners["REAUTH"]), "all connections were closed"
+        assert sorted(read(topic, number + 1)) == list(range(number + 1))
     with pytest.raises(AuthenticationException):
         client(secure_kafka, "SASL_SSL", ssl_config=tls(secure_kafka), sasl=sasl.Scram(user, "first"))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_nothing_is_lost_while_sessions_end_under_load(secure_kafka, mechanism):
-    asked = []
-    given = credentials(secure_kafka, mechanism)
-    if mechanism != "OAUTHBEARER":
-        user, password = secure_kafka.security["user"], secure_kafka.security["password"]
-        kind = (sasl.Plain,) if mechanism == "PLAIN" else (sasl.Scram, mechanism)
-        given = kind[0](user, lambda: asked.append(1) or password, *kind[1:])
-    running = client(secure_kafka, "REAUTH", ssl_config=tls(secure_kafka), sasl=given)
-    topic = new_topic(secure_kafka, running)
-    over = threading.Event()
-    written = 0
+def connections_of(process):
+    """The connections of a program under load, which it prints when it gets a line."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    assert line, process.stderr.read()
+    return set(json.loads(line))
 
-    def write():
-        nonlocal written
-        with topic.get_producer(linger_ms=1) as producer:
-            while not over.is_set():
-                for _ in range(500):
-                    producer.produce(b"%010d under load" % written)
-                    written += 1
-                time.sleep(0.01)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    numbers = []
-    with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
-        # Three sessions and a half.
-        end = time.monotonic() + 35
-        while time.monotonic() < end:
-            numbers.append(int(consumer.consume().value[:10]))
-        over.set()
-        writer.join()
-        while len(numbers) < written:
-            message = consumer.consume()
-            assert message is not None, f"{len(numbers)} of {written} messages came"
-            numbers.append(int(message.value[:10]))
-        assert sorted(numbers) == list(range(written))
-    if mechanism != "OAUTHBEARER":
-        assert len(asked) >= 6, "each connection has authenticated at least three times"
+@pytest.mark.parametrize(
+    ("mechanisms", "sessions", "burst"),
+    [
+        pytest.param([*MECHANISMS, "GSSAPI"], 1, 2, id="all-together"),
+        *(pytest.param([each], 4, 500, marks=pytest.mark.long, id=each) for each in [*MECHANISMS, "GSSAPI"]),
+    ],
+)
+def test_nothing_is_lost_and_connections_stay_while_sessions_end_under_load(secure_kafka, mechanisms, sessions, burst):
+    """The broker counts that connections authenticate again, and the kernel shows that they are the same ones."""
+    clients = []
+
+    def all_stay():
+        """Whether all connections are there that were there before the sessions ended."""
+        begun, before = [connections_of(client) for client in clients], secure_kafka.counted("REAUTH")
+        assert all(begun)
+        wanted = before["successful-reauthentication-total"] + sessions * sum(map(len, begun))
+        while (counted := secure_kafka.counted("REAUTH"))["successful-reauthentication-total"] < wanted:
+            assert [client.poll() for client in clients] == [None] * len(clients)
+        expired = counted["expired-connections-killed-count"] - before["expired-connections-killed-count"]
+        return expired == 0 and all(was <= connections_of(client) for was, client in zip(begun, clients, strict=True))
+
+    with contextlib.ExitStack() as stack:
+        for mechanism in mechanisms:
+            started = program(secure_kafka, "under-load", "REAUTH", mechanism, burst=burst)
+            clients.append(stack.enter_context(started))
+            connections_of(clients[-1])
+        # When a machine stands still for seconds, a client takes a connection for dead, and opens another one.
+        assert any(all_stay() for _ in range(5)), "connections are closed when their sessions end"
+        for client in clients:
+            assert output_of(client) > 0
 
 
 def test_kafka_1_1_speaks_tls_1_2(start_kafka):
     cluster = start_kafka("1.1.1", secure=True)
     round_trip(cluster, client(cluster, "SSL", ssl_config=SslConfig(cluster.security["ca"])), 100_000)
     for mechanism in MECHANISMS[:3]:
-        given = credentials(cluster, mechanism)
+        given = credentials(cluster.security, mechanism)
         round_trip(cluster, client(cluster, "SASL_SSL", ssl_config=tls(cluster), sasl=given), 100_000)
     with pytest.raises(pykafka.exceptions.KafkaException, match=r"TLS"):
         config = SslConfig(cluster.security["ca"], minimum_version="TLSv1.3")
         client(cluster, "SSL", ssl_config=config)
 
 
-def _with_a_ticket(hosts, topic, cafile=None):
-    ssl_config = SslConfig(cafile) if cafile else None
-    write_and_read(pykafka.KafkaClient(hosts, ssl_config=ssl_config, sasl=sasl.Gssapi()).topics[topic], COUNT)
-    print(COUNT)
+def _connected(about):
+    security = about["security"]
+    ssl_config = SslConfig(security["ca"]) if about["tls"] else None
+    return pykafka.KafkaClient(about["hosts"], ssl_config=ssl_config, sasl=credentials(security, about["mechanism"]))
+
+
+def _round_trip(about):
+    write_and_read(_connected(about).topics[about["topic"]], COUNT)
+    return COUNT
+
+
+def _under_load(about):
+    """Writes and reads until the end of stdin, and prints its connections for each line; returns how much it wrote."""
+    topic = _connected(about).topics[about["topic"]]
+    over, written = threading.Event(), 0
+
+    def write():
+        nonlocal written
+        with topic.get_producer(linger_ms=1) as producer:
+            is_last = False
+            while not is_last:
+                # What is written after that wakes the reader, which then sees that it is over.
+                is_last = over.is_set()
+                for _ in range(about["burst"]):
+                    producer.produce(b"%010d under load" % written)
+                    written += 1
+                time.sleep(0.01)
+
+    def tell():
+        for _ in sys.stdin:
+            print(json.dumps(sorted(connections_to(about["hosts"]))), flush=True)
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
+        numbers = [int(consumer.consume().value[:10])]
+        # Now it has all its connections.
+        threading.Thread(target=tell, daemon=True).start()
+        while not over.is_set():
+            numbers.append(int(consumer.consume().value[:10]))
+        writer.join()
+        while len(numbers) < written:
+            message = consumer.consume()
+            assert message is not None, f"{len(numbers)} of {written} messages came"
+            numbers.append(int(message.value[:10]))
+        assert sorted(numbers) == list(range(written))
+    return written
 
 
 if __name__ == "__main__":
     # A shell ignores it in background jobs, and so do the programs that a test starts there.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _with_a_ticket(*sys.argv[1:])
+    verbs = {"round-trip": _round_trip, "under-load": _under_load}
+    warnings.filterwarnings("ignore", "SASL .* without TLS")
+    print(json.dumps(verbs[sys.argv[1]](json.loads(sys.argv[2]))))
