@@ -39,8 +39,11 @@ const ERROR_SHIFT: u32 = 16;
 const NO_CREDENTIALS: u32 = 7;
 const CREDENTIALS_EXPIRED: u32 = 11;
 
-/// Kerberos' own codes: an unknown service principal, an expired ticket, and two for a key distribution centre that is
-/// away.
+/// Kerberos' own codes: three for a keytab that does not fit, an unknown service principal, an expired ticket, and two
+/// for a key distribution centre that is away.
+const UNKNOWN_CLIENT: u32 = 0x96c7_3a06;
+const PREAUTHENTICATION_FAILED: u32 = 0x96c7_3a18;
+const WRONG_KEY: u32 = 0x96c7_3a1f;
 const UNKNOWN_SERVER: u32 = 0x96c7_3a07;
 const TICKET_EXPIRED: u32 = 0x96c7_3a20;
 const KDC_UNREACHABLE: u32 = 0x96c7_3a9c;
@@ -264,6 +267,9 @@ impl Context {
                 "the Kerberos server (KDC) cannot be reached".into(),
                 "is it running, and do krb5.conf and the DNS name it?",
             ),
+            (NO_CREDENTIALS, UNKNOWN_CLIENT | PREAUTHENTICATION_FAILED | WRONG_KEY) => {
+                ("Kerberos refuses the keytab".into(), "export it again, or name another one in KRB5_CLIENT_KTNAME")
+            }
             (NO_CREDENTIALS, _) => {
                 ("there is no Kerberos ticket".into(), "get one with kinit, or name a keytab in KRB5_CLIENT_KTNAME")
             }

@@ -50,7 +50,7 @@ class Kdc:
             self._run("kadmin.local", "-q", f"addprinc -randkey {principal}")
             self._run("kadmin.local", "-q", f"ktadd -k {keytab} {principal}")
         command = ["env", *(f"{name}={value}" for name, value in self._environment().items())]
-        self.process = spawn([*command, self._program("krb5kdc"), "-n", "-r", REALM], self.folder / "kdc.log")
+        self.process = spawn([*command, self.program("krb5kdc"), "-n", "-r", REALM], self.folder / "kdc.log")
 
     def is_ready(self):
         """Whether the client gets a ticket."""
@@ -83,9 +83,10 @@ class Kdc:
         return {"LD_LIBRARY_PATH": ":".join(sorted(map(str, folders)))} if folders else {}
 
     def _run(self, program, *arguments):
-        certificates.run([self._program(program), *arguments], self.folder, env=self._environment())
+        certificates.run([self.program(program), *arguments], self.folder, env=self._environment())
 
-    def _program(self, name):
+    def program(self, name):
+        """The path of one of MIT's programs."""
         found = _installed(name) or (self._root and next(self._root.glob(f"usr/*bin/{name}*"), None))
         if not found:
             raise HarnessError(f"no program {name!r}: GSSAPI needs it, install krb5-kdc, krb5-admin-server, krb5-user")

@@ -81,6 +81,7 @@ class Security:
                 "environment": self.kdc.environment,
                 "principal": f"{kerberos.CLIENT}@{kerberos.REALM}",
                 "keytab": str(self.kdc.client_keytab),
+                "kinit": self.kdc.program("kinit"),
             }
         return told
 

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 import uuid
 import warnings
+from pathlib import Path
 
 import pykafka
 import pytest
@@ -168,13 +170,14 @@ def test_messages_come_back_with_tokens_of_an_endpoint(secure_kafka):
 
 
 @contextlib.contextmanager
-def program(cluster, verb, listener, mechanism, **about):
+def program(cluster, verb, listener, mechanism, environment=None, **about):
     """This file as a program, in a process of its own: only at its start does one take the environment of Kerberos."""
     topic = f"secure-{uuid.uuid4()}"
     cluster.create_topic(topic, partitions=3)
     about |= {"hosts": cluster.secure_listeners[listener], "topic": topic, "mechanism": mechanism}
     about |= {"security": cluster.security, "tls": listener != "SASL_PLAINTEXT"}
-    environment = os.environ | cluster.security["kerberos"]["environment"] | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = cluster.security["kerberos"]["environment"] | (environment or {})
+    environment = os.environ | environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, __file__, verb, json.dumps(about)]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
@@ -195,6 +198,96 @@ def output_of(process):
 def test_messages_come_back_to_a_client_with_a_ticket(secure_kafka, listener):
     with program(secure_kafka, "round-trip", listener, "GSSAPI") as process:
         assert output_of(process) == COUNT
+
+
+def _no_ticket(kerberos, folder):
+    return {"KRB5CCNAME": f"FILE:{folder / 'no.ccache'}"}
+
+
+def _expired_ticket(kerberos, folder):
+    cache, environment = f"FILE:{folder / 'expired.ccache'}", os.environ | kerberos["environment"]
+    kinit = [kerberos["kinit"], "-l", "1s", "-k", "-t", kerberos["keytab"], "-c", cache, kerberos["principal"]]
+    subprocess.run(kinit, env=environment, check=True)
+    is_valid = [Path(kerberos["kinit"]).with_name("klist"), "-s", "-c", cache]
+    while subprocess.run(is_valid, env=environment).returncode == 0:
+        time.sleep(0.1)
+    return {"KRB5CCNAME": cache}
+
+
+def _changed_keytab(kerberos, folder):
+    """A keytab with keys that the principal does not have (any more)."""
+    data, end = bytearray(Path(kerberos["keytab"]).read_bytes()), 2
+    while end < len(data):
+        end += 4 + int.from_bytes(data[end : end + 4])
+        # The end of the key, ahead of its version number.
+        data[end - 5] ^= 1
+    (folder / "changed.keytab").write_bytes(data)
+    return _no_ticket(kerberos, folder) | {"KRB5_CLIENT_KTNAME": str(folder / "changed.keytab")}
+
+
+def _foreign_keytab(kerberos, folder):
+    data = Path(kerberos["keytab"]).read_bytes().replace(b"kavka-client", b"kavka-nobody")
+    (folder / "foreign.keytab").write_bytes(data)
+    return _no_ticket(kerberos, folder) | {"KRB5_CLIENT_KTNAME": str(folder / "foreign.keytab")}
+
+
+def _no_kdc(kerberos, folder):
+    config = Path(kerberos["environment"]["KRB5_CONFIG"]).read_text()
+    (folder / "krb5.conf").write_text(re.sub(r"kdc = 127\.0\.0\.1:\d+", "kdc = 127.0.0.1:1", config))
+    keytab = {"KRB5_CLIENT_KTNAME": kerberos["keytab"]}
+    return _no_ticket(kerberos, folder) | keytab | {"KRB5_CONFIG": str(folder / "krb5.conf")}
+
+
+def _no_library(kerberos, folder):
+    """An empty file in its place hides that of the system."""
+    (folder / "libgssapi_krb5.so.2").touch()
+    return {"LD_LIBRARY_PATH": str(folder)}
+
+
+@pytest.mark.parametrize(
+    ("environment", "service_name", "error", "words"),
+    [
+        (
+            _no_ticket,
+            "kafka",
+            "AuthenticationException",
+            ["there is no Kerberos ticket", "kinit", "KRB5_CLIENT_KTNAME"],
+        ),
+        (_expired_ticket, "kafka", "AuthenticationException", ["the Kerberos ticket has expired", "kinit"]),
+        (
+            _changed_keytab,
+            "kafka",
+            "AuthenticationException",
+            ["Kerberos refuses the keytab", "KRB5_CLIENT_KTNAME"],
+        ),
+        (
+            _foreign_keytab,
+            "kafka",
+            "AuthenticationException",
+            ["Kerberos refuses the keytab", "'kavka-nobody@"],
+        ),
+        (_no_kdc, "kafka", "NoBrokersAvailableError", ["(KDC) cannot be reached", "krb5.conf"]),
+        (_no_library, "kafka", "AuthenticationException", ["library cannot be loaded", "libgssapi-krb5-2 on Debian"]),
+        (
+            lambda *_: {},
+            "nobody",
+            "AuthenticationException",
+            ["Kerberos does not know the principal nobody/localhost", "correct Gssapi(service_name)"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("secure_kafka", ["LATEST"], indirect=True)
+def test_a_client_without_kerberos_is_told_at_once_what_to_do(
+    secure_kafka, tmp_path, environment, service_name, error, words
+):
+    given = environment(secure_kafka.security["kerberos"], tmp_path)
+    with program(secure_kafka, "refused", "SASL_SSL", "GSSAPI", given, service_name=service_name) as process:
+        kind, text, seconds = output_of(process)
+    assert kind == error, text
+    assert "at localhost:" in text
+    for part in words:
+        assert part in text
+    assert seconds < 30, "it does not wait for the limit of a minute"
 
 
 def test_a_running_client_survives_a_new_password(secure_kafka):
@@ -287,6 +380,14 @@ def _connected(about):
     return pykafka.KafkaClient(about["hosts"], ssl_config=ssl_config, sasl=credentials(security, about["mechanism"]))
 
 
+def _refused(about):
+    begun = time.monotonic()
+    ssl_config, mechanism = SslConfig(about["security"]["ca"]), sasl.Gssapi(about["service_name"])
+    with pytest.raises(pykafka.exceptions.KafkaException) as refused:
+        pykafka.KafkaClient(about["hosts"], ssl_config=ssl_config, sasl=mechanism, socket_timeout_ms=60_000)
+    return type(refused.value).__name__, str(refused.value), time.monotonic() - begun
+
+
 def _round_trip(about):
     write_and_read(_connected(about).topics[about["topic"]], COUNT)
     return COUNT
@@ -334,6 +435,6 @@ def _under_load(about):
 if __name__ == "__main__":
     # A shell ignores it in background jobs, and so do the programs that a test starts there.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    verbs = {"round-trip": _round_trip, "under-load": _under_load}
+    verbs = {"refused": _refused, "round-trip": _round_trip, "under-load": _under_load}
     warnings.filterwarnings("ignore", "SASL .* without TLS")
     print(json.dumps(verbs[sys.argv[1]](json.loads(sys.argv[2]))))
