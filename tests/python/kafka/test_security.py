@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -129,6 +130,63 @@ def test_kafka_tools_reads_the_properties_of_kafkas_own_tools(secure_kafka, tmp_
     assert kafka_tools.main(["-F", str(file), "create_topic", name]) == 0
     assert kafka_tools.main(["-F", str(file), "print_topics"]) == 0
     assert name in capsys.readouterr().out
+
+
+def of_the_guide(pattern):
+    """The parts of the guide that match."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "guide" / "security.md").read_text()
+    return re.findall(pattern, text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("secure_kafka", ["LATEST"], indirect=True)
+def test_the_properties_and_commands_of_the_guide_work(secure_kafka, kavka, tmp_path, monkeypatch, capfd):
+    def adapted(text):
+        text = text.replace("kafka-1:9093", secure_kafka.secure_listeners["SASL_SSL"])
+        return text.replace("/etc/kafka/ca.pem", secure_kafka.security["ca"])
+
+    topic = f"secure-{uuid.uuid4()}"
+    secure_kafka.create_topic(topic)
+    (properties,) = of_the_guide(r"^```properties\n(.*?)^```")
+    monkeypatch.chdir(tmp_path)
+    Path("client.properties").write_text(adapted(properties))
+    monkeypatch.setenv("KAVKA_SASL_PASSWORD", secure_kafka.security["password"])
+    commands = of_the_guide(r"`((?:kavka|kafka-tools) [^`]+)`")
+    assert len(commands) >= 3
+    for command in commands:
+        program, *arguments = shlex.split(adapted(command))
+        if program == "kavka":
+            assert subprocess.run([kavka, *arguments]).returncode == 0, command
+        else:
+            assert kafka_tools.main(arguments) == 0, command
+        printed = capfd.readouterr()
+        assert topic in printed.out, command
+        assert printed.err == "", command
+
+
+@pytest.mark.parametrize("secure_kafka", ["LATEST"], indirect=True)
+def test_the_commands_of_the_guide_convert_the_stores_of_java(secure_kafka, tmp_path):
+    security, password = secure_kafka.security, "store-secret"
+
+    def run(command, passwords=0):
+        """In a session without a terminal, so that it asks for passwords on stdin."""
+        answers = f"{password}\n" * passwords
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, input=answers, text=True, capture_output=True, start_new_session=True
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    store = f"-storetype JKS -storepass {password}"
+    run(f"keytool -importcert -noprompt -alias ca -file {security['ca']} -keystore truststore.jks {store}")
+    chain = f"-in {security['certificate']} -inkey {security['key']} -passout pass:{password}"
+    run(f"openssl pkcs12 -export {chain} -out client.p12")
+    source = f"-srckeystore client.p12 -srcstorepass {password}"
+    run(f"keytool -importkeystore {source} -destkeystore keystore.jks -deststoretype JKS -deststorepass {password}")
+    truststore, pkcs12, jks = of_the_guide(r"`((?:keytool|openssl) [^`]+)`")
+    run(truststore, passwords=1)
+    run(jks, passwords=3)
+    run(pkcs12, passwords=3)
+    config = SslConfig(str(tmp_path / "ca.pem"), str(tmp_path / "client.pem"), None, password)
+    assert client(secure_kafka, "MTLS", ssl_config=config).brokers
 
 
 def test_a_client_without_a_certificate_is_told_that_it_needs_one(secure_kafka):
