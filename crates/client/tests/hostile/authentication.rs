@@ -264,6 +264,35 @@ fn every_mechanism() -> [(&'static str, Sasl); 4] {
     ]
 }
 
+#[test]
+fn a_broker_that_repeats_what_it_was_sent_does_not_get_the_secret_into_the_error() {
+    for (name, sasl) in every_mechanism() {
+        let server = Server::scripted(move |request| match request.header.key {
+            ApiKey::SaslHandshake => {
+                let mechanisms = vec![name.into()];
+                Reply::message(request, &SaslHandshakeResponse { error_code: ErrorCode::NONE, mechanisms })
+            }
+            ApiKey::SaslAuthenticate => {
+                let asked =
+                    SaslAuthenticateRequest::decode_exact(request.header.version, request.body.clone()).unwrap();
+                let sent = String::from_utf8_lossy(&asked.auth_bytes);
+                let response = SaslAuthenticateResponse {
+                    error_code: ErrorCode::SASL_AUTHENTICATION_FAILED,
+                    error_message: Some(format!("not let in: {sent}")),
+                    auth_bytes: format!("{{\"status\":\"{sent}\"}}").into(),
+                    ..SaslAuthenticateResponse::default()
+                };
+                Reply::message(request, &response)
+            }
+            _ => Reply::Behave,
+        });
+        let error = server.refusal(ClientConfig::default().with_security(Security::default().sasl(sasl)));
+        assert_eq!(error.kind(), ErrorKind::Authentication, "{name}: {error}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("not let in: ") && !text.contains("hunter2"), "{name}: {text}");
+    }
+}
+
 /// How a broker gets out of the configured mechanism.
 #[derive(Debug, Clone, Copy)]
 enum Evasion {

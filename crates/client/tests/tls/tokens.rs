@@ -192,17 +192,18 @@ fn an_identity_provider_that_is_out_of_order_is_asked_again() {
 fn a_client_that_the_identity_provider_refuses_is_told_so_without_its_secret() {
     listen_to_log();
     let authority = Authority::new("Provider CA");
-    let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), |_| {
-        (401, r#"{"error":"invalid_client","error_description":"no such client"}"#.into())
-    });
+    let login = STANDARD.encode(format!("{ID}:{SECRET}"));
+    let repeated = format!("no such client: {SECRET}, Basic {login}");
+    let answer = format!(r#"{{"error":"invalid_client","error_description":"{repeated}"}}"#);
+    let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), move |_| (401, answer.clone()));
     let error = refusal(&rig(&endpoint, &authority).client);
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     let text = format!("{error} {error:?}");
-    assert!(text.contains("invalid_client: no such client") && !text.contains(SECRET), "{text}");
+    assert!(text.contains("invalid_client: no such client: ***, Basic ***"), "{text}");
     assert_eq!(endpoint.asked().len(), 1, "the secret was sent");
     let log = logged();
-    for secret in [SECRET.to_owned(), STANDARD.encode(format!("{ID}:{SECRET}"))] {
-        assert!(!log.contains(&secret), "{secret} is in the log");
+    for secret in [SECRET, login.trim_end_matches('=')] {
+        assert!(!text.contains(secret) && !log.contains(secret), "{secret} is shown");
     }
 }
 
