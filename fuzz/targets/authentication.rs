@@ -1,8 +1,9 @@
 //! A broker that answers a client's credentials with anything (SCRAM, OAUTHBEARER, PLAIN, GSSAPI).
 //!
 //! Whatever it says, there is an authenticated connection or an error of authentication, which shows neither a secret
-//! nor anything that a terminal obeys. With SCRAM there is no connection without a signature that only the owner of the
-//! password can have made; with OAUTHBEARER none after an error in JSON.
+//! (also not one that was sent to the broker, and that it repeats) nor anything that a terminal obeys. With SCRAM there
+//! is no connection without a signature that only the owner of the password can have made; with OAUTHBEARER none after
+//! an error in JSON.
 //!
 //! What an identity provider (OIDC) answers is for the target `tokens`.
 #![no_main]
@@ -30,6 +31,7 @@ use sha2::Sha256;
 const MECHANISMS: [&str; 4] = ["SCRAM-SHA-256", "OAUTHBEARER", "PLAIN", "GSSAPI"];
 const SCRAM: usize = 0;
 const OAUTHBEARER: usize = 1;
+const PLAIN: usize = 2;
 /// The password, and the token.
 const SECRET: &str = "Canary7";
 const SALT: &[u8] = b"salt";
@@ -62,7 +64,7 @@ fn credentials(mechanism: usize) -> Credentials {
     match mechanism {
         SCRAM => Credentials::Scram { hash: ScramHash::Sha256, username, password, nonce: [7; NONCE_BYTES] },
         OAUTHBEARER => Credentials::OAuthBearer { token: Secret::new(SECRET), extensions: Vec::new() },
-        2 => Credentials::Plain { username, password },
+        PLAIN => Credentials::Plain { username, password },
         _ => Credentials::Gssapi(Box::<Kerberos>::default()),
     }
 }
@@ -121,6 +123,32 @@ fn is_slow(message: &[u8]) -> bool {
     numbers.into_iter().any(|iterations| (4_097..=1_000_000).contains(&iterations))
 }
 
+/// What the broker answers to what it was `sent`, after what it has `said`. With SCRAM, `is_proven` becomes whether it
+/// has the right signature.
+fn some_message(
+    input: &mut Unstructured<'_>,
+    mechanism: usize,
+    sent: &[String],
+    said: &[String],
+    is_proven: &mut bool,
+) -> arbitrary::Result<Vec<u8>> {
+    Ok(match (mechanism, sent) {
+        (SCRAM, [first]) if !input.ratio(1, 8)? => {
+            scram_first(input, first.rsplit("r=").next().unwrap_or_default())?.into_bytes()
+        }
+        (SCRAM, [first, last]) if !input.ratio(1, 4)? => {
+            let mut signature = scram_signature(first, &said[0], last);
+            let (at, change) = (below(input, 32)?, input.arbitrary::<u8>()?);
+            signature[at] ^= change;
+            signature.truncate(32 - if input.ratio(1, 16)? { below(input, 32)? } else { 0 });
+            *is_proven = change == 0 && signature.len() == 32;
+            format!("v={}", BASE64.encode(signature)).into_bytes()
+        }
+        _ if input.ratio(1, 8)? => sent.concat().into_bytes(),
+        _ => some_bytes(input, 600)?.to_vec(),
+    })
+}
+
 fn run(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let mechanism = below(input, MECHANISMS.len())?;
     let config = ConnectionConfig {
@@ -146,31 +174,22 @@ fn run(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         let (header, body) = request(&mut connection);
         let body = SaslAuthenticateRequest::decode_exact(header.version, body).expect("it is ours").auth_bytes;
         sent.push(String::from_utf8_lossy(&body).into_owned());
-        let message = match (mechanism, sent.as_slice()) {
-            (SCRAM, [first]) if !input.ratio(1, 8)? => {
-                scram_first(input, first.rsplit("r=").next().unwrap_or_default())?.into_bytes()
-            }
-            (SCRAM, [first, last]) if !input.ratio(1, 4)? => {
-                let mut signature = scram_signature(first, &said[0], last);
-                let (at, change) = (below(input, 32)?, input.arbitrary::<u8>()?);
-                signature[at] ^= change;
-                signature.truncate(32 - if input.ratio(1, 16)? { below(input, 32)? } else { 0 });
-                is_proven = change == 0 && signature.len() == 32;
-                format!("v={}", BASE64.encode(signature)).into_bytes()
-            }
-            _ => some_bytes(input, 600)?.to_vec(),
-        };
+        let message = some_message(input, mechanism, &sent, &said, &mut is_proven)?;
         if is_slow(&message) {
             return Ok(());
         }
         are_all_empty &= message.is_empty();
         said.push(String::from_utf8_lossy(&message).into_owned());
         let error_code = if input.ratio(1, 16)? { ErrorCode::SASL_AUTHENTICATION_FAILED } else { ErrorCode::NONE };
-        let response = SaslAuthenticateResponse { error_code, auth_bytes: message.into(), ..Default::default() };
+        let error_message = if input.ratio(1, 4)? { Some(format!("refused: {}", sent.concat())) } else { None };
+        let auth_bytes = message.into();
+        let response = SaslAuthenticateResponse { error_code, error_message, auth_bytes, ..Default::default() };
         if let Err(error) = answer(&mut connection, &header, &response) {
             assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
             assert!(!connection.is_ready() && !error.to_string().chars().any(char::is_control), "{error:?}");
-            let is_known = said.iter().any(|message| message.contains(SECRET));
+            // Of these two the broker has the secret itself, so it is hidden whoever says it.
+            let is_sent = [OAUTHBEARER, PLAIN].contains(&mechanism);
+            let is_known = !is_sent && said.iter().any(|message| message.contains(SECRET));
             assert!(is_known || !format!("{error} {error:?}").contains(SECRET), "{error:?}");
             return Ok(());
         }
