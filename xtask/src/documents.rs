@@ -1,5 +1,5 @@
-//! Checks the claims in `KIPS.md`, `GUARANTEES.md` and `SECURITY.md` against the code: the tests they name exist, and
-//! each guarantee that the code cites is described.
+//! Checks the claims in `KIPS.md`, `GUARANTEES.md`, `SECURITY.md` and `docs/reliability.md` against the code: the tests
+//! they name exist, and each guarantee that the code cites is described.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,14 +30,30 @@ impl Index {
 
     /// The errors in `SECURITY.md`: each row of its table of promises names tests.
     pub(crate) fn security_faults(&self, security: &str) -> Vec<String> {
-        let rows: Vec<_> = security.lines().skip_while(|line| !line.starts_with(PROMISES)).skip(2).collect();
-        let rows: Vec<_> = rows.into_iter().take_while(|line| line.starts_with('|')).collect();
+        let rows: Vec<_> = table(security, PROMISES).collect();
         let mut faults = self.missing("SECURITY.md", rows.iter().flat_map(|row| last_columns(row)));
         if rows.is_empty() {
             faults.push(format!("SECURITY.md: there is no table that begins with {PROMISES}"));
         }
         let unshown = rows.iter().filter(|row| last_columns(row).next().is_none());
         faults.extend(unshown.map(|row| format!("SECURITY.md: name a test in the last column of: {row}")));
+        faults
+    }
+
+    /// The errors in the tables of `docs/reliability.md` that say which tests try bad input.
+    pub(crate) fn reliability_faults(&self, reliability: &str) -> Vec<String> {
+        let document = "docs/reliability.md";
+        let mut faults = Vec::new();
+        for head in BAD_INPUT {
+            let columns = head.matches('|').count() - 1;
+            let rows: Vec<&str> = table(reliability, head).collect();
+            if rows.is_empty() {
+                faults.push(format!("{document}: there is no table that begins with {head}"));
+            }
+            faults.extend(self.missing(document, rows.iter().flat_map(|row| proofs(row, columns)).flat_map(quoted)));
+            let unshown = rows.iter().filter(|row| proofs(row, columns).any(|cell| cell.trim().is_empty()));
+            faults.extend(unshown.map(|row| format!("{document}: name a test, or say why there is none, in: {row}")));
+        }
         faults
     }
 
@@ -67,6 +83,9 @@ impl Index {
 /// The beginning of the table of what `SECURITY.md` promises.
 const PROMISES: &str = "| promise |";
 
+/// The first rows of the tables of bad input in `docs/reliability.md`. All columns but the first name tests.
+const BAD_INPUT: [&str; 2] = ["| bad input | Rust | Python |", "| broken answer | tests |"];
+
 /// The beginning of the paragraph that names a guarantee's tests.
 const SHOWN: &str = "Shown by:";
 
@@ -84,6 +103,17 @@ fn function_names(text: &str, keyword: &str) -> impl Iterator<Item = String> {
     text.lines()
         .filter_map(move |line| line.trim_start().strip_prefix(keyword)?.split_once('('))
         .map(|(name, _)| name.to_owned())
+}
+
+/// The rows of the table whose first row begins with `head`.
+fn table<'a>(document: &'a str, head: &'a str) -> impl Iterator<Item = &'a str> {
+    let from_head = document.lines().skip_while(move |line| !line.starts_with(head));
+    from_head.skip(2).take_while(|line| line.starts_with('|'))
+}
+
+/// What a row of a table with so many columns has in all of them but the first.
+fn proofs(row: &str, columns: usize) -> impl Iterator<Item = &str> {
+    row.split('|').skip(2).take(columns - 1)
 }
 
 /// The tests in the last column of a table, without their modules.
@@ -135,6 +165,24 @@ mod tests {
         assert_eq!(faults(&[("a.rs", "fn one() {}")], "", shown).len(), 1);
         assert_eq!(faults(&[], "", "# G\n\n## R1: a\n\nText.\n").len(), 1);
         assert_eq!(faults(&[], "", "# G\n\n## R1: a\n\nText.\n\nNot promised yet: no TLS.\n"), [""; 0]);
+    }
+
+    #[test]
+    fn every_row_of_bad_input_names_tests_that_exist_or_says_why_there_are_none() {
+        let mut index = Index::default();
+        index.file("a.rs", "fn one() {}");
+        index.file("a.py", "def test_two(x):");
+        let answers = "| broken answer | tests |\n|---|---|\n| `x` | `one` |";
+        let faults = |rows: &str| {
+            let inputs = format!("| bad input | Rust | Python |\n|---|---|---|\n{rows}");
+            index.reliability_faults(&format!("{inputs}\n\n| `y` |\n\n{answers}"))
+        };
+        assert!(faults("| `a` | `one`, `a::one` | `test_two` |\n| b | its type | `test_two` |").is_empty());
+        let missing = "docs/reliability.md: no test is called two: name one that shows it";
+        assert_eq!(faults("| a | `two` | `test_two` |"), [missing]);
+        let empty = "docs/reliability.md: name a test, or say why there is none, in: | a | `one` | |";
+        assert_eq!(faults("| a | `one` | |"), [empty]);
+        assert_eq!(index.reliability_faults(answers).len(), 1);
     }
 
     #[test]

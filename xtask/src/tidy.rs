@@ -135,6 +135,7 @@ pub(crate) fn run(repository: &Path) -> Outcome {
     let document = |name| std::fs::read_to_string(repository.join(name)).unwrap_or_default();
     check.faults.extend(index.faults(&document("KIPS.md"), &document("GUARANTEES.md")));
     check.faults.extend(index.security_faults(&document("SECURITY.md")));
+    check.faults.extend(index.reliability_faults(&document("docs/reliability.md")));
     check.faults.extend(crate::reference::fault(repository));
     let unused = EXCEPTIONS.iter().filter(|(name, _)| !check.used_exceptions.contains(name));
     check.faults.extend(unused.map(|(name, _)| format!("{name} needs no exception any more")));
