@@ -13,6 +13,7 @@ SECONDS ?= 60
 MINUTES ?= 20
 KINDS ?=
 RATE ?= 5000
+BUGS ?=
 CASES ?=
 CLIENTS ?=
 ROUNDS ?= 3
@@ -79,8 +80,8 @@ rust-test: ## Run unit, wire, scenario and simulation tests, and the conformance
 sim: ## Run the simulator: make sim SEEDS=200 FROM=0
 	cargo run --quiet -p kavka-sim -- $(SEEDS) $(FROM)
 
-plants: ## Plant bugs of other clients, and show which seed of the simulator finds each, and how: make plants SEEDS=2000
-	cargo run --quiet --release -p kavka-sim --features planted-bugs -- planted $(SEEDS)
+plants: ## Plant bugs of other clients, and show which seed of the simulator finds each, and how: make plants SEEDS=2000 BUGS=Gaps
+	cargo run --quiet --release -p kavka-sim --features planted-bugs -- planted $(SEEDS) $(BUGS)
 
 replay: ## Run one seed of the simulator and print what happens: make replay SEED=7
 	cargo run --quiet -p kavka-sim -- replay $(SEED)

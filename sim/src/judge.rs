@@ -2,7 +2,8 @@
 //!
 //! For the producer: every accepted record has exactly one report, in order. A delivered record is in the log exactly
 //! once, where the report says. A record that was reported as not written is not there. No record is there twice, in
-//! the wrong partition or out of order. After a failure, what was buffered behind it fails, too.
+//! the wrong partition or out of order, nor in a topic and in the next one of its name. After a failure, what was
+//! buffered behind it fails, too.
 //!
 //! For the consumer: every record that is handed out is the next one in the log after the position. The position moves
 //! only with records handed out, on request, or because the leader says that the offset is out of range. If the
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_broker::Cluster;
+use kavka_broker::{Cluster, KafkaVersion};
 use kavka_core::error::{ErrorKind, Written};
 use kavka_core::producer::{Completed, Completion};
 use kavka_core::time::Instant;
@@ -268,6 +269,10 @@ impl Judge {
         for (id, record) in (0..).zip(&self.accepted) {
             let found = places.get(&id).map_or(&[][..], Vec::as_slice);
             judge_record(id, record, found);
+            // Older versions of Produce name the topic, so a request may reach another one.
+            let is_by_id = plan.least_version >= KafkaVersion::V4_4;
+            let is_doubled = found.len() > 1 && plan.is_idempotent && is_by_id;
+            assert!(!is_doubled, "record {id} is in a topic and in another one of its name: {found:?}");
             let (at, report) = record.report.as_ref().unwrap_or_else(|| panic!("record {id} was never reported"));
             let took = at.since(record.at);
             let limit = plan.delivery_timeout + Duration::from_secs(1);

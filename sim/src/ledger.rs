@@ -21,6 +21,7 @@ const HEADER_BYTES: usize = 61;
 /// One partition of the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    name: String,
     /// In order, with their offsets.
     pub(crate) batches: Vec<Bytes>,
     /// The records that a reader must see, by offset.
@@ -28,8 +29,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn written(random: &mut Random) -> Self {
-        let mut ledger = Self::default();
+    /// `name` is in all values, so that the judge sees when a record of one ledger is taken for one of another.
+    pub(crate) fn written(random: &mut Random, name: &str) -> Self {
+        let mut ledger = Self { name: name.to_owned(), ..Self::default() };
         let mut end = 0;
         let mut open: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for _ in 0..BATCHES {
@@ -65,7 +67,8 @@ impl Ledger {
     }
 
     fn push(&mut self, base_offset: i64, count: i64, stamp: Stamp) {
-        let values: Vec<_> = (base_offset..base_offset + count).map(|offset| format!("ledger {offset}")).collect();
+        let name = &self.name;
+        let values: Vec<_> = (base_offset..base_offset + count).map(|offset| format!("{name} {offset}")).collect();
         let records: Vec<_> = values.iter().map(|value| (None, value.as_bytes())).collect();
         let codec = if stamp.transactional { CompressionType::Lz4 } else { CompressionType::None };
         self.batches.push(sealed(base_offset, &records, stamp, codec));

@@ -1,6 +1,6 @@
 //! `kavka-sim SEEDS [FROM]` runs that many seeds of each world, from this one (0) on; `kavka-sim groups SEEDS [FROM]`
 //! those of groups alone. `kavka-sim replay SEED` and `kavka-sim replay-group SEED` run one seed and print what
-//! happens. Built with `planted-bugs`, `kavka-sim planted SEEDS` looks for every planted bug.
+//! happens. Built with `planted-bugs`, `kavka-sim planted SEEDS [BUG...]` looks for every planted bug, or for these.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         ["replay", seed] if let Ok(seed) = seed.parse() => replay(seed, run),
         ["replay-group", seed] if let Ok(seed) = seed.parse() => replay(seed, run_group),
         #[cfg(feature = "planted-bugs")]
-        ["planted", seeds] if let Ok(seeds) = seeds.parse() => kavka_sim::find_planted(seeds),
+        ["planted", seeds, ref bugs @ ..] if let Ok(seeds) = seeds.parse() => kavka_sim::find_planted(seeds, bugs),
         ["groups", seeds, ref from @ ..] if let Some(seeds) = range(seeds, from) => {
             run_seeds(seeds, run_group, "replay-group")
         }

@@ -158,8 +158,8 @@ pub(crate) struct Plan {
     pub(crate) is_idempotent: bool,
     /// The Kafka that the brokers are at first.
     pub(crate) kafka_version: KafkaVersion,
-    /// The oldest one that they may become.
-    least_version: KafkaVersion,
+    /// The oldest one that they may be or become.
+    pub(crate) least_version: KafkaVersion,
     /// How many records are produced before the last fault.
     pub(crate) records: usize,
     /// If clients have to authenticate themselves: how long brokers let them go on until they have to do it again.
@@ -204,8 +204,9 @@ impl Plan {
         plan.add_mishaps(random);
         plan.add_lags(random);
         plan.add_history(random);
-        if random.below(8) == 0 {
-            let version = VERSIONS[random.below(VERSIONS.len())].max(plan.least_version);
+        let becomes = (random.below(8) == 0).then(|| VERSIONS[random.below(VERSIONS.len())].max(plan.least_version));
+        plan.least_version = becomes.unwrap_or(plan.kafka_version).min(plan.kafka_version);
+        if let Some(version) = becomes {
             plan.troubles.push((plan.a_time(random), Trouble::ChangeVersion(version)));
         }
         if random.below(8) == 0 {

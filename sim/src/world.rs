@@ -470,7 +470,7 @@ fn create_topics(cluster: &mut Cluster, plan: &Plan, random: &mut Random) -> Vec
     assert!(create_topic(cluster, plan), "a new topic can be created while all brokers are up");
     cluster.create_topic(LEDGER, PARTITIONS, BROKERS as i16).expect("a new topic");
     let ledgers = (0..PARTITIONS).map(|partition| {
-        let ledger = Ledger::written(random);
+        let ledger = Ledger::written(random, "ledger");
         for batch in ledger.batches {
             cluster.replicate(Instant(0), LEDGER, partition, batch).expect("a whole batch");
         }

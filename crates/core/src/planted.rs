@@ -36,6 +36,8 @@ pub enum Bug {
     SequenceOfExpired,
     /// A partition starts its next epoch while batches of the old one are in flight.
     RestartsInFlight,
+    /// A batch that may be in a topic is sent again to a new one of the same name.
+    SendsToNewTopic,
     /// The position moves to the end of a batch with its first record (kafka-python #2555).
     PositionAhead,
     /// The position stays before offsets that compaction has removed (sarama #3221).
@@ -66,6 +68,8 @@ pub enum Bug {
     EndMovesPosition,
     /// The offset of one partition is committed for another (librdkafka #4427).
     OffsetOfAnother,
+    /// Commits name the topic, so offsets of a deleted one count for a new one of the same name.
+    CommitsByName,
     /// Members claim what they had once, and the assignor believes them (KAFKA-12984).
     OldClaims,
     /// Automatic commits cover records that the application is still at work on (franz-go #57).
@@ -87,7 +91,7 @@ pub enum Bug {
 #[cfg(feature = "planted-bugs")]
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::NotLeaderIsNotWritten,
         Self::SequencesStartOver,
         Self::ForeignAnswerCounts,
@@ -102,6 +106,7 @@ impl Bug {
         Self::SecondBeforeFirst,
         Self::SequenceOfExpired,
         Self::RestartsInFlight,
+        Self::SendsToNewTopic,
         Self::PositionAhead,
         Self::StuckOnEmpty,
         Self::SkipsDamage,
@@ -117,6 +122,7 @@ impl Bug {
         Self::GivesWhilePaused,
         Self::EndMovesPosition,
         Self::OffsetOfAnother,
+        Self::CommitsByName,
         Self::OldClaims,
         Self::CommitsAtHand,
         Self::ReadsOn,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kavka_core::cluster::{Broker, Call, CoordinatorKind, Coordinators, Metadata, Owner, Target};
+use kavka_core::cluster::{Broker, Call, CoordinatorKind, Coordinators, Metadata, Notice, Outdated, Owner, Target};
 use kavka_core::config::{ConsumerConfig, GroupConfig, GroupProtocol};
 use kavka_core::consumer::{
     AutomaticCommits, CommittedOffset, Consumer, Done, Offsets, RecordCursor, StartPosition, TopicPartition,
@@ -13,8 +13,10 @@ use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::group::{Member, MemberEvent, MemberRequest, MemberResponse, Strategy};
 use kavka_core::time::Instant;
 use kavka_core::wire::messages::leave_group::MemberIdentity;
-use kavka_core::wire::messages::offset_fetch::FETCH_ONE_GROUP;
-use kavka_core::wire::messages::{ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, LeaveGroupRequest};
+use kavka_core::wire::messages::offset_fetch::{FETCH_BY_ID, FETCH_ONE_GROUP};
+use kavka_core::wire::messages::{
+    ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, LeaveGroupRequest, OffsetCommitResponse,
+};
 use kavka_core::wire::records::Decompressor;
 use kavka_core::wire::{AnyRequest, ErrorCode};
 
@@ -24,7 +26,7 @@ use crate::adapter::{
 };
 use crate::client::Machines;
 
-use super::convert::{REMOVED, code, decode_for_member, is_eager, offset_fetch, rounds};
+use super::convert::{Names, REMOVED, code, decode_for_member, is_eager, offset_fetch, offset_fetch_by_id, rounds};
 
 pub(crate) const GROUP: &str = "billing";
 /// The last version of `FindCoordinator` that asks for a single group.
@@ -59,6 +61,7 @@ struct Revoking {
 /// A commit whose outcome the application does not know yet.
 #[derive(Debug)]
 struct Pending {
+    /// Those that the coordinator has not accepted.
     offsets: Offsets,
     deadline: Instant,
 }
@@ -93,14 +96,18 @@ pub(crate) struct MemberMachine {
     /// Whether the application never completes that, because the process is about to crash.
     pub(crate) hangs_at_revoke: bool,
     joins_empty: bool,
-    /// The topics of the cluster, by whose ids the consumer protocol names partitions.
     metadata: Arc<Metadata>,
-    /// The batch that the application is processing, and the offsets of the records it got from it.
-    at_hand: Option<(RecordCursor, Vec<i64>)>,
+    names: Names,
+    /// The metadata that the member wants anew.
+    wanted: Option<Outdated>,
+    /// The batch that the application is processing, and the records it got from it.
+    at_hand: Option<(RecordCursor, Vec<Given>)>,
     commits: BTreeMap<u64, Pending>,
     automatic: AutomaticCommits,
     /// When the requests about the membership were sent that are not answered yet.
     asked: BTreeMap<u64, Instant>,
+    /// The commit in flight.
+    sent: Vec<(TopicPartition, i64)>,
     heard_at: Instant,
     /// While an answer is handled: whether it says that the member is not in the group.
     is_removed: Option<bool>,
@@ -137,10 +144,13 @@ impl MemberMachine {
             hangs_at_revoke: false,
             joins_empty,
             metadata: Arc::default(),
+            names: Names::new(),
+            wanted: None,
             at_hand: None,
             commits: BTreeMap::new(),
             automatic: AutomaticCommits::new(AUTO_COMMIT_INTERVAL, COMMIT_LIMIT),
             asked: BTreeMap::new(),
+            sent: Vec::new(),
             heard_at: now,
             is_removed: None,
             now,
@@ -158,14 +168,20 @@ impl MemberMachine {
             Err(bad) => panic!("{key} has nothing but whole batches, and yet: {bad:?}"),
         };
         let given = hand_out(&mut cursor, limit);
-        self.at_hand = Some((cursor, given.iter().map(|given| given.offset).collect()));
+        self.at_hand = Some((cursor, given.clone()));
         Some((key, given))
     }
 
     /// The application finishes the records that it got last; returns them.
-    pub(crate) fn put_down(&mut self) -> Option<(TopicPartition, Vec<i64>)> {
-        let (cursor, offsets) = self.at_hand.take()?;
-        Some((cursor.topic_partition().clone(), offsets))
+    pub(crate) fn put_down(&mut self) -> Option<(TopicPartition, Vec<Given>)> {
+        let (cursor, given) = self.at_hand.take()?;
+        Some((cursor.topic_partition().clone(), given))
+    }
+
+    /// The application is told that the topic is another one by now, and reads that from the beginning.
+    pub(crate) fn begin_anew(&mut self, key: &TopicPartition) {
+        // Fails only if the partition was given up meanwhile.
+        drop(self.consumer.seek(key, StartPosition::Earliest));
     }
 
     /// The application commits the records that it has finished.
@@ -219,7 +235,8 @@ impl MemberMachine {
                     assert!(self.commits.remove(&number).is_some(), "commit {number} ends twice");
                     self.automatic.end(number, outcome);
                 }
-                MemberEvent::Topics(_) | MemberEvent::MetadataWanted | MemberEvent::Failed(_) => {}
+                MemberEvent::MetadataWanted => self.wanted = Some(Outdated::InUse),
+                MemberEvent::Topics(_) | MemberEvent::Failed(_) => {}
                 event => {
                     if let MemberEvent::Assigned { partitions, .. }
                     | MemberEvent::Revoked { partitions }
@@ -376,23 +393,34 @@ impl MemberMachine {
             MemberRequest::OffsetCommit(request) => {
                 let topics = request.topics.iter();
                 let named = topics.flat_map(|topic| {
-                    let keys = topic.partitions.iter().map(|partition| partition.partition_index);
-                    keys.map(|partition| TopicPartition::new(&*topic.name, partition))
+                    let offsets = topic.partitions.iter();
+                    offsets.map(|of| (TopicPartition::new(&*topic.name, of.partition_index), of.committed_offset))
                 });
-                self.actions.push_back(Action::Commits(named.collect()));
+                self.sent = named.collect();
+                self.actions.push_back(Action::Commits(self.sent.iter().map(|(key, _)| key.clone()).collect()));
                 Box::new(request)
             }
             MemberRequest::Committed(keys) => {
-                call = Call { owner: Owner::Control, max_version: FETCH_ONE_GROUP, ..call };
-                Box::new(offset_fetch(&keys))
+                let by_id = offset_fetch_by_id(&keys, &self.metadata);
+                let (min_version, max_version) =
+                    if by_id.is_some() { (FETCH_BY_ID, call.max_version) } else { (call.min_version, FETCH_ONE_GROUP) };
+                call = Call { owner: Owner::Control, min_version, max_version, ..call };
+                Box::new(by_id.unwrap_or_else(|| offset_fetch(&keys)))
             }
         };
         ask(Asker::Member, call, timeout, Question::Request(request))
     }
 
-    /// The member says that it has nothing but `kept`: no commit for another partition may be on its way.
+    /// The member says that it has nothing but `kept`: no commit for another partition may be on its way. Offsets of a
+    /// topic that is gone are left out of a commit that is sent again, and no coordinator takes them.
     fn check_pending(&self, kept: &BTreeSet<TopicPartition>) {
-        let pending = self.commits.values().flat_map(|commit| commit.offsets.keys()).find(|key| !kept.contains(*key));
+        let is_gone = |key: &TopicPartition, offset: &CommittedOffset| {
+            let topic = self.metadata.topic(&key.topic);
+            topic.is_some_and(|topic| topic.error.is_unknown_topic() || topic.topic_id != offset.topic_id)
+        };
+        let pending = self.commits.values().flat_map(|commit| &commit.offsets);
+        let mut pending = pending.filter(|(key, offset)| !kept.contains(*key) && !is_gone(key, offset));
+        let pending = pending.next().map(|(key, _)| key);
         assert!(pending.is_none(), "the member is without {pending:?} although a commit of it is not answered");
     }
 
@@ -406,8 +434,7 @@ impl MemberMachine {
             return;
         };
         // It may name a topic of its target that is not in its metadata yet.
-        let named = |id| self.metadata.topics().find(|topic| topic.topic_id == id).map(|topic| &topic.name);
-        let named = topics.iter().filter_map(|topic| Some((named(topic.topic_id)?, topic)));
+        let named = topics.iter().filter_map(|topic| Some((self.names.get(&topic.topic_id)?, topic)));
         let keys = named.flat_map(|(name, topic)| {
             topic.partitions.iter().map(move |partition| TopicPartition::new(Arc::clone(name), *partition))
         });
@@ -467,9 +494,29 @@ impl MemberMachine {
         }
     }
 
+    fn note_accepted(&mut self, response: &OffsetCommitResponse) {
+        let accepted = response.topics.iter().flat_map(|topic| {
+            let name = self.names.get(&topic.topic_id).map_or(topic.name.as_str(), |name| name);
+            let partitions = topic.partitions.iter().filter(|partition| partition.error_code == ErrorCode::NONE);
+            partitions.map(move |partition| TopicPartition::new(name, partition.partition_index))
+        });
+        let accepted: BTreeSet<TopicPartition> = accepted.collect();
+        for (key, offset) in self.sent.drain(..).filter(|(key, _)| accepted.contains(key)) {
+            for commit in self.commits.values_mut() {
+                commit.offsets.retain(|of, pending| *of != key || pending.offset != offset);
+            }
+        }
+    }
+
     fn handle_answer(&mut self, now: Instant, id: u64, reply: Result<Reply>) {
-        let response = reply.and_then(decode_for_member);
+        let response = reply.and_then(|reply| decode_for_member(reply, &self.names));
         self.note_sign_of_life(now, id, &response);
+        if response.as_ref().is_err_and(|error| error.code() == Some(ErrorCode::UNKNOWN_TOPIC_ID)) {
+            self.wanted = Some(Outdated::InUse);
+        }
+        if let Ok(MemberResponse::OffsetCommit(response)) = &response {
+            self.note_accepted(response);
+        }
         let refusal = match &response {
             Ok(response) => Error::from_code(code(response)),
             Err(error) => Some(error.clone()),
@@ -484,6 +531,8 @@ impl MemberMachine {
 impl Machines for MemberMachine {
     fn handle_metadata(&mut self, now: Instant, metadata: &Arc<Metadata>) {
         self.metadata = Arc::clone(metadata);
+        let with_id = metadata.topics().filter(|topic| !topic.topic_id.is_zero());
+        self.names.extend(with_id.map(|topic| (topic.topic_id, Arc::clone(&topic.name))));
         self.consumer.handle_metadata(now, metadata);
         self.member.handle_metadata(metadata);
     }
@@ -531,7 +580,8 @@ impl Machines for MemberMachine {
     }
 
     fn poll_event(&mut self) -> Option<MachineEvent> {
-        next_event(&mut self.consumer)
+        let wanted = self.wanted.take().map(|outdated| MachineEvent::Notice(Notice::RefreshMetadata(outdated)));
+        wanted.or_else(|| next_event(&mut self.consumer))
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -22,6 +22,7 @@ use kavka_core::group::assignor::Assignor;
 use kavka_core::random::Random;
 use kavka_core::time::Instant;
 
+use crate::adapter::MachineEvent;
 use crate::client::{Client, Surroundings, admits};
 use crate::ledger::Ledger;
 use crate::network::{Arrival, LinkId, Network};
@@ -68,6 +69,10 @@ struct World {
     plan: Plan,
     network: Network,
     members: Vec<Participant>,
+    /// The topics that were deleted and are not created again yet.
+    missing: BTreeSet<&'static str>,
+    /// How many topics were created.
+    created: u32,
     /// The batches of each partition that are not written yet.
     unwritten: BTreeMap<TopicPartition, VecDeque<Bytes>>,
     writes_at: u64,
@@ -107,7 +112,7 @@ impl World {
             seed,
             ..ClusterConfig::default()
         };
-        let is_migrating = plan.protocols == Protocols::Both;
+        let judge = Judge::new(plan.protocols);
         let network = Random::new(random.next_u64());
         let mut cluster = Cluster::new(config);
         let session_ms = SESSION.as_millis().to_string();
@@ -117,25 +122,44 @@ impl World {
             network: Network::new(cluster, network, plan.odds, plan.latency),
             plan,
             members: Vec::new(),
+            missing: BTreeSet::new(),
+            created: 0,
             unwritten: BTreeMap::new(),
             writes_at: 0,
             crash_at_revoke: None,
-            judge: Judge::new(is_migrating),
+            judge,
             trace: Trace::new(print),
             random,
             seed,
         };
         for topic in world.plan.topics {
-            let partitions = 1 + world.random.below(6) as i32;
-            world.network.cluster.create_topic(topic, partitions, BROKERS as i16).expect("a new topic");
-            (0..partitions).for_each(|partition| world.fill(topic, partition));
+            assert!(world.create(topic), "a new topic can be created while all brokers are up");
         }
         world
     }
 
+    /// Creates a topic. Returns false if too few brokers are up.
+    fn create(&mut self, topic: &'static str) -> bool {
+        let partitions = 1 + self.random.below(6) as i32;
+        let is_created = self.network.cluster.create_topic(topic, partitions, BROKERS as i16).is_ok();
+        if is_created {
+            self.missing.remove(topic);
+            self.created += 1;
+            (0..partitions).for_each(|partition| self.fill(topic, partition));
+        }
+        is_created
+    }
+
+    fn delete(&mut self, topic: &'static str) {
+        self.network.cluster.delete_topic(self.now, topic);
+        self.missing.insert(topic);
+        self.unwritten.retain(|key, _| *key.topic != *topic);
+        self.judge.deleted(topic);
+    }
+
     fn fill(&mut self, topic: &str, partition: i32) {
-        let ledger = Ledger::written(&mut self.random);
         let key = TopicPartition::new(topic, partition);
+        let ledger = Ledger::written(&mut self.random, &format!("{key} of topic {}, offset", self.created));
         self.unwritten.insert(key.clone(), ledger.batches.into());
         self.judge.written(key, ledger.visible);
     }
@@ -233,7 +257,13 @@ impl World {
             member.client.handle_arrival(&mut around, link, arrival);
         }
         member.client.drive(&mut around);
-        member.client.events.clear();
+        while let Some(event) = member.client.events.pop_front() {
+            around.trace.say(around.now, format_args!("the application of member {number} is told: {event:?}"));
+            if let MachineEvent::PartitionError(key, _) = event {
+                self.judge.told(number, &key);
+                member.client.machines.begin_anew(&key);
+            }
+        }
         let mut begins_to_revoke = false;
         while let Some(action) = member.client.machines.actions.pop_front() {
             around.trace.say(around.now, format_args!("member {number}: {action:?}"));
@@ -286,13 +316,25 @@ impl World {
             Trouble::Grow => {
                 let topic = self.plan.topics[self.random.below(self.plan.topics.len())];
                 let count = self.judge.partitions().filter(|key| *key.topic == *topic).count() as i32;
-                self.network.cluster.add_partition(topic).expect("the topic is there");
-                self.fill(topic, count);
+                if self.network.cluster.add_partition(topic).is_ok() {
+                    self.fill(topic, count);
+                }
+            }
+            Trouble::Renew(topic, millis) => {
+                if !self.missing.contains(topic) {
+                    self.delete(topic);
+                    self.plan.add((now.0 + millis).min(HEAL_AT), Trouble::Create(topic));
+                }
+            }
+            Trouble::Create(topic) => {
+                if !self.create(topic) {
+                    self.plan.add(now.0 + 500, Trouble::Create(topic));
+                }
             }
             Trouble::Start => self.start(self.members.len()),
             Trouble::Kill(number) => self.kill(number),
             Trouble::Restart(number, millis) => self.restart(self.holder(number), millis),
-            Trouble::Renew(number, millis) => self.renew(number, millis),
+            Trouble::Return(number, millis) => self.come_back(number, millis),
             Trouble::TakePlace(number) => {
                 if let Some(member) = self.members.get(number) {
                     self.start(member.place);
@@ -392,7 +434,7 @@ impl World {
     }
 
     /// A process leaves the group and ends, and another one takes its place later.
-    fn renew(&mut self, number: usize, millis: u64) {
+    fn come_back(&mut self, number: usize, millis: u64) {
         let holder = self.holder(number);
         self.judge.restarts(holder);
         self.close(holder);
@@ -448,6 +490,7 @@ impl World {
         let alive = || self.members.iter().filter(|member| !member.is_gone);
         let owned: Vec<&TopicPartition> = alive().flat_map(|member| member.client.machines.assignment()).collect();
         self.now.0 > HEAL_AT
+            && self.missing.is_empty()
             && alive().all(|member| member.client.machines.is_stable())
             && owned.len() == self.judge.partitions().count()
             && owned.iter().copied().collect::<BTreeSet<_>>().into_iter().eq(self.judge.partitions())

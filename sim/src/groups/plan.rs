@@ -29,13 +29,16 @@ pub(crate) enum Trouble {
     Broker(BrokerTrouble),
     /// A topic gets another partition.
     Grow,
+    /// A topic is deleted, and another one with its name is created this many milliseconds later.
+    Renew(&'static str, u64),
+    Create(&'static str),
     Start,
     /// The member's process ends without leaving the group.
     Kill(usize),
     /// The process that has the place of this member ends, and another one starts there this many milliseconds later.
     Restart(usize, u64),
     /// The same, but the process leaves the group before it ends.
-    Renew(usize, u64),
+    Return(usize, u64),
     /// A process starts in the place of this member, whether or not the old process still runs.
     TakePlace(usize),
     Close(usize),
@@ -61,10 +64,12 @@ impl Trouble {
     pub(crate) fn kind(&self) -> Option<FaultKind> {
         match self {
             Self::Grow => Some(FaultKind::Growth),
-            Self::Kill(_) | Self::Restart(..) | Self::Renew(..) | Self::CrashAtRevoke(..) => Some(FaultKind::Restart),
+            Self::Renew(..) => Some(FaultKind::NewTopic),
+            Self::Kill(_) | Self::Restart(..) | Self::Return(..) | Self::CrashAtRevoke(..) => Some(FaultKind::Restart),
             Self::Freeze(..) | Self::Dawdle(..) => Some(FaultKind::Pause),
             Self::CutOff(..) => Some(FaultKind::CutOff),
             Self::Broker(_)
+            | Self::Create(_)
             | Self::Start
             | Self::TakePlace(_)
             | Self::Close(_)
@@ -80,12 +85,14 @@ impl fmt::Display for Trouble {
         match self {
             Self::Broker(trouble) => trouble.fmt(f),
             Self::Grow => write!(f, "a topic gets another partition"),
+            Self::Renew(topic, millis) => write!(f, "{topic} is deleted, and created again {millis} ms later"),
+            Self::Create(topic) => write!(f, "{topic} is created again"),
             Self::Start => write!(f, "another member starts"),
             Self::Kill(member) => write!(f, "the process of member {member} is killed"),
             Self::Restart(member, millis) => {
                 write!(f, "the process of member {member} is killed, and another one starts {millis} ms later")
             }
-            Self::Renew(member, millis) => {
+            Self::Return(member, millis) => {
                 write!(f, "member {member} leaves, and its process starts again {millis} ms later")
             }
             Self::TakePlace(member) => write!(f, "a process starts in the place of member {member}"),
@@ -200,6 +207,13 @@ impl Plan {
             troubles: BTreeMap::new(),
             next: 0,
         };
+        if !is_calm && random.below(3) == 0 {
+            for _ in 0..=random.below(2) {
+                let topic = plan.topics[random.below(plan.topics.len())];
+                let (at, millis) = (random.below(HEAL_AT as usize) as u64, [0, 100, 3_000][random.below(3)]);
+                plan.add(at, Trouble::Renew(topic, random.below(1 + millis) as u64));
+            }
+        }
         for (at, trouble) in if is_calm { calm(random, protocols) } else { troubles(random, protocols) } {
             plan.add(at, trouble);
         }
@@ -258,8 +272,8 @@ fn calm(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
         } else {
             let (number, millis) = (random.below(members), 10 + random.below(2_500) as u64);
             // By the consumer protocol the name of a member that has crashed is taken until its session ends.
-            let renew = Trouble::Renew(number, 500 + millis);
-            troubles.push((at, if is_classic { Trouble::Restart(number, millis) } else { renew }));
+            let comes_back = Trouble::Return(number, 500 + millis);
+            troubles.push((at, if is_classic { Trouble::Restart(number, millis) } else { comes_back }));
         }
     }
     troubles

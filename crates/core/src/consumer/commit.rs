@@ -94,7 +94,7 @@ pub fn commit_request(group_id: &str, offsets: &Offsets) -> Result<OffsetCommitR
 /// The newest version in which such a request can be sent: newer ones need the ids of all topics.
 pub fn newest_version(request: &OffsetCommitRequest) -> i16 {
     let has_ids = request.topics.iter().all(|topic| !topic.topic_id.is_zero());
-    if has_ids { i16::MAX } else { COMMIT_BY_NAME }
+    if has_ids && !is_planted(Bug::CommitsByName) { i16::MAX } else { COMMIT_BY_NAME }
 }
 
 /// The error when the coordinator answers `code` to a commit by a non-member; `None` if that is no error.

@@ -177,8 +177,10 @@ impl Partition {
 
     /// Notes that its topic was deleted and created again, so that brokers no longer know its sequence.
     pub(super) fn handle_made_anew(&mut self) {
-        self.sequences.broken = true;
-        self.draining = true;
+        if !is_planted(Bug::SendsToNewTopic) {
+            self.sequences.broken = true;
+            self.draining = true;
+        }
     }
 
     /// For [`Bug::SequencesStartOver`].
