@@ -269,6 +269,10 @@ def _expired_ticket(kerberos, folder):
     is_valid = [Path(kerberos["kinit"]).with_name("klist"), "-s", "-c", cache]
     while subprocess.run(is_valid, env=environment).returncode == 0:
         time.sleep(0.1)
+    # For the library, the ticket is good until the end of the second in which klist calls it expired.
+    last = int(time.time())
+    while int(time.time()) == last:
+        time.sleep(0.05)
     return {"KRB5CCNAME": cache}
 
 
