@@ -44,9 +44,10 @@ impl Handle for OffsetCommitRequest {
         let has_groups = state.config.kafka_version >= KafkaVersion::V0_9;
         let checked = state.groups.check_commit(context.now, &self.group_id, &committer);
         let checked = checked.or_else(|error_code| if has_groups { Err(error_code) } else { Ok(()) });
+        // Kafka 3 does not have this code for an unknown group, and clients before v9 do not expect it.
+        let has_code = context.version() >= MEMBER_EPOCHS_SINCE && state.config.kafka_version > KafkaVersion::V3_9;
         let checked = checked.map_err(|error_code| match error_code {
-            // Clients before v9 do not expect this code for an unknown group.
-            ErrorCode::GROUP_ID_NOT_FOUND if context.version() < MEMBER_EPOCHS_SINCE => ErrorCode::ILLEGAL_GENERATION,
+            ErrorCode::GROUP_ID_NOT_FOUND if !has_code => ErrorCode::ILLEGAL_GENERATION,
             error_code => error_code,
         });
         let uses_topic_ids = context.version() >= 10;

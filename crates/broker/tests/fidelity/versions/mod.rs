@@ -184,6 +184,7 @@ rules! {
         a_last_message_that_is_cut_off_is_left_out,
         an_old_fetch_cuts_off_what_does_not_fit,
         times_find_the_beginnings_of_segments,
+        a_member_of_no_group_cannot_commit,
         offsets_are_committed_with_any_generation_before_there_are_groups,
         messages_of_magic_1_keep_their_times,
         a_newer_fetch_returns_the_first_batch_whatever_the_limit,
@@ -198,6 +199,7 @@ rules! {
         an_unknown_request_closes_the_connection,
         sessions_of_members_are_limited;
     V4_4 v4_4 "4.4.0":
+        a_member_of_no_group_cannot_commit,
         it_advertises_what_kafka_does,
         an_unknown_request_closes_the_connection,
         sessions_of_members_are_limited;

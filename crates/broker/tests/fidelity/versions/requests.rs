@@ -88,33 +88,50 @@ fn find_coordinator(served: &Served, group_id: &str) {
     });
 }
 
+fn commit_request(group_id: &str, partition: i32, generation_id: Option<i32>, offset: i64) -> OffsetCommitRequest {
+    let committed = OffsetCommitRequestPartition {
+        partition_index: partition,
+        committed_offset: offset,
+        committed_metadata: Some("note".into()),
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: TOPIC.into(),
+        partitions: vec![committed],
+        ..OffsetCommitRequestTopic::default()
+    };
+    OffsetCommitRequest {
+        group_id: group_id.into(),
+        generation_id_or_member_epoch: generation_id,
+        topics: vec![topic],
+        ..OffsetCommitRequest::default()
+    }
+}
+
+/// What the coordinator says to a commit, once it has loaded its groups.
+fn commit(served: &Served, version: i16, request: &OffsetCommitRequest) -> ErrorCode {
+    until("the coordinator to load", || {
+        let answer = served.connect().call_version(version, request);
+        let code = answer.topics[0].partitions[0].error_code;
+        (code != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS && code != ErrorCode::NOT_COORDINATOR).then_some(code)
+    })
+}
+
+pub(super) fn a_member_of_no_group_cannot_commit(served: &Served) {
+    let group_id = unique("group");
+    find_coordinator(served, &group_id);
+    let request =
+        OffsetCommitRequest { member_id: "nobody".into(), ..commit_request(&group_id, served.partition(), Some(0), 1) };
+    let is_new = served.version >= KafkaVersion::V4_4;
+    let expected = if is_new { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::ILLEGAL_GENERATION };
+    assert_eq!(commit(served, 9, &request), expected);
+}
+
 pub(super) fn offsets_are_committed_with_any_generation_before_there_are_groups(served: &Served) {
     let (group_id, partition) = (unique("group"), served.partition());
     find_coordinator(served, &group_id);
-    let commit = |generation_id, committed_offset| {
-        let committed = OffsetCommitRequestPartition {
-            partition_index: partition,
-            committed_offset,
-            committed_metadata: Some("note".into()),
-            ..OffsetCommitRequestPartition::default()
-        };
-        let topic = OffsetCommitRequestTopic {
-            name: TOPIC.into(),
-            partitions: vec![committed],
-            ..OffsetCommitRequestTopic::default()
-        };
-        let request = OffsetCommitRequest {
-            group_id: group_id.clone(),
-            generation_id_or_member_epoch: generation_id,
-            topics: vec![topic],
-            ..OffsetCommitRequest::default()
-        };
-        until("the coordinator to load", || {
-            let answer = served.connect().call_version(1, &request);
-            let code = answer.topics[0].partitions[0].error_code;
-            (code != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS && code != ErrorCode::NOT_COORDINATOR).then_some(code)
-        })
-    };
+    let commit =
+        |generation_id, offset| commit(served, 1, &commit_request(&group_id, partition, generation_id, offset));
     assert_eq!(commit(None, 7), ErrorCode::NONE);
     let has_groups = served.version >= KafkaVersion::V0_9;
     assert_eq!(commit(Some(5), 8) == ErrorCode::NONE, !has_groups);
