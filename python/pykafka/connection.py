@@ -46,17 +46,22 @@ class SslConfig:
         insecure_accept_any_certificate: bool = False,
         minimum_version: str = "TLSv1.2",
     ) -> None:
-        self.cafile = cafile
-        self.certfile = certfile
-        self.keyfile = keyfile
-        self.ca_pem = ca_pem
-        self.cert_pem = cert_pem
-        self.check_hostname = check_hostname
-        self.insecure_accept_any_certificate = insecure_accept_any_certificate
-        self.minimum_version = minimum_version
-        # Neither `vars` nor a debugger shows what is inside.
-        self._password = password if password is None or callable(password) else _engine.Secret(password)
-        self._key_pem = None if key_pem is None else _engine.Secret(key_pem)
+        try:
+            _engine.refuse_content(cafile, certfile, keyfile)
+            self.cafile = cafile
+            self.certfile = certfile
+            self.keyfile = keyfile
+            self.ca_pem = ca_pem
+            self.cert_pem = cert_pem
+            self.check_hostname = check_hostname
+            self.insecure_accept_any_certificate = insecure_accept_any_certificate
+            self.minimum_version = minimum_version
+            # Neither `vars` nor a debugger shows what is inside.
+            self._password = password if password is None or callable(password) else _engine.Secret(password)
+            self._key_pem = None if key_pem is None else _engine.Secret(key_pem)
+        finally:
+            # A traceback that shows local variables must not show secrets.
+            del cafile, certfile, keyfile, password, key_pem
 
     @property
     def password(self) -> Any:
@@ -92,7 +97,9 @@ class SslConfig:
         )
 
     def __repr__(self) -> str:
-        shown = f"cafile={self.cafile!r}, certfile={self.certfile!r}, keyfile={self.keyfile!r}"
+        # A debugger shows also one whose constructor fails, or whose attributes were changed.
+        files = {name: vars(self).get(name) for name in ("cafile", "certfile", "keyfile")}
+        shown = ", ".join(f"{name}={'***' if _engine.is_content(file) else repr(file)}" for name, file in files.items())
         return f"<{type(self).__module__}.{type(self).__name__} ({shown})>"
 
 

@@ -1,13 +1,17 @@
 //! The command line of `kavka`. Clap derives parser and help from it: the doc comments are the help texts.
 
+use std::env;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use kavka::FilePath;
 use kavka::{Acks, Compression, CompressionType};
 use kavka_broker::KafkaVersion;
 
 use crate::cluster::{Cluster, assignment};
 use crate::escapes::{self, Separator};
+use crate::failure::Failure;
 use crate::start::{self, Start};
 use crate::template::Template;
 use crate::verifiable::arguments::{CONSUMER_EXAMPLES, ConsumerArguments, PRODUCER_EXAMPLES, ProducerArguments};
@@ -77,6 +81,37 @@ pub(crate) struct Arguments {
     pub(crate) cluster: Cluster,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Those of the process. Prints help if they ask for it, or what is wrong with them, and ends the process; but what
+    /// may be the content of a file with a secret is not printed.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        Self::try_parse().map_err(|error| {
+            let given: Vec<_> = env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+            match content_among(&given, &error.to_string()) {
+                Some(option) => Failure::usage(format!("{option} is the content of a file, and not its path")),
+                None => error.exit(),
+            }
+        })
+    }
+}
+
+/// The option whose value is the content of a file, if `text` repeats it.
+fn content_among(given: &[String], text: &str) -> Option<String> {
+    let is_repeated = |line: &str| line.len() >= 8 && text.contains(line);
+    let is_content = |argument: &String| FilePath::is_content(argument) && argument.lines().any(is_repeated);
+    let place = given.iter().position(is_content)?;
+    let before = given.get(place.checked_sub(1)?).filter(|before| before.starts_with('-'));
+    Some(before.map_or_else(|| "an argument".to_owned(), |option| format!("the value of {option}")))
+}
+
+/// Parses the path of a file.
+pub(crate) fn file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let is_content = FilePath::is_content(&path.to_string_lossy());
+        if is_content { Err("give the path of a file, not its content") } else { Ok(path) }
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -297,7 +332,7 @@ pub(crate) struct BrokerArguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) partitions: i32,
     /// Speaks TLS, and writes the certificate that clients must trust, which is made anew each time, to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file())]
     pub(crate) tls: Option<PathBuf>,
     /// Wants clients to authenticate with SASL, as this user; may be repeated
     #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = user)]

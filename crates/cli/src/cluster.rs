@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use kavka::config::{Setting, select_properties};
 
+use crate::arguments::file;
 use crate::failure::Failure;
 
 /// The environment variable that names the cluster if no argument does.
@@ -28,6 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) properties: Vec<(String, String)>,
     /// A properties file with settings, as Kafka's own tools read it
     #[arg(short = 'F', long, value_name = "FILE", global = true, aliases = ["producer.config", "consumer.config"])]
+    #[arg(value_parser = file())]
     command_config: Option<PathBuf>,
     /// PLAINTEXT (default), SSL, SASL_PLAINTEXT or SASL_SSL; the --tls and --sasl options make it SSL or SASL_SSL
     #[arg(long, value_name = "PROTOCOL", global = true, help_heading = "TLS and SASL")]
@@ -48,7 +50,7 @@ pub(crate) struct Cluster {
     #[arg(long, value_name = "NAME", global = true, help_heading = "TLS and SASL")]
     sasl_username: Option<String>,
     /// The file with the password; a newline at its end does not count
-    #[arg(long, value_name = "FILE", global = true, help_heading = "TLS and SASL")]
+    #[arg(long, value_name = "FILE", global = true, value_parser = file(), help_heading = "TLS and SASL")]
     sasl_password_file: Option<PathBuf>,
 }
 

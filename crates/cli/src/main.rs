@@ -26,15 +26,23 @@ mod verifiable;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use arguments::{Arguments, Command};
-use failure::Warnings;
+use failure::{Failure, Warnings};
 
 fn main() -> ExitCode {
-    let Arguments { cluster, command } = Arguments::parse();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kavka: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let Arguments { cluster, command } = Arguments::read()?;
     Warnings::print();
-    let result = match command {
+    match command {
         Command::Produce(arguments) => produce::run(&cluster, &arguments),
         Command::Consume(arguments) => consume::run(&cluster, &arguments),
         Command::Topics(arguments) => topics::run(&cluster, arguments),
@@ -42,12 +50,5 @@ fn main() -> ExitCode {
         Command::Broker(arguments) => broker::run(&cluster, &arguments),
         Command::VerifiableProducer(arguments) => verifiable::producer::run(&cluster, &arguments),
         Command::VerifiableConsumer(arguments) => verifiable::consumer::run(&cluster, &arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("kavka: {failure}");
-            ExitCode::from(failure.exit_code())
-        }
     }
 }

@@ -201,6 +201,40 @@ fn a_key_that_is_pasted_into_a_properties_file_is_never_printed() {
 }
 
 #[test]
+fn the_content_of_a_file_in_place_of_its_path_is_refused_and_not_printed() {
+    let broker = Broker::start(&[]);
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----");
+    let token = format!("eyJ{CANARY}");
+    for option in ["--tls-ca", "--tls-certificate", "--tls-key"] {
+        assert_refused(&broker, &["topics", option, &key], &format!("the value of {option} is the content of a file"));
+        assert_refused(&broker, &["topics", &format!("{option}={key}")], &format!("({option}) holds a"));
+        assert_refused(&broker, &["topics", option, &token], &format!("({option}) holds a"));
+    }
+    let lines = format!("sasl.username=alice\nsasl.password={CANARY}\n");
+    for option in ["-F", "--sasl-password-file", "-X"] {
+        for content in [&key, &token, &lines] {
+            if (option, content) != ("-X", &lines) {
+                assert_refused(&broker, &["topics", option, content], &format!("the value of {option} is the content"));
+            }
+        }
+    }
+    assert_refused(&broker, &["broker", "--tls", &key], "the value of --tls is the content of a file");
+    for name in [
+        "ssl.truststore.location",
+        "ssl.ca.location",
+        "ssl.keystore.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "sasl.oauthbearer.token.file",
+    ] {
+        assert_refused(&broker, &["topics", "-X", &format!("{name}={key}")], "and not a path");
+        let in_one_line = key.replace('\n', "\\n\\\n");
+        let file = File::new("content.properties", &format!("{name}={in_one_line}\n"));
+        assert_refused(&broker, &["topics", "-F", file.path()], "and not a path");
+    }
+}
+
+#[test]
 fn a_properties_file_with_a_mistake_is_refused() {
     let broker = Broker::start(&[]);
     assert_refused(&broker, &["topics", "-F", "/nowhere.properties"], "cannot read /nowhere.properties");

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kavka::{
-    EndpointUrl, Error, ErrorKind, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token, TokenSource, Trust,
+    EndpointUrl, Error, ErrorKind, FilePath, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token,
+    TokenSource, Trust,
 };
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -80,6 +81,34 @@ fn secret(what: &str, given: &Bound<'_, PyAny>) -> PyResult<kavka::Secret> {
 #[derive(Debug)]
 pub(crate) struct Tls(kavka::Tls);
 
+/// The path in an argument; an empty one if it is something else.
+fn path(given: &Bound<'_, PyAny>) -> FilePath {
+    match given.cast::<PyBytes>() {
+        Ok(bytes) => String::from_utf8_lossy(bytes.as_bytes()).into_owned().into(),
+        Err(_) => given.extract::<PathBuf>().unwrap_or_default().into(),
+    }
+}
+
+/// Whether an argument that should be the path of a file is its content.
+#[pyfunction]
+pub(crate) fn is_content(given: &Bound<'_, PyAny>) -> bool {
+    FilePath::is_content(&path(given).to_string_lossy())
+}
+
+/// Refuses the content of a file in an argument of `SslConfig` that should be its path.
+#[pyfunction]
+pub(crate) fn refuse_content(
+    cafile: &Bound<'_, PyAny>,
+    certfile: &Bound<'_, PyAny>,
+    keyfile: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let files = [("ssl.ca.location", cafile), ("ssl.certificate.location", certfile), ("ssl.key.location", keyfile)];
+    for (setting, given) in files {
+        path(given).check(setting).map_err(|error| errors::invalid(&error))?;
+    }
+    Ok(())
+}
+
 #[pymethods]
 impl Tls {
     #[new]
@@ -102,7 +131,7 @@ impl Tls {
     ) -> PyResult<Self> {
         let trust = match (cafile, ca_pem) {
             (None, None) => Trust::System,
-            (Some(path), None) => Trust::File(path),
+            (Some(path), None) => Trust::File(path.into()),
             (None, Some(pem)) => Trust::Pem(pem),
             (Some(_), Some(_)) => {
                 return Err(PyValueError::new_err("cafile and ca_pem both say whom to trust: keep one"));
@@ -118,7 +147,8 @@ impl Tls {
             }
             (None, None, None, None) => None,
             (Some(certificates), key, None, None) => {
-                Some(Identity::Files { key: key.unwrap_or_else(|| certificates.clone()), certificates, password })
+                let key = key.unwrap_or_else(|| certificates.clone()).into();
+                Some(Identity::Files { key, certificates: certificates.into(), password })
             }
             (None, None, Some(certificates), Some(key)) => {
                 Some(Identity::Pem { certificates, key: key.get().secret.clone(), password })
@@ -312,8 +342,8 @@ impl OAuthBearer {
                 return Err(errors::wrong_type("token", "a callable that returns the token", &token));
             }
             (None, Some(path), None) => {
-                let shown = format!("token_file={:?}", path.display().to_string());
-                (TokenSource::File(path), shown)
+                let path = FilePath::from(path);
+                (TokenSource::File(path.clone()), format!("token_file={path:?}"))
             }
             (None, None, Some(endpoint_url)) => {
                 let endpoint_url = EndpointUrl::from(endpoint_url);

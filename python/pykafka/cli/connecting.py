@@ -64,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-F",
         "--command-config",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="a properties file, as Kafka's own tools read it: the brokers, and TLS and SASL",
     )
     group = parser.add_argument_group("TLS and SASL")
@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sasl-password-file",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="the file with the password; a newline at its end does not count",
     )
 
@@ -108,6 +108,12 @@ def _with_options(text: str) -> str:
     """Names the options beside the settings, for those who use no properties file."""
     options = {name: f"--{dest.replace('_', '-')}" for name, (dest, *_) in SETTINGS.items()} | _ALSO
     return _engine.beside_settings(text, list(options.items()))
+
+
+def _path(text: str) -> Path:
+    if _engine.is_content(text):
+        raise argparse.ArgumentTypeError("give the path of a file, not its content")
+    return Path(text)
 
 
 def _properties(path: Path) -> list[tuple[str, str]]:

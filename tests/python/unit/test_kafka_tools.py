@@ -342,6 +342,24 @@ def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_p
         assert PASSWORD not in printed
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--tls-ca", "ssl.ca.location (--tls-ca) holds a text and not a path"),
+        ("--tls-certificate", "ssl.certificate.location (--tls-certificate) holds a text and not a path"),
+        ("--tls-key", "ssl.key.location (--tls-key) holds a key and not a path"),
+        ("-F", "give the path of a file, not its content"),
+        ("--sasl-password-file", "give the path of a file, not its content"),
+    ],
+)
+@pytest.mark.parametrize("content", ["-----BEGIN PRIVATE KEY-----\nhunter2", "eyJhunter2", "a=b\nhunter2"])
+def test_the_content_of_a_file_in_place_of_its_path_is_refused_and_not_shown(option, words, content, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main([option, content, "print_topics"])
+    printed = capsys.readouterr().err
+    assert (raised.value.code, words in printed, "hunter2" in printed) == (2, True, False), printed
+
+
 def test_a_password_that_everybody_on_the_network_can_read_causes_a_warning(monkeypatch, capsys):
     monkeypatch.setenv("KAVKA_SASL_PASSWORD", PASSWORD)
     with pykafka.testing.Broker(sasl={"alice": PASSWORD}) as broker:

@@ -124,6 +124,39 @@ def test_tls_settings_that_contradict_each_other_are_refused(config, words):
     assert CANARY not in told_with_locals(refused.value)
 
 
+CONTENTS = [f"-----BEGIN PRIVATE KEY-----\n{CANARY}", f"-----BEGIN {CANARY}", f"eyJ{CANARY}", f"{CANARY}\n{CANARY}"]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("spelled", [str, str.encode, Path])
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("cafile", "SslConfig(cafile) holds a text and not a path; pass the text as SslConfig(ca_pem)"),
+        ("certfile", "SslConfig(certfile) holds a text and not a path; pass the text as SslConfig(cert_pem)"),
+        ("keyfile", "SslConfig(keyfile) holds a key and not a path; pass the text as SslConfig(key_pem)"),
+    ],
+)
+def test_the_content_of_a_file_in_place_of_its_path_is_refused_and_not_shown(argument, words, spelled, content):
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        SslConfig(**{"cafile": None, argument: spelled(content)})
+    assert CANARY not in told_with_locals(refused.value)
+    changed = SslConfig(None, "/cert.pem", "/key.pem")
+    setattr(changed, argument, spelled(content))
+    with pytest.raises((ValueError, TypeError)) as refused:
+        KafkaClient("127.0.0.1:1", ssl_config=changed)
+    assert CANARY not in told_with_locals(refused.value) + repr(changed)
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("spelled", [str, Path])
+def test_a_token_in_place_of_the_path_of_its_file_is_refused_and_not_shown(spelled, content):
+    words = r"OAuthBearer\(token_file\) holds a token and not a path; write the token to a file, or let a callback"
+    with pytest.raises(ValueError, match=words) as refused:
+        sasl.OAuthBearer(token_file=spelled(content))
+    assert CANARY not in "".join(traceback.format_exception(refused.value))
+
+
 def told_with_locals(error):
     """The traceback as a debugger shows it: with the local variables of pykafka's functions."""
     lines = traceback.TracebackException.from_exception(error, capture_locals=True).stack

@@ -11,7 +11,7 @@ pub(super) mod pem;
 mod stream;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -181,20 +181,20 @@ fn server_name(host: &str) -> Result<ServerName<'static>> {
 }
 
 /// The files of the settings, in a fixed order.
-fn files(settings: &Settings) -> Vec<&PathBuf> {
+fn files(settings: &Settings) -> Vec<&Path> {
     let trust = match &settings.trust {
-        Trust::File(path) => Some(path),
+        Trust::File(path) => Some(&**path),
         Trust::System | Trust::Pem(_) => None,
     };
     let identity = match &settings.identity {
-        Some(Identity::Files { certificates, key, .. }) => vec![certificates, key],
+        Some(Identity::Files { certificates, key, .. }) => vec![&**certificates, &**key],
         Some(Identity::Pem { .. }) | None => Vec::new(),
     };
     trust.into_iter().chain(identity).collect()
 }
 
 fn stamps(settings: &Settings) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| {
+    let stamp = |path: &Path| {
         let metadata = std::fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };

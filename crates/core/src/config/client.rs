@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::security::{
-    EndpointIdentification, EndpointUrl, SaslMechanism, Security, SecurityProtocol, TlsVersion, security_of,
+    EndpointIdentification, EndpointUrl, FilePath, SaslMechanism, Security, SecurityProtocol, TlsVersion, security_of,
 };
 use super::servers::parse_bootstrap_servers;
 use super::setting::{INT, LONG, refuse, settings};
@@ -77,7 +77,7 @@ settings! {
         /// A PEM file with the authorities that sign the brokers' certificates. Without one, those count that the
         /// operating system trusts.
         #[setting(kafka = "ssl.truststore.location", pykafka = "SslConfig(cafile)")]
-        ssl_truststore_location: Option<String> = None;
+        ssl_truststore_location: Option<FilePath> = None;
 
         /// The same as a text in PEM format (KIP-651).
         #[setting(kafka = "ssl.truststore.certificates", pykafka = "SslConfig(ca_pem)")]
@@ -89,11 +89,11 @@ settings! {
 
         /// The same as `ssl.truststore.location`, by librdkafka's name.
         #[setting(ours = "ssl.ca.location", pykafka = "SslConfig(cafile)")]
-        ssl_ca_location: Option<String> = None;
+        ssl_ca_location: Option<FilePath> = None;
 
         /// A PEM file with the client's certificate, those that lead to the authority, and the private key.
         #[setting(kafka = "ssl.keystore.location", pykafka = "SslConfig(certfile)")]
-        ssl_keystore_location: Option<String> = None;
+        ssl_keystore_location: Option<FilePath> = None;
 
         /// The client's certificate and those that lead to the authority, as a text in PEM format (KIP-651).
         #[setting(kafka = "ssl.keystore.certificate.chain", pykafka = "SslConfig(cert_pem)")]
@@ -109,11 +109,11 @@ settings! {
 
         /// A PEM file with the client's certificate and those that lead to the authority, by librdkafka's name.
         #[setting(ours = "ssl.certificate.location", pykafka = "SslConfig(certfile)")]
-        ssl_certificate_location: Option<String> = None;
+        ssl_certificate_location: Option<FilePath> = None;
 
         /// A PEM file with the private key for `ssl.certificate.location`, by librdkafka's name.
         #[setting(ours = "ssl.key.location", pykafka = "SslConfig(keyfile)")]
-        ssl_key_location: Option<String> = None;
+        ssl_key_location: Option<FilePath> = None;
 
         /// Decrypts the private key.
         #[setting(kafka = "ssl.key.password", pykafka = "SslConfig(password)")]
@@ -170,7 +170,7 @@ settings! {
 
         /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read again before the token expires.
         #[setting(ours = "sasl.oauthbearer.token.file", pykafka = "OAuthBearer(token_file)")]
-        sasl_oauthbearer_token_file: Option<String> = None;
+        sasl_oauthbearer_token_file: Option<FilePath> = None;
 
         /// The first part of the brokers' Kerberos principals.
         #[setting(kafka = "sasl.kerberos.service.name", pykafka = "Gssapi(service_name)")]

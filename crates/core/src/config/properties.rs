@@ -205,10 +205,7 @@ mod tests {
         for placeholder in placeholders {
             let file = format!("client.id={placeholder}\nssl.ca.location={placeholder}\nsecurity.protocol=SSL\n");
             let config = ClientConfig::from_properties(read(&file)).unwrap();
-            assert_eq!(
-                (config.client_id.as_str(), config.ssl_ca_location.as_deref()),
-                (placeholder, Some(placeholder))
-            );
+            assert_eq!((config.client_id.as_str(), config.ssl_ca_location), (placeholder, Some(placeholder.into())));
             let login = Login::new(placeholder, Secret::new(placeholder));
             let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
             for credentials in [

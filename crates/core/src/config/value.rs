@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::servers::{parse_bootstrap_servers, show_server};
 use super::{
-    Acks, AutoOffsetReset, EndpointIdentification, EndpointUrl, GroupProtocol, IsolationLevel, SaslMechanism,
+    Acks, AutoOffsetReset, EndpointIdentification, EndpointUrl, FilePath, GroupProtocol, IsolationLevel, SaslMechanism,
     SecurityProtocol, TlsVersion,
 };
 use crate::error::Error;
@@ -135,6 +135,23 @@ impl Value for EndpointUrl {
 
     fn show(&self) -> String {
         self.shown()
+    }
+}
+
+impl Value for FilePath {
+    const KIND: &'static str = "a text";
+    type Literal = &'static str;
+
+    fn from_literal(literal: &'static str) -> Self {
+        literal.into()
+    }
+
+    fn parse(text: &str) -> Result<Self, Option<Error>> {
+        Ok(text.into())
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
     }
 }
 

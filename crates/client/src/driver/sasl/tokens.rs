@@ -4,14 +4,13 @@
 //! whether anybody uses the client or not. While that fails, the old token serves until it expires, unless a broker
 //! refuses it. A token whose end is unknown is not kept.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use kavka_core::config::{Token, TokenSource};
+use kavka_core::config::{FilePath, Token, TokenSource};
 use kavka_core::error::{Error, ErrorKind, Result};
 use kavka_core::secret::Secret;
 
@@ -203,13 +202,13 @@ fn claimed_expiry(token: &Secret) -> Option<i64> {
     Some((seconds * 1_000.0) as i64)
 }
 
-fn read(path: &Path) -> Result<Token> {
+fn read(path: &FilePath) -> Result<Token> {
     let fault =
         |what: String| Error::new(ErrorKind::Authentication, format!("the token file {}: {what}", path.display()));
     let read = || {
         use std::io::Read as _;
         let mut text = zeroize::Zeroizing::new(String::new());
-        std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        std::fs::File::open(&**path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
         Ok::<_, std::io::Error>(text)
     };
     let text = read().map_err(|cause| fault("it cannot be read".into()).with_source(cause))?;
@@ -432,7 +431,7 @@ mod tests {
     #[test]
     fn a_token_file_is_read_again_each_time() {
         let path = std::env::temp_dir().join(format!("kavka-token-{}", std::process::id()));
-        let tokens = Tokens::new(TokenSource::File(path.clone()), None);
+        let tokens = Tokens::new(TokenSource::File(path.as_path().into()), None);
         std::fs::write(&path, "first\n").unwrap();
         assert_eq!(run(tokens.get(false)).unwrap().value, Secret::new("first"));
         std::fs::write(&path, "second").unwrap();

@@ -4,8 +4,8 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::{Path, PathBuf};
 
+use kavka_core::config::FilePath;
 use kavka_core::error::{Error, ErrorKind, Hint, Result};
 use kavka_core::secret::Secret;
 use pem::Pem;
@@ -36,18 +36,18 @@ impl Purpose {
 pub(in crate::driver) struct Source {
     purpose: Purpose,
     /// `None`: the settings have the text itself.
-    path: Option<PathBuf>,
+    path: Option<FilePath>,
     bytes: Secret,
 }
 
 impl Source {
-    pub(super) fn file(purpose: Purpose, path: &Path) -> Result<Self> {
-        let source = |bytes| Self { purpose, path: Some(path.to_owned()), bytes };
+    pub(super) fn file(purpose: Purpose, path: &FilePath) -> Result<Self> {
+        let source = |bytes| Self { purpose, path: Some(path.clone()), bytes };
         // Opening a directory succeeds on some systems, and reading it fails with words that few understand.
         if path.is_dir() {
             return Err(source(Secret::new("")).fault("it is a directory, not a file"));
         }
-        match std::fs::read(path) {
+        match std::fs::read(&**path) {
             Ok(bytes) => Ok(source(Secret::new(bytes))),
             Err(cause) => Err(source(Secret::new("")).unreadable(cause)),
         }
@@ -100,7 +100,7 @@ impl Source {
     }
 
     fn not_pem(&self, bytes: &[u8]) -> Error {
-        let path = self.path.as_deref().map_or_else(|| "FILE".into(), shell_word);
+        let path = self.path.as_ref().map_or_else(|| "FILE".into(), shell_word);
         let convert = |what: &str, command: String| {
             self.fault(format_args!("{what}, and only PEM is supported; convert it with: {command}"))
         };
@@ -162,7 +162,7 @@ fn count(bytes: &[u8], pattern: &[u8]) -> usize {
 }
 
 /// The path as a word of a command.
-fn shell_word(path: &Path) -> String {
+fn shell_word(path: &FilePath) -> String {
     let path = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
     if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }

@@ -5,10 +5,12 @@
 //! is sent.
 
 mod jaas;
+mod path;
 mod rows;
 mod sasl;
 mod tls;
 
+pub use path::FilePath;
 pub(super) use rows::security_of;
 pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};
 pub use tls::{EndpointIdentification, Identity, Tls, TlsVersion, Trust};
@@ -73,8 +75,9 @@ impl Security {
         }
     }
 
-    /// Refuses what no broker could accept.
+    /// Refuses what no broker could accept, and what is no path of a file.
     pub(super) fn check(&self) -> Result<()> {
+        self.tls.as_ref().map_or(Ok(()), Tls::check)?;
         self.sasl.as_ref().map_or(Ok(()), Sasl::check)
     }
 }

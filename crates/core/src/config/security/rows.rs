@@ -1,6 +1,6 @@
 //! Reads [`Security`] from the rows of [`ClientConfig`], and refuses rows that contradict each other.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
     EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, Tls, TokenSource, Trust, jaas,
@@ -20,6 +20,16 @@ pub(in crate::config) fn security_of(config: &ClientConfig, set: Option<&Securit
         return Ok(security.clone());
     }
     let protocol = config.security_protocol;
+    for (name, path) in [
+        ("ssl.truststore.location", &config.ssl_truststore_location),
+        ("ssl.ca.location", &config.ssl_ca_location),
+        ("ssl.keystore.location", &config.ssl_keystore_location),
+        ("ssl.certificate.location", &config.ssl_certificate_location),
+        ("ssl.key.location", &config.ssl_key_location),
+        ("sasl.oauthbearer.token.file", &config.sasl_oauthbearer_token_file),
+    ] {
+        path.as_ref().map_or(Ok(()), |path| path.check(name))?;
+    }
     for name in changed {
         if name.starts_with("ssl.") && !protocol.has_tls() {
             let hint = "for TLS, set security.protocol to SSL or SASL_SSL";
@@ -63,9 +73,9 @@ fn trust(config: &ClientConfig) -> Result<Trust> {
         store,
         "keytool -list -rfc -keystore FILE > ca.pem",
     )?;
-    match (store, config.ssl_ca_location.as_deref(), config.ssl_truststore_certificates.as_ref()) {
+    match (&config.ssl_truststore_location, &config.ssl_ca_location, &config.ssl_truststore_certificates) {
         (None, None, None) => Ok(Trust::System),
-        (Some(path), None, None) | (None, Some(path), None) => Ok(Trust::File(PathBuf::from(path))),
+        (Some(path), None, None) | (None, Some(path), None) => Ok(Trust::File(path.clone())),
         (None, None, Some(certificates)) => Ok(Trust::Pem(certificates.clone())),
         _ => Err(conflict(
             "more than one of ssl.truststore.location, ssl.truststore.certificates and ssl.ca.location is set",
@@ -81,7 +91,7 @@ fn identity(config: &ClientConfig) -> Result<Option<Identity>> {
     check_format("ssl.keystore.type", &config.ssl_keystore_type, store, command)?;
     let password = config.ssl_key_password.clone();
     let files = match (&config.ssl_certificate_location, &config.ssl_key_location) {
-        (Some(certificates), Some(key)) => Some((certificates.as_str(), key.as_str())),
+        (Some(certificates), Some(key)) => Some((certificates, key)),
         (None, None) => None,
         (Some(_), None) => return Err(incomplete("ssl.certificate.location", "ssl.key.location")),
         (None, Some(_)) => return Err(incomplete("ssl.key.location", "ssl.certificate.location")),
@@ -92,14 +102,14 @@ fn identity(config: &ClientConfig) -> Result<Option<Identity>> {
         (Some(_), None) => return Err(incomplete("ssl.keystore.certificate.chain", "ssl.keystore.key")),
         (None, Some(_)) => return Err(incomplete("ssl.keystore.key", "ssl.keystore.certificate.chain")),
     };
-    match (store.map(|path| (path, path)), files, texts) {
+    match (config.ssl_keystore_location.as_ref().map(|path| (path, path)), files, texts) {
         (None, None, None) if password.is_some() => Err(conflict(
             "ssl.key.password is set, but there is no private key",
             "set ssl.keystore.location, or ssl.certificate.location and ssl.key.location",
         )),
         (None, None, None) => Ok(None),
         (Some((certificates, key)), None, None) | (None, Some((certificates, key)), None) => {
-            Ok(Some(Identity::Files { certificates: certificates.into(), key: key.into(), password }))
+            Ok(Some(Identity::Files { certificates: certificates.clone(), key: key.clone(), password }))
         }
         (None, None, Some((certificates, key))) => {
             Ok(Some(Identity::Pem { certificates: certificates.clone(), key: key.clone(), password }))
@@ -119,8 +129,8 @@ fn incomplete(set: &str, missing: &str) -> Error {
 }
 
 /// Refuses the formats of Java, by their names or by those of their files.
-fn check_format(setting: &str, format: &str, path: Option<&str>, command: &str) -> Result<()> {
-    let extension = path.and_then(|path| Path::new(path).extension()).and_then(|extension| extension.to_str());
+fn check_format(setting: &str, format: &str, path: Option<&Path>, command: &str) -> Result<()> {
+    let extension = path.and_then(Path::extension).and_then(|extension| extension.to_str());
     let by_name = match extension.map(str::to_lowercase).as_deref() {
         Some("jks" | "keystore" | "truststore") => Some("JKS"),
         Some("p12" | "pfx" | "pkcs12") => Some("PKCS12"),
@@ -130,7 +140,8 @@ fn check_format(setting: &str, format: &str, path: Option<&str>, command: &str) 
     match format {
         "PEM" => Ok(()),
         "JKS" | "PKCS12" => {
-            let command = command.replace("FILE", &printable(path.unwrap_or("FILE")));
+            let path = path.map_or_else(|| "FILE".into(), Path::to_string_lossy);
+            let command = command.replace("FILE", &printable(&path));
             let what = format!("{setting} must be PEM, not {format}; convert the file with `{command}`");
             Err(Error::new(ErrorKind::Config, what))
         }
@@ -198,7 +209,7 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
                 sasl.oauthbearer.client.credentials.client.id and sasl.oauthbearer.client.credentials.client.secret";
     let id = config.sasl_oauthbearer_client_id.clone();
     match (&config.sasl_oauthbearer_token_file, &config.sasl_oauthbearer_token_endpoint_url) {
-        (Some(path), None) => Ok(TokenSource::File(path.into())),
+        (Some(path), None) => Ok(TokenSource::File(path.clone())),
         (None, Some(url)) => match (id, config.sasl_oauthbearer_client_secret.clone()) {
             (Some(client_id), Some(client_secret)) => Ok(TokenSource::ClientCredentials {
                 endpoint_url: url.clone(),
@@ -364,6 +375,42 @@ mod tests {
     }
 
     #[test]
+    fn the_content_of_a_file_in_place_of_its_path_is_refused_and_not_shown() {
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{PASSWORD}");
+        let one_line = format!("-----BEGIN PRIVATE KEY-----{PASSWORD}");
+        let contents = [pem, one_line, format!("eyJ{PASSWORD}"), format!("user=alice\n{PASSWORD}")];
+        let in_place = |setting: &str, content: &str, instead: &str| {
+            for text in &contents {
+                let refused = refusal(&[(setting, text)]);
+                assert_eq!(refused, format!("{setting} holds {content} and not a path; {instead}"));
+            }
+        };
+        in_place("ssl.truststore.location", "a text", "pass the text as ssl.truststore.certificates");
+        in_place("ssl.ca.location", "a text", "pass the text as ssl.truststore.certificates");
+        let both = "pass the texts as ssl.keystore.certificate.chain and ssl.keystore.key";
+        in_place("ssl.keystore.location", "a text", both);
+        in_place("ssl.certificate.location", "a text", "pass the text as ssl.keystore.certificate.chain");
+        in_place("ssl.key.location", "a key", "pass the text as ssl.keystore.key");
+        let callback = "write the token to a file, or let a callback return it";
+        in_place("sasl.oauthbearer.token.file", "a token", callback);
+        for text in &contents {
+            let text = text.as_str();
+            for (security, setting) in [
+                (Security::tls(Tls::with_ca_file(text)), "ssl.truststore.location"),
+                (Security::tls(Tls::default().identity(Identity::files("a", text))), "ssl.key.location"),
+                (Security::tls(Tls::default().identity(Identity::files(text, "a"))), "ssl.certificate.location"),
+                (Security::tls(Tls::default().identity(Identity::files(text, text))), "ssl.keystore.location"),
+                (Security::default().sasl(Sasl::OAuthBearer(TokenSource::File(text.into()))), "sasl.oauthbearer.token"),
+            ] {
+                let config = ClientConfig::default().with_security(security.clone());
+                let refused = config.validate().unwrap_err();
+                assert!(refused.to_string().starts_with(setting), "{refused}");
+                assert!(!format!("{refused:?} {security:?} {config:?}").contains(PASSWORD));
+            }
+        }
+    }
+
+    #[test]
     fn stores_of_java_are_refused_with_the_command_that_converts_them() {
         let ssl = ("security.protocol", "SSL");
         check_refusals(&[
@@ -426,7 +473,7 @@ mod tests {
         let config = ClientConfig::default().with_security(security.clone());
         assert_eq!(config.security().unwrap(), security);
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let mixed = config.ssl_ca_location(Some("ca.pem".to_owned())).validate().unwrap_err().to_string();
+        let mixed = config.ssl_ca_location(Some("ca.pem".into())).validate().unwrap_err().to_string();
         assert!(mixed.contains("ssl.ca.location is set, and the program sets TLS and SASL without it"), "{mixed}");
         let empty = Security::default().sasl(Sasl::Plain(Login::new("", Secret::new(PASSWORD))));
         let empty = ClientConfig::default().with_security(empty).validate().unwrap_err().to_string();

@@ -1,9 +1,9 @@
 //! Who the client is, and how it proves that.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::FilePath;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
@@ -210,7 +210,7 @@ pub enum TokenSource {
         scope: Option<String>,
     },
     /// A file, as Kubernetes writes it: read as often as [`Callback`](Self::Callback) is asked.
-    File(PathBuf),
+    File(FilePath),
     /// An unsigned token, which everybody can make: only for tests (KIP-255).
     Unsecured {
         /// Who the client claims to be.
@@ -225,6 +225,9 @@ impl TokenSource {
     }
 
     fn check(&self) -> Result<()> {
+        if let Self::File(path) = self {
+            return path.check("sasl.oauthbearer.token.file");
+        }
         let Self::ClientCredentials { endpoint_url, client_id, client_secret, .. } = self else { return Ok(()) };
         let endpoint_url = endpoint_url.as_str();
         let (what, hint) = if !endpoint_url.starts_with("https://") {

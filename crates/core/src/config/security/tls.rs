@@ -1,7 +1,7 @@
 //! What TLS trusts, and what it shows.
 
-use std::path::PathBuf;
-
+use super::FilePath;
+use crate::error::Result;
 use crate::secret::Secret;
 
 /// How connections are encrypted, and which brokers are trusted.
@@ -37,7 +37,7 @@ impl Default for Tls {
 
 impl Tls {
     /// Trusts the authorities of a PEM file, and no others.
-    pub fn with_ca_file(path: impl Into<PathBuf>) -> Self {
+    pub fn with_ca_file(path: impl Into<FilePath>) -> Self {
         Self { trust: Trust::File(path.into()), ..Self::default() }
     }
 
@@ -51,6 +51,22 @@ impl Tls {
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if let Trust::File(path) = &self.trust {
+            path.check("ssl.truststore.location")?;
+        }
+        match &self.identity {
+            Some(Identity::Files { certificates, key, .. }) if certificates == key => {
+                key.check("ssl.keystore.location")
+            }
+            Some(Identity::Files { certificates, key, .. }) => {
+                certificates.check("ssl.certificate.location")?;
+                key.check("ssl.key.location")
+            }
+            Some(Identity::Pem { .. }) | None => Ok(()),
+        }
     }
 
     /// What is not verified, and what that means, for a warning; `None` if everything is.
@@ -74,7 +90,7 @@ pub enum Trust {
     /// Those that the operating system trusts.
     System,
     /// Those of a PEM file. It is read for each new connection, so it can be replaced while the client runs.
-    File(PathBuf),
+    File(FilePath),
     /// Those of a text in PEM format.
     Pem(String),
 }
@@ -85,9 +101,9 @@ pub enum Identity {
     /// From files. They are read for each new connection, so they can be replaced while the client runs.
     Files {
         /// The certificate, followed by those that lead to the authority.
-        certificates: PathBuf,
+        certificates: FilePath,
         /// The private key; may be the same file.
-        key: PathBuf,
+        key: FilePath,
         /// Decrypts the key.
         password: Option<Secret>,
     },
@@ -104,7 +120,7 @@ pub enum Identity {
 
 impl Identity {
     /// A certificate and its unencrypted key, each from a file.
-    pub fn files(certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+    pub fn files(certificates: impl Into<FilePath>, key: impl Into<FilePath>) -> Self {
         Self::Files { certificates: certificates.into(), key: key.into(), password: None }
     }
 
