@@ -132,10 +132,9 @@ fn a_password_that_everybody_on_the_network_can_read_causes_a_warning() {
 fn a_properties_file_loads_no_class_looks_nothing_up_and_runs_nothing() {
     let broker = Broker::start(&[]);
     for (content, part) in [
-        ("sasl.login.callback.handler.class=evil.Handler", "no setting is called `sasl.login.callback.handler.class`"),
-        ("sasl.client.callback.handler.class=evil.Handler", "no setting is called"),
-        ("ssl.engine.factory.class=evil.Factory", "no setting is called"),
-        ("security.providers=evil.Provider", "no setting is called `security.providers`"),
+        ("sasl.login.callback.handler.class=evil.Handler", "it names a Java class, and none is loaded"),
+        ("sasl.client.callback.handler.class=evil.Handler", "it names a Java class, and none is loaded"),
+        ("ssl.engine.factory.class=evil.Factory", "it names a Java class, and none is loaded"),
         (
             "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n\
              sasl.jaas.config=com.sun.security.auth.module.JndiLoginModule required user.provider.url=\"ldap://evil\";",
@@ -159,11 +158,29 @@ fn a_properties_file_loads_no_class_looks_nothing_up_and_runs_nothing() {
     // What the rest of Java's programs would load is not for us, and passed over.
     let file = File::new(
         "providers.properties",
-        "config.providers=env\nconfig.providers.env.class=evil.Provider\nclient.id=${env:KAVKA_SASL_PASSWORD}\n",
+        "config.providers=env\nconfig.providers.env.class=evil.Provider\nclient.id=${env:KAVKA_SASL_PASSWORD}\n\
+         security.providers=evil.Provider\n",
     );
     let output = run(&broker, &["topics", "-F", file.path()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no setting is called `config.providers`; it is ignored"));
+    let said = "line 4: security.providers has no effect here, because it chooses parts of Java; it is ignored";
+    assert!(text(&output.stderr).contains(said));
+}
+
+#[test]
+fn a_file_of_javas_client_leads_to_the_command_that_converts_its_stores() {
+    let broker = Broker::start(&[]);
+    let content = format!(
+        "security.protocol=SSL\nssl.protocol=TLSv1.3\nssl.enabled.protocols=TLSv1.1,TLSv1.2\nssl.truststore.type=JKS\n\
+         ssl.truststore.location=/etc/trust.jks\nssl.truststore.password={CANARY}\nssl.keystore.password={CANARY}\n"
+    );
+    let file = File::new("java.properties", &content);
+    let output = run(&broker, &["topics", "-F", file.path()]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("convert the file with `keytool -list -rfc -keystore /etc/trust.jks > ca.pem`"), "{said}");
+    assert!(said.contains("line 6: ssl.truststore.password has no effect here, because") && !said.contains(CANARY));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub fn producer_properties<N: AsRef<str>, V: AsRef<str>>(
         let (name, value) = (name.as_ref(), value.as_ref());
         let (of_client, of_producer) = (client.set(name, value)?, producer.set(name, value)?);
         if !of_client && !of_producer {
-            return Err(names::unknown(name, &[ClientConfig::SETTINGS, ProducerConfig::SETTINGS]));
+            return Err(names::unknown(name, value, &[ClientConfig::SETTINGS, ProducerConfig::SETTINGS]));
         }
     }
     client.validate()?;
@@ -66,7 +66,7 @@ pub fn consumer_properties<N: AsRef<str>, V: AsRef<str>>(
         let (name, value) = (name.as_ref(), value.as_ref());
         let (of_client, of_consumer) = (client.set(name, value)?, consumer.set(name, value)?);
         if !of_client && !of_consumer {
-            return Err(names::unknown(name, &[ClientConfig::SETTINGS, ConsumerConfig::SETTINGS]));
+            return Err(names::unknown(name, value, &[ClientConfig::SETTINGS, ConsumerConfig::SETTINGS]));
         }
     }
     client.validate()?;

@@ -1,5 +1,6 @@
 //! Finds settings by name, and suggests the nearest one for an unknown name.
 
+use super::security::{Foreign, foreign};
 use super::{ClientConfig, ConsumerConfig, GroupConfig, ProducerConfig, Setting};
 use crate::error::{Error, ErrorKind, printable};
 
@@ -35,11 +36,16 @@ pub fn beside_mentions<'a>(mut text: String, options: impl IntoIterator<Item = (
     text
 }
 
-/// The error for a name that is in none of `tables`.
+/// The error for a name that is in none of `tables`. Of the value it shows nothing.
 ///
 /// What looks like no name is not shown: it may be a line of a private key.
-pub(super) fn unknown(name: &str, tables: &[&'static [Setting]]) -> Error {
-    let what = if let Some(other) = all_settings().find(|setting| setting.name == name) {
+pub(super) fn unknown(name: &str, value: &str, tables: &[&'static [Setting]]) -> Error {
+    let what = if let Some(foreign) = foreign(name, value) {
+        match foreign {
+            Foreign::Unneeded(why) => format!("{name} has no effect here, because {why}: leave it out"),
+            Foreign::Refused(instead) => format!("{name} is not supported: {instead}"),
+        }
+    } else if let Some(other) = all_settings().find(|setting| setting.name == name) {
         format!("{name} is not a setting of this kind; it is {}", owner(other))
     } else if let Some(nearest) = nearest(name, tables) {
         format!("no setting is called `{}`; did you mean {nearest}?", printable(name))
@@ -175,11 +181,11 @@ mod tests {
     #[test]
     fn what_looks_like_no_name_is_not_shown() {
         for name in ["key.serializer", "listener.name.sasl-ssl.port", "use_greenlets2"] {
-            assert!(unknown(name, &[]).to_string().contains(name), "{name}");
+            assert!(unknown(name, "", &[]).to_string().contains(name), "{name}");
         }
         let long = "a.".repeat(30) + "b";
         for name in ["hunter2", "a.Canary", "a.canary+", "a..canary", "a canary.b", "", long.as_str()] {
-            let text = unknown(name, &[ClientConfig::SETTINGS]).to_string();
+            let text = unknown(name, "", &[ClientConfig::SETTINGS]).to_string();
             assert!(text.starts_with("no setting is called so; "), "{name}: {text}");
         }
     }

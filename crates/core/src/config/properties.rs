@@ -1,14 +1,15 @@
 //! Reads properties files, as `java.util.Properties` and therefore Kafka's own tools do.
 
+use super::security::{Foreign, foreign};
 use super::{ClientConfig, Setting, all_settings, names};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Of the properties in a file's content, those of a client and of what `tables` describe; and what is wrong with the
-/// names that nobody knows.
+/// Of the properties in a file's content, those of a client and of what `tables` describe; and why others are ignored
+/// that are no setting of anything.
 ///
 /// One file is used by several programs, as with Kafka's own tools. So settings for others are left out, and an
 /// unknown name is no error, unless it looks like one of TLS or SASL: if that were ignored, a password might go out
-/// unencrypted.
+/// unencrypted. Those names of Java's client pass that have nothing to do here.
 ///
 /// The text is UTF-8; if it is not, it is Latin-1, as in Java. `\uXXXX` works in both.
 ///
@@ -20,20 +21,25 @@ use crate::error::{Error, ErrorKind, Result};
 #[allow(clippy::type_complexity)]
 pub fn select_properties(bytes: &[u8], tables: &[&[Setting]]) -> Result<(Vec<(String, String)>, Vec<Error>)> {
     let is_in = |table: &[Setting], name: &str| table.iter().any(|setting| setting.name == name);
-    let (mut used, mut unknown) = (Vec::new(), Vec::new());
+    let (mut used, mut ignored) = (Vec::new(), Vec::new());
     for (number, name, value) in parse(bytes)? {
         if is_in(ClientConfig::SETTINGS, &name) || tables.iter().any(|table| is_in(table, &name)) {
             used.push((name, value));
+        } else if let Some(Foreign::Unneeded(why)) = foreign(&name, &value) {
+            ignored.push(Error::new(
+                ErrorKind::Config,
+                format!("line {number}: {name} has no effect here, because {why}"),
+            ));
         } else if !all_settings().any(|setting| setting.name == name) {
-            let why = names::unknown(&name, &[ClientConfig::SETTINGS]);
+            let why = names::unknown(&name, &value, &[ClientConfig::SETTINGS]);
             let error = Error::new(ErrorKind::Config, format!("line {number}: {why}"));
             if ["security.", "ssl.", "sasl."].iter().any(|prefix| name.starts_with(prefix)) {
                 return Err(error);
             }
-            unknown.push(error);
+            ignored.push(error);
         }
     }
-    Ok((used, unknown))
+    Ok((used, ignored))
 }
 
 /// The properties of a file in its order: the number of the line, the name and the value.
@@ -172,9 +178,48 @@ mod tests {
         assert_eq!(used, pairs(&[("client.id", "me"), ("linger.ms", "0")]));
         let unknown: Vec<_> = unknown.iter().map(ToString::to_string).collect();
         assert_eq!(unknown, ["line 5: no setting is called `key.serializer`"]);
-        for name in ["security.protcol", "ssl.protocols", "sasl.user"] {
+        for name in ["security.protcol", "ssl.truststores", "sasl.user"] {
             let refused = select_properties(format!("{name}=a").as_bytes(), &[]).unwrap_err();
             assert!(refused.to_string().contains(name), "{refused}");
+        }
+    }
+
+    #[test]
+    fn names_of_javas_client_pass_if_they_have_nothing_to_do_here_and_are_told() {
+        let handler = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
+        for (line, why) in [
+            ("ssl.truststore.password=hunter2", "certificates in a PEM file need no password"),
+            ("ssl.keystore.password=hunter2", "a PEM file has no password but that of its key, ssl.key.password"),
+            ("ssl.protocol=TLSv1.2", "ssl.enabled.protocols says which versions of TLS are used"),
+            ("ssl.cipher.suites=TLS_RSA", "all cipher suites of this client have forward secrecy"),
+            ("security.providers=a.B", "it chooses parts of Java"),
+            ("sasl.login.refresh.window.factor=0.5", "a token is replaced when 80 % of its life have passed"),
+            (&format!("sasl.login.callback.handler.class={handler}"), "what Kafka's own classes do is built in"),
+        ] {
+            let (used, ignored) = select_properties(line.as_bytes(), &[]).unwrap();
+            let name = line.split('=').next().unwrap();
+            let told = ignored[0].to_string();
+            assert!(told.starts_with(&format!("line 1: {name} has no effect here, because {why}")), "{told}");
+            assert!(used.is_empty() && !told.contains("hunter2"), "{used:?} {told}");
+            let refused = ClientConfig::from_properties([line.split_once('=').unwrap()]).unwrap_err().to_string();
+            assert!(refused.ends_with(": leave it out") && !refused.contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn names_of_other_clients_that_would_be_missed_are_refused_with_what_to_write() {
+        for (line, instead) in [
+            ("sasl.login.callback.handler.class=a.B", "it names a Java class, and none is loaded: leave it out, and"),
+            ("sasl.client.callback.handler.class=a.B", "it names a Java class, and none is loaded"),
+            ("ssl.engine.factory.class=a.B", "it names a Java class, and none is loaded"),
+            ("sasl.kerberos.keytab=/a.keytab", "set the variable KRB5_CLIENT_KTNAME to the path of the keytab"),
+            ("sasl.mechanisms=PLAIN", "write sasl.mechanism"),
+            ("ssl.key.pem=hunter2", "write ssl.keystore.key"),
+        ] {
+            let refused = select_properties(line.as_bytes(), &[]).unwrap_err().to_string();
+            let name = line.split('=').next().unwrap();
+            assert!(refused.starts_with(&format!("line 1: {name} is not supported: {instead}")), "{refused}");
+            assert!(!refused.contains("hunter2"), "{refused}");
         }
     }
 

@@ -181,7 +181,7 @@ macro_rules! settings {
                 let mut config = Self::default();
                 for (name, value) in properties {
                     if !config.set(name.as_ref(), value.as_ref())? {
-                        return Err($crate::config::names::unknown(name.as_ref(), &[Self::SETTINGS]));
+                        return Err($crate::config::names::unknown(name.as_ref(), value.as_ref(), &[Self::SETTINGS]));
                     }
                 }
                 config.validate()?;

@@ -173,9 +173,9 @@ impl Value for Secret {
     }
 }
 
-/// A list of versions, of which the oldest counts.
+/// A list of versions, of which the oldest counts that is supported. Java's older ones may stand beside them.
 impl Value for TlsVersion {
-    const KIND: &'static str = "TLSv1.2, TLSv1.3 or both, separated by a comma";
+    const KIND: &'static str = "TLSv1.2, TLSv1.3 or both, separated by a comma (older versions are never used)";
     type Literal = Self;
 
     fn from_literal(literal: Self) -> Self {
@@ -184,12 +184,13 @@ impl Value for TlsVersion {
 
     fn parse(text: &str) -> Result<Self, Option<Error>> {
         let version = |name: &str| match name.trim() {
-            "TLSv1.2" => Some(Self::V1_2),
-            "TLSv1.3" => Some(Self::V1_3),
+            "TLSv1.2" => Some(Some(Self::V1_2)),
+            "TLSv1.3" => Some(Some(Self::V1_3)),
+            "TLSv1.1" | "TLSv1" | "SSLv3" | "SSLv2Hello" => Some(None),
             _ => None,
         };
-        let versions: Option<Vec<Self>> = text.split(',').map(version).collect();
-        versions.and_then(|versions| versions.into_iter().min()).ok_or(None)
+        let versions: Option<Vec<_>> = text.split(',').map(version).collect();
+        versions.and_then(|versions| versions.into_iter().flatten().min()).ok_or(None)
     }
 
     fn show(&self) -> String {

@@ -5,24 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, TokenSource};
+use super::{Login, Sasl, SaslMechanism, ScramHash, TokenSource};
+use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::secret::Secret;
 
 const SETTING: &str = "sasl.jaas.config";
 
-/// The credentials of `text` for `mechanism`; `endpoint_url` is `sasl.oauthbearer.token.endpoint.url`.
-pub(super) fn read(text: &Secret, mechanism: SaslMechanism, endpoint_url: Option<&EndpointUrl>) -> Result<Sasl> {
+/// The credentials of `text` for `mechanism`, with what `config` says beside it.
+pub(super) fn read(text: &Secret, config: &ClientConfig, mechanism: SaslMechanism) -> Result<Sasl> {
     let wanted = match mechanism {
         SaslMechanism::Plain => "org.apache.kafka.common.security.plain.PlainLoginModule",
         SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
             "org.apache.kafka.common.security.scram.ScramLoginModule"
         }
         SaslMechanism::OAuthBearer => "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule",
-        SaslMechanism::Gssapi => {
-            return Err(refused("is not used for GSSAPI")
-                .with_hint("leave it out; the system's Kerberos library finds the ticket (kinit) or the keytab"));
-        }
+        SaslMechanism::Gssapi => "com.sun.security.auth.module.Krb5LoginModule",
     };
     let text = std::str::from_utf8(text.reveal()).map_err(|_| refused("is not UTF-8 text"))?;
     let mut line = Line::parse(text)?;
@@ -34,7 +32,8 @@ pub(super) fn read(text: &Secret, mechanism: SaslMechanism, endpoint_url: Option
         SaslMechanism::Plain => Sasl::Plain(line.login()?),
         SaslMechanism::ScramSha256 => Sasl::Scram(ScramHash::Sha256, line.login()?),
         SaslMechanism::ScramSha512 => Sasl::Scram(ScramHash::Sha512, line.login()?),
-        SaslMechanism::OAuthBearer | SaslMechanism::Gssapi => Sasl::OAuthBearer(line.tokens(endpoint_url)?),
+        SaslMechanism::OAuthBearer => Sasl::OAuthBearer(line.tokens(config)?),
+        SaslMechanism::Gssapi => line.kerberos(config)?,
     };
     match line.options.pop_first() {
         None => Ok(sasl),
@@ -85,14 +84,35 @@ impl Line {
         Ok(Login::new(self.take("username")?, Secret::new(self.take("password")?)))
     }
 
-    fn tokens(&mut self, endpoint_url: Option<&EndpointUrl>) -> Result<TokenSource> {
+    /// The ticket is the one that the system's library finds. What Java's module can do besides needs variables of that
+    /// library.
+    fn kerberos(&mut self, config: &ClientConfig) -> Result<Sasl> {
+        let is_on = |value: Option<String>| value.is_some_and(|value| value == "true");
+        let (key_tab, ticket_cache) = (self.options.remove("keyTab"), self.options.remove("ticketCache"));
+        if is_on(self.options.remove("useKeyTab")) || key_tab.is_some() {
+            return Err(refused("asks for a keytab")
+                .with_hint("set the variable KRB5_CLIENT_KTNAME to the path of the keytab, and leave the line out"));
+        }
+        if ticket_cache.is_some() {
+            return Err(refused("names a ticket cache")
+                .with_hint("set the variable KRB5CCNAME to its path, and leave ticketCache out"));
+        }
+        for name in ["useTicketCache", "renewTGT", "doNotPrompt", "storeKey", "refreshKrb5Config", "principal", "debug"]
+        {
+            self.options.remove(name);
+        }
+        let configured = config.sasl_kerberos_service_name.clone();
+        Ok(Sasl::Gssapi { service_name: self.options.remove("serviceName").unwrap_or(configured) })
+    }
+
+    fn tokens(&mut self, config: &ClientConfig) -> Result<TokenSource> {
         if let Some(principal) = self.options.remove("unsecuredLoginStringClaim_sub") {
             return Ok(TokenSource::Unsecured { principal });
         }
         let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?));
         let scope = self.options.remove("scope");
         let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
-        let endpoint_url = endpoint_url.ok_or_else(missing)?.clone();
+        let endpoint_url = config.sasl_oauthbearer_token_endpoint_url.clone().ok_or_else(missing)?;
         Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope })
     }
 }
@@ -133,12 +153,13 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::EndpointUrl;
 
     const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
     const OAUTH: &str = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule";
 
     fn plain(line: &str) -> Result<Sasl> {
-        read(&Secret::new(line), SaslMechanism::Plain, None)
+        read(&Secret::new(line), &ClientConfig::default(), SaslMechanism::Plain)
     }
 
     #[test]
@@ -147,25 +168,48 @@ mod tests {
         let expected = Sasl::Plain(Login::new("ali\"ce", Secret::new("a;=b \\")));
         assert_eq!(plain(&line).unwrap(), expected);
         let line = "org.apache.kafka.common.security.scram.ScramLoginModule required username=a password=b;";
-        let scram = read(&Secret::new(line), SaslMechanism::ScramSha512, None).unwrap();
+        let scram = read(&Secret::new(line), &ClientConfig::default(), SaslMechanism::ScramSha512).unwrap();
         assert_eq!(scram, Sasl::Scram(ScramHash::Sha512, Login::new("a", Secret::new("b"))));
     }
 
     #[test]
     fn tokens_come_from_a_provider_or_are_unsecured() {
-        let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\";");
         let url = EndpointUrl::from("https://id.example/token");
+        let config = ClientConfig::default().sasl_oauthbearer_token_endpoint_url(Some(url.clone()));
+        let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\";");
         let expected = TokenSource::ClientCredentials {
-            endpoint_url: url.clone(),
+            endpoint_url: url,
             client_id: "me".to_owned(),
             client_secret: Secret::new("s"),
             scope: Some("all".to_owned()),
         };
-        let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, Some(&url)).unwrap();
+        let sasl = read(&Secret::new(line), &config, SaslMechanism::OAuthBearer).unwrap();
         assert_eq!(sasl, Sasl::OAuthBearer(expected));
         let line = format!("{OAUTH} required unsecuredLoginStringClaim_sub=\"alice\";");
-        let sasl = read(&Secret::new(line), SaslMechanism::OAuthBearer, None).unwrap();
+        let sasl = read(&Secret::new(line), &ClientConfig::default(), SaslMechanism::OAuthBearer).unwrap();
         assert_eq!(sasl, Sasl::OAuthBearer(TokenSource::Unsecured { principal: "alice".to_owned() }));
+    }
+
+    #[test]
+    fn javas_module_for_kerberos_asks_for_a_ticket_or_says_which_variable_to_set() {
+        const KRB5: &str = "com.sun.security.auth.module.Krb5LoginModule";
+        let kerberos = |options: &str| {
+            let line = Secret::new(format!("{KRB5} required {options};"));
+            read(&line, &ClientConfig::default().sasl_kerberos_service_name("broker".into()), SaslMechanism::Gssapi)
+        };
+        for (options, service_name) in
+            [("useTicketCache=true renewTGT=true", "broker"), ("useTicketCache=true serviceName=\"kafka\"", "kafka")]
+        {
+            assert_eq!(kerberos(options).unwrap(), Sasl::Gssapi { service_name: service_name.into() });
+        }
+        for (options, variable) in [
+            ("useKeyTab=true keyTab=\"/canary\" principal=\"a@B\"", "set the variable KRB5_CLIENT_KTNAME to"),
+            ("useTicketCache=true ticketCache=\"/canary\"", "set the variable KRB5CCNAME to"),
+            ("useCanary=true", "has the option useCanary, which is not supported"),
+        ] {
+            let refused = kerberos(options).unwrap_err().to_string();
+            assert!(refused.contains(variable) && !refused.contains("/canary"), "{refused}");
+        }
     }
 
     #[test]

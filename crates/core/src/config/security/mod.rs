@@ -4,12 +4,14 @@
 //! `sasl.*`, from which `ClientConfig::security` makes one. Both are checked as a whole by `validate`, before anything
 //! is sent.
 
+mod foreign;
 mod jaas;
 mod path;
 mod rows;
 mod sasl;
 mod tls;
 
+pub(super) use foreign::{Foreign, foreign};
 pub use path::FilePath;
 pub(super) use rows::security_of;
 pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};

@@ -136,7 +136,8 @@ fn check_format(setting: &str, format: &str, path: Option<&Path>, command: &str)
         Some("p12" | "pfx" | "pkcs12") => Some("PKCS12"),
         _ => None,
     };
-    let format = by_name.filter(|_| format == "PEM").unwrap_or(format);
+    let upper = format.to_uppercase();
+    let format = by_name.filter(|_| upper == "PEM").unwrap_or(&upper);
     match format {
         "PEM" => Ok(()),
         "JKS" | "PKCS12" => {
@@ -164,7 +165,7 @@ fn sasl(config: &ClientConfig) -> Result<Sasl> {
         if let Some(name) = config.changed().find(|name| !may_stand_beside_jaas(name)) {
             return Err(conflict(format!("{name} and sasl.jaas.config are both set"), "keep one of them"));
         }
-        return jaas::read(line, mechanism, config.sasl_oauthbearer_token_endpoint_url.as_ref());
+        return jaas::read(line, config, mechanism);
     }
     match mechanism {
         SaslMechanism::Plain => login(config, mechanism).map(Sasl::Plain),
@@ -189,7 +190,13 @@ fn uses(mechanism: SaslMechanism, name: &str) -> bool {
 /// What `sasl.jaas.config` does not say itself.
 fn may_stand_beside_jaas(name: &str) -> bool {
     !name.starts_with("sasl.")
-        || matches!(name, "sasl.mechanism" | "sasl.jaas.config" | "sasl.oauthbearer.token.endpoint.url")
+        || matches!(
+            name,
+            "sasl.mechanism"
+                | "sasl.jaas.config"
+                | "sasl.oauthbearer.token.endpoint.url"
+                | "sasl.kerberos.service.name"
+        )
 }
 
 fn login(config: &ClientConfig, mechanism: SaslMechanism) -> Result<Login> {
@@ -300,16 +307,21 @@ mod tests {
         ]);
         let expected = Tls { verify_host_name: false, verify_certificate: false, ..Tls::default() };
         assert_eq!(weak.unwrap(), Security::tls(expected));
-        for (protocols, oldest) in
-            [("TLSv1.2", TlsVersion::V1_2), ("TLSv1.3", TlsVersion::V1_3), ("TLSv1.3, TLSv1.2", TlsVersion::V1_2)]
-        {
+        for (protocols, oldest) in [
+            ("TLSv1.2", TlsVersion::V1_2),
+            ("TLSv1.3", TlsVersion::V1_3),
+            ("TLSv1.3, TLSv1.2", TlsVersion::V1_2),
+            ("TLSv1.1,TLSv1.2", TlsVersion::V1_2),
+            ("TLSv1,TLSv1.3", TlsVersion::V1_3),
+        ] {
             let tls = read(&[("security.protocol", "SSL"), ("ssl.enabled.protocols", protocols)]).unwrap().tls;
             assert_eq!(tls.unwrap().min_version, oldest, "{protocols}");
         }
-        let old = refusal(&[("security.protocol", "SSL"), ("ssl.enabled.protocols", "TLSv1.1,TLSv1.2")]);
+        let old = refusal(&[("security.protocol", "SSL"), ("ssl.enabled.protocols", "TLSv1,TLSv1.1")]);
         assert_eq!(
             old,
-            "ssl.enabled.protocols must be TLSv1.2, TLSv1.3 or both, separated by a comma, not TLSv1.1,TLSv1.2"
+            "ssl.enabled.protocols must be TLSv1.2, TLSv1.3 or both, separated by a comma (older versions are never \
+             used), not TLSv1,TLSv1.1"
         );
     }
 
@@ -421,6 +433,7 @@ mod tests {
             (&[ssl, ("ssl.truststore.location", "trust.p12")], "not PKCS12; convert the file with `keytool -list -rfc"),
             (&[ssl, ("ssl.keystore.location", "key.jks")], "ssl.keystore.type must be PEM, not JKS; convert"),
             (&[ssl, ("ssl.keystore.type", "PKCS12")], "openssl pkcs12 -in client.p12 -out client.pem"),
+            (&[ssl, ("ssl.truststore.type", "jks")], "ssl.truststore.type must be PEM, not JKS; convert the file with"),
             (&[ssl, ("ssl.keystore.type", "BCFKS")], "ssl.keystore.type must be PEM, not BCFKS"),
         ]);
     }
@@ -451,7 +464,7 @@ mod tests {
                 "sasl.password and sasl.jaas.config are both",
             ),
             (&[protocol, plain, ("sasl.jaas.config", PASSWORD)], "sasl.jaas.config cannot be read"),
-            (&[protocol, ("sasl.mechanism", "GSSAPI"), ("sasl.jaas.config", PASSWORD)], "leave it out"),
+            (&[protocol, ("sasl.mechanism", "GSSAPI"), ("sasl.jaas.config", PASSWORD)], "cannot be read"),
             (&[protocol, oauth, password], "sasl.password is set, but sasl.mechanism is OAUTHBEARER"),
             (
                 &[protocol, plain, username, password, file],
