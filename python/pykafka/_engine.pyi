@@ -232,6 +232,7 @@ class OAuthBearer(Mechanism):
         token_endpoint_url: str | None = None,
         scope: str | None = None,
         token_file: str | PathLike[str] | None = None,
+        cafile: str | PathLike[str] | None = None,
     ) -> Self: ...
 
 @final

@@ -317,6 +317,8 @@ impl Scram {
 /// :param scope: the scope to ask the identity provider for.
 /// :param token_file: a file with the token, as Kubernetes writes it; read again before that token expires, and after a
 ///     broker has refused it.
+/// :param cafile: the file with the authorities that sign the certificate of the token endpoint; None: those that the
+///     system trusts. Those of `ssl_config` are for the brokers.
 #[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
 #[derive(Debug)]
 pub(crate) struct OAuthBearer;
@@ -326,8 +328,9 @@ impl OAuthBearer {
     #[new]
     #[pyo3(signature = (
         token = None, *, client_id = None, client_secret = None, token_endpoint_url = None, scope = None,
-        token_file = None
+        token_file = None, cafile = None
     ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         token: Option<Bound<'_, PyAny>>,
         client_id: Option<String>,
@@ -335,6 +338,7 @@ impl OAuthBearer {
         token_endpoint_url: Option<String>,
         scope: Option<String>,
         token_file: Option<PathBuf>,
+        cafile: Option<PathBuf>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let (source, shown) = match (token, token_file, token_endpoint_url) {
             (Some(token), None, None) if token.is_callable() => (tokens(token.unbind()), String::from("token=...")),
@@ -353,14 +357,15 @@ impl OAuthBearer {
                 let shown = format!("client_id={client_id:?}, token_endpoint_url={endpoint_url:?}");
                 let client_secret = secret("client_secret", client_secret)?;
                 let scope = scope.clone();
-                (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope }, shown)
+                let trust = cafile.clone().map_or(Trust::System, |path| Trust::File(path.into()));
+                (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust }, shown)
             }
             _ => return Err(PyValueError::new_err("give one of token, token_file and token_endpoint_url")),
         };
         if !matches!(source, TokenSource::ClientCredentials { .. })
-            && (client_id.is_some() || client_secret.is_some() || scope.is_some())
+            && (client_id.is_some() || client_secret.is_some() || scope.is_some() || cafile.is_some())
         {
-            return Err(PyValueError::new_err("client_id, client_secret and scope are for token_endpoint_url"));
+            return Err(PyValueError::new_err("client_id, client_secret, scope and cafile are for token_endpoint_url"));
         }
         Ok(PyClassInitializer::from(Mechanism::new(Sasl::OAuthBearer(source), shown)?).add_subclass(Self))
     }

@@ -221,7 +221,10 @@ def test_wrong_credentials_are_refused_in_words(secure_kafka, wrong):
 def test_messages_come_back_with_tokens_of_an_endpoint(secure_kafka):
     with tokens.Endpoint(secure_kafka.security) as endpoint:
         bearer = sasl.OAuthBearer(
-            token_endpoint_url=endpoint.url, client_id=endpoint.client_id, client_secret=endpoint.client_secret
+            token_endpoint_url=endpoint.url,
+            client_id=endpoint.client_id,
+            client_secret=endpoint.client_secret,
+            cafile=secure_kafka.security["ca"],
         )
         round_trip(secure_kafka, client(secure_kafka, "OIDC", ssl_config=tls(secure_kafka), sasl=bearer))
         assert endpoint.requests >= 1

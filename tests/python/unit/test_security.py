@@ -77,6 +77,7 @@ def test_no_secret_is_shown_or_pickled(kind):
         (lambda: sasl.OAuthBearer(CANARY), TypeError, "callable that returns the token"),
         (sasl.OAuthBearer, ValueError, "give one of token, token_file and token_endpoint_url"),
         (lambda: sasl.OAuthBearer(token_file="/t", client_secret=CANARY), ValueError, "are for token_endpoint_url"),
+        (lambda: sasl.OAuthBearer(token_file="/t", cafile="/ca.pem"), ValueError, "are for token_endpoint_url"),
         (
             lambda: sasl.OAuthBearer(token_endpoint_url="https://a/", client_secret=CANARY),
             ValueError,

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::role;
 
+use super::tls::Peer;
 use super::{ConnectionKey, Driver, Network, Sasl, Switchboard, Tls, WireTap};
 
 /// Keeps the engine thread running; it ends when the last one is dropped.
@@ -40,7 +41,7 @@ impl Driver {
         let limit = config.connection_setup_timeout;
         let sasl =
             security.sasl.map(|settings| Sasl::new(settings, security.tls.as_ref(), &network, limit)).transpose()?;
-        let tls = security.tls.map(Tls::new).transpose()?.map(Arc::new);
+        let tls = security.tls.map(|tls| Tls::new(tls, Peer::Broker)).transpose()?.map(Arc::new);
         let cannot =
             |what: &str, cause| Error::new(ErrorKind::System, format!("{what} cannot be started")).with_source(cause);
         let runtime = Builder::new_current_thread()

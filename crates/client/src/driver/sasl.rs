@@ -85,8 +85,7 @@ impl Drop for Attempt {
 }
 
 impl Sasl {
-    /// `tls` are the settings of the client, which count for a token endpoint, too; but its certificate is always
-    /// verified.
+    /// `tls` are the settings of the client. Its versions and its certificate count for a token endpoint, too.
     ///
     /// # Errors
     ///
@@ -100,9 +99,11 @@ impl Sasl {
         let tokens = match &settings {
             Settings::OAuthBearer(source) => {
                 let endpoint = match source {
-                    TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope } => {
-                        // What is waived for the brokers is not waived for the identity provider.
+                    TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust } => {
+                        // What is waived for the brokers is not waived for the identity provider, and who signs for
+                        // the brokers does not sign for it.
                         let tls = TlsSettings {
+                            trust: trust.clone(),
                             verify_certificate: true,
                             verify_host_name: true,
                             ..tls.cloned().unwrap_or_default()

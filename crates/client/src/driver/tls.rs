@@ -11,6 +11,7 @@ pub(super) mod pem;
 mod stream;
 mod verify;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,9 +36,38 @@ use verify::Verifier;
 /// How often the files may be looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Who is at the other end, for what errors say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Peer {
+    #[default]
+    Broker,
+    /// Of an identity provider.
+    TokenEndpoint,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Broker => "the broker",
+            Self::TokenEndpoint => "the token endpoint",
+        })
+    }
+}
+
+impl Peer {
+    /// The hint that concerns this one.
+    fn hint(self, broker: &'static str, token_endpoint: &'static str) -> &'static str {
+        match self {
+            Self::Broker => broker,
+            Self::TokenEndpoint => token_endpoint,
+        }
+    }
+}
+
 /// TLS with the settings of one client.
 pub(super) struct Tls {
     settings: Settings,
+    peer: Peer,
     provider: Arc<CryptoProvider>,
     state: Mutex<State>,
 }
@@ -52,6 +82,7 @@ struct State {
 /// What one handshake needs.
 #[derive(Clone)]
 pub(super) struct Ready {
+    peer: Peer,
     config: Arc<ClientConfig>,
     shown: Arc<Shown>,
 }
@@ -84,14 +115,14 @@ impl Tls {
     /// # Errors
     ///
     /// `Config`, with the path of the file that cannot be used, but nothing of its content.
-    pub(super) fn new(settings: Settings) -> Result<Self> {
+    pub(super) fn new(settings: Settings, peer: Peer) -> Result<Self> {
         if let Some(unverified) = settings.unverified() {
             log::warn!("{unverified}");
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let stamps = stamps(&settings);
-        let ready = load(&settings, &provider)?;
-        Ok(Self { settings, provider, state: Mutex::new(State { ready, stamps, looked_at: Instant(0) }) })
+        let ready = load(&settings, peer, &provider)?;
+        Ok(Self { settings, peer, provider, state: Mutex::new(State { ready, stamps, looked_at: Instant(0) }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,7 +157,7 @@ impl Tls {
         if stamps == self.lock().stamps {
             return;
         }
-        let loaded = load(&self.settings, &self.provider);
+        let loaded = load(&self.settings, self.peer, &self.provider);
         let mut state = self.lock();
         state.stamps = stamps;
         match loaded {
@@ -155,13 +186,14 @@ impl Ready {
         let session = UnbufferedClientConnection::new(Arc::clone(&self.config), name).map_err(unusable)?;
         let mut secured = Secured::new(session, stream, place.clone());
         let done = secured.shake_hands().await;
-        secured.certificate = explain::Certificate {
+        secured.known = explain::Known {
+            peer: self.peer,
             is_configured: self.shown.certificate.is_some(),
             was_asked_for: self.shown.was_asked.load(Ordering::Relaxed),
         };
         match done {
             Ok(()) => Ok(Box::new(secured)),
-            Err(cause) => Err(explain::handshake(cause, secured.certificate).at(place.clone())),
+            Err(cause) => Err(explain::handshake(cause, secured.known, secured.heard()).at(place.clone())),
         }
     }
 }
@@ -201,10 +233,14 @@ fn stamps(settings: &Settings) -> Vec<Stamp> {
     files(settings).into_iter().map(stamp).collect()
 }
 
-fn load(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<Ready> {
-    let (authorities, trusted) =
-        if settings.verify_certificate { authorities(&settings.trust)? } else { (RootCertStore::empty(), Vec::new()) };
+fn load(settings: &Settings, peer: Peer, provider: &Arc<CryptoProvider>) -> Result<Ready> {
+    let (authorities, trusted) = if settings.verify_certificate {
+        authorities(&settings.trust, peer)?
+    } else {
+        (RootCertStore::empty(), Vec::new())
+    };
     let verifier = Verifier {
+        peer,
         authorities,
         trusted,
         algorithms: provider.signature_verification_algorithms,
@@ -225,11 +261,11 @@ fn load(settings: &Settings, provider: &Arc<CryptoProvider>) -> Result<Ready> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesClientCert>);
-    Ok(Ready { config: Arc::new(config), shown })
+    Ok(Ready { peer, config: Arc::new(config), shown })
 }
 
 /// The trusted authorities, and the certificates that the user trusts by name.
-fn authorities(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
+fn authorities(trust: &Trust, peer: Peer) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
     let mut store = RootCertStore::empty();
     let source = match trust {
         Trust::System => {
@@ -237,8 +273,11 @@ fn authorities(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'stat
             // Systems have certificates that no browser would take; they help nobody, and they harm nobody.
             let (usable, _) = store.add_parsable_certificates(found.certs);
             if usable == 0 {
-                let error = Error::new(ErrorKind::Config, "this system trusts no certificate authority")
-                    .with_hint("install its CA certificates, or set ssl.truststore.location");
+                let error =
+                    Error::new(ErrorKind::Config, "this system trusts no certificate authority").with_hint(peer.hint(
+                        "install its CA certificates, or set ssl.truststore.location",
+                        "install its CA certificates, or set https.ca.location",
+                    ));
                 return Err(found.errors.into_iter().next().into_iter().fold(error, Error::with_source));
             }
             return Ok((store, Vec::new()));

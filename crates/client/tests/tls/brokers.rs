@@ -333,11 +333,13 @@ fn a_broker_with_tls_1_1_is_told_from_others() {
 
 #[test]
 fn a_plaintext_port_is_recognized() {
-    for answer in
-        [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.9\r\n", &[0, 0, 0, 6, 0, 0, 0, 0, 0, 35]]
-    {
+    for (answer, hint) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "it speaks HTTP, not Kafka: check the port"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "it speaks SSH: check the port"),
+        (&[0, 0, 0, 6, 0, 0, 0, 0, 0, 35], "security.protocol"),
+    ] {
         let error = refusal(&client(answers(answer), trusting(&Authority::new("Good CA"))));
-        says(&error, ErrorKind::Authentication, &["answered without TLS", "at kafka.test:9093", "security.protocol"]);
+        says(&error, ErrorKind::Authentication, &["the broker answered without TLS", "at kafka.test:9093", hint]);
     }
 }
 

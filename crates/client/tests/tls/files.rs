@@ -11,7 +11,7 @@ use crate::server::{Cluster, Served, refusal};
 use crate::{listen_to_log, warned};
 
 /// A file in the folder for the files of tests.
-fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+pub(crate) fn file(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique(&format!("tls-{}", std::process::id())));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);

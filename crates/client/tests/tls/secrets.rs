@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kavka::config::{Identity, Login, Sasl, ScramHash, Security, Tls, Token, TokenSource};
+use kavka::config::{Identity, Login, Sasl, ScramHash, Security, Tls, Token, TokenSource, Trust};
 use kavka::{
     BoxFuture, Client, ClientConfig, ErrorKind, Header, Network, ProducerConfig, Record, StartPosition, Stream, Tcp,
     WireTap,
@@ -155,6 +155,7 @@ fn errors_about_credentials_do_not_show_them() {
         client_id: "me".into(),
         client_secret: Secret::new(CLIENT_SECRET),
         scope: None,
+        trust: Trust::System,
     };
     let mechanisms = [
         Sasl::Plain(wrong()),

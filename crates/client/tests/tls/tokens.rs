@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::{Authority, Issued};
+use crate::files::file;
 use crate::server::{Served, refusal};
 use crate::{listen_to_log, logged};
 
@@ -110,8 +111,8 @@ fn broker() -> Broker {
     broker
 }
 
-/// A client that gets its tokens from an endpoint, by the settings of a properties file, and trusts its authority as
-/// well as the broker's.
+/// A client that gets its tokens from an endpoint, by the settings of a properties file, and trusts this authority for
+/// the endpoint.
 fn rig(endpoint: &Endpoint, authority: &Authority) -> Rig {
     let broker = broker();
     let client = client(&broker, &endpoint.url, authority, Arc::new(Tcp::default())).unwrap();
@@ -119,7 +120,8 @@ fn rig(endpoint: &Endpoint, authority: &Authority) -> Rig {
 }
 
 fn client(broker: &Broker, url: &str, authority: &Authority, network: Arc<dyn Network>) -> kavka::Result<Client> {
-    let trusted = format!("{}{}", broker.certificates().unwrap().authority, authority.pem());
+    let trusted = broker.certificates().unwrap().authority.clone();
+    let authorities = file("idp.pem", authority.pem());
     let config = ClientConfig::from_properties([
         ("security.protocol", "SASL_SSL"),
         ("ssl.truststore.certificates", &trusted),
@@ -128,6 +130,7 @@ fn client(broker: &Broker, url: &str, authority: &Authority, network: Arc<dyn Ne
         ("sasl.oauthbearer.client.credentials.client.id", ID),
         ("sasl.oauthbearer.client.credentials.client.secret", SECRET),
         ("sasl.oauthbearer.scope", "kafka read"),
+        ("https.ca.location", authorities.to_str().unwrap()),
     ]);
     Client::with_network(config?.bootstrap_servers(servers(broker)), network, None)
 }
@@ -214,7 +217,8 @@ fn an_identity_provider_that_is_not_trusted_is_sent_nothing() {
         let endpoint = Endpoint::start(&issued, |_| granted(Duration::from_secs(3600)));
         let error = refusal(&rig(&endpoint, &authority).client);
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
-        assert!(error.to_string().contains("certificate"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("the token endpoint's certificate") && !text.contains("the broker"), "{text}");
         assert_eq!(endpoint.asked(), Vec::<String>::new());
     }
 }

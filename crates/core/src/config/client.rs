@@ -168,6 +168,12 @@ settings! {
         #[setting(kafka = "sasl.oauthbearer.scope", pykafka = "OAuthBearer(scope)")]
         sasl_oauthbearer_scope: Option<String> = None;
 
+        /// A PEM file with the authorities that sign the certificate of the token endpoint, by librdkafka's name.
+        /// Without one, those count that the operating system trusts; those for the brokers do not. Kafka has it in
+        /// `sasl.jaas.config`, as `ssl.truststore.location`.
+        #[setting(ours = "https.ca.location", pykafka = "OAuthBearer(cafile)")]
+        https_ca_location: Option<FilePath> = None;
+
         /// A file with the token for OAUTHBEARER, as Kubernetes writes it. It is read again before the token expires.
         #[setting(ours = "sasl.oauthbearer.token.file", pykafka = "OAuthBearer(token_file)")]
         sasl_oauthbearer_token_file: Option<FilePath> = None;

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::super::clock::timestamp_ms;
 use super::super::network::{dial, in_turn};
+use super::super::tls::Peer;
 use super::super::{Network, Stream, Tls};
 
 /// The longest answer, with its headers.
@@ -70,7 +71,7 @@ impl Endpoint {
             login.as_str()
         ));
         let secrets = [client_secret.clone(), Secret::new(login.as_bytes())];
-        let tls = Arc::new(Tls::new(tls)?);
+        let tls = Arc::new(Tls::new(tls, Peer::TokenEndpoint)?);
         Ok(Self { network, tls, started: std::time::Instant::now(), limit, host, port, request, secrets })
     }
 
@@ -386,7 +387,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    use kavka_core::config::{Sasl as Settings, TokenSource};
+    use kavka_core::config::{Sasl as Settings, TokenSource, Trust};
     use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
     use rustls::ServerConfig;
     use rustls::crypto::aws_lc_rs;
@@ -687,9 +688,9 @@ mod tests {
                 client_id: "id".into(),
                 client_secret: Secret::new("secret"),
                 scope: None,
+                trust: Trust::Pem(trusted),
             };
-            let tls =
-                TlsSettings { verify_certificate: false, verify_host_name: false, ..TlsSettings::with_ca_pem(trusted) };
+            let tls = TlsSettings { verify_certificate: false, verify_host_name: false, ..TlsSettings::default() };
             let settings = Settings::OAuthBearer(source);
             let sasl = Sasl::new(settings, Some(&tls), &network, Duration::from_secs(60)).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -698,8 +699,30 @@ mod tests {
         ask("id.example", known.cert.pem()).unwrap();
         for (host, trusted) in [("other.example", known.cert.pem()), ("id.example", certified("id.example").cert.pem())]
         {
-            assert_eq!(ask(host, trusted).unwrap_err().kind(), ErrorKind::Authentication, "{host}");
+            let error = ask(host, trusted).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Authentication, "{host}");
+            let text = error.to_string();
+            assert!(text.contains("the token endpoint's certificate") && !text.contains("broker"), "{text}");
+            assert!(text.contains("https.ca.location") || text.contains("endpoint.url") && host == "other.example");
         }
+    }
+
+    #[test]
+    fn the_authorities_for_brokers_do_not_count_for_an_identity_provider() {
+        let known = certified("id.example");
+        let network: Arc<dyn Network> = Arc::new(Provider::new(&known));
+        let source = TokenSource::ClientCredentials {
+            endpoint_url: "https://id.example/token".into(),
+            client_id: "id".into(),
+            client_secret: Secret::new("secret"),
+            scope: None,
+            trust: Trust::Pem(certified("id.example").cert.pem()),
+        };
+        let tls = TlsSettings::with_ca_pem(known.cert.pem());
+        let sasl = Sasl::new(Settings::OAuthBearer(source), Some(&tls), &network, Duration::from_secs(60)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(sasl.identity(false)).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     }
 
     #[test]

@@ -236,7 +236,7 @@ fn unsecured(principal: &str, now_ms: i64) -> Token {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use kavka_core::config::Sasl as Settings;
+    use kavka_core::config::{Sasl as Settings, Trust};
 
     use super::super::super::network::{Network, Tcp};
     use super::super::{Identity, Sasl};
@@ -322,6 +322,7 @@ mod tests {
             client_id: "id".into(),
             client_secret: Secret::new("secret"),
             scope: None,
+            trust: Trust::System,
         };
         // Without an endpoint, every fetch fails.
         let tokens = Tokens::new(source, None);

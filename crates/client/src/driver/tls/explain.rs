@@ -5,24 +5,40 @@ use std::io;
 use kavka_core::error::{Error, ErrorKind, Hint, Place};
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
+use super::Peer;
 use super::verify::Refusal;
 
-/// What is known about the client's own certificate.
+/// What is known about the peer, and about the client's own certificate.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Certificate {
+pub(super) struct Known {
+    pub(super) peer: Peer,
+    /// Whether there is a certificate for the peer to see.
     pub(super) is_configured: bool,
     pub(super) was_asked_for: bool,
 }
 
-/// The error of a failed handshake.
-pub(super) fn handshake(cause: io::Error, certificate: Certificate) -> Error {
+/// The error of a failed handshake with a peer that said `heard` last.
+pub(super) fn handshake(cause: io::Error, known: Known, heard: &[u8]) -> Error {
     match reason(&cause) {
-        Some(reason) => refused(reason, certificate),
+        Some(rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        )) => without_tls(known.peer, heard),
+        Some(reason) => refused(reason, known),
         None => match cause.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
             Some(error) => error.clone(),
-            None => closed(cause),
+            None => closed(cause, known.peer),
         },
     }
+}
+
+fn without_tls(peer: Peer, heard: &[u8]) -> Error {
+    let hint = match (heard.get(..4), peer) {
+        (Some(b"HTTP"), Peer::Broker) => Hint::Text("it speaks HTTP, not Kafka: check the port"),
+        (Some(b"SSH-"), _) => Hint::Text("it speaks SSH: check the port"),
+        (_, Peer::Broker) => Hint::UsePlaintext,
+        (_, Peer::TokenEndpoint) => Hint::Text("check sasl.oauthbearer.token.endpoint.url"),
+    };
+    Error::new(ErrorKind::Authentication, format!("{peer} answered without TLS")).with_hint(hint)
 }
 
 /// A peer sends records without end that have nothing in them.
@@ -34,10 +50,10 @@ pub(super) fn flood(place: &Place) -> io::Error {
 }
 
 /// The error if the peer ended the connection with an alert.
-pub(super) fn alert(cause: &io::Error, certificate: Certificate) -> Option<Error> {
+pub(super) fn alert(cause: &io::Error, known: Known) -> Option<Error> {
     reason(cause)
         .filter(|reason| matches!(reason, rustls::Error::AlertReceived(_)))
-        .map(|reason| refused(reason, certificate))
+        .map(|reason| refused(reason, known))
 }
 
 /// The same error once more.
@@ -49,42 +65,43 @@ fn reason(cause: &io::Error) -> Option<&rustls::Error> {
     cause.get_ref()?.downcast_ref()
 }
 
-/// The connection ended during the handshake. That may be temporary: perhaps the broker was just stopped.
-fn closed(cause: io::Error) -> Error {
-    let error = Error::new(ErrorKind::Disconnected, "the connection was closed during the TLS handshake")
-        .with_hint("if this persists, the port does not use TLS: check the port and security.protocol");
+/// The connection ended during the handshake. That may be temporary: perhaps the peer was just stopped.
+fn closed(cause: io::Error, peer: Peer) -> Error {
+    let error =
+        Error::new(ErrorKind::Disconnected, "the connection was closed during the TLS handshake").with_hint(peer.hint(
+            "if this persists, the port does not use TLS: check the port and security.protocol",
+            "if this persists, check sasl.oauthbearer.token.endpoint.url",
+        ));
     if cause.kind() == io::ErrorKind::UnexpectedEof { error } else { error.with_source(cause) }
 }
 
-fn refused(reason: &rustls::Error, certificate: Certificate) -> Error {
-    let error = |what: &str| Error::new(ErrorKind::Authentication, what);
+fn refused(reason: &rustls::Error, known: Known) -> Error {
+    let peer = known.peer;
+    let error = |what: String| Error::new(ErrorKind::Authentication, what);
     match reason {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))
             if let Some(refusal) = inner.downcast_ref::<Refusal>() =>
         {
-            error(&refusal.what).with_hint(refusal.hint)
-        }
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-            error("the broker answered without TLS").with_hint(Hint::UsePlaintext)
+            error(refusal.what.clone()).with_hint(refusal.hint)
         }
         rustls::Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         )
         | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
-            error("the broker supports no version of TLS that this client accepts")
+            error(format!("{peer} supports no version of TLS that this client accepts"))
                 .with_hint("this client supports TLS 1.2 and 1.3, unless ssl.enabled.protocols excludes one")
         }
         rustls::Error::PeerIncompatible(_) => {
-            error("the broker and this client have no cipher or key exchange of TLS in common")
+            error(format!("{peer} and this client have no cipher or key exchange of TLS in common"))
                 .with_source(reason.clone())
         }
-        rustls::Error::AlertReceived(alert) => by_alert(*alert, certificate),
-        reason => error("the TLS handshake failed").with_source(reason.clone()),
+        rustls::Error::AlertReceived(alert) => by_alert(*alert, known),
+        reason => error("the TLS handshake failed".into()).with_source(reason.clone()),
     }
 }
 
 /// The broker refused us.
-fn by_alert(alert: AlertDescription, certificate: Certificate) -> Error {
+fn by_alert(alert: AlertDescription, known: Known) -> Error {
     let name = format!("{alert:?}");
     let concerns_certificate = matches!(
         alert,
@@ -101,25 +118,37 @@ fn by_alert(alert: AlertDescription, certificate: Certificate) -> Error {
             | AlertDescription::DecryptError
     );
     let error = |what: String, hint| Error::new(ErrorKind::Authentication, what).with_hint(hint);
-    let Certificate { is_configured, was_asked_for } = certificate;
+    let Known { peer, is_configured, was_asked_for } = known;
     match alert {
         AlertDescription::UnrecognisedName => error(
-            "the broker has no certificate for this host name (TLS alert UnrecognisedName)".into(),
-            "use a name of the broker in bootstrap.servers and advertised.listeners",
+            format!("{peer} has no certificate for this host name (TLS alert UnrecognisedName)"),
+            peer.hint(
+                "use a name of the broker in bootstrap.servers and advertised.listeners",
+                "check the host in sasl.oauthbearer.token.endpoint.url",
+            ),
         ),
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity if !was_asked_for => error(
-            format!("the broker refused the TLS handshake (TLS alert {name})"),
-            "perhaps the two have no cipher in common (ssl.cipher.suites of the broker)",
+            format!("{peer} refused the TLS handshake (TLS alert {name})"),
+            peer.hint(
+                "perhaps the two have no cipher in common (ssl.cipher.suites of the broker)",
+                "perhaps the two have no cipher in common",
+            ),
         ),
         _ if concerns_certificate && was_asked_for && !is_configured => error(
-            format!("the broker wants a client certificate, and none is configured (TLS alert {name})"),
+            format!("{peer} wants a client certificate, and none is configured (TLS alert {name})"),
             "set ssl.certificate.location and ssl.key.location, or ssl.keystore.location to a file with both",
         ),
         _ if concerns_certificate && is_configured => error(
-            format!("the broker refused the client's certificate: {} (TLS alert {name})", meaning(alert)),
-            "its authority must be in the broker's truststore, and it must be a valid one for clients (clientAuth)",
+            format!("{peer} refused the client's certificate: {} (TLS alert {name})", meaning(alert)),
+            peer.hint(
+                "its authority must be in the broker's truststore, and it must be a valid one for clients (clientAuth)",
+                "it must trust the certificate's authority, and the certificate must be for clients (clientAuth)",
+            ),
         ),
-        _ => error(format!("the broker refused the TLS handshake (TLS alert {name})"), "the broker's log says why"),
+        _ => error(
+            format!("{peer} refused the TLS handshake (TLS alert {name})"),
+            peer.hint("the broker's log says why", "its log says why"),
+        ),
     }
 }
 
@@ -128,10 +157,10 @@ fn meaning(alert: AlertDescription) -> &'static str {
         AlertDescription::UnknownCA => "it does not trust its authority",
         AlertDescription::CertificateExpired => "it has expired",
         AlertDescription::CertificateRevoked => "it was revoked",
-        AlertDescription::UnsupportedCertificate => "it is of a kind that the broker does not support",
+        AlertDescription::UnsupportedCertificate => "it is of a kind that is not supported there",
         AlertDescription::AccessDenied => "its owner may not connect",
         AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
-            "it was not sent, or its key is of a kind that the broker does not accept"
+            "it was not sent, or its key is of a kind that is not accepted there"
         }
         _ => "it did not accept it",
     }

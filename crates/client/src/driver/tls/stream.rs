@@ -107,7 +107,7 @@ pub(super) struct Secured {
     is_closed: bool,
     has_read: bool,
     pub(super) place: Place,
-    pub(super) certificate: explain::Certificate,
+    pub(super) known: explain::Known,
 }
 
 impl Secured {
@@ -124,8 +124,13 @@ impl Secured {
             is_closed: false,
             has_read: false,
             place,
-            certificate: explain::Certificate::default(),
+            known: explain::Known::default(),
         }
+    }
+
+    /// What the peer said last that could not be used.
+    pub(super) fn heard(&mut self) -> &[u8] {
+        self.incoming.waiting()
     }
 
     /// Performs the handshake.
@@ -258,7 +263,7 @@ impl Secured {
     }
 
     fn explain(&self, cause: io::Error) -> io::Error {
-        match explain::alert(&cause, self.certificate) {
+        match explain::alert(&cause, self.known) {
             Some(error) if !self.has_read => io::Error::new(cause.kind(), error.at(self.place.clone())),
             _ => cause,
         }
@@ -384,6 +389,7 @@ impl AsyncWrite for Secured {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::Peer;
     use kavka_core::config::Tls as Settings;
     use kavka_core::time::Instant;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -460,7 +466,7 @@ mod tests {
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
         config.enable_secret_extraction = true;
-        let tls = Arc::new(Tls::new(Settings::with_ca_pem(cert.pem())).unwrap());
+        let tls = Arc::new(Tls::new(Settings::with_ca_pem(cert.pem()), Peer::Broker).unwrap());
         let config = (Arc::new(config), tls.ready(Instant(0)).await.config);
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let name = ServerName::try_from("kafka.test").unwrap();

@@ -1,4 +1,4 @@
-//! Checks a broker's certificate, and says in words why it is refused.
+//! Checks the certificate of a broker or a token endpoint, and says in words why it is refused.
 //!
 //! The checks are those of webpki: a chain of signatures to a trusted authority, the time, the purposes, and the host
 //! name against the subject alternative names. The words are made only after a certificate was refused.
@@ -19,12 +19,15 @@ use x509_cert::der::{DateTime, Decode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::Peer;
+
 /// The most names of a certificate that an error lists.
 const NAMES_SHOWN: usize = 8;
 
-/// Decides whether a certificate is the broker's.
+/// Decides whether a certificate is the peer's.
 #[derive(Debug)]
 pub(super) struct Verifier {
+    pub(super) peer: Peer,
     pub(super) authorities: RootCertStore,
     /// The certificates that the user trusts by name; empty if those of the system are trusted.
     pub(super) trusted: Vec<CertificateDer<'static>>,
@@ -66,7 +69,7 @@ impl ServerCertVerifier for Verifier {
         });
         checked.map(|()| ServerCertVerified::assertion()).map_err(|error| {
             let rustls::Error::InvalidCertificate(error) = error else { return error };
-            let refusal = refusal(&error, end_entity, intermediates, server_name);
+            let refusal = refusal(&error, self.peer, end_entity, intermediates, server_name);
             CertificateError::Other(OtherError(Arc::new(refusal))).into()
         })
     }
@@ -127,16 +130,17 @@ fn webpki_error(error: &CertificateError) -> Option<&webpki::Error> {
 
 fn refusal(
     error: &CertificateError,
+    peer: Peer,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     name: &ServerName<'_>,
 ) -> Refusal {
-    let broker = Certificate::from_der(end_entity).ok();
-    let subject = broker.as_ref().map(subject).unwrap_or_default();
+    let certificate = Certificate::from_der(end_entity).ok();
+    let subject = certificate.as_ref().map(subject).unwrap_or_default();
     let (what, hint) = match error {
         CertificateError::ExpiredContext { time, not_after } => (
             format!(
-                "the broker's certificate{subject}, or one above it, expired on {}; it is {} now",
+                "{peer}'s certificate{subject}, or one above it, expired on {}; it is {} now",
                 day(*not_after),
                 day(*time)
             ),
@@ -144,38 +148,41 @@ fn refusal(
         ),
         CertificateError::NotValidYetContext { time, not_before } => (
             format!(
-                "the broker's certificate{subject}, or one above it, is not valid before {}; it is {} now",
+                "{peer}'s certificate{subject}, or one above it, is not valid before {}; it is {} now",
                 day(*not_before),
                 day(*time)
             ),
             "check the clock of this machine, and that of the one that issued the certificate",
         ),
-        CertificateError::UnknownIssuer => unknown_authority(broker.as_ref(), &subject, intermediates),
+        CertificateError::UnknownIssuer => unknown_authority(peer, certificate.as_ref(), &subject, intermediates),
         CertificateError::BadSignature => (
             format!(
-                "the broker's certificate{subject}, or one above it, was signed by an authority with another key than the \
+                "{peer}'s certificate{subject}, or one above it, was signed by an authority with another key than the \
                  trusted one of the same name"
             ),
-            "was the authority made anew? get its current certificate for ssl.truststore.location",
+            peer.hint(
+                "was the authority made anew? get its current certificate for ssl.truststore.location",
+                "was the authority made anew? get its current certificate for https.ca.location",
+            ),
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            wrong_name(broker.as_ref(), &subject, name)
+            wrong_name(peer, certificate.as_ref(), &subject, name)
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => (
-            format!("the broker's certificate{subject} is not one for servers (extended key usage)"),
+            format!("{peer}'s certificate{subject} is not one for servers (extended key usage)"),
             "the certificate needs the purpose serverAuth, or none",
         ),
         error => match webpki_error(error) {
             Some(webpki::Error::CaUsedAsEndEntity) => (
-                format!("the broker's certificate{subject} is that of an authority (CA:TRUE)"),
-                "a broker needs a certificate of its own; a self-signed one can be trusted by itself as the CA file",
+                format!("{peer}'s certificate{subject} is that of an authority (CA:TRUE)"),
+                "a server needs a certificate of its own; a self-signed one can be trusted by itself as the CA file",
             ),
             Some(webpki::Error::EndEntityUsedAsCa) => (
-                format!("the broker's certificate{subject} was signed with one that is not an authority's (CA:FALSE)"),
+                format!("{peer}'s certificate{subject} was signed with one that is not an authority's (CA:FALSE)"),
                 "an authority's certificate needs the basic constraint CA:TRUE",
             ),
-            Some(other) => (format!("the broker's certificate{subject} is not valid: {other}"), CHECK_IT),
-            None => (format!("the broker's certificate{subject} is not valid: {error}"), CHECK_IT),
+            Some(other) => (format!("{peer}'s certificate{subject} is not valid: {other}"), CHECK_IT),
+            None => (format!("{peer}'s certificate{subject} is not valid: {error}"), CHECK_IT),
         },
     };
     Refusal { what, hint }
@@ -184,24 +191,23 @@ fn refusal(
 const CHECK_IT: &str = "look at it with: openssl s_client -connect HOST:PORT -showcerts";
 
 fn unknown_authority(
-    broker: Option<&Certificate>,
+    peer: Peer,
+    certificate: Option<&Certificate>,
     subject: &str,
     intermediates: &[CertificateDer<'_>],
 ) -> (String, &'static str) {
-    let trust = "if that is right, add it to ssl.truststore.location";
-    let Some(broker) = broker else {
-        return ("the broker's certificate was issued by an unknown authority".into(), trust);
+    let trust = peer
+        .hint("if that is right, add it to ssl.truststore.location", "if that is right, add it to https.ca.location");
+    let Some(certificate) = certificate else {
+        return (format!("{peer}'s certificate was issued by an unknown authority"), trust);
     };
-    let broker = broker.tbs_certificate();
-    if broker.issuer() == broker.subject() {
-        return (
-            format!("the broker's certificate{subject} is self-signed, and not one of those that are trusted"),
-            trust,
-        );
+    let certificate = certificate.tbs_certificate();
+    if certificate.issuer() == certificate.subject() {
+        return (format!("{peer}'s certificate{subject} is self-signed, and not one of those that are trusted"), trust);
     }
-    // Follow the chain that the broker sent as far as it goes.
+    // Follow the chain that the peer sent as far as it goes.
     let sent: Vec<_> = intermediates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
-    let mut issuer = broker.issuer();
+    let mut issuer = certificate.issuer();
     for _ in 0..sent.len() {
         let above = sent.iter().map(Certificate::tbs_certificate).find(|above| above.subject() == issuer);
         match above {
@@ -210,29 +216,41 @@ fn unknown_authority(
         }
     }
     let what = format!(
-        "the broker's certificate{subject} leads to an unknown authority (CA): {} is not trusted",
+        "{peer}'s certificate{subject} leads to an unknown authority (CA): {} is not trusted",
         printable(issuer)
     );
-    let hint = "add that authority to ssl.truststore.location; if it is an intermediate one, the broker \
-                should send its certificate, too";
+    let hint = peer.hint(
+        "add that authority to ssl.truststore.location; if it is an intermediate one, the broker should send its \
+         certificate, too",
+        "add that authority to https.ca.location; if it is an intermediate one, the endpoint should send its \
+         certificate, too",
+    );
     (what, hint)
 }
 
-fn wrong_name(broker: Option<&Certificate>, subject: &str, name: &ServerName<'_>) -> (String, &'static str) {
-    let names = broker.map(names).unwrap_or_default();
+fn wrong_name(
+    peer: Peer,
+    certificate: Option<&Certificate>,
+    subject: &str,
+    name: &ServerName<'_>,
+) -> (String, &'static str) {
+    let names = certificate.map(names).unwrap_or_default();
     let asked = name.to_str();
     if names.is_empty() {
         return (
-            format!("the broker's certificate{subject} is not for {asked}: it has no subject alternative names"),
+            format!("{peer}'s certificate{subject} is not for {asked}: it has no subject alternative names"),
             "the common name (CN) does not count: the certificate needs the host name as a subject alternative name",
         );
     }
     let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
     let shown = names.get(..NAMES_SHOWN).unwrap_or(&names).join(", ");
     (
-        format!("the broker's certificate{subject} is not for {asked}, but for {shown}{more}"),
-        "use a name of the certificate in bootstrap.servers and in the broker's advertised.listeners, or add this name \
-         to the certificate",
+        format!("{peer}'s certificate{subject} is not for {asked}, but for {shown}{more}"),
+        peer.hint(
+            "use a name of the certificate in bootstrap.servers and in the broker's advertised.listeners, or add this \
+             name to the certificate",
+            "use a name of the certificate in sasl.oauthbearer.token.endpoint.url, or add this name to the certificate",
+        ),
     )
 }
 

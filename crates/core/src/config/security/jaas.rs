@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Login, Sasl, SaslMechanism, ScramHash, TokenSource};
+use super::{Login, Sasl, SaslMechanism, ScramHash, TokenSource, Trust};
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::secret::Secret;
@@ -113,7 +113,10 @@ impl Line {
         let scope = self.options.remove("scope");
         let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
         let endpoint_url = config.sasl_oauthbearer_token_endpoint_url.clone().ok_or_else(missing)?;
-        Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope })
+        // As Kafka has it: TLS to the token endpoint is a matter of the login.
+        let authorities = self.options.remove("ssl.truststore.location").map(Into::into);
+        let trust = authorities.or_else(|| config.https_ca_location.clone()).map_or(Trust::System, Trust::File);
+        Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust })
     }
 }
 
@@ -176,15 +179,23 @@ mod tests {
     fn tokens_come_from_a_provider_or_are_unsecured() {
         let url = EndpointUrl::from("https://id.example/token");
         let config = ClientConfig::default().sasl_oauthbearer_token_endpoint_url(Some(url.clone()));
-        let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\";");
-        let expected = TokenSource::ClientCredentials {
-            endpoint_url: url,
-            client_id: "me".to_owned(),
-            client_secret: Secret::new("s"),
-            scope: Some("all".to_owned()),
-        };
-        let sasl = read(&Secret::new(line), &config, SaslMechanism::OAuthBearer).unwrap();
-        assert_eq!(sasl, Sasl::OAuthBearer(expected));
+        let with_ca = config.clone().https_ca_location(Some("/ca.pem".into()));
+        for (config, option, trust) in [
+            (&config, "", Trust::System),
+            (&with_ca, "", Trust::File("/ca.pem".into())),
+            (&with_ca, "ssl.truststore.location=\"/idp.pem\"", Trust::File("/idp.pem".into())),
+        ] {
+            let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\" {option};");
+            let expected = TokenSource::ClientCredentials {
+                endpoint_url: url.clone(),
+                client_id: "me".to_owned(),
+                client_secret: Secret::new("s"),
+                scope: Some("all".to_owned()),
+                trust,
+            };
+            let sasl = read(&Secret::new(line), config, SaslMechanism::OAuthBearer).unwrap();
+            assert_eq!(sasl, Sasl::OAuthBearer(expected));
+        }
         let line = format!("{OAUTH} required unsecuredLoginStringClaim_sub=\"alice\";");
         let sasl = read(&Secret::new(line), &ClientConfig::default(), SaslMechanism::OAuthBearer).unwrap();
         assert_eq!(sasl, Sasl::OAuthBearer(TokenSource::Unsecured { principal: "alice".to_owned() }));

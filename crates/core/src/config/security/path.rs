@@ -43,6 +43,7 @@ impl FilePath {
                 ("a text", "pass the texts as ssl.keystore.certificate.chain and ssl.keystore.key")
             }
             "sasl.oauthbearer.token.file" => ("a token", "write the token to a file, or let a callback return it"),
+            "https.ca.location" => ("a text", "write the text to a file"),
             _ => ("a text", "pass the text as ssl.truststore.certificates"),
         };
         Err(Error::new(ErrorKind::Config, format!("{setting} holds {content} and not a path")).with_hint(hint))

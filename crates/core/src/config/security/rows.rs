@@ -27,6 +27,7 @@ pub(in crate::config) fn security_of(config: &ClientConfig, set: Option<&Securit
         ("ssl.certificate.location", &config.ssl_certificate_location),
         ("ssl.key.location", &config.ssl_key_location),
         ("sasl.oauthbearer.token.file", &config.sasl_oauthbearer_token_file),
+        ("https.ca.location", &config.https_ca_location),
     ] {
         path.as_ref().map_or(Ok(()), |path| path.check(name))?;
     }
@@ -35,7 +36,7 @@ pub(in crate::config) fn security_of(config: &ClientConfig, set: Option<&Securit
             let hint = "for TLS, set security.protocol to SSL or SASL_SSL";
             return Err(conflict(format!("{name} is set, but security.protocol does not use TLS"), hint));
         }
-        if name.starts_with("sasl.") && !protocol.has_sasl() {
+        if is_of_sasl(name) && !protocol.has_sasl() {
             let hint = "for SASL, set security.protocol to SASL_SSL (or to SASL_PLAINTEXT, without encryption)";
             return Err(conflict(format!("{name} is set, but security.protocol does not use SASL"), hint));
         }
@@ -48,7 +49,11 @@ pub(in crate::config) fn security_of(config: &ClientConfig, set: Option<&Securit
 }
 
 fn is_security(name: &str) -> bool {
-    name == "security.protocol" || name.starts_with("ssl.") || name.starts_with("sasl.")
+    name == "security.protocol" || name.starts_with("ssl.") || is_of_sasl(name)
+}
+
+fn is_of_sasl(name: &str) -> bool {
+    name.starts_with("sasl.") || name == "https.ca.location"
 }
 
 fn conflict(what: impl Into<String>, hint: impl Into<Hint>) -> Error {
@@ -155,7 +160,7 @@ fn sasl(config: &ClientConfig) -> Result<Sasl> {
         let hint = "set it to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI";
         return Err(conflict("security.protocol uses SASL, but sasl.mechanism is missing", hint));
     };
-    for name in config.changed().filter(|name| name.starts_with("sasl.")) {
+    for name in config.changed().filter(|name| is_of_sasl(name)) {
         if !uses(mechanism, name) {
             let what = format!("{name} is set, but sasl.mechanism is {mechanism}, which does not use it");
             return Err(conflict(what, "leave it out, or choose another mechanism"));
@@ -189,13 +194,14 @@ fn uses(mechanism: SaslMechanism, name: &str) -> bool {
 
 /// What `sasl.jaas.config` does not say itself.
 fn may_stand_beside_jaas(name: &str) -> bool {
-    !name.starts_with("sasl.")
+    !is_of_sasl(name)
         || matches!(
             name,
             "sasl.mechanism"
                 | "sasl.jaas.config"
                 | "sasl.oauthbearer.token.endpoint.url"
                 | "sasl.kerberos.service.name"
+                | "https.ca.location"
         )
 }
 
@@ -216,6 +222,10 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
                 sasl.oauthbearer.client.credentials.client.id and sasl.oauthbearer.client.credentials.client.secret";
     let id = config.sasl_oauthbearer_client_id.clone();
     match (&config.sasl_oauthbearer_token_file, &config.sasl_oauthbearer_token_endpoint_url) {
+        (Some(_), None) if config.https_ca_location.is_some() => {
+            let what = "https.ca.location is set, but there is no token endpoint whose certificate it is for";
+            Err(conflict(what, "leave it out"))
+        }
         (Some(path), None) => Ok(TokenSource::File(path.clone())),
         (None, Some(url)) => match (id, config.sasl_oauthbearer_client_secret.clone()) {
             (Some(client_id), Some(client_secret)) => Ok(TokenSource::ClientCredentials {
@@ -223,6 +233,7 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
                 client_id,
                 client_secret,
                 scope: config.sasl_oauthbearer_scope.clone(),
+                trust: config.https_ca_location.clone().map_or(Trust::System, Trust::File),
             }),
             _ => Err(conflict("the client id or the client secret for the token endpoint is missing", hint)),
         },
@@ -351,6 +362,7 @@ mod tests {
             ("sasl.oauthbearer.token.endpoint.url", "https://id.example/token"),
             ("sasl.oauthbearer.client.credentials.client.id", "me"),
             ("sasl.oauthbearer.client.credentials.client.secret", PASSWORD),
+            ("https.ca.location", "idp.pem"),
         ];
         let provider = read(&[&oauth[..], &provider].concat()).unwrap();
         let expected = TokenSource::ClientCredentials {
@@ -358,6 +370,7 @@ mod tests {
             client_id: "me".to_owned(),
             client_secret: Secret::new(PASSWORD),
             scope: None,
+            trust: Trust::File("idp.pem".into()),
         };
         assert_eq!(provider.sasl, Some(Sasl::OAuthBearer(expected)));
     }
@@ -469,6 +482,14 @@ mod tests {
             (
                 &[protocol, plain, username, password, file],
                 "sasl.oauthbearer.token.file is set, but sasl.mechanism is PLAIN",
+            ),
+            (
+                &[protocol, plain, username, password, ("https.ca.location", "a")],
+                "https.ca.location is set, but sasl.mech",
+            ),
+            (
+                &[protocol, oauth, file, ("https.ca.location", "a")],
+                "https.ca.location is set, but there is no token end",
             ),
             (&[protocol, oauth], "nothing says where tokens come from"),
             (&[protocol, oauth, file, url("https://a/")], "keep one"),

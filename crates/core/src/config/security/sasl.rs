@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::FilePath;
+use super::{FilePath, Trust};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
@@ -208,6 +208,8 @@ pub enum TokenSource {
         client_secret: Secret,
         /// The scope to ask for.
         scope: Option<String>,
+        /// The authorities that sign the token endpoint's certificate; those for the brokers do not count.
+        trust: Trust,
     },
     /// A file, as Kubernetes writes it: read as often as [`Callback`](Self::Callback) is asked.
     File(FilePath),
@@ -228,7 +230,12 @@ impl TokenSource {
         if let Self::File(path) = self {
             return path.check("sasl.oauthbearer.token.file");
         }
-        let Self::ClientCredentials { endpoint_url, client_id, client_secret, .. } = self else { return Ok(()) };
+        let Self::ClientCredentials { endpoint_url, client_id, client_secret, trust, .. } = self else {
+            return Ok(());
+        };
+        if let Trust::File(path) = trust {
+            path.check("https.ca.location")?;
+        }
         let endpoint_url = endpoint_url.as_str();
         let (what, hint) = if !endpoint_url.starts_with("https://") {
             let hint = if endpoint_url.starts_with("file:") {
@@ -253,12 +260,13 @@ impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Callback(_) => f.write_str("Callback"),
-            Self::ClientCredentials { endpoint_url, client_id, client_secret, scope } => f
+            Self::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust } => f
                 .debug_struct("ClientCredentials")
                 .field("endpoint_url", endpoint_url)
                 .field("client_id", client_id)
                 .field("client_secret", client_secret)
                 .field("scope", scope)
+                .field("trust", trust)
                 .finish(),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Unsecured { principal } => f.debug_struct("Unsecured").field("principal", principal).finish(),
@@ -271,15 +279,17 @@ impl PartialEq for TokenSource {
         match (self, other) {
             (Self::Callback(one), Self::Callback(other)) => Arc::ptr_eq(one, other),
             (
-                Self::ClientCredentials { endpoint_url, client_id, client_secret, scope },
+                Self::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust },
                 Self::ClientCredentials {
                     endpoint_url: other_url,
                     client_id: other_id,
                     client_secret: other_secret,
                     scope: other_scope,
+                    trust: other_trust,
                 },
             ) => {
-                (endpoint_url, client_id, scope) == (other_url, other_id, other_scope) && client_secret == other_secret
+                (endpoint_url, client_id, scope, trust) == (other_url, other_id, other_scope, other_trust)
+                    && client_secret == other_secret
             }
             (Self::File(one), Self::File(other)) => one == other,
             (Self::Unsecured { principal }, Self::Unsecured { principal: other }) => principal == other,
@@ -368,6 +378,7 @@ mod tests {
                 client_id: "id".into(),
                 client_secret: Secret::new("secret"),
                 scope: None,
+                trust: Trust::System,
             };
             let url = Some(EndpointUrl::from(url));
             let config = ClientConfig::default().sasl_oauthbearer_token_endpoint_url(url);
