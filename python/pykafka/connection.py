@@ -21,7 +21,7 @@ class SslConfig:
     :param certfile: the file with the client's own certificate, for brokers that require one.
     :param keyfile: the file with the private key for `certfile`; by default it is in `certfile`.
     :param password: the password of the private key, str or bytes; or a callable that returns it, which is called when
-        a client is created.
+        a client is created, and again when the key has changed.
     :param ca_pem: the text of a `cafile`. New in version 3, like the following.
     :param cert_pem: the text of a `certfile`.
     :param key_pem: the text of a `keyfile`.

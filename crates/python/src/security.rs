@@ -6,11 +6,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kavka::{
-    EndpointUrl, Error, ErrorKind, FilePath, Identity, Login, Sasl, ScramHash, Security, TlsVersion, Token,
-    TokenSource, Trust,
+    EndpointUrl, Error, ErrorKind, FilePath, Identity, KeyPassword, Login, Sasl, ScramHash, Security, TlsVersion,
+    Token, TokenSource, Trust,
 };
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -137,8 +137,7 @@ impl Tls {
                 return Err(PyValueError::new_err("cafile and ca_pem both say whom to trust: keep one"));
             }
         };
-        let asked = password.filter(|given| given.is_callable()).map(Bound::call0).transpose()?;
-        let password = asked.as_ref().or(password).map(|given| secret("the password of the key", given)).transpose()?;
+        let password = password.map(key_password).transpose()?;
         let identity = match (certfile, keyfile, cert_pem, key_pem) {
             (None, None, None, None) if password.is_some() => {
                 return Err(PyValueError::new_err(
@@ -403,6 +402,21 @@ fn login(username: String, password: &Bound<'_, PyAny>) -> PyResult<Login> {
     Ok(Login::from_fn(move || {
         let password = ask(&callable, "password", |given| secret("what the callable for the password returns", given))?;
         Ok((username.clone(), password))
+    }))
+}
+
+/// The password of a key. A callable is called now, so that what it raises is raised by the client's constructor, and
+/// then whenever the key has changed.
+fn key_password(given: &Bound<'_, PyAny>) -> PyResult<KeyPassword> {
+    let what = "the password of the key";
+    if !given.is_callable() {
+        return Ok(secret(what, given)?.into());
+    }
+    let first = Mutex::new(Some(secret(what, &given.call0()?)?));
+    let callable = given.clone().unbind();
+    Ok(KeyPassword::from_fn(move || {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map_or_else(|| ask(&callable, "password of the key", |given| secret(what, given)), Ok)
     }))
 }
 

@@ -8,6 +8,8 @@ import pickle
 import re
 import socket
 import ssl
+import subprocess
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -174,6 +176,30 @@ def test_the_password_of_a_key_may_be_asked_for_and_what_that_raises_is_raised()
         KafkaClient("127.0.0.1:1", ssl_config=SslConfig(None, "/cert.pem", password=broken))
     with pytest.raises(TypeError, match="the password of the key must be str or bytes, not int"):
         KafkaClient("127.0.0.1:1", ssl_config=SslConfig(None, "/cert.pem", password=lambda: 5))
+
+
+def test_a_key_may_be_replaced_by_one_with_another_password(tmp_path, log_of_everything):
+    passwords = ["first"]
+
+    def write(password):
+        encrypted = Path(broker.client_key_file).read_bytes()
+        command = ["openssl", "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", f"pass:{password}"]
+        (tmp_path / "client.key").write_bytes(subprocess.run(command, input=encrypted, stdout=-1, check=True).stdout)
+
+    with Broker(tls=True, client_certificates=True) as broker:
+        write("first")
+        tls = SslConfig(broker.ca_file, broker.client_certificate_file, tmp_path / "client.key", lambda: passwords[-1])
+        with KafkaClient(broker.bootstrap_servers, ssl_config=tls) as client:
+            write("second")
+            topic = client.topics["renewed"]
+            # The password comes a moment after the key, and is asked for again until it fits.
+            deadline = time.monotonic() + 60
+            while "the files for TLS have changed; new connections use" not in log_of_everything.getvalue():
+                assert time.monotonic() < deadline, log_of_everything.getvalue()
+                with topic.get_simple_consumer(consumer_timeout_ms=1):
+                    pykafka._engine.flush_log()
+                if "the old ones stay in use" in log_of_everything.getvalue():
+                    passwords.append("second")
 
 
 @pytest.mark.parametrize("given", [ssl.create_default_context(), object(), "/ca.pem"])

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use kavka_core::config::{Identity, Tls as Settings, TlsVersion, Trust};
+use kavka_core::config::{Identity, KeyPassword, Tls as Settings, TlsVersion, Trust};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
@@ -74,7 +74,7 @@ pub(super) struct Tls {
 
 struct State {
     ready: Ready,
-    /// What the files looked like when they were last read, successfully or not.
+    /// What the files looked like when they were last read; also if they could not be used, and never could.
     stamps: Vec<Stamp>,
     looked_at: Instant,
 }
@@ -159,7 +159,10 @@ impl Tls {
         }
         let loaded = load(&self.settings, self.peer, &self.provider);
         let mut state = self.lock();
-        state.stamps = stamps;
+        // A callback may learn the password of the new key a moment later.
+        if loaded.is_ok() || !asks_for_password(&self.settings) {
+            state.stamps = stamps;
+        }
         match loaded {
             Ok(ready) => {
                 state.ready = ready;
@@ -223,6 +226,13 @@ fn files(settings: &Settings) -> Vec<&Path> {
         Some(Identity::Pem { .. }) | None => Vec::new(),
     };
     trust.into_iter().chain(identity).collect()
+}
+
+fn asks_for_password(settings: &Settings) -> bool {
+    let identity = settings.identity.as_ref();
+    identity.is_some_and(|(Identity::Files { password, .. } | Identity::Pem { password, .. })| {
+        password.as_ref().is_some_and(|password| !password.is_fixed())
+    })
 }
 
 fn stamps(settings: &Settings) -> Vec<Stamp> {
@@ -304,6 +314,7 @@ fn identity(identity: &Identity) -> Result<CertifiedKey> {
             password,
         ),
     };
+    let password = password.as_ref().map(KeyPassword::ask).transpose()?;
     let identity = CertifiedKey::new(certificates.certificates()?, key::read(&key, password.as_ref())?);
     match identity.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),

@@ -94,7 +94,7 @@ fn identity(config: &ClientConfig) -> Result<Option<Identity>> {
     let command = "keytool -importkeystore -srckeystore FILE -destkeystore client.p12 -deststoretype PKCS12 && \
                    openssl pkcs12 -in client.p12 -out client.pem";
     check_format("ssl.keystore.type", &config.ssl_keystore_type, store, command)?;
-    let password = config.ssl_key_password.clone();
+    let password = config.ssl_key_password.clone().map(Into::into);
     let files = match (&config.ssl_certificate_location, &config.ssl_key_location) {
         (Some(certificates), Some(key)) => Some((certificates, key)),
         (None, None) => None,
