@@ -62,23 +62,27 @@ class KafkaClient:
     ) -> None:
         # First, because a debugger shows also a client whose constructor fails.
         self._hosts = f"{hosts=}" if zookeeper_hosts is None else f"{zookeeper_hosts=}"
-        self.cluster = Cluster(
-            hosts,
-            None,
-            socket_timeout_ms=socket_timeout_ms,
-            offsets_channel_socket_timeout_ms=offsets_channel_socket_timeout_ms,
-            exclude_internal_topics=exclude_internal_topics,
-            source_address=source_address,
-            zookeeper_hosts=zookeeper_hosts,
-            ssl_config=ssl_config,
-            broker_version=broker_version,
-            use_greenlets=use_greenlets,
-            buffer_memory=buffer_memory,
-            max_block_ms=max_block_ms,
-            max_response_bytes=max_response_bytes,
-            sasl=sasl,
-            sasl_authenticator=sasl_authenticator,
-        )
+        try:
+            self.cluster = Cluster(
+                hosts,
+                None,
+                socket_timeout_ms=socket_timeout_ms,
+                offsets_channel_socket_timeout_ms=offsets_channel_socket_timeout_ms,
+                exclude_internal_topics=exclude_internal_topics,
+                source_address=source_address,
+                zookeeper_hosts=zookeeper_hosts,
+                ssl_config=ssl_config,
+                broker_version=broker_version,
+                use_greenlets=use_greenlets,
+                buffer_memory=buffer_memory,
+                max_block_ms=max_block_ms,
+                max_response_bytes=max_response_bytes,
+                sasl=sasl,
+                sasl_authenticator=sasl_authenticator,
+            )
+        finally:
+            # They may be wrong ones, such as a password, which a traceback that shows local variables must not show.
+            del ssl_config, sasl, sasl_authenticator
 
     @property
     def brokers(self) -> dict[int, Broker]:

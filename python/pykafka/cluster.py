@@ -134,8 +134,12 @@ class Cluster:
         sasl: Mechanism | None = None,
         sasl_authenticator: BaseAuthenticator | None = None,
     ) -> None:
-        tls = _tls(ssl_config)
-        mechanism = _mechanism(sasl, sasl_authenticator, ssl_config)
+        try:
+            tls = _tls(ssl_config)
+            mechanism = _mechanism(sasl, sasl_authenticator, ssl_config)
+        finally:
+            # They may be wrong ones, such as a password, which a traceback that shows local variables must not show.
+            del ssl_config, sasl, sasl_authenticator
         use_greenlets = use_greenlets or _is_gevents(handler)
         _greenlets.use(use_greenlets)
         request_timeout_ms = valid_int(socket_timeout_ms, name="socket_timeout_ms")

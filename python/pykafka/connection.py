@@ -110,10 +110,13 @@ def _tls(ssl_config: Any) -> _engine.Tls | None:
     """
     if ssl_config is None:
         return None
-    tls = ssl_config._tls() if isinstance(ssl_config, SslConfig) else ssl_config
+    tls: Any = ssl_config._tls() if isinstance(ssl_config, SslConfig) else ssl_config
     if not isinstance(tls, _engine.Tls):
+        kind = type(ssl_config).__name__
+        # It may be a key, which a traceback that shows local variables must not show.
+        del ssl_config, tls
         raise TypeError(
-            f"ssl_config must be an SslConfig, not {type(ssl_config).__name__}: the engine does not use Python's ssl; "
+            f"ssl_config must be an SslConfig, not {kind}: the engine does not use Python's ssl; "
             "pass pykafka.SslConfig(cafile, certfile, keyfile, password) with the files that the context was made from"
         )
     if tls.unverified is not None:

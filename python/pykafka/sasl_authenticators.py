@@ -28,7 +28,8 @@ class BaseAuthenticator:
         raise NotImplementedError("the engine authenticates its connections itself; pass this to KafkaClient(sasl=...)")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} ({self.mechanism})>"
+        # A debugger shows also one whose constructor fails.
+        return f"<{type(self).__module__}.{type(self).__name__} ({vars(self).get('mechanism')})>"
 
 
 class PlainAuthenticator(BaseAuthenticator):
@@ -38,9 +39,13 @@ class PlainAuthenticator(BaseAuthenticator):
     """
 
     def __init__(self, user: str, password: Any, security_protocol: str | None = None) -> None:
-        super().__init__("PLAIN", security_protocol)
-        self.user = user
-        self._sasl = sasl.Plain(user, password)
+        try:
+            super().__init__("PLAIN", security_protocol)
+            self.user = user
+            self._sasl = sasl.Plain(user, password)
+        finally:
+            # A traceback that shows local variables must not show it.
+            del password
 
 
 class ScramAuthenticator(BaseAuthenticator):
@@ -51,9 +56,13 @@ class ScramAuthenticator(BaseAuthenticator):
     """
 
     def __init__(self, mechanism: str, user: str, password: Any, security_protocol: str | None = None) -> None:
-        super().__init__(mechanism, security_protocol)
-        self.user = user
-        self._sasl = sasl.Scram(user, password, mechanism)
+        try:
+            super().__init__(mechanism, security_protocol)
+            self.user = user
+            self._sasl = sasl.Scram(user, password, mechanism)
+        finally:
+            # A traceback that shows local variables must not show it.
+            del password
 
 
 class OauthBearerAuthenticator(BaseAuthenticator):
@@ -64,8 +73,12 @@ class OauthBearerAuthenticator(BaseAuthenticator):
     """
 
     def __init__(self, token: Callable[[], Any], security_protocol: str | None = None) -> None:
-        super().__init__("OAUTHBEARER", security_protocol)
-        self._sasl = sasl.OAuthBearer(token)
+        try:
+            super().__init__("OAUTHBEARER", security_protocol)
+            self._sasl = sasl.OAuthBearer(token)
+        finally:
+            # It may be the token itself, which a traceback that shows local variables must not show.
+            del token
 
 
 def _mechanism(given: Any, authenticator: Any, ssl_config: Any) -> sasl.Mechanism | None:
@@ -73,24 +86,29 @@ def _mechanism(given: Any, authenticator: Any, ssl_config: Any) -> sasl.Mechanis
 
     Warns the caller of `KafkaClient` of a password or token that everybody on the network could read.
     """
-    if given is not None and authenticator is not None:
-        raise ValueError("sasl and sasl_authenticator are both set: keep one")
-    chosen, name = (given, "sasl") if authenticator is None else (authenticator, "sasl_authenticator")
-    if getattr(chosen, "security_protocol", None) == "SASL_SSL" and ssl_config is None:
-        raise ValueError(
-            f"{name} asks for SASL_SSL, but ssl_config is missing: give an SslConfig, or SslConfig(None) to trust the "
-            "authorities that the system trusts"
-        )
-    if isinstance(chosen, BaseAuthenticator):
-        chosen = getattr(chosen, "_sasl", chosen)
-    if chosen is None or isinstance(chosen, sasl.Mechanism):
-        if chosen is not None and chosen.sends_secret and ssl_config is None:
-            warnings.warn(
-                f"SASL {chosen.name} without TLS: everybody on the network can read the credentials, and use them; set "
-                "ssl_config",
-                stacklevel=4,  # This function, Cluster and KafkaClient come before.
+    try:
+        if given is not None and authenticator is not None:
+            raise ValueError("sasl and sasl_authenticator are both set: keep one")
+        chosen, name = (given, "sasl") if authenticator is None else (authenticator, "sasl_authenticator")
+        if getattr(chosen, "security_protocol", None) == "SASL_SSL" and ssl_config is None:
+            raise ValueError(
+                f"{name} asks for SASL_SSL, but ssl_config is missing: give an SslConfig, or SslConfig(None) to trust "
+                "the authorities that the system trusts"
             )
-        return chosen
-    raise TypeError(
-        f"{name} must be one of pykafka.sasl.Plain, Scram, OAuthBearer and Gssapi, not {type(chosen).__name__}"
-    )
+        if isinstance(chosen, BaseAuthenticator):
+            chosen = getattr(chosen, "_sasl", chosen)
+        if chosen is None or isinstance(chosen, sasl.Mechanism):
+            if chosen is not None and chosen.sends_secret and ssl_config is None:
+                warnings.warn(
+                    f"SASL {chosen.name} without TLS: everybody on the network can read the credentials, and use them; "
+                    "set ssl_config",
+                    stacklevel=4,  # This function, Cluster and KafkaClient come before.
+                )
+            return chosen
+        raise TypeError(
+            f"{name} must be one of pykafka.sasl.Plain, Scram, OAuthBearer and Gssapi, not {type(chosen).__name__}"
+        )
+    finally:
+        # What is refused may be a password, which a traceback that shows local variables must not show.
+        del given, authenticator, ssl_config
+        chosen = None

@@ -24,11 +24,23 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from . import _engine
 
 _FILES = ("ca.pem", "client.pem", "client.key")
+
+
+def _check_users(sasl: Any) -> None:
+    try:
+        if not isinstance(sasl, Mapping | None):
+            raise TypeError(f"sasl must be a dict of users and their passwords, not {type(sasl).__name__}")
+        for thing in [*sasl, *sasl.values()] if sasl else []:
+            if not isinstance(thing, str):
+                raise TypeError(f"sasl must have users and passwords that are str, not {type(thing).__name__}")
+    finally:
+        # A traceback that shows local variables must not show the passwords.
+        thing = sasl = None
 
 
 class Broker:
@@ -62,14 +74,23 @@ class Broker:
         sasl_mechanisms: Sequence[str] | None = None,
         session_lifetime_ms: int | None = None,
     ) -> None:
-        if client_certificates and not tls:
-            raise ValueError("client_certificates: only a broker with tls=True can ask for certificates")
-        if sasl is None and (sasl_mechanisms, session_lifetime_ms) != (None, None):
-            raise ValueError("sasl_mechanisms and session_lifetime_ms: only a broker with sasl={...} has them")
-        authentication = None if sasl is None else (dict(sasl), sasl_mechanisms, session_lifetime_ms)
-        self._broker = _engine.Broker(
-            brokers, partitions, list(ports), client_certificates if tls else None, authentication, version
-        )
+        try:
+            if client_certificates and not tls:
+                raise ValueError("client_certificates: only a broker with tls=True can ask for certificates")
+            if sasl is None and (sasl_mechanisms, session_lifetime_ms) != (None, None):
+                raise ValueError("sasl_mechanisms and session_lifetime_ms: only a broker with sasl={...} has them")
+            _check_users(sasl)
+            self._broker = _engine.Broker(
+                brokers,
+                partitions,
+                list(ports),
+                client_certificates if tls else None,
+                None if sasl is None else (dict(sasl), sasl_mechanisms, session_lifetime_ms),
+                version,
+            )
+        finally:
+            # A traceback that shows local variables must not show the passwords.
+            del sasl
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if certificates := self._broker.certificates:
             self._folder = tempfile.TemporaryDirectory(prefix="pykafka-broker-")
@@ -99,7 +120,11 @@ class Broker:
 
     def set_password(self, user: str, password: str) -> None:
         """Changes a user's password, or adds a user. Connections that are authenticated stay so."""
-        self._broker.set_password(user, password)
+        try:
+            self._broker.set_password(user, password)
+        finally:
+            # A traceback that shows local variables must not show it.
+            del password
 
     @property
     def bootstrap_servers(self) -> str:
@@ -156,4 +181,6 @@ class Broker:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} ({self.bootstrap_servers})>"
+        # A debugger shows also one whose constructor fails.
+        servers = self.bootstrap_servers if "_broker" in vars(self) else "not started"
+        return f"<{type(self).__module__}.{type(self).__name__} ({servers})>"

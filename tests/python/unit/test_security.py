@@ -178,6 +178,36 @@ def test_the_password_of_a_key_may_be_asked_for_and_what_that_raises_is_raised()
         KafkaClient("127.0.0.1:1", ssl_config=SslConfig(None, "/cert.pem", password=lambda: 5))
 
 
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: PlainAuthenticator("alice", CANARY, "SSL"), ValueError),
+        (lambda: PlainAuthenticator("", CANARY), ValueError),
+        (lambda: PlainAuthenticator("alice", [CANARY]), TypeError),
+        (lambda: ScramAuthenticator("SCRAM-MD5", "alice", CANARY), ValueError),
+        (lambda: ScramAuthenticator("SCRAM-SHA-256", "alice", [CANARY]), TypeError),
+        (lambda: OauthBearerAuthenticator(CANARY), TypeError),
+        (lambda: SslConfig(None, "/cert.pem", password=[CANARY]), TypeError),
+        (lambda: SslConfig(None, cert_pem="CERT", key_pem=[CANARY]), TypeError),
+        (lambda: KafkaClient("127.0.0.1:1", sasl=CANARY), TypeError),
+        (lambda: KafkaClient("127.0.0.1:1", sasl=("alice", CANARY)), TypeError),
+        (lambda: KafkaClient("127.0.0.1:1", sasl_authenticator=CANARY), TypeError),
+        (lambda: KafkaClient("127.0.0.1:1", sasl=sasl.Gssapi(), sasl_authenticator=CANARY), ValueError),
+        (lambda: KafkaClient("127.0.0.1:1", ssl_config=CANARY), TypeError),
+        (lambda: Broker(sasl={"alice": [CANARY]}), TypeError),
+        (lambda: Broker(sasl={"alice": CANARY}, version="0.1"), ValueError),
+        (lambda: Broker(sasl={"alice": CANARY}, client_certificates=True), ValueError),
+        (lambda: Broker(sasl=[CANARY]), TypeError),
+    ],
+)
+def test_no_secret_is_among_the_local_variables_of_what_refuses_it(make, error):
+    with pytest.raises(error) as refused:
+        make()
+    told = told_with_locals(refused.value)
+    assert CANARY not in told
+    assert "repr() failed" not in told
+
+
 def test_a_key_may_be_replaced_by_one_with_another_password(tmp_path, log_of_everything):
     passwords = ["first"]
 
