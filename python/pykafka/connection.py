@@ -34,7 +34,7 @@ class SslConfig:
 
     def __init__(
         self,
-        cafile: str | os.PathLike[str] | None,
+        cafile: str | os.PathLike[str] | None = None,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         password: str | bytes | Callable[[], str | bytes] | None = None,
@@ -57,8 +57,10 @@ class SslConfig:
             self.insecure_accept_any_certificate = insecure_accept_any_certificate
             self.minimum_version = minimum_version
             # Neither `vars` nor a debugger shows what is inside.
-            self._password = password if password is None or callable(password) else _engine.Secret(password)
-            self._key_pem = None if key_pem is None else _engine.Secret(key_pem)
+            self._password = (
+                password if password is None or callable(password) else _engine.Secret(password, "password")
+            )
+            self._key_pem = None if key_pem is None else _engine.Secret(key_pem, "key_pem")
         finally:
             # A traceback that shows local variables must not show secrets.
             del cafile, certfile, keyfile, password, key_pem

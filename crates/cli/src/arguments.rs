@@ -337,9 +337,12 @@ pub(crate) struct BrokerArguments {
     /// Wants clients to authenticate with SASL, as this user; may be repeated
     #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = user)]
     pub(crate) users: Vec<(String, String)>,
+    /// The same from a file with a user in each line: everybody on a machine sees the arguments of its programs
+    #[arg(long, value_name = "FILE", value_parser = file())]
+    pub(crate) users_file: Option<PathBuf>,
 }
 
-fn user(text: &str) -> Result<(String, String), String> {
+pub(crate) fn user(text: &str) -> Result<(String, String), String> {
     let (name, password) = text.split_once(':').ok_or("write it like alice:alice-secret")?;
     Ok((name.to_owned(), password.to_owned()))
 }

@@ -1,11 +1,13 @@
 //! `kavka broker`: the embedded broker as a process of its own.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
 
 use kavka_broker::serve::{Broker, Options, Tls};
 use kavka_broker::{ClusterConfig, Sasl};
 
-use crate::arguments::BrokerArguments;
+use crate::arguments::{BrokerArguments, user};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::signals;
@@ -26,7 +28,7 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
         brokers: arguments.brokers,
         default_partitions: arguments.partitions,
         default_replication_factor: arguments.brokers.min(DEFAULT_REPLICATION_FACTOR).cast_signed(),
-        sasl: sasl(arguments),
+        sasl: sasl(arguments)?,
         ..ClusterConfig::default()
     };
     let tls = arguments.tls.is_some().then(Tls::default);
@@ -49,9 +51,18 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
 }
 
 /// Who may use the cluster; `None` if anybody may.
-fn sasl(arguments: &BrokerArguments) -> Option<Sasl> {
-    let passwords = arguments.users.iter().cloned().collect();
-    (!arguments.users.is_empty()).then(|| Sasl { passwords, ..Sasl::default() })
+fn sasl(arguments: &BrokerArguments) -> Result<Option<Sasl>, Failure> {
+    let mut passwords: BTreeMap<_, _> = arguments.users.iter().cloned().collect();
+    if let Some(path) = &arguments.users_file {
+        let shown = path.display();
+        let read = fs::read_to_string(path);
+        let text = read.map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
+        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
+            let user = user(line).map_err(|why| Failure::usage(format!("{shown}: line {number}: {why}")))?;
+            passwords.extend([user]);
+        }
+    }
+    Ok((!passwords.is_empty()).then(|| Sasl { passwords, ..Sasl::default() }))
 }
 
 /// Consecutive ports, one for each broker; none if each may use any free port.

@@ -15,7 +15,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("ssl.key.password", "$KAVKA_TLS_KEY_PASSWORD"),
     ("sasl.mechanism", "--sasl-mechanism"),
     ("sasl.username", "--sasl-username"),
-    ("sasl.password", "--sasl-password-file"),
+    ("sasl.password", "$KAVKA_SASL_PASSWORD or --sasl-password-file"),
 ];
 
 /// The line for standard error, and the exit code.

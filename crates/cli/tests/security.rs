@@ -63,7 +63,10 @@ fn options_that_contradict_each_other_are_refused_before_anything_is_sent() {
             "security.protocol (--security-protocol) does not use SASL",
         ),
         (&[&plain[..], &["--sasl-password-file", "/nowhere"]].concat(), "cannot read /nowhere"),
-        (&[&plain[..], &["-X", "sasl.password="]].concat(), "sasl.password (--sasl-password-file) is missing or empty"),
+        (
+            &[&plain[..], &["-X", "sasl.password="]].concat(),
+            "sasl.password ($KAVKA_SASL_PASSWORD or --sasl-password-file) is missing or empty",
+        ),
         (&[&plain[..], &["-X", "sasl.oauthbearer.scope=a"]].concat(), "sasl.oauthbearer.scope is set, but"),
     ] {
         assert_refused(&broker, &[&["topics"], arguments].concat(), part);
@@ -109,6 +112,19 @@ fn records_go_to_a_broker_with_tls_and_sasl_and_come_back() {
     assert_eq!(wrong.status.code(), Some(1));
     assert_one_sentence(&wrong, "refused the credentials for SASL SCRAM-SHA-512");
     assert!(!text(&wrong.stderr).contains(CANARY));
+}
+
+#[test]
+fn users_of_the_broker_and_their_passwords_come_from_a_file() {
+    let users = File::new("users", &format!("alice:{CANARY}\n\nbob:with:colon\r\n"));
+    let broker = Broker::start(&["--users-file", users.path()]);
+    for (name, password) in [("alice", CANARY), ("bob", "with:colon")] {
+        let options = ["topics", "--security-protocol", "SASL_PLAINTEXT", "--sasl-mechanism", "SCRAM-SHA-256"];
+        let login = ["--sasl-username", name, "-X", &format!("sasl.password={password}")];
+        broker.succeed(&[&options[..], &login].concat(), b"");
+    }
+    let wrong = File::new("wrong-users", &format!("alice:secret\n{CANARY}\n"));
+    assert_refused(&broker, &["broker", "--users-file", wrong.path()], "line 2: write it like alice:alice-secret");
 }
 
 #[test]

@@ -30,9 +30,10 @@ pub(crate) struct Secret {
 #[pymethods]
 #[allow(clippy::unused_self)]
 impl Secret {
+    /// `name` is that of the argument, for errors.
     #[new]
-    fn new(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { secret: secret("a secret", value)?, is_text: value.is_instance_of::<PyString>() })
+    fn new(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        Ok(Self { secret: secret(name, value)?, is_text: value.is_instance_of::<PyString>() })
     }
 
     /// What was given.
@@ -340,7 +341,10 @@ impl OAuthBearer {
         cafile: Option<PathBuf>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let (source, shown) = match (token, token_file, token_endpoint_url) {
-            (Some(token), None, None) if token.is_callable() => (tokens(token.unbind()), String::from("token=...")),
+            (Some(token), None, None) if token.is_callable() => {
+                refuse_async("token", &token)?;
+                (tokens(token.unbind()), String::from("token=..."))
+            }
             (Some(token), None, None) => {
                 return Err(errors::wrong_type("token", "a callable that returns the token", &token));
             }
@@ -395,6 +399,7 @@ fn login(username: String, password: &Bound<'_, PyAny>) -> PyResult<Login> {
     if !password.is_callable() {
         return Ok(Login::new(username, secret("password", password)?));
     }
+    refuse_async("password", password)?;
     if username.is_empty() {
         return Err(PyValueError::new_err("the SASL username is empty"));
     }
@@ -412,12 +417,26 @@ fn key_password(given: &Bound<'_, PyAny>) -> PyResult<KeyPassword> {
     if !given.is_callable() {
         return Ok(secret(what, given)?.into());
     }
+    refuse_async("password", given)?;
     let first = Mutex::new(Some(secret(what, &given.call0()?)?));
     let callable = given.clone().unbind();
     Ok(KeyPassword::from_fn(move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         first.map_or_else(|| ask(&callable, "password of the key", |given| secret(what, given)), Ok)
     }))
+}
+
+/// Refuses a callable whose result must be awaited: the thread that calls it has no event loop.
+fn refuse_async(argument: &str, callable: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = callable.py();
+    let is_async = py.import("inspect")?.getattr("iscoroutinefunction")?;
+    let call = callable.getattr("__call__")?;
+    if is_async.call1((callable,))?.is_truthy()? || is_async.call1((call,))?.is_truthy()? {
+        let text =
+            format!("{argument} must not be async: a thread without an event loop calls it; give a plain function");
+        return Err(PyTypeError::new_err(text));
+    }
+    Ok(())
 }
 
 fn tokens(callable: Py<PyAny>) -> TokenSource {

@@ -40,7 +40,7 @@ SETTINGS = {
 _ALSO = {
     "ssl.truststore.location": "--tls-ca",
     "ssl.key.password": "$KAVKA_TLS_KEY_PASSWORD",
-    "sasl.password": "--sasl-password-file",
+    "sasl.password": "$KAVKA_SASL_PASSWORD or --sasl-password-file",
 }
 
 #: The options by the arguments that exceptions name.

@@ -379,7 +379,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = _show_warning
-            client = pykafka.KafkaClient(broker_version=args.broker_version, **connection)
+            try:
+                client = pykafka.KafkaClient(broker_version=args.broker_version, **connection)
+            except ValueError as error:
+                parser.error(connecting.in_options(str(error)))
         args.func(client, args)
         sys.stdout.flush()
     except (Failure, KafkaException, UnicodeException, ValueError) as error:

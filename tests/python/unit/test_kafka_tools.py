@@ -328,6 +328,7 @@ def test_options_that_contradict_each_other_are_wrong_usage(secure_broker, tmp_p
         (["--sasl-mechanism", "PLAN"], "did you mean PLAIN?"),
         (["--sasl-password-file", "/nowhere"], "cannot read /nowhere: No such file"),
         (["-F", "/nowhere"], "cannot read /nowhere: No such file"),
+        (["--tls-ca", "/nowhere"], "the CA certificates in /nowhere cannot be read"),
         (
             ["-F", str(misspelt)],
             "misspelt.properties: line 1: no setting is called `ssl.truststore.locaton`; did you mean ssl.",

@@ -178,6 +178,30 @@ def test_the_password_of_a_key_may_be_asked_for_and_what_that_raises_is_raised()
         KafkaClient("127.0.0.1:1", ssl_config=SslConfig(None, "/cert.pem", password=lambda: 5))
 
 
+class Vault:
+    async def __call__(self):
+        return CANARY
+
+
+async def vault():
+    return CANARY
+
+
+@pytest.mark.parametrize("given", [vault, Vault()])
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        ("password", lambda given: sasl.Plain("alice", given)),
+        ("password", lambda given: sasl.Scram("alice", given)),
+        ("token", sasl.OAuthBearer),
+        ("password", lambda given: SslConfig(None, "/cert.pem", password=given)._tls()),
+    ],
+)
+def test_an_async_callable_is_refused_in_words(argument, make, given):
+    with pytest.raises(TypeError, match=f"{argument} must not be async: .* give a plain function"):
+        make(given)
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -206,6 +230,20 @@ def test_no_secret_is_among_the_local_variables_of_what_refuses_it(make, error):
     told = told_with_locals(refused.value)
     assert CANARY not in told
     assert "repr() failed" not in told
+
+
+def test_the_argument_of_a_wrong_type_is_named():
+    for make, words in [
+        (lambda: sasl.Plain(5, CANARY), "'username'"),
+        (lambda: SslConfig(None, "/cert.pem", password=5), "password must be str or bytes, not int"),
+        (lambda: SslConfig(None, key_pem=5), "key_pem must be str or bytes, not int"),
+        (lambda: SslConfig(5)._tls(), "'cafile'"),
+        (lambda: sasl.OAuthBearer(token_file=5), "'token_file'"),
+        (lambda: Broker(sasl={"alice": 5}), "sasl must have users and passwords that are str, not int"),
+        (lambda: Broker(sasl="alice"), "sasl must be a dict of users and their passwords, not str"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            make()
 
 
 def test_a_key_may_be_replaced_by_one_with_another_password(tmp_path, log_of_everything):
@@ -391,8 +429,10 @@ def test_a_callable_gives_password_and_token_and_what_it_raises_is_the_cause(sec
     def sealed():
         raise error
 
-    with connect(secure, sasl.Scram("alice", lambda: CANARY)) as client:
-        assert client.brokers
+    newline = sasl.OAuthBearer(lambda: tokens.unsecured("alice") + "\n")
+    for mechanism in (sasl.Scram("alice", lambda: CANARY), newline):
+        with connect(secure, mechanism) as client:
+            assert client.brokers
     for mechanism in (sasl.Scram("alice", sealed), sasl.OAuthBearer(sealed)):
         with pytest.raises(AuthenticationException, match="VaultIsSealed: ask again later") as failed:
             connect(secure, mechanism)
@@ -512,6 +552,6 @@ def test_a_certificate_and_its_key_may_be_texts():
             Path(file).read_text() for file in (broker.ca_file, broker.client_certificate_file, broker.client_key_file)
         )
         with KafkaClient(
-            broker.bootstrap_servers, ssl_config=SslConfig(None, ca_pem=ca, cert_pem=cert, key_pem=key)
+            broker.bootstrap_servers, ssl_config=SslConfig(ca_pem=ca, cert_pem=cert, key_pem=key)
         ) as client:
             assert client.brokers

@@ -103,7 +103,7 @@ impl Tokens {
         if let Some(error) = self.repeated_failure(failures_before) {
             return Err(error);
         }
-        match self.fetch().await.and_then(|token| Ok((expiry(&token)?, token))) {
+        match self.fetch().await.map(trimmed).and_then(|token| Ok((expiry(&token)?, token))) {
             Ok((expires_at_ms, token)) => {
                 self.keep(&token, expires_at_ms);
                 Ok(token)
@@ -177,6 +177,15 @@ async fn replace(tokens: Weak<Tokens>) {
     }
 }
 
+/// Without the newline that editors and `echo` leave behind a token.
+fn trimmed(mut token: Token) -> Token {
+    let value = token.value.reveal().trim_ascii();
+    if value.len() < token.value.reveal().len() {
+        token.value = Secret::new(value);
+    }
+    token
+}
+
 /// When 80 % of the life of a token have passed.
 fn refresh_at(now_ms: i64, expires_at_ms: i64) -> i64 {
     now_ms.saturating_add(expires_at_ms.saturating_sub(now_ms) / 5 * 4)
@@ -215,10 +224,7 @@ fn read(path: &FilePath) -> Result<Token> {
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(fault(format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
-    match text.trim() {
-        "" => Err(fault("it is empty".into())),
-        token => Ok(Token::new(Secret::new(token))),
-    }
+    if text.trim().is_empty() { Err(fault("it is empty".into())) } else { Ok(Token::new(Secret::new(text.as_str()))) }
 }
 
 /// An unsecured JSON Web Signature (RFC 7515, appendix A.5), as Kafka's brokers accept it for tests.
@@ -258,6 +264,12 @@ mod tests {
         let mut token = Token::new(Secret::new("token"));
         token.expires_at_ms = Some(timestamp_ms() + milliseconds);
         token
+    }
+
+    #[test]
+    fn white_space_around_a_token_does_not_count() {
+        let (tokens, _) = counted(|_| Ok(Token::new(Secret::new(" token\r\n"))));
+        assert_eq!(run(tokens.get(false)).unwrap().value, Secret::new("token"));
     }
 
     #[test]
