@@ -350,7 +350,8 @@ impl OAuthBearer {
             }
             (None, Some(path), None) => {
                 let path = FilePath::from(path);
-                (TokenSource::File(path.clone()), format!("token_file={path:?}"))
+                let shown = format!("token_file={:?}", path.display().to_string());
+                (TokenSource::File(path), shown)
             }
             (None, None, Some(endpoint_url)) => {
                 let endpoint_url = EndpointUrl::from(endpoint_url);
