@@ -7,7 +7,7 @@ use std::ops::Range;
 use kavka_sim::{Outcome, Print, run, run_group};
 
 /// The number of seeds of one test.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 125;
 
 fn outcomes(seeds: Range<u64>, run: fn(u64, Print) -> Outcome, replay: &str) -> Vec<Outcome> {
     let outcome = |seed| {
