@@ -100,10 +100,26 @@ impl Arguments {
 /// The option whose value is the content of a file, if `text` repeats it.
 fn content_among(given: &[String], text: &str) -> Option<String> {
     let is_repeated = |line: &str| line.len() >= 8 && text.contains(line);
-    let is_content = |argument: &String| FilePath::is_content(argument) && argument.lines().any(is_repeated);
-    let place = given.iter().position(is_content)?;
-    let before = given.get(place.checked_sub(1)?).filter(|before| before.starts_with('-'));
-    Some(before.map_or_else(|| "an argument".to_owned(), |option| format!("the value of {option}")))
+    let is_content = |value: &str| FilePath::is_content(value) && value.lines().any(is_repeated);
+    let place = given.iter().position(|argument| is_content(option_and_value(argument).1))?;
+    let within = option_and_value(given.get(place)?).0;
+    let before = || given.get(place.checked_sub(1)?).map(String::as_str).filter(|before| before.starts_with('-'));
+    let option = within.or_else(before);
+    Some(option.map_or_else(|| "an argument".to_owned(), |option| format!("the value of {option}")))
+}
+
+/// Takes apart `--option=value` and `-Ovalue`; anything else is a value.
+fn option_and_value(argument: &str) -> (Option<&str>, &str) {
+    let parts = if argument.starts_with("-----") {
+        None
+    } else if argument.starts_with("--") {
+        argument.split_once('=')
+    } else if argument.starts_with('-') {
+        argument.split_at_checked(2)
+    } else {
+        None
+    };
+    parts.map_or((None, argument), |(option, value)| (Some(option), value))
 }
 
 /// Parses the path of a file.

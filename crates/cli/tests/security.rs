@@ -247,11 +247,21 @@ fn the_content_of_a_file_in_place_of_its_path_is_refused_and_not_printed() {
     for option in ["-F", "--sasl-password-file", "-X"] {
         for content in [&key, &token, &lines] {
             if (option, content) != ("-X", &lines) {
-                assert_refused(&broker, &["topics", option, content], &format!("the value of {option} is the content"));
+                let words = format!("the value of {option} is the content");
+                assert_refused(&broker, &["topics", option, content], &words);
+                let joined =
+                    if option.starts_with("--") { format!("{option}={content}") } else { format!("{option}{content}") };
+                assert_refused(&broker, &["topics", &joined], &words);
             }
         }
     }
-    assert_refused(&broker, &["broker", "--tls", &key], "the value of --tls is the content of a file");
+    for option in ["--tls", "--users-file"] {
+        for content in [&key, &token, &key.replace('\n', " ")] {
+            let words = format!("the value of {option} is the content of a file");
+            assert_refused(&broker, &["broker", option, content], &words);
+            assert_refused(&broker, &["broker", &format!("{option}={content}")], &words);
+        }
+    }
     for name in [
         "ssl.truststore.location",
         "ssl.ca.location",

@@ -363,11 +363,13 @@ pub(crate) async fn committed_to_topics_in_use(
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
     let coordinator = driver.find_coordinator(group, CoordinatorKind::Group).await?;
     let (version, left) = driver.api_version_within(limit, coordinator, ApiKey::OffsetFetch).await?;
+    let deadline = driver.now() + left;
     let metadata = driver.metadata();
     // A topic that was deleted is asked for by name: the coordinator would refuse its id, and nobody would start.
     let is_gone = |key: &TopicPartition| metadata.topic(&key.topic).is_some_and(|topic| topic.error.is_unknown_topic());
     let (gone, keys): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_gone);
     let mut committed = committed_by_name(driver, group, &gone, left).await?;
+    let left = deadline.since(driver.now());
     let Some(ids) = known_ids(&metadata, &keys).filter(|_| version >= FETCH_BY_ID) else {
         committed.extend(committed_by_name(driver, group, &keys, left).await?);
         return Ok(committed);

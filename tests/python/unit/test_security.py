@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import traceback
 import warnings
@@ -246,19 +247,47 @@ def test_the_argument_of_a_wrong_type_is_named():
             make()
 
 
-def test_a_key_may_be_replaced_by_one_with_another_password(tmp_path, log_of_everything):
-    passwords = ["first"]
+def encrypt(broker, path, password):
+    """Writes the key of the broker's client, encrypted with this password."""
+    key = Path(broker.client_key_file).read_bytes()
+    command = ["openssl", "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", f"pass:{password}"]
+    path.write_bytes(subprocess.run(command, input=key, stdout=-1, check=True).stdout)
 
-    def write(password):
-        encrypted = Path(broker.client_key_file).read_bytes()
-        command = ["openssl", "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", f"pass:{password}"]
-        (tmp_path / "client.key").write_bytes(subprocess.run(command, input=encrypted, stdout=-1, check=True).stdout)
+
+def test_a_password_that_does_not_come_leaves_the_old_key_in_use(tmp_path):
+    key, asked, told = tmp_path / "client.key", [], threading.Event()
+
+    def password():
+        asked.append("")
+        if len(asked) > 1:
+            told.wait()
+        return "first"
 
     with Broker(tls=True, client_certificates=True) as broker:
-        write("first")
-        tls = SslConfig(broker.ca_file, broker.client_certificate_file, tmp_path / "client.key", lambda: passwords[-1])
+        encrypt(broker, key, "first")
+        tls = SslConfig(broker.ca_file, broker.client_certificate_file, key, password)
         with KafkaClient(broker.bootstrap_servers, ssl_config=tls) as client:
-            write("second")
+            encrypt(broker, key, "second")
+            deadline = time.monotonic() + 60
+            while len(asked) < 2:
+                assert time.monotonic() < deadline
+                with client.topics["renewed"].get_simple_consumer(consumer_timeout_ms=1):
+                    pass
+            for _ in range(3):
+                with client.topics["renewed"].get_simple_consumer(consumer_timeout_ms=1):
+                    pass
+            told.set()
+        assert len(asked) == 2, "it is asked for by one thread at a time"
+
+
+def test_a_key_may_be_replaced_by_one_with_another_password(tmp_path, log_of_everything):
+    passwords = ["first"]
+    key = tmp_path / "client.key"
+    with Broker(tls=True, client_certificates=True) as broker:
+        encrypt(broker, key, "first")
+        tls = SslConfig(broker.ca_file, broker.client_certificate_file, key, lambda: passwords[-1])
+        with KafkaClient(broker.bootstrap_servers, ssl_config=tls) as client:
+            encrypt(broker, key, "second")
             topic = client.topics["renewed"]
             # The password comes a moment after the key, and is asked for again until it fits.
             deadline = time.monotonic() + 60

@@ -152,7 +152,11 @@ async fn open(shared: &Switchboard, key: ConnectionKey) -> Result<Opened> {
     // If this ends with the failed dial of another connection, that failure is already counted.
     shared.not_for_the_broker(key, wait_to_dial(shared, key)).await?;
     let began = shared.now();
-    let (connection, stream) = set_up(shared, key).await.inspect_err(|error| shared.handle_unreachable(key, error))?;
+    let opened = set_up(shared, key).await.inspect_err(|error| match key.owner {
+        Owner::Check => shared.handle_unmade_check(key, error),
+        _ => shared.handle_unreachable(key, error),
+    });
+    let (connection, stream) = opened?;
     let took = shared.now().since(began).min(shared.config.connection_setup_timeout);
     Ok(Opened { connection, stream, took })
 }

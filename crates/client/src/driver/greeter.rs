@@ -216,12 +216,9 @@ impl Greeter<'_> {
             failed(error.at(place.clone()).with_source(cause))
         })?;
         if let Some(tls) = &shared.tls {
+            let ready = shared.not_for_the_broker(self.key, tls.ready(shared.now())).await;
             self.is_in_tls.store(true, Ordering::Relaxed);
-            let secured = shared
-                .not_for_the_broker(self.key, tls.ready(shared.now()))
-                .await
-                .shake_hands(self.host, stream, &self.place_with_address())
-                .await;
+            let secured = ready.shake_hands(self.host, stream, &self.place_with_address()).await;
             self.is_in_tls.store(false, Ordering::Relaxed);
             stream = secured.map_err(failed)?;
         }

@@ -42,6 +42,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use check::Checks;
 use connection::{Mail, Outgoing};
 use coordinators::Finding;
 pub(crate) use engine::{Alive, cores};
@@ -107,8 +108,7 @@ struct State {
     finding: HashMap<(CoordinatorKind, Arc<str>), Finding>,
     /// The endpoints whose last dial failed.
     unreachable: HashMap<Endpoint, Unreachable>,
-    /// Since when a connection for checks waits for its broker; `None` while it waits for something else.
-    silent_checks: HashMap<Endpoint, Option<Instant>>,
+    checks: HashMap<Endpoint, Checks>,
     old_brokers: OldBrokers,
 }
 
@@ -181,7 +181,7 @@ impl Switchboard {
             coordinators: Coordinators::default(),
             finding: HashMap::new(),
             unreachable: HashMap::new(),
-            silent_checks: HashMap::new(),
+            checks: HashMap::new(),
             old_brokers: OldBrokers::default(),
         };
         Self {
@@ -485,7 +485,7 @@ impl Driver {
     ) -> impl Future<Output = Result<R::Response>> + Send + 'static + use<R> {
         let (reply, answer) = oneshot::channel();
         let key = ConnectionKey { owner: call.owner, endpoint };
-        let (is_answered, may_fail_early) = (call.is_answered, call.may_fail_early);
+        let (is_answered, may_fail_early) = (call.is_answered, call.may_fail_early && !R::KEY.changes_the_cluster());
         let request_timeout = self.shared.config.request_timeout;
         let limit = call.timeout.unwrap_or(request_timeout);
         let mail = Mail::Request(Outgoing {

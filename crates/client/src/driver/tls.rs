@@ -27,13 +27,14 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use tokio::time::timeout;
 
 use super::network::Stream;
 use pem::{Purpose, Source};
 use stream::Secured;
 use verify::Verifier;
 
-/// How often the files may be looked at.
+/// How often the files may be looked at, and how long a handshake waits for that.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who is at the other end, for what errors say.
@@ -70,12 +71,16 @@ pub(super) struct Tls {
     peer: Peer,
     provider: Arc<CryptoProvider>,
     state: Mutex<State>,
+    /// Held while the files are read, so that a callback for a password occupies one thread at most.
+    loading: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct State {
     ready: Ready,
     /// What the files looked like when they were last read; also if they could not be used, and never could.
     stamps: Vec<Stamp>,
+    /// What they looked like when a warning said that they could not be used.
+    warned_of: Vec<Stamp>,
     looked_at: Instant,
 }
 
@@ -122,19 +127,26 @@ impl Tls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let stamps = stamps(&settings);
         let ready = load(&settings, peer, &provider)?;
-        Ok(Self { settings, peer, provider, state: Mutex::new(State { ready, stamps, looked_at: Instant(0) }) })
+        let state = Mutex::new(State { ready, stamps, warned_of: Vec::new(), looked_at: Instant(0) });
+        Ok(Self { settings, peer, provider, state, loading: Arc::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a handshake that begins at `now` needs; reads the files again if they have changed.
+    /// What a handshake that begins at `now` needs; reads the files again if they have changed. If that takes long,
+    /// because a callback for a password does, the handshake goes on with what there was.
     pub(super) async fn ready(self: &Arc<Self>, now: Instant) -> Ready {
-        if self.is_due(now) {
+        if self.is_due(now)
+            && let Ok(one) = Arc::clone(&self.loading).try_lock_owned()
+        {
             let tls = Arc::clone(self);
-            // Decrypting a key may take a while.
-            drop(tokio::task::spawn_blocking(move || tls.reload()).await);
+            let reloading = tokio::task::spawn_blocking(move || {
+                let _one = one;
+                tls.reload();
+            });
+            drop(timeout(LOOK_AGAIN, reloading).await);
         }
         self.lock().ready.clone()
     }
@@ -160,6 +172,8 @@ impl Tls {
         let loaded = load(&self.settings, self.peer, &self.provider);
         let mut state = self.lock();
         // A callback may learn the password of the new key a moment later.
+        let is_new = state.warned_of != stamps;
+        state.warned_of.clone_from(&stamps);
         if loaded.is_ok() || !asks_for_password(&self.settings) {
             state.stamps = stamps;
         }
@@ -168,7 +182,10 @@ impl Tls {
                 state.ready = ready;
                 log::info!("the files for TLS have changed; new connections use the new ones");
             }
-            Err(error) => log::warn!("the files for TLS have changed, but the old ones stay in use: {error}"),
+            Err(error) if is_new => {
+                log::warn!("the files for TLS have changed, but the old ones stay in use: {error}");
+            }
+            Err(_) => {}
         }
     }
 }

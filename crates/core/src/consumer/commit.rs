@@ -207,8 +207,8 @@ fn owned((key, committed): (&TopicPartition, &CommittedOffset)) -> (TopicPartiti
 struct Asked {
     number: u64,
     deadline: Instant,
-    /// The topics of its offsets, with their ids.
-    topics: BTreeMap<Arc<str>, Uuid>,
+    /// The topics of its offsets, with their ids: of one name there may be two, if the topic was created again.
+    topics: BTreeSet<(Arc<str>, Uuid)>,
     /// Why some of its offsets are left out.
     lost: Option<Error>,
 }
@@ -756,6 +756,18 @@ mod tests {
         commits.ask(offset_of("orders", OLD, 500), Instant(0) + LIMIT).unwrap();
         assert!(commits.poll_request(Instant(0), &metadata).is_none(), "nothing is left to send");
         assert!(outcomes(&mut commits)[0].1.is_err() && !commits.is_busy());
+
+        let of_the_new_one = CommittedOffset { topic_id: NEW, ..CommittedOffset::new(3) };
+        let mut both = offset_of("orders", OLD, 500);
+        both.insert(TopicPartition::new("orders", 1), of_the_new_one);
+        commits.ask(both, Instant(0) + LIMIT).unwrap();
+        let (request, _) = commits.poll_request(Instant(0), &metadata).unwrap();
+        assert_eq!(asked(&request), [(1, 3)]);
+        let stored = OffsetCommitResponsePartition { partition_index: 1, error_code: ErrorCode::NONE };
+        let topic = OffsetCommitResponseTopic { topic_id: NEW, partitions: vec![stored], ..Default::default() };
+        let response = OffsetCommitResponse { topics: vec![topic], ..Default::default() };
+        commits.handle_response(Instant(0), Ok(response), &mut Random::new(1));
+        assert!(outcomes(&mut commits)[0].1.is_err(), "the other partition was left out");
     }
 
     #[test]

@@ -22,7 +22,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -52,10 +51,6 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// The longest time that a doubtful connection gets for its first sign of life.
 const MAX_DOUBT: Duration = Duration::from_secs(5);
-
-/// How long a connection on which requests wait may be silent before its broker is checked elsewhere: a third of the
-/// longest time limit, but within these bounds.
-const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
 
 /// The settings of a connection.
 #[derive(Debug, Clone)]
@@ -452,15 +447,14 @@ impl Connection {
     /// When the broker is to be checked on another connection, and how long that may take. `None` while it is checked,
     /// or while a request waits that must not fail early.
     fn next_check(&self) -> Option<(Instant, Duration)> {
-        let (mut since, mut longest) = (None, Duration::ZERO);
+        let (mut since, mut silence) = (None, Duration::ZERO);
         for (request, _) in self.waiting().filter(|_| !self.is_checked) {
             if !request.may_fail_early {
                 return None;
             }
             since.get_or_insert(request.queued_at.max(self.last_alive).max(self.throttled_until));
-            longest = longest.max(request.limit);
+            silence = silence.max(request.longest_silence());
         }
-        let silence = (longest / 3).clamp(*SILENCE.start(), *SILENCE.end());
         Some((since? + silence, silence))
     }
 

@@ -1,5 +1,6 @@
 //! A request on a connection, and what can come of it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,10 @@ use bytes::Bytes;
 use crate::error::{Error, ErrorKind, Phase, Place};
 use crate::time::Instant;
 use crate::wire::api::ApiKey;
+
+/// How long a connection on which requests wait may be silent before its broker is checked elsewhere: a third of the
+/// longest time limit, but within these bounds.
+const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
 
 /// Names a request; chosen by its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +71,15 @@ pub(super) struct InFlight {
     pub(super) starts_at: u64,
     /// Where the next one starts.
     pub(super) ends_at: u64,
+}
+
+impl InFlight {
+    /// How long nothing may be heard while it waits, before its broker is checked.
+    pub(super) fn longest_silence(&self) -> Duration {
+        // If an overloaded coordinator were given up, all its members would join again at once.
+        let patience = if matches!(self.key, ApiKey::JoinGroup | ApiKey::SyncGroup) { 3 } else { 1 };
+        (self.limit / 3).clamp(*SILENCE.start(), *SILENCE.end() * patience)
+    }
 }
 
 /// The error of a request whose time is up.

@@ -104,6 +104,21 @@ impl ApiKey {
         self as i16
     }
 
+    /// Whether a request changes what others see in the cluster, so that it is harmful if a broker executes it long
+    /// after its sender has given it up and gone on.
+    pub fn changes_the_cluster(self) -> bool {
+        matches!(
+            self,
+            Self::CreateTopics
+                | Self::DeleteTopics
+                | Self::DeleteRecords
+                | Self::CreatePartitions
+                | Self::DeleteGroups
+                | Self::OffsetDelete
+                | Self::IncrementalAlterConfigs
+        )
+    }
+
     /// Whether sending a request twice does no harm, whatever it contains: requests that only read, and commits, which
     /// name the offsets.
     pub fn is_repeatable(self) -> bool {
