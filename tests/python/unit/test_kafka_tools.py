@@ -373,6 +373,25 @@ def test_a_password_that_everybody_on_the_network_can_read_causes_a_warning(monk
         assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("setting", "warned"),
+    [
+        ("ssl.insecure.accept.any.certificate=true", "the certificates of brokers are not verified: everybody on "),
+        ("ssl.endpoint.identification.algorithm=", "the host names of brokers are not verified: everybody with a "),
+    ],
+)
+def test_a_check_of_tls_that_is_turned_off_causes_a_warning(setting, warned, tmp_path, capsys):
+    unverified = tmp_path / "unverified.properties"
+    unverified.write_text(setting)
+    with pykafka.testing.Broker(tls=True) as broker:
+        options = ["-b", broker.bootstrap_servers, "--tls-ca", broker.ca_file]
+        assert main([*options, "print_topics"]) == 0
+        assert capsys.readouterr().err == ""
+        assert main([*options, "-F", str(unverified), "print_topics"]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"kafka-tools: warning: {warned}")
+
+
 def test_a_failure_names_the_option_to_change(secure_broker, own_broker, certificates, capsys):
     secure, plaintext = secure_broker.bootstrap_servers, own_broker.bootstrap_servers
     for options, words in [

@@ -4,7 +4,7 @@ import pytest
 import tokens
 from connections import connections_to
 from pykafka import KafkaClient, SslConfig, sasl, testing
-from pykafka.exceptions import AuthenticationException
+from pykafka.exceptions import AuthenticationException, NoBrokersAvailableError
 
 #: It does not matter here that the passwords could be read.
 pytestmark = pytest.mark.filterwarnings("ignore:SASL .* without TLS")
@@ -44,6 +44,37 @@ def test_a_client_shows_its_certificate():
         write_and_read(connect(broker, certfile=broker.client_certificate_file, keyfile=broker.client_key_file))
         with pytest.raises(AuthenticationException, match="client certificate"):
             connect(broker)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_a_client_needs_both_its_certificate_and_its_credentials(mechanism):
+    credentials = CREDENTIALS[mechanism]
+    with testing.Broker(tls=True, client_certificates=True, sasl={USER: PASSWORD}) as broker:
+        files = {"certfile": broker.client_certificate_file, "keyfile": broker.client_key_file}
+        write_and_read(connect(broker, credentials(PASSWORD), **files))
+        with pytest.raises(AuthenticationException, match="client certificate"):
+            connect(broker, credentials(PASSWORD))
+        with pytest.raises(NoBrokersAvailableError, match="may require SASL"):
+            connect(broker, **files)
+
+
+def test_the_authorities_that_the_system_trusts_vouch_for_a_broker(run_python, monkeypatch):
+    program = """
+        import sys
+        import pykafka
+        topic = pykafka.KafkaClient(sys.argv[1], ssl_config=pykafka.SslConfig(None)).topics["secure"]
+        with topic.get_sync_producer() as producer:
+            producer.produce(b"secret")
+        with topic.get_simple_consumer(consumer_timeout_ms=60_000) as consumer:
+            print(consumer.consume().value.decode())
+        """
+    with testing.Broker(tls=True) as broker:
+        refused = run_python(program, broker.bootstrap_servers)
+        assert "unknown authority" in refused.stderr
+        # Stands in for the system's own, as OpenSSL has it.
+        monkeypatch.setenv("SSL_CERT_FILE", broker.ca_file)
+        done = run_python(program, broker.bootstrap_servers)
+        assert (done.stdout, done.stderr) == ("secret\n", "")
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])

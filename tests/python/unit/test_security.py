@@ -45,6 +45,7 @@ def secretive():
         "oauth-url": lambda: sasl.OAuthBearer(
             token_endpoint_url=f"https://id.example/token?{CANARY}", client_id="me", client_secret="secret"
         ),
+        "oauth-callable": lambda: sasl.OAuthBearer(lambda: CANARY),
         "plain-fork": lambda: PlainAuthenticator("alice", CANARY),
         "scram-fork": lambda: ScramAuthenticator("SCRAM-SHA-512", "alice", CANARY),
         "ssl-password": lambda: SslConfig("/ca.pem", "/cert.pem", "/key.pem", CANARY),
@@ -536,6 +537,29 @@ MECHANISMS = {
     "scram-512": lambda password: sasl.Scram("alice", password),
     "fork": lambda password: ScramAuthenticator("SCRAM-SHA-512", "alice", password),
 }
+
+
+def test_no_token_is_in_the_log_of_a_client_at_work_or_in_what_it_raises(secure, log_of_everything):
+    given = []
+
+    def give():
+        # So short that it is replaced soon.
+        given.append(tokens.unsecured("alice", seconds=8))
+        return given[-1]
+
+    error = not_let_in(secure, SslConfig(secure.ca_file), sasl.OAuthBearer(lambda: CANARY))
+    with connect(secure, sasl.OAuthBearer(give)) as client:
+        topic = client.topics["token"]
+        with topic.get_producer(delivery_reports=True) as producer:
+            while len(given) < 2:
+                producer.produce(b"message")
+                assert producer.get_delivery_report(timeout=60)[1] is None
+    pykafka._engine.flush_log()
+    told = log_of_everything.getvalue() + told_with_locals(error)
+    assert "token" in told, "the log has something to say"
+    # The beginning is that of all tokens, and so it is that of a part of one.
+    for secret in (CANARY, given[0][:40]):
+        assert secret not in told
 
 
 @pytest.mark.parametrize("kind", MECHANISMS)
