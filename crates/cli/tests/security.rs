@@ -145,6 +145,28 @@ fn a_password_that_everybody_on_the_network_can_read_causes_a_warning() {
 }
 
 #[test]
+fn a_check_of_tls_that_is_turned_off_causes_a_warning() {
+    let ca = File::new("unverified-ca.pem", "");
+    let broker = Broker::start(&["--tls", ca.path()]);
+    let stderr = |options: &[&str]| {
+        let output = run(&broker, &[&["topics"], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    assert_eq!(
+        stderr(&["-X", "security.protocol=SSL", "-X", "ssl.insecure.accept.any.certificate=true"]),
+        "kavka: warning: the certificates of brokers are not verified: everybody on the network can pass for a broker \
+         (ssl.insecure.accept.any.certificate)\n"
+    );
+    assert_eq!(
+        stderr(&["--tls-ca", ca.path(), "-X", "ssl.endpoint.identification.algorithm="]),
+        "kavka: warning: the host names of brokers are not verified: everybody with a certificate of a trusted \
+         authority can pass for a broker (ssl.endpoint.identification.algorithm)\n"
+    );
+    assert_eq!(stderr(&["--tls-ca", ca.path()]), "");
+}
+
+#[test]
 fn a_properties_file_loads_no_class_looks_nothing_up_and_runs_nothing() {
     let broker = Broker::start(&[]);
     for (content, part) in [

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use kavka::blocking::Producer;
 use kavka::config::{Login, Sasl, ScramHash, Security, Token, TokenSource};
 use kavka::{Client, ClientConfig, ConsumerConfig, ErrorCode, ErrorKind, ProducerConfig, Record, StartPosition};
 use kavka_core::secret::Secret;
@@ -31,6 +33,8 @@ struct Guard {
     again: AtomicUsize,
     /// How many connections to close when they send their credentials.
     closes: AtomicUsize,
+    /// How many of the first connections have sessions without end.
+    endless: AtomicUsize,
 }
 
 impl Guard {
@@ -43,6 +47,7 @@ impl Guard {
             misplaced: AtomicUsize::new(0),
             again: AtomicUsize::new(0),
             closes: AtomicUsize::new(closes),
+            endless: AtomicUsize::new(0),
         })
     }
 
@@ -81,9 +86,11 @@ impl Guard {
                         },
                     );
                 }
-                let is_first = self.authenticated.lock().unwrap().insert(connection);
+                let mut authenticated = self.authenticated.lock().unwrap();
+                let is_first = authenticated.insert(connection);
                 self.again.fetch_add(usize::from(!is_first), Ordering::SeqCst);
-                let session_lifetime_ms = self.session_lifetime_ms;
+                let is_endless = authenticated.len() <= self.endless.load(Ordering::SeqCst);
+                let session_lifetime_ms = if is_endless { 0 } else { self.session_lifetime_ms };
                 Reply::message(request, &SaslAuthenticateResponse { session_lifetime_ms, ..Default::default() })
             }
             _ => {
@@ -212,6 +219,48 @@ fn a_connection_that_nobody_uses_authenticates_again() {
     assert_eq!(server.connections(), 1);
 }
 
+/// Records can be sent only until the session ends, so a busy machine may need several sessions to see it.
+#[test]
+fn records_are_delivered_while_the_program_does_not_come_up_with_new_credentials() {
+    let guard = Guard::new("right", 4_000, 0);
+    // That for the metadata; that for records is the second one.
+    guard.endless.store(1, Ordering::SeqCst);
+    let server = guard.server();
+    let (enter, entered) = channel();
+    let (leave, left) = channel();
+    let (asked, left) = (AtomicUsize::new(0), Mutex::new(left));
+    let login = Login::from_fn(move || {
+        if asked.fetch_add(1, Ordering::SeqCst) >= 2 {
+            enter.send(()).ok();
+            left.lock().unwrap().recv().ok();
+        }
+        Ok(("alice".into(), Secret::new("right")))
+    });
+    let client = server.client_with(config(login));
+    let producer = Producer::from(client.producer(ProducerConfig::default()).unwrap());
+    let topic = producer.topic(TOPIC, false).unwrap();
+    let send = || producer.send_within(topic, &Record::new("a"), LIMIT).unwrap();
+    send().wait_for(LIMIT).unwrap().unwrap();
+    let seen = || (server.connections(), guard.again.load(Ordering::SeqCst));
+    let is_delivered_meanwhile = || {
+        entered.recv_timeout(LIMIT).expect("new credentials are asked for");
+        let (connections, again) = seen();
+        let deliveries = [send(), send()];
+        let are_delivered = deliveries.iter().all(|delivery| delivery.wait_for(Duration::from_secs(1)).is_some());
+        let is_the_same = seen() == (connections, again);
+        leave.send(()).unwrap();
+        let next = until("the connection to go on, or another one", || {
+            let now = seen();
+            (now != (connections, again)).then_some(now)
+        });
+        are_delivered && is_the_same && next == (connections, again + 1)
+    };
+    assert!((0..10).any(|_| is_delivered_meanwhile()), "no record is delivered while the credentials are fetched");
+    drop(leave);
+    send().wait_for(LIMIT).unwrap().unwrap();
+    assert_eq!(guard.misplaced.load(Ordering::SeqCst), 0);
+}
+
 #[test]
 fn a_waiting_consumer_is_told_that_its_credentials_are_refused() {
     let guard = Guard::new("right", 0, 0);
@@ -293,6 +342,88 @@ fn a_broker_that_repeats_what_it_was_sent_does_not_get_the_secret_into_the_error
     }
 }
 
+/// How an answer is broken.
+#[derive(Debug, Clone, Copy)]
+enum Broken {
+    Closed,
+    TooLong,
+    NegativeLength,
+    OtherProtocol,
+    Alert,
+    OtherCorrelationId,
+    Nonsense,
+    UnknownError,
+    Empty,
+}
+
+impl Broken {
+    const ALL: [Self; 9] = [
+        Self::Closed,
+        Self::TooLong,
+        Self::NegativeLength,
+        Self::OtherProtocol,
+        Self::Alert,
+        Self::OtherCorrelationId,
+        Self::Nonsense,
+        Self::UnknownError,
+        Self::Empty,
+    ];
+
+    fn reply(self, request: &Request) -> Reply {
+        match self {
+            Self::Closed => Reply::Close,
+            Self::TooLong => Reply::Raw(i32::MAX.to_be_bytes().to_vec()),
+            Self::NegativeLength => Reply::Raw((-5_i32).to_be_bytes().to_vec()),
+            Self::OtherProtocol => Reply::Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
+            Self::Alert => Reply::Raw(vec![0x15, 3, 3, 0, 2, 2, 70]),
+            Self::OtherCorrelationId => Reply::Raw([&[0, 0, 0, 60][..], &[0x7f; 60]].concat()),
+            // The request itself, which has the password if it is the one that brings it.
+            Self::Nonsense => Reply::Body(request.body.to_vec()),
+            Self::UnknownError => Reply::Body([&[0x7f, 0xff][..], &request.body].concat()),
+            Self::Empty => Reply::Body(Vec::new()),
+        }
+    }
+}
+
+#[test]
+fn no_error_about_a_broken_answer_shows_the_password_whenever_it_comes() {
+    for at in [
+        ApiKey::ApiVersions,
+        ApiKey::SaslHandshake,
+        ApiKey::SaslAuthenticate,
+        ApiKey::Metadata,
+        ApiKey::InitProducerId,
+        ApiKey::Produce,
+    ] {
+        let all = Broken::ALL.map(|broken| {
+            let guard = Guard::new("hunter2", 0, 0);
+            let server = Server::scripted(move |request| match request.header.key {
+                key if key == at => broken.reply(request),
+                _ => guard.answer(request),
+            });
+            let client = server.client_with(fixed("hunter2").max_block(Duration::from_secs(5)));
+            let config = ProducerConfig::default().delivery_timeout(Duration::from_secs(4));
+            let producer = client.producer(config).unwrap();
+            let sending = client.start(async move {
+                let topic = producer.topic(TOPIC, false).await?;
+                producer.send(topic, &Record::new("a")).await?.await
+            });
+            (broken, server, client, sending)
+        });
+        for (broken, server, client, sending) in all {
+            let error = sending.wait(Some(LIMIT)).expect("an outcome").expect_err("no success without an answer");
+            let mut text = format!("{error} {error:?} {client:?}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text += &format!(" {error} {error:?}");
+                cause = error.source();
+            }
+            assert!(!text.contains("hunter2"), "{at:?} {broken:?}: {text}");
+            assert!(server.requests(at) > 0, "{at:?} {broken:?}: the broken answer has not come: {text}");
+        }
+    }
+}
+
 /// How a broker gets out of the configured mechanism.
 #[derive(Debug, Clone, Copy)]
 enum Evasion {
@@ -310,7 +441,8 @@ enum Evasion {
 
 #[test]
 fn no_other_mechanism_than_the_configured_one_is_tried_and_nothing_is_sent_without_it() {
-    for (name, sasl) in every_mechanism() {
+    let gssapi = Sasl::Gssapi { service_name: "kafka".into() };
+    for (name, sasl) in every_mechanism().into_iter().chain([("GSSAPI", gssapi)]) {
         for evasion in [
             Evasion::HangsUp,
             Evasion::KnowsNoSasl,

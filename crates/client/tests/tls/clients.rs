@@ -16,7 +16,7 @@ fn refuses(clients: &Authority, issued: Option<&Issued>, words: &[&str]) {
     let brokers = Authority::new("Good CA");
     for served in demanding(&brokers, clients) {
         let tls = Tls { identity: issued.map(Issued::identity), ..Tls::with_ca_pem(brokers.pem()) };
-        let error = Cluster::new(served, tls).refusal();
+        let error = Cluster::patient(served, tls).refusal();
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
         let text = error.to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{words:?} are not all in: {text}");

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use kavka::config::{Identity, Login, Sasl, ScramHash, Security, Tls, Token, TokenSource, Trust};
 use kavka::{
     BoxFuture, Client, ClientConfig, ErrorKind, Header, Network, ProducerConfig, Record, StartPosition, Stream, Tcp,
@@ -18,8 +20,9 @@ use kavka_test_support::rig::{self, Rig, TOPIC, servers};
 use kavka_test_support::{LIMIT, until};
 
 use crate::certificates::Authority;
+use crate::files::file;
 use crate::server::{Served, Server, raw, refusal};
-use crate::tokens::token;
+use crate::tokens::{Endpoint, granted, token};
 use crate::{listen_to_log, logged, warned};
 
 const PASSWORD: &str = "canary-of-a-password";
@@ -117,7 +120,7 @@ fn password(asked: Arc<Mutex<usize>>) -> Login {
 }
 
 /// Each with how often it is asked when some connections must have authenticated again: more often than there are
-/// connections, or than one token lasts.
+/// connections, or than one token lasts. Nobody is asked for a file.
 const MECHANISMS: &[(usize, Credentials)] = &[
     (6, |asked| Sasl::Plain(password(asked))),
     (6, |asked| Sasl::Scram(ScramHash::Sha256, password(asked))),
@@ -127,6 +130,21 @@ const MECHANISMS: &[(usize, Credentials)] = &[
             *asked.lock().unwrap() += 1;
             Ok(Token::new(Secret::new(token(TOKEN_LIFE))))
         }))
+    }),
+    (0, |_| Sasl::OAuthBearer(TokenSource::File(file("token", token(Duration::from_secs(3600))).into()))),
+    (2, |asked| {
+        let authority = Authority::new("Provider CA");
+        let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), move |_| {
+            *asked.lock().unwrap() += 1;
+            granted(TOKEN_LIFE)
+        });
+        Sasl::OAuthBearer(TokenSource::ClientCredentials {
+            endpoint_url: endpoint.url.into(),
+            client_id: "me".into(),
+            client_secret: Secret::new(CLIENT_SECRET),
+            scope: None,
+            trust: Trust::Pem(authority.pem().to_owned()),
+        })
     }),
 ];
 
@@ -142,7 +160,8 @@ fn neither_log_nor_debug_output_nor_wire_tap_shows_credentials_that_are_used_aga
         let key = rig.broker.certificates().unwrap().client_key.lines().nth(1).unwrap().to_owned();
         // All tokens of a test begin in the same way.
         let bearer = token(TOKEN_LIFE)[..40].to_owned();
-        shown.lacks(&[PASSWORD, KEY_PASSWORD, &key, &bearer]);
+        let basic = STANDARD_NO_PAD.encode(format!("me:{CLIENT_SECRET}"));
+        shown.lacks(&[PASSWORD, KEY_PASSWORD, CLIENT_SECRET, &basic, &key, &bearer]);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A TLS server in front of an embedded broker, and clients of it.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use kavka::config::{Security, Tls};
 use kavka::{BoxFuture, Client, ClientConfig, Error, Network, StartPosition, Stream};
@@ -12,11 +14,11 @@ use kavka_test_support::{LIMIT, until};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{Acceptor, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::certificates::Issued;
 
@@ -67,6 +69,8 @@ impl Served {
 pub(crate) struct Seen {
     /// The name that the client asked for (SNI).
     pub(crate) name: Option<String>,
+    /// Whether the client named protocols to choose from (ALPN).
+    pub(crate) names_protocols: bool,
     pub(crate) version: Option<ProtocolVersion>,
     pub(crate) handshake: Option<HandshakeKind>,
     /// The certificate that the client showed.
@@ -138,7 +142,9 @@ async fn serve(
     broker: SocketAddr,
     note: impl Fn(&dyn Fn(&mut Seen)),
 ) -> io::Result<()> {
-    let client = TlsAcceptor::from(config).accept(stream).await?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    note(&|seen| seen.names_protocols = hello.client_hello().alpn().is_some());
+    let client = hello.into_stream(config).await?;
     let (_, session) = client.get_ref();
     note(&|seen| {
         seen.name = session.server_name().map(str::to_owned);
@@ -182,9 +188,28 @@ pub(crate) struct Cluster {
     pub(crate) server: Server,
 }
 
+/// Settings with TLS.
+pub(crate) fn with_tls(tls: Tls) -> ClientConfig {
+    ClientConfig::default().with_security(Security::tls(tls))
+}
+
+/// The same with limits and pauses of an hour: who waits for any of them, or tries twice, has no answer within
+/// [`LIMIT`].
+pub(crate) fn patient(config: ClientConfig) -> ClientConfig {
+    let hour = Duration::from_secs(3600);
+    let config = config.connection_setup_timeout(hour).request_timeout(hour).max_block(hour);
+    let config = config.retry_backoff(hour).retry_backoff_max(hour);
+    config.reconnect_backoff(hour).reconnect_backoff_max(hour)
+}
+
 /// A client of `kafka.test`, which is at `address`.
 pub(crate) fn client(address: SocketAddr, tls: Tls) -> Client {
-    client_of("kafka.test", address, ClientConfig::default().with_security(Security::tls(tls)))
+    client_of("kafka.test", address, with_tls(tls))
+}
+
+/// The same with [`patient`] settings.
+pub(crate) fn patient_client(address: SocketAddr, tls: Tls) -> Client {
+    client_of("kafka.test", address, patient(with_tls(tls)))
 }
 
 /// A client of `host`, which is at `address`.
@@ -204,6 +229,11 @@ impl Cluster {
         Self::with(served, |address| client(address, tls))
     }
 
+    /// A client with [`patient`] settings, for which an answer that does not come at once does not come at all.
+    pub(crate) fn patient(served: Served, tls: Tls) -> Self {
+        Self::with(served, |address| patient_client(address, tls))
+    }
+
     pub(crate) fn with(shown: Served, client: impl FnOnce(SocketAddr) -> Client) -> Self {
         let broker = rig::cluster(1, 1);
         let server = Server::start(shown, broker.bootstrap_servers().parse().unwrap());
@@ -219,12 +249,46 @@ impl Cluster {
         assert_eq!(record.value.as_deref(), Some(&b"0"[..]));
     }
 
-    /// Why the client is refused. It has sent nothing of Kafka's protocol.
+    /// Why the client and the server do not come together. The client has sent nothing of Kafka's protocol.
     pub(crate) fn refusal(&self) -> Error {
         let error = refusal(&self.rig.client);
         assert_eq!(self.server.application_bytes(), 0, "{error}");
         error
     }
+}
+
+/// What clients sent on each connection to a server that is not one for TLS, or a broken one.
+pub(crate) struct Heard(Receiver<Vec<u8>>);
+
+impl Heard {
+    /// Checks that the next connection, once the client has hung up, had only messages of a handshake and alerts of
+    /// TLS, beginning with a message.
+    pub(crate) fn only_a_handshake(&self) {
+        const HANDSHAKE: u8 = 22;
+        const ALERT: u8 = 21;
+        let heard = self.0.recv_timeout(LIMIT).expect("the client hangs up");
+        assert_eq!(heard.first(), Some(&HANDSHAKE), "{heard:02x?}");
+        let mut rest = &heard[..];
+        while let [kind, 3, _, high, low, records @ ..] = rest {
+            assert!([HANDSHAKE, ALERT].contains(kind), "a record of type {kind} in {heard:02x?}");
+            rest = &records[usize::from(u16::from_be_bytes([*high, *low]))..];
+        }
+        assert!(rest.is_empty(), "something that is not TLS in {heard:02x?}");
+    }
+}
+
+/// A server that answers the first bytes of each connection with these, and waits for the client to hang up.
+pub(crate) fn answers(bytes: &'static [u8]) -> (SocketAddr, Heard) {
+    let (hears, heard) = channel();
+    let address = raw(move |mut stream: TcpStream| {
+        let mut all = vec![0; 4096];
+        let first = stream.read(&mut all).unwrap_or(0);
+        all.truncate(first);
+        stream.write_all(bytes).ok();
+        stream.read_to_end(&mut all).ok();
+        hears.send(all).ok();
+    });
+    (address, Heard(heard))
 }
 
 /// A server of single connections that is not one for TLS, or a broken one.

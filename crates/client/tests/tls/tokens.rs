@@ -34,14 +34,14 @@ pub(crate) fn token(lasts: Duration) -> String {
 }
 
 /// A status and a body in JSON that hands out a token.
-fn granted(lasts: Duration) -> (u16, String) {
+pub(crate) fn granted(lasts: Duration) -> (u16, String) {
     let seconds = lasts.as_secs();
     (200, format!(r#"{{"access_token":"{}","token_type":"Bearer","expires_in":{seconds}}}"#, token(lasts)))
 }
 
 /// The token endpoint of an identity provider, on localhost.
 pub(crate) struct Endpoint {
-    url: String,
+    pub(crate) url: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
