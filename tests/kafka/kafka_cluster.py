@@ -41,8 +41,9 @@ class Cluster:
     :param heap_mib: heap of each broker in MiB.
     :param java_options: options for the brokers' Java, like `-XX:TieredStopAtLevel=4` for measurements: by default
         it compiles for a fast start only.
-    :param secure: add the listeners SSL, MTLS (which wants a client certificate), SASL_PLAINTEXT, SASL_SSL, REAUTH
-        (SASL_SSL with sessions of ten seconds) and OIDC (SASL_SSL with signed tokens, Kafka 3.9 and later).
+    :param secure: add the listeners SSL, MTLS (which wants a client certificate), SASL_PLAINTEXT, SASL_SSL, SASL_MTLS
+        (which wants a client certificate and SASL, Kafka 2.8 and later), REAUTH (SASL_SSL with sessions of ten seconds)
+        and OIDC (SASL_SSL with signed tokens, Kafka 3.9 and later).
     :param gssapi: as `secure`, and a Kerberos server, so that the listeners with SASL have the mechanism GSSAPI.
     :raises KafkaError: with the end of the brokers' logs when it does not start.
 

@@ -15,13 +15,14 @@ REAUTHENTICATION_MS = 10_000
 #: What the listener OIDC expects in a token.
 ISSUER, AUDIENCE = "https://localhost/kavka", "kafka"
 
-_SASL = {"SASL_PLAINTEXT", "SASL_SSL", "REAUTH"}
+_SASL = {"SASL_PLAINTEXT", "SASL_SSL", "SASL_MTLS", "REAUTH"}
 # The security protocol of each listener, and the first version that has it.
 _PROTOCOLS = {
     "SSL": ("SSL", (1, 1)),
     "MTLS": ("SSL", (1, 1)),
     "SASL_PLAINTEXT": ("SASL_PLAINTEXT", (1, 1)),
     "SASL_SSL": ("SASL_SSL", (1, 1)),
+    "SASL_MTLS": ("SASL_SSL", (2, 8)),
     "REAUTH": ("SASL_SSL", (2, 2)),
     "OIDC": ("SASL_SSL", (3, 9)),
 }
@@ -88,7 +89,8 @@ class Security:
     def settings(self):
         """The brokers' settings, besides the listeners' addresses."""
         settings = self._certificate_settings()
-        settings["listener.name.mtls.ssl.client.auth"] = "required"
+        for listener in ("mtls", "sasl_mtls"):
+            settings[f"listener.name.{listener}.ssl.client.auth"] = "required"
         for listener in _SASL & self.protocols.keys():
             settings |= self._sasl_settings(f"listener.name.{listener.lower()}.")
         settings["listener.name.reauth.connections.max.reauth.ms"] = REAUTHENTICATION_MS

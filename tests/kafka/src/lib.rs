@@ -50,8 +50,8 @@ pub struct Options<'a> {
     /// Options for the brokers' Java, like `-XX:TieredStopAtLevel=4` for measurements: by default it compiles for a
     /// fast start only.
     pub java_options: &'a [&'a str],
-    /// Adds the listeners SSL, MTLS, `SASL_PLAINTEXT`, `SASL_SSL`, REAUTH (`SASL_SSL` with sessions of ten seconds) and
-    /// OIDC (`SASL_SSL` with signed tokens): see [`Kafka::secure_listener`] and [`Kafka::security`].
+    /// Adds the listeners SSL, MTLS, `SASL_PLAINTEXT`, `SASL_SSL`, `SASL_MTLS`, REAUTH (`SASL_SSL` with sessions of ten
+    /// seconds) and OIDC (`SASL_SSL` with signed tokens): see [`Kafka::secure_listener`] and [`Kafka::security`].
     pub secure: bool,
 }
 

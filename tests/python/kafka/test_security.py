@@ -212,6 +212,18 @@ def test_messages_come_back_to_a_client_that_has_authenticated(secure_kafka, lis
     )
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"])
+def test_messages_come_back_to_a_client_with_a_certificate_that_has_authenticated(secure_kafka, mechanism):
+    security = secure_kafka.security
+    config = SslConfig(security["ca"], security["certificate"], security["key"])
+    user = credentials(security, mechanism)
+    round_trip(secure_kafka, client(secure_kafka, "SASL_MTLS", ssl_config=config, sasl=user), 1_000)
+    with pytest.raises(AuthenticationException, match="client certificate"):
+        client(secure_kafka, "SASL_MTLS", ssl_config=tls(secure_kafka), sasl=user)
+    with pytest.raises(SaslAuthenticationFailed, match=r"(?i)authentication failed"):
+        client(secure_kafka, "SASL_MTLS", ssl_config=config, sasl=sasl.Plain("alice", "wrong"))
+
+
 @pytest.mark.parametrize("wrong", [sasl.Plain("alice", "wrong"), sasl.Scram("alice", "wrong"), sasl.Plain("bob", "b")])
 def test_wrong_credentials_are_refused_in_words(secure_kafka, wrong):
     with pytest.raises(SaslAuthenticationFailed, match=r"(?i)authentication failed"):
