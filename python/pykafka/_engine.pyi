@@ -230,7 +230,7 @@ class OAuthBearer(Mechanism):
         token: Callable[[], str | bytes | tuple[Any, ...]] | None = None,
         *,
         client_id: str | None = None,
-        client_secret: str | bytes | None = None,
+        client_secret: str | bytes | Callable[[], str | bytes] | None = None,
         token_endpoint_url: str | None = None,
         scope: str | None = None,
         token_file: str | PathLike[str] | None = None,

@@ -168,10 +168,10 @@ pub use kavka_core::wire::records::{Compression, CompressionType};
 
 // TLS and SASL.
 pub use kavka_core::config::{
-    EndpointUrl, FilePath, Identity, KeyPassword, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol,
-    Tls, TlsVersion, Token, TokenSource, Trust,
+    EndpointUrl, FilePath, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol, Tls,
+    TlsVersion, Token, TokenSource, Trust,
 };
-pub use kavka_core::secret::Secret;
+pub use kavka_core::secret::{Secret, SecretSource};
 
 // Errors.
 pub use kavka_core::error::{Error, ErrorClass, ErrorKind, Hint, Phase, Place, Result, Written};

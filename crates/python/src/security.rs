@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kavka::{
-    EndpointUrl, Error, ErrorKind, FilePath, Identity, KeyPassword, Login, Sasl, ScramHash, Security, TlsVersion,
+    EndpointUrl, Error, ErrorKind, FilePath, Identity, Login, Sasl, ScramHash, SecretSource, Security, TlsVersion,
     Token, TokenSource, Trust,
 };
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
@@ -312,7 +312,8 @@ impl Scram {
 ///     expires, and after a broker has refused it; if the end is unknown, whenever a connection is authenticated. That
 ///     happens in another thread, and may block.
 /// :param client_id: the client's id at the identity provider.
-/// :param client_secret: the client's secret at the identity provider, str or bytes.
+/// :param client_secret: the client's secret at the identity provider, str or bytes; or a callable that returns one. It
+///     is called whenever the identity provider is asked for a token, by another thread, and may block.
 /// :param token_endpoint_url: the identity provider's `https` URL, which is asked by the client credentials flow.
 /// :param scope: the scope to ask the identity provider for.
 /// :param token_file: a file with the token, as Kubernetes writes it; read again before that token expires, and after a
@@ -359,7 +360,7 @@ impl OAuthBearer {
                     return Err(PyValueError::new_err("token_endpoint_url needs client_id and client_secret"));
                 };
                 let shown = format!("client_id={client_id:?}, token_endpoint_url={endpoint_url:?}");
-                let client_secret = secret("client_secret", client_secret)?;
+                let client_secret = secret_of_client(client_secret)?;
                 let scope = scope.clone();
                 let trust = cafile.clone().map_or(Trust::System, |path| Trust::File(path.into()));
                 (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust }, shown)
@@ -413,7 +414,7 @@ fn login(username: String, password: &Bound<'_, PyAny>) -> PyResult<Login> {
 
 /// The password of a key. A callable is called now, so that what it raises is raised by the client's constructor, and
 /// then whenever the key has changed.
-fn key_password(given: &Bound<'_, PyAny>) -> PyResult<KeyPassword> {
+fn key_password(given: &Bound<'_, PyAny>) -> PyResult<SecretSource> {
     let what = "the password of the key";
     if !given.is_callable() {
         return Ok(secret(what, given)?.into());
@@ -421,10 +422,21 @@ fn key_password(given: &Bound<'_, PyAny>) -> PyResult<KeyPassword> {
     refuse_async("password", given)?;
     let first = Mutex::new(Some(secret(what, &given.call0()?)?));
     let callable = given.clone().unbind();
-    Ok(KeyPassword::from_fn(move || {
+    Ok(SecretSource::from_fn(move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         first.map_or_else(|| ask(&callable, "password of the key", |given| secret(what, given)), Ok)
     }))
+}
+
+/// The secret of a client of an identity provider.
+fn secret_of_client(given: &Bound<'_, PyAny>) -> PyResult<SecretSource> {
+    if !given.is_callable() {
+        return Ok(secret("client_secret", given)?.into());
+    }
+    refuse_async("client_secret", given)?;
+    let callable = given.clone().unbind();
+    let what = "what the callable for the client secret returns";
+    Ok(SecretSource::from_fn(move || ask(&callable, "client secret", |given| secret(what, given))))
 }
 
 /// Refuses a callable whose result must be awaited: the thread that calls it has no event loop.

@@ -196,6 +196,10 @@ async def vault():
         ("password", lambda given: sasl.Plain("alice", given)),
         ("password", lambda given: sasl.Scram("alice", given)),
         ("token", sasl.OAuthBearer),
+        (
+            "client_secret",
+            lambda given: sasl.OAuthBearer(token_endpoint_url="https://a/", client_id="a", client_secret=given),
+        ),
         ("password", lambda given: SslConfig(None, "/cert.pem", password=given)._tls()),
     ],
 )
@@ -467,6 +471,23 @@ def test_a_callable_gives_password_and_token_and_what_it_raises_is_the_cause(sec
         with pytest.raises(AuthenticationException, match="VaultIsSealed: ask again later") as failed:
             connect(secure, mechanism)
         assert failed.value.__cause__ is error
+
+
+def test_a_callable_gives_the_secret_of_a_client_and_what_it_raises_is_the_cause(secure):
+    error = VaultIsSealed("ask again later")
+    asked = []
+
+    def sealed():
+        asked.append(1)
+        raise error
+
+    mechanism = sasl.OAuthBearer(token_endpoint_url="https://127.0.0.1:1/", client_id="me", client_secret=sealed)
+    assert asked == [], "it is asked for when a token is"
+    for times in (1, 2):
+        with pytest.raises(AuthenticationException, match="VaultIsSealed: ask again later") as failed:
+            connect(secure, mechanism)
+        assert failed.value.__cause__ is error
+        assert len(asked) == times
 
 
 @pytest.mark.parametrize("given", [None, 5, CANARY + "\0", ""])

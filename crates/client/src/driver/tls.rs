@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use kavka_core::config::{Identity, KeyPassword, Tls as Settings, TlsVersion, Trust};
+use kavka_core::config::{Identity, Tls as Settings, TlsVersion, Trust};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
-use kavka_core::secret::Secret;
+use kavka_core::secret::{Secret, SecretSource};
 use kavka_core::time::Instant;
 use rustls::client::{ResolvesClientCert, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -248,7 +248,7 @@ fn files(settings: &Settings) -> Vec<&Path> {
 fn asks_for_password(settings: &Settings) -> bool {
     let identity = settings.identity.as_ref();
     identity.is_some_and(|(Identity::Files { password, .. } | Identity::Pem { password, .. })| {
-        password.as_ref().is_some_and(|password| !password.is_fixed())
+        password.as_ref().is_some_and(|password| password.fixed().is_none())
     })
 }
 
@@ -331,7 +331,7 @@ fn identity(identity: &Identity) -> Result<CertifiedKey> {
             password,
         ),
     };
-    let password = password.as_ref().map(KeyPassword::ask).transpose()?;
+    let password = password.as_ref().map(SecretSource::ask).transpose()?;
     let identity = CertifiedKey::new(certificates.certificates()?, key::read(&key, password.as_ref())?);
     match identity.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),

@@ -172,7 +172,7 @@ fn errors_about_credentials_do_not_show_them() {
     let provider = TokenSource::ClientCredentials {
         endpoint_url: "https://127.0.0.1:1/token".into(),
         client_id: "me".into(),
-        client_secret: Secret::new(CLIENT_SECRET),
+        client_secret: Secret::new(CLIENT_SECRET).into(),
         scope: None,
         trust: Trust::System,
     };

@@ -22,8 +22,8 @@ pub use names::{all_settings, beside_mentions, mentions};
 pub use producer::{Acks, ProducerConfig};
 pub use properties::select_properties;
 pub use security::{
-    EndpointIdentification, EndpointUrl, FilePath, Identity, KeyPassword, Login, Sasl, SaslMechanism, ScramHash,
-    Security, SecurityProtocol, Tls, TlsVersion, Token, TokenCallback, TokenSource, Trust,
+    EndpointIdentification, EndpointUrl, FilePath, Identity, Login, Sasl, SaslMechanism, ScramHash, Security,
+    SecurityProtocol, Tls, TlsVersion, Token, TokenCallback, TokenSource, Trust,
 };
 pub use servers::{parse_bootstrap_servers, show_server};
 pub use setting::Setting;

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kavka_core::config::{Tls as TlsSettings, Token};
 use kavka_core::error::{Error, ErrorKind, Place, Result, printable_reason};
-use kavka_core::secret::Secret;
+use kavka_core::secret::{Secret, SecretSource};
 use kavka_core::time::Instant;
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +24,7 @@ use super::super::clock::timestamp_ms;
 use super::super::network::{dial, in_turn};
 use super::super::tls::Peer;
 use super::super::{Network, Stream, Tls};
+use super::on_a_thread;
 
 /// The longest answer, with its headers.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -39,9 +40,10 @@ pub(super) struct Endpoint {
     limit: Duration,
     host: String,
     port: u16,
-    request: Secret,
-    /// What the request says of the client, as it is and as it is sent.
-    secrets: [Secret; 2],
+    client_id: String,
+    client_secret: SecretSource,
+    /// The request up to the client's login, and what follows that.
+    request: [String; 2],
 }
 
 impl Endpoint {
@@ -50,7 +52,7 @@ impl Endpoint {
         tls: TlsSettings,
         limit: Duration,
         url: &str,
-        (client_id, client_secret): (&str, &Secret),
+        (client_id, client_secret): (&str, &SecretSource),
         scope: Option<&str>,
     ) -> Result<Self> {
         let (host, port, path) = parsed(url).ok_or_else(|| {
@@ -58,42 +60,61 @@ impl Endpoint {
             Error::new(ErrorKind::Config, "sasl.oauthbearer.token.endpoint.url is not an https URL")
                 .with_hint("give it as https://host[:port]/path, without a user name")
         })?;
-        let login = Zeroizing::new([client_id.as_bytes(), b":", client_secret.reveal()].concat());
-        let login = Zeroizing::new(BASE64.encode(&login));
         let scope = scope.map(|scope| format!("&scope={}", encoded(scope))).unwrap_or_default();
         let form = format!("grant_type=client_credentials{scope}");
         let length = form.len();
         let authority = url.trim_start_matches("https://").split(['/', '?', '#']).next().unwrap_or_default();
-        let request = Secret::new(format!(
-            "POST {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Basic {}\r\nAccept: application/json\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n\
-             {form}",
-            login.as_str()
-        ));
-        let secrets = [client_secret.clone(), Secret::new(login.as_bytes())];
+        let request = [
+            format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Basic "),
+            format!(
+                "\r\nAccept: application/json\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n{form}"
+            ),
+        ];
+        let (client_id, client_secret) = (client_id.to_owned(), client_secret.clone());
         let tls = Arc::new(Tls::new(tls, Peer::TokenEndpoint)?);
-        Ok(Self { network, tls, started: std::time::Instant::now(), limit, host, port, request, secrets })
+        let started = std::time::Instant::now();
+        Ok(Self { network, tls, started, limit, host, port, client_id, client_secret, request })
     }
 
-    /// Asks for a token.
+    /// Asks for the client's secret, and then for a token.
     ///
     /// # Errors
     ///
-    /// `Authentication` if the provider refuses; `Disconnected` if it cannot be reached or is out of order.
+    /// `Authentication` if the provider refuses; `Disconnected` if it cannot be reached or is out of order; that of
+    /// the callback for the secret.
     pub(super) async fn token(&self) -> Result<Token> {
+        let secret = self.secret().await?;
+        let login = Zeroizing::new([self.client_id.as_bytes(), b":", secret.reveal()].concat());
+        let login = Secret::new(BASE64.encode(&login));
+        let [before, after] = &self.request;
+        let request = Secret::new([before.as_bytes(), login.reveal(), after.as_bytes()].concat());
         let place = Place { address: Some(format!("{}:{}", self.host, self.port).into()), ..Place::default() };
-        let asked = timeout(self.limit, self.ask(&place)).await;
+        let asked = timeout(self.limit, self.ask(&place, &request)).await;
         let asked = asked.unwrap_or_else(|_| Err(silent()));
-        asked.and_then(|(status, body)| token_of(status, &body, &self.secrets)).map_err(|error| error.at(place))
+        asked.and_then(|(status, body)| token_of(status, &body, &[secret, login])).map_err(|error| error.at(place))
     }
 
-    async fn ask(&self, place: &Place) -> Result<(u16, Zeroizing<Vec<u8>>)> {
+    /// The client's secret now.
+    async fn secret(&self) -> Result<Secret> {
+        if let Some(secret) = self.client_secret.fixed() {
+            return Ok(secret.clone());
+        }
+        let source = self.client_secret.clone();
+        let secret = on_a_thread(move || source.ask()).await??;
+        if secret.reveal().is_empty() {
+            return Err(refused("the client secret for the token endpoint is empty"));
+        }
+        Ok(secret)
+    }
+
+    async fn ask(&self, place: &Place, request: &Secret) -> Result<(u16, Zeroizing<Vec<u8>>)> {
         let deadline = tokio::time::Instant::now() + self.limit;
         let addresses = self.network.resolve(&self.host, self.port).await.map_err(unreachable)?;
         let mut last = None::<Error>;
         for (address, share) in in_turn(addresses, deadline) {
             match timeout(share, self.connect(address, place)).await.unwrap_or_else(|_| Err(silent())) {
-                Ok(stream) => return exchange(stream, self.request.reveal()).await,
+                Ok(stream) => return exchange(stream, request.reveal()).await,
                 // That one address was refused says more than that another one cannot be reached.
                 Err(error) => last = last.filter(|last| last.kind() == ErrorKind::Authentication).or(Some(error)),
             }
@@ -385,6 +406,8 @@ mod tests {
     use std::io;
     use std::net::SocketAddr;
     use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll};
 
     use kavka_core::config::{Sasl as Settings, TokenSource, Trust};
@@ -548,7 +571,7 @@ mod tests {
 
     /// A network whose peers accept connections and say nothing.
     #[derive(Default)]
-    struct Silent(std::sync::Mutex<Vec<tokio::io::DuplexStream>>);
+    struct Silent(Mutex<Vec<tokio::io::DuplexStream>>);
 
     impl Network for Silent {
         fn resolve<'a>(&'a self, _host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
@@ -566,7 +589,7 @@ mod tests {
     fn a_token_endpoint_that_says_nothing_is_given_up_at_the_limit() {
         let (network, tls) =
             (Arc::new(Silent::default()), TlsSettings::with_ca_pem(certified("id.example").cert.pem()));
-        let (limit, client) = (Duration::from_millis(50), ("id", &Secret::new("secret")));
+        let (limit, client) = (Duration::from_millis(50), ("id", &Secret::new("secret").into()));
         let endpoint = Endpoint::new(network, tls, limit, "https://id.example/token", client, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let error = runtime.block_on(endpoint.token()).unwrap_err();
@@ -594,7 +617,7 @@ mod tests {
         let network = Arc::new(HalfSilent(Provider::new(&certified)));
         let tls = TlsSettings::with_ca_pem(certified.cert.pem());
         // The first address gets half of it.
-        let (limit, client) = (Duration::from_secs(4), ("id", &Secret::new("secret")));
+        let (limit, client) = (Duration::from_secs(4), ("id", &Secret::new("secret").into()));
         let endpoint = Endpoint::new(network, tls, limit, "https://id.example/token", client, None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(runtime.block_on(endpoint.token()).unwrap().value, Secret::new("abc"));
@@ -641,8 +664,8 @@ mod tests {
         generate_simple_self_signed([name.to_owned()]).unwrap()
     }
 
-    /// An identity provider with this configuration of TLS, which hands out a token.
-    struct Provider(Arc<ServerConfig>);
+    /// An identity provider with this configuration of TLS, which hands out a token and notes the requests.
+    struct Provider(Arc<ServerConfig>, Arc<Mutex<Vec<String>>>);
 
     impl Provider {
         fn new(certified: &CertifiedKey<KeyPair>) -> Self {
@@ -653,7 +676,7 @@ mod tests {
                 .with_no_client_auth()
                 .with_single_cert(vec![certified.cert.der().clone()], key)
                 .unwrap();
-            Self(Arc::new(config))
+            Self(Arc::new(config), Arc::default())
         }
     }
 
@@ -665,9 +688,15 @@ mod tests {
         fn dial<'a>(&'a self, _host: &'a str, _address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let acceptor = TlsAcceptor::from(Arc::clone(&self.0));
+            let asked = Arc::clone(&self.1);
             tokio::spawn(async move {
                 // A client that does not trust the certificate hangs up.
                 if let Ok(mut stream) = acceptor.accept(theirs).await {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"grant_type=client_credentials") {
+                        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "the request is whole");
+                    }
+                    asked.lock().unwrap().push(String::from_utf8(request).unwrap());
                     let answer = r#"{"access_token":"abc"}"#;
                     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
                     stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
@@ -686,7 +715,7 @@ mod tests {
             let source = TokenSource::ClientCredentials {
                 endpoint_url: format!("https://{host}/token").into(),
                 client_id: "id".into(),
-                client_secret: Secret::new("secret"),
+                client_secret: Secret::new("secret").into(),
                 scope: None,
                 trust: Trust::Pem(trusted),
             };
@@ -714,7 +743,7 @@ mod tests {
         let source = TokenSource::ClientCredentials {
             endpoint_url: "https://id.example/token".into(),
             client_id: "id".into(),
-            client_secret: Secret::new("secret"),
+            client_secret: Secret::new("secret").into(),
             scope: None,
             trust: Trust::Pem(certified("id.example").cert.pem()),
         };
@@ -726,9 +755,37 @@ mod tests {
     }
 
     #[test]
+    fn the_secret_of_a_client_is_asked_for_with_every_token() {
+        let known = certified("id.example");
+        let provider = Provider::new(&known);
+        let asked = Arc::clone(&provider.1);
+        let number = AtomicUsize::new(0);
+        let secret = SecretSource::from_fn(move || match number.fetch_add(1, Ordering::SeqCst) {
+            2 => Ok(Secret::new("")),
+            number => Ok(Secret::new(format!("secret-{number}"))),
+        });
+        let (tls, limit) = (TlsSettings::with_ca_pem(known.cert.pem()), Duration::from_secs(60));
+        let (url, client) = ("https://id.example/token", ("id", &secret));
+        let endpoint = Endpoint::new(Arc::new(provider), tls, limit, url, client, None).unwrap();
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            for _ in 0..2 {
+                endpoint.token().await.unwrap();
+            }
+            let error = endpoint.token().await.unwrap_err();
+            assert!(error.to_string().contains("the client secret for the token endpoint is empty"), "{error}");
+        });
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 2);
+        for (number, request) in asked.iter().enumerate() {
+            let login = BASE64.encode(format!("id:secret-{number}"));
+            assert!(request.contains(&format!("\r\nAuthorization: Basic {login}\r\n")), "{request}");
+        }
+    }
+
+    #[test]
     fn an_error_does_not_show_the_password_in_a_url() {
         let url = "https://alice:hunter2@id.example/token";
-        let client = ("id", &Secret::new("secret"));
+        let client = ("id", &Secret::new("secret").into());
         let endpoint =
             Endpoint::new(Arc::new(Tcp::default()), TlsSettings::default(), Duration::from_secs(60), url, client, None);
         let error = endpoint.err().unwrap();

@@ -332,7 +332,7 @@ mod tests {
         let source = TokenSource::ClientCredentials {
             endpoint_url: "https://id.example/token".into(),
             client_id: "id".into(),
-            client_secret: Secret::new("secret"),
+            client_secret: Secret::new("secret").into(),
             scope: None,
             trust: Trust::System,
         };

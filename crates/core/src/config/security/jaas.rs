@@ -109,7 +109,7 @@ impl Line {
         if let Some(principal) = self.options.remove("unsecuredLoginStringClaim_sub") {
             return Ok(TokenSource::Unsecured { principal });
         }
-        let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?));
+        let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?).into());
         let scope = self.options.remove("scope");
         let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
         let endpoint_url = config.sasl_oauthbearer_token_endpoint_url.clone().ok_or_else(missing)?;
@@ -189,7 +189,7 @@ mod tests {
             let expected = TokenSource::ClientCredentials {
                 endpoint_url: url.clone(),
                 client_id: "me".to_owned(),
-                client_secret: Secret::new("s"),
+                client_secret: Secret::new("s").into(),
                 scope: Some("all".to_owned()),
                 trust,
             };

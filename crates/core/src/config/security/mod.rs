@@ -15,7 +15,7 @@ pub(super) use foreign::{Foreign, foreign};
 pub use path::FilePath;
 pub(super) use rows::security_of;
 pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};
-pub use tls::{EndpointIdentification, Identity, KeyPassword, Tls, TlsVersion, Trust};
+pub use tls::{EndpointIdentification, Identity, Tls, TlsVersion, Trust};
 
 use crate::error::Result;
 

@@ -231,7 +231,7 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
             (Some(client_id), Some(client_secret)) => Ok(TokenSource::ClientCredentials {
                 endpoint_url: url.clone(),
                 client_id,
-                client_secret,
+                client_secret: client_secret.into(),
                 scope: config.sasl_oauthbearer_scope.clone(),
                 trust: config.https_ca_location.clone().map_or(Trust::System, Trust::File),
             }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{FilePath, Trust};
 use crate::error::{Error, ErrorKind, Result};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSource};
 
 /// How the client proves who it is. Kafka: `sasl.mechanism`, with the credentials.
 #[derive(Debug, Clone, PartialEq)]
@@ -204,8 +204,8 @@ pub enum TokenSource {
         endpoint_url: EndpointUrl,
         /// The client's id.
         client_id: String,
-        /// The client's secret.
-        client_secret: Secret,
+        /// The client's secret; asked for whenever a token is.
+        client_secret: SecretSource,
         /// The scope to ask for.
         scope: Option<String>,
         /// The authorities that sign the token endpoint's certificate; those for the brokers do not count.
@@ -247,7 +247,7 @@ impl TokenSource {
         } else if endpoint_url.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
             let hint = "give the client's id and its secret by their own settings";
             ("sasl.oauthbearer.token.endpoint.url must not contain a username", hint)
-        } else if client_id.is_empty() || client_secret.reveal().is_empty() {
+        } else if client_id.is_empty() || client_secret.fixed().is_some_and(|secret| secret.reveal().is_empty()) {
             ("the client id or the client secret for the token endpoint is empty", "give both")
         } else {
             return Ok(());
@@ -376,7 +376,7 @@ mod tests {
             let source = TokenSource::ClientCredentials {
                 endpoint_url: url.into(),
                 client_id: "id".into(),
-                client_secret: Secret::new("secret"),
+                client_secret: Secret::new("secret").into(),
                 scope: None,
                 trust: Trust::System,
             };

@@ -1,11 +1,8 @@
 //! What TLS trusts, and what it shows.
 
-use std::fmt;
-use std::sync::Arc;
-
 use super::FilePath;
 use crate::error::Result;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSource};
 
 /// How connections are encrypted, and which brokers are trusted.
 ///
@@ -108,7 +105,7 @@ pub enum Identity {
         /// The private key; may be the same file.
         key: FilePath,
         /// Decrypts the key.
-        password: Option<KeyPassword>,
+        password: Option<SecretSource>,
     },
     /// From texts.
     Pem {
@@ -117,7 +114,7 @@ pub enum Identity {
         /// The private key.
         key: Secret,
         /// Decrypts the key.
-        password: Option<KeyPassword>,
+        password: Option<SecretSource>,
     },
 }
 
@@ -134,74 +131,12 @@ impl Identity {
 
     /// Decrypts the key with this password.
     #[must_use]
-    pub fn key_password(mut self, given: impl Into<KeyPassword>) -> Self {
+    pub fn key_password(mut self, given: impl Into<SecretSource>) -> Self {
         let (Self::Files { password, .. } | Self::Pem { password, .. }) = &mut self;
         *password = Some(given.into());
         self
     }
 }
-
-/// The password of a private key: fixed, or asked for whenever the key is read, so that a key can be replaced by one
-/// with another password.
-#[derive(Clone)]
-pub struct KeyPassword(PasswordSource);
-
-#[derive(Clone)]
-enum PasswordSource {
-    Fixed(Secret),
-    Callback(Arc<dyn Fn() -> Result<Secret> + Send + Sync>),
-}
-
-impl KeyPassword {
-    /// Asks `callback` whenever the key is read. It may block.
-    pub fn from_fn(callback: impl Fn() -> Result<Secret> + Send + Sync + 'static) -> Self {
-        Self(PasswordSource::Callback(Arc::new(callback)))
-    }
-
-    /// The password. May block, unless [`is_fixed`](Self::is_fixed).
-    ///
-    /// # Errors
-    ///
-    /// That of the callback.
-    pub fn ask(&self) -> Result<Secret> {
-        match &self.0 {
-            PasswordSource::Fixed(secret) => Ok(secret.clone()),
-            PasswordSource::Callback(callback) => callback(),
-        }
-    }
-
-    /// Whether it is always the same.
-    pub fn is_fixed(&self) -> bool {
-        matches!(self.0, PasswordSource::Fixed(_))
-    }
-}
-
-impl From<Secret> for KeyPassword {
-    fn from(secret: Secret) -> Self {
-        Self(PasswordSource::Fixed(secret))
-    }
-}
-
-impl fmt::Debug for KeyPassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            PasswordSource::Fixed(secret) => secret.fmt(f),
-            PasswordSource::Callback(_) => f.write_str("callback"),
-        }
-    }
-}
-
-impl PartialEq for KeyPassword {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (PasswordSource::Fixed(one), PasswordSource::Fixed(other)) => one == other,
-            (PasswordSource::Callback(one), PasswordSource::Callback(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
-}
-
-impl Eq for KeyPassword {}
 
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
