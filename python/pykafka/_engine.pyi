@@ -235,6 +235,7 @@ class OAuthBearer(Mechanism):
         scope: str | None = None,
         token_file: str | PathLike[str] | None = None,
         cafile: str | PathLike[str] | None = None,
+        extensions: dict[str, str] | None = None,
     ) -> Self: ...
 
 @final

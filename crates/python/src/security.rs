@@ -320,6 +320,8 @@ impl Scram {
 ///     broker has refused it.
 /// :param cafile: the file with the authorities that sign the certificate of the token endpoint; None: those that the
 ///     system trusts. Those of `ssl_config` are for the brokers.
+/// :param extensions: a dict of SASL extensions that go to the brokers with each token of `token_endpoint_url`, such as
+///     `{"logicalCluster": "lkc-1", "identityPoolId": "pool-2"}` for Confluent Cloud.
 #[pyclass(frozen, extends = Mechanism, module = "pykafka.sasl")]
 #[derive(Debug)]
 pub(crate) struct OAuthBearer;
@@ -329,7 +331,7 @@ impl OAuthBearer {
     #[new]
     #[pyo3(signature = (
         token = None, *, client_id = None, client_secret = None, token_endpoint_url = None, scope = None,
-        token_file = None, cafile = None
+        token_file = None, cafile = None, extensions = None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -340,6 +342,7 @@ impl OAuthBearer {
         scope: Option<String>,
         token_file: Option<PathBuf>,
         cafile: Option<PathBuf>,
+        extensions: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let (source, shown) = match (token, token_file, token_endpoint_url) {
             (Some(token), None, None) if token.is_callable() => {
@@ -363,14 +366,18 @@ impl OAuthBearer {
                 let client_secret = secret_of_client(client_secret)?;
                 let scope = scope.clone();
                 let trust = cafile.clone().map_or(Trust::System, |path| Trust::File(path.into()));
-                (TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust }, shown)
+                let extensions = extensions.map(extensions_of).transpose()?.unwrap_or_default();
+                let source =
+                    TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, extensions, trust };
+                (source, shown)
             }
             _ => return Err(PyValueError::new_err("give one of token, token_file and token_endpoint_url")),
         };
-        if !matches!(source, TokenSource::ClientCredentials { .. })
-            && (client_id.is_some() || client_secret.is_some() || scope.is_some() || cafile.is_some())
-        {
-            return Err(PyValueError::new_err("client_id, client_secret, scope and cafile are for token_endpoint_url"));
+        let of_endpoint =
+            [client_id.is_some(), client_secret.is_some(), scope.is_some(), cafile.is_some(), extensions.is_some()];
+        if !matches!(source, TokenSource::ClientCredentials { .. }) && of_endpoint.contains(&true) {
+            let text = "client_id, client_secret, scope, cafile and extensions are for token_endpoint_url";
+            return Err(PyValueError::new_err(text));
         }
         Ok(PyClassInitializer::from(Mechanism::new(Sasl::OAuthBearer(source), shown)?).add_subclass(Self))
     }
@@ -477,6 +484,14 @@ fn token(given: &Bound<'_, PyAny>) -> PyResult<Token> {
         }
     }
     Ok(token)
+}
+
+/// The SASL extensions of a token endpoint's tokens.
+fn extensions_of(given: &Bound<'_, PyDict>) -> PyResult<Vec<(String, String)>> {
+    given
+        .extract::<std::collections::BTreeMap<_, _>>()
+        .map(|pairs| pairs.into_iter().collect())
+        .map_err(|_| PyTypeError::new_err("extensions must be a dict of str to str"))
 }
 
 /// Calls a program's callable, and reads what it returns. An `OSError`, as of a server that is away, may pass; any

@@ -68,6 +68,13 @@ def test_no_secret_is_shown_or_pickled(kind):
     assert CANARY not in str(refused.value)
 
 
+def provided(extensions):
+    """Tokens of an identity provider, with these SASL extensions."""
+    return sasl.OAuthBearer(
+        token_endpoint_url="https://a/", client_id="a", client_secret=CANARY, extensions=extensions
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -82,6 +89,10 @@ def test_no_secret_is_shown_or_pickled(kind):
         (sasl.OAuthBearer, ValueError, "give one of token, token_file and token_endpoint_url"),
         (lambda: sasl.OAuthBearer(token_file="/t", client_secret=CANARY), ValueError, "are for token_endpoint_url"),
         (lambda: sasl.OAuthBearer(token_file="/t", cafile="/ca.pem"), ValueError, "are for token_endpoint_url"),
+        (lambda: sasl.OAuthBearer(lambda: CANARY, extensions={}), ValueError, "are for token_endpoint_url"),
+        (lambda: provided({"auth": "x"}), ValueError, 'SASL extension "auth" is not a valid one'),
+        (lambda: provided({"logicalCluster": "lkc\x01auth=Bearer x"}), ValueError, "is not a valid one"),
+        (lambda: provided({"logicalCluster": 1}), TypeError, "must be a dict of str to str"),
         (
             lambda: sasl.OAuthBearer(token_endpoint_url="https://a/", client_secret=CANARY),
             ValueError,

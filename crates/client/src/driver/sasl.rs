@@ -85,7 +85,8 @@ impl Drop for Attempt {
 }
 
 impl Sasl {
-    /// `tls` are the settings of the client. Its versions and its certificate count for a token endpoint, too.
+    /// `tls` are the settings of the client. Its versions count for a token endpoint, too; its certificate is for the
+    /// brokers only.
     ///
     /// # Errors
     ///
@@ -99,11 +100,12 @@ impl Sasl {
         let tokens = match &settings {
             Settings::OAuthBearer(source) => {
                 let endpoint = match source {
-                    TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust } => {
+                    TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust, .. } => {
                         // What is waived for the brokers is not waived for the identity provider, and who signs for
                         // the brokers does not sign for it.
                         let tls = TlsSettings {
                             trust: trust.clone(),
+                            identity: None,
                             verify_certificate: true,
                             verify_host_name: true,
                             ..tls.cloned().unwrap_or_default()

@@ -174,6 +174,7 @@ fn errors_about_credentials_do_not_show_them() {
         client_id: "me".into(),
         client_secret: Secret::new(CLIENT_SECRET).into(),
         scope: None,
+        extensions: Vec::new(),
         trust: Trust::System,
     };
     let mechanisms = [

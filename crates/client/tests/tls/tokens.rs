@@ -130,6 +130,7 @@ fn client(broker: &Broker, url: &str, authority: &Authority, network: Arc<dyn Ne
         ("sasl.oauthbearer.client.credentials.client.id", ID),
         ("sasl.oauthbearer.client.credentials.client.secret", SECRET),
         ("sasl.oauthbearer.scope", "kafka read"),
+        ("sasl.oauthbearer.extensions", "logicalCluster=lkc-1,identityPoolId=pool-2"),
         ("https.ca.location", authorities.to_str().unwrap()),
     ]);
     Client::with_network(config?.bootstrap_servers(servers(broker)), network, None)

@@ -168,6 +168,11 @@ settings! {
         #[setting(kafka = "sasl.oauthbearer.scope", pykafka = "OAuthBearer(scope)")]
         sasl_oauthbearer_scope: Option<String> = None;
 
+        /// SASL extensions that go to the brokers with each token of the token endpoint, as `name=value,name=value`, by
+        /// librdkafka's name (KIP-342). Kafka has them in `sasl.jaas.config`, as `extension_NAME`.
+        #[setting(ours = "sasl.oauthbearer.extensions", pykafka = "OAuthBearer(extensions)")]
+        sasl_oauthbearer_extensions: Option<String> = None;
+
         /// A PEM file with the authorities that sign the certificate of the token endpoint, by librdkafka's name.
         /// Without one, those count that the operating system trusts; those for the brokers do not. Kafka has it in
         /// `sasl.jaas.config`, as `ssl.truststore.location`.

@@ -21,6 +21,7 @@ pub use group::{GroupConfig, GroupProtocol};
 pub use names::{all_settings, beside_mentions, mentions};
 pub use producer::{Acks, ProducerConfig};
 pub use properties::select_properties;
+pub(crate) use security::{EXTENSION_FORM, is_extension};
 pub use security::{
     EndpointIdentification, EndpointUrl, FilePath, Identity, Login, Sasl, SaslMechanism, ScramHash, Security,
     SecurityProtocol, Tls, TlsVersion, Token, TokenCallback, TokenSource, Trust,

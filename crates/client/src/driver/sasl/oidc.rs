@@ -717,6 +717,7 @@ mod tests {
                 client_id: "id".into(),
                 client_secret: Secret::new("secret").into(),
                 scope: None,
+                extensions: Vec::new(),
                 trust: Trust::Pem(trusted),
             };
             let tls = TlsSettings { verify_certificate: false, verify_host_name: false, ..TlsSettings::default() };
@@ -745,6 +746,7 @@ mod tests {
             client_id: "id".into(),
             client_secret: Secret::new("secret").into(),
             scope: None,
+            extensions: Vec::new(),
             trust: Trust::Pem(certified("id.example").cert.pem()),
         };
         let tls = TlsSettings::with_ca_pem(known.cert.pem());

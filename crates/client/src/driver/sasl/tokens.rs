@@ -145,8 +145,8 @@ impl Tokens {
                 on_a_thread(move || read(&path)).await?
             }
             TokenSource::Unsecured { principal } => Ok(unsecured(principal, timestamp_ms())),
-            TokenSource::ClientCredentials { .. } => match &self.endpoint {
-                Some(endpoint) => endpoint.token().await,
+            TokenSource::ClientCredentials { extensions, .. } => match &self.endpoint {
+                Some(endpoint) => Ok(Token { extensions: extensions.clone(), ..endpoint.token().await? }),
                 None => Err(Error::new(ErrorKind::Internal, "there is no token endpoint")),
             },
         }
@@ -334,6 +334,7 @@ mod tests {
             client_id: "id".into(),
             client_secret: Secret::new("secret").into(),
             scope: None,
+            extensions: Vec::new(),
             trust: Trust::System,
         };
         // Without an endpoint, every fetch fails.

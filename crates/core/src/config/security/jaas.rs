@@ -12,6 +12,9 @@ use crate::secret::Secret;
 
 const SETTING: &str = "sasl.jaas.config";
 
+/// Stands before the names of SASL extensions, which are options of OAUTHBEARER.
+const EXTENSION_PREFIX: &str = "extension_";
+
 /// The credentials of `text` for `mechanism`, with what `config` says beside it.
 pub(super) fn read(text: &Secret, config: &ClientConfig, mechanism: SaslMechanism) -> Result<Sasl> {
     let wanted = match mechanism {
@@ -111,12 +114,23 @@ impl Line {
         }
         let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?).into());
         let scope = self.options.remove("scope");
+        let extensions = self.extensions();
         let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
         let endpoint_url = config.sasl_oauthbearer_token_endpoint_url.clone().ok_or_else(missing)?;
         // As Kafka has it: TLS to the token endpoint is a matter of the login.
         let authorities = self.options.remove("ssl.truststore.location").map(Into::into);
         let trust = authorities.or_else(|| config.https_ca_location.clone()).map_or(Trust::System, Trust::File);
-        Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust })
+        Ok(TokenSource::ClientCredentials { endpoint_url, client_id, client_secret, scope, extensions, trust })
+    }
+
+    /// The SASL extensions, which have a prefix before their names.
+    fn extensions(&mut self) -> Vec<(String, String)> {
+        let (extensions, others) = std::mem::take(&mut self.options)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(name, _)| name.starts_with(EXTENSION_PREFIX));
+        self.options = others;
+        let name = |name: String| name.strip_prefix(EXTENSION_PREFIX).unwrap_or_default().to_owned();
+        extensions.into_iter().map(|(option, value)| (name(option), value)).collect()
     }
 }
 
@@ -185,12 +199,18 @@ mod tests {
             (&with_ca, "", Trust::File("/ca.pem".into())),
             (&with_ca, "ssl.truststore.location=\"/idp.pem\"", Trust::File("/idp.pem".into())),
         ] {
-            let line = format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\" {option};");
+            let extensions = "extension_logicalCluster=\"lkc-1\" extension_identityPoolId='pool-2'";
+            let line =
+                format!("{OAUTH} required clientId=\"me\" clientSecret=\"s\" scope=\"all\" {extensions} {option};");
             let expected = TokenSource::ClientCredentials {
                 endpoint_url: url.clone(),
                 client_id: "me".to_owned(),
                 client_secret: Secret::new("s").into(),
                 scope: Some("all".to_owned()),
+                extensions: vec![
+                    ("identityPoolId".to_owned(), "pool-2".to_owned()),
+                    ("logicalCluster".to_owned(), "lkc-1".to_owned()),
+                ],
                 trust,
             };
             let sasl = read(&Secret::new(line), config, SaslMechanism::OAuthBearer).unwrap();

@@ -14,6 +14,7 @@ mod tls;
 pub(super) use foreign::{Foreign, foreign};
 pub use path::FilePath;
 pub(super) use rows::security_of;
+pub(crate) use sasl::{EXTENSION_FORM, is_extension};
 pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};
 pub use tls::{EndpointIdentification, Identity, Tls, TlsVersion, Trust};
 

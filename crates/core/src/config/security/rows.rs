@@ -226,6 +226,10 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
             let what = "https.ca.location is set, but there is no token endpoint whose certificate it is for";
             Err(conflict(what, "leave it out"))
         }
+        (Some(_), None) if config.sasl_oauthbearer_extensions.is_some() => {
+            let what = "sasl.oauthbearer.extensions is set, but there is no token endpoint whose tokens they go with";
+            Err(conflict(what, "leave it out"))
+        }
         (Some(path), None) => Ok(TokenSource::File(path.clone())),
         (None, Some(url)) => match (id, config.sasl_oauthbearer_client_secret.clone()) {
             (Some(client_id), Some(client_secret)) => Ok(TokenSource::ClientCredentials {
@@ -233,6 +237,7 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
                 client_id,
                 client_secret: client_secret.into(),
                 scope: config.sasl_oauthbearer_scope.clone(),
+                extensions: extensions(config.sasl_oauthbearer_extensions.as_deref().unwrap_or_default())?,
                 trust: config.https_ca_location.clone().map_or(Trust::System, Trust::File),
             }),
             _ => Err(conflict("the client id or the client secret for the token endpoint is missing", hint)),
@@ -243,6 +248,16 @@ fn tokens(config: &ClientConfig) -> Result<TokenSource> {
             Err(conflict(what, "both say where tokens come from: keep one"))
         }
     }
+}
+
+/// The SASL extensions in a text of the form `name=value,name=value`.
+fn extensions(text: &str) -> Result<Vec<(String, String)>> {
+    let malformed = || conflict("sasl.oauthbearer.extensions cannot be read", "give it as name=value,name=value");
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').ok_or_else(malformed)?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    text.split(',').filter(|pair| !pair.trim().is_empty()).map(pair).collect()
 }
 
 #[cfg(test)]
@@ -368,8 +383,9 @@ mod tests {
         let expected = TokenSource::ClientCredentials {
             endpoint_url: "https://id.example/token".into(),
             client_id: "me".to_owned(),
-            client_secret: Secret::new(PASSWORD),
+            client_secret: Secret::new(PASSWORD).into(),
             scope: None,
+            extensions: Vec::new(),
             trust: Trust::File("idp.pem".into()),
         };
         assert_eq!(provider.sasl, Some(Sasl::OAuthBearer(expected)));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{FilePath, Trust};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, printable};
 use crate::secret::{Secret, SecretSource};
 
 /// How the client proves who it is. Kafka: `sasl.mechanism`, with the credentials.
@@ -208,6 +208,8 @@ pub enum TokenSource {
         client_secret: SecretSource,
         /// The scope to ask for.
         scope: Option<String>,
+        /// SASL extensions that go to the brokers with each token (KIP-342).
+        extensions: Vec<(String, String)>,
         /// The authorities that sign the token endpoint's certificate; those for the brokers do not count.
         trust: Trust,
     },
@@ -230,12 +232,13 @@ impl TokenSource {
         if let Self::File(path) = self {
             return path.check("sasl.oauthbearer.token.file");
         }
-        let Self::ClientCredentials { endpoint_url, client_id, client_secret, trust, .. } = self else {
+        let Self::ClientCredentials { endpoint_url, client_id, client_secret, extensions, trust, .. } = self else {
             return Ok(());
         };
         if let Trust::File(path) = trust {
             path.check("https.ca.location")?;
         }
+        check_extensions(extensions)?;
         let endpoint_url = endpoint_url.as_str();
         let (what, hint) = if !endpoint_url.starts_with("https://") {
             let hint = if endpoint_url.starts_with("file:") {
@@ -260,12 +263,13 @@ impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Callback(_) => f.write_str("Callback"),
-            Self::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust } => f
+            Self::ClientCredentials { endpoint_url, client_id, client_secret, scope, extensions, trust } => f
                 .debug_struct("ClientCredentials")
                 .field("endpoint_url", endpoint_url)
                 .field("client_id", client_id)
                 .field("client_secret", client_secret)
                 .field("scope", scope)
+                .field("extensions", extensions)
                 .field("trust", trust)
                 .finish(),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
@@ -279,23 +283,51 @@ impl PartialEq for TokenSource {
         match (self, other) {
             (Self::Callback(one), Self::Callback(other)) => Arc::ptr_eq(one, other),
             (
-                Self::ClientCredentials { endpoint_url, client_id, client_secret, scope, trust },
+                Self::ClientCredentials { endpoint_url, client_id, client_secret, scope, extensions, trust },
                 Self::ClientCredentials {
                     endpoint_url: other_url,
                     client_id: other_id,
                     client_secret: other_secret,
                     scope: other_scope,
+                    extensions: other_extensions,
                     trust: other_trust,
                 },
             ) => {
                 (endpoint_url, client_id, scope, trust) == (other_url, other_id, other_scope, other_trust)
-                    && client_secret == other_secret
+                    && (client_secret, extensions) == (other_secret, other_extensions)
             }
             (Self::File(one), Self::File(other)) => one == other,
             (Self::Unsecured { principal }, Self::Unsecured { principal: other }) => principal == other,
             _ => false,
         }
     }
+}
+
+/// Refuses what [`is_extension`] does not allow, and a name that comes twice.
+fn check_extensions(extensions: &[(String, String)]) -> Result<()> {
+    for (index, (name, value)) in extensions.iter().enumerate() {
+        let shown = printable(name);
+        let (what, hint) = if !is_extension(name, value) {
+            (format!("the SASL extension {shown:?} is not a valid one"), EXTENSION_FORM)
+        } else if extensions.iter().skip(index + 1).any(|(other, _)| other == name) {
+            (format!("the SASL extension {shown:?} is given twice"), "keep one of them")
+        } else {
+            continue;
+        };
+        return Err(Error::new(ErrorKind::Config, what).with_hint(hint));
+    }
+    Ok(())
+}
+
+/// What an extension must look like, in words.
+pub(crate) const EXTENSION_FORM: &str =
+    "a name consists of letters and is not \"auth\"; a value is printable ASCII, and not empty";
+
+/// Whether it is an extension by RFC 7628, of a name that the mechanism does not use itself.
+pub(crate) fn is_extension(name: &str, value: &str) -> bool {
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_value = value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
+    is_name && name != "auth" && !value.is_empty() && is_value
 }
 
 /// The URL of a token endpoint. `Debug` hides what may be secret in it: user name, password and query.
@@ -378,6 +410,7 @@ mod tests {
                 client_id: "id".into(),
                 client_secret: Secret::new("secret").into(),
                 scope: None,
+                extensions: Vec::new(),
                 trust: Trust::System,
             };
             let url = Some(EndpointUrl::from(url));

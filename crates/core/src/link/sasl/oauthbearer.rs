@@ -6,6 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::{Mechanism, Move, refuse, superfluous};
+use crate::config::{EXTENSION_FORM, is_extension};
 use crate::error::{Result, printable, printable_reason};
 use crate::secret::Secret;
 
@@ -41,7 +42,7 @@ impl OAuthBearer {
             if !is_extension(name, value) {
                 let name = printable(name);
                 return Err(refuse(format!("the extension {name:?} of the OAUTHBEARER token is not a valid one"))
-                    .with_hint("a name consists of letters and is not \"auth\"; a value is printable ASCII"));
+                    .with_hint(EXTENSION_FORM));
             }
             message.extend([name.as_bytes(), b"=", value.as_bytes(), SEPARATOR].into_iter().flatten());
         }
@@ -55,13 +56,6 @@ fn is_token(token: &[u8]) -> bool {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let body = token.get(..token.len() - padding).unwrap_or_default();
     !body.is_empty() && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
-}
-
-/// Whether it is an extension by RFC 7628, of a name that the mechanism does not use itself.
-fn is_extension(name: &str, value: &str) -> bool {
-    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let is_value = value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
-    is_name && name != "auth" && !value.is_empty() && is_value
 }
 
 impl Mechanism for OAuthBearer {
