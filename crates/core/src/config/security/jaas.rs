@@ -117,6 +117,9 @@ impl Line {
         let extensions = self.extensions();
         let missing = || refused("has a clientId, but sasl.oauthbearer.token.endpoint.url is not set");
         let endpoint_url = config.sasl_oauthbearer_token_endpoint_url.clone().ok_or_else(missing)?;
+        if self.options.remove("ssl.truststore.type").is_some_and(|kind| !kind.eq_ignore_ascii_case("PEM")) {
+            return Err(refused("has an ssl.truststore.type other than PEM"));
+        }
         // As Kafka has it: TLS to the token endpoint is a matter of the login.
         let authorities = self.options.remove("ssl.truststore.location").map(Into::into);
         let trust = authorities.or_else(|| config.https_ca_location.clone()).map_or(Trust::System, Trust::File);
@@ -197,7 +200,7 @@ mod tests {
         for (config, option, trust) in [
             (&config, "", Trust::System),
             (&with_ca, "", Trust::File("/ca.pem".into())),
-            (&with_ca, "ssl.truststore.location=\"/idp.pem\"", Trust::File("/idp.pem".into())),
+            (&with_ca, "ssl.truststore.type=PEM ssl.truststore.location=\"/idp.pem\"", Trust::File("/idp.pem".into())),
         ] {
             let extensions = "extension_logicalCluster=\"lkc-1\" extension_identityPoolId='pool-2'";
             let line =
