@@ -167,11 +167,12 @@ pub use kavka_core::config::{
 pub use kavka_core::wire::records::{Compression, CompressionType};
 
 // TLS and SASL.
+pub use kavka_core::config::SecretSource;
 pub use kavka_core::config::{
     EndpointUrl, FilePath, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, SecurityProtocol, Tls,
     TlsVersion, Token, TokenSource, Trust,
 };
-pub use kavka_core::secret::{Secret, SecretSource};
+pub use kavka_core::secret::Secret;
 
 // Errors.
 pub use kavka_core::error::{Error, ErrorClass, ErrorKind, Hint, Phase, Place, Result, Written};

@@ -8,8 +8,6 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
-
 /// A password, a token or a private key.
 ///
 /// Its memory is overwritten with zeros when the last clone is dropped. It has no `Display` and cannot be serialized,
@@ -28,14 +26,28 @@ impl Secret {
         &self.0
     }
 
-    /// The text of a peer to which this was sent, without it: as it is, and in Base64. What could be a word of the
-    /// peer's own stays (`Invalid username or password`), because the gap would tell what the secret is.
+    /// The text of a peer to which this was sent, without it: as it is, and in Base64, also of a longer message. What
+    /// could be a word of the peer's own stays (`Invalid username or password`), because the gap would tell what the
+    /// secret is.
     pub fn hide_in(&self, text: &str) -> String {
         let Some(plain) = std::str::from_utf8(self.reveal()).ok().filter(|plain| !may_be_a_word(plain)) else {
             return text.to_owned();
         };
         let encoded = Zeroizing::new(BASE64.encode(plain));
-        text.replace(plain, HIDDEN).replace(encoded.trim_end_matches('='), HIDDEN)
+        let hidden = text.replace(plain, HIDDEN).replace(encoded.trim_end_matches('='), HIDDEN);
+        (0..3).fold(hidden, |hidden, before| hide_encoded_behind(before, plain, &hidden))
+    }
+}
+
+/// Hides `plain` in Base64 of a message in which so many bytes, and multiples of three, come before it.
+fn hide_encoded_behind(before: usize, plain: &str, text: &str) -> String {
+    let message = Zeroizing::new(["-".repeat(before).as_bytes(), plain.as_bytes()].concat());
+    let encoded = Zeroizing::new(BASE64.encode(&*message));
+    // The characters that depend on nothing else.
+    let (begin, end) = ((before * 8).div_ceil(6), message.len() * 8 / 6);
+    match encoded.get(begin..end) {
+        Some(own) if own.len() >= 4 => text.replace(own, HIDDEN),
+        _ => text.to_owned(),
     }
 }
 
@@ -59,70 +71,6 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// A secret that is fixed, or asked for whenever it is needed, so that it can be replaced while the client runs.
-#[derive(Clone)]
-pub struct SecretSource(Source);
-
-#[derive(Clone)]
-enum Source {
-    Fixed(Secret),
-    Callback(Arc<dyn Fn() -> Result<Secret> + Send + Sync>),
-}
-
-impl SecretSource {
-    /// Asks `callback` whenever the secret is needed. It may block.
-    pub fn from_fn(callback: impl Fn() -> Result<Secret> + Send + Sync + 'static) -> Self {
-        Self(Source::Callback(Arc::new(callback)))
-    }
-
-    /// The secret. May block, unless it is [`fixed`](Self::fixed).
-    ///
-    /// # Errors
-    ///
-    /// That of the callback.
-    pub fn ask(&self) -> Result<Secret> {
-        match &self.0 {
-            Source::Fixed(secret) => Ok(secret.clone()),
-            Source::Callback(callback) => callback(),
-        }
-    }
-
-    /// The secret, if it is always the same.
-    pub fn fixed(&self) -> Option<&Secret> {
-        match &self.0 {
-            Source::Fixed(secret) => Some(secret),
-            Source::Callback(_) => None,
-        }
-    }
-}
-
-impl From<Secret> for SecretSource {
-    fn from(secret: Secret) -> Self {
-        Self(Source::Fixed(secret))
-    }
-}
-
-impl fmt::Debug for SecretSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Source::Fixed(secret) => secret.fmt(f),
-            Source::Callback(_) => f.write_str("callback"),
-        }
-    }
-}
-
-impl PartialEq for SecretSource {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Source::Fixed(one), Source::Fixed(other)) => one == other,
-            (Source::Callback(one), Source::Callback(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
-}
-
-impl Eq for SecretSource {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +85,10 @@ mod tests {
         let secret = Secret::new("hunter2");
         assert_eq!(secret.hide_in("no user \0tim\0hunter2, hunter2!"), "no user \0tim\0***, ***!");
         assert_eq!(secret.hide_in("auth: aHVudGVyMg=="), "auth: ***==");
+        for message in ["\0tim\0hunter2", "\0tom!\0hunter2!", "\0alice\0hunter2"] {
+            let shown = secret.hide_in(&BASE64.encode(message));
+            assert!(shown.contains(HIDDEN) && shown.len() < 20, "{message:?}: {shown}");
+        }
         for word in ["e", "user", "password"] {
             assert_eq!(Secret::new(word).hide_in("wrong user or password"), "wrong user or password");
         }

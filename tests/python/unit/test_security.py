@@ -70,9 +70,7 @@ def test_no_secret_is_shown_or_pickled(kind):
 
 def provided(extensions):
     """Tokens of an identity provider, with these SASL extensions."""
-    return sasl.OAuthBearer(
-        token_endpoint_url="https://a/", client_id="a", client_secret=CANARY, extensions=extensions
-    )
+    return sasl.OAuthBearer(token_endpoint_url="https://a/", client_id="a", client_secret=CANARY, extensions=extensions)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use kavka_core::config::SecretSource;
 use kavka_core::config::{Identity, Tls as Settings, TlsVersion, Trust};
 use kavka_core::error::{Error, ErrorKind, Place, Result};
-use kavka_core::secret::{Secret, SecretSource};
+use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use rustls::client::{ResolvesClientCert, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};

@@ -415,7 +415,7 @@ fn no_error_about_a_broken_answer_shows_the_password_whenever_it_comes() {
             let mut text = format!("{error} {error:?} {client:?}");
             let mut cause = std::error::Error::source(&error);
             while let Some(error) = cause {
-                text += &format!(" {error} {error:?}");
+                text = format!("{text} {error} {error:?}");
                 cause = error.source();
             }
             assert!(!text.contains("hunter2"), "{at:?} {broken:?}: {text}");

@@ -141,8 +141,9 @@ const MECHANISMS: &[(usize, Credentials)] = &[
         Sasl::OAuthBearer(TokenSource::ClientCredentials {
             endpoint_url: endpoint.url.into(),
             client_id: "me".into(),
-            client_secret: Secret::new(CLIENT_SECRET),
+            client_secret: Secret::new(CLIENT_SECRET).into(),
             scope: None,
+            extensions: Vec::new(),
             trust: Trust::Pem(authority.pem().to_owned()),
         })
     }),

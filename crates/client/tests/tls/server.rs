@@ -279,14 +279,14 @@ impl Heard {
 
 /// A server that answers the first bytes of each connection with these, and waits for the client to hang up.
 pub(crate) fn answers(bytes: &'static [u8]) -> (SocketAddr, Heard) {
-    let (hears, heard) = channel();
+    let (tell, heard) = channel();
     let address = raw(move |mut stream: TcpStream| {
         let mut all = vec![0; 4096];
         let first = stream.read(&mut all).unwrap_or(0);
         all.truncate(first);
         stream.write_all(bytes).ok();
         stream.read_to_end(&mut all).ok();
-        hears.send(all).ok();
+        tell.send(all).ok();
     });
     (address, Heard(heard))
 }

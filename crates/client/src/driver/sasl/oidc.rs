@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use kavka_core::config::SecretSource;
 use kavka_core::config::{Tls as TlsSettings, Token};
 use kavka_core::error::{Error, ErrorKind, Place, Result, printable_reason};
-use kavka_core::secret::{Secret, SecretSource};
+use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -9,6 +9,7 @@ mod jaas;
 mod path;
 mod rows;
 mod sasl;
+mod source;
 mod tls;
 
 pub(super) use foreign::{Foreign, foreign};
@@ -16,6 +17,7 @@ pub use path::FilePath;
 pub(super) use rows::security_of;
 pub(crate) use sasl::{EXTENSION_FORM, is_extension};
 pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};
+pub use source::SecretSource;
 pub use tls::{EndpointIdentification, Identity, Tls, TlsVersion, Trust};
 
 use crate::error::Result;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{FilePath, Trust};
 use crate::error::{Error, ErrorKind, Result, printable};
-use crate::secret::{Secret, SecretSource};
+use crate::secret::Secret;
+
+use super::SecretSource;
 
 /// How the client proves who it is. Kafka: `sasl.mechanism`, with the credentials.
 #[derive(Debug, Clone, PartialEq)]

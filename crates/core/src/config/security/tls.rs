@@ -2,7 +2,9 @@
 
 use super::FilePath;
 use crate::error::Result;
-use crate::secret::{Secret, SecretSource};
+use crate::secret::Secret;
+
+use super::SecretSource;
 
 /// How connections are encrypted, and which brokers are trusted.
 ///
