@@ -90,7 +90,7 @@ impl Line {
     /// The ticket is the one that the system's library finds. What Java's module can do besides needs variables of that
     /// library.
     fn kerberos(&mut self, config: &ClientConfig) -> Result<Sasl> {
-        let is_on = |value: Option<String>| value.is_some_and(|value| value == "true");
+        let is_on = |value: Option<String>| value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let (key_tab, ticket_cache) = (self.options.remove("keyTab"), self.options.remove("ticketCache"));
         if is_on(self.options.remove("useKeyTab")) || key_tab.is_some() {
             return Err(refused("asks for a keytab")
@@ -100,8 +100,12 @@ impl Line {
             return Err(refused("names a ticket cache")
                 .with_hint("set the variable KRB5CCNAME to its path, and leave ticketCache out"));
         }
-        for name in ["useTicketCache", "renewTGT", "doNotPrompt", "storeKey", "refreshKrb5Config", "principal", "debug"]
-        {
+        if self.options.remove("principal").is_some() {
+            return Err(refused("names a principal").with_hint(
+                "leave principal out: the client is whoever the ticket in the cache, or the keytab, is for",
+            ));
+        }
+        for name in ["useTicketCache", "renewTGT", "doNotPrompt", "storeKey", "refreshKrb5Config", "debug"] {
             self.options.remove(name);
         }
         let configured = config.sasl_kerberos_service_name.clone();
@@ -238,6 +242,8 @@ mod tests {
         }
         for (options, variable) in [
             ("useKeyTab=true keyTab=\"/canary\" principal=\"a@B\"", "set the variable KRB5_CLIENT_KTNAME to"),
+            ("useKeyTab=True", "set the variable KRB5_CLIENT_KTNAME to"),
+            ("useTicketCache=true principal=\"canary@B\"", "leave principal out"),
             ("useTicketCache=true ticketCache=\"/canary\"", "set the variable KRB5CCNAME to"),
             ("useCanary=true", "has the option useCanary, which is not supported"),
         ] {
