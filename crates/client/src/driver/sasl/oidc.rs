@@ -93,7 +93,7 @@ impl Endpoint {
         let place = Place { address: Some(format!("{}:{}", self.host, self.port).into()), ..Place::default() };
         let asked = timeout(self.limit, self.ask(&place, &request)).await;
         let asked = asked.unwrap_or_else(|_| Err(silent()));
-        asked.and_then(|(status, body)| token_of(status, &body, &[secret, login])).map_err(|error| error.at(place))
+        asked.and_then(|(status, body)| token_of(status, &body, &[login, secret])).map_err(|error| error.at(place))
     }
 
     /// The client's secret now.
