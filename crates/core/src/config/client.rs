@@ -145,7 +145,7 @@ settings! {
         #[setting(ours = "sasl.password", pykafka = "Scram(password)")]
         sasl_password: Option<Secret> = None;
 
-        /// The credentials in Kafka's own form, for PLAIN, SCRAM and OAUTHBEARER:
+        /// The credentials in Kafka's own form, for every mechanism; for GSSAPI only a line that asks for a ticket:
         /// `org.apache.kafka.common.security.plain.PlainLoginModule required username="a" password="b";`. The class
         /// only says which options follow; nothing is loaded.
         #[setting(kafka = "sasl.jaas.config")]

@@ -1,7 +1,7 @@
 //! Names that Java's client and librdkafka have for TLS and SASL, and that are no settings here.
 //!
-//! Such names stand in the files of most clusters. Where leaving one out changes nothing that its user relies on, it is
-//! not needed; otherwise it is refused, with what to write instead.
+//! Such names stand in the files of most clusters. Where the client works as well without one, it is not needed, and
+//! the user is told so; otherwise it is refused, with what to write instead.
 
 /// What becomes of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
