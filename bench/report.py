@@ -22,6 +22,7 @@ def sections(results, quick):
     """`{marker: text}`. `quick` has what `make bench-quick` measured, by the names of its files."""
     names = [name for name in CASES if name in results]
     texts = {"summary": tables.summary(results, names), "settings": settings(), "machine": machine(results)}
+    texts["goals"] = tables.goals(results)
     for name in WHOLE:
         if name in results:
             texts[name] = f"{tables.title(results[name])}\n\n{tables.of_case(results[name])}"

@@ -13,14 +13,29 @@ CALLS = [
     ("CPU us", lambda it: f"{it['cpu_us']:,.0f}"),
 ]
 STARTS = [("ms", lambda it: f"{it['seconds'] * 1e3:,.0f}")]
-COMPARED = {"latency": ("p50_us", "p50"), "first": ("seconds", "time"), "imports": ("seconds", "time")}
+COMPARED = {"latency": ("p50_us", "p50")} | dict.fromkeys(("first", "imports", "group"), ("seconds", "time"))
+#: What was aimed at: by what factor another client needs more CPU time than ours, and the case that shows it.
+GOALS = [
+    ("writing, against `confluent-kafka` for Python", 6, "produce-100", "pykafka", "confluent"),
+    ("writing, against `kafka-python`", 30, "produce-100", "pykafka", "kafka-python"),
+    ("writing, against PyKafka 2.8", 25, "produce-100", "pykafka", "pykafka-2.8"),
+    ("writing, against Java's client", 1, "produce-100", "pykafka", "java"),
+    ("writing, each report read, against `confluent-kafka`", 6, "produce-100-reports", "pykafka", "confluent"),
+    ("reading in batches, against `confluent-kafka`'s", 4, "consume-100", "pykafka", "confluent"),
+    ("one with each call, against `confluent-kafka`'s `poll`", 9, "consume-100-call", "pykafka", "confluent"),
+    ("iterating, against PyKafka 2.8 on Python 3.10", 100, "consume-100-iterate", "pykafka", "pykafka-2.8-python-3.10"),
+    ("`kavka` writing, against `franz-go`", 5, "produce-100", "kavka", "franz-go"),
+    ("`kavka` reading, against `franz-go`", 5, "consume-100", "kavka", "franz-go"),
+    ("`kavka` writing, against `confluent-kafka` for Rust", 8, "produce-100-kafka-4", "kavka", "confluent-rust"),
+    ("`kavka` reading, against `confluent-kafka` for Rust", 8, "consume-100-kafka-4", "kavka", "confluent-rust"),
+]
 
 
 def of_case(result):
     """The table of one case, the cheapest client first, and a line for those that are left out."""
     work, rounds = result["case"]["work"], result["rounds"]
     columns = CALLS if work == "latency" else STARTS if work in ("first", "imports", "group") else COUNTED
-    figure, name = COMPARED.get(work, ("seconds", "time") if work == "group" else ("cpu_us", "CPU"))
+    figure, name = COMPARED.get(work, ("cpu_us", "CPU"))
     heads = ["client", *(head for head, _ in columns), "spread", f"{name} / ours", "MiB"]
     rows = []
     for client, label in sorted(result["labels"].items(), key=lambda it: of_client(rounds, it[0], figure)):
@@ -69,6 +84,17 @@ def summary(results, names):
             factors = [ratio(result["rounds"], figure, client, REFERENCE) for client in clients]
             cells = [f"{factor:.2f}" if factor else "" for factor in factors]
             lines.append(line([result["case"]["about"], *cells]))
+    return "\n".join(lines)
+
+
+def goals(results):
+    """One line for each goal, with what is reached, and the least and the most of all rounds."""
+    lines = [line(["", "goal", "reached", "rounds"]), line(["---", "---:", "---:", "---:"])]
+    for text, goal, case, ours, other in GOALS:
+        if case in results:
+            found = ratios(results[case]["rounds"], "cpu_us", other, ours)
+            reached = f"{statistics.median(found):.2f}"
+            lines.append(line([text, str(goal), reached, f"{min(found):.2f} to {max(found):.2f}"]))
     return "\n".join(lines)
 
 
