@@ -23,6 +23,7 @@ KEY = b"key"
 LIMITS = {
     "produce": 2_430,
     "produce-keyed": 2_580,
+    "produce-reports": 4_910,
     "produce-many": 1_240,
     "iterate": 1_670,
     "iterate-value": 2_000,
@@ -40,6 +41,13 @@ def produce(producer, messages):
 def produce_keyed(producer, messages):
     for _ in range(messages):
         producer.produce(VALUE, KEY)
+
+
+def produce_reports(producer, messages):
+    for _ in range(messages):
+        producer.produce(VALUE)
+    for _ in range(messages):
+        producer.get_delivery_report(timeout=60)
 
 
 def produce_many(producer, messages):
@@ -73,7 +81,7 @@ def work(messages, names):
         for name in names:
             action = globals()[name.replace("-", "_")]
             if name.startswith("produce"):
-                with client.topics[name].get_producer() as producer:
+                with client.topics[name].get_producer(delivery_reports=name == "produce-reports") as producer:
                     measured(partial(action, producer, messages))
             else:
                 # It reads the whole topic: the first message of a batch costs what opening the batch does.

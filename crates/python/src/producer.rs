@@ -244,17 +244,21 @@ impl Producer {
             return Err(errors::named(py, "KafkaException", "delivery_reports is off for this producer"));
         }
         let reports = self.reports(py)?;
-        let begun = Instant::now();
+        let mut begun = None;
         loop {
+            // Reports come by the batch: most calls find one here.
+            if let Some((message, error)) = reports.next(py)? {
+                return Ok((message.into_bound(py), error.map(|error| errors::undelivered(py, &error))));
+            }
             let finished = reports.finished();
             let finished = finished.ok_or_else(|| forked(py))?;
             while let Some(batch) = finished.pop(Duration::ZERO) {
                 reports.take_over(&batch);
             }
-            let report = reports.next();
-            if let Some((message, error)) = report {
-                return Ok((message.into_bound(py), error.map(|error| errors::undelivered(py, &error))));
+            if reports.has_next() {
+                continue;
             }
+            let begun = *begun.get_or_insert_with(Instant::now);
             let left = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
             if !wait_for_report(py, left, &reports, &finished)? {
                 return Err(PyErr::from_value(py.import("queue")?.getattr("Empty")?.call0()?));

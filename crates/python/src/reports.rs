@@ -240,13 +240,16 @@ impl SharedReports {
         drop(unwanted);
     }
 
-    /// The next report of this producer.
-    pub(crate) fn next(&self) -> Option<(Py<Message>, Option<Error>)> {
+    /// The next report of this producer, if one is ready; raises in a forked child.
+    #[inline]
+    pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<(Py<Message>, Option<Error>)>> {
+        let owned = &mut *self.owned.borrow_mut();
+        owned.finished.check(py)?;
         let mut own = self.own.borrow_mut();
-        let report = own.ready.pop_front()?;
+        let Some(report) = own.ready.pop_front() else { return Ok(None) };
         own.unread -= 1;
-        self.owned.borrow_mut().unread -= 1;
-        Some(report)
+        owned.unread -= 1;
+        Ok(Some(report))
     }
 }
 
