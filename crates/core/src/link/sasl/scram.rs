@@ -1,7 +1,9 @@
 //! SCRAM-SHA-256 and SCRAM-SHA-512 (RFC 5802, RFC 7677): both sides prove that they know the password, or something
 //! made from it, and neither sends it.
 //!
-//! Channel binding is neither used nor claimed: Kafka has no mechanism with it.
+//! Channel binding is neither used nor claimed: Kafka has no mechanism with it. Names and passwords are used as they
+//! are, without the preparation that the RFC asks for (`SASLprep`, RFC 4013): Kafka's brokers do not prepare them
+//! either, and would refuse a prepared password (`½` becomes `1⁄2`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -99,8 +101,7 @@ impl Scram {
     }
 
     fn first_bare(&self) -> Result<String> {
-        let username = prepared(self.username.as_bytes());
-        let username = std::str::from_utf8(&username).unwrap_or_default();
+        let username = &self.username;
         if username.is_empty() || self.password.reveal().is_empty() {
             return Err(refuse("the user name or the password for SASL SCRAM is empty"));
         }
@@ -116,7 +117,7 @@ impl Scram {
         let ServerFirst { nonce, salt, iterations } = server_first_of(server_first, &self.nonce)?;
         let last = format!("c={},r={nonce}", BASE64.encode(HEADER));
         let signed = format!("{first_bare},{server_first},{last}");
-        let salted = self.hash.salted_password(&prepared(self.password.reveal()), &salt, iterations);
+        let salted = self.hash.salted_password(self.password.reveal(), &salt, iterations);
         let client_key = self.hash.hmac(&salted, b"Client Key")?;
         let client_signature = self.hash.hmac(&self.hash.digest(&client_key), signed.as_bytes())?;
         let proof: Vec<u8> = client_key.iter().zip(client_signature.iter()).map(|(key, mask)| key ^ mask).collect();
@@ -124,13 +125,6 @@ impl Scram {
         let server_signature = self.hash.hmac(&server_key, signed.as_bytes())?;
         Ok((format!("{last},p={}", BASE64.encode(proof)), server_signature.to_vec()))
     }
-}
-
-/// The text as `SASLprep` (RFC 4013) prepares it. What that refuses is used as it is: a broker that stored such a
-/// password has not prepared it either.
-fn prepared(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let prepared = std::str::from_utf8(text).ok().and_then(|text| stringprep::saslprep(text).ok());
-    Zeroizing::new(prepared.map_or_else(|| text.to_vec(), |text| text.into_owned().into_bytes()))
 }
 
 fn unreadable(which: &str) -> Error {
@@ -272,13 +266,23 @@ mod tests {
     }
 
     #[test]
-    fn names_and_passwords_are_prepared_as_rfc_4013_says() {
-        let examples = [("I\u{ad}X", "IX"), ("user", "user"), ("\u{aa}", "a"), ("\u{2168}", "IX"), ("\u{a0}", " ")];
-        for (text, expected) in examples {
-            assert_eq!(*prepared(text.as_bytes()), expected.as_bytes());
+    fn names_and_passwords_are_used_as_they_are() {
+        // SASLprep would change each of these, and brokers do not.
+        for text in ["p\u{bd}ss", "a\u{a0}b", "cafe\u{301}", "I\u{ad}X", "\u{2168}"] {
+            let scram = Scram::new(ScramHash::Sha256, text.into(), Secret::new(text), [0; NONCE_BYTES]);
+            let first_bare = scram.first_bare().unwrap();
+            assert_eq!(first_bare, format!("n={text},r={}", scram.nonce));
+            let server_first = format!("r={}theirs,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", scram.nonce);
+            let (_, signature) = scram.prove(&first_bare, &server_first).unwrap();
+            let salted = ScramHash::Sha256.salted_password(
+                text.as_bytes(),
+                &BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap(),
+                4096,
+            );
+            let server_key = ScramHash::Sha256.hmac(&salted, b"Server Key").unwrap();
+            let signed = format!("{first_bare},{server_first},c=biws,r={}theirs", scram.nonce);
+            assert_eq!(signature, *ScramHash::Sha256.hmac(&server_key, signed.as_bytes()).unwrap());
         }
-        assert_eq!(*prepared(b"\x07"), b"\x07", "a prohibited character stays as it is");
-        assert_eq!(*prepared(b"\xff"), b"\xff");
     }
 
     #[test]
