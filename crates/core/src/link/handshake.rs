@@ -34,6 +34,10 @@ use crate::wire::messages::{
 /// Between two requests for new credentials, while none come.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A broker that is asked to authenticate a connection again sooner than this after the last time says
+/// `ILLEGAL_SASL_STATE` (KIP-368).
+const NOT_BEFORE: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 enum Stage {
     /// `ApiVersions` was sent in the newest version.
@@ -271,6 +275,11 @@ impl Handshake {
         let response = SaslHandshakeResponse::decode_exact(version, body)?;
         let name = self.mechanism.unwrap_or_default();
         let code = response.error_code;
+        if code == ErrorCode::ILLEGAL_SASL_STATE && self.again_since.is_some() {
+            // It has SASL, as it has taken credentials before: on a new connection it will do so again.
+            let what = "the broker does not let the connection authenticate itself again";
+            return Err(Error::new(ErrorKind::Disconnected, what));
+        }
         if code == ErrorCode::ILLEGAL_SASL_STATE {
             let what = format!("the broker does not use SASL on this port ({name} was asked for)");
             return Err(unauthenticated(what, code).with_hint(Hint::LeaveOutSasl));
@@ -334,7 +343,7 @@ impl Handshake {
             self.stage = Stage::Ready;
             self.again_since = None;
             self.session = self.lifetime.take().map(|(since, lifetime)| Session {
-                ask_at: since + lifetime.saturating_mul(self.session_percent) / 100,
+                ask_at: since + (lifetime.saturating_mul(self.session_percent) / 100).max(NOT_BEFORE),
                 ends_at: since + lifetime,
             });
             return Ok(None);
