@@ -463,6 +463,9 @@ fn tokens(callable: Py<PyAny>) -> TokenSource {
     TokenSource::from_fn(move || ask(&callable, "token", token))
 }
 
+/// The last second of the year 9999.
+const LAST_SECOND: f64 = 253_402_300_799.0;
+
 /// Reads a token, or a tuple of it, its end and its extensions.
 fn token(given: &Bound<'_, PyAny>) -> PyResult<Token> {
     let what = "what the callable for the token returns";
@@ -473,7 +476,11 @@ fn token(given: &Bound<'_, PyAny>) -> PyResult<Token> {
     }
     let mut token = Token::new(secret(what, &parts.get_item(0)?)?);
     let expires_at: Option<f64> = parts.get_item(1)?.extract().map_err(|_| wrong())?;
-    // A time that no integer can hold becomes the nearest one that it can.
+    if let Some(seconds) = expires_at.filter(|seconds| !(0.0..=LAST_SECOND).contains(seconds)) {
+        let text = format!("{what} expires at {seconds}: give the seconds since 1970, not milliseconds, or None");
+        return Err(PyValueError::new_err(text));
+    }
+    // The range above fits.
     #[allow(clippy::cast_possible_truncation)]
     let milliseconds = expires_at.map(|seconds| (seconds * 1000.0) as i64);
     token.expires_at_ms = milliseconds;

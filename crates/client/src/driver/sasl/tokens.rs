@@ -191,9 +191,10 @@ fn refresh_at(now_ms: i64, expires_at_ms: i64) -> i64 {
     now_ms.saturating_add(expires_at_ms.saturating_sub(now_ms) / 5 * 4)
 }
 
-/// When the token expires, if that is known. An error if it has expired.
+/// When the token expires, if that is known; if its source and the token itself say different things, the earlier of
+/// the two, because a broker goes by the token. An error if it has expired.
 pub(in crate::driver) fn expiry(token: &Token) -> Result<Option<i64>> {
-    let expires_at_ms = token.expires_at_ms.or_else(|| claimed_expiry(&token.value));
+    let expires_at_ms = token.expires_at_ms.into_iter().chain(claimed_expiry(&token.value)).min();
     let age_ms = expires_at_ms.map_or(-1, |at| timestamp_ms().saturating_sub(at));
     if age_ms >= 0 {
         let what = format!("the new token expired {} s ago", age_ms / 1_000);

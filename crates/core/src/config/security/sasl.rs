@@ -378,7 +378,8 @@ impl fmt::Debug for EndpointUrl {
 pub struct Token {
     /// What is sent.
     pub value: Secret,
-    /// When it expires, in milliseconds since 1970; if unknown, what the token itself or the broker says counts.
+    /// When it expires, in milliseconds since 1970. If the token itself says that it expires earlier, or if this is
+    /// unknown, what the token or the broker says counts.
     pub expires_at_ms: Option<i64>,
     /// SASL extensions (KIP-342).
     pub extensions: Vec<(String, String)>,
