@@ -97,6 +97,9 @@ impl Driver {
         }
         let address = self.shared.address(key).ok().map(|(host, port)| show_server(&host, port).into());
         let place = Place { broker_id: key.broker_id(), address, ..Place::default() };
+        if let Some(waiting) = self.shared.sasl.as_ref().and_then(|sasl| sasl.why_waiting()) {
+            return waiting.at(place);
+        }
         Error::new(
             ErrorKind::TimedOut(Phase::Request),
             format!("no answer to {} within {} s", api.name(), limit.as_secs()),

@@ -394,17 +394,21 @@ impl Driver {
         !is_lost && self.metadata().broker(broker_id).is_some()
     }
 
-    /// The error of the last dial of a broker, if it failed.
+    /// The error of the last dial of a broker, if it failed; or what keeps the client from dialling.
     pub(crate) fn why_unreachable(&self, broker_id: i32) -> Option<Error> {
-        self.shared.lock().unreachable.get(&Endpoint::Broker(broker_id)).map(|away| away.error.clone())
+        let away = self.shared.lock().unreachable.get(&Endpoint::Broker(broker_id)).map(|away| away.error.clone());
+        away.or_else(|| self.shared.sasl.as_ref()?.why_waiting())
     }
 
-    /// The error of the last failed dial, if any broker waits for its back-off: it explains why a call has to wait.
+    /// The error of the last failed dial, if any broker waits for its back-off, or what keeps the client from dialling:
+    /// it explains why a call has to wait.
     pub(crate) fn unreachable(&self) -> Option<Error> {
         let now = self.now();
         let state = self.shared.lock();
         let backing_off = |endpoint: &Endpoint| state.route.not_before(*endpoint) > now;
-        state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint)).map(|(_, away)| away.error.clone())
+        let away = state.unreachable.iter().find(|(endpoint, _)| backing_off(endpoint));
+        let away = away.map(|(_, away)| away.error.clone());
+        away.or_else(|| self.shared.sasl.as_ref()?.why_waiting())
     }
 
     /// Sends one request, once. The error says where, and whether the broker may have executed it.

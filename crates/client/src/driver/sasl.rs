@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kavka_core::config::{Login, Sasl as Settings, ScramHash, Tls as TlsSettings, Token, TokenSource};
-use kavka_core::error::{Error, ErrorKind, Result};
+use kavka_core::error::{Error, ErrorKind, Phase, Result};
 use kavka_core::link::sasl::{Attempts, Credentials, NONCE_BYTES, Work, Worked};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
@@ -29,6 +29,8 @@ pub(super) struct Sasl {
     /// Held while the program's callback runs, so that it occupies one thread at most.
     asking: Arc<tokio::sync::Mutex<()>>,
     attempts: Mutex<Attempts>,
+    /// How many connections wait for credentials, and since when none has got any.
+    waiting: Mutex<(usize, std::time::Instant)>,
     /// Changes when an attempt ends, for those that wait for that.
     ended: watch::Sender<()>,
 }
@@ -84,6 +86,22 @@ impl Drop for Attempt {
     }
 }
 
+/// Counts a connection that waits for credentials.
+struct Waiting<'a>(&'a Sasl);
+
+impl<'a> Waiting<'a> {
+    fn new(sasl: &'a Sasl) -> Self {
+        sasl.note_waiting(1);
+        Self(sasl)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.note_waiting(-1);
+    }
+}
+
 impl Sasl {
     /// `tls` are the settings of the client. Its versions count for a token endpoint, too; its certificate is for the
     /// brokers only.
@@ -121,7 +139,8 @@ impl Sasl {
             Settings::Plain(_) | Settings::Scram(..) | Settings::Gssapi { .. } => None,
         };
         let (asking, attempts) = Default::default();
-        Ok(Arc::new(Self { settings, tokens, asking, attempts, ended: watch::Sender::new(()) }))
+        let waiting = Mutex::new((0, std::time::Instant::now()));
+        Ok(Arc::new(Self { settings, tokens, asking, attempts, waiting, ended: watch::Sender::new(()) }))
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
@@ -138,9 +157,42 @@ impl Sasl {
         self.attempts().refusals()
     }
 
+    /// Notes that one more connection waits for credentials, or one less.
+    fn note_waiting(&self, change: isize) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if change < 0 || waiting.0 == 0 {
+            waiting.1 = std::time::Instant::now();
+        }
+        waiting.0 = waiting.0.saturating_add_signed(change);
+    }
+
+    /// What a connection that is not made may be waiting for: the program, a file or a token endpoint, if they have not
+    /// given any credentials for a second.
+    pub(super) fn why_waiting(&self) -> Option<Error> {
+        let (count, since) = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = since.elapsed();
+        if count == 0 || waited < Duration::from_secs(1) {
+            return None;
+        }
+        let (who, hint) = match &self.settings {
+            Settings::OAuthBearer(TokenSource::File(_)) => ("the token file has not been read", None),
+            Settings::OAuthBearer(TokenSource::ClientCredentials { .. }) => {
+                ("the token endpoint has not given a token", None)
+            }
+            Settings::OAuthBearer(_) | Settings::Plain(_) | Settings::Scram(..) | Settings::Gssapi { .. } => (
+                "the program's callback has not returned the credentials",
+                Some("it must not wait for the client that waits for it"),
+            ),
+        };
+        let what = format!("no connection was made, because {who} for SASL for {} s", waited.as_secs());
+        let error = Error::new(ErrorKind::TimedOut(Phase::Connect), what);
+        Some(hint.into_iter().fold(error, Error::with_hint))
+    }
+
     /// Who the client is. To authenticate an open connection again, a token should be `fresh`: there is time to wait
     /// for a newer one. If none comes, the old one is good until it expires.
     pub(super) async fn identity(&self, fresh: bool) -> Result<Identity> {
+        let _waiting = Waiting::new(self);
         match (&self.settings, &self.tokens) {
             (Settings::Plain(login), _) => {
                 let (username, password) = self.ask(login).await?;

@@ -35,6 +35,8 @@ struct Guard {
     closes: AtomicUsize,
     /// How many of the first connections have sessions without end.
     endless: AtomicUsize,
+    /// How many times a connection may not begin to authenticate itself again.
+    too_soon: AtomicUsize,
 }
 
 impl Guard {
@@ -48,6 +50,7 @@ impl Guard {
             again: AtomicUsize::new(0),
             closes: AtomicUsize::new(closes),
             endless: AtomicUsize::new(0),
+            too_soon: AtomicUsize::new(0),
         })
     }
 
@@ -59,8 +62,16 @@ impl Guard {
     fn answer(&self, request: &Request) -> Reply {
         let connection = thread::current().id();
         let version = request.header.version;
+        let left = |left: usize| left.checked_sub(1);
         match request.header.key {
             ApiKey::ApiVersions => Reply::Behave,
+            ApiKey::SaslHandshake
+                if self.authenticated.lock().unwrap().contains(&connection)
+                    && self.too_soon.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() =>
+            {
+                let error_code = ErrorCode::ILLEGAL_SASL_STATE;
+                Reply::message(request, &SaslHandshakeResponse { error_code, ..Default::default() })
+            }
             ApiKey::SaslHandshake => {
                 let asked = SaslHandshakeRequest::decode_exact(version, request.body.clone()).unwrap();
                 assert_eq!(asked.mechanism, "PLAIN");
@@ -71,7 +82,6 @@ impl Guard {
             ApiKey::SaslAuthenticate => {
                 let was_named = self.naming.lock().unwrap().remove(&connection);
                 self.misplaced.fetch_add(usize::from(!was_named), Ordering::SeqCst);
-                let left = |left: usize| left.checked_sub(1);
                 if self.closes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
                     return Reply::Close;
                 }
@@ -259,6 +269,40 @@ fn records_are_delivered_while_the_program_does_not_come_up_with_new_credentials
     drop(leave);
     send().wait_for(LIMIT).unwrap().unwrap();
     assert_eq!(guard.misplaced.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn no_record_is_lost_when_a_connection_may_not_authenticate_itself_again() {
+    let guard = Guard::new("right", 1_500, 0);
+    guard.too_soon.store(4, Ordering::SeqCst);
+    let server = guard.server();
+    let client = server.client_with(config(Login::new("alice", Secret::new("right"))));
+    let producer = Producer::from(client.producer(ProducerConfig::default()).unwrap());
+    let topic = producer.topic(TOPIC, false).unwrap();
+    let connections = until("every refusal", || {
+        producer.send_within(topic, &Record::new("a"), LIMIT).unwrap().wait_for(LIMIT).unwrap().unwrap();
+        (guard.too_soon.load(Ordering::SeqCst) == 0).then(|| server.connections())
+    });
+    producer.send_within(topic, &Record::new("a"), LIMIT).unwrap().wait_for(LIMIT).unwrap().unwrap();
+    assert!(connections > 4, "each refusal ends a connection, of {connections}");
+    assert_eq!(guard.misplaced.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn whoever_waits_for_a_callback_is_told_so() {
+    let guard = Guard::new("right", 0, 0);
+    let server = guard.server();
+    let (leave, left) = channel::<()>();
+    let left = Mutex::new(left);
+    let login = Login::from_fn(move || {
+        left.lock().unwrap().recv().ok();
+        Ok(("alice".into(), Secret::new("right")))
+    });
+    let short = Duration::from_secs(2);
+    let config = config(login).request_timeout(short).connection_setup_timeout(short);
+    let error = server.refusal(config);
+    drop(leave);
+    assert!(error.to_string().contains("callback"), "{error}");
 }
 
 #[test]
