@@ -19,7 +19,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from . import _greenlets, _uncommitted
 from .common import OffsetType
@@ -109,6 +108,8 @@ class BalancedConsumer(SimpleConsumer):
             raise TypeError("consumer_group must be str or bytes, not NoneType")
         if not consumer_group:
             raise ValueError("consumer_group must not be empty: its members share the partitions")
+        from uuid import uuid4
+
         super().__init__(
             topic,
             cluster,

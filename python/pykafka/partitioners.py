@@ -7,9 +7,9 @@ A partitioner is any callable that takes the topic's partitions and the message'
 partitions. It is called in the thread that produces.
 """
 
-import hashlib
-import random
+import functools
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
 P = TypeVar("P")
@@ -35,9 +35,17 @@ class RandomPartitioner(BasePartitioner):
         return partitions[self.idx]
 
 
+@functools.cache
+def _hashlib() -> ModuleType:
+    # It loads OpenSSL, so programs that hash nothing start faster without it.
+    import hashlib
+
+    return hashlib
+
+
 def _sha1(key: bytes) -> int:
     # Not for security: pykafka 2 placed messages by this number, and existing topics rely on it.
-    return int(hashlib.sha1(key, usedforsecurity=False).hexdigest(), 16)
+    return int(_hashlib().sha1(key, usedforsecurity=False).hexdigest(), 16)
 
 
 class HashingPartitioner(BasePartitioner):
@@ -83,6 +91,8 @@ class GroupHashingPartitioner(BasePartitioner):
             raise ValueError("a GroupHashingPartitioner needs a partition_key for every message")
         if self.group_size > len(partitions):
             raise ValueError(f"group_size is {self.group_size}, but the topic has {len(partitions)} partitions")
+        import random
+
         offset = random.randrange(self.group_size)
         return sorted(partitions)[abs(self.hash_func(key) + offset) % len(partitions)]
 

@@ -8,7 +8,6 @@ those of the *last consumed* message, which are one less.
 """
 
 import itertools
-import json
 import logging
 import socket
 from collections.abc import Callable, Iterable
@@ -198,6 +197,8 @@ class SimpleConsumer(_engine.Consumer):
     @consumer_id.setter
     def consumer_id(self, value: str | bytes) -> None:
         self._consumer_id = to_bytes(value, "consumer_id")
+        import json
+
         who = {"consumer_id": self._consumer_id.decode("ascii"), "hostname": socket.gethostname()}
         self._settings.commit_metadata = json.dumps(who)
 

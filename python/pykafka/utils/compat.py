@@ -1,7 +1,7 @@
 """Functions that hide differences between Python 2 and 3, for programs that import them from pykafka."""
 
 import builtins
-import platform
+import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from queue import Empty, Queue
 from threading import Semaphore
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 PY3: Final = True
-IS_PYPY: Final = platform.python_implementation().lower() == "pypy"
+IS_PYPY: Final = sys.implementation.name == "pypy"
 range = builtins.range
 buffer = memoryview
 

@@ -85,3 +85,12 @@ def test_an_assertion_is_tried_again_until_it_holds_or_the_time_is_over():
         pykafka.test.utils.retry(third, retry_time=0)
     with pytest.raises(ZeroDivisionError):
         pykafka.test.utils.retry(lambda: 1 / 0)
+
+
+def test_the_import_loads_no_module_that_few_programs_need(run_python):
+    program = """
+        import sys
+        import pykafka
+        print({"json", "uuid", "random", "hashlib", "platform", "ssl", "asyncio"} & sys.modules.keys())
+    """
+    assert run_python(program).stdout == "set()\n"
