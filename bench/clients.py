@@ -59,7 +59,7 @@ class Client:
         version = 4 if case.target == "embedded" else int(case.target)
         if not self.since <= (3 if case.target == "embedded" else version):
             return f"Kafka before {self.since}.0"
-        if not version < self.before and case.target != "embedded":
+        if not version < self.before:
             return f"Kafka {self.before}.0 or newer"
         needed = {
             "reports": case.reports,
