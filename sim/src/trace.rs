@@ -71,6 +71,8 @@ kinds! {
     Version "cluster of another version",
     /// A member's process ends or starts again.
     Restart "member killed or restarted",
+    /// A member subscribes to nothing for a while, so it leaves the group.
+    Unsubscription "member that unsubscribes for a while",
     /// A member or its application stands still.
     Pause "member that stands still",
     /// Nothing passes between a member and its coordinator.

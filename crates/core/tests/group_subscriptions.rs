@@ -45,6 +45,92 @@ fn a_member_that_subscribes_again_while_it_gives_up_everything_joins_when_it_has
     assert_eq!(script.poll(), ["leave", "join"]);
 }
 
+/// A member that has partitions 0 and 1, and whose group rebalances; it has asked to join, and perhaps was let in.
+fn between_generations(begun: &str) -> Script {
+    let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+    script.pass(2_000);
+    script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    script.poll();
+    if begun == "syncing" {
+        script.join(2);
+    }
+    script
+}
+
+#[test]
+fn the_last_commits_of_a_member_that_unsubscribes_in_a_rebalance_are_sent_again_in_the_next_generation() {
+    for begun in ["joining", "syncing"] {
+        let mut script = between_generations(begun);
+        script.member.subscribe(script.now, BTreeSet::new());
+        assert_eq!(script.events(), ["topics ", "revoked 0 1"]);
+        let number = script.commit(1, 7);
+        script.member.handle_released();
+        script.answer_commit(ErrorCode::ILLEGAL_GENERATION);
+        assert!(!script.poll().contains(&"leave"), "nothing is committed yet");
+        if begun == "joining" {
+            script.join(2);
+        }
+        script.sync(&[0]);
+        script.pass(1_100);
+        assert_eq!(script.answer_commit(ErrorCode::NONE), Some(2));
+        assert_eq!(script.events(), [format!("committed {number}")]);
+        script.leave();
+        script.member.handle_poll(script.now);
+        assert!(script.poll().is_empty(), "it takes no part");
+        script.member.subscribe(script.now, topics(&["orders"]));
+        assert_eq!(script.take_join().1.member_id, "", "it is a new member");
+    }
+}
+
+#[test]
+fn a_member_that_unsubscribes_in_a_rebalance_does_not_wait_for_its_end_once_its_commits_are_accepted() {
+    for is_closed_meanwhile in [false, true] {
+        let mut script = between_generations("joining");
+        script.member.subscribe(script.now, BTreeSet::new());
+        script.commit(1, 7);
+        script.member.handle_released();
+        if is_closed_meanwhile {
+            script.member.close();
+        }
+        assert!(!script.poll().contains(&"leave"), "the commit is not answered yet");
+        script.answer_commit(ErrorCode::NONE);
+        script.leave();
+        assert_eq!(script.member.has_ended(), is_closed_meanwhile);
+    }
+}
+
+#[test]
+fn a_member_that_subscribes_again_while_it_leaves_in_a_rebalance_gives_up_everything_once_and_joins_anew() {
+    let mut script = between_generations("syncing");
+    script.member.subscribe(script.now, BTreeSet::new());
+    script.member.subscribe(script.now, topics(&["letters"]));
+    script.member.subscribe(script.now, BTreeSet::new());
+    script.member.subscribe(script.now, topics(&["letters"]));
+    let revoked = script.events().into_iter().filter(|event| event.starts_with("revoked")).count();
+    assert_eq!(revoked, 1);
+    script.sync(&[0]);
+    assert!(!script.poll().contains(&"join"), "it has not given up everything yet");
+    script.member.handle_released();
+    script.leave();
+    assert_eq!(script.take_join().1.member_id, "", "it is a new member");
+}
+
+#[test]
+fn a_member_that_loses_its_place_while_it_unsubscribes_in_a_rebalance_is_away() {
+    let mut script = between_generations("joining");
+    script.member.subscribe(script.now, BTreeSet::new());
+    assert_eq!(script.events(), ["topics ", "revoked 0 1"]);
+    let number = script.commit(1, 7);
+    script.refuse_join(ErrorCode::UNKNOWN_MEMBER_ID, "");
+    assert_eq!(script.events(), [format!("not committed {number}: Fenced"), "lost 0 1".to_owned()]);
+    script.member.handle_released();
+    script.fail("commit");
+    assert!(!script.poll().contains(&"join"), "it takes no part");
+    script.member.subscribe(script.now, topics(&["orders"]));
+    script.pass(1_000);
+    assert!(script.poll().contains(&"join"));
+}
+
 #[test]
 fn a_member_that_loses_its_place_while_it_unsubscribes_does_not_join() {
     let mut script = Script::reading(config(), Eager, &[0]);

@@ -127,9 +127,8 @@ impl MemberMachine {
             .group_protocol(protocol)
             .group_instance_id(instance);
         let joins_empty = protocol == GroupProtocol::Consumer || strategies.iter().any(is_eager);
-        let mut member = Member::new(group, &consumer, strategies, BACKOFF, 1, seed).expect("the settings are fine");
-        member.subscribe(now, topics.iter().map(|topic| Arc::from(*topic)).collect());
-        Self {
+        let member = Member::new(group, &consumer, strategies, BACKOFF, 1, seed).expect("the settings are fine");
+        let mut machine = Self {
             member,
             consumer: Consumer::new(consumer, BACKOFF, 1, seed),
             decompressor: Decompressor::new(),
@@ -155,7 +154,15 @@ impl MemberMachine {
             is_removed: None,
             now,
             actions: VecDeque::new(),
-        }
+        };
+        machine.subscribe(now, topics);
+        machine
+    }
+
+    /// The application subscribes to these topics instead of those before; without any it leaves the group.
+    pub(crate) fn subscribe(&mut self, now: Instant, topics: &[&str]) {
+        self.member.subscribe(now, topics.iter().map(|topic| Arc::from(*topic)).collect());
+        self.hear_member();
     }
 
     /// The application asks for records; it gets up to `limit` of one partition.

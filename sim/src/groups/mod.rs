@@ -57,8 +57,8 @@ struct Participant {
     arrived: Vec<(LinkId, Arrival)>,
     frozen_until: u64,
     reads_at: u64,
-    /// Whether it has subscribed to all topics.
-    reads_all: bool,
+    /// What it subscribes to, unless it has unsubscribed for a while.
+    topics: &'static [&'static str],
     is_gone: bool,
 }
 
@@ -239,7 +239,8 @@ impl World {
             self.drive(number);
             self.read(number);
         }
-        let reads_all = |member: &Participant| !member.is_gone && member.reads_all;
+        let all = self.plan.topics;
+        let reads_all = |member: &Participant| !member.is_gone && member.topics == all;
         if self.now.0 >= HEAL_AT && !self.members.iter().any(reads_all) {
             self.start(self.members.len());
         }
@@ -335,14 +336,7 @@ impl World {
             Trouble::Kill(number) => self.kill(number),
             Trouble::Restart(number, millis) => self.restart(self.holder(number), millis),
             Trouble::Return(number, millis) => self.come_back(number, millis),
-            Trouble::TakePlace(number) => {
-                if let Some(member) = self.members.get(number) {
-                    self.start(member.place);
-                }
-                if now.0 >= HEAL_AT {
-                    self.end_namesakes();
-                }
-            }
+            Trouble::TakePlace(number) => self.take_place(number),
             Trouble::CutOff(number, millis) => self.cut_off(number, millis),
             Trouble::Reach(number, broker) => self.network.reunite(number, broker),
             Trouble::CrashAtRevoke(number, millis) => self.crash_at_revoke = Some((number, millis)),
@@ -360,6 +354,11 @@ impl World {
                 if let Some(member) = self.members.get_mut(number) {
                     member.reads_at = now.0 + millis;
                 }
+            }
+            Trouble::Unsubscribe(number, millis) => self.unsubscribe(number, millis),
+            Trouble::Subscribe(number) => {
+                let Participant { client, topics, .. } = &mut self.members[number];
+                client.machines.subscribe(now, topics);
             }
             Trouble::Heal => self.heal(),
         }
@@ -395,7 +394,7 @@ impl World {
             arrived: Vec::new(),
             frozen_until: 0,
             reads_at: self.now.0,
-            reads_all: topics == all,
+            topics,
             is_gone: false,
         });
     }
@@ -430,6 +429,24 @@ impl World {
                 self.judge.processed(&done);
             }
             member.client.machines.close();
+        }
+    }
+
+    /// A process starts in the place of this member.
+    fn take_place(&mut self, number: usize) {
+        if let Some(member) = self.members.get(number) {
+            self.start(member.place);
+        }
+        if self.now.0 >= HEAL_AT {
+            self.end_namesakes();
+        }
+    }
+
+    /// The application of a member subscribes to nothing for a while.
+    fn unsubscribe(&mut self, number: usize, millis: u64) {
+        if let Some(member) = self.members.get_mut(number) {
+            member.client.machines.subscribe(self.now, &[]);
+            self.plan.add((self.now.0 + millis).min(HEAL_AT), Trouble::Subscribe(number));
         }
     }
 

@@ -46,6 +46,9 @@ pub(crate) enum Trouble {
     Freeze(usize, u64),
     /// The application asks for no records for this many milliseconds.
     Dawdle(usize, u64),
+    /// The application subscribes to nothing for this many milliseconds.
+    Unsubscribe(usize, u64),
+    Subscribe(usize),
     /// Nothing passes between the member and its coordinator for this many milliseconds. It can still read from the
     /// other brokers.
     CutOff(usize, u64),
@@ -67,12 +70,14 @@ impl Trouble {
             Self::Renew(..) => Some(FaultKind::NewTopic),
             Self::Kill(_) | Self::Restart(..) | Self::Return(..) | Self::CrashAtRevoke(..) => Some(FaultKind::Restart),
             Self::Freeze(..) | Self::Dawdle(..) => Some(FaultKind::Pause),
+            Self::Unsubscribe(..) => Some(FaultKind::Unsubscription),
             Self::CutOff(..) => Some(FaultKind::CutOff),
             Self::Broker(_)
             | Self::Create(_)
             | Self::Start
             | Self::TakePlace(_)
             | Self::Close(_)
+            | Self::Subscribe(_)
             | Self::Reach(..)
             | Self::Settled
             | Self::Heal => None,
@@ -101,6 +106,8 @@ impl fmt::Display for Trouble {
             Self::Dawdle(member, millis) => {
                 write!(f, "the application of member {member} asks for nothing for {millis} ms")
             }
+            Self::Unsubscribe(member, millis) => write!(f, "member {member} unsubscribes for {millis} ms"),
+            Self::Subscribe(member) => write!(f, "member {member} subscribes again"),
             Self::CutOff(member, millis) => {
                 write!(f, "member {member} cannot reach its coordinator for {millis} ms, and neither is told")
             }
@@ -288,7 +295,7 @@ fn troubles(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
     for _ in 0..random.below(7) {
         let (at, number) = (a_time(random), random.below(MOST_MEMBERS));
         let millis = random.below(12_000) as u64;
-        let trouble = match random.below(9) {
+        let trouble = match random.below(10) {
             0 => Trouble::Kill(number),
             1 => Trouble::Close(number),
             2 => Trouble::Restart(number, millis),
@@ -296,6 +303,7 @@ fn troubles(random: &mut Random, protocols: Protocols) -> Vec<(u64, Trouble)> {
             4 => Trouble::Dawdle(number, millis),
             5 => Trouble::CutOff(number, 2 * millis),
             6 => Trouble::CrashAtRevoke(number, millis / 2),
+            7 => Trouble::Unsubscribe(number, millis / 2),
             _ => Trouble::Freeze(number, millis),
         };
         troubles.push((at, trouble));

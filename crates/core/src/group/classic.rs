@@ -112,9 +112,9 @@ impl Member {
     }
 
     /// What the application says while it still gives up earlier partitions is not about those of a new generation. A
-    /// member that is closed does not begin to join: it would claim nothing, while its last commits are pending.
+    /// member that is about to leave does not begin to join: it would claim nothing while its last commits are pending.
     fn may_join(&self) -> bool {
-        self.releases_wanted == 0 && !self.is_closing
+        self.releases_wanted == 0 && !self.is_departing()
     }
 
     fn join(&mut self, now: Instant) -> Option<Call<MemberRequest>> {
@@ -212,7 +212,7 @@ impl Member {
         self.chosen.clone_from(&response.protocol_name);
         let is_leader = response.leader == response.member_id;
         self.membership.join(since, response.member_id.clone(), generation_id, self.config.heartbeat_interval);
-        if self.is_closing {
+        if self.is_departing() {
             // It claimed the partitions that it commits, so nobody else has them in this generation.
             self.commits.stamp(self.membership.stamp());
         }
@@ -314,7 +314,7 @@ impl Member {
                 let racks = racks(&self.metadata, &assigning.topics);
                 assigning.shares = Some(assignor.assign(&counts, &racks, &assigning.members));
             }
-            Strategy::Custom { .. } if self.is_closing => assigning.shares = Some(as_claimed(&assigning.members)),
+            Strategy::Custom { .. } if self.is_departing() => assigning.shares = Some(as_claimed(&assigning.members)),
             Strategy::Custom { name, .. } => {
                 assigning.is_asked = true;
                 let (strategy, members) = (Arc::clone(name), assigning.members.clone());
@@ -375,7 +375,7 @@ impl Member {
     /// Takes the member's share of this generation. Partitions that are not in it are given up first.
     fn take_share(&mut self, share: BTreeSet<TopicPartition>) {
         self.commits.stamp(self.membership.stamp());
-        if self.is_closing {
+        if self.is_departing() {
             self.state = State::Stable;
             return;
         }

@@ -27,6 +27,7 @@ impl Member {
     /// Leaves the group because of `reason`. A static member keeps its place (KIP-345).
     pub(super) fn leave(&mut self, reason: &'static str) {
         self.attempt += 1;
+        self.note_departed();
         self.membership.lose();
         self.rejoin = None;
         let request = match &self.consumer_group {
@@ -37,7 +38,7 @@ impl Member {
             let retry_at = Instant::default();
             self.pending_leave = Some(PendingLeave { request, is_in_flight: false, retry_at, over_at: None });
         }
-        self.state = match self.is_closing {
+        self.state = match self.is_closing() {
             true if self.pending_leave.is_some() => State::Leaving,
             true => State::Ended,
             false => self.outside(),

@@ -297,7 +297,7 @@ pub struct Member {
     /// The partitions that the commit request without an answer names, also after its commits have been given up.
     committing: BTreeSet<TopicPartition>,
     events: VecDeque<MemberEvent>,
-    is_closing: bool,
+    departure: release::Departure,
     /// The request that leaves the group and is not answered yet.
     pending_leave: Option<leaving::PendingLeave>,
 }
@@ -359,7 +359,7 @@ impl Member {
             told_at: None,
             committing: BTreeSet::new(),
             events: VecDeque::new(),
-            is_closing: false,
+            departure: release::Departure::None,
             pending_leave: None,
         })
     }
@@ -386,13 +386,8 @@ impl Member {
 
     /// Gives up all partitions in order, then leaves the group; [`Member::has_ended`] says when that is done.
     pub fn close(&mut self) {
-        if std::mem::replace(&mut self.is_closing, true) {
-            return;
-        }
-        match &mut self.state {
-            State::Releasing { then, .. } => *then = release::Then::Leave,
-            State::Joining | State::Assigning(_) | State::Syncing if !self.owned.is_empty() => self.release_between(),
-            _ => self.release_all(release::Then::Leave),
+        if !self.is_closing() {
+            self.depart(release::Departure::Closing);
         }
     }
 
@@ -458,7 +453,7 @@ impl Member {
             self.rejoin.get_or_insert("partitions were given up, and their owner did not say so");
         }
         let is_idle = now.since(self.polled_at) > self.config.max_poll_interval;
-        if is_idle && self.membership.is_member() && !self.is_closing {
+        if is_idle && self.membership.is_member() && !self.is_closing() {
             let what = "the application asked for no records for max.poll.interval.ms, so the member left its group";
             let error = Error::new(ErrorKind::Fenced, what).at(self.place());
             let error = error.with_hint(
@@ -513,7 +508,7 @@ impl Member {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let is_member = self.membership.is_member();
         let poll = Some(self.polled_at + self.config.max_poll_interval + Duration::from_millis(1));
-        let poll = poll.filter(|_| is_member && !self.is_closing);
+        let poll = poll.filter(|_| is_member && !self.is_closing());
         let follow_up = self.follow_up_at.filter(|_| matches!(self.state, State::Stable));
         let retry = Some(self.retry_at).filter(|_| self.waits_for_retry());
         let is_beating = self.must_prove_itself() && !self.is_in_flight(InFlight::Heartbeat);

@@ -28,6 +28,26 @@ pub(super) enum Then {
     Leave,
 }
 
+/// Whether the member is about to leave the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// It stays, or is away already.
+    None,
+    /// It unsubscribed from all topics, and has partitions to give up or commits pending.
+    Withdrawing,
+    /// It was closed, or has failed for good.
+    Closing,
+}
+
+impl Departure {
+    fn then(self) -> Then {
+        match self {
+            Self::None | Self::Withdrawing => Then::Withdraw,
+            Self::Closing => Then::Leave,
+        }
+    }
+}
+
 impl Member {
     /// Says that no more records of the partitions in the last [`MemberEvent::Revoked`] are handed out, and that the
     /// application has asked for its last commits.
@@ -36,12 +56,13 @@ impl Member {
         if self.releases_wanted > 0 {
             return;
         }
+        let is_departing = self.is_departing();
         match &mut self.state {
             State::Releasing { gone, is_released, .. } => {
                 *is_released = true;
                 self.owned.retain(|key| !gone.contains(key));
             }
-            _ if self.is_closing => self.owned.clear(),
+            _ if is_departing => self.owned.clear(),
             _ => {}
         }
     }
@@ -57,10 +78,37 @@ impl Member {
         self.releases_wanted = self.releases_wanted.saturating_add(1);
     }
 
-    /// Asks the application to give up all partitions while a `JoinGroup` is in flight. The member still takes its
-    /// answer: once the coordinator has begun the next generation, it accepts the last commits in that one only.
-    pub(super) fn release_between(&mut self) {
-        self.ask_to_give_up(&self.owned.clone());
+    /// Asks the application to give up all partitions, in order to leave the group afterwards.
+    ///
+    /// If a `JoinGroup` is in flight, the member still takes its answer: once the coordinator has begun the next
+    /// generation, it accepts the last commits in that one only.
+    pub(super) fn depart(&mut self, departure: Departure) {
+        let is_under_way = self.is_departing();
+        self.departure = departure;
+        match &mut self.state {
+            State::Releasing { then, .. } => *then = departure.then(),
+            _ if is_under_way => {}
+            State::Joining | State::Assigning(_) | State::Syncing if !self.owned.is_empty() => {
+                self.ask_to_give_up(&self.owned.clone());
+            }
+            _ => self.release_all(departure.then()),
+        }
+    }
+
+    /// Whether the member gives up all that it owns in order to leave, so that it takes part in no further rebalance.
+    pub(super) fn is_departing(&self) -> bool {
+        self.departure != Departure::None
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.departure == Departure::Closing
+    }
+
+    /// The member is in the group no more. Only a closed one stays outside for good.
+    pub(super) fn note_departed(&mut self) {
+        if !self.is_closing() {
+            self.departure = Departure::None;
+        }
     }
 
     /// Asks the application to give up all partitions; continues at once if there are none.
@@ -80,8 +128,8 @@ impl Member {
     /// Whether the group rebalances, and the next generation will accept the commits that the coordinator refuses now.
     pub(super) fn is_between(&self) -> bool {
         match self.state {
-            State::Unjoined => !self.is_closing && !self.owned.is_empty(),
-            State::Joining | State::Assigning(_) | State::Syncing => self.is_closing || !self.owned.is_empty(),
+            State::Unjoined => !self.is_departing() && !self.owned.is_empty(),
+            State::Joining | State::Assigning(_) | State::Syncing => self.is_departing() || !self.owned.is_empty(),
             _ => false,
         }
     }
@@ -95,15 +143,15 @@ impl Member {
         let is_released = match &self.state {
             State::Releasing { is_released, .. } => *is_released,
             State::Leaving | State::Ended => false,
-            // See `release_between`.
-            _ => self.is_closing && self.owned.is_empty() && self.releases_wanted == 0,
+            // See `depart`.
+            _ => self.is_departing() && self.owned.is_empty() && self.releases_wanted == 0,
         };
         if !is_released || (self.is_committing_for_others() && !is_planted(Bug::JoinsTooEarly)) {
             return;
         }
         let then = match &mut self.state {
             State::Releasing { then, .. } => std::mem::replace(then, Then::Join),
-            _ => Then::Leave,
+            _ => self.departure.then(),
         };
         match then {
             Then::Begin(share) => {
@@ -126,6 +174,7 @@ impl Member {
     /// The member was removed from the group, and has lost all it owned. It joins again, with `reason`.
     pub(super) fn lose(&mut self, error: &Error, reason: &'static str) {
         self.attempt += 1;
+        self.note_departed();
         self.shared_out = None;
         self.follow_up_at = None;
         if let Some(group) = &mut self.consumer_group {
@@ -134,13 +183,13 @@ impl Member {
         self.lose_partitions(error);
         self.rejoin = Some(reason);
         self.retry_at = Instant::default();
-        self.state = if self.is_closing { State::Ended } else { self.outside() };
+        self.state = if self.is_closing() { State::Ended } else { self.outside() };
     }
 
     /// Ends at once, without leaving the group: nobody is there to give up its partitions in order. The coordinator
     /// removes it at the end of its session.
     pub fn abandon(&mut self, error: &Error) {
-        self.is_closing = true;
+        self.departure = Departure::Closing;
         self.lose(error, "the member has failed");
     }
 
@@ -149,7 +198,7 @@ impl Member {
     pub(super) fn poison(&mut self, what: &str) {
         let error = Error::new(ErrorKind::Internal, format!("the group member stopped itself, because {what}"));
         let error = error.at(self.place()).with_hint("this is a bug in kavka: please report it");
-        self.is_closing = true;
+        self.departure = Departure::Closing;
         self.lose_and_tell(&error, "the member has failed");
     }
 
@@ -188,7 +237,7 @@ impl Member {
             | State::Leaving
             | State::Ended => false,
         };
-        if self.consumer_group.is_none() && can_join && self.rejoin.is_some() && !self.is_closing {
+        if self.consumer_group.is_none() && can_join && self.rejoin.is_some() && !self.is_departing() {
             match self.protocol() {
                 RebalanceProtocol::Eager => self.release_all(Then::Join),
                 RebalanceProtocol::Cooperative => self.state = State::Unjoined,

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::time::Instant;
 
 use super::assignor::{PartitionCounts, PartitionRacks, Racks};
-use super::release::Then;
+use super::release::Departure;
 use super::{Member, MemberEvent, State};
 
 /// Kafka's internal topics.
@@ -90,7 +90,7 @@ impl Member {
     fn subscribe_anew(&mut self, now: Instant, topics: BTreeSet<Arc<str>>, pattern: Option<TopicPattern>) {
         let before = self.pattern_of_coordinator();
         self.pattern = pattern;
-        if (self.topics != topics || before != self.pattern_of_coordinator()) && !self.is_closing {
+        if (self.topics != topics || before != self.pattern_of_coordinator()) && !self.is_closing() {
             self.polled_at = now;
             self.is_idle = false;
             self.set_topics(topics);
@@ -116,7 +116,6 @@ impl Member {
         match &mut self.state {
             State::Leaving | State::Ended => {}
             State::Away => self.state = self.outside(),
-            State::Releasing { then, .. } if !is_subscribed => *then = Then::Withdraw,
             State::Unjoined
             | State::Joining
             | State::Assigning(_)
@@ -127,7 +126,7 @@ impl Member {
                 if is_subscribed {
                     self.rejoin = Some("the subscription changed");
                 } else {
-                    self.release_all(Then::Withdraw);
+                    self.depart(Departure::Withdrawing);
                 }
             }
         }
@@ -151,7 +150,7 @@ impl Member {
         self.learn_topic_ids(Some(&changed));
         if let Some(pattern) = &self.pattern {
             let topics = matching_now(&self.topics, metadata, pattern, &changed);
-            if topics != self.topics && !self.is_closing {
+            if topics != self.topics && !self.is_closing() {
                 if self.pattern_of_coordinator().is_some() {
                     // The subscription is the same, and the coordinator sees the new topics itself.
                     self.topics = topics;
