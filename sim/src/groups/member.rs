@@ -238,9 +238,9 @@ impl MemberMachine {
     fn hear_member(&mut self) {
         while let Some(event) = self.member.poll_event() {
             match event {
-                MemberEvent::Committed { number, outcome } => {
+                MemberEvent::Committed { number, outcome, left } => {
                     assert!(self.commits.remove(&number).is_some(), "commit {number} ends twice");
-                    self.automatic.end(number, outcome);
+                    self.automatic.end(number, outcome, &left);
                 }
                 MemberEvent::MetadataWanted => self.wanted = Some(Outdated::InUse),
                 MemberEvent::Topics(_) | MemberEvent::Failed(_) => {}

@@ -5,9 +5,9 @@
 //! has changed since the last one, however many partitions the consumer has.
 //!
 //! One automatic commit is in flight at a time, however slow the coordinator is; the next one then takes the newest
-//! offsets. If one fails, its partitions are still owed, so the next one names them again. That is why a failure is
-//! told only if the next one fails, too, or if the member was removed from its group. That a topic is gone, or was
-//! created again, is told by the consumer that reads it.
+//! offsets. If one fails, the partitions that the coordinator has not taken are still owed, so the next one names them
+//! again. That is why a failure is told only if the next one fails, too, or if the member was removed from its group.
+//! That a topic is gone, or was created again, is told by the consumer that reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -115,17 +115,21 @@ impl AutomaticCommits {
         self.pending = Some((number, offsets.collect()));
     }
 
-    /// The commit with this number has ended. Returns the error to tell the application.
-    pub fn end(&mut self, number: u64, outcome: Result<()>) -> Option<Error> {
+    /// The commit with this number has ended; the coordinator has taken all but the partitions in `left`. Returns the
+    /// error to tell the application.
+    pub fn end(&mut self, number: u64, outcome: Result<()>, left: &BTreeSet<TopicPartition>) -> Option<Error> {
         let (_, offsets) = self.pending.take_if(|(pending, _)| *pending == number)?;
+        for (key, identity) in offsets {
+            if left.contains(&key) {
+                self.committed.remove(&key);
+            } else {
+                self.committed.insert(key, identity);
+            }
+        }
         let Err(error) = outcome else {
             self.has_failed = false;
-            self.committed.extend(offsets);
             return None;
         };
-        for key in offsets.keys() {
-            self.committed.remove(key);
-        }
         if is_of_lost_topic(&error) {
             // Whoever reads the topic is told by the consumer.
             return None;
@@ -179,6 +183,28 @@ mod tests {
         Err(Error::new(ErrorKind::Disconnected, "planted"))
     }
 
+    /// Ends a commit of the one partition.
+    fn end(commits: &mut AutomaticCommits, number: u64, outcome: Result<()>) -> Option<Error> {
+        let left = if outcome.is_err() { BTreeSet::from([key()]) } else { BTreeSet::new() };
+        commits.end(number, outcome, &left)
+    }
+
+    #[test]
+    fn what_the_coordinator_has_taken_is_not_committed_again_because_another_partition_failed() {
+        let mut commits = commits();
+        let other = TopicPartition::new("bills", 0);
+        let gone = || Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), "planted");
+        let mut named = Vec::new();
+        commits.owe([key(), other]);
+        for number in 1..=3 {
+            let offsets = commits.uncommitted(|_| Done::Until(CommittedOffset::new(5)));
+            named.push(offsets.len());
+            commits.begin(number, &offsets);
+            commits.end(number, Err(gone()), &BTreeSet::from([key()]));
+        }
+        assert_eq!(named, [2, 1, 1]);
+    }
+
     #[test]
     fn one_is_on_its_way_at_a_time_and_the_next_follows_when_it_has_ended() {
         let mut commits = commits();
@@ -186,7 +212,7 @@ mod tests {
         begin(&mut commits, 1, 5);
         assert!(!commits.take_due(Instant(5_000)));
         assert_eq!(commits.due(), None, "its answer wakes the member");
-        assert!(commits.end(1, Ok(())).is_none());
+        assert!(end(&mut commits, 1, Ok(())).is_none());
         assert!(commits.take_due(Instant(5_000)) && !is_new(&mut commits, 5) && is_new(&mut commits, 6));
         assert_eq!(commits.due(), Some(Instant(5_200)));
     }
@@ -199,7 +225,7 @@ mod tests {
         {
             begin(&mut commits, number, 5);
             let is_ok = outcome.is_ok();
-            assert_eq!(commits.end(number, outcome).is_some(), is_told, "commit {number}");
+            assert_eq!(end(&mut commits, number, outcome).is_some(), is_told, "commit {number}");
             assert_eq!(is_new(&mut commits, 5), !is_ok, "what failed is committed again");
         }
     }
@@ -211,10 +237,10 @@ mod tests {
         let gone = || Error::new(ErrorKind::Broker(ErrorCode::INCONSISTENT_TOPIC_ID), "planted");
         for number in [1, 2] {
             commits.begin(number, &Offsets::from([(key(), offset(1))]));
-            assert!(commits.end(number, Err(gone())).is_none());
+            assert!(end(&mut commits, number, Err(gone())).is_none());
         }
         commits.begin(3, &Offsets::from([(key(), offset(1))]));
-        commits.end(3, Ok(()));
+        end(&mut commits, 3, Ok(()));
         commits.owe([key()]);
         assert_eq!(commits.uncommitted(|_| Done::Until(offset(2))).len(), 1);
     }
@@ -223,7 +249,7 @@ mod tests {
     fn that_the_member_was_removed_is_told_at_once() {
         let mut commits = commits();
         begin(&mut commits, 1, 5);
-        let error = commits.end(1, Err(Error::new(ErrorKind::Fenced, "planted"))).unwrap();
+        let error = end(&mut commits, 1, Err(Error::new(ErrorKind::Fenced, "planted"))).unwrap();
         assert!(error.to_string().contains("reads its records again"), "{error}");
     }
 
@@ -232,7 +258,7 @@ mod tests {
         let mut commits = commits();
         begin(&mut commits, 1, 5);
         commits.forget(&key());
-        commits.end(1, Ok(()));
+        end(&mut commits, 1, Ok(()));
         assert!(is_new(&mut commits, 5));
     }
 
@@ -261,7 +287,7 @@ mod tests {
         for outcome in [failed(), failed(), Ok(())] {
             assert_eq!(looks(&mut commits, until(5)), (1, Some(5)));
             begin(&mut commits, 1, 5);
-            commits.end(1, outcome);
+            end(&mut commits, 1, outcome);
         }
         assert_eq!(looks(&mut commits, until(5)), (1, None));
         assert_eq!(looks(&mut commits, until(5)), (0, None), "it is committed");

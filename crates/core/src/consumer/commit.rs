@@ -218,8 +218,26 @@ struct Asked {
 struct Commit {
     offsets: Offsets,
     asked: Vec<Asked>,
+    /// The partitions that were left out, because their topic is gone.
+    lost: BTreeSet<TopicPartition>,
     /// The generation in which it was sent.
     generation_id: Option<i32>,
+}
+
+impl Commit {
+    /// The partitions for which the coordinator has not taken an offset.
+    fn left(&self) -> BTreeSet<TopicPartition> {
+        self.offsets.keys().chain(&self.lost).cloned().collect()
+    }
+}
+
+/// How a commit has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) number: u64,
+    pub(crate) outcome: Result<()>,
+    /// If it failed: the partitions for which the coordinator may not have taken the offset. It has taken the others.
+    pub(crate) left: BTreeSet<TopicPartition>,
 }
 
 /// The member id and generation that a member's commits carry.
@@ -251,7 +269,7 @@ pub(crate) struct Commits {
     last_error: Option<Error>,
     /// The topics that the coordinator did not know when it was asked last.
     unknown: BTreeSet<Arc<str>>,
-    outcomes: Vec<(u64, Result<()>)>,
+    outcomes: Vec<Ended>,
 }
 
 impl Commits {
@@ -291,8 +309,11 @@ impl Commits {
     /// Fails every pending commit, because the member was removed from its group.
     pub(crate) fn fail(&mut self, error: &Error) {
         let commits = self.in_flight.iter_mut().chain([&mut self.next]);
-        let asked = commits.flat_map(|commit| std::mem::take(&mut commit.asked));
-        self.outcomes.extend(asked.map(|asked| (asked.number, Err(error.clone()))));
+        for commit in commits {
+            for Asked { number, .. } in std::mem::take(&mut commit.asked) {
+                self.outcomes.push(Ended { number, outcome: Err(error.clone()), left: commit.left() });
+            }
+        }
         self.forget_offsets();
     }
 
@@ -306,7 +327,7 @@ impl Commits {
         self.next_number += 1;
         let number = self.next_number;
         if offsets.is_empty() {
-            self.outcomes.push((number, Ok(())));
+            self.outcomes.push(Ended { number, outcome: Ok(()), left: BTreeSet::new() });
         } else {
             let topics = offsets.iter().map(|(key, offset)| (Arc::clone(&key.topic), offset.topic_id)).collect();
             self.next.offsets.extend(offsets);
@@ -357,9 +378,13 @@ impl Commits {
 
     /// Leaves those offsets out of the next request whose topic is gone, or is another one by now.
     fn leave_out_lost(&mut self, metadata: &Metadata) {
-        let Self { next: Commit { offsets, asked, .. }, unknown, .. } = self;
+        let Self { next: Commit { offsets, asked, lost: left_out, .. }, unknown, .. } = self;
         let lost = |name: &Arc<str>, topic_id: Uuid| lost(metadata.topic(name)?, topic_id, unknown.contains(name));
-        offsets.retain(|key, committed| lost(&key.topic, committed.topic_id).is_none());
+        offsets.retain(|key, offset| {
+            let stays = lost(&key.topic, offset.topic_id).is_none();
+            left_out.extend((!stays).then(|| key.clone()));
+            stays
+        });
         for asked in asked.iter_mut().filter(|asked| asked.lost.is_none()) {
             asked.lost = asked.topics.iter().find_map(|(name, topic_id)| {
                 let place = Place { topic: Some(Arc::clone(name)), ..Place::default() };
@@ -373,8 +398,11 @@ impl Commits {
         self.failures = 0;
         self.last_error = None;
         let place = || Place { group: Some(Arc::clone(&self.group_id)), ..Place::default() };
-        let outcome = |asked: Asked| (asked.number, asked.lost.map_or(Ok(()), |error| Err(error.at(place()))));
-        self.outcomes.extend(commit.asked.into_iter().map(outcome));
+        let Commit { asked, lost, .. } = commit;
+        self.outcomes.extend(asked.into_iter().map(|asked| match asked.lost {
+            None => Ended { number: asked.number, outcome: Ok(()), left: BTreeSet::new() },
+            Some(error) => Ended { number: asked.number, outcome: Err(error.at(place())), left: lost.clone() },
+        }));
     }
 
     /// The topics that the coordinator did not know when it was asked last: their metadata may be out of date.
@@ -387,23 +415,20 @@ impl Commits {
     fn forget_offsets(&mut self) {
         if !is_planted(Bug::OffsetsOfEarlierShare) {
             self.next.offsets.clear();
+            self.next.lost.clear();
         }
     }
 
     /// Fails the commits whose deadline has passed.
     fn give_up(&mut self, now: Instant) {
         let Self { next, in_flight, outcomes, last_error, group_id, .. } = self;
-        let mut is_over = |asked: &mut Asked| {
-            let is_over = asked.deadline <= now;
-            if is_over {
+        for commit in in_flight.iter_mut().chain([next]) {
+            for Asked { number, .. } in commit.asked.extract_if(.., |asked| asked.deadline <= now).collect::<Vec<_>>() {
                 let error = Error::new(ErrorKind::TimedOut(Phase::Request), "offsets were not committed in time");
                 let error = error.at(Place { group: Some(Arc::clone(group_id)), ..Place::default() });
-                outcomes.push((asked.number, Err(last_error.iter().cloned().fold(error, Error::with_source))));
+                let outcome = Err(last_error.iter().cloned().fold(error, Error::with_source));
+                outcomes.push(Ended { number, outcome, left: commit.left() });
             }
-            !is_over
-        };
-        for commit in in_flight.iter_mut().chain([next]) {
-            commit.asked.retain_mut(&mut is_over);
         }
         if self.next.asked.is_empty() {
             self.forget_offsets();
@@ -447,21 +472,33 @@ impl Commits {
                 self.failures = self.failures.saturating_add(1);
                 self.retry_at = now + self.backoff.delay(self.failures, random);
                 self.last_error = Some(error);
-                // Offsets that nobody waits for any more must not be sent again: by now the group may have committed
-                // later ones.
-                if is_planted(Bug::OffsetsOfEarlierShare) || commit.asked.iter().any(|asked| asked.deadline > now) {
-                    // Offsets asked for since then are newer.
-                    let newer = std::mem::replace(&mut self.next.offsets, offsets);
-                    self.next.offsets.extend(newer);
-                }
-                self.next.asked.extend(commit.asked);
-                self.give_up(now);
+                commit.offsets = offsets;
+                self.try_again(now, commit);
             }
-            Some((_, error)) => {
-                self.outcomes.extend(commit.asked.into_iter().map(|asked| (asked.number, Err(error.clone()))));
+            Some((offsets, error)) => {
+                commit.offsets = offsets;
+                for Asked { number, .. } in std::mem::take(&mut commit.asked) {
+                    self.outcomes.push(Ended { number, outcome: Err(error.clone()), left: commit.left() });
+                }
             }
         }
         true
+    }
+
+    /// Puts what is left of a commit into the next request, for those who still wait for it.
+    fn try_again(&mut self, now: Instant, commit: Commit) {
+        self.in_flight = Some(commit);
+        self.give_up(now);
+        let Some(commit) = self.in_flight.take() else { return };
+        // Offsets that nobody waits for any more must not be sent again: by now the group may have committed later
+        // ones.
+        if is_planted(Bug::OffsetsOfEarlierShare) || !commit.asked.is_empty() {
+            // Offsets asked for since then are newer.
+            let newer = std::mem::replace(&mut self.next.offsets, commit.offsets);
+            self.next.offsets.extend(newer);
+            self.next.lost.extend(commit.lost);
+        }
+        self.next.asked.extend(commit.asked);
     }
 
     /// Whether the coordinator refused a member's commit only because the group is rebalancing.
@@ -481,8 +518,8 @@ impl Commits {
         left_uncommitted(response, &self.group_id, offsets, refused)
     }
 
-    /// The number and outcome of each commit that has ended.
-    pub(crate) fn take_outcomes(&mut self) -> impl Iterator<Item = (u64, Result<()>)> {
+    /// The commits that have ended.
+    pub(crate) fn take_outcomes(&mut self) -> impl Iterator<Item = Ended> {
         self.outcomes.drain(..)
     }
 
@@ -543,7 +580,7 @@ impl Consumer {
 
     pub(super) fn tell_outcomes(&mut self) {
         let outcomes = self.commits.iter_mut().flat_map(Commits::take_outcomes);
-        self.events.extend(outcomes.map(|(number, outcome)| ConsumerEvent::Committed { number, outcome }));
+        self.events.extend(outcomes.map(|Ended { number, outcome, .. }| ConsumerEvent::Committed { number, outcome }));
     }
 }
 
@@ -589,7 +626,7 @@ mod tests {
 
     /// The outcomes, with errors as text.
     fn outcomes(commits: &mut Commits) -> Vec<(u64, std::result::Result<(), String>)> {
-        commits.take_outcomes().map(|(number, outcome)| (number, outcome.map_err(|error| error.to_string()))).collect()
+        commits.take_outcomes().map(|ended| (ended.number, ended.outcome.map_err(|error| error.to_string()))).collect()
     }
 
     #[test]
@@ -768,6 +805,39 @@ mod tests {
         let response = OffsetCommitResponse { topics: vec![topic], ..Default::default() };
         commits.handle_response(Instant(0), Ok(response), &mut Random::new(1));
         assert!(outcomes(&mut commits)[0].1.is_err(), "the other partition was left out");
+    }
+
+    #[test]
+    fn who_is_told_that_a_commit_failed_is_told_which_partitions_the_coordinator_has_not_taken() {
+        let metadata = with_topic(&with_topic(&Metadata::default(), "orders", Some(NEW)), "bills", Some(OLD));
+        let both = || offset_of("orders", OLD, 500).into_iter().chain(offset_of("bills", OLD, 7)).collect();
+        let left = |commits: &mut Commits| {
+            let ended = commits.take_outcomes().next().unwrap();
+            assert!(ended.outcome.is_err());
+            ended.left.into_iter().map(|key| key.topic.to_string()).collect::<Vec<_>>()
+        };
+        let mut commits = commits();
+        commits.ask(both(), Instant(0) + LIMIT).unwrap();
+        commits.poll_request(Instant(0), &metadata).unwrap();
+        commits.handle_response(Instant(0), Ok(answer_by_id(&[(OLD, ErrorCode::NONE)])), &mut Random::new(1));
+        assert_eq!(left(&mut commits), ["orders"], "it is another topic by now");
+
+        // Refused for good, or until nobody waits any more.
+        for code in [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::NOT_COORDINATOR] {
+            let known = with_topic(&metadata, "orders", Some(OLD));
+            let orders = offset_of("orders", OLD, 500).into_iter();
+            let bills = offset_of("bills", NEW, 7);
+            commits.ask(orders.chain(bills).collect(), Instant(0) + LIMIT).unwrap();
+            commits.poll_request(Instant(0), &with_topic(&known, "bills", Some(NEW))).unwrap();
+            let answered = answer_by_id(&[(OLD, ErrorCode::NONE), (NEW, code)]);
+            commits.handle_response(Instant(0), Ok(answered), &mut Random::new(1));
+            commits.poll_request(Instant(0) + LIMIT, &known);
+            assert_eq!(left(&mut commits), ["bills"], "{code}");
+        }
+
+        commits.ask(both(), Instant(0) + LIMIT).unwrap();
+        commits.fail(&Error::new(ErrorKind::Fenced, "planted"));
+        assert_eq!(left(&mut commits), ["bills", "orders"]);
     }
 
     #[test]

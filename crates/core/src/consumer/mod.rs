@@ -61,7 +61,7 @@ pub use handout::{BadBatch, FetchedBatch, FetchedResponse, RecordCursor};
 use brokers::{Brokers, Link};
 use buffer::Front;
 use change::misuse;
-pub(crate) use commit::{Commits, Membership};
+pub(crate) use commit::{Commits, Ended, Membership};
 use partition::{IndexKeys, Partition};
 use partitions::Partitions;
 pub use partitions::{PartitionId, TopicPartition};
@@ -720,7 +720,7 @@ mod tests {
             let offsets = commits.uncommitted(|key| consumer.done_position(key).map_or(Done::Nothing, Done::Until));
             number += 1;
             commits.begin(number, &offsets);
-            commits.end(number, Ok(()));
+            commits.end(number, Ok(()), &BTreeSet::new());
             let offsets = offsets.into_iter().map(|(key, committed)| (key.partition, committed.offset));
             (offsets.collect::<Vec<_>>(), consumer.partitions.visits.get() - before)
         };

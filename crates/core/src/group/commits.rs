@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Call, Owner};
-use crate::consumer::{Offsets, newest_version};
+use crate::consumer::{Ended, Offsets, newest_version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Bug, is_planted};
 use crate::time::Instant;
@@ -62,7 +62,8 @@ impl Member {
 
     pub(super) fn tell_outcomes(&mut self) {
         let outcomes = self.commits.take_outcomes();
-        self.events.extend(outcomes.map(|(number, outcome)| MemberEvent::Committed { number, outcome }));
+        let told = |Ended { number, outcome, left }| MemberEvent::Committed { number, outcome, left };
+        self.events.extend(outcomes.map(told));
     }
 }
 

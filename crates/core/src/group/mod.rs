@@ -184,6 +184,9 @@ pub enum MemberEvent {
         number: u64,
         /// The outcome.
         outcome: Result<()>,
+        /// If it failed: the partitions for which the coordinator may not have taken the offset. It has taken the
+        /// others.
+        left: BTreeSet<TopicPartition>,
     },
     /// An error keeps the member from its work. Repeated at intervals while it lasts, unless it has ended the member.
     /// An error that costs the member partitions is told by [`MemberEvent::Lost`] instead.

@@ -292,8 +292,10 @@ fn told(event: &MemberEvent) -> String {
         MemberEvent::AssignmentWanted { .. } => "assignment wanted".to_owned(),
         MemberEvent::Topics(topics) => format!("topics {}", topics.iter().map(|t| &**t).collect::<Vec<_>>().join(" ")),
         MemberEvent::MetadataWanted => "metadata wanted".to_owned(),
-        MemberEvent::Committed { number, outcome: Ok(()) } => format!("committed {number}"),
-        MemberEvent::Committed { number, outcome: Err(error) } => format!("not committed {number}: {:?}", error.kind()),
+        MemberEvent::Committed { number, outcome: Ok(()), .. } => format!("committed {number}"),
+        MemberEvent::Committed { number, outcome: Err(error), .. } => {
+            format!("not committed {number}: {:?}", error.kind())
+        }
         MemberEvent::Failed(error) => format!("failed: {:?}", error.kind()),
     }
 }

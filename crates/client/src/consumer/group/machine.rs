@@ -251,11 +251,11 @@ impl SharedMember {
                     };
                     state.topics = topics.into_iter().map(hold).collect();
                 }
-                MemberEvent::Committed { number, outcome } => match state.commits.remove(&number) {
+                MemberEvent::Committed { number, outcome, left } => match state.commits.remove(&number) {
                     // The receiver may be gone: nobody has to wait for the outcome.
                     Some(sender) => drop(sender.send(outcome)),
                     None => {
-                        if let Some(error) = state.automatic.end(number, outcome) {
+                        if let Some(error) = state.automatic.end(number, outcome, &left) {
                             self.consumer.report(error);
                         }
                     }
