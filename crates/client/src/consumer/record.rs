@@ -32,12 +32,20 @@ pub struct ConsumerRecord {
     pub(super) read_as: ReadAs,
 }
 
-/// The ids that the partition and its topic had when the record was handed out. They do not count when records are
+/// What the partition and its topic were when the record was handed out. They do not count when records are
 /// compared: a record that is read twice is the same record.
 #[derive(Debug, Clone, Copy, Eq)]
 pub(super) struct ReadAs {
     pub(super) partition_id: PartitionId,
     pub(super) topic_id: Uuid,
+    /// See [`RecordCursor::stamp`].
+    pub(super) stamp: u64,
+}
+
+impl ReadAs {
+    pub(super) fn of(cursor: &RecordCursor) -> Self {
+        Self { partition_id: cursor.partition_id(), topic_id: cursor.topic_id(), stamp: cursor.stamp() }
+    }
 }
 
 impl PartialEq for ReadAs {
@@ -76,7 +84,7 @@ impl ConsumerRecord {
             key: view.key.map(part),
             value: view.value.map(part),
             headers: headers.collect(),
-            read_as: ReadAs { partition_id: cursor.partition_id(), topic_id: cursor.topic_id() },
+            read_as: ReadAs::of(cursor),
         }
     }
 }

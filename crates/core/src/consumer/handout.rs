@@ -56,6 +56,7 @@ impl Drop for Pinned {
 pub struct FetchedBatch {
     pub(super) key: TopicPartition,
     pub(super) topic_id: Uuid,
+    pub(super) stamp: u64,
     pub(super) batch: RawBatch,
     pub(super) lease: OpenLease,
     pub(super) pinned: Arc<Pinned>,
@@ -99,6 +100,7 @@ impl FetchedBatch {
             _views: self.pinned.beside(first.capacity() * size_of::<RecordView>()),
             key: self.key,
             topic_id: self.topic_id,
+            stamp: self.stamp,
             lease: self.lease,
             pinned: self.pinned,
             position: self.position,
@@ -176,6 +178,7 @@ impl BadBatch {
 pub struct RecordCursor {
     key: TopicPartition,
     topic_id: Uuid,
+    stamp: u64,
     lease: OpenLease,
     pinned: Arc<Pinned>,
     position: i64,
@@ -202,6 +205,12 @@ impl RecordCursor {
     /// The id of the topic that the records come from; [`Uuid::ZERO`] if the broker has none (before Kafka 2.8).
     pub fn topic_id(&self) -> Uuid {
         self.topic_id
+    }
+
+    /// Tells which of two batches of a partition was read of the newer topic, if they are of two: it has the greater
+    /// stamp.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// The id that the partition had when the batch was handed out.

@@ -488,7 +488,8 @@ impl Partition {
         let position = lease.position()?;
         let (batch, pinned) = self.buffer.batch()?;
         let lease = OpenLease::new(lease, id, returned.clone());
-        Some(FetchedBatch { key: self.key.clone(), topic_id: self.topic_id, batch, lease, pinned, position })
+        let (key, topic_id, stamp) = (self.key.clone(), self.topic_id, self.stamp);
+        Some(FetchedBatch { key, topic_id, stamp, batch, lease, pinned, position })
     }
 
     /// The error at the front of the buffer, if the front cannot be read.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use kavka_core::consumer::{CommittedOffset, Offsets, PartitionId, TopicPartition};
 use kavka_core::wire::Uuid;
 
+use crate::consumer::record::ReadAs;
 use crate::consumer::{Batch, ConsumerRecord, lock};
 
 /// Commits records once they are acknowledged, one by one and in any order, by any thread.
@@ -37,8 +38,6 @@ struct Assigned {
     /// Replaced after a seek backwards, and with the first record of a topic that was created again, so that the
     /// acknowledgements of the records before it have no effect.
     tracked: Arc<Mutex<Tracked>>,
-    /// The ids of earlier topics of this name: their records count no more, however late they are tracked.
-    replaced: BTreeSet<Uuid>,
 }
 
 /// The records of one partition.
@@ -47,6 +46,8 @@ struct Tracked {
     topic_partition: TopicPartition,
     /// The topic that the records were read of.
     topic_id: Uuid,
+    /// Of two topics, the newer one has the greater stamp.
+    stamp: u64,
     changed: Changed,
     /// The offsets that are not acknowledged.
     open: BTreeSet<i64>,
@@ -57,10 +58,10 @@ struct Tracked {
 }
 
 impl Tracked {
-    fn new(topic_partition: &TopicPartition, topic_id: Uuid, changed: &Changed) -> Arc<Mutex<Self>> {
+    fn new(topic_partition: &TopicPartition, topic_id: Uuid, stamp: u64, changed: &Changed) -> Arc<Mutex<Self>> {
         let (topic_partition, changed) = (topic_partition.clone(), Arc::clone(changed));
         let (open, next, is_listed) = (BTreeSet::new(), None, false);
-        Arc::new(Mutex::new(Self { topic_partition, topic_id, changed, open, next, is_listed }))
+        Arc::new(Mutex::new(Self { topic_partition, topic_id, stamp, changed, open, next, is_listed }))
     }
 
     fn offset(&self) -> Option<CommittedOffset> {
@@ -103,33 +104,37 @@ impl Acknowledgements {
     ///
     /// If the member has given up or lost the record's partition in the meantime, the handle has no effect.
     pub fn track(&self, record: &ConsumerRecord) -> Acknowledgement {
-        let (id, topic_id) = (record.read_as.partition_id, record.read_as.topic_id);
-        self.note(&record.topic_partition, id, topic_id, record.offset)
+        self.note(&record.topic_partition, record.read_as, record.offset)
     }
 
     /// As [`track`](Self::track), for the record at this offset of a batch.
     pub fn track_offset(&self, batch: &Batch, offset: i64) -> Acknowledgement {
-        self.note(batch.topic_partition(), batch.partition_id(), batch.topic_id(), offset)
+        self.note(batch.topic_partition(), ReadAs::of(batch), offset)
     }
 
-    fn note(&self, topic_partition: &TopicPartition, id: PartitionId, topic_id: Uuid, offset: i64) -> Acknowledgement {
-        let mut partitions = lock(&self.partitions);
-        let counts = |assigned: &&mut Assigned| assigned.id == id && !assigned.replaced.contains(&topic_id);
-        let Some(assigned) = partitions.get_mut(topic_partition).filter(counts) else {
-            return Acknowledgement { tracked: Tracked::new(topic_partition, topic_id, &Arc::default()), offset };
+    fn note(&self, topic_partition: &TopicPartition, read_as: ReadAs, offset: i64) -> Acknowledgement {
+        let ReadAs { partition_id, topic_id, stamp } = read_as;
+        let without_effect = || {
+            let tracked = Tracked::new(topic_partition, topic_id, stamp, &Arc::default());
+            Acknowledgement { tracked, offset }
         };
-        let (known, next) = {
+        let mut partitions = lock(&self.partitions);
+        let assigned = partitions.get_mut(topic_partition).filter(|assigned| assigned.id == partition_id);
+        let Some(assigned) = assigned else { return without_effect() };
+        let (known, known_stamp, next) = {
             let tracked = lock(&assigned.tracked);
-            (tracked.topic_id, tracked.next)
+            (tracked.topic_id, tracked.stamp, tracked.next)
         };
         let is_of_another = ![known, topic_id].contains(&Uuid::ZERO) && known != topic_id;
-        if is_of_another {
-            assigned.replaced.insert(known);
+        if is_of_another && stamp < known_stamp {
+            // Its topic was replaced by the one that is known. Threads may track the records of both in any order.
+            return without_effect();
         }
         if is_of_another || next.is_some_and(|next| next > offset) {
-            assigned.tracked = Tracked::new(topic_partition, topic_id, &self.changed);
+            assigned.tracked = Tracked::new(topic_partition, topic_id, stamp, &self.changed);
         } else if known.is_zero() {
-            lock(&assigned.tracked).topic_id = topic_id;
+            let mut tracked = lock(&assigned.tracked);
+            (tracked.topic_id, tracked.stamp) = (topic_id, stamp);
         }
         let tracked = Arc::clone(&assigned.tracked);
         drop(partitions);
@@ -172,8 +177,8 @@ impl Acknowledgements {
 
     /// Begins to count the records of a partition that the member now owns; `id` is the one in its consumer.
     pub(super) fn begin(&self, topic_partition: &TopicPartition, id: PartitionId) {
-        let tracked = Tracked::new(topic_partition, Uuid::ZERO, &self.changed);
-        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked, replaced: BTreeSet::new() });
+        let tracked = Tracked::new(topic_partition, Uuid::ZERO, 0, &self.changed);
+        lock(&self.partitions).insert(topic_partition.clone(), Assigned { id, tracked });
     }
 
     /// The partition is no longer the member's.
@@ -193,6 +198,7 @@ mod tests {
     use super::*;
 
     const OLD: Uuid = Uuid([1; 16]);
+    const NEW: Uuid = Uuid([2; 16]);
 
     fn key() -> TopicPartition {
         TopicPartition::new("orders", 0)
@@ -217,6 +223,12 @@ mod tests {
         (acknowledgements, id)
     }
 
+    /// Tracks a record of the topic with this id.
+    fn note(acknowledgements: &Acknowledgements, id: PartitionId, topic_id: Uuid, offset: i64) -> Acknowledgement {
+        let stamp = if topic_id == NEW { 20 } else { 10 };
+        acknowledgements.note(&key(), ReadAs { partition_id: id, topic_id, stamp }, offset)
+    }
+
     fn committed(acknowledgements: &Acknowledgements) -> Option<i64> {
         acknowledgements.offsets().get(&key()).map(|committed| committed.offset)
     }
@@ -225,7 +237,7 @@ mod tests {
     fn the_first_record_that_is_not_acknowledged_holds_up_the_commit() {
         let (acknowledgements, id) = assigned();
         assert_eq!(committed(&acknowledgements), None);
-        let [first, second, third] = [3, 5, 6].map(|offset| acknowledgements.note(&key(), id, OLD, offset));
+        let [first, second, third] = [3, 5, 6].map(|offset| note(&acknowledgements, id, OLD, offset));
         third.acknowledge();
         first.acknowledge();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(5), 1));
@@ -237,11 +249,11 @@ mod tests {
     fn acknowledging_a_record_of_a_partition_that_was_given_up_has_no_effect_when_it_is_back() {
         let (acknowledgements, [first, second]) = (Acknowledgements::new(), ids());
         acknowledgements.begin(&key(), first);
-        let old = acknowledgements.note(&key(), first, OLD, 3);
+        let old = note(&acknowledgements, first, OLD, 3);
         acknowledgements.forget(&key());
         assert_eq!(committed(&acknowledgements), None);
         acknowledgements.begin(&key(), second);
-        let _again = acknowledgements.note(&key(), second, OLD, 3);
+        let _again = note(&acknowledgements, second, OLD, 3);
         old.acknowledge();
         assert_eq!(committed(&acknowledgements), Some(3));
     }
@@ -250,23 +262,23 @@ mod tests {
     fn records_tracked_after_their_partition_was_given_up_are_not_committed_when_it_comes_back_further_on() {
         let (acknowledgements, [first, second]) = (Acknowledgements::new(), ids());
         acknowledgements.begin(&key(), first);
-        let _old: Vec<_> = (0..200).map(|offset| acknowledgements.note(&key(), first, OLD, offset)).collect();
+        let _old: Vec<_> = (0..200).map(|offset| note(&acknowledgements, first, OLD, offset)).collect();
         acknowledgements.forget(&key());
-        let _late: Vec<_> = (200..300).map(|offset| acknowledgements.note(&key(), first, OLD, offset)).collect();
+        let _late: Vec<_> = (200..300).map(|offset| note(&acknowledgements, first, OLD, offset)).collect();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (None, 0));
         acknowledgements.begin(&key(), second);
-        let _later: Vec<_> = (300..400).map(|offset| acknowledgements.note(&key(), first, OLD, offset)).collect();
+        let _later: Vec<_> = (300..400).map(|offset| note(&acknowledgements, first, OLD, offset)).collect();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (None, 0));
-        acknowledgements.note(&key(), second, OLD, 5_000).acknowledge();
-        acknowledgements.note(&key(), first, OLD, 400).acknowledge();
+        note(&acknowledgements, second, OLD, 5_000).acknowledge();
+        note(&acknowledgements, first, OLD, 400).acknowledge();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(5_001), 0));
     }
 
     #[test]
     fn after_a_seek_backwards_what_is_read_again_counts_alone() {
         let (acknowledgements, id) = assigned();
-        let old: Vec<_> = (0..10).map(|offset| acknowledgements.note(&key(), id, OLD, offset)).collect();
-        acknowledgements.note(&key(), id, OLD, 2).acknowledge();
+        let old: Vec<_> = (0..10).map(|offset| note(&acknowledgements, id, OLD, offset)).collect();
+        note(&acknowledgements, id, OLD, 2).acknowledge();
         assert_eq!(committed(&acknowledgements), Some(3));
         old.into_iter().for_each(Acknowledgement::acknowledge);
         assert_eq!(committed(&acknowledgements), Some(3));
@@ -275,26 +287,43 @@ mod tests {
     #[test]
     fn what_was_read_of_a_topic_that_was_created_again_does_not_count_for_the_new_one() {
         let (acknowledgements, id) = assigned();
-        let new = Uuid([2; 16]);
-        let late = acknowledgements.note(&key(), id, OLD, 3);
-        acknowledgements.note(&key(), id, OLD, 4).acknowledge();
+        let late = note(&acknowledgements, id, OLD, 3);
+        note(&acknowledgements, id, OLD, 4).acknowledge();
         assert_eq!(acknowledgements.offset(&key()).unwrap().topic_id, OLD);
         // The new topic may be the longer one already.
-        let open = acknowledgements.note(&key(), id, new, 9);
+        let open = note(&acknowledgements, id, NEW, 9);
         late.acknowledge();
         let offset = acknowledgements.offset(&key()).unwrap();
-        assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (new, 9, 1));
-        acknowledgements.note(&key(), id, OLD, 5).acknowledge();
+        assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (NEW, 9, 1));
+        note(&acknowledgements, id, OLD, 5).acknowledge();
         assert_eq!((committed(&acknowledgements), acknowledgements.open()), (Some(9), 1), "it was tracked too late");
         open.acknowledge();
         assert_eq!(committed(&acknowledgements), Some(10));
     }
 
     #[test]
+    fn the_new_topic_counts_although_its_first_record_is_tracked_before_the_last_one_of_the_old_topic() {
+        for known_before in [None, Some(4)] {
+            let (acknowledgements, id) = assigned();
+            if let Some(offset) = known_before {
+                note(&acknowledgements, id, OLD, offset).acknowledge();
+            }
+            let first = note(&acknowledgements, id, NEW, 0);
+            note(&acknowledgements, id, OLD, 5).acknowledge();
+            let second = note(&acknowledgements, id, NEW, 1);
+            first.acknowledge();
+            let offset = acknowledgements.offset(&key()).unwrap();
+            assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (NEW, 1, 1));
+            second.acknowledge();
+            assert_eq!(committed(&acknowledgements), Some(2));
+        }
+    }
+
+    #[test]
     fn an_id_that_becomes_known_after_an_upgrade_of_the_brokers_does_not_make_a_topic_another_one() {
         let (acknowledgements, id) = assigned();
-        let open = acknowledgements.note(&key(), id, Uuid::ZERO, 3);
-        acknowledgements.note(&key(), id, OLD, 4).acknowledge();
+        let open = note(&acknowledgements, id, Uuid::ZERO, 3);
+        note(&acknowledgements, id, OLD, 4).acknowledge();
         let offset = acknowledgements.offset(&key()).unwrap();
         assert_eq!((offset.topic_id, offset.offset, acknowledgements.open()), (OLD, 3, 1));
         open.acknowledge();
@@ -308,7 +337,7 @@ mod tests {
             acknowledgements.begin(&TopicPartition::new("orders", partition), id);
         }
         assert!(acknowledgements.take_changed().is_empty());
-        let records = [3, 4, 5].map(|offset| acknowledgements.note(&key(), id, OLD, offset));
+        let records = [3, 4, 5].map(|offset| note(&acknowledgements, id, OLD, offset));
         for record in records {
             assert_eq!(acknowledgements.take_changed(), [key()]);
             record.acknowledge();
@@ -320,7 +349,7 @@ mod tests {
     #[test]
     fn many_threads_acknowledge() {
         let (acknowledgements, id) = assigned();
-        let mut open: Vec<_> = (0..1_000).map(|offset| acknowledgements.note(&key(), id, OLD, offset)).collect();
+        let mut open: Vec<_> = (0..1_000).map(|offset| note(&acknowledgements, id, OLD, offset)).collect();
         let held = open.remove(700);
         std::thread::scope(|scope| {
             while !open.is_empty() {
