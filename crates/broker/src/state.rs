@@ -263,7 +263,7 @@ impl State {
     pub(crate) fn delete_topic(&mut self, name: &str) -> bool {
         let Some(topic) = self.topics.remove(name) else { return false };
         self.topic_names.remove(&topic.topic_id);
-        self.groups.forget_topic(name);
+        self.groups.forget_topic(name, self.config.kafka_version);
         for partition in topic.partitions {
             self.wakes.look_again(partition.waiters);
         }

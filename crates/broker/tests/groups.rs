@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::Harness;
-use kavka_broker::ConnectionId;
+use kavka_broker::{ClusterConfig, ConnectionId, KafkaVersion};
 use kavka_core::wire::error_code::ErrorCode;
 use kavka_core::wire::messages::join_group::JoinGroupRequestProtocol;
 use kavka_core::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -53,6 +53,27 @@ fn heartbeat(harness: &mut Harness, connection: ConnectionId, member_id: &str, g
     let (group_id, member_id) = ("g".into(), member_id.into());
     let request = HeartbeatRequest { group_id, generation_id, member_id, ..HeartbeatRequest::default() };
     harness.call(connection, 3, &request).error_code
+}
+
+/// Commits offset 3.
+fn commit(
+    harness: &mut Harness,
+    connection: ConnectionId,
+    generation_id_or_member_epoch: Option<i32>,
+    member_id: &str,
+) -> ErrorCode {
+    let partition = OffsetCommitRequestPartition { committed_offset: 3, ..OffsetCommitRequestPartition::default() };
+    let partitions = vec![OffsetCommitRequestPartition { committed_metadata: Some(String::new()), ..partition }];
+    let topics = vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
+    let (group_id, member_id) = ("g".into(), member_id.into());
+    let request = OffsetCommitRequest {
+        group_id,
+        generation_id_or_member_epoch,
+        member_id,
+        topics,
+        ..OffsetCommitRequest::default()
+    };
+    harness.call(connection, 8, &request).topics[0].partitions[0].error_code
 }
 
 /// A stable group of one member, in generation 1.
@@ -117,20 +138,7 @@ fn who_does_not_join_again_in_time_is_left_out() {
 fn only_members_of_this_generation_commit_while_there_are_members() {
     let mut harness = Harness::new(1);
     let (connection, member) = stable(&mut harness);
-    let mut commit = |generation_id_or_member_epoch, member_id: &str| {
-        let partition = OffsetCommitRequestPartition { committed_offset: 3, ..OffsetCommitRequestPartition::default() };
-        let partitions = vec![OffsetCommitRequestPartition { committed_metadata: Some(String::new()), ..partition }];
-        let topics = vec![OffsetCommitRequestTopic { name: "t".into(), partitions, ..Default::default() }];
-        let (group_id, member_id) = ("g".into(), member_id.into());
-        let request = OffsetCommitRequest {
-            group_id,
-            generation_id_or_member_epoch,
-            member_id,
-            topics,
-            ..OffsetCommitRequest::default()
-        };
-        harness.call(connection, 8, &request).topics[0].partitions[0].error_code
-    };
+    let mut commit = |generation_id, member_id: &str| commit(&mut harness, connection, generation_id, member_id);
     assert_eq!(commit(None, ""), ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(commit(Some(9), &member), ErrorCode::ILLEGAL_GENERATION);
     assert_eq!(commit(Some(1), &member), ErrorCode::NONE);
@@ -146,4 +154,25 @@ fn a_member_that_leaves_makes_the_others_join_again() {
     assert_eq!(heartbeat(&mut harness, connection, &member, 1), ErrorCode::UNKNOWN_MEMBER_ID);
     let groups = harness.call(connection, 4, &ListGroupsRequest::default()).groups;
     assert_eq!(groups[0].group_state, "Empty");
+}
+
+#[test]
+fn before_kafka_4_a_group_without_members_and_offsets_is_forgotten_when_any_topic_is_deleted() {
+    for (kafka_version, is_forgotten) in [(KafkaVersion::V3_9, true), (KafkaVersion::V4_4, false)] {
+        let mut harness = Harness::with(ClusterConfig { kafka_version, ..ClusterConfig::default() });
+        harness.cluster.create_topic("other", 1, 1).unwrap();
+        let connection = harness.connect(1);
+        assert_eq!(commit(&mut harness, connection, None, ""), ErrorCode::NONE);
+        let mut groups_after = |topic| {
+            harness.cluster.delete_topic(harness.now, topic);
+            harness.call(connection, 4, &ListGroupsRequest::default()).groups.len()
+        };
+        assert_eq!(groups_after("other"), 1, "it has an offset");
+        assert_eq!(groups_after("t"), usize::from(!is_forgotten), "{kafka_version}");
+
+        let mut harness = Harness::with(ClusterConfig { kafka_version, ..ClusterConfig::default() });
+        let (connection, member) = stable(&mut harness);
+        harness.cluster.delete_topic(harness.now, "t");
+        assert_eq!(heartbeat(&mut harness, connection, &member, 1), ErrorCode::NONE, "it has a member");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use kavka_broker::serve::{Broker, Options, Tls};
-use kavka_broker::{ClusterConfig, Sasl};
+use kavka_broker::{ClusterConfig, KafkaVersion, Sasl};
 use kavka_test_kafka::Kafka;
 
 /// The user that listeners with SASL know, and its password.
@@ -39,6 +39,23 @@ pub fn embedded() -> &'static Brokers {
         let with_sasl = Broker::start(Options { cluster, ..Options::default() }).unwrap();
         let sasl_address = with_sasl.bootstrap_servers();
         Brokers { addresses, sasl_address, authority: None, kind: Kind::Embedded(broker), _with_sasl: Some(with_sasl) }
+    })
+}
+
+/// An embedded cluster that is the last Kafka 3.
+pub fn embedded_3() -> &'static Brokers {
+    static BROKERS: OnceLock<Brokers> = OnceLock::new();
+    BROKERS.get_or_init(|| {
+        let cluster = ClusterConfig { brokers: 2, kafka_version: KafkaVersion::V3_9, ..ClusterConfig::default() };
+        let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+        let addresses = numbered(&broker.bootstrap_servers());
+        Brokers {
+            addresses,
+            sasl_address: String::new(),
+            authority: None,
+            kind: Kind::Embedded(broker),
+            _with_sasl: None,
+        }
     })
 }
 

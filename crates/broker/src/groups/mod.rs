@@ -20,6 +20,7 @@ use kavka_core::wire::messages::describe_groups::DescribedGroup;
 use kavka_core::wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
 use crate::ConnectionId;
+use crate::KafkaVersion;
 use crate::configs::Configs;
 use crate::waits::Wakes;
 
@@ -427,10 +428,14 @@ impl Groups {
         Ok(())
     }
 
-    /// Deletes all committed offsets of a topic.
-    pub(crate) fn forget_topic(&mut self, topic: &str) {
+    /// Deletes all committed offsets of a topic. Before Kafka 4, a coordinator takes the occasion to forget every group
+    /// that has neither members nor offsets.
+    pub(crate) fn forget_topic(&mut self, topic: &str, kafka_version: KafkaVersion) {
         for group in self.groups.values_mut() {
             group.offsets.retain(|(name, _), _| &**name != topic);
+        }
+        if kafka_version <= KafkaVersion::V3_9 {
+            self.groups.retain(|_, group| !group.is_empty() || !group.offsets.is_empty());
         }
     }
 
