@@ -89,13 +89,13 @@ replay: ## Run one seed of the simulator and print what happens: make replay SEE
 replay-group: ## Run one seed of the simulator's group and print what happens: make replay-group SEED=7
 	cargo run --quiet -p kavka-sim -- replay-group $(SEED)
 
-fuzz: ## Run a fuzz target, or an input that it found: make fuzz TARGET=batches SECONDS=60, make fuzz TARGET=batches INPUT=file
+fuzz: ## Run a fuzz target, or an input that it found: make fuzz TARGET=batches SECONDS=60 (or RUNS=10000000), make fuzz TARGET=batches INPUT=file
 	cargo run --quiet -p xtask -- seeds
 	mkdir -p target/fuzz/corpus/$(TARGET) target/fuzz/found
-	cd fuzz && nice cargo run --quiet --bin $(TARGET) -- $(if $(INPUT),$(abspath $(INPUT)),-max_total_time=$(SECONDS) \
+	cd fuzz && nice cargo run --quiet --bin $(TARGET) -- $(if $(INPUT),$(abspath $(INPUT)),$(if $(RUNS),-runs=$(RUNS),-max_total_time=$(SECONDS)) \
 		-max_len=16384 -timeout=20 -rss_limit_mb=1024 -artifact_prefix=../target/fuzz/found/$(TARGET)- ../target/fuzz/corpus/$(TARGET))
 
-fuzz-quick: ## Run every fuzz target for half a minute
+fuzz-quick: ## Run every fuzz target for half a minute; with RUNS=10000000 that many times
 	for target in $(FUZZ_TARGETS); do $(MAKE) --no-print-directory fuzz TARGET=$$target SECONDS=30 || exit; done
 
 python-test: $(VENV)/tested ## Run unit, compatibility, misuse and life-cycle tests of the Python package
