@@ -835,6 +835,13 @@ mod tests {
             assert_eq!(left(&mut commits), ["bills"], "{code}");
         }
 
+        // One is another topic, and nobody knows of the other one.
+        let later = Instant(0) + LIMIT;
+        commits.ask(both(), later + LIMIT).unwrap();
+        commits.poll_request(later, &metadata).unwrap();
+        commits.poll_request(later + LIMIT, &metadata);
+        assert_eq!(left(&mut commits), ["bills", "orders"]);
+
         commits.ask(both(), Instant(0) + LIMIT).unwrap();
         commits.fail(&Error::new(ErrorKind::Fenced, "planted"));
         assert_eq!(left(&mut commits), ["bills", "orders"]);
