@@ -317,3 +317,111 @@ fn a_member_waits_for_others_as_long_as_its_coordinator_answers_anything() {
     script.answer(id, joined(1, "leader", &[]));
     assert_eq!(script.poll(), ["sync"]);
 }
+
+#[test]
+fn a_member_that_is_closed_lets_go_leaves_and_ends() {
+    let mut script = Script::reading(config(), Eager, &[0, 1]);
+    script.member.close();
+    assert_eq!(script.events(), ["revoked 0 1"]);
+    let number = script.commit(1, 7);
+    script.answer_commit(ErrorCode::NONE);
+    assert_eq!(script.events(), [format!("committed {number}")]);
+    script.member.handle_released();
+    script.leave();
+    assert!(script.member.has_ended());
+}
+
+#[test]
+fn a_member_can_be_closed_in_every_state_and_ends() {
+    for state in ["unjoined", "joining", "syncing", "beginning"] {
+        for protocol in [Eager, Cooperative] {
+            for closed_while_it_has in [&[][..], &[0]] {
+                if protocol == Eager && !closed_while_it_has.is_empty() {
+                    continue;
+                }
+                let mut script = if closed_while_it_has.is_empty() {
+                    Script::new(config(), custom(protocol))
+                } else {
+                    let mut script = Script::reading(config(), protocol, closed_while_it_has);
+                    script.pass(2_000);
+                    script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+                    script
+                };
+                let join = (state != "unjoined").then(|| script.take_join().0);
+                let late = join.filter(|_| state == "joining");
+                if state != "joining"
+                    && let Some(join) = join
+                {
+                    script.answer(join, joined(2, "leader", &[]));
+                }
+                if state == "beginning" {
+                    script.sync(&[0, 1, 2]);
+                }
+                script.member.close();
+                if let Some(join) = late {
+                    script.answer(join, joined(2, "leader", &[]));
+                }
+                if script.events().iter().any(|event| event.starts_with("revoked")) {
+                    assert!(!script.member.has_ended());
+                    script.member.handle_released();
+                }
+                if script.poll().contains(&"leave") {
+                    assert_eq!(script.owner("leave"), Owner::Control, "a join may wait on the other connection");
+                    script.leave();
+                }
+                assert!(script.member.has_ended(), "{state}, {protocol:?}, it has {closed_while_it_has:?}");
+                assert!(script.member.assignment().is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_commits_of_a_member_that_is_closed_in_a_rebalance_are_sent_again_in_the_next_generation() {
+    for begun in ["joining", "syncing"] {
+        let mut script = between_generations(begun);
+        script.member.close();
+        assert_eq!(script.events(), ["revoked 0 1"]);
+        let number = script.commit(1, 7);
+        script.member.handle_released();
+        script.answer_commit(ErrorCode::ILLEGAL_GENERATION);
+        assert!(!script.poll().contains(&"leave"), "nothing is committed yet");
+        if begun == "joining" {
+            script.join(2);
+        }
+        script.sync(&[0]);
+        script.pass(1_100);
+        assert_eq!(script.answer_commit(ErrorCode::NONE), Some(2));
+        assert_eq!(script.events(), [format!("committed {number}")]);
+        script.leave();
+        assert!(script.member.has_ended());
+    }
+}
+
+#[test]
+fn a_member_that_is_closed_in_a_rebalance_does_not_wait_for_its_end_once_its_commits_are_accepted() {
+    let mut script = between_generations("joining");
+    script.member.close();
+    script.commit(1, 7);
+    script.member.handle_released();
+    assert!(!script.poll().contains(&"leave"), "the commit is not answered yet");
+    script.answer_commit(ErrorCode::NONE);
+    script.leave();
+    assert!(script.member.has_ended());
+}
+
+#[test]
+fn a_member_that_is_closed_while_it_gives_up_a_part_is_asked_for_the_rest_too() {
+    let mut script = Script::reading(config(), Cooperative, &[0, 1]);
+    script.pass(2_000);
+    script.beat(ErrorCode::REBALANCE_IN_PROGRESS);
+    script.join(2);
+    script.sync(&[0]);
+    assert_eq!(script.events(), ["revoked 1"]);
+    script.member.close();
+    script.member.handle_released();
+    assert_eq!(script.events(), ["revoked 0"]);
+    script.member.handle_released();
+    script.leave();
+    assert!(script.member.has_ended());
+}
