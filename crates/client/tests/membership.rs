@@ -9,7 +9,7 @@ use futures_core::Stream as _;
 use kavka::blocking::GroupConsumer;
 use kavka::{
     Acknowledgements, AutoOffsetReset, ClientConfig, CommittedOffset, ConsumerConfig, ErrorCode, GroupConfig,
-    GroupOptions, Offsets, Records, TopicPartition, WireTap,
+    GroupOptions, GroupProtocol, Offsets, RebalanceListener, Records, TopicPartition, WireTap,
 };
 use kavka_broker::Fault;
 use kavka_core::wire::ApiKey;
@@ -39,8 +39,12 @@ fn gated() -> (Arc<Mutex<()>>, Rig) {
 }
 
 fn committed(rig: &Rig) -> Option<i64> {
+    committed_of(rig, 0)
+}
+
+fn committed_of(rig: &Rig, partition: i32) -> Option<i64> {
     let offsets = rig.wait(rig.client.admin().group_offsets("workers")).unwrap();
-    offsets.get(&key(0)).map(|committed| committed.offset)
+    offsets.get(&key(partition)).map(|committed| committed.offset)
 }
 
 /// The offset of the next record, if it is there.
@@ -157,6 +161,68 @@ fn automatic_commits_that_fail_again_and_again_are_told() {
     assert_eq!(error.code(), Some(ErrorCode::GROUP_AUTHORIZATION_FAILED));
     assert!(rig.broker.with(|cluster, _| cluster.faults().is_empty()), "one failure is not told");
     member.close(LIMIT).unwrap();
+}
+
+/// Panics whenever it is called.
+struct Panicking;
+
+impl RebalanceListener for Panicking {
+    fn on_assigned(&self, _: &kavka::GroupConsumer, _: &[TopicPartition]) {
+        panic!("planted");
+    }
+
+    fn on_revoked(&self, _: &kavka::GroupConsumer, _: &[TopicPartition]) {
+        panic!("planted");
+    }
+
+    fn on_lost(&self, _: &kavka::GroupConsumer, _: &[TopicPartition]) {
+        panic!("planted");
+    }
+}
+
+#[test]
+fn a_listener_that_panics_is_told_of_and_the_member_goes_on() {
+    let rig = Rig::new(1, 2);
+    rig.write(2, 0, 10);
+    let with_listener = || {
+        let consumer = ConsumerConfig::default().group_id(Some("workers".into()));
+        let options = GroupOptions::default().listener(Panicking);
+        let member = rig.client.group_consumer(consumer, group().group_protocol(GroupProtocol::Classic), options);
+        let member = member.unwrap();
+        member.subscribe(&[TOPIC]).unwrap();
+        GroupConsumer::from(member)
+    };
+    let is_told = |member: &GroupConsumer, what: &str| {
+        let error = until(what, || member.next_records(1, Duration::from_millis(50)).err());
+        assert!(error.to_string().contains("the rebalance listener panicked"), "{what}: {error}");
+    };
+    let first = with_listener();
+    is_told(&first, "on_assigned");
+    let mut read = 0;
+    until("all records", || {
+        read += first.next_records(100, Duration::from_millis(50)).unwrap().len();
+        (read == 20).then_some(())
+    });
+
+    let second = with_listener();
+    is_told(&first, "on_revoked");
+    is_told(&second, "on_assigned of the second member");
+    let shares = || [&first, &second].map(|member| member.assignment().len());
+    until("both to have a partition", || {
+        // It is told that `on_assigned` panicked for the new generation, too.
+        drop((first.next_records(100, Duration::from_millis(10)), second.next_records(100, Duration::from_millis(10))));
+        (shares() == [1, 1]).then_some(())
+    });
+
+    rig.broker.inject(Fault::fail(ErrorCode::UNKNOWN_MEMBER_ID).api(ApiKey::Heartbeat).times(1));
+    until("on_lost", || {
+        let told = [&first, &second].map(|member| member.next_records(1, Duration::from_millis(10)).err());
+        let lost = told.iter().flatten().any(|error| error.to_string().contains("moved on without this member"));
+        lost.then_some(())
+    });
+    first.close(LIMIT).unwrap();
+    second.close(LIMIT).unwrap();
+    assert_eq!([0, 1].map(|partition| committed_of(&rig, partition)), [Some(10); 2], "all that was read is committed");
 }
 
 #[test]

@@ -42,7 +42,9 @@ pub struct Record<'a> {
     pub headers: &'a [Header<'a>],
     /// The partition; `None`: chosen by the key or, without a key, so that batches fill up.
     pub partition: Option<i32>,
-    /// The timestamp in milliseconds since 1970; `None`: now, to within a few milliseconds.
+    /// The timestamp in milliseconds since 1970; `None`: now, to within a few milliseconds. A negative one is refused,
+    /// as by Java's client. How far in the future it may be the broker decides: Kafka 4 refuses records of more than an
+    /// hour from now (`message.timestamp.after.max.ms`), and only those of a batch; Kafka 3 takes any.
     pub timestamp_ms: Option<i64>,
 }
 
@@ -108,7 +110,11 @@ impl Handle {
         if topic.producer != self.number {
             return Err(AppendError::Refused(foreign_topic()));
         }
-        let timestamp_ms = record.timestamp_ms.unwrap_or_else(clock::timestamp_ms);
+        let timestamp_ms = match record.timestamp_ms {
+            Some(chosen) if chosen < 0 => return Err(AppendError::Refused(before_1970(chosen))),
+            Some(chosen) => chosen,
+            None => clock::timestamp_ms(),
+        };
         let now = self.machine.clock.now();
         let Record { partition, key, value, headers, timestamp_ms: chosen } = *record;
         let append = || {
@@ -152,6 +158,12 @@ impl Handle {
             Err(error) => is_last.then(|| Err(refused(error))),
         }
     }
+}
+
+#[cold]
+fn before_1970(timestamp_ms: i64) -> Error {
+    let what = format!("the timestamp of a record is a number of milliseconds since 1970, not {timestamp_ms}");
+    Error::new(ErrorKind::Misuse, what).with_written(Written::No).with_hint("leave it out for the current time")
 }
 
 #[cold]

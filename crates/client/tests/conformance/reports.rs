@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kavka::{ErrorCode, ErrorKind, ProducerConfig, Record, Written};
+use kavka_core::wire::records::request_bytes;
 use kavka_test_support::on_every_listener;
 use kavka_test_support::{LIMIT, unique};
 
@@ -17,6 +18,8 @@ on_every_listener!(
     a_dropped_producer_still_sends,
     a_record_too_large_for_the_broker_fails_alone,
     a_record_too_large_for_the_request_is_refused_at_once,
+    a_record_of_exactly_the_largest_size_is_stored_and_one_byte_more_is_refused,
+    a_timestamp_out_of_range_is_refused_with_its_record_alone,
     with_log_append_time_the_report_has_the_brokers_time,
 );
 
@@ -122,6 +125,57 @@ fn a_record_too_large_for_the_request_is_refused_at_once(cluster: &Cluster) {
     assert!(error.to_string().contains("max.request.size"), "{error}");
     writer.write(["goes on"]);
     assert_eq!(values(&read_all(cluster, &topic, 1, 1)[&0]), ["goes on"]);
+}
+
+fn a_record_of_exactly_the_largest_size_is_stored_and_one_byte_more_is_refused(cluster: &Cluster) {
+    const LIMIT_BYTES: usize = 20_000;
+    let value = |length| vec![b'v'; length];
+    // What a batch of one record takes besides its value.
+    let around = request_bytes(None, Some(&value(LIMIT_BYTES)), &[]) - LIMIT_BYTES;
+    let largest = value(LIMIT_BYTES - around);
+    assert_eq!(request_bytes(None, Some(&largest), &[]), LIMIT_BYTES);
+    let larger = value(largest.len() + 1);
+    let record = |value| Record { value: Some(value), ..Record::default() };
+
+    let topic = cluster.topic(1);
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().max_request_size(LIMIT_BYTES));
+    let error = writer.producer.try_send(writer.topic, &record(&larger)).unwrap_err();
+    assert!(error.to_string().contains("takes 20001 bytes, more than max.request.size (20000)"), "{error}");
+    assert_eq!(writer.send_record(&record(&largest)).wait().unwrap().offset, Some(0));
+
+    let topic = cluster.create(&unique("limited"), 1, 1, &[("max.message.bytes", &LIMIT_BYTES.to_string())]);
+    let writer = Writer::new(cluster, &topic);
+    let refused = writer.send_record(&record(&larger)).wait().unwrap_err();
+    assert_eq!((refused.code(), refused.written()), (Some(ErrorCode::MESSAGE_TOO_LARGE), Written::No));
+    assert_eq!(writer.send_record(&record(&largest)).wait().unwrap().offset, Some(0));
+}
+
+fn a_timestamp_out_of_range_is_refused_with_its_record_alone(cluster: &Cluster) {
+    let topic = cluster.topic(1);
+    let writer = Writer::with(cluster, &topic, ProducerConfig::default().linger(LIMIT / 2));
+    let record = |timestamp_ms| Record { timestamp_ms: Some(timestamp_ms), ..Record::default() };
+    for negative in [-1, i64::MIN] {
+        let error = writer.producer.try_send(writer.topic, &record(negative)).unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Misuse, Written::No));
+        assert!(error.to_string().contains(&format!("since 1970, not {negative}")), "{error}");
+    }
+    let [first, last, second] = [0, i64::MAX, 1].map(|timestamp_ms| writer.send_record(&record(timestamp_ms)));
+    writer.flush();
+    let is_stored = match last.wait() {
+        Ok(_) => true,
+        // Kafka 4; the embedded broker does not check timestamps.
+        Err(error) => {
+            assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Written::No), "{error}");
+            false
+        }
+    };
+    assert_eq!(
+        (first.wait().unwrap().offset, second.wait().unwrap().offset),
+        (Some(0), Some(1 + i64::from(is_stored)))
+    );
+    let read = read_all(cluster, &topic, 1, 2 + usize::from(is_stored));
+    let times: Vec<i64> = read[&0].iter().map(|record| record.timestamp_ms).collect();
+    assert_eq!(times, if is_stored { vec![0, i64::MAX, 1] } else { vec![0, 1] });
 }
 
 fn with_log_append_time_the_report_has_the_brokers_time(cluster: &Cluster) {
