@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use kavka::config::{Setting, select_properties};
+use kavka::config::{Setting, select_properties, without_effect};
 
 use crate::arguments::file;
 use crate::failure::Failure;
@@ -67,7 +67,7 @@ impl Cluster {
         if let Some(path) = &self.command_config {
             settings.extend(from_file(path, tables)?);
         }
-        settings.extend(self.properties.iter().cloned());
+        settings.extend(self.properties.iter().filter(|(name, value)| has_effect(name, value)).cloned());
         let options = [
             ("security.protocol", &self.security_protocol),
             ("ssl.ca.location", &self.tls_ca),
@@ -124,6 +124,15 @@ fn from_file(path: &Path, tables: &[&[Setting]]) -> Result<Settings, Failure> {
         eprintln!("kavka: {shown}: {why}; it is ignored");
     }
     Ok(used)
+}
+
+/// Whether a setting of -X is not one of those that a properties file may have without effect. Says so, if it is.
+fn has_effect(name: &str, value: &str) -> bool {
+    let why = without_effect(name, value);
+    if let Some(why) = &why {
+        eprintln!("kavka: {why}; it is ignored");
+    }
+    why.is_none()
 }
 
 fn password_in(path: &Path) -> Result<String, Failure> {

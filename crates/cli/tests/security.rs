@@ -173,6 +173,8 @@ fn a_properties_file_loads_no_class_looks_nothing_up_and_runs_nothing() {
         ("sasl.login.callback.handler.class=evil.Handler", "it names a Java class, and none is loaded"),
         ("sasl.client.callback.handler.class=evil.Handler", "it names a Java class, and none is loaded"),
         ("ssl.engine.factory.class=evil.Factory", "it names a Java class, and none is loaded"),
+        ("security.providers=evil.Provider", "the cryptography of this client is fixed"),
+        ("ssl.cipher.suites=TLS_RSA_WITH_NULL_MD5", "the cryptography of this client is fixed"),
         (
             "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n\
              sasl.jaas.config=com.sun.security.auth.module.JndiLoginModule required user.provider.url=\"ldap://evil\";",
@@ -197,13 +199,15 @@ fn a_properties_file_loads_no_class_looks_nothing_up_and_runs_nothing() {
     let file = File::new(
         "providers.properties",
         "config.providers=env\nconfig.providers.env.class=evil.Provider\nclient.id=${env:KAVKA_SASL_PASSWORD}\n\
-         security.providers=evil.Provider\n",
+         ssl.trustmanager.algorithm=evil\n",
     );
     let output = run(&broker, &["topics", "-F", file.path()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no setting is called `config.providers`; it is ignored"));
-    let said = "line 4: security.providers has no effect here, because it chooses parts of Java; it is ignored";
-    assert!(text(&output.stderr).contains(said));
+    let said = "ssl.trustmanager.algorithm has no effect here, because it chooses parts of Java; it is ignored";
+    assert!(text(&output.stderr).contains(&format!("line 4: {said}")));
+    let output = run(&broker, &["topics", "-X", "ssl.trustmanager.algorithm=evil"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), format!("kavka: {said}\n")));
 }
 
 #[test]

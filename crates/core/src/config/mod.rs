@@ -18,7 +18,7 @@ mod value;
 pub use client::ClientConfig;
 pub use consumer::{AutoOffsetReset, ConsumerConfig, IsolationLevel};
 pub use group::{GroupConfig, GroupProtocol};
-pub use names::{all_settings, beside_mentions, mentions};
+pub use names::{all_settings, beside_mentions, mentions, without_effect};
 pub use producer::{Acks, ProducerConfig};
 pub use properties::select_properties;
 pub(crate) use security::{EXTENSION_FORM, is_extension};

@@ -36,15 +36,23 @@ pub fn beside_mentions<'a>(mut text: String, options: impl IntoIterator<Item = (
     text
 }
 
+/// Why a setting of Java's client or of librdkafka has no effect here, and may be ignored, in a sentence that begins
+/// with its name. `None` for every other name, and for those that are refused. Of the value it shows nothing.
+pub fn without_effect(name: &str, value: &str) -> Option<String> {
+    match foreign(name, value) {
+        Some(Foreign::Unneeded(why)) => Some(format!("{name} has no effect here, because {why}")),
+        Some(Foreign::Refused(_)) | None => None,
+    }
+}
+
 /// The error for a name that is in none of `tables`. Of the value it shows nothing.
 ///
 /// What looks like no name is not shown: it may be a line of a private key.
 pub(super) fn unknown(name: &str, value: &str, tables: &[&'static [Setting]]) -> Error {
-    let what = if let Some(foreign) = foreign(name, value) {
-        match foreign {
-            Foreign::Unneeded(why) => format!("{name} has no effect here, because {why}: leave it out"),
-            Foreign::Refused(instead) => format!("{name} is not supported: {instead}"),
-        }
+    let what = if let Some(why) = without_effect(name, value) {
+        format!("{why}: leave it out")
+    } else if let Some(Foreign::Refused(instead)) = foreign(name, value) {
+        format!("{name} is not supported: {instead}")
     } else if let Some(other) = all_settings().find(|setting| setting.name == name) {
         format!("{name} is not a setting of this kind; it is {}", owner(other))
     } else if let Some(nearest) = nearest(name, tables) {

@@ -1,6 +1,5 @@
 //! Reads properties files, as `java.util.Properties` and therefore Kafka's own tools do.
 
-use super::security::{Foreign, foreign};
 use super::{ClientConfig, Setting, all_settings, names};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,11 +24,8 @@ pub fn select_properties(bytes: &[u8], tables: &[&[Setting]]) -> Result<(Vec<(St
     for (number, name, value) in parse(bytes)? {
         if is_in(ClientConfig::SETTINGS, &name) || tables.iter().any(|table| is_in(table, &name)) {
             used.push((name, value));
-        } else if let Some(Foreign::Unneeded(why)) = foreign(&name, &value) {
-            ignored.push(Error::new(
-                ErrorKind::Config,
-                format!("line {number}: {name} has no effect here, because {why}"),
-            ));
+        } else if let Some(why) = names::without_effect(&name, &value) {
+            ignored.push(Error::new(ErrorKind::Config, format!("line {number}: {why}")));
         } else if !all_settings().any(|setting| setting.name == name) {
             let why = names::unknown(&name, &value, &[ClientConfig::SETTINGS]);
             let error = Error::new(ErrorKind::Config, format!("line {number}: {why}"));
@@ -186,15 +182,27 @@ mod tests {
 
     #[test]
     fn names_of_javas_client_pass_if_they_have_nothing_to_do_here_and_are_told() {
-        let handler = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
+        let classes = "org.apache.kafka.common.security.oauthbearer";
+        let handler = format!("{classes}.OAuthBearerLoginCallbackHandler");
+        let checked = "it says how tokens are checked, and brokers do that";
         for (line, why) in [
             ("ssl.truststore.password=hunter2", "certificates in a PEM file need no password"),
             ("ssl.keystore.password=hunter2", "a PEM file has no password but that of its key, ssl.key.password"),
             ("ssl.protocol=TLSv1.2", "ssl.enabled.protocols says which versions of TLS are used"),
-            ("ssl.cipher.suites=TLS_RSA", "all cipher suites of this client have forward secrecy"),
-            ("security.providers=a.B", "it chooses parts of Java"),
+            ("ssl.cipher.suites=", "it is empty"),
+            ("ssl.trustmanager.algorithm=PKIX", "it chooses parts of Java"),
             ("sasl.login.refresh.window.factor=0.5", "a token is replaced when 80 % of its life have passed"),
             (&format!("sasl.login.callback.handler.class={handler}"), "what Kafka's own classes do is built in"),
+            (&format!("sasl.oauthbearer.jwt.retriever.class={classes}.DefaultJwtRetriever"), "what Kafka's own"),
+            (&format!("sasl.oauthbearer.jwt.retriever.class={classes}.ClientCredentialsJwtRetriever"), "what Kafka's"),
+            (&format!("sasl.oauthbearer.jwt.validator.class={classes}.ClientJwtValidator"), checked),
+            ("sasl.oauthbearer.header.urlencode=false", "the client's id and secret are sent as they are written"),
+            ("sasl.oauthbearer.clock.skew.seconds=30", checked),
+            ("sasl.oauthbearer.expected.audience=a", checked),
+            ("sasl.oauthbearer.expected.issuer=https://id.example", checked),
+            ("sasl.oauthbearer.scope.claim.name=scp", checked),
+            ("sasl.oauthbearer.jwks.endpoint.url=https://id.example/keys", checked),
+            ("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms=1", checked),
         ] {
             let (used, ignored) = select_properties(line.as_bytes(), &[]).unwrap();
             let name = line.split('=').next().unwrap();
@@ -208,6 +216,7 @@ mod tests {
 
     #[test]
     fn names_of_other_clients_that_would_be_missed_are_refused_with_what_to_write() {
+        let retriever = "sasl.oauthbearer.jwt.retriever.class=org.apache.kafka.common.security.oauthbearer";
         for (line, instead) in [
             ("sasl.login.callback.handler.class=a.B", "it names a Java class, and none is loaded: leave it out, and"),
             ("sasl.client.callback.handler.class=a.B", "it names a Java class, and none is loaded"),
@@ -215,6 +224,22 @@ mod tests {
             ("sasl.kerberos.keytab=/a.keytab", "set the variable KRB5_CLIENT_KTNAME to the path of the keytab"),
             ("sasl.mechanisms=PLAIN", "write sasl.mechanism"),
             ("ssl.key.pem=hunter2", "write ssl.keystore.key"),
+            ("ssl.cipher.suites=TLS_AES_256_GCM_SHA384", "the cryptography of this client is fixed, is not certified"),
+            ("security.providers=a.FipsProviderCreator", "the cryptography of this client is fixed"),
+            ("ssl.provider=BCJSSE", "the cryptography of this client is fixed"),
+            ("sasl.oauthbearer.jwt.retriever.class=a.B", "it names a Java class, and none is loaded"),
+            (
+                &format!("{retriever}.JwtBearerJwtRetriever"),
+                "the client does not make or send assertions: leave it out",
+            ),
+            (&format!("{retriever}.FileJwtRetriever"), "write sasl.oauthbearer.token.file with the path of the token"),
+            ("sasl.oauthbearer.jwt.validator.class=a.B", "it names a Java class, and none is loaded"),
+            ("sasl.oauthbearer.header.urlencode=TRUE", "leave it out, and write the client's id and secret in URL"),
+            (
+                "sasl.oauthbearer.assertion.private.key.passphrase=hunter2",
+                "the client does not make or send assertions",
+            ),
+            ("sasl.oauthbearer.assertion.file=/a.jwt", "the client does not make or send assertions"),
         ] {
             let refused = select_properties(line.as_bytes(), &[]).unwrap_err().to_string();
             let name = line.split('=').next().unwrap();
