@@ -104,55 +104,32 @@ parsed! {
     bool, "true or false", |_| None;
 }
 
-impl Value for String {
-    const KIND: &'static str = "a text";
-    type Literal = &'static str;
+macro_rules! texts {
+    ($($type:ty, $show:expr;)+) => {$(
+        impl Value for $type {
+            const KIND: &'static str = "a text";
+            type Literal = &'static str;
 
-    fn from_literal(literal: &'static str) -> Self {
-        literal.to_owned()
-    }
+            fn from_literal(literal: &'static str) -> Self {
+                literal.into()
+            }
 
-    fn parse(text: &str) -> Result<Self, Option<Error>> {
-        Ok(text.to_owned())
-    }
+            fn parse(text: &str) -> Result<Self, Option<Error>> {
+                Ok(text.into())
+            }
 
-    fn show(&self) -> String {
-        self.clone()
-    }
+            fn show(&self) -> String {
+                let show: fn(&Self) -> String = $show;
+                show(self)
+            }
+        }
+    )+};
 }
 
-impl Value for EndpointUrl {
-    const KIND: &'static str = "a text";
-    type Literal = &'static str;
-
-    fn from_literal(literal: &'static str) -> Self {
-        literal.into()
-    }
-
-    fn parse(text: &str) -> Result<Self, Option<Error>> {
-        Ok(text.into())
-    }
-
-    fn show(&self) -> String {
-        self.shown()
-    }
-}
-
-impl Value for FilePath {
-    const KIND: &'static str = "a text";
-    type Literal = &'static str;
-
-    fn from_literal(literal: &'static str) -> Self {
-        literal.into()
-    }
-
-    fn parse(text: &str) -> Result<Self, Option<Error>> {
-        Ok(text.into())
-    }
-
-    fn show(&self) -> String {
-        self.display().to_string()
-    }
+texts! {
+    String, Self::clone;
+    EndpointUrl, Self::shown;
+    FilePath, |path| path.display().to_string();
 }
 
 impl Value for Secret {
