@@ -108,13 +108,27 @@ impl Line {
         for name in ["useTicketCache", "renewTGT", "doNotPrompt", "storeKey", "refreshKrb5Config", "debug"] {
             self.options.remove(name);
         }
+        let is_configured = config.changed().any(|name| name == "sasl.kerberos.service.name");
         let configured = config.sasl_kerberos_service_name.clone();
-        Ok(Sasl::Gssapi { service_name: self.options.remove("serviceName").unwrap_or(configured) })
+        let service_name = self.options.remove("serviceName").unwrap_or_else(|| configured.clone());
+        if is_configured && service_name != configured {
+            return Err(refused("has another serviceName than sasl.kerberos.service.name says")
+                .with_hint("keep one of them: it is the first part of the brokers' principals"));
+        }
+        Ok(Sasl::Gssapi { service_name })
     }
 
     fn tokens(&mut self, config: &ClientConfig) -> Result<TokenSource> {
         if let Some(principal) = self.options.remove("unsecuredLoginStringClaim_sub") {
-            return Ok(TokenSource::Unsecured { principal });
+            let unused = [
+                ("sasl.oauthbearer.token.endpoint.url", config.sasl_oauthbearer_token_endpoint_url.is_some()),
+                ("https.ca.location", config.https_ca_location.is_some()),
+            ];
+            return match unused.iter().find(|(_, is_set)| *is_set) {
+                Some((name, _)) => Err(refused(&format!("asks for an unsecured token, and {name} is set"))
+                    .with_hint("leave it out, or give clientId and clientSecret for the token endpoint")),
+                None => Ok(TokenSource::Unsecured { principal }),
+            };
         }
         let (client_id, client_secret) = (self.take("clientId")?, Secret::new(self.take("clientSecret")?).into());
         let scope = self.options.remove("scope");
@@ -229,17 +243,47 @@ mod tests {
     }
 
     #[test]
+    fn what_an_endpoint_of_tokens_needs_must_fit_the_line() {
+        let url = ClientConfig::default().sasl_oauthbearer_token_endpoint_url(Some("https://id.example/token".into()));
+        let authorities = ClientConfig::default().https_ca_location(Some("/ca.pem".into()));
+        for (config, options, words) in [
+            (
+                &url,
+                "unsecuredLoginStringClaim_sub=a",
+                "unsecured token, and sasl.oauthbearer.token.endpoint.url is set",
+            ),
+            (&authorities, "unsecuredLoginStringClaim_sub=a", "unsecured token, and https.ca.location is set"),
+            (&authorities, "clientId=a clientSecret=canary", "sasl.oauthbearer.token.endpoint.url is not set"),
+            (
+                &url,
+                "clientId=a clientSecret=canary ssl.truststore.type=JKS ssl.truststore.location=\"/canary.jks\"",
+                "has an ssl.truststore.type other than PEM",
+            ),
+        ] {
+            let line = Secret::new(format!("{OAUTH} required {options};"));
+            let error = read(&line, config, SaslMechanism::OAuthBearer).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("canary"), "{options}: {error}");
+        }
+    }
+
+    #[test]
     fn javas_module_for_kerberos_asks_for_a_ticket_or_says_which_variable_to_set() {
         const KRB5: &str = "com.sun.security.auth.module.Krb5LoginModule";
-        let kerberos = |options: &str| {
+        let kerberos = |options: &str, service_name: &str| {
             let line = Secret::new(format!("{KRB5} required {options};"));
-            read(&line, &ClientConfig::default().sasl_kerberos_service_name("broker".into()), SaslMechanism::Gssapi)
+            let config = ClientConfig::default().sasl_kerberos_service_name(service_name.to_owned());
+            read(&line, &config, SaslMechanism::Gssapi)
         };
-        for (options, service_name) in
-            [("useTicketCache=true renewTGT=true", "broker"), ("useTicketCache=true serviceName=\"kafka\"", "kafka")]
-        {
-            assert_eq!(kerberos(options).unwrap(), Sasl::Gssapi { service_name: service_name.into() });
+        for (options, configured, service_name) in [
+            ("useTicketCache=true renewTGT=true", "broker", "broker"),
+            ("serviceName=\"broker\"", "kafka", "broker"),
+            ("serviceName=\"broker\"", "broker", "broker"),
+        ] {
+            let sasl = kerberos(options, configured).unwrap();
+            assert_eq!(sasl, Sasl::Gssapi { service_name: service_name.into() }, "{options}");
         }
+        let conflict = kerberos("serviceName=\"broker\"", "other").unwrap_err().to_string();
+        assert!(conflict.contains("another serviceName than sasl.kerberos.service.name says; keep one"), "{conflict}");
         for (options, variable) in [
             ("useKeyTab=true keyTab=\"/canary\" principal=\"a@B\"", "set the variable KRB5_CLIENT_KTNAME to"),
             ("useKeyTab=True", "set the variable KRB5_CLIENT_KTNAME to"),
@@ -247,7 +291,7 @@ mod tests {
             ("useTicketCache=true ticketCache=\"/canary\"", "set the variable KRB5CCNAME to"),
             ("useCanary=true", "has the option useCanary, which is not supported"),
         ] {
-            let refused = kerberos(options).unwrap_err().to_string();
+            let refused = kerberos(options, "kafka").unwrap_err().to_string();
             assert!(refused.contains(variable) && !refused.contains("/canary"), "{refused}");
         }
     }

@@ -377,6 +377,7 @@ mod tests {
             ("sasl.oauthbearer.token.endpoint.url", "https://id.example/token"),
             ("sasl.oauthbearer.client.credentials.client.id", "me"),
             ("sasl.oauthbearer.client.credentials.client.secret", PASSWORD),
+            ("sasl.oauthbearer.extensions", "logicalCluster=lkc-1, identityPoolId = pool=2,"),
             ("https.ca.location", "idp.pem"),
         ];
         let provider = read(&[&oauth[..], &provider].concat()).unwrap();
@@ -385,7 +386,9 @@ mod tests {
             client_id: "me".to_owned(),
             client_secret: Secret::new(PASSWORD).into(),
             scope: None,
-            extensions: Vec::new(),
+            extensions: [("logicalCluster", "lkc-1"), ("identityPoolId", "pool=2")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
             trust: Trust::File("idp.pem".into()),
         };
         assert_eq!(provider.sasl, Some(Sasl::OAuthBearer(expected)));
