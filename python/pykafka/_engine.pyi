@@ -151,7 +151,7 @@ class Tls:
         certfile: str | PathLike[str] | None,
         keyfile: str | PathLike[str] | None,
         ca_pem: str | None,
-        cert_pem: str | None,
+        cert_pem: Secret | None,
         key_pem: Secret | None,
         password: Secret | Callable[[], str | bytes] | None,
         check_hostname: bool,

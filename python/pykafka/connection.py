@@ -20,10 +20,11 @@ class SslConfig:
     :param cafile: the file with the certificates of the trusted authorities; None: those that the system trusts.
     :param certfile: the file with the client's own certificate, for brokers that require one.
     :param keyfile: the file with the private key for `certfile`; by default it is in `certfile`.
-    :param password: the password of the private key, str or bytes; or a callable that returns it, which is called when
-        a client is created, and again when the key has changed.
+    :param password: the password of the private key, str or bytes; or a callable that returns it. It is called when a
+        client is created, and again when one of the files has changed; if they cannot be used then, with new
+        connections until they can, at most once a second.
     :param ca_pem: the text of a `cafile`. New in version 3, like the following.
-    :param cert_pem: the text of a `certfile`.
+    :param cert_pem: the text of a `certfile`. It is not shown, because people also paste the private key into it.
     :param key_pem: the text of a `keyfile`.
     :param check_hostname: False accepts a certificate for any host, so that everybody with a certificate of a trusted
         authority can pass for a broker.
@@ -52,7 +53,6 @@ class SslConfig:
             self.certfile = certfile
             self.keyfile = keyfile
             self.ca_pem = ca_pem
-            self.cert_pem = cert_pem
             self.check_hostname = check_hostname
             self.insecure_accept_any_certificate = insecure_accept_any_certificate
             self.minimum_version = minimum_version
@@ -60,15 +60,21 @@ class SslConfig:
             self._password = (
                 password if password is None or callable(password) else _engine.Secret(password, "password")
             )
+            self._cert_pem = None if cert_pem is None else _engine.Secret(cert_pem, "cert_pem")
             self._key_pem = None if key_pem is None else _engine.Secret(key_pem, "key_pem")
         finally:
             # A traceback that shows local variables must not show secrets.
-            del cafile, certfile, keyfile, password, key_pem
+            del cafile, certfile, keyfile, password, cert_pem, key_pem
 
     @property
     def password(self) -> Any:
         """What was given as `password`."""
         return self._password.reveal() if isinstance(self._password, _engine.Secret) else self._password
+
+    @property
+    def cert_pem(self) -> Any:
+        """What was given as `cert_pem`."""
+        return None if self._cert_pem is None else self._cert_pem.reveal()
 
     @property
     def key_pem(self) -> Any:
@@ -90,7 +96,7 @@ class SslConfig:
             certfile=self.certfile,
             keyfile=self.keyfile,
             ca_pem=self.ca_pem,
-            cert_pem=self.cert_pem,
+            cert_pem=self._cert_pem,
             key_pem=self._key_pem,
             password=self._password,
             check_hostname=self.check_hostname,

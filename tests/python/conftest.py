@@ -1,7 +1,9 @@
 """Fixtures of the tests that need no real Kafka: an in-memory broker, and topics on it that nobody else uses."""
 
 import importlib.util
+import io
 import itertools
+import logging
 import os
 import queue
 import signal
@@ -11,6 +13,7 @@ import textwrap
 import uuid
 from pathlib import Path
 
+import canaries
 import pykafka
 import pykafka.testing
 import pytest
@@ -211,3 +214,23 @@ def run_python():
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     return run
+
+
+@pytest.fixture
+def log_of_everything(monkeypatch):
+    """What pykafka logs, at every level."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    logger = logging.getLogger("pykafka")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    logger.setLevel(1)
+    logger.addHandler(handler)
+    yield text
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def secure():
+    """A broker with TLS that lets alice in."""
+    with pykafka.testing.Broker(tls=True, sasl={"alice": canaries.CANARY}) as broker:
+        yield broker

@@ -123,7 +123,7 @@ impl Tls {
         certfile: Option<PathBuf>,
         keyfile: Option<PathBuf>,
         ca_pem: Option<String>,
-        cert_pem: Option<String>,
+        cert_pem: Option<&Bound<'_, Secret>>,
         key_pem: Option<&Bound<'_, Secret>>,
         password: Option<&Bound<'_, PyAny>>,
         check_hostname: bool,
@@ -151,7 +151,8 @@ impl Tls {
                 Some(Identity::Files { key, certificates: certificates.into(), password })
             }
             (None, None, Some(certificates), Some(key)) => {
-                Some(Identity::Pem { certificates, key: key.get().secret.clone(), password })
+                let (certificates, key) = (certificates.get().secret.clone(), key.get().secret.clone());
+                Some(Identity::Pem { certificates, key, password })
             }
             (None, Some(_), None, None) => {
                 return Err(PyValueError::new_err("keyfile is set, but certfile is missing"));

@@ -8,20 +8,20 @@ use super::sasl::{oidc, tokens};
 use super::tls::key;
 use super::tls::pem::{Purpose, Source};
 
-/// Reads the answer of a token endpoint, which arrives in pieces of this size, and `ends` here or goes on. `None`: it
-/// is not complete.
+/// Reads the answer of a token endpoint, which arrives in pieces of this size, and `ends` here or goes on. It may
+/// repeat `secrets`. `None`: it is not complete.
 ///
 /// # Errors
 ///
 /// Those of a client that gets this answer.
-pub fn token(answer: &[u8], piece_bytes: usize, ends: bool) -> Result<Option<Token>> {
+pub fn token(answer: &[u8], piece_bytes: usize, ends: bool, secrets: &[Secret]) -> Result<Option<Token>> {
     let mut reader = oidc::Answer::default();
     for piece in answer.chunks(piece_bytes.max(1)).chain(ends.then_some(&[][..])) {
         if let Some(space) = reader.space()?.get_mut(..piece.len()) {
             space.copy_from_slice(piece);
         }
         if let Some((status, body)) = reader.read(piece.len(), piece.is_empty())? {
-            return oidc::token_of(status, &body, &[]).map(Some);
+            return oidc::token_of(status, &body, secrets).map(Some);
         }
     }
     Ok(None)

@@ -29,6 +29,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 struct Greeter<'a> {
     shared: &'a Switchboard,
     host: &'a str,
+    port: u16,
     address: SocketAddr,
     config: &'a ConnectionConfig,
     key: ConnectionKey,
@@ -66,6 +67,7 @@ pub(super) async fn set_up(shared: &Switchboard, key: ConnectionKey) -> Result<(
             let greeter = Greeter {
                 shared,
                 host: &host,
+                port,
                 address,
                 config: &config,
                 key,
@@ -264,7 +266,7 @@ impl Greeter<'_> {
         let mut answers = Vec::new();
         while !connection.is_ready() {
             if let (Some(sasl), Some(work)) = (&self.shared.sasl, connection.poll_work()) {
-                let step = sasl.step(self.shared, work, attempt);
+                let step = sasl.step(self.shared, || Ok((self.host.into(), self.port)), work, attempt);
                 let worked = self.shared.not_for_the_broker(self.key, step).await?;
                 connection.handle_worked(self.shared.now(), worked)?;
                 continue;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kavka_core::config::{Login, Sasl as Settings, ScramHash, Tls as TlsSettings, Token, TokenSource};
 use kavka_core::error::{Error, ErrorKind, Phase, Result};
-use kavka_core::link::sasl::{Attempts, Credentials, NONCE_BYTES, Work, Worked};
+use kavka_core::link::sasl::{Attempts, Broker, Credentials, NONCE_BYTES, Work, Worked};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
 use tokio::sync::watch;
@@ -66,22 +66,22 @@ impl Identity {
     }
 }
 
-/// An attempt to authenticate a connection; it must have begun before the credentials are sent.
-pub(super) struct Attempt(Option<Arc<Sasl>>);
+/// An attempt to authenticate a connection to a broker; it must have begun before the credentials are sent.
+pub(super) struct Attempt(Option<(Arc<Sasl>, Broker)>);
 
 impl Attempt {
     /// Ends it, with the error if the credentials were refused.
     pub(super) fn end(mut self, now: Instant, refusal: Option<Error>) {
-        if let Some(sasl) = self.0.take() {
-            sasl.end_attempt(now, refusal);
+        if let Some((sasl, broker)) = self.0.take() {
+            sasl.end_attempt(now, &broker, refusal);
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(sasl) = self.0.take() {
-            sasl.end_attempt(Instant(0), None);
+        if let Some((sasl, broker)) = self.0.take() {
+            sasl.end_attempt(Instant(0), &broker, None);
         }
     }
 }
@@ -224,33 +224,34 @@ impl Sasl {
         on_a_thread(asked).await?.map_err(|error| no_credentials("username and password", error))
     }
 
-    async fn begin_attempt(self: &Arc<Self>, shared: &Switchboard) -> Result<Attempt> {
+    async fn begin_attempt(self: &Arc<Self>, shared: &Switchboard, broker: Broker) -> Result<Attempt> {
         let mut ended = self.ended.subscribe();
         let refusals_before = self.attempts().refusals();
-        while !self.attempts().begin(shared.now(), refusals_before)? {
+        while !self.attempts().begin(shared.now(), &broker, refusals_before)? {
             // The sender lives as long as `self`, so this ends with a change.
             drop(ended.changed().await);
         }
-        Ok(Attempt(Some(Arc::clone(self))))
+        Ok(Attempt(Some((Arc::clone(self), broker))))
     }
 
-    fn end_attempt(&self, now: Instant, refusal: Option<Error>) {
+    fn end_attempt(&self, now: Instant, broker: &Broker, refusal: Option<Error>) {
         if let (Some(tokens), Some(_)) = (&self.tokens, &refusal) {
             tokens.handle_refusal();
         }
-        self.attempts().end(now, refusal);
+        self.attempts().end(now, broker, refusal);
         self.ended.send_replace(());
     }
 
-    /// Makes a step of an exchange, whose first one begins an attempt.
+    /// Makes a step of an exchange with a broker, whose first one begins an attempt.
     pub(super) async fn step(
         self: &Arc<Self>,
         shared: &Switchboard,
+        broker: impl FnOnce() -> Result<Broker>,
         work: Work,
         attempt: &mut Option<Attempt>,
     ) -> Result<Worked> {
         if attempt.is_none() {
-            *attempt = Some(self.begin_attempt(shared).await?);
+            *attempt = Some(self.begin_attempt(shared, broker()?).await?);
         }
         on_a_thread(move || work.run()).await
     }
@@ -272,11 +273,35 @@ fn no_credentials(what: &str, cause: Error) -> Error {
     Error::new(kind, format!("there is no {what} for SASL")).with_source(cause)
 }
 
+/// What the tests here and below share.
+#[cfg(test)]
+mod common {
+    use kavka_core::config::{TokenSource, Trust};
+    use kavka_core::secret::Secret;
+
+    pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Tokens of the identity provider at `host`.
+    pub(super) fn provider(host: &str, trust: Trust) -> TokenSource {
+        TokenSource::ClientCredentials {
+            endpoint_url: format!("https://{host}/token").into(),
+            client_id: "id".into(),
+            client_secret: Secret::new("secret").into(),
+            scope: None,
+            extensions: Vec::new(),
+            trust,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
     use super::super::network::Tcp;
+    use super::common::run;
     use super::*;
 
     #[test]
@@ -291,7 +316,7 @@ mod tests {
         });
         let network: Arc<dyn Network> = Arc::new(Tcp::default());
         let sasl = Sasl::new(Settings::Plain(login), None, &network, Duration::from_secs(60)).unwrap();
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        run(async {
             let asking = Arc::clone(&sasl);
             let first = tokio::spawn(async move { asking.identity(false).await.map(drop) });
             entered.recv().await.unwrap();

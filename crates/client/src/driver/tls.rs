@@ -11,9 +11,9 @@ pub(super) mod pem;
 mod stream;
 mod verify;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -90,29 +90,39 @@ struct State {
 pub(super) struct Ready {
     peer: Peer,
     config: Arc<ClientConfig>,
-    shown: Arc<Shown>,
+    /// Whether there is a certificate to show.
+    has_certificate: bool,
 }
 
 /// When a file was changed, and its length; `None` if it is not there.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// Shows the client's certificate, if it has one, to brokers that ask for it.
+///
+/// One for all connections, because rustls resumes a session only with the resolver that it began with.
 #[derive(Debug)]
-struct Shown {
-    certificate: Option<Arc<CertifiedKey>>,
-    /// Whether a broker has asked.
-    was_asked: AtomicBool,
+struct Shown(Option<Arc<CertifiedKey>>);
+
+thread_local! {
+    /// Whether [`Shown`] was asked in this thread.
+    static WAS_ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
 impl ResolvesClientCert for Shown {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.was_asked.store(true, Ordering::Relaxed);
-        self.certificate.clone()
+        WAS_ASKED.set(true);
+        self.0.clone()
     }
 
     fn has_certs(&self) -> bool {
-        self.certificate.is_some()
+        self.0.is_some()
     }
+}
+
+/// Whether the peer asks for a certificate in what `work` makes of its records.
+fn asks_meanwhile<T>(work: impl FnOnce() -> T) -> (T, bool) {
+    WAS_ASKED.set(false);
+    (work(), WAS_ASKED.get())
 }
 
 impl Tls {
@@ -205,14 +215,9 @@ impl Ready {
     ) -> Result<Box<dyn Stream>> {
         let name = server_name(host).map_err(|error| error.at(place.clone()))?;
         let session = UnbufferedClientConnection::new(Arc::clone(&self.config), name).map_err(unusable)?;
-        let mut secured = Secured::new(session, stream, place.clone());
-        let done = secured.shake_hands().await;
-        secured.known = explain::Known {
-            peer: self.peer,
-            is_configured: self.shown.certificate.is_some(),
-            was_asked_for: self.shown.was_asked.load(Ordering::Relaxed),
-        };
-        match done {
+        let known = explain::Known { peer: self.peer, is_configured: self.has_certificate, was_asked_for: false };
+        let mut secured = Secured::new(session, stream, place.clone(), known);
+        match secured.shake_hands().await {
             Ok(()) => Ok(Box::new(secured)),
             Err(cause) => Err(explain::handshake(cause, secured.known, secured.heard()).at(place.clone())),
         }
@@ -275,10 +280,8 @@ fn load(settings: &Settings, peer: Peer, provider: &Arc<CryptoProvider>) -> Resu
         verify_certificate: settings.verify_certificate,
         verify_host_name: settings.verify_host_name,
     };
-    let shown = Arc::new(Shown {
-        certificate: settings.identity.as_ref().map(identity).transpose()?.map(Arc::new),
-        was_asked: AtomicBool::new(false),
-    });
+    let certificate = settings.identity.as_ref().map(identity).transpose()?.map(Arc::new);
+    let has_certificate = certificate.is_some();
     let versions: &[_] = match settings.min_version {
         TlsVersion::V1_2 => &[&TLS12, &TLS13],
         TlsVersion::V1_3 => &[&TLS13],
@@ -288,8 +291,8 @@ fn load(settings: &Settings, peer: Peer, provider: &Arc<CryptoProvider>) -> Resu
         .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesClientCert>);
-    Ok(Ready { peer, config: Arc::new(config), shown })
+        .with_client_cert_resolver(Arc::new(Shown(certificate)));
+    Ok(Ready { peer, config: Arc::new(config), has_certificate })
 }
 
 /// The trusted authorities, and the certificates that the user trusts by name.
@@ -327,7 +330,7 @@ fn identity(identity: &Identity) -> Result<CertifiedKey> {
             (Source::file(Purpose::Certificate, certificates)?, Source::file(Purpose::Key, key)?, password)
         }
         Identity::Pem { certificates, key, password } => (
-            Source::text(Purpose::Certificate, Secret::new(certificates.as_str())),
+            Source::text(Purpose::Certificate, certificates.clone()),
             Source::text(Purpose::Key, key.clone()),
             password,
         ),

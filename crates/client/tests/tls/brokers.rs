@@ -402,7 +402,11 @@ fn a_plaintext_client_of_a_tls_port_is_told_which_setting_to_change() {
     let cluster = Cluster::with(Served::new(&authority.issue()), |address| {
         client_of("kafka.test", address, ClientConfig::default())
     });
-    says(&cluster.refusal(), ErrorKind::Malformed, &["requires TLS", "security.protocol"]);
+    says(
+        &cluster.refusal(),
+        ErrorKind::Malformed,
+        &["answered with a TLS alert", "it requires TLS: set security.protocol to SSL or SASL_SSL"],
+    );
 }
 
 #[test]

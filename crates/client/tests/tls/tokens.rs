@@ -1,8 +1,8 @@
 //! Tokens: a client gets them from an identity provider over TLS, and shows them to a broker.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,14 +12,14 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kavka::{BoxFuture, Client, ClientConfig, ErrorKind, Network, ProducerConfig, Record, StartPosition, Stream, Tcp};
 use kavka_broker::serve::{Broker, Options, Tls as BrokerTls};
 use kavka_broker::{ClusterConfig, Sasl as BrokerSasl};
-use kavka_test_support::rig::{Rig, TOPIC, servers};
+use kavka_test_support::rig::{self, Rig, TOPIC, servers};
 use kavka_test_support::{LIMIT, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::{Authority, Issued};
 use crate::files::file;
-use crate::server::{Served, refusal};
+use crate::server::{Served, raw, refusal};
 use crate::{listen_to_log, logged};
 
 const ID: &str = "billing";
@@ -121,10 +121,15 @@ fn rig(endpoint: &Endpoint, authority: &Authority) -> Rig {
 
 fn client(broker: &Broker, url: &str, authority: &Authority, network: Arc<dyn Network>) -> kavka::Result<Client> {
     let trusted = broker.certificates().unwrap().authority.clone();
+    let protocol = [("security.protocol", "SASL_SSL"), ("ssl.truststore.certificates", trusted.as_str())];
+    let config = config(&protocol, url, authority)?;
+    Client::with_network(config.bootstrap_servers(servers(broker)), network, None)
+}
+
+/// The settings of a client that gets its tokens from `url`, with these others.
+fn config(others: &[(&str, &str)], url: &str, authority: &Authority) -> kavka::Result<ClientConfig> {
     let authorities = file("idp.pem", authority.pem());
-    let config = ClientConfig::from_properties([
-        ("security.protocol", "SASL_SSL"),
-        ("ssl.truststore.certificates", &trusted),
+    let login = [
         ("sasl.mechanism", "OAUTHBEARER"),
         ("sasl.oauthbearer.token.endpoint.url", url),
         ("sasl.oauthbearer.client.credentials.client.id", ID),
@@ -132,8 +137,8 @@ fn client(broker: &Broker, url: &str, authority: &Authority, network: Arc<dyn Ne
         ("sasl.oauthbearer.scope", "kafka read"),
         ("sasl.oauthbearer.extensions", "logicalCluster=lkc-1,identityPoolId=pool-2"),
         ("https.ca.location", authorities.to_str().unwrap()),
-    ]);
-    Client::with_network(config?.bootstrap_servers(servers(broker)), network, None)
+    ];
+    ClientConfig::from_properties([others, &login].concat())
 }
 
 /// Notes every host that is looked up or dialled.
@@ -177,6 +182,39 @@ fn a_token_of_an_identity_provider_lets_all_connections_in() {
     let basic = format!("authorization: basic {}", STANDARD.encode(format!("{ID}:{SECRET}")).to_lowercase());
     assert!(head.lines().any(|line| line.to_lowercase() == basic), "{head}");
     assert_eq!(body, "grant_type=client_credentials&scope=kafka%20read");
+}
+
+/// A way to a broker, on which everything is noted that clients send.
+fn overheard(broker: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&heard);
+    let address = raw(move |mut client| {
+        let mut server = TcpStream::connect(broker).unwrap();
+        let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut answers, &mut back));
+        let mut buffer = [0; 4096];
+        while let Ok(bytes @ 1..) = client.read(&mut buffer) {
+            noted.lock().unwrap().extend_from_slice(&buffer[..bytes]);
+            server.write_all(&buffer[..bytes]).unwrap();
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn sasl_extensions_reach_the_broker_with_a_token_of_an_identity_provider() {
+    let authority = Authority::new("Provider CA");
+    let endpoint = Endpoint::start(&authority.issue_for(&["localhost"]), |_| granted(Duration::from_secs(3600)));
+    let cluster = ClusterConfig { sasl: Some(BrokerSasl::default()), ..ClusterConfig::default() };
+    let broker = Broker::start(Options { cluster, ..Options::default() }).unwrap();
+    let (address, heard) = overheard(broker.bootstrap_servers().parse().unwrap());
+    let config = config(&[("security.protocol", "SASL_PLAINTEXT")], &endpoint.url, &authority).unwrap();
+    let servers = vec![(address.ip().to_string(), address.port())];
+    let client = Client::new(config.bootstrap_servers(servers)).unwrap();
+    rig::wait(&client, client.ready()).unwrap();
+    let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+    let extensions = "\u{1}logicalCluster=lkc-1\u{1}identityPoolId=pool-2\u{1}\u{1}";
+    assert!(heard.contains("n,,\u{1}auth=Bearer ") && heard.contains(extensions), "{heard:?}");
 }
 
 #[test]

@@ -95,9 +95,10 @@ settings! {
         #[setting(kafka = "ssl.keystore.location", pykafka = "SslConfig(certfile)")]
         ssl_keystore_location: Option<FilePath> = None;
 
-        /// The client's certificate and those that lead to the authority, as a text in PEM format (KIP-651).
+        /// The client's certificate and those that lead to the authority, as a text in PEM format (KIP-651). It is not
+        /// shown, because people also paste the private key into it.
         #[setting(kafka = "ssl.keystore.certificate.chain", pykafka = "SslConfig(cert_pem)")]
-        ssl_keystore_certificate_chain: Option<String> = None;
+        ssl_keystore_certificate_chain: Option<Secret> = None;
 
         /// The private key as a text in PEM format (KIP-651).
         #[setting(kafka = "ssl.keystore.key", pykafka = "SslConfig(key_pem)")]

@@ -47,7 +47,7 @@ impl Again {
             if let Some(work) = connection.poll_work() {
                 let mut attempt = self.attempt.take();
                 self.doing = Some(Box::pin(async move {
-                    let worked = sasl.step(&shared, work, &mut attempt).await;
+                    let worked = sasl.step(&shared, || shared.address(key), work, &mut attempt).await;
                     Done::Step(worked, attempt)
                 }));
             } else if is_due {
@@ -86,8 +86,9 @@ impl Again {
 
 /// Gets the credentials, and then the right to present them.
 async fn prepare(sasl: &Arc<Sasl>, shared: &Switchboard, key: ConnectionKey) -> Result<(Credentials, Attempt)> {
-    let credentials = sasl.identity(true).await?.credentials(&shared.address(key)?.0)?;
-    Ok((credentials, sasl.begin_attempt(shared).await?))
+    let identity = sasl.identity(true).await?;
+    let broker = shared.address(key)?;
+    Ok((identity.credentials(&broker.0)?, sasl.begin_attempt(shared, broker).await?))
 }
 
 #[cfg(test)]
@@ -163,8 +164,8 @@ mod tests {
             let credentials = sasl.identity(false).await.unwrap().credentials("kafka").unwrap();
             let mut connection = authenticated(credentials);
             let mut others = Vec::new();
-            for _ in 0..3 {
-                others.push(sasl.begin_attempt(&shared).await.unwrap());
+            for number in 1..=3 {
+                others.push(sasl.begin_attempt(&shared, (format!("kafka-{number}").into(), 9092)).await.unwrap());
             }
             let mut again = Again::new(KEY);
             // A connection asks for new credentials after a second at the earliest.

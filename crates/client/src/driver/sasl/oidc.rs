@@ -411,17 +411,19 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll};
 
-    use kavka_core::config::{Sasl as Settings, TokenSource, Trust};
+    use kavka_core::config::{Identity, Sasl as Settings, Trust};
     use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
-    use rustls::ServerConfig;
     use rustls::crypto::aws_lc_rs;
     use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+    use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier, version};
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio_rustls::TlsAcceptor;
 
     use super::super::super::BoxFuture;
     use super::super::super::network::Tcp;
     use super::super::Sasl;
+    use super::super::common::{provider, run};
     use super::*;
 
     #[test]
@@ -554,7 +556,7 @@ mod tests {
 
     #[test]
     fn the_request_is_sent_once_and_an_answer_without_end_is_not_read_to_the_end() {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        run(async {
             let (ours, mut theirs) = tokio::io::duplex(4096);
             let server = tokio::spawn(async move {
                 let mut request = [0; 7];
@@ -592,8 +594,7 @@ mod tests {
             (Arc::new(Silent::default()), TlsSettings::with_ca_pem(certified("id.example").cert.pem()));
         let (limit, client) = (Duration::from_millis(50), ("id", &Secret::new("secret").into()));
         let endpoint = Endpoint::new(network, tls, limit, "https://id.example/token", client, None).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(endpoint.token()).unwrap_err();
+        let error = run(endpoint.token()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Disconnected);
         assert!(error.to_string().contains("does not answer in time: at id.example:443"), "{error}");
     }
@@ -620,8 +621,7 @@ mod tests {
         // The first address gets half of it.
         let (limit, client) = (Duration::from_secs(4), ("id", &Secret::new("secret").into()));
         let endpoint = Endpoint::new(network, tls, limit, "https://id.example/token", client, None).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        assert_eq!(runtime.block_on(endpoint.token()).unwrap().value, Secret::new("abc"));
+        assert_eq!(run(endpoint.token()).unwrap().value, Secret::new("abc"));
     }
 
     #[test]
@@ -653,7 +653,7 @@ mod tests {
             }
         }
 
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        run(async {
             let refusal = Hasty(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(exchange(Box::new(refusal), b"request").await.unwrap().0, 401);
             let error = exchange(Box::new(Hasty(b"HTTP/1.1 401")), b"request").await.unwrap_err();
@@ -670,13 +670,27 @@ mod tests {
 
     impl Provider {
         fn new(certified: &CertifiedKey<KeyPair>) -> Self {
+            Self::with(certified, &version::TLS13, |builder| builder.with_no_client_auth())
+        }
+
+        /// One that wants a certificate of the client, signed by itself.
+        fn strict(certified: &CertifiedKey<KeyPair>, version: &'static SupportedProtocolVersion) -> Self {
+            let mut roots = RootCertStore::empty();
+            roots.add(certified.cert.der().clone()).unwrap();
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            Self::with(certified, version, |builder| builder.with_client_cert_verifier(verifier))
+        }
+
+        fn with(
+            certified: &CertifiedKey<KeyPair>,
+            version: &'static SupportedProtocolVersion,
+            clients: impl FnOnce(ConfigBuilder<ServerConfig, WantsVerifier>) -> ConfigBuilder<ServerConfig, WantsServerCert>,
+        ) -> Self {
             let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()).into();
-            let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![certified.cert.der().clone()], key)
-                .unwrap();
+            let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+            let builder = builder.with_protocol_versions(&[version]).unwrap();
+            let config = clients(builder).with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
             Self(Arc::new(config), Arc::default())
         }
     }
@@ -708,25 +722,19 @@ mod tests {
         }
     }
 
+    /// Gets a token as a client does that has `tls` for its brokers.
+    fn token_from(network: &Arc<dyn Network>, host: &str, trust: Trust, tls: &TlsSettings) -> Result<()> {
+        let settings = Settings::OAuthBearer(provider(host, trust));
+        let sasl = Sasl::new(settings, Some(tls), network, Duration::from_secs(60))?;
+        run(sasl.identity(false)).map(drop)
+    }
+
     #[test]
     fn the_identity_provider_is_verified_even_if_brokers_are_not() {
         let known = certified("id.example");
         let network: Arc<dyn Network> = Arc::new(Provider::new(&known));
-        let ask = |host: &str, trusted: String| {
-            let source = TokenSource::ClientCredentials {
-                endpoint_url: format!("https://{host}/token").into(),
-                client_id: "id".into(),
-                client_secret: Secret::new("secret").into(),
-                scope: None,
-                extensions: Vec::new(),
-                trust: Trust::Pem(trusted),
-            };
-            let tls = TlsSettings { verify_certificate: false, verify_host_name: false, ..TlsSettings::default() };
-            let settings = Settings::OAuthBearer(source);
-            let sasl = Sasl::new(settings, Some(&tls), &network, Duration::from_secs(60)).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(sasl.identity(false)).map(drop)
-        };
+        let tls = TlsSettings { verify_certificate: false, verify_host_name: false, ..TlsSettings::default() };
+        let ask = |host: &str, trusted: String| token_from(&network, host, Trust::Pem(trusted), &tls);
         ask("id.example", known.cert.pem()).unwrap();
         for (host, trusted) in [("other.example", known.cert.pem()), ("id.example", certified("id.example").cert.pem())]
         {
@@ -742,19 +750,26 @@ mod tests {
     fn the_authorities_for_brokers_do_not_count_for_an_identity_provider() {
         let known = certified("id.example");
         let network: Arc<dyn Network> = Arc::new(Provider::new(&known));
-        let source = TokenSource::ClientCredentials {
-            endpoint_url: "https://id.example/token".into(),
-            client_id: "id".into(),
-            client_secret: Secret::new("secret").into(),
-            scope: None,
-            extensions: Vec::new(),
-            trust: Trust::Pem(certified("id.example").cert.pem()),
-        };
-        let tls = TlsSettings::with_ca_pem(known.cert.pem());
-        let sasl = Sasl::new(Settings::OAuthBearer(source), Some(&tls), &network, Duration::from_secs(60)).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(sasl.identity(false)).map(drop).unwrap_err();
+        let (tls, others) = (TlsSettings::with_ca_pem(known.cert.pem()), certified("id.example").cert.pem());
+        let error = token_from(&network, "id.example", Trust::Pem(others), &tls).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    }
+
+    #[test]
+    fn an_identity_provider_that_wants_a_certificate_does_not_get_the_one_for_brokers() {
+        let known = certified("id.example");
+        let identity = Identity::pem(known.cert.pem(), Secret::new(known.signing_key.serialize_pem()));
+        let tls = TlsSettings::default().identity(identity);
+        for version in [&version::TLS12, &version::TLS13] {
+            let provider = Provider::strict(&known, version);
+            let asked = Arc::clone(&provider.1);
+            let network: Arc<dyn Network> = Arc::new(provider);
+            let error = token_from(&network, "id.example", Trust::Pem(known.cert.pem()), &tls).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+            let text = error.to_string();
+            assert!(text.contains("the token endpoint wants a client certificate, and none is shown to it"), "{text}");
+            assert!(asked.lock().unwrap().is_empty(), "the secret was not sent");
+        }
     }
 
     #[test]
@@ -770,7 +785,7 @@ mod tests {
         let (tls, limit) = (TlsSettings::with_ca_pem(known.cert.pem()), Duration::from_secs(60));
         let (url, client) = ("https://id.example/token", ("id", &secret));
         let endpoint = Endpoint::new(Arc::new(provider), tls, limit, url, client, None).unwrap();
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        run(async {
             for _ in 0..2 {
                 endpoint.token().await.unwrap();
             }

@@ -246,12 +246,9 @@ mod tests {
     use kavka_core::config::{Sasl as Settings, Trust};
 
     use super::super::super::network::{Network, Tcp};
+    use super::super::common::{provider, run};
     use super::super::{Identity, Sasl};
     use super::*;
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-    }
 
     /// Counts how often it is asked, and answers as the n-th time says.
     fn counted(answer: impl Fn(usize) -> Result<Token> + Send + Sync + 'static) -> (Arc<Tokens>, Arc<AtomicUsize>) {
@@ -330,16 +327,8 @@ mod tests {
 
     #[test]
     fn an_identity_provider_that_refuses_is_left_alone_for_a_while() {
-        let source = TokenSource::ClientCredentials {
-            endpoint_url: "https://id.example/token".into(),
-            client_id: "id".into(),
-            client_secret: Secret::new("secret").into(),
-            scope: None,
-            extensions: Vec::new(),
-            trust: Trust::System,
-        };
         // Without an endpoint, every fetch fails.
-        let tokens = Tokens::new(source, None);
+        let tokens = Tokens::new(provider("id.example", Trust::System), None);
         run(async {
             for _ in 0..2 {
                 assert_eq!(tokens.get(false).await.unwrap_err().kind(), ErrorKind::Authentication);

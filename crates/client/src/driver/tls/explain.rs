@@ -134,16 +134,17 @@ fn by_alert(alert: AlertDescription, known: Known) -> Error {
                 "perhaps the two have no cipher in common",
             ),
         ),
+        _ if concerns_certificate && was_asked_for && peer == Peer::TokenEndpoint => error(
+            format!("{peer} wants a client certificate, and none is shown to it (TLS alert {name})"),
+            "the client proves to it who it is by the client secret; a certificate in the settings is for the brokers",
+        ),
         _ if concerns_certificate && was_asked_for && !is_configured => error(
             format!("{peer} wants a client certificate, and none is configured (TLS alert {name})"),
             "set ssl.certificate.location and ssl.key.location, or ssl.keystore.location to a file with both",
         ),
         _ if concerns_certificate && is_configured => error(
             format!("{peer} refused the client's certificate: {} (TLS alert {name})", meaning(alert)),
-            peer.hint(
-                "its authority must be in the broker's truststore, and it must be a valid one for clients (clientAuth)",
-                "it must trust the certificate's authority, and the certificate must be for clients (clientAuth)",
-            ),
+            "its authority must be in the broker's truststore, and it must be a valid one for clients (clientAuth)",
         ),
         _ => error(
             format!("{peer} refused the TLS handshake (TLS alert {name})"),

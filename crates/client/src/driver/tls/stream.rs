@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use zeroize::Zeroize as _;
 
 use super::super::network::Stream;
-use super::explain;
+use super::{asks_meanwhile, explain};
 
 /// How much is read at once, at least.
 const READ_BYTES: usize = 48 << 10;
@@ -106,12 +106,17 @@ pub(super) struct Secured {
     fruitless_bytes: usize,
     is_closed: bool,
     has_read: bool,
-    pub(super) place: Place,
+    place: Place,
     pub(super) known: explain::Known,
 }
 
 impl Secured {
-    pub(super) fn new(session: UnbufferedClientConnection, stream: Box<dyn Stream>, place: Place) -> Self {
+    pub(super) fn new(
+        session: UnbufferedClientConnection,
+        stream: Box<dyn Stream>,
+        place: Place,
+        known: explain::Known,
+    ) -> Self {
         Self {
             stream,
             session,
@@ -124,7 +129,7 @@ impl Secured {
             is_closed: false,
             has_read: false,
             place,
-            known: explain::Known::default(),
+            known,
         }
     }
 
@@ -160,7 +165,9 @@ impl Secured {
     /// room there is kept. If there are `segments`, encrypts as much of them as is good, and returns how much that was.
     fn advance(&mut self, taken: &mut ReadBuf<'_>, segments: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            let UnbufferedStatus { mut discard, state } = self.session.process_tls_records(self.incoming.waiting());
+            let (status, asks) = asks_meanwhile(|| self.session.process_tls_records(self.incoming.waiting()));
+            self.known.was_asked_for |= asks;
+            let UnbufferedStatus { mut discard, state } = status;
             let mut done = None;
             let mut failure = None;
             match state {
@@ -396,9 +403,10 @@ mod tests {
     use rustls::crypto::aws_lc_rs;
     use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
     use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::server::WebPkiClientVerifier;
     use rustls::{
-        ConnectionTrafficSecrets, ContentType, ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite,
-        SupportedProtocolVersion, version,
+        ConnectionTrafficSecrets, ContentType, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+        SupportedCipherSuite, SupportedProtocolVersion, version,
     };
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
     use tokio_rustls::TlsAcceptor;
@@ -471,7 +479,7 @@ mod tests {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let name = ServerName::try_from("kafka.test").unwrap();
         let session = UnbufferedClientConnection::new(config.1, name).unwrap();
-        let mut client = Secured::new(session, Box::new(ours), Place::default());
+        let mut client = Secured::new(session, Box::new(ours), Place::default(), explain::Known::default());
         let (done, server) = tokio::join!(client.shake_hands(), TlsAcceptor::from(config.0).accept(theirs));
         done.unwrap();
         (client, server.unwrap())
@@ -538,6 +546,40 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn that_one_broker_asked_for_a_certificate_is_not_said_of_another() {
+        block_on(async {
+            let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["kafka.test".to_owned()]).unwrap();
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let mut roots = RootCertStore::empty();
+            roots.add(cert.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let asking = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+                .with_single_cert(
+                    vec![cert.der().clone()],
+                    PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into(),
+                );
+            let tls = Arc::new(Tls::new(Settings::with_ca_pem(cert.pem()), Peer::Broker).unwrap());
+            let (ready, place) = (tls.ready(Instant(0)).await, Place::default());
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            let asked = TlsAcceptor::from(Arc::new(asking.unwrap())).accept(theirs);
+            let (done, served) = tokio::join!(ready.shake_hands("kafka.test", Box::new(ours), &place), asked);
+            assert!(done.is_ok() && served.is_ok(), "it may go without one");
+            let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+            let fatal = async {
+                theirs.read_u8().await.unwrap();
+                // A record with the alert handshake_failure.
+                theirs.write_all(&[21, 3, 3, 0, 2, 2, 40]).await.unwrap();
+            };
+            let (done, ()) = tokio::join!(ready.shake_hands("kafka.test", Box::new(ours), &place), fatal);
+            let error = done.err().unwrap().to_string();
+            assert!(error.contains("the broker refused the TLS handshake (TLS alert HandshakeFailure)"), "{error}");
+        });
     }
 
     #[test]

@@ -324,6 +324,17 @@ mod tests {
         assert_eq!(read(&texts_by_name).unwrap(), Security::tls(texts));
     }
 
+    /// People paste the whole file as the certificate.
+    #[test]
+    fn a_key_among_the_certificates_is_not_shown() {
+        let both = format!("-----BEGIN CERTIFICATE-----\nAA\n-----BEGIN PRIVATE KEY-----\n{PASSWORD}");
+        let (ssl, chain) = (("security.protocol", "SSL"), ("ssl.keystore.certificate.chain", both.as_str()));
+        let security = read(&[ssl, chain, ("ssl.keystore.key", PASSWORD)]).unwrap();
+        assert_eq!(security.tls.as_ref().unwrap().identity, Some(Identity::pem(both.as_str(), Secret::new(PASSWORD))));
+        assert!(!format!("{security:?}").contains(PASSWORD));
+        refusal(&[ssl, chain]);
+    }
+
     #[test]
     fn checks_are_weakened_only_by_name() {
         let weak = read(&[

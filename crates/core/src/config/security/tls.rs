@@ -111,8 +111,9 @@ pub enum Identity {
     },
     /// From texts.
     Pem {
-        /// The certificate, followed by those that lead to the authority.
-        certificates: String,
+        /// The certificate, followed by those that lead to the authority. Not shown, because people also paste the
+        /// private key into it.
+        certificates: Secret,
         /// The private key.
         key: Secret,
         /// Decrypts the key.
@@ -128,7 +129,7 @@ impl Identity {
 
     /// A certificate and its unencrypted key, each from a text.
     pub fn pem(certificates: impl Into<String>, key: Secret) -> Self {
-        Self::Pem { certificates: certificates.into(), key, password: None }
+        Self::Pem { certificates: Secret::new(certificates.into()), key, password: None }
     }
 
     /// Decrypts the key with this password.

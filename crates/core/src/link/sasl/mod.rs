@@ -19,7 +19,7 @@ mod oauthbearer;
 mod plain;
 mod scram;
 
-pub use attempts::Attempts;
+pub use attempts::{Attempts, Broker};
 pub use gssapi::GssContext;
 pub use scram::NONCE_BYTES;
 
