@@ -426,6 +426,11 @@ impl fmt::Display for Worded<'_> {
         }
         if let Some(hint) = details.hint {
             write!(f, "; {}", words(hint))?;
+            if hint == Hint::LookAtCertificates {
+                // A name may be followed by the address that it led to.
+                let address = details.place.address.as_deref().and_then(|address| address.split(' ').next());
+                write!(f, " {}", printable_name(address.unwrap_or("HOST:PORT")))?;
+            }
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ fn words(hint: Hint) -> &'static str {
              not be Kafka's"
         }
         Hint::MayRequireSasl => "it closed before its first answer: the port may require SASL (argument sasl)",
+        Hint::LookAtCertificates => Hint::LookAtCertificates.text(),
         Hint::Text(text) => text,
     }
 }

@@ -29,6 +29,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tokio::time::timeout;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode as _, Encode as _};
 
 use super::network::Stream;
 use pem::{Purpose, Source};
@@ -337,11 +339,25 @@ fn identity(identity: &Identity) -> Result<CertifiedKey> {
     };
     let password = password.as_ref().map(SecretSource::ask).transpose()?;
     let identity = CertifiedKey::new(certificates.certificates()?, key::read(&key, password.as_ref())?);
+    match is_key_of_certificate(&identity) {
+        Some(true) => Ok(identity),
+        Some(false) => Err(key
+            .fault("it does not belong to the client's certificate")
+            .with_hint("the client's own certificate must be the first one in its file")),
+        None => Err(certificates.fault("the first certificate in it is not a valid X.509 certificate")),
+    }
+}
+
+/// `None` if the certificate cannot be read.
+fn is_key_of_certificate(identity: &CertifiedKey) -> Option<bool> {
     match identity.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(key
-            .fault("it does not belong to the certificate")
-            .with_hint("the broker's own certificate must be the first one in its file")),
-        Err(_) => Err(certificates.fault("the first certificate in it is not a valid X.509 certificate")),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Some(true),
+        Err(rustls::Error::InconsistentKeys(_)) => Some(false),
+        // rustls reads only version 3, but shows any; whether version 1 is good enough, the broker decides.
+        Err(_) => {
+            let certificate = Certificate::from_der(identity.end_entity_cert().ok()?).ok()?;
+            let key = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
+            Some(identity.key.public_key().is_none_or(|public| public.as_ref() == key))
+        }
     }
 }

@@ -192,7 +192,72 @@ fn a_chain_without_end_is_refused_at_once() {
         authorities.push(next);
     }
     let issued = authorities.iter().rev().fold(authorities.last().unwrap().issue(), Issued::followed_by);
-    refuses(Served::new(&issued), trusting(&root), &["CN=broker-1", "MaximumPathBuildCallsExceeded"]);
+    refuses(Served::new(&issued), trusting(&root), &["too many certificates of authorities", "CN=broker-1"]);
+}
+
+#[test]
+fn at_most_six_authorities_may_stand_between_a_broker_and_the_trusted_one() {
+    let root = Authority::new("Good CA");
+    for (between, is_accepted) in [(6, true), (7, false)] {
+        let mut authorities = vec![root.intermediate("CA 1", |_| {})];
+        for number in 2..=between {
+            let next = authorities.last().unwrap().intermediate(&format!("CA {number}"), |_| {});
+            authorities.push(next);
+        }
+        let issued = authorities.iter().rev().fold(authorities.last().unwrap().issue(), Issued::followed_by);
+        if is_accepted {
+            Cluster::new(Served::new(&issued), trusting(&root)).works();
+        } else {
+            refuses(Served::new(&issued), trusting(&root), &["too many certificates of authorities", "at most six"]);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_of_version_1_is_named_so_however_it_is_verified() {
+    let v1 = include_str!("keys/ec.v1.certificate.pem");
+    let trusted = Tls::with_ca_pem(v1);
+    for (verify_certificate, verify_host_name) in [(true, true), (true, false), (false, false)] {
+        for versions in [ALL_VERSIONS, ONLY_TLS_1_2] {
+            let tls = Tls { verify_certificate, verify_host_name, ..trusted.clone() };
+            let served = Served::new(&Issued::from_file(v1)).only(versions);
+            refuses(served, tls, &["CN=broker-1", "an X.509 version 1 certificate", "-extfile", "subjectAltName"]);
+        }
+    }
+    let root = Authority::new("Good CA");
+    let served = Served::new(&root.intermediate("broker-1", |_| {}).issue().followed_by_file(v1));
+    refuses(
+        served,
+        trusting(&root),
+        &["above the broker's certificate (CN=broker-1) is an X.509 version 1 certificate"],
+    );
+}
+
+#[test]
+fn a_signature_with_sha_1_is_refused_in_a_few_words() {
+    let sha1 = include_str!("keys/ec.sha1.certificate.pem");
+    let cluster = Cluster::patient(Served::new(&Issued::from_file(sha1)), Tls::with_ca_pem(sha1));
+    let text = cluster.refusal().to_string();
+    assert!(text.contains("signed with SHA-1 and ECDSA, which is not accepted") && text.len() < 300, "{text}");
+}
+
+#[test]
+fn an_authority_with_a_short_rsa_key_is_told_from_one_with_another_key() {
+    let issued = Issued::from_file(include_str!("keys/ec.by-rsa-1024.certificate.pem"));
+    let tls = Tls::with_ca_pem(include_str!("keys/rsa.1024.certificate.pem"));
+    let words = ["signed by an authority (CN=Weak CA) that has an RSA key of 1024 bits", "2,048 to 8,192 bits"];
+    refuses(Served::new(&issued), tls, &words);
+}
+
+#[test]
+fn an_uncommon_fault_of_a_certificate_is_told_with_the_command_that_shows_it() {
+    let unknown = |params: &mut rcgen::CertificateParams| {
+        let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+    };
+    let words = ["unsupported critical extension", "openssl s_client -showcerts -connect kafka.test:9093"];
+    refuses_issued(|authority| authority.issue_with(unknown), &words);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use kavka_core::secret::Secret;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// The host names of the certificates that are as they should be: the bootstrap server's, and the broker's in the
@@ -27,6 +28,13 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
+    /// The EC key of the files in `keys/`, with a certificate that OpenSSL has made for it.
+    pub(crate) fn from_file(certificate: &str) -> Self {
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = KeyPair::from_pem(include_str!("keys/ec.pkcs8.pem")).unwrap();
+        Self { chain: vec![der], pem: certificate.to_owned(), key }
+    }
+
     pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
@@ -34,6 +42,12 @@ impl Issued {
     /// As a client's settings have it.
     pub(crate) fn identity(&self) -> Identity {
         Identity::pem(self.pem.as_str(), Secret::new(self.key.serialize_pem()))
+    }
+
+    /// With a certificate that OpenSSL has made.
+    pub(crate) fn followed_by_file(mut self, certificate: &str) -> Self {
+        self.chain.push(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap());
+        self
     }
 
     /// With the certificate of an intermediate authority.

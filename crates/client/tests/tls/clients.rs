@@ -1,11 +1,11 @@
 //! Clients that show a certificate, to brokers that ask for one (mTLS).
 
-use kavka::ErrorKind;
 use kavka::config::Tls;
+use kavka::{Client, ErrorKind};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 
 use crate::certificates::{Authority, Issued};
-use crate::server::{ALL_VERSIONS, Cluster, ONLY_TLS_1_2, Served};
+use crate::server::{ALL_VERSIONS, Cluster, ONLY_TLS_1_2, Served, with_tls};
 
 /// A broker that demands a certificate of `clients`.
 fn demanding(brokers: &Authority, clients: &Authority) -> [Served; 2] {
@@ -44,6 +44,23 @@ fn a_chain_is_sent_as_a_whole() {
     for served in demanding(&brokers, &root) {
         Cluster::new(served, Tls::with_ca_pem(brokers.pem()).identity(issued.identity())).works();
     }
+}
+
+/// Whether it is good enough, the broker decides; Kafka's takes it.
+#[test]
+fn a_client_certificate_of_version_1_is_shown_with_its_key_and_no_other() {
+    let brokers = Authority::new("Good CA");
+    let v1 = Issued::from_file(include_str!("keys/ec.v1.certificate.pem"));
+    let tls = |issued: &Issued| Tls::with_ca_pem(brokers.pem()).identity(issued.identity());
+    for versions in [ALL_VERSIONS, ONLY_TLS_1_2] {
+        let served = Served::new(&brokers.issue()).demands_any().only(versions);
+        let cluster = Cluster::new(served, tls(&v1));
+        cluster.works();
+        assert_eq!(cluster.server.seen()[0].client.as_ref(), v1.chain.first());
+    }
+    let other = Issued { key: rcgen::KeyPair::generate().unwrap(), ..v1 };
+    let error = Client::new(with_tls(tls(&other))).expect_err("another key").to_string();
+    assert!(error.contains("it does not belong to the client's certificate"), "{error}");
 }
 
 #[test]

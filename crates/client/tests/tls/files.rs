@@ -73,7 +73,7 @@ fn the_files_of_the_client_certificate_are_checked_in_the_same_way() {
         shows(&certificate, &certificate),
         &["the client's private key in", &named(&certificate), "no private key"],
     );
-    refuses(shows(&certificate, &other), &[&named(&other), "does not belong to the certificate"]);
+    refuses(shows(&certificate, &other), &[&named(&other), "does not belong to the client's certificate"]);
 }
 
 #[test]

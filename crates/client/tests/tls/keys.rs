@@ -6,6 +6,12 @@
 //!   hmacWithSHA1`, `-v2 des3`, `-scrypt` and `-v1 PBE-SHA1-3DES`;
 //! - `pkcs1`: `openssl rsa -traditional`, with `-aes128`, `-aes192`, `-aes256` and `-des3`;
 //! - `sec1`: `openssl ec`, with `-aes256`.
+//!
+//! The others, and certificates for the EC key, are of kinds that the client refuses, or brokers:
+//!
+//! - keys: `rsa.1024`, `rsa.pss` and `ec.secp256k1`;
+//! - `ec.v1.certificate`: `openssl x509 -req -signkey`; `ec.sha1.certificate`: `openssl req -x509 -sha1`;
+//! - `ec.by-rsa-1024.certificate`: signed with the key of `rsa.1024.certificate`.
 
 use kavka::config::{Identity, Security, Tls};
 use kavka::{Client, ClientConfig, Error, ErrorKind};
@@ -151,15 +157,25 @@ fn a_key_that_takes_too_much_work_to_decrypt_is_refused() {
 #[test]
 fn a_key_must_belong_to_its_certificate() {
     let error = refusal(identity(&Authority::new("CA"), RSA, EC)).to_string();
-    assert!(error.contains("does not belong to the certificate"), "{error}");
+    assert!(error.contains("it does not belong to the client's certificate"), "{error}");
+    assert!(error.contains("the client's own certificate must be the first one in its file"), "{error}");
 }
 
 #[test]
-fn kinds_of_keys_that_no_broker_takes_are_named() {
+fn kinds_of_keys_that_are_not_supported_are_named() {
     let authority = Authority::new("CA");
-    for (tag, words) in [("DSA PRIVATE KEY", "a DSA PRIVATE KEY is not supported"), ("PRIVATE KEY", "damaged")] {
-        let text = format!("-----BEGIN {tag}-----\nAAAA\n-----END {tag}-----\n");
+    let nothing = |tag: &str| format!("-----BEGIN {tag}-----\nAAAA\n-----END {tag}-----\n");
+    for (text, words) in [
+        (nothing("DSA PRIVATE KEY"), "a DSA PRIVATE KEY is not supported"),
+        (nothing("PRIVATE KEY"), "damaged, or of a kind that is not supported"),
+        (include_str!("keys/rsa.1024.pem").into(), "it is an RSA key of 1024 bits, which is not supported"),
+        (include_str!("keys/rsa.pss.pem").into(), "it is an RSA-PSS key, which is not supported"),
+        (
+            include_str!("keys/ec.secp256k1.pem").into(),
+            "it is an EC key on the curve secp256k1, which is not supported",
+        ),
+    ] {
         let error = refusal(identity(&authority, RSA, &text)).to_string();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(words) && error.contains("; use an RSA key of 2,048 to 8,192 bits"), "{error}");
     }
 }

@@ -11,12 +11,18 @@ use kavka::config::{Security, Tls};
 use kavka::{BoxFuture, Client, ClientConfig, Error, Network, StartPosition, Stream};
 use kavka_test_support::rig::{self, Rig};
 use kavka_test_support::{LIMIT, until};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -25,11 +31,58 @@ use crate::certificates::Issued;
 pub(crate) const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 pub(crate) const ONLY_TLS_1_2: &[&SupportedProtocolVersion] = &[&TLS12];
 
+/// Whose client certificates a server accepts.
+enum ClientAuthority {
+    Pem(String),
+    Any,
+}
+
+/// Accepts every client certificate; rustls reads fewer than brokers do.
+#[derive(Debug)]
+struct AnyClient;
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// What a TLS server shows and demands.
 pub(crate) struct Served {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    client_authority: Option<String>,
+    client_authority: Option<ClientAuthority>,
     versions: &'static [&'static SupportedProtocolVersion],
 }
 
@@ -40,7 +93,12 @@ impl Served {
 
     /// Demands a client certificate of this authority.
     pub(crate) fn demands(self, authority: &str) -> Self {
-        Self { client_authority: Some(authority.to_owned()), ..self }
+        Self { client_authority: Some(ClientAuthority::Pem(authority.to_owned())), ..self }
+    }
+
+    /// Demands a client certificate, and accepts all that there are.
+    pub(crate) fn demands_any(self) -> Self {
+        Self { client_authority: Some(ClientAuthority::Any), ..self }
     }
 
     pub(crate) fn only(self, versions: &'static [&'static SupportedProtocolVersion]) -> Self {
@@ -53,14 +111,18 @@ impl Served {
         let builder = builder.with_protocol_versions(self.versions).unwrap();
         let builder = match self.client_authority {
             None => builder.with_no_client_auth(),
-            Some(authority) => {
+            Some(ClientAuthority::Pem(authority)) => {
                 let mut roots = RootCertStore::empty();
                 roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-                builder.with_client_cert_verifier(verifier)
+                let roots = Arc::new(roots);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+                builder.with_client_cert_verifier(verifier.unwrap())
             }
+            Some(ClientAuthority::Any) => builder.with_client_cert_verifier(Arc::new(AnyClient)),
         };
-        builder.with_single_cert(self.chain, self.key).unwrap()
+        // Unlike `with_single_cert`, this does not look at the certificate.
+        let key = provider.key_provider.load_private_key(self.key).unwrap();
+        builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(self.chain, key))))
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Hint {
     MayRequireTlsOrSasl,
     /// A peer that hung up on the first request may authenticate clients.
     MayRequireSasl,
+    /// A certificate is wrong in a way that few know. The address comes after the words.
+    LookAtCertificates,
 }
 
 /// The longest request that brokers accept by default (`socket.request.max.bytes`).
@@ -66,6 +68,7 @@ impl Hint {
                  be Kafka's"
             }
             Self::MayRequireSasl => "it closed before its first answer: the port may require SASL (security.protocol)",
+            Self::LookAtCertificates => "look at it with: openssl s_client -showcerts -connect",
         }
     }
 }

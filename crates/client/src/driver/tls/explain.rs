@@ -1,5 +1,6 @@
 //! The reasons for failed TLS handshakes, in the words of people who use Kafka.
 
+use std::fmt::Debug;
 use std::io;
 
 use kavka_core::error::{Error, ErrorKind, Hint, Place};
@@ -56,6 +57,14 @@ pub(super) fn alert(cause: &io::Error, known: Known) -> Option<Error> {
         .map(|reason| refused(reason, known))
 }
 
+/// The error of a connection that had ended its handshake, without the names that rustls uses inside.
+pub(super) fn broken(cause: io::Error, peer: Peer) -> io::Error {
+    match reason(&cause) {
+        Some(reason) => io::Error::new(cause.kind(), in_words(reason, peer)),
+        None => cause,
+    }
+}
+
 /// The same error once more.
 pub(super) fn copy(cause: &io::Error) -> io::Error {
     reason(cause).map_or_else(|| cause.kind().into(), |reason| io::Error::new(cause.kind(), reason.clone()))
@@ -93,11 +102,41 @@ fn refused(reason: &rustls::Error, known: Known) -> Error {
         }
         rustls::Error::PeerIncompatible(_) => {
             error(format!("{peer} and this client have no cipher or key exchange of TLS in common"))
-                .with_source(reason.clone())
         }
         rustls::Error::AlertReceived(alert) => by_alert(*alert, known),
-        reason => error("the TLS handshake failed".into()).with_source(reason.clone()),
+        reason => error(format!("the TLS handshake failed: {}", in_words(reason, peer))),
     }
+}
+
+fn in_words(reason: &rustls::Error, peer: Peer) -> String {
+    match reason {
+        rustls::Error::InvalidMessage(kind) => {
+            format!("{peer} sent a TLS message that cannot be read ({})", kind_in_words(kind))
+        }
+        rustls::Error::InappropriateMessage { .. } | rustls::Error::InappropriateHandshakeMessage { .. } => {
+            format!("{peer} sent a TLS message out of turn")
+        }
+        rustls::Error::PeerMisbehaved(kind) => format!("{peer} broke the rules of TLS ({})", kind_in_words(kind)),
+        rustls::Error::DecryptError => format!("{peer} sent a TLS record that cannot be decrypted"),
+        rustls::Error::PeerSentOversizedRecord => format!("{peer} sent a TLS record that is too long"),
+        rustls::Error::NoCertificatesPresented => format!("{peer} showed no certificate"),
+        rustls::Error::AlertReceived(alert) => format!("{peer} ended the connection (TLS alert {alert:?})"),
+        other => kind_in_words(other),
+    }
+}
+
+/// The name of an error's kind as words: `BadDer` becomes `bad der`. What else the error holds may be long, and is for
+/// programmers.
+pub(super) fn kind_in_words(error: &dyn Debug) -> String {
+    let debug = format!("{error:?}");
+    let mut words = String::new();
+    for letter in debug.chars().take_while(char::is_ascii_alphanumeric) {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
 
 /// The broker refused us.

@@ -12,13 +12,45 @@ use kavka_core::error::{Error, Result, printable};
 use kavka_core::secret::Secret;
 use md5::{Digest as _, Md5};
 use pem::Pem;
-use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::der::asn1::{ObjectIdentifier, OctetStringRef, UintRef};
+use pkcs8::der::{self, Decode as _, Reader, SliceReader, TagMode, TagNumber};
 use pkcs8::pkcs5::pbes2::Kdf;
+use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use rustls::sign::SigningKey;
 
 use super::pem::Source;
+
+/// The hint for every key that cannot be used.
+pub(super) const USABLE_KEYS: &str =
+    "use an RSA key of 2,048 to 8,192 bits, an EC key on P-256, P-384 or P-521, or an Ed25519 key";
+
+const RSA: &str = "1.2.840.113549.1.1.1";
+const EC: &str = "1.2.840.10045.2.1";
+
+/// Other kinds of keys, and what people call them.
+const OTHER_KINDS: &[(&str, &str)] = &[
+    ("1.2.840.113549.1.1.10", "an RSA-PSS key"),
+    ("1.2.840.10040.4.1", "a DSA key"),
+    ("1.2.840.113549.1.3.1", "a Diffie-Hellman key"),
+    ("1.3.101.110", "an X25519 key"),
+    ("1.3.101.111", "an X448 key"),
+    ("1.3.101.113", "an Ed448 key"),
+];
+
+/// The curves that can be used: P-256, P-384 and P-521.
+const CURVES: &[&str] = &["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+
+/// Other curves, and what OpenSSL calls them.
+const OTHER_CURVES: &[(&str, &str)] = &[
+    ("1.3.132.0.10", "secp256k1"),
+    ("1.3.132.0.33", "secp224r1"),
+    ("1.2.840.10045.3.1.1", "prime192v1"),
+    ("1.3.36.3.3.2.8.1.1.7", "brainpoolP256r1"),
+    ("1.3.36.3.3.2.8.1.1.11", "brainpoolP384r1"),
+    ("1.3.36.3.3.2.8.1.1.13", "brainpoolP512r1"),
+];
 
 const PASSWORD_IS_WRONG: &str = "it cannot be decrypted: is ssl.key.password the right one?";
 
@@ -70,14 +102,73 @@ pub(in crate::driver) fn read(source: &Source, password: Option<&Secret>) -> Res
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" => PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der)),
         other => {
             let shown: String = printable(other).chars().take(MAX_TAG_CHARS).collect();
-            return Err(source.fault(format_args!("a {shown} is not supported; use an RSA, EC or Ed25519 key")));
+            return Err(source.fault(format_args!("a {shown} is not supported")).with_hint(USABLE_KEYS));
         }
     };
     // The cause says nothing that the user could act on.
-    any_supported_type(&key).map_err(|_| {
+    any_supported_type(&key).map_err(|_| match unsupported_private(&key) {
+        Some(kind) => source.fault(format_args!("it is {kind}, which is not supported")).with_hint(USABLE_KEYS),
         // A wrong password can look right to the padding, and leave garbage.
-        let damaged = "it is damaged, or not an RSA, EC or Ed25519 key";
-        source.fault(if is_encrypted { PASSWORD_IS_WRONG } else { damaged })
+        None if is_encrypted => source.fault(PASSWORD_IS_WRONG),
+        None => source.fault("it is damaged, or of a kind that is not supported").with_hint(USABLE_KEYS),
+    })
+}
+
+/// What people call a private key that this client cannot use; `None` if it should be usable, or is no key.
+fn unsupported_private(key: &PrivateKeyDer<'_>) -> Option<String> {
+    match key {
+        PrivateKeyDer::Pkcs1(key) => unsupported(RSA, None, key.secret_pkcs1_der()),
+        PrivateKeyDer::Sec1(key) => unsupported(EC, curve(key.secret_sec1_der()).ok()?, &[]),
+        PrivateKeyDer::Pkcs8(key) => {
+            let key = PrivateKeyInfoRef::try_from(key.secret_pkcs8_der()).ok()?;
+            let curve = key.algorithm.parameters.and_then(|parameters| parameters.decode_as().ok());
+            unsupported(&key.algorithm.oid.to_string(), curve, key.private_key.as_bytes())
+        }
+        _ => None,
+    }
+}
+
+/// What people call a key that this client cannot use; `None` if it should be usable. `rsa` is an RSA key in the form
+/// of PKCS#1.
+pub(super) fn unsupported(algorithm: &str, curve: Option<ObjectIdentifier>, rsa: &[u8]) -> Option<String> {
+    let named = |names: &[(&str, &str)], number: &str| {
+        names.iter().find_map(|(known, name)| (*known == number).then(|| (*name).to_owned()))
+    };
+    match algorithm {
+        RSA => {
+            let bits = rsa_bits(rsa).ok()?;
+            (!(2_048..=8_192).contains(&bits)).then(|| format!("an RSA key of {bits} bits"))
+        }
+        EC => {
+            let curve = curve?.to_string();
+            let name = || named(OTHER_CURVES, &curve).unwrap_or_else(|| curve.clone());
+            (!CURVES.contains(&curve.as_str())).then(|| format!("an EC key on the curve {}", name()))
+        }
+        other => named(OTHER_KINDS, other),
+    }
+}
+
+/// The length of an RSA key in the form of PKCS#1, private or public.
+fn rsa_bits(key: &[u8]) -> der::Result<usize> {
+    SliceReader::new(key)?.sequence(|numbers| {
+        // A private key begins with a version of 0, and then the modulus; a public one with the modulus.
+        let (first, second) = (UintRef::decode(numbers)?, UintRef::decode(numbers)?);
+        numbers.read_slice(numbers.remaining_len())?;
+        let modulus = [first.as_bytes(), second.as_bytes()].into_iter().max_by_key(|number| number.len());
+        let modulus = modulus.unwrap_or_default();
+        let unused = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+        Ok(modulus.len() * 8 - unused)
+    })
+}
+
+/// The curve that an EC key in the form of SEC1 names.
+fn curve(key: &[u8]) -> der::Result<Option<ObjectIdentifier>> {
+    SliceReader::new(key)?.sequence(|fields| {
+        UintRef::decode(fields)?;
+        <&OctetStringRef>::decode(fields)?;
+        let curve = fields.context_specific(TagNumber(0), TagMode::Explicit)?;
+        fields.read_slice(fields.remaining_len())?;
+        Ok(curve)
     })
 }
 
@@ -185,7 +276,7 @@ mod tests {
         let odd = format!("\u{1b}[31m {} PRIVATE KEY", "X".repeat(1_000));
         let text = format!("-----BEGIN {odd}-----\nAAAA\n-----END {odd}-----\n");
         let error = read(&Source::text(Purpose::Key, Secret::new(text)), None).unwrap_err().to_string();
-        assert!(error.contains("a \\u{1b}[31m XXX") && error.len() < 200, "{error}");
+        assert!(error.contains("a \\u{1b}[31m XXX") && error.len() < 300, "{error}");
     }
 
     #[test]

@@ -272,7 +272,7 @@ impl Secured {
     fn explain(&self, cause: io::Error) -> io::Error {
         match explain::alert(&cause, self.known) {
             Some(error) if !self.has_read => io::Error::new(cause.kind(), error.at(self.place.clone())),
-            _ => cause,
+            _ => explain::broken(cause, self.known.peer),
         }
     }
 }
