@@ -196,7 +196,7 @@ impl fmt::Display for Place {
 }
 
 /// Escapes control characters, and those that hide or reorder others or begin a line, so that text from a peer or a
-/// user is safe to print on one line.
+/// user is safe to print on one line. What begins like a key or certificate in PEM format is not shown.
 pub fn printable(text: &str) -> String {
     escaped(text).collect()
 }
@@ -228,7 +228,12 @@ fn shortened(text: &str, most: usize) -> String {
 }
 
 fn escaped(text: &str) -> impl Iterator<Item = char> {
-    text.chars().flat_map(|c| {
+    // People paste keys where something else belongs.
+    let (shown, hidden) = match text.split_once("-----BEGIN") {
+        Some((before, _)) => (before, "-----BEGIN ***"),
+        None => (text, ""),
+    };
+    shown.chars().chain(hidden.chars()).flat_map(|c| {
         let escape = misleads(c).then(|| c.escape_default());
         let plain = if escape.is_none() { Some(c) } else { None };
         escape.into_iter().flatten().chain(plain)
@@ -316,6 +321,15 @@ impl Error {
     pub fn with_hint(self, hint: impl Into<Hint>) -> Self {
         let hint = hint.into();
         self.change(|details| details.hint = Some(hint))
+    }
+
+    /// What this error leads to, of another kind: `what` comes ahead of it in the same sentence.
+    #[must_use]
+    pub fn leading_to(self, kind: ErrorKind, what: &str) -> Self {
+        self.change(|details| {
+            details.kind = kind;
+            details.what = format!("{what}: {}", details.what);
+        })
     }
 
     /// Sets the cause, which [`Display`](fmt::Display) prints at the end.
@@ -451,6 +465,14 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_was_pasted_where_something_else_belongs_is_not_shown() {
+        let pasted = "TLSv1.2,-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
+        for shown in [printable(pasted), printable_name(pasted), printable_reason(pasted)] {
+            assert_eq!(shown, "TLSv1.2,-----BEGIN ***");
+        }
+    }
 
     #[test]
     fn what_could_deceive_a_reader_of_one_line_is_escaped() {

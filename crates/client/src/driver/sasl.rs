@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kavka_core::config::{Login, Sasl as Settings, ScramHash, Tls as TlsSettings, Token, TokenSource};
-use kavka_core::error::{Error, ErrorKind, Phase, Result};
+use kavka_core::error::{Error, ErrorKind, Phase, Place, Result};
 use kavka_core::link::sasl::{Attempts, Broker, Credentials, NONCE_BYTES, Work, Worked};
 use kavka_core::secret::Secret;
 use kavka_core::time::Instant;
@@ -221,7 +221,7 @@ impl Sasl {
             let _one = one;
             login.ask()
         };
-        on_a_thread(asked).await?.map_err(|error| no_credentials("username and password", error))
+        on_a_thread(asked).await?.map_err(|error| no_credentials("there are no credentials for SASL", error))
     }
 
     async fn begin_attempt(self: &Arc<Self>, shared: &Switchboard, broker: Broker) -> Result<Attempt> {
@@ -270,7 +270,12 @@ fn panicked(cause: tokio::task::JoinError) -> Error {
 /// only if its cause is.
 fn no_credentials(what: &str, cause: Error) -> Error {
     let kind = if cause.is_retriable() { cause.kind() } else { ErrorKind::Authentication };
-    Error::new(kind, format!("there is no {what} for SASL")).with_source(cause)
+    // Its place, such as that of a token endpoint, is not the broker's.
+    if *cause.place() == Place::default() {
+        cause.leading_to(kind, what)
+    } else {
+        Error::new(kind, what).with_source(cause)
+    }
 }
 
 /// What the tests here and below share.
@@ -303,6 +308,23 @@ mod tests {
     use super::super::network::Tcp;
     use super::common::run;
     use super::*;
+
+    #[test]
+    fn why_there_are_no_credentials_is_said_in_one_sentence_unless_it_has_a_place_of_its_own() {
+        let raised = std::io::Error::other("TypeError: 5");
+        let cause = Error::new(ErrorKind::Config, "the callable for the password raised an exception");
+        let error = no_credentials("there are no credentials for SASL", cause.with_source(raised));
+        assert_eq!(error.kind(), ErrorKind::Authentication);
+        let words = "there are no credentials for SASL: the callable for the password raised an exception; because \
+                     TypeError: 5";
+        assert_eq!(error.to_string(), words);
+        let place = Place { address: Some("id.example:443".into()), ..Place::default() };
+        let away = Error::new(ErrorKind::Disconnected, "the token endpoint is away").at(place);
+        let error = no_credentials("there is no token for SASL", away);
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        let at_broker = error.at(Place { address: Some("kafka-1:9092".into()), ..Place::default() }).to_string();
+        assert!(at_broker.contains("id.example:443") && at_broker.contains("kafka-1:9092"), "{at_broker}");
+    }
 
     #[test]
     fn a_callback_that_nobody_waits_for_any_more_keeps_others_waiting_until_it_returns() {

@@ -77,6 +77,24 @@ fn the_files_of_the_client_certificate_are_checked_in_the_same_way() {
 }
 
 #[test]
+fn a_password_in_place_of_a_path_is_not_shown_and_the_name_of_a_file_that_is_there_is() {
+    let issued = Authority::new("CA").issue_to_client(|_| {});
+    let certificate = file("client.crt", &issued.pem);
+    let error = |tls| Client::new(ClientConfig::default().with_security(Security::tls(tls))).unwrap_err().to_string();
+    let refused = error(shows(&certificate, Path::new("hunter2-canary")));
+    assert!(refused.contains("the client's private key in *** cannot be read"), "{refused}");
+    assert!(refused.contains("may be a password") && !refused.contains("hunter2"), "{refused}");
+    let folder = std::env::current_dir().unwrap();
+    let bare = unique("bare");
+    std::fs::write(folder.join(&bare), "").unwrap();
+    let refused = error(Tls::with_ca_file(bare.as_str()));
+    std::fs::remove_file(folder.join(&bare)).unwrap();
+    assert!(refused.contains(&format!("the CA certificates in {bare} cannot be used: it is empty")), "{refused}");
+    let refused = error(Tls::with_ca_file(""));
+    assert_eq!(refused, "ssl.truststore.location is empty; give the path of a file, or leave it out");
+}
+
+#[test]
 fn keystores_of_java_and_der_files_are_refused_with_the_command_that_converts_them() {
     let jks = |name| file(name, [&[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2][..], &[7; 50]].concat());
     let pkcs12 = |name| file(name, [&[0x30, 0x82, 1, 0, 2, 1, 3][..], &[7; 50]].concat());

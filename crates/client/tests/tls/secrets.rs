@@ -290,3 +290,27 @@ fn a_host_that_the_metadata_names_gets_no_credentials_before_it_has_proved_who_i
         assert!(!heard.windows(word.len()).any(|part| part == word.as_bytes()), "{word} went out unencrypted");
     }
 }
+
+/// Reads its own memory as a debugger would.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_a_secret_is_overwritten_when_its_last_clone_is_dropped() {
+    use std::os::unix::fs::FileExt as _;
+
+    const BYTES: [u8; 4096] = [0xa5; 4096];
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let secret = Secret::new(BYTES);
+    let address = secret.reveal().as_ptr().addr() as u64;
+    let there = || {
+        let mut there = BYTES.map(|_| 0);
+        memory.read_exact_at(&mut there, address).unwrap();
+        there
+    };
+    let clone = secret.clone();
+    drop(secret);
+    assert!(there() == BYTES, "the clone has it");
+    drop(clone);
+    // What is free has numbers of the allocator in it.
+    let left = there().windows(8).filter(|part| *part == [0xa5; 8]).count();
+    assert_eq!(left, 0);
+}

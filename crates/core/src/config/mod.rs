@@ -24,7 +24,7 @@ pub use properties::select_properties;
 pub(crate) use security::{EXTENSION_FORM, is_extension};
 pub use security::{
     EndpointIdentification, EndpointUrl, FilePath, Identity, Login, Sasl, SaslMechanism, ScramHash, SecretSource,
-    Security, SecurityProtocol, Tls, TlsVersion, Token, TokenCallback, TokenSource, Trust,
+    Security, SecurityProtocol, StoreFormat, Tls, TlsVersion, Token, TokenCallback, TokenSource, Trust,
 };
 pub use servers::{parse_bootstrap_servers, show_server};
 pub use setting::Setting;

@@ -136,7 +136,9 @@ fn away(what: &str) -> Error {
 }
 
 fn unreachable(cause: std::io::Error) -> Error {
-    away("the token endpoint cannot be reached").with_source(cause)
+    away("the token endpoint cannot be reached")
+        .with_source(cause)
+        .with_hint("is sasl.oauthbearer.token.endpoint.url right?")
 }
 
 fn silent() -> Error {
@@ -208,6 +210,8 @@ async fn exchange(mut stream: Box<dyn Stream>, request: &[u8]) -> Result<(u16, Z
 pub(in crate::driver) struct Answer {
     bytes: Zeroizing<Vec<u8>>,
     filled: usize,
+    /// Where the interim answers end.
+    interim: usize,
     head: Option<Head>,
     /// The chunks so far, without their sizes.
     chunks: Zeroizing<Vec<u8>>,
@@ -238,7 +242,7 @@ impl Default for Answer {
         let bytes = Zeroizing::new(vec![0; MAX_ANSWER_BYTES]);
         // If it grew, a copy of the token would stay in memory.
         let chunks = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
-        Self { bytes, filled: 0, head: None, chunks }
+        Self { bytes, filled: 0, interim: 0, head: None, chunks }
     }
 }
 
@@ -254,8 +258,15 @@ impl Answer {
         let seen = self.filled;
         self.filled = self.bytes.len().min(seen + bytes);
         let arrived = self.bytes.get(..self.filled).unwrap_or_default();
-        if self.head.is_none() {
-            self.head = head(arrived, seen)?;
+        while self.head.is_none() {
+            let begun = arrived.get(self.interim..).unwrap_or_default();
+            let Some(mut head) = head(begun, seen.saturating_sub(self.interim))? else { break };
+            head.next += self.interim;
+            // An interim answer, such as 100 (Continue), is headers alone; the answer comes behind it.
+            match head.status {
+                100..200 => self.interim = head.next,
+                _ => self.head = Some(head),
+            }
         }
         let Some(head) = &mut self.head else { return Ok(None) };
         let rest = arrived.get(head.next..).unwrap_or_default();
@@ -374,7 +385,7 @@ pub(in crate::driver) fn token_of(status: u16, body: &[u8], secrets: &[Secret]) 
     let Said { mut access_token, others } = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| others.get(name).and_then(serde_json::Value::as_str);
     match status {
-        200 => {}
+        200 | 201 => {}
         300..=399 => {
             return Err(refused(format!(
                 "the token endpoint answered with a redirect ({status}), which is not followed"
@@ -495,6 +506,29 @@ mod tests {
                 assert_eq!(body(&answer[..end], false).unwrap(), None);
             }
         }
+    }
+
+    #[test]
+    fn interim_answers_are_passed_over_however_many_they_are() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        for interim in [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"] {
+            for bytes in [[interim, answer].concat(), [&interim.repeat(1_000), &answer[..]].concat()] {
+                for piece in [1, 3, bytes.len()] {
+                    assert_eq!(in_pieces(&bytes, piece, false).unwrap(), Some((200, "hello".into())), "{piece}");
+                }
+            }
+            assert_eq!(body(interim, true).unwrap(), None);
+            assert!(body(&interim.repeat(5_000)[..MAX_ANSWER_BYTES], false).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_created_is_as_good_as_one_that_was_found() {
+        for status in [200, 201] {
+            let token = token_of(status, br#"{"access_token":"abc"}"#, &[]).unwrap();
+            assert_eq!(token.value, Secret::new("abc"));
+        }
+        assert!(token_of(202, br#"{"access_token":"abc"}"#, &[]).is_err());
     }
 
     #[test]

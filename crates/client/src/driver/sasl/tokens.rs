@@ -109,7 +109,7 @@ impl Tokens {
                 Ok(token)
             }
             Err(error) => {
-                let error = no_credentials("token", error);
+                let error = no_credentials("there is no token for SASL", error);
                 let mut state = self.lock();
                 state.failures += 1;
                 state.failure = Some((error.clone(), Instant::now()));

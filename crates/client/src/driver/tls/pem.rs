@@ -4,8 +4,9 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
-use kavka_core::config::FilePath;
+use kavka_core::config::{FilePath, StoreFormat};
 use kavka_core::error::{Error, ErrorKind, Hint, Result};
 use kavka_core::secret::Secret;
 use pem::Pem;
@@ -59,13 +60,20 @@ impl Source {
 
     fn name(&self) -> String {
         match &self.path {
+            // The name of a file that is there is no secret.
+            Some(path) if path.is_file() => format!("{} in {}", self.purpose.name(), Path::display(path)),
             Some(path) => format!("{} in {}", self.purpose.name(), path.display()),
             None => format!("{} in the settings", self.purpose.name()),
         }
     }
 
     fn unreadable(&self, cause: io::Error) -> Error {
-        Error::new(ErrorKind::Config, format!("{} cannot be read", self.name())).with_source(cause)
+        let error = Error::new(ErrorKind::Config, format!("{} cannot be read", self.name())).with_source(cause);
+        let is_shown = |path: &FilePath| !FilePath::may_be_secret(&path.to_string_lossy());
+        if self.path.as_ref().is_none_or(is_shown) {
+            return error;
+        }
+        error.with_hint("the name is not shown, because it may be a password: a path has a / or an extension")
     }
 
     /// The error of a source with this fault.
@@ -100,27 +108,16 @@ impl Source {
     }
 
     fn not_pem(&self, bytes: &[u8]) -> Error {
-        let path = self.path.as_ref().map_or_else(|| "FILE".into(), shell_word);
+        let store = |format: StoreFormat| {
+            let is_truststore = self.purpose == Purpose::Authorities;
+            self.fault(format_args!("it is {}", format.refusal(self.path.as_ref(), is_truststore)))
+        };
+        let path = self.path.as_ref().map_or_else(|| "FILE".into(), FilePath::shell_word);
         let convert = |what: &str, command: String| {
             self.fault(format_args!("{what}, and only PEM is supported; convert it with: {command}"))
         };
         match (Format::of(bytes), self.purpose) {
-            (Format::Jks, Purpose::Authorities) => {
-                convert("it is a JKS keystore", format!("keytool -list -rfc -keystore {path} > ca.pem"))
-            }
-            (Format::Jks, _) => convert(
-                "it is a JKS keystore",
-                format!(
-                    "keytool -importkeystore -srckeystore {path} -destkeystore client.p12 -deststoretype PKCS12 && \
-                     openssl pkcs12 -in client.p12 -out client.pem"
-                ),
-            ),
-            (Format::Pkcs12, Purpose::Authorities) => {
-                convert("it is a PKCS#12 keystore", format!("openssl pkcs12 -in {path} -nokeys -out ca.pem"))
-            }
-            (Format::Pkcs12, _) => {
-                convert("it is a PKCS#12 keystore", format!("openssl pkcs12 -in {path} -out client.pem"))
-            }
+            (Format::Store(format), _) => store(format),
             (Format::Der, Purpose::Key) => {
                 convert("it is in DER format", format!("openssl pkey -inform der -in {path} -out key.pem"))
             }
@@ -137,8 +134,7 @@ impl Source {
 /// What else than PEM people have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
-    Jks,
-    Pkcs12,
+    Store(StoreFormat),
     Der,
     Unknown,
 }
@@ -147,23 +143,16 @@ impl Format {
     fn of(bytes: &[u8]) -> Self {
         // The magic numbers of JKS and JCEKS.
         if bytes.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) || bytes.starts_with(&[0xce, 0xce, 0xce, 0xce]) {
-            return Self::Jks;
+            return Self::Store(StoreFormat::Jks);
         }
         // A DER sequence: its tag, and its length in one byte or, with the highest bit set, in the next few bytes.
         let [0x30, length, rest @ ..] = bytes else { return Self::Unknown };
         let content = rest.get(if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) }..).unwrap_or_default();
         // PKCS#12 begins with its version, 3, where a certificate has a sequence, and a key the version 0 or 1.
-        if content.starts_with(&[0x02, 0x01, 0x03]) { Self::Pkcs12 } else { Self::Der }
+        if content.starts_with(&[0x02, 0x01, 0x03]) { Self::Store(StoreFormat::Pkcs12) } else { Self::Der }
     }
 }
 
 fn count(bytes: &[u8], pattern: &[u8]) -> usize {
     bytes.windows(pattern.len()).filter(|window| *window == pattern).count()
-}
-
-/// The path as a word of a command.
-fn shell_word(path: &FilePath) -> String {
-    let path = path.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

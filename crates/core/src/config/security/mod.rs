@@ -13,7 +13,7 @@ mod source;
 mod tls;
 
 pub(super) use foreign::{Foreign, foreign};
-pub use path::FilePath;
+pub use path::{FilePath, StoreFormat};
 pub(super) use rows::security_of;
 pub(crate) use sasl::{EXTENSION_FORM, is_extension};
 pub use sasl::{EndpointUrl, Login, Sasl, SaslMechanism, ScramHash, Token, TokenCallback, TokenSource};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{
-    EndpointIdentification, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, Tls, TokenSource, Trust, jaas,
+    EndpointIdentification, FilePath, Identity, Login, Sasl, SaslMechanism, ScramHash, Security, StoreFormat, Tls,
+    TokenSource, Trust, jaas,
 };
 use crate::config::ClientConfig;
 use crate::error::{Error, ErrorKind, Hint, Result, printable};
@@ -71,13 +72,8 @@ fn tls(config: &ClientConfig) -> Result<Tls> {
 }
 
 fn trust(config: &ClientConfig) -> Result<Trust> {
-    let store = config.ssl_truststore_location.as_deref();
-    check_format(
-        "ssl.truststore.type",
-        &config.ssl_truststore_type,
-        store,
-        "keytool -list -rfc -keystore FILE > ca.pem",
-    )?;
+    let (store, kind) = (config.ssl_truststore_location.as_ref(), &config.ssl_truststore_type);
+    check_format("ssl.truststore.location", store, "ssl.truststore.type", kind)?;
     match (&config.ssl_truststore_location, &config.ssl_ca_location, &config.ssl_truststore_certificates) {
         (None, None, None) => Ok(Trust::System),
         (Some(path), None, None) | (None, Some(path), None) => Ok(Trust::File(path.clone())),
@@ -90,10 +86,8 @@ fn trust(config: &ClientConfig) -> Result<Trust> {
 }
 
 fn identity(config: &ClientConfig) -> Result<Option<Identity>> {
-    let store = config.ssl_keystore_location.as_deref();
-    let command = "keytool -importkeystore -srckeystore FILE -destkeystore client.p12 -deststoretype PKCS12 && \
-                   openssl pkcs12 -in client.p12 -out client.pem";
-    check_format("ssl.keystore.type", &config.ssl_keystore_type, store, command)?;
+    let (store, kind) = (config.ssl_keystore_location.as_ref(), &config.ssl_keystore_type);
+    check_format("ssl.keystore.location", store, "ssl.keystore.type", kind)?;
     let password = config.ssl_key_password.clone().map(Into::into);
     let files = match (&config.ssl_certificate_location, &config.ssl_key_location) {
         (Some(certificates), Some(key)) => Some((certificates, key)),
@@ -133,26 +127,34 @@ fn incomplete(set: &str, missing: &str) -> Error {
     )
 }
 
-/// Refuses the formats of Java, by their names or by those of their files.
-fn check_format(setting: &str, format: &str, path: Option<&Path>, command: &str) -> Result<()> {
-    let extension = path.and_then(Path::extension).and_then(|extension| extension.to_str());
-    let by_name = match extension.map(str::to_lowercase).as_deref() {
-        Some("jks" | "keystore" | "truststore") => Some("JKS"),
-        Some("p12" | "pfx" | "pkcs12") => Some("PKCS12"),
-        _ => None,
+/// Refuses the formats of Java, by the store's type (the setting `kind` has the value `format`) or by the file's name.
+fn check_format(store: &str, path: Option<&FilePath>, kind: &str, format: &str) -> Result<()> {
+    let refused = |what: String| Err(Error::new(ErrorKind::Config, what));
+    let is_truststore = store.starts_with("ssl.truststore");
+    let by_name = path.and_then(|path| StoreFormat::of_name(path));
+    let by_type = match format.to_uppercase().as_str() {
+        "PEM" => None,
+        "JKS" => Some(StoreFormat::Jks),
+        "PKCS12" => Some(StoreFormat::Pkcs12),
+        _ => return refused(format!("{kind} must be PEM, not {}", printable(format))),
     };
-    let upper = format.to_uppercase();
-    let format = by_name.filter(|_| upper == "PEM").unwrap_or(&upper);
-    match format {
-        "PEM" => Ok(()),
-        "JKS" | "PKCS12" => {
-            let path = path.map_or_else(|| "FILE".into(), Path::to_string_lossy);
-            let command = command.replace("FILE", &printable(&path));
-            let what = format!("{setting} must be PEM, not {format}; convert the file with `{command}`");
-            Err(Error::new(ErrorKind::Config, what))
+    match (by_type, by_name) {
+        (None, None) => Ok(()),
+        (None, Some(format)) => refused(format!("{store} names {}", format.refusal(path, is_truststore))),
+        (Some(_), None) if path.is_some_and(|path| is_called_pem(path)) => {
+            refused(format!("{kind} is {}, but {store} names a PEM file; set {kind}=PEM", printable(format)))
         }
-        _ => Err(Error::new(ErrorKind::Config, format!("{setting} must be PEM, not {}", printable(format)))),
+        (Some(format), by_name) => {
+            let refusal = by_name.unwrap_or(format).refusal(path, is_truststore);
+            refused(format!("{kind} says that the store is {refusal}"))
+        }
     }
+}
+
+/// Whether files in PEM format are called so.
+fn is_called_pem(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| matches!(extension.to_lowercase().as_str(), "pem" | "crt" | "cer"))
 }
 
 fn sasl(config: &ClientConfig) -> Result<Sasl> {
@@ -471,12 +473,28 @@ mod tests {
         check_refusals(&[
             (
                 &[ssl, ("ssl.truststore.location", "trust.jks"), ("ssl.truststore.type", "JKS")],
-                "ssl.truststore.type must be PEM, not JKS; convert the file with `keytool -list -rfc -keystore trust.jks",
+                "ssl.truststore.type says that the store is a JKS keystore, and only PEM is supported; convert it with: \
+                 keytool -list -rfc -keystore trust.jks > ca.pem",
             ),
-            (&[ssl, ("ssl.truststore.location", "trust.p12")], "not PKCS12; convert the file with `keytool -list -rfc"),
-            (&[ssl, ("ssl.keystore.location", "key.jks")], "ssl.keystore.type must be PEM, not JKS; convert"),
-            (&[ssl, ("ssl.keystore.type", "PKCS12")], "openssl pkcs12 -in client.p12 -out client.pem"),
-            (&[ssl, ("ssl.truststore.type", "jks")], "ssl.truststore.type must be PEM, not JKS; convert the file with"),
+            (
+                &[ssl, ("ssl.truststore.location", "/my files/trust.p12")],
+                "ssl.truststore.location names a PKCS#12 keystore, and only PEM is supported; convert it with: openssl \
+                 pkcs12 -in '/my files/trust.p12' -nokeys -out ca.pem",
+            ),
+            (
+                &[ssl, ("ssl.keystore.location", "key.jks")],
+                "keytool -importkeystore -srckeystore key.jks -destkeystore",
+            ),
+            (
+                &[ssl, ("ssl.keystore.location", "key.p12"), ("ssl.keystore.type", "JKS")],
+                "a PKCS#12 keystore, and only PEM is supported; convert it with: openssl pkcs12 -in key.p12 -out client.pem",
+            ),
+            (&[ssl, ("ssl.keystore.type", "PKCS12")], "openssl pkcs12 -in FILE -out client.pem"),
+            (&[ssl, ("ssl.truststore.type", "jks")], "keytool -list -rfc -keystore FILE"),
+            (
+                &[ssl, ("ssl.truststore.location", "/etc/ca.pem"), ("ssl.truststore.type", "JKS")],
+                "ssl.truststore.type is JKS, but ssl.truststore.location names a PEM file; set ssl.truststore.type=PEM",
+            ),
             (&[ssl, ("ssl.keystore.type", "BCFKS")], "ssl.keystore.type must be PEM, not BCFKS"),
         ]);
     }

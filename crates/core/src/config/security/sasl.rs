@@ -242,7 +242,7 @@ impl TokenSource {
         }
         check_extensions(extensions)?;
         let endpoint_url = endpoint_url.as_str();
-        let (what, hint) = if !endpoint_url.starts_with("https://") {
+        let (what, hint) = if !endpoint_url.starts_with(HTTPS) {
             let hint = if endpoint_url.starts_with("file:") {
                 "to read the token from a file, set sasl.oauthbearer.token.file"
             } else {
@@ -332,6 +332,8 @@ pub(crate) fn is_extension(name: &str, value: &str) -> bool {
     is_name && name != "auth" && !value.is_empty() && is_value
 }
 
+const HTTPS: &str = "https://";
+
 /// The URL of a token endpoint. `Debug` hides what may be secret in it: user name, password and query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EndpointUrl(String);
@@ -357,13 +359,18 @@ impl EndpointUrl {
 
 impl From<String> for EndpointUrl {
     fn from(url: String) -> Self {
-        Self(url)
+        Self::from(url.as_str())
     }
 }
 
+/// White space around it does not count, nor do capitals in its scheme.
 impl From<&str> for EndpointUrl {
     fn from(url: &str) -> Self {
-        Self(url.to_owned())
+        let url = url.trim();
+        match url.split_at_checked(HTTPS.len()) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(HTTPS) => Self(format!("{HTTPS}{rest}")),
+            _ => Self(url.to_owned()),
+        }
     }
 }
 
@@ -396,6 +403,18 @@ impl Token {
 mod tests {
     use super::*;
     use crate::config::ClientConfig;
+
+    #[test]
+    fn capitals_in_the_scheme_of_a_url_and_white_space_around_it_do_not_count() {
+        for (given, url) in [
+            ("HTTPS://id.example/Token", "https://id.example/Token"),
+            (" https://id.example/token\n", "https://id.example/token"),
+            ("HTTP://id.example", "HTTP://id.example"),
+            ("id", "id"),
+        ] {
+            assert_eq!(EndpointUrl::from(given).as_str(), url);
+        }
+    }
 
     #[test]
     fn what_may_be_secret_in_a_url_is_not_shown() {
