@@ -4,7 +4,8 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use kavka::FilePath;
 use kavka::{Acks, Compression, CompressionType};
 use kavka_broker::KafkaVersion;
@@ -69,7 +70,7 @@ Example:
   kavka broker --partitions 3 &
   printf 'a\\nb\\n' | kavka produce letters
   kavka consume letters --exit-at-end
-  kavka broker --tls ca.pem --user alice:alice-secret &
+  kavka broker --tls ca.pem --users-file users.txt &    # with a line alice:alice-secret
 
 The first line of output ends with the addresses for -b. Nothing is stored on disk; Ctrl-C or SIGTERM ends it.";
 
@@ -87,15 +88,36 @@ impl Arguments {
     /// Those of the process. Prints help if they ask for it, or what is wrong with them, and ends the process; but what
     /// may be the content of a file with a secret is not printed.
     pub(crate) fn read() -> Result<Self, Failure> {
-        Self::try_parse().map_err(|error| {
+        let parsed = command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.map_err(|error| {
             let given: Vec<_> = env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
             match content_among(&given, &error.to_string()) {
                 Some(option) => Failure::usage(format!("{option} is the content of a file, and not its path")),
-                None => error.exit(),
+                None => without_secret(&error).unwrap_or_else(|| error.exit()),
             }
         })
     }
 }
+
+/// The command line. The broker's help leaves out the options for its clients, which it refuses.
+fn command() -> clap::Command {
+    let command = Arguments::command();
+    let for_clients = command.get_arguments().filter(|argument| argument.is_global_set());
+    let hidden: Vec<_> = for_clients.map(|argument| argument.clone().hide(true)).collect();
+    command.mut_subcommand("broker", |broker| broker.args(hidden))
+}
+
+/// What is wrong with an argument that may have a password in it, which clap would show.
+fn without_secret(error: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let form = argument.split_once(" <").map_or("", |(_, form)| form.trim_end_matches('>'));
+    let why = std::error::Error::source(error).filter(|_| [NAME_AND_VALUE, NAME_AND_PASSWORD].contains(&form))?;
+    Some(Failure::usage(format!("the value of {argument} is not shown, because it may be secret: {why}")))
+}
+
+/// The forms of arguments that may have a password in them.
+pub(crate) const NAME_AND_VALUE: &str = "NAME=VALUE";
+const NAME_AND_PASSWORD: &str = "NAME:PASSWORD";
 
 /// The option whose value is the content of a file, if `text` repeats it.
 fn content_among(given: &[String], text: &str) -> Option<String> {
@@ -126,7 +148,11 @@ fn option_and_value(argument: &str) -> (Option<&str>, &str) {
 pub(crate) fn file() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| {
         let is_content = FilePath::is_content(&path.to_string_lossy());
-        if is_content { Err("give the path of a file, not its content") } else { Ok(path) }
+        match path.to_str() {
+            _ if is_content => Err("give the path of a file, not its content"),
+            Some("-") => Err("give the path of a file; that of standard input is /dev/stdin"),
+            _ => Ok(path),
+        }
     })
 }
 
@@ -264,7 +290,7 @@ pub(crate) enum TopicsAction {
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: Option<i16>,
         /// A setting of the topic; may be repeated
-        #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = assignment)]
+        #[arg(short, long = "config", value_name = NAME_AND_VALUE, value_parser = assignment)]
         configs: Vec<(String, String)>,
     },
     /// Deletes a topic and all its records
@@ -351,7 +377,7 @@ pub(crate) struct BrokerArguments {
     #[arg(long, value_name = "FILE", value_parser = file())]
     pub(crate) tls: Option<PathBuf>,
     /// Wants clients to authenticate with SASL, as this user; may be repeated
-    #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = user)]
+    #[arg(long = "user", value_name = NAME_AND_PASSWORD, value_parser = user)]
     pub(crate) users: Vec<(String, String)>,
     /// The same from a file with a user in each line: everybody on a machine sees the arguments of its programs
     #[arg(long, value_name = "FILE", value_parser = file())]
@@ -359,8 +385,12 @@ pub(crate) struct BrokerArguments {
 }
 
 pub(crate) fn user(text: &str) -> Result<(String, String), String> {
-    let (name, password) = text.split_once(':').ok_or("write it like alice:alice-secret")?;
-    Ok((name.to_owned(), password.to_owned()))
+    match text.split_once(':') {
+        None => Err("write it like alice:alice-secret".into()),
+        Some(("", _)) => Err("the name ahead of the colon is missing".into()),
+        Some((_, "")) => Err("the password behind the colon is missing".into()),
+        Some((name, password)) => Ok((name.to_owned(), password.to_owned())),
+    }
 }
 
 fn compression(text: &str) -> Result<Compression, String> {
@@ -383,13 +413,25 @@ fn acks(text: &str) -> Result<Acks, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_the_broker_has_no_options_for_clients_and_no_password_on_a_command_line() {
+        let help = |name: &str| {
+            let shown = command().try_get_matches_from(["kavka", name, "--help"]).unwrap_err().to_string();
+            shown.split("Example").map(str::to_owned).collect::<Vec<_>>()
+        };
+        let broker = help("broker");
+        for option in ["--bootstrap-server", "--property", "--sasl-mechanism", "--tls-ca", "--command-config"] {
+            assert!(!broker[0].contains(option), "{}", broker[0]);
+            assert!(help("topics")[0].contains(option));
+        }
+        assert!(broker[0].contains("--users-file") && !broker[1].contains("--user "), "{}", broker[1]);
     }
 
     #[test]

@@ -52,14 +52,28 @@ pub(crate) fn run(cluster: &Cluster, arguments: &BrokerArguments) -> Result<(), 
 
 /// Who may use the cluster; `None` if anybody may.
 fn sasl(arguments: &BrokerArguments) -> Result<Option<Sasl>, Failure> {
-    let mut passwords: BTreeMap<_, _> = arguments.users.iter().cloned().collect();
+    let mut passwords = BTreeMap::new();
+    for (name, password) in &arguments.users {
+        if passwords.insert(name.clone(), password.clone()).is_some() {
+            return Err(Failure::usage("two --user have the same name"));
+        }
+    }
     if let Some(path) = &arguments.users_file {
         let shown = path.display();
         let read = fs::read_to_string(path);
         let text = read.map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
-            let user = user(line).map_err(|why| Failure::usage(format!("{shown}: line {number}: {why}")))?;
-            passwords.extend([user]);
+            let refused = |why: &str| Failure::usage(format!("{shown}: line {number}: {why}"));
+            let (name, password) = user(line).map_err(|why| refused(&why))?;
+            if passwords.insert(name, password).is_some() {
+                return Err(refused("this name has come before"));
+            }
+        }
+        // Without users, the broker would let everybody in.
+        if passwords.is_empty() {
+            return Err(Failure::usage(format!(
+                "{shown}: it names no user; write one in each line, like alice:alice-secret"
+            )));
         }
     }
     Ok((!passwords.is_empty()).then(|| Sasl { passwords, ..Sasl::default() }))

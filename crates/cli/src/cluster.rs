@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kavka::Secret;
 use kavka::config::{Setting, select_properties, without_effect};
 
-use crate::arguments::file;
+use crate::arguments::{NAME_AND_VALUE, file};
 use crate::failure::Failure;
 
 /// The environment variable that names the cluster if no argument does.
@@ -25,7 +26,7 @@ pub(crate) struct Cluster {
     #[arg(short, long, value_name = "HOST:PORT", global = true)]
     pub(crate) bootstrap_server: Option<String>,
     /// A setting by its Kafka name, such as client.id=me; may be repeated; docs/reference/configuration.md lists all
-    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", global = true, value_parser = assignment)]
+    #[arg(short = 'X', long = "property", value_name = NAME_AND_VALUE, global = true, value_parser = assignment)]
     pub(crate) properties: Vec<(String, String)>,
     /// A properties file with settings, as Kafka's own tools read it
     #[arg(short = 'F', long, value_name = "FILE", global = true, aliases = ["producer.config", "consumer.config"])]
@@ -117,8 +118,8 @@ fn complete(settings: &mut Settings, protocol: Option<&str>, variable: impl Fn(&
 /// The properties of a file that this subcommand uses.
 fn from_file(path: &Path, tables: &[&[Setting]]) -> Result<Settings, Failure> {
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
-    let selected = select_properties(&bytes, tables);
+    let bytes = content(path)?;
+    let selected = select_properties(bytes.reveal(), tables);
     let (used, unknown) = selected.map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
     for why in unknown {
         eprintln!("kavka: {shown}: {why}; it is ignored");
@@ -136,10 +137,17 @@ fn has_effect(name: &str, value: &str) -> bool {
 }
 
 fn password_in(path: &Path) -> Result<String, Failure> {
-    let read = fs::read_to_string(path);
-    let text = read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let bytes = content(path)?;
+    let text = std::str::from_utf8(bytes.reveal());
+    let text = text.map_err(|_| Failure::usage(format!("{} is not valid UTF-8", path.display())))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+/// What is in a file with passwords.
+fn content(path: &Path) -> Result<Secret, Failure> {
+    let read = fs::read(path).map(Secret::new);
+    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))
 }
 
 /// Parses `NAME=VALUE`.

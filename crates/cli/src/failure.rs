@@ -98,6 +98,8 @@ impl From<Error> for Failure {
         let error = with_options(error.to_string());
         match class {
             ErrorClass::Usage => Self::usage(error),
+            // Of the cluster nothing is known yet.
+            ErrorClass::Unreachable if error.contains("the token endpoint") => Self::new(error),
             ErrorClass::Unreachable => Self::new(format!("{error}; is it the right cluster (-b)?")),
             ErrorClass::Refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
                 Self::new(format!("{error}; `kavka topics` lists those that exist"))

@@ -127,6 +127,70 @@ fn users_of_the_broker_and_their_passwords_come_from_a_file() {
     assert_refused(&broker, &["broker", "--users-file", wrong.path()], "line 2: write it like alice:alice-secret");
 }
 
+/// Otherwise it would start with other users than its owner thinks, or let everybody in.
+#[test]
+fn a_broker_does_not_start_with_users_that_are_not_what_they_look_like() {
+    let broker = Broker::start(&[]);
+    for (content, words) in [
+        ("", "it names no user"),
+        ("\n\n", "it names no user"),
+        (":hunter2-canary", "line 1: the name ahead of the colon is missing"),
+        ("alice:", "line 1: the password behind the colon is missing"),
+        ("alice:hunter2-canary\nbob:b\nalice:other", "line 3: this name has come before"),
+    ] {
+        let users = File::new("odd-users", content);
+        assert_refused(&broker, &["broker", "--port", "0", "--users-file", users.path()], words);
+    }
+    let twice = ["broker", "--port", "0", "--user", "alice:hunter2-canary", "--user", "alice:b"];
+    assert_refused(&broker, &twice, "two --user have the same name");
+    assert_refused(&broker, &["broker", "--port", "0", "--user", ":hunter2-canary"], "the name ahead of the colon");
+}
+
+#[test]
+fn an_argument_that_is_not_written_as_it_should_be_may_be_a_password_and_is_not_shown() {
+    let broker = Broker::start(&[]);
+    for arguments in [
+        &["topics", "-X", "sasl.password:hunter2-canary"][..],
+        &["topics", "--property", "hunter2-canary"],
+        &["broker", "--user", "alice-hunter2-canary"],
+    ] {
+        assert_refused(&broker, arguments, "is not shown, because it may be secret: ");
+    }
+}
+
+#[test]
+fn a_key_that_is_pasted_into_any_setting_is_not_printed() {
+    let broker = Broker::start(&[]);
+    for name in [
+        "security.protocol",
+        "sasl.mechanism",
+        "ssl.enabled.protocols",
+        "ssl.endpoint.identification.algorithm",
+        "ssl.truststore.type",
+        "bootstrap.servers",
+        "client.id",
+        "acks",
+    ] {
+        let key = "-----BEGIN PRIVATE KEY-----\\nhunter2-canary\\n-----END PRIVATE KEY-----\\n";
+        let content = format!("security.protocol=SSL\n{name}={key}\n");
+        let file = File::new("pasted-value.properties", &content);
+        let output = run(&broker, &["topics", "-F", file.path()]);
+        let said = text(&output.stderr);
+        assert!(output.status.code() != Some(0) && !said.contains(CANARY), "{name}: {said}");
+    }
+}
+
+/// `-` is standard input for many commands, and would be a file of that name here.
+#[test]
+fn a_dash_in_place_of_a_path_is_refused_with_the_path_of_standard_input() {
+    let broker = Broker::start(&[]);
+    for option in ["-F", "--sasl-password-file"] {
+        let output = run(&broker, &["topics", option, "-"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("that of standard input is /dev/stdin"), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn a_password_that_everybody_on_the_network_can_read_causes_a_warning() {
     let broker = Broker::start(&["--user", &format!("alice:{CANARY}")]);
@@ -221,7 +285,7 @@ fn a_file_of_javas_client_leads_to_the_command_that_converts_its_stores() {
     let output = run(&broker, &["topics", "-F", file.path()]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("convert the file with `keytool -list -rfc -keystore /etc/trust.jks > ca.pem`"), "{said}");
+    assert!(said.contains("convert it with: keytool -list -rfc -keystore /etc/trust.jks > ca.pem"), "{said}");
     assert!(said.contains("line 6: ssl.truststore.password has no effect here, because") && !said.contains(CANARY));
 }
 
