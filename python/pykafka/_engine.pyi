@@ -39,6 +39,7 @@ __all__ = [
     "ask_to_leave",
     "ask_to_sync",
     "beside_settings",
+    "check_ssl_argument",
     "client_properties",
     "compress",
     "decompress",
@@ -50,9 +51,9 @@ __all__ = [
     "is_main_interpreter",
     "is_reachable",
     "list_groups",
+    "may_be_secret",
     "new_connection",
     "parse_hosts",
-    "refuse_content",
     "ring_for_log",
     "security_of",
     "send_heartbeat",
@@ -172,7 +173,8 @@ class Mechanism:
     def __reduce__(self) -> NoReturn: ...
 
 def is_content(given: object) -> bool: ...
-def refuse_content(cafile: object, certfile: object, keyfile: object) -> None: ...
+def may_be_secret(given: object) -> bool: ...
+def check_ssl_argument(name: str, given: object) -> None: ...
 def security_of(settings: Sequence[tuple[str, str]]) -> tuple[Tls | None, Mechanism | None]: ...
 
 @final

@@ -48,7 +48,14 @@ class SslConfig:
         minimum_version: str = "TLSv1.2",
     ) -> None:
         try:
-            _engine.refuse_content(cafile, certfile, keyfile)
+            _engine.check_ssl_argument("cafile", cafile)
+            _engine.check_ssl_argument("certfile", certfile)
+            _engine.check_ssl_argument("keyfile", keyfile)
+            _engine.check_ssl_argument("ca_pem", ca_pem)
+            _engine.check_ssl_argument("cert_pem", cert_pem)
+            _engine.check_ssl_argument("check_hostname", check_hostname)
+            _engine.check_ssl_argument("insecure_accept_any_certificate", insecure_accept_any_certificate)
+            _engine.check_ssl_argument("minimum_version", minimum_version)
             self.cafile = cafile
             self.certfile = certfile
             self.keyfile = keyfile
@@ -107,7 +114,9 @@ class SslConfig:
     def __repr__(self) -> str:
         # A debugger shows also one whose constructor fails, or whose attributes were changed.
         files = {name: vars(self).get(name) for name in ("cafile", "certfile", "keyfile")}
-        shown = ", ".join(f"{name}={'***' if _engine.is_content(file) else repr(file)}" for name, file in files.items())
+        shown = ", ".join(
+            f"{name}={'***' if _engine.may_be_secret(file) else repr(file)}" for name, file in files.items()
+        )
         return f"<{type(self).__module__}.{type(self).__name__} ({shown})>"
 
 

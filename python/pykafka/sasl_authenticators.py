@@ -15,10 +15,14 @@ class BaseAuthenticator:
     """What the authenticators have in common. The engine speaks SASL itself, so a mechanism cannot be added here."""
 
     def __init__(self, mechanism: str, security_protocol: str | None = None) -> None:
-        if security_protocol not in _PROTOCOLS:
-            raise ValueError(f"security_protocol must be SASL_PLAINTEXT or SASL_SSL, not {security_protocol!r}")
-        self.mechanism = mechanism
-        self.security_protocol = security_protocol
+        try:
+            if security_protocol not in _PROTOCOLS:
+                raise ValueError("security_protocol must be SASL_PLAINTEXT or SASL_SSL, and is the last argument")
+            self.mechanism = mechanism
+            self.security_protocol = security_protocol
+        finally:
+            # In another order of the arguments it is the password, which no traceback must show.
+            del mechanism, security_protocol
 
     def authenticate(self, broker_connection: Any) -> NoReturn:
         """Not available: the engine owns the connections, and authenticates them.
@@ -44,8 +48,8 @@ class PlainAuthenticator(BaseAuthenticator):
             self.user = user
             self._sasl = sasl.Plain(user, password)
         finally:
-            # A traceback that shows local variables must not show it.
-            del password
+            # A traceback that shows local variables must not show it, whichever argument it is.
+            del user, password, security_protocol
 
 
 class ScramAuthenticator(BaseAuthenticator):
@@ -57,12 +61,12 @@ class ScramAuthenticator(BaseAuthenticator):
 
     def __init__(self, mechanism: str, user: str, password: Any, security_protocol: str | None = None) -> None:
         try:
+            self._sasl = sasl.Scram(user, password, mechanism)
             super().__init__(mechanism, security_protocol)
             self.user = user
-            self._sasl = sasl.Scram(user, password, mechanism)
         finally:
-            # A traceback that shows local variables must not show it.
-            del password
+            # A traceback that shows local variables must not show it, whichever argument it is.
+            del mechanism, user, password, security_protocol
 
 
 class OauthBearerAuthenticator(BaseAuthenticator):
@@ -94,6 +98,10 @@ def _mechanism(given: Any, authenticator: Any, ssl_config: Any) -> sasl.Mechanis
             raise ValueError(
                 f"{name} asks for SASL_SSL, but ssl_config is missing: give an SslConfig, or SslConfig(None) to trust "
                 "the authorities that the system trusts"
+            )
+        if getattr(chosen, "security_protocol", None) == "SASL_PLAINTEXT" and ssl_config is not None:
+            raise ValueError(
+                f"{name} asks for SASL_PLAINTEXT, which is without TLS, but ssl_config is set: keep one of them"
             )
         if isinstance(chosen, BaseAuthenticator):
             chosen = getattr(chosen, "_sasl", chosen)

@@ -41,6 +41,12 @@ pub(crate) fn in_python(error: &Error) -> String {
     let mut text = error.worded(words);
     for setting in config::all_settings() {
         let Some(keyword) = setting.pykafka else { continue };
+        // The module `cluster` takes the shorter one of the two.
+        let keyword = if setting.name == "socket.connection.setup.timeout.ms" {
+            "10 s, or socket_timeout_ms if that is less"
+        } else {
+            keyword
+        };
         // A setting name without a dot may also be an ordinary word, so it is replaced only at the beginning of the
         // text.
         if setting.name.contains('.') {

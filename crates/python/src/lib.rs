@@ -69,7 +69,8 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(properties::client_properties, module)?)?;
     module.add_function(wrap_pyfunction!(properties::security_of, module)?)?;
     module.add_function(wrap_pyfunction!(security::is_content, module)?)?;
-    module.add_function(wrap_pyfunction!(security::refuse_content, module)?)?;
+    module.add_function(wrap_pyfunction!(security::may_be_secret, module)?)?;
+    module.add_function(wrap_pyfunction!(security::check_ssl_argument, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_about_groups, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_api_versions, module)?)?;
     module.add_function(wrap_pyfunction!(requests::ask_for_committed, module)?)?;

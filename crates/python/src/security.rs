@@ -14,7 +14,7 @@ use kavka::{
 };
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
 
 use crate::closing::Callback;
 use crate::errors;
@@ -96,18 +96,40 @@ pub(crate) fn is_content(given: &Bound<'_, PyAny>) -> bool {
     FilePath::is_content(&path(given).to_string_lossy())
 }
 
-/// Refuses the content of a file in an argument of `SslConfig` that should be its path.
+/// Whether an argument that should be the path of a file may be a secret, so that it must not be shown.
 #[pyfunction]
-pub(crate) fn refuse_content(
-    cafile: &Bound<'_, PyAny>,
-    certfile: &Bound<'_, PyAny>,
-    keyfile: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    let files = [("ssl.ca.location", cafile), ("ssl.certificate.location", certfile), ("ssl.key.location", keyfile)];
-    for (setting, given) in files {
-        path(given).check(setting).map_err(|error| errors::invalid(&error))?;
+pub(crate) fn may_be_secret(given: &Bound<'_, PyAny>) -> bool {
+    let path = path(given);
+    FilePath::may_be_secret(&path.to_string_lossy()) && !path.is_file()
+}
+
+/// Refuses what cannot be the argument of `SslConfig` with this name, and the content of a file in place of its path.
+#[pyfunction]
+pub(crate) fn check_ssl_argument(name: &str, given: &Bound<'_, PyAny>) -> PyResult<()> {
+    let refused = |expected| Err(errors::wrong_type(name, expected, given));
+    match name {
+        _ if given.is_none() => Ok(()),
+        "cafile" | "certfile" | "keyfile" => {
+            let setting = match name {
+                "cafile" => "ssl.ca.location",
+                "certfile" => "ssl.certificate.location",
+                _ => "ssl.key.location",
+            };
+            let is_path = given.extract::<PathBuf>().is_ok();
+            let path = path(given);
+            if is_path || FilePath::is_content(&path.to_string_lossy()) {
+                path.check(setting).map_err(|error| errors::invalid(&error))
+            } else {
+                refused("a str or an os.PathLike")
+            }
+        }
+        "check_hostname" | "insecure_accept_any_certificate" if !given.is_instance_of::<PyBool>() => {
+            refused("True or False")
+        }
+        "ca_pem" | "cert_pem" if !given.is_instance_of::<PyString>() => refused("a str"),
+        "minimum_version" if !given.is_instance_of::<PyString>() => refused("the str \"TLSv1.2\" or \"TLSv1.3\""),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[pymethods]
@@ -173,7 +195,8 @@ impl Tls {
             "TLSv1.2" => TlsVersion::V1_2,
             "TLSv1.3" => TlsVersion::V1_3,
             other => {
-                return Err(PyValueError::new_err(format!("minimum_version must be TLSv1.2 or TLSv1.3, not {other}")));
+                let shown = kavka::printable(other);
+                return Err(PyValueError::new_err(format!("minimum_version must be TLSv1.2 or TLSv1.3, not {shown}")));
             }
         };
         let verify_certificate = !accept_any_certificate;
@@ -293,8 +316,10 @@ impl Scram {
         let hash = match mechanism {
             "SCRAM-SHA-512" => ScramHash::Sha512,
             "SCRAM-SHA-256" => ScramHash::Sha256,
-            other => {
-                let text = format!("mechanism must be SCRAM-SHA-512 or SCRAM-SHA-256, not {other:?}");
+            // In another order of the arguments it is the password.
+            _ => {
+                let text = "mechanism must be SCRAM-SHA-512 or SCRAM-SHA-256; it comes behind the username and the \
+                            password: Scram(username, password, mechanism)";
                 return Err(PyValueError::new_err(text));
             }
         };

@@ -113,6 +113,8 @@ def _with_options(text: str) -> str:
 def _path(text: str) -> Path:
     if _engine.is_content(text):
         raise argparse.ArgumentTypeError("give the path of a file, not its content")
+    if text == "-":
+        raise argparse.ArgumentTypeError("give the path of a file; that of standard input is /dev/stdin")
     return Path(text)
 
 

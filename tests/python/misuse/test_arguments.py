@@ -1,10 +1,12 @@
 """Invalid arguments raise at once, with a helpful text, and leave the object usable."""
 
 import math
+import ssl
 import time
+import traceback
 
 import pytest
-from pykafka import KafkaClient
+from pykafka import KafkaClient, PlainAuthenticator, ScramAuthenticator, SslConfig, sasl
 from pykafka.exceptions import (
     InvalidTopic,
     KafkaException,
@@ -12,6 +14,8 @@ from pykafka.exceptions import (
     UnicodeException,
     UnknownTopicOrPartition,
 )
+
+CANARY = "hunter2-canary"
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +284,57 @@ def test_messages_of_a_thread_that_wait_for_reports_have_a_bound(own_broker, sha
     with elsewhere.get_producer(delivery_reports=True) as producer:
         producer.produce(value)
         assert producer.get_delivery_report(timeout=60)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: sasl.Scram("SCRAM-SHA-256", "alice", CANARY), r"Scram\(username, password, mechanism\)"),
+        (lambda: ScramAuthenticator(CANARY, "alice", "SCRAM-SHA-256"), "mechanism must be SCRAM-SHA-512 or"),
+        (lambda: PlainAuthenticator("PLAIN", "alice", CANARY), "security_protocol must be SASL_PLAINTEXT or SASL_SSL"),
+        (
+            lambda: KafkaClient("127.0.0.1:1", ssl_config=SslConfig(None, "/cert.pem", CANARY)),
+            "the client's certificate in /cert.pem cannot be read",
+        ),
+        (
+            lambda: KafkaClient("127.0.0.1:1", ssl_config=SslConfig(CANARY)),
+            r"the CA certificates in \*\*\* cannot be read.* may be a password",
+        ),
+    ],
+)
+def test_a_password_in_the_place_of_another_argument_is_not_shown(make, words):
+    with pytest.raises((ValueError, KafkaException), match=words) as refused:
+        make()
+    told = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    ours = [frame.locals for frame in told.stack if "/pykafka/" in frame.filename]
+    assert CANARY not in f"{refused.value} {ours}"
+
+
+def test_a_path_that_may_be_a_password_is_not_shown_unless_the_file_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca").write_text("")
+    shown = repr(SslConfig("ca", "client.pem", CANARY))
+    assert "cafile='ca', certfile='client.pem', keyfile=***" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"cafile": b"/ca.pem"}, TypeError, "cafile must be a str or an os.PathLike, not bytes"),
+        ({"cafile": ""}, ValueError, r"SslConfig\(cafile\) is empty"),
+        ({"ca_pem": b"CA"}, TypeError, "ca_pem must be a str, not bytes"),
+        ({"cert_pem": b"CERT"}, TypeError, "cert_pem must be a str, not bytes"),
+        ({"check_hostname": "false"}, TypeError, "check_hostname must be True or False, not str"),
+        ({"insecure_accept_any_certificate": 0}, TypeError, "insecure_accept_any_certificate must be True or False"),
+        ({"minimum_version": ssl.TLSVersion.TLSv1_3}, TypeError, "minimum_version must be the str .*, not TLSVersion"),
+    ],
+)
+def test_the_argument_of_an_ssl_config_that_is_wrong_is_named(arguments, error, words):
+    with pytest.raises(error, match=words):
+        SslConfig(**{"cafile": None, **arguments})
+
+
+def test_an_authenticator_without_tls_is_not_used_together_with_an_ssl_config():
+    plain = PlainAuthenticator("a", "b", security_protocol="SASL_PLAINTEXT")
+    with pytest.raises(ValueError, match="sasl_authenticator asks for SASL_PLAINTEXT, .* but ssl_config is set"):
+        KafkaClient("127.0.0.1:1", ssl_config=SslConfig(None), sasl_authenticator=plain)

@@ -361,6 +361,14 @@ def test_the_content_of_a_file_in_place_of_its_path_is_refused_and_not_shown(opt
     assert (raised.value.code, words in printed, "hunter2" in printed) == (2, True, False), printed
 
 
+@pytest.mark.parametrize("option", ["-F", "--sasl-password-file"])
+def test_a_dash_in_place_of_a_path_is_refused_with_the_path_of_standard_input(option, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main([option, "-", "print_topics"])
+    assert raised.value.code == 2
+    assert "that of standard input is /dev/stdin" in capsys.readouterr().err
+
+
 def test_a_password_that_everybody_on_the_network_can_read_causes_a_warning(monkeypatch, capsys):
     monkeypatch.setenv("KAVKA_SASL_PASSWORD", PASSWORD)
     with pykafka.testing.Broker(sasl={"alice": PASSWORD}) as broker:

@@ -43,7 +43,7 @@ def test_the_argument_of_a_wrong_type_is_named():
         (lambda: sasl.Plain(5, CANARY), "'username'"),
         (lambda: SslConfig(None, "/cert.pem", password=5), "password must be str or bytes, not int"),
         (lambda: SslConfig(None, key_pem=5), "key_pem must be str or bytes, not int"),
-        (lambda: SslConfig(5)._tls(), "'cafile'"),
+        (lambda: SslConfig(5), "cafile must be a str or an os.PathLike, not int"),
         (lambda: sasl.OAuthBearer(token_file=5), "'token_file'"),
         (lambda: Broker(sasl={"alice": 5}), "sasl must have users and passwords that are str, not int"),
         (lambda: Broker(sasl="alice"), "sasl must be a dict of users and their passwords, not str"),
