@@ -132,6 +132,17 @@ pub(crate) fn check_ssl_argument(name: &str, given: &Bound<'_, PyAny>) -> PyResu
     }
 }
 
+fn version(minimum: &str) -> PyResult<TlsVersion> {
+    match minimum {
+        "TLSv1.2" => Ok(TlsVersion::V1_2),
+        "TLSv1.3" => Ok(TlsVersion::V1_3),
+        other => {
+            let shown = kavka::printable(other);
+            Err(PyValueError::new_err(format!("minimum_version must be TLSv1.2 or TLSv1.3, not {shown}")))
+        }
+    }
+}
+
 #[pymethods]
 impl Tls {
     #[new]
@@ -191,14 +202,7 @@ impl Tls {
                 return Err(PyValueError::new_err(text));
             }
         };
-        let min_version = match minimum_version {
-            "TLSv1.2" => TlsVersion::V1_2,
-            "TLSv1.3" => TlsVersion::V1_3,
-            other => {
-                let shown = kavka::printable(other);
-                return Err(PyValueError::new_err(format!("minimum_version must be TLSv1.2 or TLSv1.3, not {shown}")));
-            }
-        };
+        let min_version = version(minimum_version)?;
         let verify_certificate = !accept_any_certificate;
         Ok(Self(kavka::Tls { trust, identity, verify_host_name: check_hostname, verify_certificate, min_version }))
     }

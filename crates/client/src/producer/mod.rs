@@ -43,8 +43,8 @@ pub struct Record<'a> {
     /// The partition; `None`: chosen by the key or, without a key, so that batches fill up.
     pub partition: Option<i32>,
     /// The timestamp in milliseconds since 1970; `None`: now, to within a few milliseconds. A negative one is refused,
-    /// as by Java's client. How far in the future it may be is up to the broker: Kafka 4 refuses a record from more than
-    /// an hour ahead, and that record alone (`message.timestamp.after.max.ms`); Kafka 3 takes any.
+    /// as by Java's client. How far in the future it may be is up to the broker: Kafka 4 refuses a record from more
+    /// than an hour ahead, and that record alone (`message.timestamp.after.max.ms`); Kafka 3 takes any.
     pub timestamp_ms: Option<i64>,
 }
 

@@ -704,7 +704,7 @@ mod tests {
 
     impl Provider {
         fn new(certified: &CertifiedKey<KeyPair>) -> Self {
-            Self::with(certified, &version::TLS13, |builder| builder.with_no_client_auth())
+            Self::with(certified, &version::TLS13, ConfigBuilder::<ServerConfig, _>::with_no_client_auth)
         }
 
         /// One that wants a certificate of the client, signed by itself.

@@ -73,7 +73,7 @@ impl ServerCertVerifier for Verifier {
             if self.verify_host_name { verify_server_name(&certificate, server_name) } else { Ok(()) }
         });
         checked.map(|()| ServerCertVerified::assertion()).map_err(|error| {
-            self.explain(error, |error| {
+            explain(error, |error| {
                 let known = || intermediates.iter().chain(&self.trusted);
                 let shown = Shown::new(self.peer, end_entity);
                 match error {
@@ -98,7 +98,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let checked = verify_tls12_signature(message, cert, dss, &self.algorithms);
-        checked.map_err(|error| self.explain(error, |error| Shown::new(self.peer, cert).proves_nothing(error)))
+        checked.map_err(|error| explain(error, |error| Shown::new(self.peer, cert).proves_nothing(error)))
     }
 
     fn verify_tls13_signature(
@@ -108,7 +108,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let checked = verify_tls13_signature(message, cert, dss, &self.algorithms);
-        checked.map_err(|error| self.explain(error, |error| Shown::new(self.peer, cert).proves_nothing(error)))
+        checked.map_err(|error| explain(error, |error| Shown::new(self.peer, cert).proves_nothing(error)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -117,13 +117,6 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl Verifier {
-    /// Puts the words of [`Shown`] in place of an error about a certificate.
-    fn explain(&self, error: rustls::Error, words: impl FnOnce(&CertificateError) -> (String, Hint)) -> rustls::Error {
-        let rustls::Error::InvalidCertificate(error) = error else { return error };
-        let (what, hint) = words(&error);
-        CertificateError::Other(OtherError(Arc::new(Refusal { what, hint }))).into()
-    }
-
     fn verify_chain(
         &self,
         certificate: &ParsedCertificate<'_>,
@@ -146,6 +139,13 @@ impl Verifier {
             checked => checked,
         }
     }
+}
+
+/// Puts the words of [`Shown`] in place of an error about a certificate.
+fn explain(error: rustls::Error, words: impl FnOnce(&CertificateError) -> (String, Hint)) -> rustls::Error {
+    let rustls::Error::InvalidCertificate(error) = error else { return error };
+    let (what, hint) = words(&error);
+    CertificateError::Other(OtherError(Arc::new(Refusal { what, hint }))).into()
 }
 
 /// The error of webpki, if it is one that rustls does not know.
