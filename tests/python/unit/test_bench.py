@@ -69,6 +69,11 @@ def test_ratios_are_taken_within_a_round(bench):
     assert bench["figures"].ratio(ROUNDS, "cpu_us", "confluent") == pytest.approx(12)
 
 
+def test_a_goal_has_the_median_and_the_extremes_of_the_rounds_and_is_left_out_without_its_clients(bench):
+    goals = bench["tables"].goals({"produce-100": result(bench, ROUNDS)})
+    assert goals.splitlines()[2:] == ["| writing, against `confluent-kafka` for Python | 6 | 12.00 | 10.00 to 15.00 |"]
+
+
 def test_a_round_without_one_of_two_clients_has_no_ratio(bench):
     rounds = [{"pykafka": figures_of(1, 1)}, {"confluent": figures_of(1, 1)}]
     assert bench["figures"].ratio(rounds, "cpu_us", "confluent") is None

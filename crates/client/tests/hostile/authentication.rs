@@ -188,7 +188,7 @@ fn a_callback_that_fails_is_named() {
     let login = Login::from_fn(|| Err(kavka::Error::new(ErrorKind::Misuse, "the vault is sealed")));
     let error = server.refusal(config(login));
     assert_eq!(error.kind(), ErrorKind::Authentication);
-    assert!(error.to_string().contains("because the vault is sealed"), "{error}");
+    assert!(error.to_string().contains("there are no credentials for SASL: the vault is sealed"), "{error}");
     assert_eq!(server.requests(ApiKey::SaslAuthenticate), 0);
 }
 
