@@ -181,10 +181,19 @@ def test_the_commands_of_the_guide_convert_the_stores_of_java(secure_kafka, tmp_
     run(f"openssl pkcs12 -export {chain} -out client.p12")
     source = f"-srckeystore client.p12 -srcstorepass {password}"
     run(f"keytool -importkeystore {source} -destkeystore keystore.jks -deststoretype JKS -deststorepass {password}")
-    truststore, pkcs12, jks = of_the_guide(r"`((?:keytool|openssl) [^`]+)`")
+    run(f"openssl pkcs8 -topk8 -v1 PBE-SHA1-3DES -in {security['key']} -passout pass:{password} -out old.key")
+    new_key, truststore, truststore_pkcs12, pkcs12, jks = of_the_guide(r"`((?:keytool|openssl) [^`]+ [^`]+ [^`]+)`")
+    run(new_key, passwords=3)
     run(truststore, passwords=1)
+    run(
+        f"keytool -importkeystore -srckeystore truststore.jks -srcstorepass {password} -destkeystore truststore.p12"
+        f" -deststoretype PKCS12 -deststorepass {password}"
+    )
+    run(truststore_pkcs12, passwords=1)
     run(jks, passwords=3)
     run(pkcs12, passwords=3)
+    encrypted = SslConfig(str(tmp_path / "ca.pem"), security["certificate"], str(tmp_path / "new.key"), password)
+    assert client(secure_kafka, "MTLS", ssl_config=encrypted).brokers
     config = SslConfig(str(tmp_path / "ca.pem"), str(tmp_path / "client.pem"), None, password)
     assert client(secure_kafka, "MTLS", ssl_config=config).brokers
 
