@@ -29,7 +29,7 @@ pub(super) struct Sasl {
     /// Held while the program's callback runs, so that it occupies one thread at most.
     asking: Arc<tokio::sync::Mutex<()>>,
     attempts: Mutex<Attempts>,
-    /// How many connections wait for credentials, and since when none has got any.
+    /// How many new connections wait for credentials, and since when none has got any.
     waiting: Mutex<(usize, std::time::Instant)>,
     /// Changes when an attempt ends, for those that wait for that.
     ended: watch::Sender<()>,
@@ -86,7 +86,7 @@ impl Drop for Attempt {
     }
 }
 
-/// Counts a connection that waits for credentials.
+/// Counts a new connection that waits for credentials.
 struct Waiting<'a>(&'a Sasl);
 
 impl<'a> Waiting<'a> {
@@ -157,7 +157,7 @@ impl Sasl {
         self.attempts().refusals()
     }
 
-    /// Notes that one more connection waits for credentials, or one less.
+    /// Notes that one more new connection waits for credentials, or one less.
     fn note_waiting(&self, change: isize) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if change < 0 || waiting.0 == 0 {
@@ -192,7 +192,8 @@ impl Sasl {
     /// Who the client is. To authenticate an open connection again, a token should be `fresh`: there is time to wait
     /// for a newer one. If none comes, the old one is good until it expires.
     pub(super) async fn identity(&self, fresh: bool) -> Result<Identity> {
-        let _waiting = Waiting::new(self);
+        // An open connection goes on meanwhile.
+        let _waiting = (!fresh).then(|| Waiting::new(self));
         match (&self.settings, &self.tokens) {
             (Settings::Plain(login), _) => {
                 let (username, password) = self.ask(login).await?;
